@@ -1,0 +1,266 @@
+"""The one way unetseg writes a file: whole, or not at all; and opens one: regular, or refused.
+
+A file is written under a temporary name in its own folder, flushed to the disk, and renamed over
+the final name; a reader sees the old file or the new one, never a part. The temporary name holds
+host and process, so what a killed process left behind is recognised and removed when another
+process first writes into that folder.
+"""
+
+import errno
+import functools
+import itertools
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+
+from unetseg.errors import InputError, MachineError
+
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:20] or "host"
+_TOKEN = secrets.token_hex(4)  # in a container the next process may well have the same number
+_NUMBERS = itertools.count()
+_LEFTOVER = re.compile(rf"\..*\.{_HOST}-(\d+)-([0-9a-f]{{8}})-\d+\.tmp", re.DOTALL)
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would pass the size limit of this process",
+    errno.EACCES: "no permission to write here",
+    errno.EPERM: "no permission to write here",
+    errno.EROFS: "this file system is read-only",
+    errno.EMFILE: "too many open files",
+    errno.ENOMEM: "not enough memory",
+    errno.EIO: "the disk reported an input/output error",
+}
+
+
+def machine_error(path: Path, error: OSError) -> MachineError:
+    """Return the `MachineError` that says in plain words why ``path`` could not be written."""
+    problem = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return MachineError(path, f"not written: {problem}", "what stood there before is unchanged")
+
+
+def human_bytes(count: float) -> str:
+    """Return a size in bytes as a person reads it: ``human_bytes(3_400_000) == "3.4 MB"``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def make_folder(path: Path) -> Path:
+    """Create the folder ``path`` with its parents where missing, and return it.
+
+    Raises:
+        InputError: A file stands at ``path`` or at one of its parents.
+        MachineError: No permission, a full disk, a read-only file system.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(path, "a file stands where a folder is due", "choose another") from None
+    except OSError as error:
+        raise machine_error(path, error) from None
+    return path
+
+
+def check_free(path: Path, needed: int) -> None:
+    """Raise `MachineError` if the disk under ``path`` has less than ``needed`` bytes + 10 % free.
+
+    A full disk found halfway costs the work done so far, and inside HDF5 it can end the process.
+    """
+    folder = next(p for p in [path.parent, *path.parent.parents, Path()] if p.exists())
+    free = shutil.disk_usage(folder).free
+    if needed * 1.1 > free:
+        text = f"needs {human_bytes(needed * 1.1)}, {human_bytes(free)} free on the disk"
+        raise MachineError(path, text, "free some space or write elsewhere")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path to write to; on success it becomes ``path``, durably and at once.
+
+    The temporary file exists and is empty. On any exception it is removed and ``path`` stays as
+    it was. Missing parent folders are made.
+
+    Raises:
+        InputError: ``path`` is a folder or a device, or its name is too long.
+        MachineError: The disk is full or read-only, permission is missing, and the like.
+    """
+    final = Path(path)
+    _check_target(final)
+    make_folder(final.parent)
+    _remove_leftovers(final.parent.absolute())
+    # 40 characters are at most 160 bytes: with the rest below the 255 that a name may have
+    unique = f"{_HOST}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
+    temporary = final.with_name(f".{final.name[:40]}.{unique}.tmp")
+    try:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(temporary, flags, 0o666))
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, final)
+        _sync(final.parent)
+    except OSError as error:
+        if error.filename and Path(os.fsdecode(error.filename)) not in (temporary, final):
+            raise
+        raise machine_error(final, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write ``data`` as the whole of the file ``path`` (see `replacing` for what it raises)."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open an existing file for reading; anything but a file with content is refused.
+
+    A pipe or a device is not waited for. Links to files are followed.
+
+    Raises:
+        InputError: Not there, a dangling link, a folder, a pipe or device, or empty.
+        MachineError: No permission to read, or the disk fails.
+    """
+    path = Path(path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise _not_opened(path, error) from None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size > 0:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(path, "is a folder; a file is due here", "check the name")
+    if stat.S_ISREG(status.st_mode):
+        raise InputError(path, "is empty (0 bytes)", "make it again")
+    raise InputError(path, "is a pipe or a device, not a regular file", "check the name")
+
+
+def _not_opened(path: Path, error: OSError | ValueError) -> InputError | MachineError:
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, ValueError) or number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        if isinstance(error, OSError) and number == errno.ENOENT and path.is_symlink():
+            return InputError(path, f"is a link to {path.readlink()}, which is missing", "mend it")
+        return InputError(path, "not found", "check the name")
+    if number == errno.ELOOP:
+        return InputError(path, "is a link that leads back to itself", "mend it")
+    if number == errno.ENXIO:
+        return InputError(path, "is a socket or a device, not a regular file", "check the name")
+    if os.name == "nt" and path.is_dir():
+        return InputError(path, "is a folder; a file is due here", "check the name")
+    if number in (errno.EACCES, errno.EPERM):
+        return MachineError(path, "no permission to read it", "ask its owner, or copy it")
+    return MachineError(path, f"not readable: {error}", "try again")
+
+
+# What a file is, by its first bytes. Longer beginnings stand before shorter ones.
+_KINDS = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
+    (b"GIF8", "a GIF image"),
+    (b"PK\x03\x04", "a zip archive, perhaps of torch.save"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"%PDF", "a PDF document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"\x80\x03", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
+    (b"BM", "a BMP image"),
+)
+
+
+def kind_of(head: bytes) -> str:
+    """Return what a file seems to be by its first 600 bytes: ``"a PNG image"``, ``"text"``."""
+    for beginning, kind in _KINDS:
+        if head.startswith(beginning):
+            return kind
+    if head[512:520] == b"\x89HDF\r\n\x1a\n":
+        return "an HDF5 file"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head[8:10] in (b'{"', b"{ "):
+        return "a safetensors file"
+    if head and not head.strip(b"\0"):
+        return "nothing but zeros"
+    text = head.decode("utf-8", "ignore")
+    readable = len(text) > len(head) - 4 and all(c.isprintable() or c.isspace() for c in text)
+    return f"text that begins {text[:12]!r}" if readable else "of an unknown format"
+
+
+def _check_target(final: Path) -> None:
+    """Refuse a target that a rename would destroy, such as ``/dev/null`` written by root."""
+    try:
+        mode = final.stat().st_mode
+    except FileNotFoundError:
+        return
+    except ValueError:
+        raise InputError(final, "no file can have this name", "choose another name") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(final, "the name is too long", "choose a shorter one") from None
+        return  # what else is wrong shows when it is written
+    if stat.S_ISDIR(mode):
+        raise InputError(final, "is a folder; a file is due here", "choose another name")
+    if not stat.S_ISREG(mode):
+        raise InputError(final, "is a pipe or a device; a file is due here", "choose another name")
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk.
+
+    Windows cannot open folders, and some network file systems cannot flush them; a file that is
+    not flushed is an error.
+    """
+    is_folder = path.is_dir()
+    if os.name == "nt" and is_folder:
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache  # once a process and folder: predictions go by thousands into one
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files whose process, on this host, is gone."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _LEFTOVER.fullmatch(entry.name)
+            if match and not _alive(int(match[1]), match[2]):
+                os.unlink(entry.path)
+
+
+def _alive(pid: int, token: str) -> bool:
+    if pid == os.getpid():
+        return token == _TOKEN
+    if os.name == "nt":  # os.kill would end the process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True

@@ -1,0 +1,252 @@
+"""The classes of a set: names, how masks encode them, and the colours they are painted in."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from unetseg.config import read_toml
+from unetseg.errors import InputError, show
+
+IGNORED = 255  # the class index of pixels that are neither trained on nor scored
+MAX_CLASSES = 255
+
+# Okabe & Ito (2008), "Color Universal Design", told apart by most colour-blind readers; black is
+# left for the first class, which most often is a background.
+_PALETTE = (
+    "#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
+    "#999999", "#8c564b", "#17becf", "#bcbd22", "#7f3c8d", "#3969ac", "#e73f74", "#80ba5a",
+)  # fmt: skip
+
+
+def default_colour(index: int) -> str:
+    """Return the colour "#rrggbb" that class number ``index`` is painted in by default.
+
+    The first 16 are chosen to be told apart; later ones walk the colour circle by the golden
+    angle, so that neighbours differ.
+    """
+    if index < len(_PALETTE):
+        return _PALETTE[index]
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, 0.55 + index % 3 * 0.2, 0.9)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+def colour_to_rgb(colour: str) -> tuple[int, int, int]:
+    """Return ``(red, green, blue)``, each 0 to 255, of a colour "#rrggbb"."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+@dataclass(frozen=True)
+class SegmentationClass:
+    """One class.
+
+    Attributes:
+        name: Shown in tables; unique, not empty.
+        value: The mask value that stands for it (0 to 65535), or None where masks are colours.
+        colour: "#rrggbb": what stands for it where masks are colours; what it is painted in.
+    """
+
+    name: str
+    value: int | None
+    colour: str
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """All classes of a set in order; a class's place is its index in arrays.
+
+    Attributes:
+        classes: 1 to 255 classes. All have a value ("values") or none has ("colours").
+        ignore: Mask values, or colours "#rrggbb", neither trained on nor scored.
+
+    Raises:
+        InputError: Names, values or colours that are repeated, mixed or out of range.
+    """
+
+    classes: tuple[SegmentationClass, ...]
+    ignore: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= MAX_CLASSES:
+            raise InputError("classes", f"{len(self.classes)} found", "1 to 255 are possible")
+        values = [c.value for c in self.classes]
+        if None in values and any(v is not None for v in values):
+            raise InputError("classes", "some have a value, some only a colour", "choose one way")
+        for c in self.classes:
+            if not c.name or len(c.name) > 200:
+                raise InputError("classes", f"a name of {len(c.name)} characters", "1 to 200")
+            if c.value is not None and not 0 <= c.value <= 65535:
+                raise InputError(f"class {c.name}", f"value {c.value}", "0 to 65535 are possible")
+            if not re.fullmatch("#[0-9a-f]{6}", c.colour):
+                raise InputError(f"class {c.name}", f"colour {c.colour!r}", 'write "#rrggbb"')
+        keys = [self.key(i) for i in range(len(self.classes))]
+        for kind, items in (("name", self.names), ("value or colour", keys)):
+            repeated = [x for i, x in enumerate(items) if x in items[:i]]
+            if repeated:
+                raise InputError(
+                    "classes", f"{kind} {repeated[0]!r} stands twice", "make it unique"
+                )
+        for item in self.ignore:
+            if isinstance(item, str) != (self.encoding == "colours"):
+                text = f"ignored {item!r} beside classes given by {self.encoding}"
+                raise InputError("classes", text, "write both the same way")
+            if item in keys:
+                raise InputError("classes", f"{item!r} is a class and ignored", "choose one")
+
+    @property
+    def encoding(self) -> Literal["values", "colours"]:
+        """Whether masks hold values (or palette indices), or RGB colours."""
+        return "colours" if self.classes[0].value is None else "values"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in class order."""
+        return tuple(c.name for c in self.classes)
+
+    def key(self, index: int) -> int | str:
+        """Return what stands for class ``index`` in a mask: a value, or a colour "#rrggbb"."""
+        value = self.classes[index].value
+        return self.classes[index].colour if value is None else value
+
+    def pixel_values(self) -> tuple[int, ...]:
+        """Return the pixel value a prediction writes for each class: its mask value, or its index
+        where masks were colours (the palette then holds the colour).
+        """
+        return tuple(i if c.value is None else c.value for i, c in enumerate(self.classes))
+
+    def with_ignored(self, items: tuple[int | str, ...]) -> "ClassTable":
+        """Return a table that ignores ``items`` too; a class that they name leaves the table."""
+        kept = tuple(c for i, c in enumerate(self.classes) if self.key(i) not in items)
+        if not kept:
+            raise InputError("--ignore", "leaves no class", "ignore fewer values")
+        return ClassTable(kept, tuple(dict.fromkeys((*self.ignore, *items))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON: ``{"classes": [{name, value, colour}], "ignore": []}``."""
+        classes = [{"name": c.name, "value": c.value, "colour": c.colour} for c in self.classes]
+        return {"classes": classes, "ignore": list(self.ignore)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ClassTable":
+        """Read what `to_dict` returned. Raises `InputError` on anything else."""
+        try:
+            classes = tuple(
+                SegmentationClass(_text(c["name"]), _number(c["value"]), _text(c["colour"]))
+                for c in data["classes"]
+            )
+            ignore = tuple(i if isinstance(i, int) else _text(i) for i in data["ignore"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError("classes", f"not a class table ({error!r})", "") from None
+        return cls(classes, ignore)
+
+    def to_toml(self) -> str:
+        """Return the text of a ``classes.toml`` that reads back as this table."""
+        lines = []
+        if self.ignore:
+            items = ", ".join(_quote(i) if isinstance(i, str) else str(i) for i in self.ignore)
+            lines += [f"ignore = [{items}]", ""]
+        for c in self.classes:
+            lines += ["[[class]]", f"name = {_quote(c.name)}"]
+            lines += [] if c.value is None else [f"value = {c.value}"]
+            lines += [f'colour = "{c.colour}"', ""]
+        return "\n".join(lines)
+
+
+def table_of(keys: list[int] | list[str], ignore: tuple[int | str, ...] = ()) -> ClassTable:
+    """Return the table of a set without ``classes.toml``: the values or colours found, sorted.
+
+    Values and colours name their classes; values get the default colours.
+    """
+    ordered: list[Any] = sorted(keys)
+    classes = [
+        SegmentationClass(k, None, k)
+        if isinstance(k, str)
+        else SegmentationClass(str(k), k, default_colour(i))
+        for i, k in enumerate(ordered)
+    ]
+    return ClassTable(tuple(classes), ignore)
+
+
+def read_classes(path: Path) -> ClassTable:
+    """Read a ``classes.toml`` (design: an ``ignore`` list and ``[[class]]`` tables).
+
+    Raises:
+        InputError: Not found, not TOML, an unknown key, or a class that is not valid.
+    """
+    data = read_toml(path)
+    unknown = set(data) - {"ignore", "class"}
+    if unknown:
+        text = f"unknown key {show(sorted(unknown)[0])!r}"
+        raise InputError(path, text, "'ignore' and [[class]] are known")
+    entries, ignore = data.get("class", []), data.get("ignore", [])
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise InputError(path, "'class' is no list of tables", "write [[class]] above each")
+    if not isinstance(ignore, list):
+        raise InputError(path, "'ignore' is no list", "write ignore = [255]")
+    try:
+        classes = tuple(_from_toml(i, entry) for i, entry in enumerate(entries))
+        return ClassTable(classes, tuple(_ignored(i) for i in ignore))
+    except InputError as error:
+        raise InputError(path, f"{error.what}: {error.problem}", error.remedy) from None
+
+
+def _from_toml(index: int, entry: dict[str, Any]) -> SegmentationClass:
+    where = f"class {index + 1}"
+    unknown = set(entry) - {"name", "value", "colour"}
+    if unknown:
+        text = f"unknown key {sorted(unknown)[0]!r}"
+        raise InputError(where, text, "'name', 'value' and 'colour' are known")
+    value, colour = entry.get("value"), entry.get("colour")
+    if value is None and colour is None:
+        raise InputError(where, "neither value nor colour", "say what stands for it in the masks")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise InputError(where, f"value {value!r} is no whole number", "write value = 1")
+    if colour is not None and not isinstance(colour, str):
+        raise InputError(where, f"colour {colour!r} is no text", 'write colour = "#ff0000"')
+    name = entry.get("name", colour if value is None else str(value))
+    if not isinstance(name, str):
+        raise InputError(where, f"name {name!r} is no text", 'write name = "line"')
+    return SegmentationClass(name, value, (colour or default_colour(index)).lower())
+
+
+def _ignored(item: Any) -> int | str:
+    if isinstance(item, str) and re.fullmatch("#[0-9a-fA-F]{6}", item):
+        return item.lower()
+    if isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= 65535:
+        return item
+    raise InputError("ignore", f"{item!r}", 'write values (255) or colours ("#rrggbb")')
+
+
+def parse_ignored(text: str) -> int | str:
+    """Read an ignored value (``255``) or colour (``#ff0000``) from a command line."""
+    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text)
+
+
+def repainted(table: ClassTable, other: ClassTable) -> ClassTable:
+    """Return ``table`` with the colours of the same-named classes in ``other``."""
+    colours = {c.name: c.colour for c in other.classes}
+    classes = tuple(replace(c, colour=colours.get(c.name, c.colour)) for c in table.classes)
+    return ClassTable(classes, table.ignore)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _quote(text: str) -> str:
+    """Return ``text`` as a basic string of TOML, everything unusual escaped."""
+    body = "".join(
+        "\\" + c if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text
+    )
+    return f'"{body}"'

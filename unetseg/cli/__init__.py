@@ -1,0 +1,1 @@
+"""The commands: one small module each, that parses, calls the library once and prints."""

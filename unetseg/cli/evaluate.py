@@ -1,0 +1,117 @@
+"""``unetseg evaluate``."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line
+
+if TYPE_CHECKING:
+    from unetseg.metrics import Scores
+
+_OUT = "What is written"
+
+
+def evaluate(
+    folder: Annotated[
+        Path | None,
+        Argument(
+            metavar="FOLDER",
+            help="Labelled images.",
+            show_default="data/test, else the images the model's store held out",
+        ),
+    ] = None,
+    model: options.Models = None,
+    predictions: Annotated[
+        Path | None,
+        Option(
+            "--predictions",
+            metavar="FOLDER",
+            help="Score these masks, made by any program, instead of a model.",
+        ),
+    ] = None,
+    include_trained: Annotated[
+        bool,
+        Option("--include-trained", help="Score images that the model was trained on, too."),
+    ] = False,
+    stride: options.Stride = "50%",
+    weights: options.Weights = "gaussian",
+    tta: options.Tta = False,
+    batch_size: options.WindowBatch = 16,
+    confusion: Annotated[
+        bool, Option("--confusion", help="Print the confusion matrix.", rich_help_panel=_OUT)
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        Option("--json", metavar="FILE", help="Write all scores.", rich_help_panel=_OUT),
+    ] = None,
+    csv_file: Annotated[
+        Path | None,
+        Option("--csv", metavar="FILE", help="Write one row an image.", rich_help_panel=_OUT),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        Option("--overwrite", help="Replace the files of --json and --csv.", rich_help_panel=_OUT),
+    ] = False,
+    device: options.Device = "auto",
+) -> None:
+    """Score masks against the truth, class by class.
+
+    Scores come from one confusion matrix pooled over all images. Images that the model was trained
+    on are left out, whatever they are called.
+
+    Example:
+        unetseg evaluate
+        unetseg evaluate MYTEST --model wide --confusion
+        unetseg evaluate MYTEST --predictions MASKS --json scores.json
+    """
+    from unetseg import atomic
+    from unetseg.cli.tables import print_confusion, print_scores
+    from unetseg.config import PredictSettings
+    from unetseg.errors import InputError
+    from unetseg.evaluation import evaluate as evaluate_images
+
+    for path in (json_file, csv_file):
+        if path and path.exists() and not overwrite:
+            raise InputError(path, "already exists", "choose another name, or --overwrite")
+    with Reporter() as report:
+        found = evaluate_images(
+            folder,
+            models=model or ["default"],
+            predictions=predictions,
+            settings=PredictSettings(stride, weights, tta, batch_size, device),
+            include_trained=include_trained,
+            on_progress=report,
+        )
+    print_scores(found.scores, f"{found.subject}: {len(found.scores.names)} images")
+    if confusion:
+        print_confusion(found.scores)
+    if json_file:
+        text = json.dumps(found.scores.to_dict(), indent=2, allow_nan=False)
+        atomic.write_bytes(json_file, f"{text}\n".encode())
+        print_line(f"Wrote {json_file}.")
+    if csv_file:
+        atomic.write_bytes(csv_file, _per_image(found.scores).encode())
+        print_line(f"Wrote {csv_file}.")
+
+
+def _per_image(scores: "Scores") -> str:
+    """Return a CSV text: image, mean IoU, IoU of each class; an absent class is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "mean_iou", *(f"iou_{name}" for name in scores.classes)])
+    for row in scores.to_dict()["per_image"]:
+        cells = [row["mean_iou"], *(row["iou"].get(name) for name in scores.classes)]
+        numbers = ["" if v is None else f"{v:.6f}" for v in cells]
+        writer.writerow([_harmless(row["name"]), *numbers])
+    return text.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

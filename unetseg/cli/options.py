@@ -1,0 +1,153 @@
+"""Options that several commands share, and how their text becomes settings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from unetseg.errors import InputError
+
+if TYPE_CHECKING:
+    from unetseg.config import PatchSettings
+
+_PATCHES = "Patches (of a folder)"
+_SPLIT = "Held-out images (of a folder)"
+_MASKS = "Masks (of a folder)"
+_COVER = "How an image is covered"
+
+Size = Annotated[
+    str,
+    Option("--size", metavar="PIXELS", help="Side of a patch, or auto.", rich_help_panel=_PATCHES),
+]
+PerImage = Annotated[
+    str,
+    Option(
+        "--per-image",
+        metavar="N",
+        help="Patches from an image; auto stores each labelled pixel about once.",
+        rich_help_panel=_PATCHES,
+    ),
+]
+Rare = Annotated[
+    float,
+    Option(
+        "--rare",
+        metavar="SHARE",
+        help="Share of the patches drawn so that rare classes are in them.",
+        rich_help_panel=_PATCHES,
+        show_default="a third",
+    ),
+]
+Scale = Annotated[
+    float,
+    Option("--scale", help="Resize images first; masks come back whole.", rich_help_panel=_PATCHES),
+]
+Val = Annotated[
+    float,
+    Option("--val", metavar="SHARE", help="Share of images held out.", rich_help_panel=_SPLIT),
+]
+Group = Annotated[
+    str | None,
+    Option(
+        "--group",
+        metavar="REGEX",
+        help="Images with the same match in their name stay together.",
+        rich_help_panel=_SPLIT,
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    Option(
+        "--classes",
+        metavar="FILE",
+        help="A classes.toml; by default the folder's own, or the values found.",
+        rich_help_panel=_MASKS,
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    Option(
+        "--ignore",
+        metavar="VALUE",
+        help="Mask value or colour '#rrggbb' to leave out; may be repeated.",
+        rich_help_panel=_MASKS,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    Option(
+        "--model",
+        metavar="MODEL",
+        help="A run's name or folder, or a model file; repeated: an ensemble.",
+        show_default="default",
+    ),
+]
+Stride = Annotated[
+    str,
+    Option("--stride", help="Pixels between windows, or a share of them.", rich_help_panel=_COVER),
+]
+Weights = Annotated[
+    str,
+    Option(
+        "--weights",
+        help="gaussian trusts the middle of a window most; or uniform.",
+        rich_help_panel=_COVER,
+    ),
+]
+Tta = Annotated[
+    bool,
+    Option(
+        "--tta",
+        help="Average over the mirror images that training used: slower, a little better.",
+        rich_help_panel=_COVER,
+    ),
+]
+WindowBatch = Annotated[
+    int, Option("--batch-size", help="Windows computed at once.", rich_help_panel=_COVER)
+]
+Device = Annotated[
+    str, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel="Machine")
+]
+
+
+def number_or_auto(option: str, text: str) -> int | None:
+    """Return the whole number in ``text``, or None for "auto".
+
+    Raises:
+        InputError: Anything else.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or len(text) > 12:
+        raise InputError(option, f"{text!r} is no whole number", "write a number, or auto")
+    return int(text)
+
+
+def patch_settings(
+    size: str,
+    per_image: str,
+    rare: float,
+    val: float,
+    group: str | None,
+    scale: float,
+    seed: int,
+) -> "PatchSettings":
+    """Return the settings that a command line gave."""
+    from unetseg.config import PatchSettings
+
+    return PatchSettings(
+        number_or_auto("--size", size),
+        number_or_auto("--per-image", per_image),
+        val,
+        group,
+        rare,
+        scale,
+        seed,
+    )
+
+
+def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
+    """Return the values and colours given by ``--ignore``."""
+    from unetseg.classes import parse_ignored
+
+    return tuple(parse_ignored(text) for text in texts or ())

@@ -1,0 +1,95 @@
+"""``unetseg predict``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line, print_table
+from unetseg.errors import PartialFailure
+from unetseg.progress import Note
+
+_OUT = "What is written"
+
+
+def predict(
+    inputs: Annotated[list[Path], Argument(metavar="INPUT", help="Images, or folders of them.")],
+    model: options.Models = None,
+    stride: options.Stride = "50%",
+    weights: options.Weights = "gaussian",
+    tta: options.Tta = False,
+    batch_size: options.WindowBatch = 16,
+    out: Annotated[
+        Path,
+        Option("--out", metavar="FOLDER", help="Where the masks go.", rich_help_panel=_OUT),
+    ] = Path("predictions"),
+    overlay: Annotated[
+        bool | None,
+        Option(
+            "--overlay/--no-overlay",
+            help="Draw masks over images.",
+            show_default="up to 20 images",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool,
+        Option(
+            "--probabilities",
+            help="Write (class, row, column) float32 TIFFs, too.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        Option(
+            "--overwrite",
+            help="Replace files that unetseg did not write.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
+    device: options.Device = "auto",
+) -> None:
+    """Write a mask for every image, in the encoding of the masks trained on.
+
+    Each image is covered by overlapping windows whose probabilities are averaged. A second run
+    leaves alone what is there already with the same model, image and options.
+
+    Example:
+        unetseg predict img.png --stride 48
+        unetseg predict NEWIMAGES/ --model wide --out masks
+    """
+    from unetseg.config import PredictSettings
+    from unetseg.inference import predict as predict_images
+
+    settings = PredictSettings(stride, weights, tta, batch_size, device)
+    with Reporter() as report:
+        done = predict_images(
+            list(inputs),
+            models=model or ["default"],
+            out=out,
+            settings=settings,
+            overlay=overlay,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            on_progress=report,
+        )
+        for _, error in done.failed:
+            report(Note(str(error), warning=True))
+    if done.written:
+        shares = [(name, f"{100 * share:.1f} %") for name, share in done.pixels.items()]
+        print_table("Share of the pixels", ["class", "share"], shares)
+    kept = f", {len(done.skipped)} were there already" if done.skipped else ""
+    overlays = f"; look at {done.overlays[0]}" if done.overlays else ""
+    print_line(f"Wrote {_masks(len(done.written))} to {out}{kept}{overlays}.")
+    if done.failed:
+        total = len(done.failed) + len(done.written) + len(done.skipped)
+        text = f"{len(done.failed)} of {total} images failed; the rest are done"
+        if len(done.failed) == total:
+            raise done.failed[0][1]
+        raise PartialFailure("predict", text, "mend them and run the same line again")
+
+
+def _masks(count: int) -> str:
+    return "1 mask" if count == 1 else f"{count} masks"

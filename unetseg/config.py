@@ -1,0 +1,239 @@
+"""The settings of each piece of work: frozen, checked when made, and written as TOML."""
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetseg.errors import InputError, show
+
+LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one-cycle", "cosine", "steps")
+AUGMENTS = ("auto", "none", "light", "strong")
+DEFAULT_EPOCHS = 100
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """How a folder of labelled images is cut into a patch store.
+
+    Attributes:
+        size: Side S of a square patch in pixels (after ``scale``); None picks it from the images.
+        per_image: Patches from each training image; None stores each labelled pixel about once.
+        val: Share of the images held out, 0 (none) to below 1.
+        group: Regular expression searched in each stem; images of one group stay on one side.
+        rare: Share of the patches placed on a pixel of a class drawn evenly among those present.
+        scale: Factor by which images and masks are resized first, 0.01 to 16.
+        seed: Seed of split and corners.
+
+    Raises:
+        InputError: A value out of its range; the message names the option.
+    """
+
+    size: int | None = None
+    per_image: int | None = None
+    val: float = 0.2
+    group: str | None = None
+    rare: float = 1 / 3
+    scale: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            _check("--size", self.size, 16, 4096)
+        if self.per_image is not None:
+            _check("--per-image", self.per_image, 1, 10**6)
+        _check("--val", self.val, 0, 0.95)
+        _check("--rare", self.rare, 0, 1)
+        _check("--scale", self.scale, 0.01, 16)
+        _check("--seed", self.seed, 0, 2**63 - 1)
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                text = f"{self.group!r} is no regular expression ({error})"
+                raise InputError("--group", text, "quote it, as in '^(.*)_'") from None
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained. What is None is chosen when training starts, and recorded.
+
+    Attributes:
+        epochs: Passes over all patches; None means 100, or as many as ``budget`` allows.
+        budget: Wall time of the whole command in seconds, instead of ``epochs``.
+        batch_size: Patches a step, over all devices together.
+        lr: Highest learning rate; None takes the optimizer's default.
+        loss: One of `LOSSES`.
+        optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
+        schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
+        weight_decay: Of the optimizer; None takes the optimizer's default.
+        augment: "none", "light", "strong", or "auto" (light, with symmetries by rule).
+        network: A registered network: "compact", "classic" or a plug-in's.
+        width: Channels at full resolution; None takes the network's own.
+        depth: Times the resolution is halved; None takes the network's own.
+        ema: Share of the training over which the averaged weights look back; 0 averages none.
+        patience: Validations without a better mean IoU after which training stops.
+        validate: Epochs between validations; None keeps validation under a tenth of the time.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        seed: Seed of weights, order and augmentation.
+
+    Raises:
+        InputError: A value out of its range; the message names the option.
+    """
+
+    epochs: int | None = None
+    budget: float | None = None
+    batch_size: int = 16
+    lr: float | None = None
+    loss: str = "ce+dice"
+    optimizer: str = "adamw"
+    schedule: str = "one-cycle"
+    weight_decay: float | None = None
+    augment: str = "auto"
+    network: str = "compact"
+    width: int | None = None
+    depth: int | None = None
+    ema: float = 0.02
+    patience: int | None = None
+    validate: int | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.budget is not None:
+            raise InputError("--epochs", "excludes --budget", "give one of them")
+        for option, value, low, high in (
+            ("--epochs", self.epochs, 1, 10**6),
+            ("--budget", self.budget, 1, 10**8),
+            ("--batch-size", self.batch_size, 1, 65536),
+            ("--lr", self.lr, 1e-12, math.inf),
+            ("--weight-decay", self.weight_decay, 0, 1e6),
+            ("--width", self.width, 1, 1024),
+            ("--depth", self.depth, 1, 8),
+            ("--ema", self.ema, 0, 1),
+            ("--patience", self.patience, 1, 10**6),
+            ("--validate", self.validate, 1, 10**6),
+            ("--seed", self.seed, 0, 2**63 - 1),
+        ):
+            if value is not None:
+                _check(option, value, low, high)
+        check_choice("--loss", self.loss, LOSSES)
+        check_choice("--optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("--schedule", self.schedule, SCHEDULES)
+        check_choice("--augment", self.augment, AUGMENTS)
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How a model covers an image.
+
+    Attributes:
+        stride: Pixels between windows ("48") or a share of the window ("50%").
+        weights: "gaussian" trusts the middle of a window most; "uniform" trusts all alike.
+        tta: Average over the symmetries that the model was trained with.
+        batch_size: Windows computed at once.
+        device: As in `TrainSettings`.
+
+    Raises:
+        InputError: A value out of its range; the message names the option.
+    """
+
+    stride: str = "50%"
+    weights: str = "gaussian"
+    tta: bool = False
+    batch_size: int = 16
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("--weights", self.weights, ("gaussian", "uniform"))
+        _check("--batch-size", self.batch_size, 1, 65536)
+        self.stride_for(96)
+
+    def stride_for(self, size: int) -> int:
+        """Return the stride in pixels for windows of ``size`` pixels, 1 to ``size``."""
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(%?)", self.stride.strip())
+        if not match or (not match[2] and "." in match[1]):
+            text = f"{self.stride!r} is neither pixels nor a share"
+            raise InputError("--stride", text, "write 48 or 50%")
+        number = float(match[1])
+        if match[2]:
+            _check("--stride", number, 1, 100)
+            return max(1, round(size * number / 100))
+        if number < 1:
+            raise InputError("--stride", "is 0", "at least 1 pixel")
+        return min(size, int(number))
+
+
+def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `InputError` naming the nearest choice unless ``value`` is one of ``choices``."""
+    choices = tuple(choices)
+    if value not in choices:
+        text = f"{value!r} is not known"
+        raise InputError(option, text, nearest(value, choices) + "one of " + ", ".join(choices))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean 'lr'? "`` where a known word is close to ``word``, else ""."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of "90s", "10m", "1h", "1h30m" or a bare number of seconds.
+
+    Raises:
+        InputError: Anything else, or nothing at all.
+    """
+    match = re.fullmatch(
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
+    )
+    if not match or not any(match.groups()):
+        raise InputError("--budget", f"{text!r} is no time", "write 90s, 10m or 1h")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time as a person says it: "8 s", "3 min 20 s", "1 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
+
+
+def to_toml(table: str, settings: Mapping[str, Any]) -> str:
+    """Return one TOML table; keys that are None are left out, as TOML has no null."""
+    lines = [f"[{table}]"]
+    for key, value in settings.items():
+        if value is not None:
+            lines.append(f"{key.replace('_', '-')} = {json.dumps(value, ensure_ascii=True)}")
+    return "\n".join(lines) + "\n"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's tables.
+
+    Raises:
+        InputError: Not found, not readable, not UTF-8, not TOML (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "not found", "check the name") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(path, f"not readable as TOML ({show(error)})", "mend it") from None
+
+
+def _check(option: str, value: float, low: float, high: float) -> None:
+    if math.isnan(value) or math.isinf(value) or not low <= value <= high:
+        top = "" if math.isinf(high) else f" to {high:g}"
+        raise InputError(option, f"{value:g} is out of range", f"{low:g}{top or ' or more'}")

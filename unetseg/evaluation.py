@@ -1,0 +1,257 @@
+"""Scoring masks against the truth: a model's own, or masks made by any program."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unetseg import folder, images, masks
+from unetseg.classes import IGNORED, ClassTable
+from unetseg.config import PredictSettings
+from unetseg.errors import InputError, show
+from unetseg.folder import Pair
+from unetseg.inference import Model
+from unetseg.interrupts import catching
+from unetseg.metrics import Scores, confusion, scores
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.segmentation import Segmenter
+from unetseg.store import Store, open_store
+
+DEFAULT_FOLDER = Path("data/test")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was scored, and how well.
+
+    Attributes:
+        scores: Pooled over all images.
+        subject: What was scored, for a heading.
+        trained_on: Images left out because the model was trained on them.
+        total: Images found, those left out included.
+    """
+
+    scores: Scores
+    subject: str
+    trained_on: int
+    total: int
+
+
+def evaluate(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    models: Sequence[str] = ("default",),
+    predictions: str | os.PathLike[str] | None = None,
+    settings: PredictSettings | None = None,
+    include_trained: bool = False,
+    on_progress: OnProgress = ignore,
+) -> Evaluation:
+    """Score a model, or masks made by any program, on labelled images.
+
+    Args:
+        source: Folder of labelled images. None takes ``data/test`` where there is one, else the
+            images that the model's own store held out.
+        models: Runs, run folders or model files; several are averaged.
+        predictions: A folder of masks named like the images; scored instead of a model.
+        settings: How images are covered.
+        include_trained: Score images that the model was trained on, too.
+        on_progress: Receives `Note` and `Progress`.
+
+    Raises:
+        InputError: A missing or unreadable file, masks that do not fit, nothing left to score.
+    """
+    if source is None and DEFAULT_FOLDER.is_dir():
+        source = DEFAULT_FOLDER
+    if predictions is not None:
+        if source is None:
+            raise InputError("FOLDER", "is missing", "name the folder with the true masks")
+        return _score_masks(Path(source), Path(predictions), on_progress)
+    model = Model(models, settings or PredictSettings())
+    if source is None:
+        return _score_held_out(model, on_progress)
+    return _score_folder(model, Path(source), include_trained, on_progress)
+
+
+def _score_folder(
+    model: Model, root: Path, include_trained: bool, on_progress: OnProgress
+) -> Evaluation:
+    pairs = folder.find_pairs(root)
+    trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
+    table, order = _encoding(root, model.card.classes)
+    chosen = [
+        pair
+        for pair in pairs
+        if include_trained or images.pixel_hash(images.read_image(pair.image)) not in trained
+    ]
+    left_out = len(pairs) - len(chosen)
+    if not chosen:
+        text = f"all {len(pairs)} images were trained on"
+        raise InputError(root, text, "name other images, or give --include-trained")
+    if left_out:
+        on_progress(
+            Note(
+                f"{left_out} of {len(pairs)} images were trained on, left out; "
+                f"{len(chosen)} scored",
+                warning=True,
+            )
+        )
+    on_progress(Note(f"scoring {len(chosen)} images of {show(root)} with {model}"))
+
+    def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+        for pair in chosen:
+            truth = _read_truth(pair, table, order)
+            yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
+
+    found = _pool(outcomes(), len(chosen), model.card.classes, on_progress)
+    return Evaluation(found, f"{model.card.name} on {root}", left_out, len(pairs))
+
+
+def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
+    """Score the images that the model's own store held out."""
+    path = Path(model.card.store)
+    if not path.exists():
+        text = "not found, and no folder was named"
+        raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+    opened = open_store(path)
+    trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
+    kept = [
+        k for k in range(opened.held_out_count) if opened.info.held_out[k].sha256 not in trained
+    ]
+    if not kept:
+        text = "holds out no image that the model has not seen"
+        raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+    total = len(opened.info.sources)
+    on_progress(
+        Note(f"{total - len(kept)} of {total} images were trained on, left out; {len(kept)} scored")
+    )
+    on_progress(Note(f"scoring {len(kept)} held-out images of {show(path)} with {model}"))
+
+    found, _ = score_held_out(opened, model.segmenter, kept, on_progress)
+    subject = f"{model.card.name} on the images its store held out"
+    return Evaluation(found, subject, total - len(kept), total)
+
+
+def score_held_out(
+    opened: Store,
+    segmenter: Segmenter,
+    which: Sequence[int] | None = None,
+    on_progress: OnProgress = ignore,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Scores, float]:
+    """Score a network on the whole held-out images of a store.
+
+    Args:
+        opened: The store.
+        segmenter: The network, and how it covers an image.
+        which: Numbers of held-out images; None takes all.
+        on_progress: Receives `Progress`.
+        check: Called before each image; may raise to stop.
+
+    Returns:
+        The scores, and the mean negative log-likelihood of the true classes.
+    """
+    matrices, names, log_sum, pixels = [], [], 0.0, 0
+    which = range(opened.held_out_count) if which is None else which
+    for k in which:
+        check()
+        image, mask, source = opened.held_out(k)
+        row, labels = 0, []
+        for band in segmenter.bands(image):  # (K, rows, W)
+            truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
+            valid = truth != IGNORED
+            chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
+            log_sum -= float(chosen.clamp_min(1e-7).log().sum())
+            pixels += int(valid.sum())
+            row += band.shape[1]
+            labels.append(band.argmax(0).to(torch.uint8).cpu())
+        matrices.append(
+            confusion(mask, torch.cat(labels).numpy(), len(opened.info.classes.classes))
+        )
+        names.append(Path(source.name).stem)
+        on_progress(Progress("scoring", len(names), len(which), "images", show(source.name)))
+    return scores(np.stack(matrices), names, opened.info.classes.names), log_sum / max(pixels, 1)
+
+
+def _score_masks(root: Path, predictions: Path, on_progress: OnProgress) -> Evaluation:
+    """Score a folder of masks made by any program."""
+    pairs = folder.find_pairs(root)
+    made = {p.stem: p for p in folder.list_images(predictions)}
+    missing = [p.name for p in pairs if p.name not in made]
+    if missing:
+        text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")
+        raise InputError(predictions, text, "masks are found by the images' stems")
+    table = folder.load_classes(root, None)
+    if table is None:
+        paths = [path for p in pairs for path in (p.mask, made[p.name])]
+        table = masks.discover({str(p): masks.find_keys(images.read_mask(p)) for p in paths})
+    on_progress(Note(f"scoring {len(pairs)} masks of {show(predictions)} against {show(root)}"))
+
+    def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+        for pair in pairs:
+            truth = masks.decode(images.read_mask(pair.mask), table, pair.mask)
+            path = made[pair.name]
+            predicted = masks.decode(images.read_mask(path), table, path)
+            if predicted.shape != truth.shape:
+                text = f"{_size(predicted)} pixels, the truth has {_size(truth)}"
+                raise InputError(path, text, "predict at the images' own size")
+            yield pair.name, truth, predicted
+
+    found = _pool(outcomes(), len(pairs), table, on_progress)
+    return Evaluation(found, f"{predictions} on {root}", 0, len(pairs))
+
+
+def _pool(
+    outcomes: Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]],
+    count: int,
+    table: ClassTable,
+    on_progress: OnProgress,
+) -> Scores:
+    matrices, names = [], []
+    with catching() as caught:
+        for name, truth, predicted in outcomes:
+            caught.check("evaluate", "run the same line again")
+            matrices.append(confusion(truth, predicted, len(table.classes)))
+            names.append(name)
+            on_progress(Progress("scoring", len(names), count, "images", show(name)))
+    if not np.any(matrices):
+        raise InputError("evaluate", "every pixel of every mask is ignored", "look at the masks")
+    return scores(np.stack(matrices), names, table.names)
+
+
+def _encoding(root: Path, classes: ClassTable) -> tuple[ClassTable, NDArray[np.uint8]]:
+    """Return how the folder's masks are read, and the model's class index for each of theirs.
+
+    Raises:
+        InputError: A ``classes.toml`` beside the masks that names other classes.
+    """
+    own = folder.load_classes(root, None)
+    lookup = np.arange(256, dtype=np.uint8)
+    if own is None:
+        return classes, lookup
+    if set(own.names) != set(classes.names):
+        text = f"names {', '.join(own.names)}; the model knows {', '.join(classes.names)}"
+        raise InputError(root / "classes.toml", text, "make the names agree")
+    for index, name in enumerate(own.names):
+        lookup[index] = classes.names.index(name)
+    return own, lookup
+
+
+def _read_truth(pair: Pair, table: ClassTable, order: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    truth: NDArray[np.uint8] = order[masks.decode(images.read_mask(pair.mask), table, pair.mask)]
+    info = images.read_info(pair.image)
+    if truth.shape != (info.height, info.width):
+        text = f"{_size(truth)} pixels, its image has {info.height} x {info.width}"
+        raise InputError(pair.mask, text, "make image and mask the same size")
+    return truth
+
+
+def _shape(mask: NDArray[np.uint8]) -> tuple[int, int]:
+    return mask.shape[0], mask.shape[1]
+
+
+def _size(mask: NDArray[np.uint8]) -> str:
+    return f"{mask.shape[0]} x {mask.shape[1]}"

@@ -1,0 +1,379 @@
+"""Folders of labelled images: which mask belongs to which image, the classes, the split."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import atomic, images
+from unetseg.classes import ClassTable, read_classes
+from unetseg.errors import InputError, MachineError
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "raw", "inputs", "input", "originals")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
+    *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
+)
+# The longest that fits is what a stem ends in: x_cp_masks is a mask of x.
+MASK_SUFFIXES = (
+    *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
+    *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
+)
+_FEW = 5  # names shown in a message
+_TRIES = 400  # random divisions looked at; more changed no split of 10 to 200 images
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask; ``name`` is the image's stem."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key by which numbers count as numbers: "Img_2" before "Img_10"."""
+    parts = re.split(r"(\d+)", text)
+    # An odd place holds digits; the text behind keeps "01" and "1" apart.
+    return tuple((i % 2, int(p) if i % 2 else 0, p) for i, p in enumerate(parts))
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the pictures of a folder in natural order, by their endings; not searched deeper.
+
+    Hidden files are left out.
+
+    Raises:
+        InputError: Not found, not a folder, or without pictures.
+        MachineError: No permission to read it.
+    """
+    found = _scan(Path(folder))[0]
+    if not found:
+        raise InputError(folder, "no images (*.png, *.jpg, *.tif, *.bmp, *.gif)", "check the name")
+    return found
+
+
+def find_pairs(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
+    """Return the images of a folder with their masks, in natural order.
+
+    Looks for ``images/`` and ``masks/`` or folders of the usual other names (the images may also
+    lie in ``folder`` itself), else for masks beside their images, told by the end of their stems
+    (``a.png`` and ``a_mask.png``). Stems are equal, or differ by one prefix and suffix in the
+    whole folder: ``Img_3`` and ``Mask_3``, ``21_training`` and ``21_manual1``.
+
+    Raises:
+        InputError: Not found, nothing to pair, two candidates for the masks, files without a
+            partner, two files of one stem.
+        MachineError: No permission to read.
+    """
+    folder = Path(folder)
+    files, folders = _scan(folder)
+    masks = _only(folder, folders, MASK_FOLDERS, "masks")
+    if masks is None:
+        image_paths, mask_paths = _divide_flat(folder, files)
+    else:
+        home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
+        image_paths, mask_paths = list_images(home), list_images(masks)
+    return _pair(folder, _by_stem(image_paths), _by_stem(mask_paths))
+
+
+def load_classes(
+    folder: str | os.PathLike[str], file: str | os.PathLike[str] | None = None
+) -> ClassTable | None:
+    """Return the classes in ``file``, else in the folder's ``classes.toml``; None without either.
+
+    Raises:
+        InputError: ``file`` is missing, or what is there is not valid.
+    """
+    path = Path(folder) / "classes.toml" if file is None else Path(file)
+    return None if file is None and not path.exists() else read_classes(path)
+
+
+def write_classes(folder: str | os.PathLike[str], table: ClassTable) -> None:
+    """Write ``classes.toml`` into a folder (see `atomic.write_bytes` for what it raises)."""
+    atomic.write_bytes(Path(folder) / "classes.toml", table.to_toml().encode())
+
+
+def write_labelled(
+    folder: str | os.PathLike[str],
+    name: str,
+    image: NDArray[Any],
+    mask: NDArray[np.uint8],
+    table: ClassTable,
+) -> None:
+    """Write ``images/<name>.png`` and ``masks/<name>.png``; an image never lacks its mask.
+
+    Args:
+        folder: Made where missing.
+        name: The stem of both.
+        image: ``(H, W, 1)`` or ``(H, W, 3)``, uint8 or uint16.
+        mask: ``(H, W)`` class indices, 255 ignored.
+        table: How the mask is encoded.
+
+    Raises:
+        InputError: As `images.write_mask`.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    images.write_mask(Path(folder) / "masks" / f"{name}.png", mask, table)
+    images.write_picture(Path(folder) / "images" / f"{name}.png", image)
+
+
+def group_of(stem: str, pattern: str) -> str:
+    """Return the group of an image: the pattern's first group in its stem, else the match.
+
+    Raises:
+        InputError: The pattern is no regular expression, or not found in ``stem``.
+    """
+    try:
+        match = re.search(pattern, stem)
+    except re.error as error:
+        raise InputError("--group", f"{pattern!r} is no regular expression ({error})") from None
+    if match is None:
+        raise InputError(stem, f"--group {pattern!r} is not found in it", "widen the pattern")
+    return (match[1] if match.re.groups else None) or match[0]
+
+
+def split_groups(
+    groups: Sequence[str],
+    class_presence: NDArray[np.bool_],
+    hashes: Sequence[str],
+    share: float,
+    seed: int,
+) -> list[Literal["train", "val"]]:
+    """Divide images into those to train on and those held out, by whole groups.
+
+    Images with equal hashes stay together too. Of some hundred random divisions the best is
+    taken: at least 3 images are held out where there are 10, then each class stands on both sides
+    where it can, then the number held out is close to ``share``.
+
+    Args:
+        groups: The group of each image; its name where there are none.
+        class_presence: ``(n, C)``, whether image n shows class C.
+        hashes: `images.pixel_hash` of each image.
+        share: 0 to 1, of the images, to hold out; 0 holds out none.
+        seed: Equal arguments give equal divisions.
+
+    Returns:
+        "train" or "val" for each image.
+
+    Raises:
+        InputError: One group only, so that nothing can be held out.
+    """
+    count = len(groups)
+    if share == 0:
+        return ["train"] * count
+    units = _units(groups, hashes)  # (n,), numbered from 0
+    total = int(units.max()) + 1
+    if total == 1:
+        remedy = "label more images, widen --group, or pass --val 0"
+        raise InputError("--val", f"{count} images in one group, nothing to hold out", remedy)
+    floor = 3 if count >= 10 else 1
+    target = max(floor, share * count)
+    sizes = np.bincount(units)
+    present = np.array([class_presence[units == u].any(0) for u in range(total)])  # (units, C)
+    rng = np.random.default_rng(seed)
+    best, best_score = np.zeros(total, bool), (np.inf,) * 4
+    for _ in range(_TRIES):
+        order = rng.permutation(total)
+        held_sizes = sizes[order].cumsum()[:-1]  # one unit at least stays to train on
+        held = np.zeros(total, bool)
+        held[order[: int(np.abs(held_sizes - target).argmin()) + 1]] = True
+        score = (
+            max(0, floor - int(sizes[held].sum())),
+            int((present.any(0) & ~present[~held].any(0)).sum()),
+            int((present.any(0) & ~present[held].any(0)).sum()),
+            abs(float(sizes[held].sum()) - target),
+        )
+        if score < best_score:
+            best, best_score = held, score
+        if best_score <= (0, 0, 0, 0.5):  # half an image off: as good as it gets
+            break
+    return ["val" if best[u] else "train" for u in units]
+
+
+def _units(groups: Sequence[str], hashes: Sequence[str]) -> NDArray[np.int64]:
+    """Number what must stay together ``(n,)``: images that share a group or a hash, and so on."""
+    units = np.arange(len(groups))
+    for keys in (groups, hashes):
+        first: dict[str, int] = {}
+        for i, key in enumerate(keys):
+            units[units == units[i]] = units[first.setdefault(key, i)]
+    return np.unique(units, return_inverse=True)[1]
+
+
+# --- finding and pairing ---------------------------------------------------------------------
+
+
+def _scan(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return pictures and folders in ``folder``, in natural order, hidden ones left out."""
+    try:
+        entries = [(e.name, e.is_dir()) for e in os.scandir(folder) if e.name[:1] != "."]
+    except FileNotFoundError:
+        raise InputError(folder, "not found", "check the name") from None
+    except NotADirectoryError:
+        raise InputError(folder, "is a file; a folder is due here", "check the name") from None
+    except PermissionError:
+        raise MachineError(folder, "no permission to read", "change its permissions") from None
+    except (OSError, ValueError) as error:
+        raise InputError(folder, f"not readable: {error}", "check the name") from None
+    entries.sort(key=lambda entry: natural_key(entry[0]))
+    files = [folder / n for n, is_dir in entries if not is_dir and _is_picture(n)]
+    return files, [folder / n for n, is_dir in entries if is_dir]
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(images.SUFFIXES)
+
+
+def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str) -> Path | None:
+    """Return the one folder that bears one of ``names``; two are asked about."""
+    found = [f for f in folders if f.name.lower() in names]
+    if len(found) > 1:
+        text = "which of " + " and ".join(f"{f.name}/" for f in found) + f" holds the {kind}?"
+        raise InputError(folder, text, f"rename the others, such as {found[-1].name}.unused")
+    return found[0] if found else None
+
+
+def _divide_flat(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide the files of one folder into images and masks by how their stems end."""
+    ends = {file: _mask_suffix(file.stem) for file in files}
+    kinds = sorted({end for end in ends.values() if end})
+    if not kinds:
+        text = "no folders images/ and masks/, and no files such as a.png with a_mask.png"
+        raise InputError(folder, text, "put images into images/ and masks into masks/")
+    if len(kinds) > 1:
+        text = "which files are the masks: " + " or ".join(f"*{k}" for k in kinds) + "?"
+        raise InputError(folder, text, "move the others out of the folder")
+    return [f for f in files if not ends[f]], [f for f in files if ends[f]]
+
+
+def _mask_suffix(stem: str) -> str:
+    found = [s for s in MASK_SUFFIXES if stem.lower().endswith(s) and len(stem) > len(s)]
+    return max(found, key=len, default="")
+
+
+def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for file in files:
+        if file.stem in stems:
+            text = f"{stems[file.stem].name} has the same stem"
+            raise InputError(file, text, "keep one of the two")
+        stems[file.stem] = file
+    return stems
+
+
+@dataclass(frozen=True)
+class _Renaming:
+    """How mask stems come from image stems: another prefix and another suffix."""
+
+    image_start: str
+    image_end: str
+    mask_start: str
+    mask_end: str
+
+    def mask_of(self, stem: str) -> str | None:
+        """Return the mask's stem, or None where the image's does not follow the rule."""
+        start, end = len(self.image_start), len(stem) - len(self.image_end)
+        if end < start or not (stem.startswith(self.image_start) and stem.endswith(self.image_end)):
+            return None
+        return self.mask_start + stem[start:end] + self.mask_end
+
+
+def _pair(folder: Path, image_of: dict[str, Path], mask_of: dict[str, Path]) -> tuple[Pair, ...]:
+    if not image_of:
+        raise InputError(folder, "masks, but no images", "put the images beside them")
+    rule = max(  # of several the first, which is equal stems; two that pair all pair them alike
+        _renamings(list(image_of), list(mask_of)),
+        key=lambda r: len(_partners(r, image_of, mask_of)),
+    )
+    best = _partners(rule, image_of, mask_of)
+    if len(best) < max(len(image_of), len(mask_of)):
+        raise _unpaired(folder, image_of, mask_of, rule, best)
+    return tuple(Pair(stem, path, mask_of[best[stem]]) for stem, path in image_of.items())
+
+
+def _partners(
+    rule: _Renaming, image_of: Collection[str], mask_of: Collection[str]
+) -> dict[str, str]:
+    masks = ((stem, rule.mask_of(stem)) for stem in image_of)
+    return {stem: mask for stem, mask in masks if mask is not None and mask in mask_of}
+
+
+def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]:
+    """Return the rules by which masks may be named, equal stems first.
+
+    The others turn the names of the first, middle and last image into those of masks: two of the
+    three, where any rule does.
+    """
+    same = _Renaming("", "", "", "")
+    if set(image_stems) == set(mask_stems):
+        return [same]
+    rules: list[_Renaming] = []
+    for image in (image_stems[0], image_stems[len(image_stems) // 2], image_stems[-1]):
+        for mask in mask_stems:
+            rules += _rules(_tokens(image), _tokens(mask))
+    if len(image_stems) == 1:  # which proves nothing unless its number is what the two share
+        rules = [r for r in rules if not re.search(r"\d", r.image_start + r.image_end)]
+    counts = Counter(rules)
+    return [same, *([r for r, n in counts.items() if n > 1] or counts)]
+
+
+def _tokens(stem: str) -> list[str]:
+    """Cut a stem into numbers, words and single other characters."""
+    return re.findall(r"\d+|[^\W\d_]+|.", stem, re.DOTALL)
+
+
+def _rules(image: list[str], mask: list[str]) -> Iterator[_Renaming]:
+    """Yield the renamings that keep the longest run of tokens that two names share."""
+    size = 0
+    runs: list[tuple[int, int]] = []
+    for i in range(len(image)):
+        for j in range(len(mask)):
+            length = 0
+            while image[i + length : i + length + 1] == mask[j + length : j + length + 1] != []:
+                length += 1
+            if length > size:
+                size, runs = length, []
+            if length == size > 0:
+                runs.append((i, j))
+    for i, j in runs:
+        yield _Renaming(
+            "".join(image[:i]),
+            "".join(image[i + size :]),
+            "".join(mask[:j]),
+            "".join(mask[j + size :]),
+        )
+
+
+def _unpaired(
+    folder: Path,
+    image_of: dict[str, Path],
+    mask_of: dict[str, Path],
+    rule: _Renaming,
+    best: dict[str, str],
+) -> InputError:
+    """Return the error that names what has no partner under the rule that fits most."""
+    if not best:
+        text = f"no mask fits an image: images {_few(image_of)}; masks {_few(mask_of)}"
+        return InputError(folder, text, "give the masks the names of their images")
+    lonely = [
+        f"{path.name} (expected: {rule.mask_of(stem) or 'the same stem'})"
+        for stem, path in image_of.items()
+        if stem not in best
+    ]
+    orphans = [path.name for stem, path in mask_of.items() if stem not in best.values()]
+    parts = [f"{len(lonely)} images without mask: {_few(lonely)}"] if lonely else []
+    parts += [f"{len(orphans)} masks without image: {_few(orphans)}"] if orphans else []
+    return InputError(folder, "; ".join(parts), "add what is missing or move these out")
+
+
+def _few(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")

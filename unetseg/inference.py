@@ -1,0 +1,289 @@
+"""Writing a mask for every image: models loaded, images covered, results put in their places."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import atomic, checkpoints, folder, images
+from unetseg.checkpoints import ModelCard
+from unetseg.config import PredictSettings
+from unetseg.devices import pick_device
+from unetseg.errors import InputError, UnetsegError, show
+from unetseg.interrupts import catching
+from unetseg.pixels import convert_depth
+from unetseg.preparation import read_scaled
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.segmentation import Segmenter
+
+_OVERLAYS = 20  # images up to which overlays are drawn without being asked for
+_FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
+
+
+class Model:
+    """One model file, or several as an ensemble, ready for images.
+
+    Args:
+        names: Runs, run folders or model files; their classes and channels must agree.
+        settings: How images are covered.
+
+    Raises:
+        InputError: A model that cannot be read, or models that do not go together.
+
+    Attributes:
+        card: What the (first) model says about itself.
+        cards: The same of all.
+        paths: Their files.
+        segmenter: Their networks, and how they cover an image.
+        digest: SHA-256 over the models' files: part of what makes two predictions equal.
+    """
+
+    def __init__(self, names: Sequence[str], settings: PredictSettings) -> None:
+        self.settings = settings
+        self.paths = [path for name in names for path in checkpoints.resolve_model(name)]
+        loaded = [checkpoints.load_model(path) for path in self.paths]
+        self.cards: list[ModelCard] = [card for _, card in loaded]
+        self.card = self.cards[0]
+        for path, card in zip(self.paths, self.cards, strict=True):
+            self._check_alike(path, card)
+        self.digest = hashlib.sha256(
+            b"".join(hashlib.sha256(p.read_bytes()).digest() for p in self.paths)
+        ).hexdigest()
+        flips: list[tuple[int, ...]] = (
+            [_FLIPS[s] for s in _FLIPS if s in self.card.symmetries] if settings.tta else []
+        )
+        if len(flips) == 2:
+            flips.append((-2, -1))
+        self.segmenter = Segmenter(
+            [network for network, _ in loaded],
+            size=self.card.patch_size,
+            mean=self.card.mean,
+            std=self.card.std,
+            stride=settings.stride_for(self.card.patch_size),
+            weights=settings.weights,
+            flips=flips,
+            batch_size=settings.batch_size,
+            device=pick_device(settings.device),
+        )
+
+    def _check_alike(self, path: Path, card: ModelCard) -> None:
+        for what in ("classes", "channels", "scale", "patch_size", "dtype"):
+            if getattr(card, what) != getattr(self.card, what):
+                text = f"another {what.replace('_', ' ')} than {show(self.paths[0])}"
+                raise InputError(path, text, "average models of one kind only")
+        if not np.allclose([*card.mean, *card.std], [*self.card.mean, *self.card.std], rtol=0.25):
+            text = f"normalised otherwise than {show(self.paths[0])}"
+            raise InputError(path, text, "average models trained on the same kind of images")
+
+    def __str__(self) -> str:
+        used = sum(1 for s in self.card.sources if s.split == "train")
+        others = f" and {len(self.cards) - 1} more" if len(self.cards) > 1 else ""
+        state = "" if self.card.finished else ", its training was not finished"
+        return (
+            f"{show(self.paths[0])}{others} ({self.card.network}, trained {self.card.trained[:10]} "
+            f"on {used} images{state})"
+        )
+
+    def read(self, path: Path) -> NDArray[Any]:
+        """Read an image in the channels, the bit depth and the scale of the training images.
+
+        Raises:
+            InputError: Not an image, or with other channels.
+        """
+        image = read_scaled(path, self.card.channels, self.card.scale)
+        return convert_depth(image, np.dtype(self.card.dtype), path)
+
+    def labels(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return (H, W) uint8 class indices of ``shape`` for an image as `read` returns it."""
+        return self.segmenter.labels(image, shape)
+
+    def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K."""
+        return self.segmenter.probabilities(image, shape)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predict` did.
+
+    Attributes:
+        out: The folder of masks.
+        written: Masks written, in the order of the inputs.
+        skipped: Masks that were there already, made by the same model, input and options.
+        failed: Each input that could not be read, with its error.
+        overlays: Overlays written.
+        pixels: Share of each class over the written masks, by name.
+    """
+
+    out: Path
+    written: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+    failed: tuple[tuple[Path, UnetsegError], ...]
+    overlays: tuple[Path, ...]
+    pixels: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image and all that is written for it."""
+
+    image: Path
+    mask: Path
+    overlay: Path | None
+    probabilities: Path | None
+
+
+def predict(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    models: Sequence[str] = ("default",),
+    out: str | os.PathLike[str] = "predictions",
+    settings: PredictSettings | None = None,
+    overlay: bool | None = None,
+    probabilities: bool = False,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> Predictions:
+    """Write a mask for every image; what an equal earlier call wrote is left as it is.
+
+    Args:
+        inputs: Images, or folders of images (or of labelled images: then their ``images/``).
+        models: Runs, run folders or model files; several are averaged.
+        out: Folder of the masks, ``<stem>.png`` each.
+        settings: How images are covered.
+        overlay: Draw overlays; None draws them for up to 20 images.
+        probabilities: Write (K, H, W) float32 TIFFs, too.
+        overwrite: Replace files that unetseg did not write.
+        on_progress: Receives `Note` and `Progress`.
+
+    Raises:
+        InputError: Before any work: no image, two images of one stem, a file in the way, a model
+            that cannot be read. An image that cannot be read is in ``failed`` instead.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    settings, out = settings or PredictSettings(), Path(out)
+    sources = _collect(inputs)
+    overlay = len(sources) <= _OVERLAYS if overlay is None else overlay
+    jobs = [_job(source, out, overlay, probabilities) for source in sources]
+    _check_places(jobs, overwrite)
+    model = Model(models, settings)
+    count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
+    on_progress(Note(f"predicting {count} with {model}"))
+    written, skipped, failed, overlays = [], [], [], []
+    pixels = np.zeros(len(model.card.classes.classes), np.int64)
+    with catching() as caught:
+        for i, job in enumerate(jobs):
+            caught.check(out, "run the same line again: what is done is kept")
+            try:
+                text = _label(model, job, settings)
+                if _is_done(job, text):
+                    skipped.append(job.mask)
+                else:
+                    pixels += _write(model, job, text)
+                    written.append(job.mask)
+                    overlays += [job.overlay] if job.overlay else []
+            except InputError as error:
+                failed.append((job.image, error))
+            on_progress(Progress("predicting", i + 1, len(jobs), "images", show(job.image.name)))
+    total = max(int(pixels.sum()), 1)
+    shares = {n: int(p) / total for n, p in zip(model.card.classes.names, pixels, strict=True)}
+    return Predictions(out, tuple(written), tuple(skipped), tuple(failed), tuple(overlays), shares)
+
+
+def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return the images that files and folders name. Raises `InputError` where there is none."""
+    found: list[Path] = []
+    for item in map(Path, inputs):
+        if not item.is_dir():
+            found.append(item)
+            continue
+        inside = item / "images"
+        found += folder.list_images(inside if inside.is_dir() else item)
+    if not found:
+        raise InputError("predict", "no image is named", "name images or folders of images")
+    if len(found) == 1 and not found[0].exists():
+        raise InputError(found[0], "not found", "check the name; URLs and archives are not read")
+    return found
+
+
+def _job(source: Path, out: Path, overlay: bool, probabilities: bool) -> _Job:
+    return _Job(
+        source,
+        out / f"{source.stem}.png",
+        out / "overlays" / f"{source.stem}.png" if overlay else None,
+        out / "probabilities" / f"{source.stem}.tif" if probabilities else None,
+    )
+
+
+def _check_places(jobs: list[_Job], overwrite: bool) -> None:
+    """Raise `InputError` where outputs would meet each other, an input, or a stranger's file."""
+    places: dict[str, Path] = {}
+    inputs = {os.path.realpath(job.image) for job in jobs}
+    for job in jobs:
+        key = str(job.mask).casefold()  # some file systems do not tell A.png from a.png
+        if key in places:
+            text = f"and {show(job.image)} would both be written to {show(job.mask)}"
+            raise InputError(places[key], text, "predict them apart, with another --out")
+        places[key] = job.image
+        if os.path.realpath(job.mask) in inputs:
+            raise InputError(job.mask, "would overwrite an input", "choose another --out")
+        if job.mask.exists() and not overwrite and _TEXT not in images.read_text(job.mask):
+            text = "already exists and was not written by unetseg"
+            raise InputError(job.mask, text, "choose another --out, or --overwrite")
+
+
+_TEXT = "unetseg"  # key of the text chunk that says what made a mask
+
+
+def _label(model: Model, job: _Job, settings: PredictSettings) -> str:
+    """Return what makes two predictions equal: the models, the input and the options."""
+    options = dataclasses.asdict(settings)
+    del options["device"], options["batch_size"]  # where and how fast, not what
+    data = {
+        "model": model.digest,
+        "input": _file_hash(job.image),
+        "options": options,
+    }
+    return json.dumps(data, sort_keys=True)
+
+
+def _file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; a file that is not there has none (and fails later)."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_done(job: _Job, text: str) -> bool:
+    others = [p for p in (job.overlay, job.probabilities) if p]
+    if not job.mask.exists() or not all(p.exists() for p in others):
+        return False
+    return images.read_text(job.mask).get(_TEXT) == text
+
+
+def _write(model: Model, job: _Job, text: str) -> NDArray[np.int64]:
+    """Predict one image and write all that is wanted, the mask last; return pixels per class."""
+    image = model.read(job.image)
+    info = images.read_info(job.image)
+    shape = (info.height, info.width)
+    if job.probabilities:
+        shares = model.probabilities(image, shape)
+        labels = shares.argmax(0).astype(np.uint8)
+        atomic.make_folder(job.probabilities.parent)
+        images.write_float_tiff(job.probabilities, shares)
+    else:
+        labels = model.labels(image, shape)
+    if job.overlay:
+        atomic.make_folder(job.overlay.parent)
+        picture = images.overlay(images.read_image(job.image), labels, model.card.classes)
+        images.write_picture(job.overlay, picture)
+    images.write_mask(job.mask, labels, model.card.classes, {_TEXT: text})
+    return np.bincount(labels.ravel(), minlength=len(model.card.classes.classes))

@@ -1,0 +1,293 @@
+"""From what a mask file holds (values, palette indices or colours) to class indices.
+
+Arrays in, arrays out. A mask that can be read in two ways is asked about, never guessed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
+from unetseg.errors import InputError
+
+MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
+_MAX_FLICKERING = 8  # as many may be there where most of them stand in runs under ...
+_SHORT_RUN = 2  # ... pixels; painted classes, thin lines too, stand in longer ones
+_MAX_KEYS = 4096  # kept of one mask: enough to say what a noisy one looks like
+
+Key = int | str
+"""What stands for a class in a mask: a value, or a colour "#rrggbb"."""
+
+
+@dataclass(frozen=True)
+class RawMask:
+    """The pixels of a mask file as they are stored.
+
+    Attributes:
+        values: ``(H, W)`` uint8, uint16 or int64, not negative: values or palette indices; or
+            ``(H, W, 3)`` uint8: colours.
+        palette: ``(256, 3)`` uint8, the colours of palette indices; else None.
+    """
+
+    values: NDArray[np.integer]
+    palette: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The values or colours of one mask.
+
+    Attributes:
+        counts: Pixels of each value, or of each colour "#rrggbb", commonest first; of more than
+            4096 the commonest.
+        distinct: How many there are.
+        run: Pixels that a key's stretches along a row have on average; the median over the keys.
+        colours: The palette's colour of each value, where there is a palette.
+    """
+
+    counts: dict[Key, int]
+    distinct: int
+    run: float
+    colours: Mapping[int, str] = field(default_factory=dict)
+
+
+def find_keys(raw: RawMask) -> Found:
+    """Count what a mask holds: colours of an RGB mask, else values (indices of a palette)."""
+    found = _found(_pack(raw.values) if raw.values.ndim == 3 else raw.values, raw.values.ndim == 3)
+    if raw.palette is None:
+        return found
+    codes = _pack(raw.palette)
+    return replace(found, colours={k: _hex(codes[k]) for k in found.counts if isinstance(k, int)})
+
+
+def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassTable:
+    """Return the classes of a set that has no ``classes.toml``: what its masks hold, sorted.
+
+    RGB masks that hold greys only, in the whole set, count as masks of values. The colours of
+    palettes paint the classes.
+
+    Args:
+        found: `find_keys` of each mask, by its file name (used in messages).
+        ignore: Values or colours that are no class.
+
+    Raises:
+        InputError: Over 64 keys, or over 8 that change from pixel to pixel, with what they look
+            like; 255 beside two or more other values; values in some masks and colours in
+            others; palettes that contradict each other.
+    """
+    for name, one in found.items():
+        if one.distinct > MAX_FOUND or (one.distinct > _MAX_FLICKERING and one.run < _SHORT_RUN):
+            raise InputError(name, *diagnose(one))
+    keys, colours = _merged_keys(found) - set(ignore), _merged_palette(found)
+    if len(keys) > MAX_FOUND:
+        raise InputError("masks", *diagnose(_merged(found)))
+    if IGNORED in keys and len(keys) > 2:
+        name = next(n for n, f in found.items() if {IGNORED, "#ffffff"} & f.counts.keys())
+        problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
+        raise InputError(name, problem, "pass --ignore 255, or list the classes in classes.toml")
+    table = table_of(list(keys), ignore)  # type: ignore[arg-type]  # _merged_keys mixes no kinds
+    paint = [colours.get(c.value, c.colour) if c.value is not None else "" for c in table.classes]
+    if not colours or len(set(paint)) < len(paint):
+        return table
+    classes = tuple(replace(c, colour=p) for c, p in zip(table.classes, paint, strict=True))
+    return ClassTable(classes, ignore)
+
+
+def diagnose(found: Found) -> tuple[str, str]:
+    """Say what a mask with too many values or colours looks like, and what helps.
+
+    An object has a width, so numbers of objects come in runs along a row; the values of smoothed
+    edges and of compression change from pixel to pixel. Of these two the latter stay close to the
+    common keys, those of 2 % of the pixels each.
+    """
+    kind = "colours" if isinstance(next(iter(found.counts)), str) else "values"
+    start = f"{found.distinct:,} {kind}: looks like "
+    if found.run >= _SHORT_RUN:
+        cause = f"one {kind[:-1]} per object"
+        return start + cause, "make masks in which all objects of a class share one value"
+    pixels = np.array(list(found.counts.values()))
+    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in found.counts])
+    common = pixels >= min(0.02 * pixels.sum(), pixels.max())
+    apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
+    cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
+    remedy = "save it without smoothing or lossy compression, or list its classes in classes.toml"
+    return f"{start}{cause} around {common.sum()} {kind}", remedy
+
+
+def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np.uint8]:
+    """Return the class index of every pixel, 255 where ignored.
+
+    Masks are read the way ``table`` is written. Where it lists colours, a palette mask is read
+    through its palette and a grey one as equal red, green and blue. Where it lists values, a
+    palette mask holds indices, and an RGB mask must hold greys only. A grey palette may stand for
+    its grey levels instead: that reading is taken where only it fits the table.
+
+    Args:
+        raw: The stored pixels.
+        table: The classes and what stands for them.
+        what: The file, for messages.
+
+    Returns:
+        ``(H, W)`` uint8.
+
+    Raises:
+        InputError: A value or colour that is not in the table; colours where values are due; a
+            palette that can be read both ways with different results.
+    """
+    known: dict[Key, int] = {table.key(i): i for i in range(len(table.classes))}
+    known |= dict.fromkeys(table.ignore, IGNORED)
+    if table.encoding == "colours":
+        codes = _colour_codes(raw, what)
+        indices = _look_up(codes, {int(str(k)[1:], 16): i for k, i in known.items()})
+    else:
+        codes, indices = _read_values(raw, table, {int(k): i for k, i in known.items()}, what)
+    if (indices < 0).any():
+        raise _unknown(codes, indices < 0, table, what)
+    return indices.astype(np.uint8)
+
+
+def _read_values(
+    raw: RawMask, table: ClassTable, known: Mapping[int, int], what: object
+) -> tuple[NDArray[np.integer], NDArray[np.int16]]:
+    """Return the values ``(H, W)`` of a mask for a table of values, and their class indices."""
+    values = raw.values
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            remedy = "give the classes' colours in classes.toml, or save masks of values"
+            raise InputError(what, "holds colours where values are due", remedy)
+        values = values[..., 0]
+    indices = _look_up(values, known)
+    if raw.palette is None:
+        return values, indices
+    used = np.bincount(values.ravel(), minlength=256).nonzero()[0]
+    colours = raw.palette[used]
+    paint = dict(zip(table.pixel_values(), (c.colour for c in table.classes), strict=True))
+    is_painted = all(
+        paint.get(int(u)) == _hex(_pack(c)) for u, c in zip(used, colours, strict=True)
+    )
+    if is_painted or (colours != colours[:, :1]).any():
+        return values, indices
+    levels = raw.palette[..., 0][values]
+    by_level = _look_up(levels, known)
+    if (by_level < 0).any() or (by_level == indices).all():
+        return values, indices
+    if (indices < 0).any():
+        return levels, by_level
+    problem = "its palette indices and their grey levels are both values of classes"
+    raise InputError(what, problem, "save it as a grey image without palette")
+
+
+def _look_up(codes: NDArray[np.integer], known: Mapping[int, int]) -> NDArray[np.int16]:
+    """Return the class index of each code, -1 where it is not known."""
+    if codes.max() < 65536:
+        table = np.full(65536, -1, np.int16)
+        for code, index in known.items():
+            if code < 65536:
+                table[code] = index
+        found: NDArray[np.int16] = table[codes]
+        return found
+    keys = np.array(sorted(known))
+    places = np.searchsorted(keys, codes).clip(max=len(keys) - 1)
+    found = np.array([known[k] for k in keys.tolist()], np.int16)[places]
+    found[keys[places] != codes] = -1
+    return found
+
+
+def _unknown(
+    codes: NDArray[np.integer], unknown: NDArray[np.bool_], table: ClassTable, what: object
+) -> InputError:
+    """Return the error that names the commonest unknown value or colour and where it starts."""
+    others, counts, _ = _count(codes[unknown])
+    if len(others) > MAX_FOUND:
+        return InputError(what, *diagnose(_found(codes, table.encoding == "colours")))
+    code, count = others[counts.argmax()], counts.max()
+    y, x = np.argwhere(unknown & (codes == code))[0]
+    key = _hex(code) if table.encoding == "colours" else str(code)
+    more = f", and {len(others) - 1} more that are unknown" if len(others) > 1 else ""
+    known = ", ".join(str(table.key(i)) for i in range(min(8, len(table.classes))))
+    known += ", ..." if len(table.classes) > 8 else ""
+    problem = f"{key} in {count:,} pixels, first at (x {x}, y {y}){more}; classes are {known}"
+    return InputError(what, problem, f"add it to classes.toml, or pass --ignore {key}")
+
+
+def _merged_keys(found: Mapping[str, Found]) -> set[Key]:
+    """Return all values, or all colours, of a set; grey colours as values where all are grey."""
+    by_colour = {n for n, f in found.items() if any(isinstance(k, str) for k in f.counts)}
+    keys = {k for f in found.values() for k in f.counts}
+    if all(k[1:3] == k[3:5] == k[5:7] for k in keys if isinstance(k, str)):
+        return {int(k[1:3], 16) if isinstance(k, str) else k for k in keys}
+    by_value = [n for n in found if n not in by_colour]
+    if by_value:
+        problem = f"holds values, {min(by_colour)} holds colours"
+        raise InputError(by_value[0], problem, "list the classes' colours in classes.toml")
+    return keys
+
+
+def _merged_palette(found: Mapping[str, Found]) -> dict[int, str]:
+    """Return the colour of each value over all palettes, which must agree."""
+    colours: dict[int, tuple[str, str]] = {}
+    for name, one in found.items():
+        for value, colour in one.colours.items():
+            other, owner = colours.setdefault(value, (colour, name))
+            if other != colour:
+                problem = f"palette entry {value} is {colour}, in {owner} it is {other}"
+                raise InputError(name, problem, "list the classes' colours in classes.toml")
+    return {value: colour for value, (colour, _) in colours.items()}
+
+
+def _merged(found: Mapping[str, Found]) -> Found:
+    total: Counter[Key] = Counter()
+    for one in found.values():
+        total.update(one.counts)
+    run = float(np.median([one.run for one in found.values()]))
+    return Found(dict(total.most_common()), len(total), run)
+
+
+def _colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
+    """Return the colour of each pixel ``(H, W)`` as one number, 0xrrggbb."""
+    if raw.values.ndim == 3:
+        return _pack(raw.values)
+    if raw.palette is not None:
+        codes: NDArray[np.integer] = _pack(raw.palette)[raw.values]
+        return codes
+    if raw.values.max() > 255:
+        remedy = "give the classes' values in classes.toml, or save masks of colours"
+        raise InputError(what, "holds values over 255 where colours are due", remedy)
+    return raw.values.astype(np.int32) * 0x010101
+
+
+def _pack(colours: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return colours ``(..., 3)`` as numbers ``(...)`` int32, 0xrrggbb."""
+    wide = colours.astype(np.int32)
+    codes: NDArray[np.integer] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return codes
+
+
+def _found(codes: NDArray[np.integer], are_colours: bool) -> Found:
+    """Count codes: values, or colours as 0xrrggbb."""
+    distinct, counts, runs = _count(codes)
+    commonest = np.argsort(-counts, kind="stable")[:_MAX_KEYS]
+    keys: list[Key] = [_hex(c) if are_colours else int(c) for c in distinct[commonest]]
+    run = float(np.median(counts / runs))
+    return Found(dict(zip(keys, counts[commonest].tolist(), strict=True)), len(distinct), run)
+
+
+def _hex(code: np.integer | NDArray[np.integer]) -> str:
+    return f"#{int(code):06x}"
+
+
+def _count(
+    codes: NDArray[np.integer],
+) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
+    """Return distinct codes, sorted, the pixels of each and its runs of equal neighbours.
+
+    Only the runs are sorted, which are few in a mask.
+    """
+    flat = codes.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    distinct, places = np.unique(flat[starts], return_inverse=True)
+    return distinct, np.bincount(places, lengths).astype(np.int64), np.bincount(places)

@@ -1,0 +1,399 @@
+"""Making what training reads: synthetic sets, and patch stores from folders of labelled images."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import __version__, folder, images, masks, synthesis
+from unetseg.classes import ClassTable
+from unetseg.config import PatchSettings
+from unetseg.errors import InputError, show
+from unetseg.folder import Pair
+from unetseg.interrupts import catching
+from unetseg.patches import (
+    auto_count,
+    auto_size,
+    covered_share,
+    cut,
+    margin_of,
+    pad_for_cutting,
+    sample_corners,
+)
+from unetseg.pixels import scaled_size
+from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.store import Source, StoreInfo, write_store
+from unetseg.synthesis import SynthSettings
+
+_AUTO_BYTES = 1 << 30  # what --per-image auto stores at most
+
+
+def synthesize(
+    out: str | os.PathLike[str] = "data",
+    *,
+    n: int = 100,
+    n_test: int = 10,
+    settings: SynthSettings | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> tuple[Path, Path]:
+    """Write a synthetic set of lines and ellipses whose true masks are known.
+
+    Args:
+        out: Folder that receives ``train/`` and ``test/``, each a folder of labelled images.
+        n: Images in ``train``, 1 to 1,000,000.
+        n_test: Images in ``test``, 0 to 1,000,000.
+        settings: Size, seed and difficulty.
+        overwrite: Replace a set that is there.
+        on_progress: Receives `Progress`.
+
+    Returns:
+        The folders ``train`` and ``test``.
+
+    Raises:
+        InputError: Numbers out of range, or a set is there already.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    settings = settings or SynthSettings()
+    for option, count, least in (("--n", n, 1), ("--n-test", n_test, 0)):
+        if not least <= count <= 10**6:
+            raise InputError(option, f"{count} is out of range", f"{least} to 1000000")
+    parts = [(Path(out) / split, split, count) for split, count in (("train", n), ("test", n_test))]
+    for path, _, _ in parts:
+        if not overwrite and _labelled_files(path):
+            whole = (path / "classes.toml").exists()
+            text = "already holds labelled images" if whole else "holds a half-written set"
+            raise InputError(path, text, "choose another --out, or --overwrite")
+    done = 0
+    with catching() as caught:
+        for path, split, count in parts:
+            for old in _labelled_files(path):
+                old.unlink()
+            for index in range(count):
+                caught.check(path, "run the same line again with --overwrite")
+                image, mask = synthesis.draw_image(settings, split, index)
+                folder.write_labelled(path, f"{index:04d}", image, mask, synthesis.CLASSES)
+                done += 1
+                on_progress(Progress("drawing", done, n + n_test, "images"))
+            if count:
+                folder.write_classes(path, synthesis.CLASSES)
+    return parts[0][0], parts[1][0]
+
+
+def _labelled_files(path: Path) -> list[Path]:
+    """Return what an earlier `synthesize` wrote, its mark of completeness first."""
+    parts = ("classes.toml", "images/*.png", "masks/*.png")
+    return [file for part in parts for file in sorted(path.glob(part))]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one look at a labelled image found.
+
+    Attributes:
+        pair: The image and its mask.
+        sha256: Of the image's pixels.
+        height: Rows, before scaling.
+        width: Columns, before scaling.
+        channels: 1 where the channels of this image are equal.
+        dtype: Of the image.
+        found: What its mask holds.
+    """
+
+    pair: Pair
+    sha256: str
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    found: masks.Found
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """What was cut into a store.
+
+    Attributes:
+        path: The store.
+        info: Its header: classes, split, sizes.
+        patches: How many were cut from the training images.
+        used_share: Share of the training images' labelled pixels that is in at least one patch.
+        missing: Names of classes that no held-out image has.
+        rare: Names of classes that only one held-out image has.
+    """
+
+    path: Path
+    info: StoreInfo
+    patches: int
+    used_share: float
+    missing: tuple[str, ...]
+    rare: tuple[str, ...]
+
+
+def build_store(
+    source: str | os.PathLike[str] = "data/train",
+    out: str | os.PathLike[str] = "data/patches.h5",
+    settings: PatchSettings | None = None,
+    *,
+    classes: Path | None = None,
+    ignored: Sequence[int | str] = (),
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> StoreSummary:
+    """Cut a folder of labelled images into a patch store.
+
+    Args:
+        source: Folder of labelled images, laid out as `unetseg.folder.find_pairs` reads it.
+        out: The store to write.
+        settings: Patch size and number, split, scale, seed.
+        classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
+        ignored: Mask values or colours that are neither trained on nor scored.
+        overwrite: Replace a store that is there.
+        on_progress: Receives `Progress` and `Note`.
+
+    Raises:
+        InputError: Anything in the folder that cannot be read safely in one way.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    settings, out = settings or PatchSettings(), Path(out)
+    if out.exists() and not overwrite:
+        raise InputError(out, "already exists", "choose another --out, or --overwrite")
+    root = Path(source)
+    pairs = folder.find_pairs(root)
+    with catching() as caught:
+        surveys = []
+        for i, pair in enumerate(pairs):
+            caught.check(out, "run the same line again")
+            surveys.append(survey(pair))
+            on_progress(Progress("looking at", i + 1, len(pairs), "images", show(pair.name)))
+        _check_alike(surveys)
+        table = _classes_of(root, surveys, classes, tuple(ignored))
+        counts = np.stack([_count_classes(s.pair, table) for s in surveys])  # (images, classes)
+        if not counts.any():
+            raise InputError(root, "every pixel of every mask is ignored", "look at --ignore")
+        info, per_image = _plan(root, surveys, table, counts, settings)
+        cutter = _Cutter(surveys, info, per_image, settings, on_progress, caught.check)
+        write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
+    return _summary(out, info, sum(per_image), cutter, counts)
+
+
+def survey(pair: Pair) -> Survey:
+    """Look at one labelled image: its pixels' hash, its size, what its mask holds.
+
+    Raises:
+        InputError: A file that cannot be read, or sizes that differ.
+    """
+    image, mask = images.read_image(pair.image), images.read_mask(pair.mask)
+    if image.shape[:2] != mask.values.shape[:2]:
+        sizes = f"{image.shape[0]} x {image.shape[1]} beside a mask of {mask.values.shape[0]} x "
+        text = sizes + f"{mask.values.shape[1]} pixels ({show(pair.mask.name)})"
+        raise InputError(pair.image, text, "make image and mask the same size")
+    channels = images.collapse_grey(image).shape[2]
+    return Survey(
+        pair,
+        images.pixel_hash(image),
+        image.shape[0],
+        image.shape[1],
+        channels,
+        image.dtype.name,
+        masks.find_keys(mask),
+    )
+
+
+def _check_alike(surveys: list[Survey]) -> None:
+    """Raise `InputError` naming two images whose bit depth or channels differ.
+
+    Grey pictures saved with three equal channels among colour ones count as colour.
+    """
+    first = surveys[0]
+    for other in surveys[1:]:
+        if other.dtype != first.dtype:
+            text = f"is {other.dtype}, {show(first.pair.image.name)} is {first.dtype}"
+            raise InputError(other.pair.image, text, "bring all images to one bit depth")
+    widest = max(surveys, key=lambda s: s.channels)
+    for other in surveys:
+        if other.channels not in (1, widest.channels) or (
+            other.channels == 1 and widest.channels not in (1, 3)
+        ):
+            text = f"has {other.channels} channels, {show(widest.pair.image.name)} has "
+            text += str(widest.channels)
+            raise InputError(other.pair.image, text, "give all images the same channels")
+
+
+def _classes_of(
+    root: Path, surveys: list[Survey], file: Path | None, ignored: tuple[int | str, ...]
+) -> ClassTable:
+    table = folder.load_classes(root, file)
+    if table is None:
+        return masks.discover({s.pair.mask.name: s.found for s in surveys}, ignored)
+    return table.with_ignored(ignored) if ignored else table
+
+
+def _count_classes(pair: Pair, table: ClassTable) -> NDArray[np.int64]:
+    mask = masks.decode(images.read_mask(pair.mask), table, pair.mask)
+    return np.bincount(mask.ravel(), minlength=256)[: len(table.classes)]
+
+
+def _plan(
+    root: Path,
+    surveys: list[Survey],
+    table: ClassTable,
+    counts: NDArray[np.int64],
+    settings: PatchSettings,
+) -> tuple[StoreInfo, list[int]]:
+    """Return the store's header, and how many patches each image gives (0 where held out)."""
+    names = [s.pair.name for s in surveys]
+    groups = [folder.group_of(n, settings.group) for n in names] if settings.group else names
+    splits = folder.split_groups(
+        groups,
+        counts > 0,
+        [s.sha256 for s in surveys],
+        settings.val,
+        settings.seed,
+    )
+    shapes = [_scaled(s, settings.scale) for s in surveys]
+    train = [i for i, split in enumerate(splits) if split == "train"]
+    size = settings.size or auto_size([shapes[i] for i in train])
+    channels = max(s.channels for s in surveys)
+    per_image = [0] * len(surveys)
+    for i in train:
+        per_image[i] = settings.per_image or auto_count(shapes[i], size)
+    if settings.per_image is None:
+        itemsize = np.dtype(surveys[0].dtype).itemsize
+        patch_bytes = (size + 2 * margin_of(size)) ** 2 * (channels * itemsize + 1)
+        excess = sum(per_image) * patch_bytes / _AUTO_BYTES
+        per_image = [math.ceil(count / excess) for count in per_image] if excess > 1 else per_image
+    mean, std = _statistics([surveys[i] for i in train], channels, settings.scale)
+    pixels = {name: counts[[split == name for split in splits]].sum(0) for name in ("train", "val")}
+    info = StoreInfo(
+        size=size,
+        margin=margin_of(size),
+        seed=settings.seed,
+        settings=dataclasses.asdict(settings),
+        folder=str(root),
+        classes=table,
+        mean=mean,
+        std=std,
+        dtype=surveys[0].dtype,
+        channels=channels,
+        scale=settings.scale,
+        class_pixels_train=tuple(int(c) for c in pixels["train"]),
+        class_pixels_val=tuple(int(c) for c in pixels["val"]),
+        sources=tuple(
+            Source(s.pair.image.name, s.sha256, group, split, *shape)
+            for s, group, split, shape in zip(surveys, groups, splits, shapes, strict=True)
+        ),
+        version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return info, per_image
+
+
+def _scaled(survey: Survey, scale: float) -> tuple[int, int]:
+    return scaled_size(survey.height, survey.width, scale)
+
+
+def _statistics(
+    surveys: list[Survey], channels: int, scale: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel over the images; a constant one gets 1."""
+    total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
+    for s in surveys:
+        image = read_scaled(s.pair.image, channels, scale).astype(np.float64)
+        total += image.sum((0, 1))
+        squares += (image**2).sum((0, 1))
+        pixels += image.shape[0] * image.shape[1]
+    mean = total / pixels
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def read_scaled(path: Path, channels: int, scale: float) -> NDArray[Any]:
+    """Read an image with this many channels (grey becomes 3 equal ones, and back) and scale it.
+
+    Raises:
+        InputError: The image has other channels.
+    """
+    image = images.read_image(path)
+    if channels == 1:
+        image = images.collapse_grey(image)
+    if image.shape[2] == 1 and channels == 3:
+        image = np.repeat(image, 3, 2)
+    if image.shape[2] != channels:
+        text = f"has {image.shape[2]} channels where {channels} are due"
+        raise InputError(path, text, "use images like those trained on")
+    return images.rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
+
+
+class _Cutter:
+    """Reads the images once more and cuts them; counts which labelled pixels are used."""
+
+    def __init__(
+        self,
+        surveys: list[Survey],
+        info: StoreInfo,
+        per_image: list[int],
+        settings: PatchSettings,
+        on_progress: OnProgress,
+        check: Callable[[object, str], None],
+    ) -> None:
+        self.surveys, self.info, self.per_image = surveys, info, per_image
+        self.settings, self.on_progress, self.check = settings, on_progress, check
+        self.used = self.labelled = self.done = 0
+
+    def patches(
+        self,
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any], int, tuple[int, int]]]:
+        """Yield every patch: image, mask, index of its source, corner of its core."""
+        size = self.info.size
+        for index, (s, count) in enumerate(zip(self.surveys, self.per_image, strict=True)):
+            if not count:
+                continue
+            image, mask = self._read(s)
+            rng = np.random.default_rng([self.settings.seed, index])
+            corners = sample_corners(mask, size, count, self.settings.rare, rng)
+            used, labelled = covered_share(mask, corners, size)
+            self.used, self.labelled = self.used + used, self.labelled + labelled
+            padded_image, padded_mask = pad_for_cutting(image, mask, size)
+            for corner in corners:
+                place = (int(corner[0]), int(corner[1]))
+                yield cut(padded_image, place, size), cut(padded_mask, place, size), index, place
+
+    def held_out(self) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+        """Yield the held-out images whole, with their masks."""
+        for s, source in zip(self.surveys, self.info.sources, strict=True):
+            if source.split == "val":
+                yield self._read(s)
+
+    def _read(self, s: Survey) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        self.check(self.info.folder, "run the same line again")
+        image = read_scaled(s.pair.image, self.info.channels, self.info.scale)
+        mask = masks.decode(images.read_mask(s.pair.mask), self.info.classes, s.pair.mask)
+        self.done += 1
+        text = show(s.pair.name)
+        self.on_progress(Progress("cutting", self.done, len(self.surveys), "images", text))
+        return image, images.rescale_mask(mask, (image.shape[0], image.shape[1]))
+
+
+def _summary(
+    out: Path, info: StoreInfo, count: int, cutter: _Cutter, counts: NDArray[np.int64]
+) -> StoreSummary:
+    held_out = [s.split == "val" for s in info.sources]
+    having = (counts[held_out] > 0).sum(0)  # held-out images that have each class
+    names = info.classes.names
+    return StoreSummary(
+        out,
+        info,
+        count,
+        cutter.used / max(cutter.labelled, 1),
+        tuple(n for n, h in zip(names, having, strict=True) if h == 0) if any(held_out) else (),
+        tuple(n for n, h in zip(names, having, strict=True) if h == 1),
+    )

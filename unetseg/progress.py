@@ -1,0 +1,111 @@
+"""What long work reports while it runs: plain records that a callback shows or ignores."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from unetseg.atomic import human_bytes
+from unetseg.config import format_duration
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage of the work has come.
+
+    Attributes:
+        stage: What is being done, as a verb phrase: "cutting patches".
+        done: Units finished, 0 to ``total``.
+        total: Units in all.
+        unit: Plural noun of a unit: "images", "patches".
+        detail: What else is worth a glance, such as the file at hand; may be empty.
+    """
+
+    stage: str
+    done: float
+    total: float
+    unit: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.stage}: {self.done:.0f} of {self.total:.0f} {self.unit}{detail}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line said once: what will be done, or a warning (``warning=True``)."""
+
+    text: str
+    warning: bool = False
+
+    def __str__(self) -> str:
+        return f"warning: {self.text}" if self.warning else self.text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do, measured on this machine before its first step.
+
+    Attributes:
+        network: Name of the network.
+        parameters: Its trainable numbers.
+        patches: Patches in an epoch.
+        epochs: Epochs that will be run, at least in part.
+        patches_per_second: Measured, augmentation included.
+        seconds: Expected time until training ends.
+        memory: Bytes of patches held in memory.
+        device: Where.
+        resumed: Step from which the run goes on; 0 for a new one.
+    """
+
+    network: str
+    parameters: int
+    patches: int
+    epochs: int
+    patches_per_second: float
+    seconds: float
+    memory: int
+    device: str
+    resumed: int
+
+    def __str__(self) -> str:
+        end = datetime.fromtimestamp(time.time() + self.seconds).strftime("%H:%M")
+        start = f"going on from step {self.resumed}: " if self.resumed else ""
+        return (
+            f"{start}{self.network} ({self.parameters / 1e6:.2f} million parameters) on "
+            f"{self.device}: {self.patches_per_second:.0f} patches a second, {self.epochs} epochs "
+            f"of {self.patches}, {human_bytes(self.memory)} of patches in memory, done in "
+            f"about {format_duration(self.seconds)} (at {end})"
+        )
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch has ended: its row of ``history.csv``.
+
+    Attributes:
+        row: epoch, step, seconds and patches so far; lr, train_loss, patches_per_second; val_loss,
+            val_mean_iou and iou_<class>, None where this epoch was not validated.
+        seconds_left: Expected time until training ends.
+    """
+
+    row: Mapping[str, float | None]
+    seconds_left: float
+
+    def __str__(self) -> str:
+        iou = self.row["val_mean_iou"]
+        scored = "" if iou is None else f", held-out mean IoU {iou:.4f}"
+        return (
+            f"epoch {self.row['epoch']:.0f}: loss {self.row['train_loss']:.4f}{scored}, "
+            f"{self.row['patches_per_second']:.0f} patches a second, "
+            f"{format_duration(self.seconds_left)} left"
+        )
+
+
+OnProgress = Callable[[object], None]
+"""Receives `Progress`, `Note`, `Plan` and `EpochDone` records; ``print`` will do."""
+
+
+def ignore(_: object) -> None:
+    """Drop every report: the default of the library's ``on_progress``."""

@@ -1,0 +1,167 @@
+"""A run folder: what it holds, what state it is in, and who is writing to it."""
+
+import csv
+import io
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from unetseg import atomic
+from unetseg.checkpoints import previous_path, read_card
+from unetseg.errors import InputError, MachineError, show
+
+State = Literal["new", "interrupted", "finished"]
+RUNS = Path("runs")
+
+
+class RunFolder:
+    """The files of one training run, and their names.
+
+    Attributes:
+        path: The folder; a bare name "wide" means ``runs/wide``.
+    """
+
+    def __init__(self, name: str | os.PathLike[str]) -> None:
+        text = os.fspath(name)
+        bare = os.sep not in text and "/" not in text and text not in (".", "..")
+        if not text:
+            raise InputError("--run", "is empty", "give a name")
+        self.path = RUNS / text if bare else Path(text)
+        self.name = self.path.name
+
+    @property
+    def model(self) -> Path:
+        """The weights to predict with."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a resume needs."""
+        return self.path / "last.pt"
+
+    @property
+    def store(self) -> Path:
+        """Where ``train FOLDER`` keeps the patches it cuts."""
+        return self.path / "patches.h5"
+
+    @property
+    def history(self) -> Path:
+        """One row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def config(self) -> Path:
+        """The settings as resolved."""
+        return self.path / "config.toml"
+
+    @property
+    def samples(self) -> Path:
+        """The first augmented batch, painted."""
+        return self.path / "samples.png"
+
+    @property
+    def validation(self) -> Path:
+        """Held-out images, their truth and their prediction."""
+        return self.path / "validation.png"
+
+    def state(self) -> State:
+        """Return what has happened in the folder so far."""
+        if not self.checkpoint.exists() and not self.model.exists():
+            return "new"
+        try:
+            return "finished" if read_card(self.model).finished else "interrupted"
+        except InputError:
+            return "interrupted"
+
+    def option(self) -> str:
+        """Return the option that names the run, a space before it; nothing for the default run."""
+        if self.path == RUNS / "default":
+            return ""
+        return f" --run {self.name if self.path == RUNS / self.name else show(self.path)}"
+
+    def resume_line(self) -> str:
+        """Return what to type to go on with the run."""
+        return f"unetseg train --resume{self.option()}"
+
+    def clear(self) -> None:
+        """Remove what a run writes; other files of the folder stay."""
+        for path in (
+            self.model,
+            self.checkpoint,
+            previous_path(self.checkpoint),
+            self.store,
+            self.history,
+            self.config,
+            self.samples,
+            self.validation,
+        ):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process while the block runs.
+
+        The lock is the kernel's, so it ends with the process, however that ends.
+
+        Raises:
+            MachineError: Another process holds it; the message says which.
+        """
+        atomic.make_folder(self.path)
+        path = self.path / ".lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise atomic.machine_error(path, error) from None
+        try:
+            if not _try_lock(descriptor):
+                holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
+                text = f"in use by {show(holder) or 'another process'}"
+                raise MachineError(self.path, text, "choose another --run, or wait for it")
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file without waiting; False where another has it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            # A byte far behind the text: Windows locks keep others from reading what they cover.
+            os.lseek(descriptor, 2**20, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``history.csv``: one row an epoch; an empty cell where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: _cell(v) for k, v in row.items()})
+    atomic.write_bytes(path, text.getvalue().encode())
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a ``history.csv``, each cell as its text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
