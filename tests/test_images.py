@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 
-from unetseg import images
+from unetseg import drawing, images, pixels
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError, MachineError
 from unetseg.images import read_image, read_info, read_mask
@@ -565,35 +565,35 @@ def test_float_planes_come_back_through_tifffile_with_their_axes(tmp_path, chann
 
 def test_grey_saved_as_rgb_is_the_same_picture():
     grey, rgb = GREY8[..., None], np.repeat(GREY8[..., None], 3, axis=2)
-    assert images.collapse_grey(rgb).shape == (6, 9, 1)
-    assert images.collapse_grey(RGB8).shape == (6, 9, 3)
-    assert images.pixel_hash(grey) == images.pixel_hash(rgb)
+    assert pixels.collapse_grey(rgb).shape == (6, 9, 1)
+    assert pixels.collapse_grey(RGB8).shape == (6, 9, 3)
+    assert pixels.pixel_hash(grey) == pixels.pixel_hash(rgb)
 
 
 def test_shape_depth_and_pixels_all_count_in_the_hash():
     grey = GREY8[..., None]
     others = [grey.reshape(9, 6, 1), grey.view(np.int8), grey ^ 1, grey.astype(np.uint16)]
-    assert len({images.pixel_hash(i) for i in [grey, *others]}) == 5
+    assert len({pixels.pixel_hash(i) for i in [grey, *others]}) == 5
     wide = GREY16[..., None]
-    assert images.pixel_hash(wide) == images.pixel_hash(wide.astype(">u2"))
+    assert pixels.pixel_hash(wide) == pixels.pixel_hash(wide.astype(">u2"))
 
 
 def test_halving_averages_and_keeps_16_bits():
     ramp = np.arange(0, 64000, 1000, dtype=np.uint16).reshape(1, -1, 1).repeat(4, axis=0)
-    half = images.rescale_image(ramp, (2, 32))
+    half = pixels.rescale_image(ramp, (2, 32))
     assert half.shape == (2, 32, 1)
     assert half.dtype == np.uint16
     np.testing.assert_array_equal(half[0, 1:-1, 0], np.arange(2500, 62000, 2000))
 
 
 def test_a_mask_is_rescaled_without_new_values():
-    back = images.rescale_mask(images.rescale_mask(INDICES * 100, (12, 18)), (6, 9))
+    back = pixels.rescale_mask(pixels.rescale_mask(INDICES * 100, (12, 18)), (6, 9))
     np.testing.assert_array_equal(back, INDICES * 100)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
 def test_any_number_of_channels_can_be_shown(channels):
-    shown = images.to_display(RNG.normal(size=(20, 30, channels)).astype(np.float32))
+    shown = drawing.to_display(RNG.normal(size=(20, 30, channels)).astype(np.float32))
     assert (shown.shape, shown.dtype) == ((20, 30, 3), np.uint8)
     assert shown[..., : min(3, channels)].max() == 255
     assert shown.min() == 0
@@ -601,14 +601,14 @@ def test_any_number_of_channels_can_be_shown(channels):
 
 def test_the_stretch_leaves_out_one_percent_below_and_two_thousandths_above():
     image = np.arange(1000, dtype=np.uint16).reshape(20, 50, 1) * 10
-    shown = images.to_display(image)[..., 0].ravel()
+    shown = drawing.to_display(image)[..., 0].ravel()
     # percentiles of 0, 10, ..., 9990: 99.9 and 9970.02
     np.testing.assert_array_equal(shown[[9, 10, 997, 998]], [0, 0, 254, 255])
     assert shown[504] == int((5040 - 99.9) / (9970.02 - 99.9) * 255)
 
 
 def test_a_flat_picture_can_be_shown():
-    assert len(np.unique(images.to_display(np.full((4, 5, 1), 7, np.uint8)))) == 1
+    assert len(np.unique(drawing.to_display(np.full((4, 5, 1), 7, np.uint8)))) == 1
 
 
 @pytest.mark.parametrize("side", [100, 1600])
@@ -616,8 +616,8 @@ def test_an_overlay_keeps_the_commonest_class_plain_and_outlines_the_others(side
     image = RNG.integers(0, 256, (side, side, 1), dtype=np.uint8)
     indices = np.zeros((side, side), np.uint8)
     indices[10:40, 10:40] = 2
-    shown = images.overlay(image, indices, VALUES)
-    plain = images.to_display(image)
+    shown = drawing.overlay(image, indices, VALUES)
+    plain = drawing.to_display(image)
     assert shown.shape[0] > side  # the legend lies below
     np.testing.assert_array_equal(shown[50:side, :side], plain[50:])
     np.testing.assert_array_equal(shown[10, 10:40], np.tile([0, 255, 0], (30, 1)))
@@ -632,10 +632,10 @@ def test_without_a_class_over_half_everything_is_painted():
     indices = np.zeros((90, 100), np.uint8)
     indices[:30], indices[30:60] = 1, 2
     image = np.arange(9000, dtype=np.uint16).reshape(90, 100, 1)
-    shown = images.overlay(image, indices, VALUES)[:90, :100]
-    assert (shown != images.to_display(image)).any(axis=2).all()
+    shown = drawing.overlay(image, indices, VALUES)[:90, :100]
+    assert (shown != drawing.to_display(image)).any(axis=2).all()
 
 
 def test_ignored_pixels_are_hatched_in_two_greys():
-    painted = images.paint(np.full((16, 16), 255, np.uint8), VALUES)
+    painted = drawing.paint(np.full((16, 16), 255, np.uint8), VALUES)
     assert {tuple(c) for c in painted.reshape(-1, 3).tolist()} == {(110,) * 3, (170,) * 3}

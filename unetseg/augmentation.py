@@ -14,11 +14,14 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.classes import IGNORED
+from unetseg.config import SYMMETRIES
 from unetseg.errors import InputError
 
 _SPANS = 4  # of the elastic spline across the core, on each axis
@@ -99,7 +102,6 @@ PRESETS = {
         brightness=0.3, contrast=1.5, gamma=1.5, blur=1.0, noise=0.3,
     ),
 }  # fmt: skip
-SYMMETRIES = ("hflip", "vflip", "turn")
 
 
 def preset(name: str, symmetries: frozenset[str] = frozenset()) -> Augmentation:
@@ -126,6 +128,31 @@ def preset(name: str, symmetries: frozenset[str] = frozenset()) -> Augmentation:
         quarter_turns="turn" in symmetries,
         rotate=45 if "turn" in symmetries else base.rotate,
     )
+
+
+def symmetries_of(halves: NDArray[np.int64]) -> frozenset[str]:
+    """Return the symmetries that a set of images has, judged by where its classes lie.
+
+    Up and down differ where the classes of the upper and the lower halves differ by more than a
+    tenth of the pixels and do so in the same way from image to image: sky above, road below. Left
+    and right likewise. Images in which no direction is special may be turned, too.
+
+    Args:
+        halves: (images, 2, 2, C) pixels of each class; [i, 0] in the upper and the lower half,
+            [i, 1] in the left and the right half.
+
+    Returns:
+        A subset of `SYMMETRIES`.
+    """
+    shares = halves / np.maximum(halves.sum(-1, keepdims=True), 1)
+    difference = shares[:, :, 0] - shares[:, :, 1]  # (images, direction, C)
+    mean = np.abs(difference.mean(0)).sum(-1) / 2  # total variation, 0 to 1, for each direction
+    single = np.abs(difference).sum(-1).mean(0) / 2
+    # By chance alone n images agree to about 1 / sqrt(n).
+    agreement = np.clip(2 / np.sqrt(len(halves)), 0.5, 0.8)
+    special = (mean > 0.1) & (mean > agreement * single)
+    found = {name for name, s in zip(("vflip", "hflip"), special, strict=True) if not s}
+    return frozenset(SYMMETRIES) if len(found) == 2 else frozenset(found)
 
 
 @dataclass(frozen=True)

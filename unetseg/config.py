@@ -16,6 +16,7 @@ LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "steps")
 AUGMENTS = ("auto", "none", "light", "strong")
+SYMMETRIES = ("hflip", "vflip", "turn")
 DEFAULT_EPOCHS = 100
 
 
@@ -74,7 +75,9 @@ class TrainSettings:
         optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
         schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
         weight_decay: Of the optimizer; None takes the optimizer's default.
-        augment: "none", "light", "strong", or "auto" (light, with symmetries by rule).
+        augment: "none", "light", "strong", or "auto", which is light.
+        symmetries: "auto" (by where the classes of the training images lie), "none", or some of
+            "hflip", "vflip" and "turn", joined by commas.
         network: A registered network: "compact", "classic" or a plug-in's.
         width: Channels at full resolution; None takes the network's own.
         depth: Times the resolution is halved; None takes the network's own.
@@ -90,13 +93,14 @@ class TrainSettings:
 
     epochs: int | None = None
     budget: float | None = None
-    batch_size: int = 16
+    batch_size: int = 8
     lr: float | None = None
     loss: str = "ce+dice"
     optimizer: str = "adamw"
     schedule: str = "one-cycle"
     weight_decay: float | None = None
     augment: str = "auto"
+    symmetries: str = "auto"
     network: str = "compact"
     width: int | None = None
     depth: int | None = None
@@ -128,6 +132,9 @@ class TrainSettings:
         check_choice("--optimizer", self.optimizer, OPTIMIZERS)
         check_choice("--schedule", self.schedule, SCHEDULES)
         check_choice("--augment", self.augment, AUGMENTS)
+        if self.symmetries not in ("auto", "none"):
+            for name in self.symmetries.split(","):
+                check_choice("--symmetries", name, SYMMETRIES)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,124 @@
-"""Pictures for people: images and masks side by side."""
+"""Pictures for people: masks over images, and images side by side."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from unetseg.classes import ClassTable
-from unetseg.images import overlay, paint, to_display
+from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
+from unetseg.pixels import rescale_image, rescale_mask, scaled_size
 
 _GAP = 4  # white pixels between pictures
-_SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are thinned out
+_SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are shrunk
+
+
+def to_display(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return ``(H, W, 3)`` uint8 for a screen: stretched from the 1st to the 99.8th percentile.
+
+    Grey and RGB are stretched as one, which keeps colours; otherwise each channel on its own, two
+    as red and green, of more than three the first three.
+    """
+    image = image[..., :3]
+    every = max(1, image.shape[0] * image.shape[1] // 1_000_000)  # a million pixels tell enough
+    pixels = image.reshape(-1, image.shape[2])[::every]
+    axis = 0 if image.shape[2] == 2 else None
+    low, high = np.percentile(pixels, (1, 99.8), axis=axis)
+    scale = 255 / np.where(high > low, high - low, 1)
+    shown = np.clip((image.astype(np.float32) - low) * scale, 0, 255).astype(np.uint8)
+    missing = 3 - shown.shape[2]
+    if shown.shape[2] == 1:
+        return np.repeat(shown, 3, axis=2)
+    return np.pad(shown, ((0, 0), (0, 0), (0, missing)))
+
+
+def paint(indices: NDArray[np.uint8], table: ClassTable) -> NDArray[np.uint8]:
+    """Return class indices ``(H, W)`` in their colours, ``(H, W, 3)`` uint8; ignored is hatched."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(table.classes)] = [colour_to_rgb(c.colour) for c in table.classes]
+    painted: NDArray[np.uint8] = colours[indices]
+    y, x = np.nonzero(indices == IGNORED)
+    painted[y, x] = np.where((x + y) // 4 % 2, 110, 170)[:, None]
+    return painted
+
+
+def overlay(
+    image: NDArray[Any], indices: NDArray[np.uint8], table: ClassTable
+) -> NDArray[np.uint8]:
+    """Return ``image`` with its mask half-transparent, outlined, and a legend below.
+
+    The class that covers more than half of the picture, if there is one, stays unpainted, so that
+    what it surrounds is seen on the plain image; the legend says so.
+
+    Args:
+        image: ``(H, W, C)``.
+        indices: ``(H, W)`` uint8 class indices, 255 ignored.
+        table: Names and colours.
+
+    Returns:
+        ``(H', W', 3)`` uint8: the picture at its own size, at the top left; the legend adds rows,
+        and columns where a name is wider than the picture.
+    """
+    counts = np.bincount(indices.ravel(), minlength=256)
+    plain = int(counts.argmax()) if counts.max() * 2 > indices.size else None
+    shown, colours = to_display(image), paint(indices, table)
+    painted = np.ones(indices.shape, bool) if plain is None else indices != plain
+    mixed = shown // 2 + colours // 2
+    thickness = max(1, max(indices.shape) // 800)  # one pixel of what fits a screen
+    edge = _edges(indices, thickness)
+    mixed[edge] = colours[edge]
+    shown = np.where(painted[..., None], mixed, shown)
+    return _above(shown, _legend(table, counts, plain, shown.shape[1]))
+
+
+def _edges(indices: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
+    """Return where, within ``thickness`` pixels along a row or column, another class begins."""
+    edge = np.zeros(indices.shape, bool)
+    for step in range(1, thickness + 1):
+        rows = indices[step:] != indices[:-step]
+        edge[step:] |= rows
+        edge[:-step] |= rows
+        columns = indices[:, step:] != indices[:, :-step]
+        edge[:, step:] |= columns
+        edge[:, :-step] |= columns
+    return edge
+
+
+def _legend(
+    table: ClassTable, counts: NDArray[np.int64], plain: int | None, width: int
+) -> NDArray[np.uint8]:
+    """Draw the classes with pixels in ``counts``, as many to a row as fit ``width``."""
+    height = int(np.clip(width // 40, 12, 60))
+    font = ImageFont.load_default(height)
+    names = [(i, n) for i, n in enumerate((*table.names,)) if counts[i]]
+    names += [(IGNORED, "ignored")] if counts[IGNORED] else []
+    texts = [(i, n + " (not painted)" if i == plain else n) for i, n in names]
+    gap = height // 2
+    widths = [2 * height + gap + int(font.getlength(text)) + gap for _, text in texts]
+    places, x, y = [], gap, gap
+    for item_width in widths:
+        if x > gap and x + item_width > width:
+            x, y = gap, y + height + gap
+        places.append((x, y))
+        x += item_width
+    full_width = max([width, *(x + w for (x, _), w in zip(places, widths, strict=True))])
+    canvas = Image.new("RGB", (full_width, y + height + gap), "white")
+    draw = ImageDraw.Draw(canvas)
+    for (i, text), (x, y) in zip(texts, places, strict=True):
+        swatch = paint(np.full((height, 2 * height - gap), i, np.uint8), table)
+        if i == plain:
+            swatch[2:-2, 2:-2] = 255
+        canvas.paste(ImageOps.expand(Image.fromarray(swatch[1:-1, 1:-1]), 1, "grey"), (x, y))
+        draw.text((x + 2 * height, y + height // 2), text, "black", font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def _above(top: NDArray[np.uint8], bottom: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    missing = bottom.shape[1] - top.shape[1]
+    return np.concatenate(
+        [np.pad(top, ((0, 0), (0, missing), (0, 0)), constant_values=255), bottom]
+    )
 
 
 def sample_sheet(
@@ -48,12 +156,10 @@ def validation_sheet(
     """
     cells = []
     for image, truth, predicted in rows:
-        pictures = [
-            to_display(image),
-            overlay(image, truth, classes),
-            overlay(image, predicted, classes),
-        ]
-        cells.append([_fit(p, _SHEET_WIDTH // 3) for p in pictures])
+        shape = _fit(truth.shape[0], truth.shape[1], _SHEET_WIDTH // 3)
+        small = rescale_image(image, shape)
+        labels = [rescale_mask(m, shape) for m in (truth, predicted)]
+        cells.append([to_display(small), *(overlay(small, m, classes) for m in labels)])
     return _rows(cells)
 
 
@@ -72,9 +178,9 @@ def _rows(rows: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
     return sheet
 
 
-def _fit(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    step = -(-picture.shape[1] // width)
-    return picture[::step, ::step]
+def _fit(height: int, width: int, most: int) -> tuple[int, int]:
+    """Return rows and columns of the same shape, at most ``most`` columns wide."""
+    return scaled_size(height, width, min(1.0, most / width))
 
 
 def _bar(width: int) -> NDArray[np.uint8]:

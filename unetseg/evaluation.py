@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetseg import folder, images, masks
+from unetseg import folder, images, masks, pixels
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.config import PredictSettings
 from unetseg.errors import InputError, show
@@ -85,7 +85,7 @@ def _score_folder(
     chosen = [
         pair
         for pair in pairs
-        if include_trained or images.pixel_hash(images.read_image(pair.image)) not in trained
+        if include_trained or pixels.pixel_hash(images.read_image(pair.image)) not in trained
     ]
     left_out = len(pairs) - len(chosen)
     if not chosen:

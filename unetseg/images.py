@@ -7,7 +7,6 @@ decode; imageio, which shows neither palette indices nor 16-bit colour, writes.
 """
 
 import errno
-import hashlib
 import io
 import logging
 import os
@@ -25,7 +24,7 @@ import imageio.v3 as iio
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -36,6 +35,7 @@ from unetseg import atomic
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
 from unetseg.errors import InputError, MachineError
 from unetseg.masks import RawMask
+from unetseg.pixels import collapse_grey, rescale_image, scaled_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
@@ -140,6 +140,23 @@ def read_image(
         image = image if image.ndim == 3 else image[..., None]
         image = _plain_dtype(path, image[..., : picture.info.channels])
         return np.ascontiguousarray(_oriented(image, picture.orientation))
+
+
+def read_scaled(path: Path, channels: int, scale: float) -> NDArray[Any]:
+    """Read an image with this many channels (grey becomes 3 equal ones, and back) and scale it.
+
+    Raises:
+        InputError: The image has other channels.
+    """
+    image = read_image(path)
+    if channels == 1:
+        image = collapse_grey(image)
+    if image.shape[2] == 1 and channels == 3:
+        image = np.repeat(image, 3, 2)
+    if image.shape[2] != channels:
+        text = f"has {image.shape[2]} channels where {channels} are due"
+        raise InputError(path, text, "use images like those trained on")
+    return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
 
 
 def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> RawMask:
@@ -575,155 +592,6 @@ def _whole_numbers(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArra
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return values.astype(values.dtype.newbyteorder("="), copy=False)
     return values.astype(np.int64)
-
-
-# --- looking at pixels -----------------------------------------------------------------------
-
-
-def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:
-    """Return ``(H, W, 1)`` where ``image`` ``(H, W, C)`` has three equal channels, else it."""
-    is_grey = image.shape[2] == 3 and bool((image == image[..., :1]).all())
-    return image[..., :1] if is_grey else image
-
-
-def pixel_hash(image: NDArray[Any]) -> str:
-    """Return the SHA-256 (hex) of shape, dtype and pixels ``(H, W, C)``.
-
-    Three equal channels count as one, so a grey picture saved as RGB has the same hash.
-    """
-    image = collapse_grey(image)
-    header = f"{image.shape} {image.dtype.name} "
-    pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-    return hashlib.sha256(header.encode() + pixels.tobytes()).hexdigest()
-
-
-def rescale_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Resample ``(H, W, C)`` to ``shape`` (rows, columns), in its own dtype.
-
-    Bilinear; downwards the filter widens with the step, so that no pixel is skipped.
-    """
-    if image.shape[:2] == shape:
-        return image
-    size = (shape[1], shape[0])
-    channels = [
-        Image.fromarray(c).resize(size, Image.Resampling.BILINEAR)
-        for c in np.moveaxis(image.astype(np.float32), 2, 0)
-    ]
-    scaled = np.stack([np.asarray(c) for c in channels], axis=2)
-    return scaled if image.dtype.kind == "f" else np.rint(scaled).astype(image.dtype)
-
-
-def rescale_mask(indices: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resample class indices ``(H, W)`` to ``shape`` (rows, columns), each from its nearest."""
-    size = (shape[1], shape[0])
-    return np.array(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))
-
-
-def to_display(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return ``(H, W, 3)`` uint8 for a screen: stretched from the 1st to the 99.8th percentile.
-
-    Grey and RGB are stretched as one, which keeps colours; otherwise each channel on its own, two
-    as red and green, of more than three the first three.
-    """
-    image = image[..., :3]
-    every = max(1, image.shape[0] * image.shape[1] // 1_000_000)  # a million pixels tell enough
-    pixels = image.reshape(-1, image.shape[2])[::every]
-    axis = 0 if image.shape[2] == 2 else None
-    low, high = np.percentile(pixels, (1, 99.8), axis=axis)
-    scale = 255 / np.where(high > low, high - low, 1)
-    shown = np.clip((image.astype(np.float32) - low) * scale, 0, 255).astype(np.uint8)
-    missing = 3 - shown.shape[2]
-    if shown.shape[2] == 1:
-        return np.repeat(shown, 3, axis=2)
-    return np.pad(shown, ((0, 0), (0, 0), (0, missing)))
-
-
-def paint(indices: NDArray[np.uint8], table: ClassTable) -> NDArray[np.uint8]:
-    """Return class indices ``(H, W)`` in their colours, ``(H, W, 3)`` uint8; ignored is hatched."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(table.classes)] = [colour_to_rgb(c.colour) for c in table.classes]
-    painted: NDArray[np.uint8] = colours[indices]
-    y, x = np.nonzero(indices == IGNORED)
-    painted[y, x] = np.where((x + y) // 4 % 2, 110, 170)[:, None]
-    return painted
-
-
-def overlay(
-    image: NDArray[Any], indices: NDArray[np.uint8], table: ClassTable
-) -> NDArray[np.uint8]:
-    """Return ``image`` with its mask half-transparent, outlined, and a legend below.
-
-    The class that covers more than half of the picture, if there is one, stays unpainted, so that
-    what it surrounds is seen on the plain image; the legend says so.
-
-    Args:
-        image: ``(H, W, C)``.
-        indices: ``(H, W)`` uint8 class indices, 255 ignored.
-        table: Names and colours.
-
-    Returns:
-        ``(H', W', 3)`` uint8: the picture at its own size, at the top left; the legend adds rows,
-        and columns where a name is wider than the picture.
-    """
-    counts = np.bincount(indices.ravel(), minlength=256)
-    plain = int(counts.argmax()) if counts.max() * 2 > indices.size else None
-    shown, colours = to_display(image), paint(indices, table)
-    painted = np.ones(indices.shape, bool) if plain is None else indices != plain
-    mixed = shown // 2 + colours // 2
-    thickness = max(1, max(indices.shape) // 800)  # one pixel of what fits a screen
-    edge = _edges(indices, thickness)
-    mixed[edge] = colours[edge]
-    shown = np.where(painted[..., None], mixed, shown)
-    return _above(shown, _legend(table, counts, plain, shown.shape[1]))
-
-
-def _edges(indices: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
-    """Return where, within ``thickness`` pixels along a row or column, another class begins."""
-    edge = np.zeros(indices.shape, bool)
-    for step in range(1, thickness + 1):
-        rows = indices[step:] != indices[:-step]
-        edge[step:] |= rows
-        edge[:-step] |= rows
-        columns = indices[:, step:] != indices[:, :-step]
-        edge[:, step:] |= columns
-        edge[:, :-step] |= columns
-    return edge
-
-
-def _legend(
-    table: ClassTable, counts: NDArray[np.int64], plain: int | None, width: int
-) -> NDArray[np.uint8]:
-    """Draw the classes with pixels in ``counts``, as many to a row as fit ``width``."""
-    height = int(np.clip(width // 40, 12, 60))
-    font = ImageFont.load_default(height)
-    names = [(i, n) for i, n in enumerate((*table.names,)) if counts[i]]
-    names += [(IGNORED, "ignored")] if counts[IGNORED] else []
-    texts = [(i, n + " (not painted)" if i == plain else n) for i, n in names]
-    gap = height // 2
-    widths = [2 * height + gap + int(font.getlength(text)) + gap for _, text in texts]
-    places, x, y = [], gap, gap
-    for item_width in widths:
-        if x > gap and x + item_width > width:
-            x, y = gap, y + height + gap
-        places.append((x, y))
-        x += item_width
-    full_width = max([width, *(x + w for (x, _), w in zip(places, widths, strict=True))])
-    canvas = Image.new("RGB", (full_width, y + height + gap), "white")
-    draw = ImageDraw.Draw(canvas)
-    for (i, text), (x, y) in zip(texts, places, strict=True):
-        swatch = paint(np.full((height, 2 * height - gap), i, np.uint8), table)
-        if i == plain:
-            swatch[2:-2, 2:-2] = 255
-        canvas.paste(ImageOps.expand(Image.fromarray(swatch[1:-1, 1:-1]), 1, "grey"), (x, y))
-        draw.text((x + 2 * height, y + height // 2), text, "black", font, anchor="lm")
-    return np.asarray(canvas)
-
-
-def _above(top: NDArray[np.uint8], bottom: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    missing = bottom.shape[1] - top.shape[1]
-    return np.concatenate(
-        [np.pad(top, ((0, 0), (0, missing), (0, 0)), constant_values=255), bottom]
-    )
 
 
 # --- writing ---------------------------------------------------------------------------------

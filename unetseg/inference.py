@@ -1,6 +1,5 @@
 """Writing a mask for every image: models loaded, images covered, results put in their places."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -12,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg import atomic, checkpoints, folder, images
+from unetseg import atomic, checkpoints, drawing, folder, images
 from unetseg.checkpoints import ModelCard
 from unetseg.config import PredictSettings
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, UnetsegError, show
 from unetseg.interrupts import catching
 from unetseg.pixels import convert_depth
-from unetseg.preparation import read_scaled
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.segmentation import Segmenter
 
@@ -97,7 +95,7 @@ class Model:
         Raises:
             InputError: Not an image, or with other channels.
         """
-        image = read_scaled(path, self.card.channels, self.card.scale)
+        image = images.read_scaled(path, self.card.channels, self.card.scale)
         return convert_depth(image, np.dtype(self.card.dtype), path)
 
     def labels(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -244,8 +242,11 @@ _TEXT = "unetseg"  # key of the text chunk that says what made a mask
 
 def _label(model: Model, job: _Job, settings: PredictSettings) -> str:
     """Return what makes two predictions equal: the models, the input and the options."""
-    options = dataclasses.asdict(settings)
-    del options["device"], options["batch_size"]  # where and how fast, not what
+    options = {
+        "stride": settings.stride_for(model.card.patch_size),
+        "weights": settings.weights,
+        "tta": settings.tta,
+    }
     data = {
         "model": model.digest,
         "input": _file_hash(job.image),
@@ -283,7 +284,7 @@ def _write(model: Model, job: _Job, text: str) -> NDArray[np.int64]:
         labels = model.labels(image, shape)
     if job.overlay:
         atomic.make_folder(job.overlay.parent)
-        picture = images.overlay(images.read_image(job.image), labels, model.card.classes)
+        picture = drawing.overlay(images.read_image(job.image), labels, model.card.classes)
         images.write_picture(job.overlay, picture)
     images.write_mask(job.mask, labels, model.card.classes, {_TEXT: text})
     return np.bincount(labels.ravel(), minlength=len(model.card.classes.classes))

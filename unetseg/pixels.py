@@ -1,9 +1,11 @@
-"""Small work on pixel arrays that training and prediction must do alike."""
+"""Small work on the pixels of images that training and prediction must do alike."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from unetseg.errors import InputError
 
@@ -32,3 +34,42 @@ def convert_depth(image: NDArray[Any], dtype: np.dtype[Any], what: object) -> ND
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     text = f"is {image.dtype.name}, the model was trained on {dtype.name}"
     raise InputError(what, text, "convert it as the training images were")
+
+
+def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(H, W, 1)`` where ``image`` ``(H, W, C)`` has three equal channels, else it."""
+    is_grey = image.shape[2] == 3 and bool((image == image[..., :1]).all())
+    return image[..., :1] if is_grey else image
+
+
+def pixel_hash(image: NDArray[Any]) -> str:
+    """Return the SHA-256 (hex) of shape, dtype and pixels ``(H, W, C)``.
+
+    Three equal channels count as one, so a grey picture saved as RGB has the same hash.
+    """
+    image = collapse_grey(image)
+    header = f"{image.shape} {image.dtype.name} "
+    pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
+    return hashlib.sha256(header.encode() + pixels.tobytes()).hexdigest()
+
+
+def rescale_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Resample ``(H, W, C)`` to ``shape`` (rows, columns), in its own dtype.
+
+    Bilinear; downwards the filter widens with the step, so that no pixel is skipped.
+    """
+    if image.shape[:2] == shape:
+        return image
+    size = (shape[1], shape[0])
+    channels = [
+        Image.fromarray(c).resize(size, Image.Resampling.BILINEAR)
+        for c in np.moveaxis(image.astype(np.float32), 2, 0)
+    ]
+    scaled = np.stack([np.asarray(c) for c in channels], axis=2)
+    return scaled if image.dtype.kind == "f" else np.rint(scaled).astype(image.dtype)
+
+
+def rescale_mask(indices: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resample class indices ``(H, W)`` to ``shape`` (rows, columns), each from its nearest."""
+    size = (shape[1], shape[0])
+    return np.array(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))

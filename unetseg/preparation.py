@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg import __version__, folder, images, masks, synthesis
+from unetseg import __version__, folder, images, masks, pixels, synthesis
+from unetseg.augmentation import symmetries_of
 from unetseg.classes import ClassTable
 from unetseg.config import PatchSettings
 from unetseg.errors import InputError, show
@@ -175,10 +176,11 @@ def build_store(
             on_progress(Progress("looking at", i + 1, len(pairs), "images", show(pair.name)))
         _check_alike(surveys)
         table = _classes_of(root, surveys, classes, tuple(ignored))
-        counts = np.stack([_count_classes(s.pair, table) for s in surveys])  # (images, classes)
+        halves = np.stack([_count_halves(s.pair, table) for s in surveys])
+        counts = halves[:, 0].sum(1)  # (images, classes)
         if not counts.any():
             raise InputError(root, "every pixel of every mask is ignored", "look at --ignore")
-        info, per_image = _plan(root, surveys, table, counts, settings)
+        info, per_image = _plan(root, surveys, table, halves, settings)
         cutter = _Cutter(surveys, info, per_image, settings, on_progress, caught.check)
         write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
     return _summary(out, info, sum(per_image), cutter, counts)
@@ -195,10 +197,10 @@ def survey(pair: Pair) -> Survey:
         sizes = f"{image.shape[0]} x {image.shape[1]} beside a mask of {mask.values.shape[0]} x "
         text = sizes + f"{mask.values.shape[1]} pixels ({show(pair.mask.name)})"
         raise InputError(pair.image, text, "make image and mask the same size")
-    channels = images.collapse_grey(image).shape[2]
+    channels = pixels.collapse_grey(image).shape[2]
     return Survey(
         pair,
-        images.pixel_hash(image),
+        pixels.pixel_hash(image),
         image.shape[0],
         image.shape[1],
         channels,
@@ -236,19 +238,28 @@ def _classes_of(
     return table.with_ignored(ignored) if ignored else table
 
 
-def _count_classes(pair: Pair, table: ClassTable) -> NDArray[np.int64]:
+def _count_halves(pair: Pair, table: ClassTable) -> NDArray[np.int64]:
+    """Return the pixels of each class (2, 2, C): upper and lower half, left and right half."""
     mask = masks.decode(images.read_mask(pair.mask), table, pair.mask)
-    return np.bincount(mask.ravel(), minlength=256)[: len(table.classes)]
+    row, column = mask.shape[0] // 2, mask.shape[1] // 2
+    halves = ((mask[:row], mask[row:]), (mask[:, :column], mask[:, column:]))
+    return np.array(
+        [
+            [np.bincount(half.ravel(), minlength=256)[: len(table.classes)] for half in both]
+            for both in halves
+        ]
+    )
 
 
 def _plan(
     root: Path,
     surveys: list[Survey],
     table: ClassTable,
-    counts: NDArray[np.int64],
+    halves: NDArray[np.int64],
     settings: PatchSettings,
 ) -> tuple[StoreInfo, list[int]]:
     """Return the store's header, and how many patches each image gives (0 where held out)."""
+    counts = halves[:, 0].sum(1)  # (images, classes)
     names = [s.pair.name for s in surveys]
     groups = [folder.group_of(n, settings.group) for n in names] if settings.group else names
     splits = folder.split_groups(
@@ -276,7 +287,8 @@ def _plan(
         size=size,
         margin=margin_of(size),
         seed=settings.seed,
-        settings=dataclasses.asdict(settings),
+        settings=dataclasses.asdict(settings)
+        | {"symmetries": sorted(symmetries_of(halves[train]))},
         folder=str(root),
         classes=table,
         mean=mean,
@@ -306,7 +318,7 @@ def _statistics(
     """Return mean and standard deviation per channel over the images; a constant one gets 1."""
     total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
     for s in surveys:
-        image = read_scaled(s.pair.image, channels, scale).astype(np.float64)
+        image = images.read_scaled(s.pair.image, channels, scale).astype(np.float64)
         total += image.sum((0, 1))
         squares += (image**2).sum((0, 1))
         pixels += image.shape[0] * image.shape[1]
@@ -314,23 +326,6 @@ def _statistics(
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
     std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
     return tuple(mean.tolist()), tuple(std.tolist())
-
-
-def read_scaled(path: Path, channels: int, scale: float) -> NDArray[Any]:
-    """Read an image with this many channels (grey becomes 3 equal ones, and back) and scale it.
-
-    Raises:
-        InputError: The image has other channels.
-    """
-    image = images.read_image(path)
-    if channels == 1:
-        image = images.collapse_grey(image)
-    if image.shape[2] == 1 and channels == 3:
-        image = np.repeat(image, 3, 2)
-    if image.shape[2] != channels:
-        text = f"has {image.shape[2]} channels where {channels} are due"
-        raise InputError(path, text, "use images like those trained on")
-    return images.rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
 
 
 class _Cutter:
@@ -375,12 +370,12 @@ class _Cutter:
 
     def _read(self, s: Survey) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         self.check(self.info.folder, "run the same line again")
-        image = read_scaled(s.pair.image, self.info.channels, self.info.scale)
+        image = images.read_scaled(s.pair.image, self.info.channels, self.info.scale)
         mask = masks.decode(images.read_mask(s.pair.mask), self.info.classes, s.pair.mask)
         self.done += 1
         text = show(s.pair.name)
         self.on_progress(Progress("cutting", self.done, len(self.surveys), "images", text))
-        return image, images.rescale_mask(mask, (image.shape[0], image.shape[1]))
+        return image, pixels.rescale_mask(mask, (image.shape[0], image.shape[1]))
 
 
 def _summary(

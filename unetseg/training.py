@@ -159,7 +159,7 @@ class Trainer:
         self.data = Patches(opened.images, opened.masks, info.mean, info.std, self.device)
         self.batch_size = min(settings.batch_size, len(self.data))
         self.steps_per_epoch = -(-len(self.data) // self.batch_size)
-        self.symmetries, self.augmentation = _choose_augmentation(settings.augment, opened)
+        self.symmetries, self.augmentation = _choose_augmentation(settings, opened)
         weights = torch.from_numpy(class_weights(np.array(info.class_pixels_train)))
         self.loss = build_loss(settings.loss, weights.to(self.device))
         self.network_settings = {"width": settings.width, "depth": settings.depth}
@@ -187,7 +187,7 @@ class Trainer:
             self.network = self._from_model(start_from)
         self._prepare()
         self._write_config()
-        pictures, masks = self._batch(self._indices(0))
+        pictures, masks = self.batch(self.indices(0))
         report.write_samples(self.folder.samples, pictures, masks, self.store.info)
 
     def _build(self) -> nn.Module:
@@ -249,10 +249,10 @@ class Trainer:
         try:
             self.network = deepcopy(network)
             self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
-            self._step(self._indices(0), 0.0)  # the first step also allocates
+            self.learn(self.indices(0), 0.0)  # the first step also allocates
             begin, steps = time.monotonic(), 0
             while steps < 5 and (steps == 0 or time.monotonic() - begin < 1.5):
-                self._step(self._indices(0), 0.0)
+                self.learn(self.indices(0), 0.0)
                 steps += 1
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
@@ -285,10 +285,10 @@ class Trainer:
     def _run_epoch(self) -> None:
         while self.step_in_epoch < self.steps_per_epoch and (progress := self.progress()) < 1:
             begin = time.monotonic()
-            indices = self._indices(self.step_in_epoch)
+            indices = self.indices(self.step_in_epoch)
             assert self.settings.lr is not None
             lr = self.settings.lr * rate_at(self.settings.schedule, progress)
-            loss, valid = self._step(indices, lr)
+            loss, valid = self.learn(indices, lr)
             self.average.update_parameters(self.network)
             self.loss_sum += loss * valid
             self.valid_sum += valid
@@ -301,14 +301,14 @@ class Trainer:
             if time.monotonic() - self._saved_at > _SAVE_SECONDS:
                 self.save(finished=False)
 
-    def _indices(self, step_in_epoch: int) -> NDArray[np.int64]:
+    def indices(self, step_in_epoch: int) -> NDArray[np.int64]:
         if getattr(self, "_order_epoch", None) != self.epoch:
             self._order = epoch_order(len(self.data), self.settings.seed, self.epoch)
             self._order_epoch = self.epoch
         begin = step_in_epoch * self.batch_size
         return self._order[begin : begin + self.batch_size]
 
-    def _batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the augmented batch: images (n, C, S, S) float32, masks (n, S, S) int64."""
         seed = np.random.SeedSequence([self.settings.seed, self.epoch, self.step_in_epoch])
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
@@ -316,9 +316,9 @@ class Trainer:
         pictures, masks = self.data.batch(indices)
         return augmentation.apply(pictures, masks, drawn, self.store.info.size)
 
-    def _step(self, indices: NDArray[np.int64], lr: float) -> tuple[float, int]:
+    def learn(self, indices: NDArray[np.int64], lr: float) -> tuple[float, int]:
         """Do one step of the optimizer; return the loss and the pixels it was taken over."""
-        pictures, masks = self._batch(indices)
+        pictures, masks = self.batch(indices)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.network.train()
@@ -602,7 +602,7 @@ _POSITION = (
 
 
 def _check_state(folder: RunFolder, state: State, resume: bool, overwrite: bool) -> None:
-    """Raise `InputError`, with the line to type, where the run is in another state than asked for."""
+    """Raise `InputError`, with the line to type, where the folder's state forbids this call."""
     if state == "new" and resume:
         text = "nothing is saved there to go on from"
         raise InputError(folder.path, text, "leave --resume out to start")
@@ -688,13 +688,17 @@ def _check_agreement(
 
 
 def _choose_augmentation(
-    name: str, opened: Store
+    settings: TrainSettings, opened: Store
 ) -> tuple[frozenset[str], augmentation.Augmentation]:
-    """Return the symmetries and the augmentation that ``name`` stands for with this store."""
-    symmetries = frozenset(("hflip", "vflip", "turn"))
-    if name == "none":
-        symmetries = frozenset()
-    return symmetries, augmentation.preset("light" if name == "auto" else name, symmetries)
+    """Return the symmetries and the augmentation that the settings stand for with this store."""
+    name = "light" if settings.augment == "auto" else settings.augment
+    if name == "none" or settings.symmetries == "none":
+        symmetries: frozenset[str] = frozenset()
+    elif settings.symmetries == "auto":
+        symmetries = frozenset(opened.info.settings["symmetries"])
+    else:
+        symmetries = frozenset(settings.symmetries.split(","))
+    return symmetries, augmentation.preset(name, symmetries)
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def train(
     ] = None,
     batch_size: Annotated[
         int, Option("--batch-size", help="Patches a step.", rich_help_panel=_HOW)
-    ] = 16,
+    ] = 8,
     lr: Annotated[
         float | None,
         Option(
@@ -88,6 +88,14 @@ def train(
     ] = None,
     augment: Annotated[
         str, Option("--augment", help="auto, none, light or strong.", rich_help_panel=_HOW)
+    ] = "auto",
+    symmetries: Annotated[
+        str,
+        Option(
+            "--symmetries",
+            help="auto, none, or some of hflip,vflip,turn.",
+            rich_help_panel=_HOW,
+        ),
     ] = "auto",
     ema: Annotated[
         float,
@@ -199,6 +207,7 @@ _SETTINGS = (
     "schedule",
     "weight_decay",
     "augment",
+    "symmetries",
     "ema",
     "network",
     "width",

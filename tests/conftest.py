@@ -1,0 +1,44 @@
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+
+import pytest
+import torch
+from sets import QUICK, write_set
+
+import unetseg
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A folder as a person has it after patch and train: data/, runs/default. Copy it, or read."""
+    home = tmp_path_factory.mktemp("made")
+    before = Path.cwd()
+    os.chdir(home)
+    try:
+        write_set("data/train", 12)
+        write_set("data/test", 3, first=100)
+        unetseg.build_store(settings=unetseg.PatchSettings(size=32, per_image=4, val=0.25))
+        unetseg.train(**{**QUICK, "epochs": 12})
+    finally:
+        os.chdir(before)
+    return home
+
+
+@pytest.fixture
+def home(made, tmp_path, monkeypatch):
+    """A copy of `made` of one's own, as the current folder."""
+    shutil.copytree(made, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
