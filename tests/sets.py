@@ -50,5 +50,6 @@ def write_image(path, image):
         Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
     else:
         path = path.with_name(path.name + ".tif")
-        tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+        many = {"planarconfig": "contig"} if image.shape[2] > 1 else {}
+        tifffile.imwrite(path, np.squeeze(image), photometric="minisblack", **many)
     return path

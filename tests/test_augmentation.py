@@ -9,14 +9,15 @@ from scipy.interpolate import BSpline
 
 from unetseg.augmentation import (
     PRESETS,
-    SYMMETRIES,
     Augmentation,
     _blur,
     _grid,
     apply,
     draw,
     preset,
+    symmetries_of,
 )
+from unetseg.config import SYMMETRIES
 from unetseg.errors import InputError
 
 SIZE, MARGIN = 14, 4
@@ -313,3 +314,40 @@ def test_an_unknown_preset_or_symmetry_is_refused_with_the_known_ones(name, symm
 def test_a_value_out_of_range_is_named(name, value):
     with pytest.raises(InputError, match=name):
         Augmentation(**{name: value})
+
+
+def halves_of(masks: list[np.ndarray], classes: int) -> np.ndarray:
+    """Count classes in the halves of masks the slow way."""
+    counts = np.zeros((len(masks), 2, 2, classes), np.int64)
+    for i, mask in enumerate(masks):
+        for (y, x), label in np.ndenumerate(mask):
+            counts[i, 0, int(y >= mask.shape[0] // 2), label] += 1
+            counts[i, 1, int(x >= mask.shape[1] // 2), label] += 1
+    return counts
+
+
+def test_sky_above_and_road_below_leave_only_the_left_right_mirror():
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(8):  # sky 0, road 1, and a car 2 on either side
+        mask = np.repeat(np.arange(12) >= rng.integers(4, 8), 16).reshape(12, 16).astype(np.uint8)
+        left = rng.integers(0, 13)
+        mask[8:11, left : left + 3] = 2
+        masks.append(mask)
+    assert symmetries_of(halves_of(masks, 3)) == {"hflip"}
+
+
+def test_objects_anywhere_leave_all_symmetries():
+    rng = np.random.default_rng(1)
+    masks = [(rng.random((12, 16)) < 0.3).astype(np.uint8) for _ in range(8)]
+    assert symmetries_of(halves_of(masks, 2)) == {"hflip", "vflip", "turn"}
+
+
+def test_one_object_in_each_image_now_here_now_there_is_no_special_direction():
+    masks = []
+    for corner in (0, 1, 2, 3, 0, 3):
+        mask = np.zeros((12, 16), np.uint8)
+        row, column = 6 * (corner // 2), 8 * (corner % 2)
+        mask[row : row + 6, column : column + 8] = 1
+        masks.append(mask)
+    assert symmetries_of(halves_of(masks, 2)) == {"hflip", "vflip", "turn"}

@@ -616,7 +616,7 @@ def test_an_overlay_keeps_the_commonest_class_plain_and_outlines_the_others(side
     image = RNG.integers(0, 256, (side, side, 1), dtype=np.uint8)
     indices = np.zeros((side, side), np.uint8)
     indices[10:40, 10:40] = 2
-    shown = drawing.overlay(image, indices, VALUES)
+    shown = drawing.overlay(image, indices, VALUES, drawing.commonest(indices))
     plain = drawing.to_display(image)
     assert shown.shape[0] > side  # the legend lies below
     np.testing.assert_array_equal(shown[50:side, :side], plain[50:])
@@ -632,7 +632,7 @@ def test_without_a_class_over_half_everything_is_painted():
     indices = np.zeros((90, 100), np.uint8)
     indices[:30], indices[30:60] = 1, 2
     image = np.arange(9000, dtype=np.uint16).reshape(90, 100, 1)
-    shown = drawing.overlay(image, indices, VALUES)[:90, :100]
+    shown = drawing.overlay(image, indices, VALUES, drawing.commonest(indices))[:90, :100]
     assert (shown != drawing.to_display(image)).any(axis=2).all()
 
 

@@ -27,7 +27,9 @@ _HOMES = {
     "TrainSettings": "config",
     "UnetsegError": "errors",
     "build_store": "preparation",
+    "convert_folder": "conversion",
     "evaluate": "evaluation",
+    "inspect_folder": "inspection",
     "open_store": "store",
     "predict": "inference",
     "synthesize": "preparation",
@@ -45,7 +47,9 @@ __all__ = [
     "TrainSettings",
     "UnetsegError",
     "build_store",
+    "convert_folder",
     "evaluate",
+    "inspect_folder",
     "open_store",
     "predict",
     "synthesize",
@@ -55,9 +59,11 @@ __all__ = [
 if TYPE_CHECKING:
     from unetseg.classes import ClassTable, SegmentationClass
     from unetseg.config import PatchSettings, PredictSettings, TrainSettings
+    from unetseg.conversion import convert_folder
     from unetseg.errors import UnetsegError
     from unetseg.evaluation import evaluate
     from unetseg.inference import Model, predict
+    from unetseg.inspection import inspect_folder
     from unetseg.metrics import Scores
     from unetseg.preparation import build_store, synthesize
     from unetseg.store import open_store

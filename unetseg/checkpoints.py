@@ -285,6 +285,46 @@ def load_model(
     return network.to(device).eval(), card
 
 
+def change_classes(
+    path: str | os.PathLike[str], names: Iterable[str], colours: Iterable[str]
+) -> ModelCard:
+    """Give a model's classes other names and colours; its weights stay. Return its new card.
+
+    Args:
+        path: The model file.
+        names: "OLD=NEW" each.
+        colours: "NAME=#rrggbb" each, by the names before the change.
+
+    Raises:
+        InputError: A model that cannot be read or is not finished, an unknown class, a name or
+            colour that is not valid or stands twice; a colour that stood for another class in the
+            masks.
+        MachineError: The disk is full, permission is missing.
+    """
+    network, card = load_model(path)
+    if not card.finished:
+        text = "its training is not finished, and would write the old classes again"
+        raise InputError(path, text, "finish it first")
+    table = card.classes.changed(names, colours)
+    if table.encoding == "colours":
+        for i, c in enumerate(table.classes):
+            if c.colour in {card.classes.key(k) for k in range(len(table.classes)) if k != i}:
+                text = f"{c.colour} stands for another class in the masks it was trained on"
+                raise InputError(path, text, "choose another colour")
+    new = dict(zip(card.classes.names, table.names, strict=True))
+    scores = {key: _renamed(value, new) for key, value in card.scores.items()}
+    return write_model(path, network.state_dict(), replace(card, classes=table, scores=scores))
+
+
+def _renamed(scores: Any, new: Mapping[str, str]) -> Any:
+    """Return a part of a model's scores with other class names, at any depth."""
+    if isinstance(scores, Mapping):
+        return {new.get(k, k): _renamed(v, new) for k, v in scores.items()}
+    if isinstance(scores, list):
+        return [new.get(v, v) if isinstance(v, str) else _renamed(v, new) for v in scores]
+    return scores
+
+
 @dataclass(frozen=True)
 class _Array:
     """An entry of a safetensors header: bytes ``begin`` to ``end`` after the header."""

@@ -1,7 +1,7 @@
 """The classes of a set: names, how masks encode them, and the colours they are painted in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +123,26 @@ class ClassTable:
         if not kept:
             raise InputError("--ignore", "leaves no class", "ignore fewer values")
         return ClassTable(kept, tuple(dict.fromkeys((*self.ignore, *items))))
+
+    def changed(self, names: Iterable[str], colours: Iterable[str]) -> "ClassTable":
+        """Return a table with other names ("OLD=NEW") and colours ("NAME=#rrggbb").
+
+        Raises:
+            InputError: No such class, or a name or colour that is not valid.
+        """
+        classes = list(self.classes)
+        for option, items in (("--rename", names), ("--recolour", colours)):
+            for item in items:
+                index = next((i for i, n in enumerate(self.names) if item.startswith(f"{n}=")), -1)
+                if index < 0:
+                    remedy = f"write NAME=NEW; the classes are {', '.join(self.names)}"
+                    raise InputError(option, f"{item!r} begins with no class", remedy)
+                value = item[len(self.names[index]) + 1 :]
+                if option == "--rename":
+                    classes[index] = replace(classes[index], name=value)
+                else:
+                    classes[index] = replace(classes[index], colour=value.lower())
+        return ClassTable(tuple(classes), self.ignore)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON: ``{"classes": [{name, value, colour}], "ignore": []}``."""

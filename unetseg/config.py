@@ -32,6 +32,7 @@ class PatchSettings:
         rare: Share of the patches placed on a pixel of a class drawn evenly among those present.
         scale: Factor by which images and masks are resized first, 0.01 to 16.
         seed: Seed of split and corners.
+        page: Which picture to take of TIFFs that hold several, from 0; None where they hold one.
 
     Raises:
         InputError: A value out of its range; the message names the option.
@@ -44,8 +45,11 @@ class PatchSettings:
     rare: float = 1 / 3
     scale: float = 1.0
     seed: int = 0
+    page: int | None = None
 
     def __post_init__(self) -> None:
+        if self.page is not None:
+            _check("--page", self.page, 0, 9999)
         if self.size is not None:
             _check("--size", self.size, 16, 4096)
         if self.per_image is not None:
@@ -69,7 +73,8 @@ class TrainSettings:
     Attributes:
         epochs: Passes over all patches; None means 100, or as many as ``budget`` allows.
         budget: Wall time of the whole command in seconds, instead of ``epochs``.
-        batch_size: Patches a step, over all devices together.
+        batch_size: Patches a step, over all devices together; None takes 8 of 96 x 96 pixels, or
+            as many as have their pixels, and eight times that on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
         loss: One of `LOSSES`.
         optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
@@ -93,9 +98,9 @@ class TrainSettings:
 
     epochs: int | None = None
     budget: float | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     lr: float | None = None
-    loss: str = "ce+dice"
+    loss: str = "ce"
     optimizer: str = "adamw"
     schedule: str = "one-cycle"
     weight_decay: float | None = None
@@ -104,7 +109,7 @@ class TrainSettings:
     network: str = "compact"
     width: int | None = None
     depth: int | None = None
-    ema: float = 0.02
+    ema: float = 0.05
     patience: int | None = None
     validate: int | None = None
     device: str = "auto"
@@ -147,6 +152,7 @@ class PredictSettings:
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once.
         device: As in `TrainSettings`.
+        page: As in `PatchSettings`.
 
     Raises:
         InputError: A value out of its range; the message names the option.
@@ -157,6 +163,7 @@ class PredictSettings:
     tta: bool = False
     batch_size: int = 16
     device: str = "auto"
+    page: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("--weights", self.weights, ("gaussian", "uniform"))

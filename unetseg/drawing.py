@@ -43,25 +43,34 @@ def paint(indices: NDArray[np.uint8], table: ClassTable) -> NDArray[np.uint8]:
     return painted
 
 
+def commonest(indices: NDArray[np.uint8]) -> int | None:
+    """Return the class that covers more than half of a mask (H, W), if there is one."""
+    counts = np.bincount(indices.ravel(), minlength=256)
+    return int(counts.argmax()) if counts.max() * 2 > indices.size else None
+
+
 def overlay(
-    image: NDArray[Any], indices: NDArray[np.uint8], table: ClassTable
+    image: NDArray[Any],
+    indices: NDArray[np.uint8],
+    table: ClassTable,
+    plain: int | None = None,
 ) -> NDArray[np.uint8]:
     """Return ``image`` with its mask half-transparent, outlined, and a legend below.
 
-    The class that covers more than half of the picture, if there is one, stays unpainted, so that
-    what it surrounds is seen on the plain image; the legend says so.
+    One class may stay unpainted, so that what it surrounds is seen on the plain image; the legend
+    says so.
 
     Args:
         image: ``(H, W, C)``.
         indices: ``(H, W)`` uint8 class indices, 255 ignored.
         table: Names and colours.
+        plain: The class left unpainted; see `commonest`.
 
     Returns:
         ``(H', W', 3)`` uint8: the picture at its own size, at the top left; the legend adds rows,
         and columns where a name is wider than the picture.
     """
     counts = np.bincount(indices.ravel(), minlength=256)
-    plain = int(counts.argmax()) if counts.max() * 2 > indices.size else None
     shown, colours = to_display(image), paint(indices, table)
     painted = np.ones(indices.shape, bool) if plain is None else indices != plain
     mixed = shown // 2 + colours // 2
@@ -70,6 +79,36 @@ def overlay(
     mixed[edge] = colours[edge]
     shown = np.where(painted[..., None], mixed, shown)
     return _above(shown, _legend(table, counts, plain, shown.shape[1]))
+
+
+def fill_shape(
+    shape: tuple[int, int], kind: str, points: Sequence[tuple[float, float]]
+) -> NDArray[np.bool_]:
+    """Return the pixels ``(H, W)`` inside a drawn shape, its outline included.
+
+    Args:
+        shape: Rows and columns.
+        kind: "polygon" (three corners or more), "rectangle" (two opposite corners) or "circle"
+            (its centre and a point on it).
+        points: (x, y) in pixels.
+
+    Raises:
+        ValueError: Another kind, or another number of points.
+    """
+    canvas = Image.new("1", (shape[1], shape[0]))
+    draw = ImageDraw.Draw(canvas)
+    if kind == "polygon" and len(points) >= 3:
+        draw.polygon(list(points), fill=1, outline=1)
+    elif kind == "rectangle" and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        draw.rectangle([min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)], fill=1, outline=1)
+    elif kind == "circle" and len(points) == 2:
+        (x, y), rim = points[0], points[1]
+        radius = float(np.hypot(rim[0] - x, rim[1] - y))
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=1, outline=1)
+    else:
+        raise ValueError(f"a {kind} of {len(points)} points")
+    return np.array(canvas)
 
 
 def _edges(indices: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
@@ -159,7 +198,8 @@ def validation_sheet(
         shape = _fit(truth.shape[0], truth.shape[1], _SHEET_WIDTH // 3)
         small = rescale_image(image, shape)
         labels = [rescale_mask(m, shape) for m in (truth, predicted)]
-        cells.append([to_display(small), *(overlay(small, m, classes) for m in labels)])
+        plain = commonest(labels[0])
+        cells.append([to_display(small), *(overlay(small, m, classes, plain) for m in labels)])
     return _rows(cells)
 
 

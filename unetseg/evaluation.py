@@ -1,7 +1,7 @@
 """Scoring masks against the truth: a model's own, or masks made by any program."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def evaluate(
         if source is None:
             raise InputError("FOLDER", "is missing", "name the folder with the true masks")
         return _score_masks(Path(source), Path(predictions), on_progress)
-    model = Model(models, settings or PredictSettings())
+    model = Model(models, settings)
     if source is None:
         return _score_held_out(model, on_progress)
     return _score_folder(model, Path(source), include_trained, on_progress)
@@ -85,7 +85,8 @@ def _score_folder(
     chosen = [
         pair
         for pair in pairs
-        if include_trained or pixels.pixel_hash(images.read_image(pair.image)) not in trained
+        if include_trained
+        or pixels.pixel_hash(images.read_image(pair.image, model.settings.page)) not in trained
     ]
     left_out = len(pairs) - len(chosen)
     if not chosen:
@@ -103,7 +104,7 @@ def _score_folder(
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
         for pair in chosen:
-            truth = _read_truth(pair, table, order)
+            truth = _read_truth(pair, table, order, model.settings.page)
             yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
 
     found = _pool(outcomes(), len(chosen), model.card.classes, on_progress)
@@ -117,6 +118,11 @@ def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
         text = "not found, and no folder was named"
         raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
     opened = open_store(path)
+    info, card = opened.info, model.card
+    alike = info.channels == card.channels and info.dtype == card.dtype
+    if not alike or info.scale != card.scale or info.classes.names != card.classes.names:
+        text = "has other classes, channels or scale than when the model was trained"
+        raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
     trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
     kept = [
         k for k in range(opened.held_out_count) if opened.info.held_out[k].sha256 not in trained
@@ -186,8 +192,7 @@ def _score_masks(root: Path, predictions: Path, on_progress: OnProgress) -> Eval
         raise InputError(predictions, text, "masks are found by the images' stems")
     table = folder.load_classes(root, None)
     if table is None:
-        paths = [path for p in pairs for path in (p.mask, made[p.name])]
-        table = masks.discover({str(p): masks.find_keys(images.read_mask(p)) for p in paths})
+        table = _discover(pairs, made)
     on_progress(Note(f"scoring {len(pairs)} masks of {show(predictions)} against {show(root)}"))
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
@@ -202,6 +207,21 @@ def _score_masks(root: Path, predictions: Path, on_progress: OnProgress) -> Eval
 
     found = _pool(outcomes(), len(pairs), table, on_progress)
     return Evaluation(found, f"{predictions} on {root}", 0, len(pairs))
+
+
+def _discover(pairs: Sequence[Pair], made: Mapping[str, Path]) -> ClassTable:
+    """Return the classes found in true and predicted masks.
+
+    Where the true ones hold colours, palettes of the predicted ones are read as their colours.
+    """
+    found = {str(p.mask): masks.find_keys(images.read_mask(p.mask)) for p in pairs}
+    in_colours = masks.discover(found).encoding == "colours"
+    for path in (made[p.name] for p in pairs):
+        raw = images.read_mask(path)
+        if in_colours and raw.palette is not None:
+            raw = masks.RawMask(raw.palette[raw.values])
+        found[str(path)] = masks.find_keys(raw)
+    return masks.discover(found)
 
 
 def _pool(
@@ -240,8 +260,11 @@ def _encoding(root: Path, classes: ClassTable) -> tuple[ClassTable, NDArray[np.u
     return own, lookup
 
 
-def _read_truth(pair: Pair, table: ClassTable, order: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    truth: NDArray[np.uint8] = order[masks.decode(images.read_mask(pair.mask), table, pair.mask)]
+def _read_truth(
+    pair: Pair, table: ClassTable, order: NDArray[np.uint8], page: int | None
+) -> NDArray[np.uint8]:
+    raw = images.read_mask(pair.mask, page)
+    truth: NDArray[np.uint8] = order[masks.decode(raw, table, pair.mask)]
     info = images.read_info(pair.image)
     if truth.shape != (info.height, info.width):
         text = f"{_size(truth)} pixels, its image has {info.height} x {info.width}"

@@ -15,16 +15,20 @@ from unetseg import atomic, images
 from unetseg.classes import ClassTable, read_classes
 from unetseg.errors import InputError, MachineError
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "raw", "inputs", "input", "originals")
+IMAGE_FOLDERS = (
+    *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
+)
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
     *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
+    "segmentationclass",
 )
 # The longest that fits is what a stem ends in: x_cp_masks is a mask of x.
 MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
+_CONVERT = "one mask a class, polygons of LabelMe: unetseg convert SOURCE FOLDER"
 _FEW = 5  # names shown in a message
 _TRIES = 400  # random divisions looked at; more changed no split of 10 to 200 images
 
@@ -73,15 +77,38 @@ def find_pairs(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
             partner, two files of one stem.
         MachineError: No permission to read.
     """
+    pairs, problem = match_pairs(folder)
+    if problem:
+        raise problem
+    return pairs
+
+
+def match_pairs(
+    folder: str | os.PathLike[str], without: str = ""
+) -> tuple[tuple[Pair, ...], InputError | None]:
+    """Return the pairs of a folder as `find_pairs` does, and what is wrong with the other files.
+
+    Args:
+        folder: Where to look.
+        without: Name of a folder in it that holds neither images nor masks.
+
+    Raises:
+        InputError: Not found, nothing to pair, two candidates for the masks, two files of one
+            stem.
+        MachineError: No permission to read.
+    """
     folder = Path(folder)
     files, folders = _scan(folder)
+    folders = [f for f in folders if f.name != without]
     masks = _only(folder, folders, MASK_FOLDERS, "masks")
     if masks is None:
         image_paths, mask_paths = _divide_flat(folder, files)
     else:
         home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
+        if not _scan(masks)[0] and _scan(masks)[1]:
+            raise InputError(masks, "holds folders, no pictures", _CONVERT)
         image_paths, mask_paths = list_images(home), list_images(masks)
-    return _pair(folder, _by_stem(image_paths), _by_stem(mask_paths))
+    return match_files(folder, image_paths, mask_paths)
 
 
 def load_classes(
@@ -235,9 +262,14 @@ def _is_picture(name: str) -> bool:
 def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str) -> Path | None:
     """Return the one folder that bears one of ``names``; two are asked about."""
     found = [f for f in folders if f.name.lower() in names]
+    if len(found) > 1:  # Pascal VOC keeps boxes, no pictures, in Annotations/
+        found = [f for f in found if _scan(f)[0]]
     if len(found) > 1:
         text = "which of " + " and ".join(f"{f.name}/" for f in found) + f" holds the {kind}?"
-        raise InputError(folder, text, f"rename the others, such as {found[-1].name}.unused")
+        remedy = f"rename the others, such as {found[-1].name}.unused"
+        if kind == "masks":
+            remedy += "; a field of view: unetseg convert SOURCE FOLDER --fov " + found[-1].name
+        raise InputError(folder, text, remedy)
     return found[0] if found else None
 
 
@@ -247,7 +279,8 @@ def _divide_flat(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[
     kinds = sorted({end for end in ends.values() if end})
     if not kinds:
         text = "no folders images/ and masks/, and no files such as a.png with a_mask.png"
-        raise InputError(folder, text, "put images into images/ and masks into masks/")
+        remedy = "put images into images/ and masks into masks/; " + _CONVERT
+        raise InputError(folder, text, remedy)
     if len(kinds) > 1:
         text = "which files are the masks: " + " or ".join(f"*{k}" for k in kinds) + "?"
         raise InputError(folder, text, "move the others out of the folder")
@@ -286,7 +319,15 @@ class _Renaming:
         return self.mask_start + stem[start:end] + self.mask_end
 
 
-def _pair(folder: Path, image_of: dict[str, Path], mask_of: dict[str, Path]) -> tuple[Pair, ...]:
+def match_files(
+    folder: Path, image_paths: Sequence[Path], mask_paths: Sequence[Path]
+) -> tuple[tuple[Pair, ...], InputError | None]:
+    """Return the pairs among files by their stems, and what is wrong with the other files.
+
+    Raises:
+        InputError: No images, or two files of one stem.
+    """
+    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
     if not image_of:
         raise InputError(folder, "masks, but no images", "put the images beside them")
     rule = max(  # of several the first, which is equal stems; two that pair all pair them alike
@@ -294,9 +335,12 @@ def _pair(folder: Path, image_of: dict[str, Path], mask_of: dict[str, Path]) -> 
         key=lambda r: len(_partners(r, image_of, mask_of)),
     )
     best = _partners(rule, image_of, mask_of)
+    pairs = tuple(
+        Pair(stem, path, mask_of[best[stem]]) for stem, path in image_of.items() if stem in best
+    )
     if len(best) < max(len(image_of), len(mask_of)):
-        raise _unpaired(folder, image_of, mask_of, rule, best)
-    return tuple(Pair(stem, path, mask_of[best[stem]]) for stem, path in image_of.items())
+        return pairs, _unpaired(folder, image_of, mask_of, rule, best)
+    return pairs, None
 
 
 def _partners(

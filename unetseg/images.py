@@ -83,6 +83,8 @@ class ImageInfo:
         format: "PNG", "JPEG", "TIFF", "BMP" or "GIF".
         alpha: Whether there is transparency, which `read_image` drops.
         pages: Pictures in the file.
+        palette: Whether pixels are indices of a palette.
+        orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
     """
 
     height: int
@@ -92,6 +94,8 @@ class ImageInfo:
     format: str
     alpha: bool = False
     pages: int = 1
+    palette: bool = False
+    orientation: int = 1
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -142,13 +146,13 @@ def read_image(
         return np.ascontiguousarray(_oriented(image, picture.orientation))
 
 
-def read_scaled(path: Path, channels: int, scale: float) -> NDArray[Any]:
+def read_scaled(path: Path, channels: int, scale: float, page: int | None = None) -> NDArray[Any]:
     """Read an image with this many channels (grey becomes 3 equal ones, and back) and scale it.
 
     Raises:
-        InputError: The image has other channels.
+        InputError: As `read_image`, or the image has other channels.
     """
-    image = read_image(path)
+    image = read_image(path, page)
     if channels == 1:
         image = collapse_grey(image)
     if image.shape[2] == 1 and channels == 3:
@@ -159,10 +163,13 @@ def read_scaled(path: Path, channels: int, scale: float) -> NDArray[Any]:
     return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
 
 
-def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> RawMask:
+def read_mask(
+    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> RawMask:
     """Read a mask as it is stored: values, palette indices with their palette, or colours.
 
-    One-bit masks become 0 and 255. An orientation in the file is applied as for an image.
+    One-bit masks become 0 and 255. An orientation in the file is applied as for an image. ``page``
+    is which picture of a TIFF that holds several; where it holds one, that one is read.
 
     Raises:
         InputError: As `read_image`; a lossy format; transparent pixels; negative or fractional
@@ -170,10 +177,10 @@ def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
         MachineError: No permission to read, not enough memory.
     """
     with _opened(path) as (handle, kind):
-        picture = _open_picture(path, handle, kind, max_pixels)
+        picture = _open_picture(path, handle, kind, max_pixels, page or 0)
         if picture.doubt:
             raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG")
-        _check_page(path, picture.info, None)
+        _check_page(path, picture.info, page if picture.info.pages > 1 else None)
         values = picture.pixels()
         if picture.info.alpha and picture.palette is None:
             values = _without_alpha(path, values)
@@ -293,10 +300,12 @@ def _open_picture(
         info = picture.info
         size = info.height * info.width * info.channels * np.dtype(info.dtype).itemsize
         _check_size(path, handle, (info.height, info.width), size, max_pixels)
-    if picture.orientation >= 5:  # turned by a quarter
-        height, width = picture.info.width, picture.info.height
-        picture = replace(picture, info=replace(picture.info, height=height, width=width))
-    return picture
+    info = picture.info
+    if picture.orientation in (5, 6, 7, 8):  # turned by a quarter
+        info = replace(info, height=info.width, width=info.height)
+    turned = picture.orientation if 1 < picture.orientation < 9 else 1
+    info = replace(info, palette=picture.palette is not None, orientation=turned)
+    return replace(picture, info=info)
 
 
 def _check_size(
@@ -322,7 +331,7 @@ def _check_size(
 def _check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | None) -> None:
     if page is None and info.pages > 1:
         text = f"holds {info.pages} pages of {info.height} x {info.width} pixels, one is due"
-        remedy = "save one page alone; pages that are channels need the axes CYX"
+        remedy = "pass --page 0 for the first; pages that are channels need the axes CYX"
         raise InputError(path, text, remedy)
     if page is not None and not 0 <= page < info.pages:
         raise InputError(path, f"no page {page}, there are {info.pages}", "count from 0")
@@ -604,12 +613,20 @@ def write_picture(path: str | os.PathLike[str], image: NDArray[Any]) -> None:
         InputError: ``path`` is a folder.
         MachineError: The disk is full or read-only, and the like.
     """
+    atomic.write_bytes(path, encode_picture(image))
+
+
+def encode_picture(image: NDArray[Any], lossy: bool = False) -> bytes:
+    """Return the bytes of a PNG of ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16.
+
+    With ``lossy`` they are those of a JPEG: a tenth of the size, for pictures of photographs.
+    """
     if image.dtype == np.uint16 and image.shape[2] == 3:
-        atomic.write_bytes(path, _deep_png(image))
-        return
+        return _deep_png(image)
     pixels = image[..., 0] if image.shape[2] == 1 else image
-    data = iio.imwrite("<bytes>", pixels, extension=".png", plugin="pillow")
-    atomic.write_bytes(path, data)
+    options = {"extension": ".jpg", "quality": 85} if lossy else {"extension": ".png"}
+    data: bytes = iio.imwrite("<bytes>", pixels, plugin="pillow", **options)
+    return data
 
 
 def _deep_png(image: NDArray[np.uint16]) -> bytes:

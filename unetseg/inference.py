@@ -30,7 +30,7 @@ class Model:
 
     Args:
         names: Runs, run folders or model files; their classes and channels must agree.
-        settings: How images are covered.
+        settings: How images are covered; None for the defaults.
 
     Raises:
         InputError: A model that cannot be read, or models that do not go together.
@@ -43,8 +43,8 @@ class Model:
         digest: SHA-256 over the models' files: part of what makes two predictions equal.
     """
 
-    def __init__(self, names: Sequence[str], settings: PredictSettings) -> None:
-        self.settings = settings
+    def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
+        self.settings = settings = settings or PredictSettings()
         self.paths = [path for name in names for path in checkpoints.resolve_model(name)]
         loaded = [checkpoints.load_model(path) for path in self.paths]
         self.cards: list[ModelCard] = [card for _, card in loaded]
@@ -95,11 +95,16 @@ class Model:
         Raises:
             InputError: Not an image, or with other channels.
         """
-        image = images.read_scaled(path, self.card.channels, self.card.scale)
+        image = images.read_scaled(path, self.card.channels, self.card.scale, self.settings.page)
         return convert_depth(image, np.dtype(self.card.dtype), path)
 
-    def labels(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return (H, W) uint8 class indices of ``shape`` for an image as `read` returns it."""
+    def labels(
+        self, image: NDArray[Any], shape: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return (H, W) uint8 class indices for an image as `read` returns it.
+
+        ``shape`` is the height and width wanted; None keeps the image's own.
+        """
         return self.segmenter.labels(image, shape)
 
     def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -155,7 +160,7 @@ def predict(
         inputs: Images, or folders of images (or of labelled images: then their ``images/``).
         models: Runs, run folders or model files; several are averaged.
         out: Folder of the masks, ``<stem>.png`` each.
-        settings: How images are covered.
+        settings: How images are covered; None for the defaults.
         overlay: Draw overlays; None draws them for up to 20 images.
         probabilities: Write (K, H, W) float32 TIFFs, too.
         overwrite: Replace files that unetseg did not write.
@@ -230,9 +235,10 @@ def _check_places(jobs: list[_Job], overwrite: bool) -> None:
             text = f"and {show(job.image)} would both be written to {show(job.mask)}"
             raise InputError(places[key], text, "predict them apart, with another --out")
         places[key] = job.image
-        if os.path.realpath(job.mask) in inputs:
-            raise InputError(job.mask, "would overwrite an input", "choose another --out")
-        if job.mask.exists() and not overwrite and _TEXT not in images.read_text(job.mask):
+        for place in (job.mask, job.overlay, job.probabilities):
+            if place and os.path.realpath(place) in inputs:
+                raise InputError(place, "would overwrite an input", "choose another --out")
+        if job.mask.exists() and not overwrite and not _read_label(job.mask):
             text = "already exists and was not written by unetseg"
             raise InputError(job.mask, text, "choose another --out, or --overwrite")
 
@@ -246,6 +252,7 @@ def _label(model: Model, job: _Job, settings: PredictSettings) -> str:
         "stride": settings.stride_for(model.card.patch_size),
         "weights": settings.weights,
         "tta": settings.tta,
+        "page": settings.page,
     }
     data = {
         "model": model.digest,
@@ -267,12 +274,20 @@ def _is_done(job: _Job, text: str) -> bool:
     others = [p for p in (job.overlay, job.probabilities) if p]
     if not job.mask.exists() or not all(p.exists() for p in others):
         return False
-    return images.read_text(job.mask).get(_TEXT) == text
+    return _read_label(job.mask) == text
+
+
+def _read_label(mask: Path) -> str:
+    """Return what `_label` said of a file; "" where unetseg did not write it."""
+    try:
+        return images.read_text(mask).get(_TEXT, "")
+    except InputError:  # not even a picture
+        return ""
 
 
 def _write(model: Model, job: _Job, text: str) -> NDArray[np.int64]:
     """Predict one image and write all that is wanted, the mask last; return pixels per class."""
-    image = model.read(job.image)
+    image, page = model.read(job.image), model.settings.page
     info = images.read_info(job.image)
     shape = (info.height, info.width)
     if job.probabilities:
@@ -284,7 +299,8 @@ def _write(model: Model, job: _Job, text: str) -> NDArray[np.int64]:
         labels = model.labels(image, shape)
     if job.overlay:
         atomic.make_folder(job.overlay.parent)
-        picture = drawing.overlay(images.read_image(job.image), labels, model.card.classes)
+        plain, picture = drawing.commonest(labels), images.read_image(job.image, page)
+        picture = drawing.overlay(picture, labels, model.card.classes, plain)
         images.write_picture(job.overlay, picture)
     images.write_mask(job.mask, labels, model.card.classes, {_TEXT: text})
     return np.bincount(labels.ravel(), minlength=len(model.card.classes.classes))

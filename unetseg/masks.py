@@ -14,6 +14,7 @@ from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
 from unetseg.errors import InputError
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
+NOISE = 32  # levels in any channel that JPEG of fair quality adds to even areas at most
 _MAX_FLICKERING = 8  # as many may be there where most of them stand in runs under ...
 _SHORT_RUN = 2  # ... pixels; painted classes, thin lines too, stand in longer ones
 _MAX_KEYS = 4096  # kept of one mask: enough to say what a noisy one looks like
@@ -115,6 +116,13 @@ def diagnose(found: Found) -> tuple[str, str]:
     cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
     remedy = "save it without smoothing or lossy compression, or list its classes in classes.toml"
     return f"{start}{cause} around {common.sum()} {kind}", remedy
+
+
+def is_between(point: NDArray[np.integer], a: NDArray[np.integer], b: NDArray[np.integer]) -> bool:
+    """Whether a colour ``(3,)`` may be a blend of two others: within noise of the line between."""
+    way = (b - a).astype(float)
+    share = float((point - a) @ way) / max(float(way @ way), 1.0)
+    return 0.1 < share < 0.9 and float(np.abs(a + share * way - point).max()) <= NOISE
 
 
 def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ vector unit), one convolution there and in the decoder, at most 128 channels bel
 """
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetseg.config import check_choice
-from unetseg.errors import InputError
+from unetseg.errors import InputError, MachineError
 
 BUILT_IN = ("compact", "classic")
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
@@ -129,16 +129,26 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
 
     Raises:
         InputError: An unknown name, or settings that the network does not take.
+        MachineError: A plug-in that cannot be imported.
     """
     settings = {key: value for key, value in settings.items() if value is not None}
     plugins = {e.name: e for e in entry_points(group="unetseg.networks")}
     check_choice("--network", name, (*BUILT_IN, *sorted(set(plugins) - set(BUILT_IN))))
     build: Any = {"compact": build_compact, "classic": build_classic}.get(name)
+    build = build or _load(plugins[name])
     try:
-        network: nn.Module = (build or plugins[name].load())(channels, classes, **settings)
+        network: nn.Module = build(channels, classes, **settings)
     except TypeError as error:
         raise InputError("--network", f"{name} does not take these settings ({error})") from None
     return network
+
+
+def _load(plugin: EntryPoint) -> Any:
+    try:
+        return plugin.load()
+    except Exception as error:  # a stranger's module may fail in any way
+        text = f"{plugin.name} ({plugin.value}) cannot be loaded: {type(error).__name__}: {error}"
+        raise MachineError("--network", text, "mend or remove that plug-in") from error
 
 
 def count_parameters(network: nn.Module) -> int:

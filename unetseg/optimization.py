@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-DEFAULT_LR = {"adamw": 5e-3, "sgd": 0.1}
+DEFAULT_LR = {"adamw": 4e-3, "sgd": 0.1}
 DEFAULT_WEIGHT_DECAY = {"adamw": 1e-2, "sgd": 1e-4}
-_WARM_UP = 0.15  # share of a one-cycle schedule over which the rate rises
+_WARM_UP = 0.1  # share of a one-cycle schedule over which the rate rises
 _FIRST, _LAST = 1 / 25, 1e-3  # of the highest rate
 
 
@@ -40,9 +40,9 @@ def rate_at(schedule: str, progress: float) -> float:
     for a number of steps and for a budget of time alike, which torch's schedulers do not.
 
     Args:
-        schedule: "one-cycle" (Smith and Topin, 2018: a cosine up over the first 15 %, a cosine down
-            to a thousandth), "cosine" (Loshchilov and Hutter, 2017), or "steps" (x 0.1 at 30, 60
-            and 90 %).
+        schedule: "one-cycle" (Smith and Topin, 2018: a cosine up over the first tenth, one down to
+            a thousandth), "cosine" (Loshchilov and Hutter, 2017), or "steps" (x 0.1 at 30, 60 and
+            90 %).
         progress: Share of the training done, 0 to 1.
     """
     if schedule == "steps":

@@ -60,9 +60,15 @@ def auto_size(shapes: list[tuple[int, int]]) -> int:
     return int(np.clip(round(shorter / 2 / 32) * 32, 64, 256))
 
 
-def auto_count(shape: tuple[int, int], size: int) -> int:
-    """Return how many patches hold as many pixels as an image of ``shape`` (height, width)."""
-    return max(1, math.ceil(shape[0] * shape[1] / size**2))
+def auto_count(shape: tuple[int, int], size: int, rare: float) -> int:
+    """Return how many patches store each pixel of an image about once.
+
+    Args:
+        shape: Height and width of the image.
+        size: Side of a patch.
+        rare: Share of the patches that is drawn by class, which comes on top.
+    """
+    return math.ceil(shape[0] * shape[1] / size**2 / max(1 - rare, 0.1))
 
 
 def sample_corners(
@@ -72,7 +78,8 @@ def sample_corners(
 
     Most are spread evenly over the image by the R2 sequence (Roberts, 2018, "The unreasonable
     effectiveness of quasirandom sequences") from a random start; a range that passes the border by
-    a third of a patch, clipped back, shows edges as often as the middle. The share ``rare`` is
+    a third of a patch, clipped back, shows a pixel at an edge a third as often as one in the
+    middle, where corners drawn without it would hardly ever show it. The share ``rare`` is
     placed at random over a pixel of a class that is drawn evenly among the classes present.
 
     Args:

@@ -17,7 +17,7 @@ from unetseg.augmentation import symmetries_of
 from unetseg.classes import ClassTable
 from unetseg.config import PatchSettings
 from unetseg.errors import InputError, show
-from unetseg.folder import Pair
+from unetseg.inspection import Survey, inspect_folder
 from unetseg.interrupts import catching
 from unetseg.patches import (
     auto_count,
@@ -29,7 +29,7 @@ from unetseg.patches import (
     sample_corners,
 )
 from unetseg.pixels import scaled_size
-from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.store import Source, StoreInfo, write_store
 from unetseg.synthesis import SynthSettings
 
@@ -73,6 +73,8 @@ def synthesize(
             text = "already holds labelled images" if whole else "holds a half-written set"
             raise InputError(path, text, "choose another --out, or --overwrite")
     done = 0
+    size = f"{settings.height} rows x {settings.width} columns"
+    on_progress(Note(f"drawing {n + n_test} images of {size} into {show(out)}"))
     with catching() as caught:
         for path, split, count in parts:
             for old in _labelled_files(path):
@@ -95,35 +97,13 @@ def _labelled_files(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one look at a labelled image found.
-
-    Attributes:
-        pair: The image and its mask.
-        sha256: Of the image's pixels.
-        height: Rows, before scaling.
-        width: Columns, before scaling.
-        channels: 1 where the channels of this image are equal.
-        dtype: Of the image.
-        found: What its mask holds.
-    """
-
-    pair: Pair
-    sha256: str
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    found: masks.Found
-
-
-@dataclass(frozen=True)
 class StoreSummary:
     """What was cut into a store.
 
     Attributes:
         path: The store.
         info: Its header: classes, split, sizes.
+        classes_file: The ``classes.toml`` that was read; None where classes are the values found.
         patches: How many were cut from the training images.
         used_share: Share of the training images' labelled pixels that is in at least one patch.
         missing: Names of classes that no held-out image has.
@@ -132,10 +112,19 @@ class StoreSummary:
 
     path: Path
     info: StoreInfo
+    classes_file: Path | None
     patches: int
     used_share: float
     missing: tuple[str, ...]
     rare: tuple[str, ...]
+
+    def __str__(self) -> str:
+        info = self.info
+        held_out = len(info.held_out)
+        return (
+            f"{self.path}: {self.patches} patches of {info.size} x {info.size} pixels from "
+            f"{len(info.sources) - held_out} images, {held_out} images held out whole"
+        )
 
 
 def build_store(
@@ -167,88 +156,27 @@ def build_store(
     if out.exists() and not overwrite:
         raise InputError(out, "already exists", "choose another --out, or --overwrite")
     root = Path(source)
-    pairs = folder.find_pairs(root)
+    found = inspect_folder(
+        root, settings, classes=classes, ignored=ignored, on_progress=on_progress
+    )
+    found.refuse()
+    assert found.table is not None
+    for finding in found.findings:
+        on_progress(Note(str(finding), warning=finding.severity == "warning"))
     with catching() as caught:
-        surveys = []
-        for i, pair in enumerate(pairs):
-            caught.check(out, "run the same line again")
-            surveys.append(survey(pair))
-            on_progress(Progress("looking at", i + 1, len(pairs), "images", show(pair.name)))
-        _check_alike(surveys)
-        table = _classes_of(root, surveys, classes, tuple(ignored))
-        halves = np.stack([_count_halves(s.pair, table) for s in surveys])
-        counts = halves[:, 0].sum(1)  # (images, classes)
-        if not counts.any():
-            raise InputError(root, "every pixel of every mask is ignored", "look at --ignore")
-        info, per_image = _plan(root, surveys, table, halves, settings)
+        surveys = list(found.surveys)
+        info, per_image = _plan(root, surveys, found.table, found.halves, settings)
         cutter = _Cutter(surveys, info, per_image, settings, on_progress, caught.check)
         write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
-    return _summary(out, info, sum(per_image), cutter, counts)
-
-
-def survey(pair: Pair) -> Survey:
-    """Look at one labelled image: its pixels' hash, its size, what its mask holds.
-
-    Raises:
-        InputError: A file that cannot be read, or sizes that differ.
-    """
-    image, mask = images.read_image(pair.image), images.read_mask(pair.mask)
-    if image.shape[:2] != mask.values.shape[:2]:
-        sizes = f"{image.shape[0]} x {image.shape[1]} beside a mask of {mask.values.shape[0]} x "
-        text = sizes + f"{mask.values.shape[1]} pixels ({show(pair.mask.name)})"
-        raise InputError(pair.image, text, "make image and mask the same size")
-    channels = pixels.collapse_grey(image).shape[2]
-    return Survey(
-        pair,
-        pixels.pixel_hash(image),
-        image.shape[0],
-        image.shape[1],
-        channels,
-        image.dtype.name,
-        masks.find_keys(mask),
-    )
-
-
-def _check_alike(surveys: list[Survey]) -> None:
-    """Raise `InputError` naming two images whose bit depth or channels differ.
-
-    Grey pictures saved with three equal channels among colour ones count as colour.
-    """
-    first = surveys[0]
-    for other in surveys[1:]:
-        if other.dtype != first.dtype:
-            text = f"is {other.dtype}, {show(first.pair.image.name)} is {first.dtype}"
-            raise InputError(other.pair.image, text, "bring all images to one bit depth")
-    widest = max(surveys, key=lambda s: s.channels)
-    for other in surveys:
-        if other.channels not in (1, widest.channels) or (
-            other.channels == 1 and widest.channels not in (1, 3)
-        ):
-            text = f"has {other.channels} channels, {show(widest.pair.image.name)} has "
-            text += str(widest.channels)
-            raise InputError(other.pair.image, text, "give all images the same channels")
-
-
-def _classes_of(
-    root: Path, surveys: list[Survey], file: Path | None, ignored: tuple[int | str, ...]
-) -> ClassTable:
-    table = folder.load_classes(root, file)
-    if table is None:
-        return masks.discover({s.pair.mask.name: s.found for s in surveys}, ignored)
-    return table.with_ignored(ignored) if ignored else table
-
-
-def _count_halves(pair: Pair, table: ClassTable) -> NDArray[np.int64]:
-    """Return the pixels of each class (2, 2, C): upper and lower half, left and right half."""
-    mask = masks.decode(images.read_mask(pair.mask), table, pair.mask)
-    row, column = mask.shape[0] // 2, mask.shape[1] // 2
-    halves = ((mask[:row], mask[row:]), (mask[:, :column], mask[:, column:]))
-    return np.array(
-        [
-            [np.bincount(half.ravel(), minlength=256)[: len(table.classes)] for half in both]
-            for both in halves
-        ]
-    )
+    summary = _summary(out, info, found.classes_file, sum(per_image), cutter, found.counts)
+    for names, problem in (
+        (summary.missing, "no held-out image has {}: there will be no score for it"),
+        (summary.rare, "only one held-out image has {}: its score will say little"),
+    ):
+        if names:
+            text = problem.format(", ".join(map(show, names)))
+            on_progress(Note(text, warning=True))
+    return summary
 
 
 def _plan(
@@ -269,19 +197,19 @@ def _plan(
         settings.val,
         settings.seed,
     )
-    shapes = [_scaled(s, settings.scale) for s in surveys]
+    shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
     train = [i for i, split in enumerate(splits) if split == "train"]
     size = settings.size or auto_size([shapes[i] for i in train])
     channels = max(s.channels for s in surveys)
     per_image = [0] * len(surveys)
     for i in train:
-        per_image[i] = settings.per_image or auto_count(shapes[i], size)
+        per_image[i] = settings.per_image or auto_count(shapes[i], size, settings.rare)
     if settings.per_image is None:
-        itemsize = np.dtype(surveys[0].dtype).itemsize
+        itemsize = np.dtype(surveys[0].info.dtype).itemsize
         patch_bytes = (size + 2 * margin_of(size)) ** 2 * (channels * itemsize + 1)
         excess = sum(per_image) * patch_bytes / _AUTO_BYTES
         per_image = [math.ceil(count / excess) for count in per_image] if excess > 1 else per_image
-    mean, std = _statistics([surveys[i] for i in train], channels, settings.scale)
+    mean, std = _statistics([surveys[i] for i in train], channels, settings)
     pixels = {name: counts[[split == name for split in splits]].sum(0) for name in ("train", "val")}
     info = StoreInfo(
         size=size,
@@ -293,7 +221,7 @@ def _plan(
         classes=table,
         mean=mean,
         std=std,
-        dtype=surveys[0].dtype,
+        dtype=surveys[0].info.dtype,
         channels=channels,
         scale=settings.scale,
         class_pixels_train=tuple(int(c) for c in pixels["train"]),
@@ -308,17 +236,14 @@ def _plan(
     return info, per_image
 
 
-def _scaled(survey: Survey, scale: float) -> tuple[int, int]:
-    return scaled_size(survey.height, survey.width, scale)
-
-
 def _statistics(
-    surveys: list[Survey], channels: int, scale: float
+    surveys: list[Survey], channels: int, settings: PatchSettings
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel over the images; a constant one gets 1."""
     total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
     for s in surveys:
-        image = images.read_scaled(s.pair.image, channels, scale).astype(np.float64)
+        image = images.read_scaled(s.pair.image, channels, settings.scale, settings.page)
+        image = image.astype(np.float64)
         total += image.sum((0, 1))
         squares += (image**2).sum((0, 1))
         pixels += image.shape[0] * image.shape[1]
@@ -370,8 +295,12 @@ class _Cutter:
 
     def _read(self, s: Survey) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         self.check(self.info.folder, "run the same line again")
-        image = images.read_scaled(s.pair.image, self.info.channels, self.info.scale)
-        mask = masks.decode(images.read_mask(s.pair.mask), self.info.classes, s.pair.mask)
+        image = images.read_scaled(
+            s.pair.image, self.info.channels, self.info.scale, self.settings.page
+        )
+        mask = masks.decode(
+            images.read_mask(s.pair.mask, self.settings.page), self.info.classes, s.pair.mask
+        )
         self.done += 1
         text = show(s.pair.name)
         self.on_progress(Progress("cutting", self.done, len(self.surveys), "images", text))
@@ -379,7 +308,12 @@ class _Cutter:
 
 
 def _summary(
-    out: Path, info: StoreInfo, count: int, cutter: _Cutter, counts: NDArray[np.int64]
+    out: Path,
+    info: StoreInfo,
+    classes_file: Path | None,
+    count: int,
+    cutter: _Cutter,
+    counts: NDArray[np.int64],
 ) -> StoreSummary:
     held_out = [s.split == "val" for s in info.sources]
     having = (counts[held_out] > 0).sum(0)  # held-out images that have each class
@@ -387,6 +321,7 @@ def _summary(
     return StoreSummary(
         out,
         info,
+        classes_file,
         count,
         cutter.used / max(cutter.labelled, 1),
         tuple(n for n, h in zip(names, having, strict=True) if h == 0) if any(held_out) else (),

@@ -3,14 +3,16 @@
 import csv
 import io
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from unetseg import atomic
-from unetseg.checkpoints import previous_path, read_card
+from unetseg.checkpoints import ModelCard, previous_path, read_card
 from unetseg.errors import InputError, MachineError, show
 
 State = Literal["new", "interrupted", "finished"]
@@ -80,14 +82,17 @@ class RunFolder:
         """Return the option that names the run, a space before it; nothing for the default run."""
         if self.path == RUNS / "default":
             return ""
-        return f" --run {self.name if self.path == RUNS / self.name else show(self.path)}"
+        name = self.name if self.path == RUNS / self.name else str(self.path)
+        if len(self.path.parts) == 1:
+            name = os.path.join(".", name)  # bare it would lie in runs/
+        return f" --run {shlex.quote(show(name))}"
 
     def resume_line(self) -> str:
         """Return what to type to go on with the run."""
         return f"unetseg train --resume{self.option()}"
 
-    def clear(self) -> None:
-        """Remove what a run writes; other files of the folder stay."""
+    def clear(self, keep: Path) -> None:
+        """Remove what a run writes, all but ``keep``; other files of the folder stay."""
         for path in (
             self.model,
             self.checkpoint,
@@ -99,7 +104,19 @@ class RunFolder:
             self.validation,
         ):
             with suppress(FileNotFoundError):
-                path.unlink()
+                if not path.samefile(keep):
+                    path.unlink()
+
+    def is_locked(self) -> bool:
+        """Tell whether a process is training in the folder now."""
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            return not _try_lock(descriptor)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -126,6 +143,39 @@ class RunFolder:
             yield
         finally:
             os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run in a list of all.
+
+    Attributes:
+        name: Of the run, as ``--run`` takes it.
+        state: "interrupted", "finished" or "running".
+        card: Of its model; None where none is saved yet or it cannot be read.
+        seconds: Time of its training; None where none is recorded.
+    """
+
+    name: str
+    state: str
+    card: ModelCard | None
+    seconds: float | None
+
+
+def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
+    """Return the runs in a folder, sorted by name; folders that hold no run are left out."""
+    found = []
+    for path in sorted(p for p in root.glob("*") if p.is_dir()):
+        run = RunFolder(path)
+        running, state = run.is_locked(), run.state()
+        if running or state != "new":
+            card, seconds = None, None
+            with suppress(InputError):
+                card = read_card(run.model)
+            with suppress(OSError, KeyError, ValueError, IndexError):
+                seconds = float(read_history(run.history)[-1]["seconds"])
+            found.append(RunSummary(run.name, "running" if running else state, card, seconds))
+    return tuple(found)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -46,7 +46,7 @@ from unetseg.preparation import build_store
 from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress, ignore
 from unetseg.runs import RunFolder, State, write_history
 from unetseg.segmentation import Segmenter
-from unetseg.store import Store, open_store
+from unetseg.store import Store, StoreInfo, open_store
 
 _SAVE_SECONDS = 60.0  # a killed run loses at most about this much
 _SAVE_SHARE = 0.02  # short epochs are not all saved: saving takes at most this share of the time
@@ -122,18 +122,20 @@ def train(
         if state == "finished" and resume:
             return _finished_result(folder)
         if not resume:
-            folder.clear()
             path = _store_path(source, folder, patches, classes, ignored, caught, on_progress)
             with open_store(path) as opened:
-                trainer = Trainer(opened, folder, _resolve(given), started, caught, on_progress)
+                resolved = resolve(given, opened.info.size)
+                trainer = Trainer(opened, folder, resolved, started, caught, on_progress)
                 trainer.start(start_from)
                 return trainer.run()
         saved, used, warning = checkpoints.read_checkpoint_with_fallback(folder.checkpoint)
         if warning:
             on_progress(Note(warning, warning=True))
         recorded = TrainSettings(**saved["settings"])
-        _check_agreement(recorded, settings, saved, source)
         with open_store(saved["store"]) as opened:
+            asked = {**settings, **_cutting_asked(opened.info, source, patches, ignored)}
+            asked |= {"from": start_from, "classes": classes}
+            _check_agreement(recorded, asked, saved, source)
             trainer = Trainer(opened, folder, recorded, started, caught, on_progress)
             trainer.restore(saved, used)
             return trainer.run()
@@ -157,6 +159,7 @@ class Trainer:
         self.classes: ClassTable = info.classes
         self.device = pick_device(settings.device)
         self.data = Patches(opened.images, opened.masks, info.mean, info.std, self.device)
+        assert settings.batch_size is not None  # `resolve` filled it in
         self.batch_size = min(settings.batch_size, len(self.data))
         self.steps_per_epoch = -(-len(self.data) // self.batch_size)
         self.symmetries, self.augmentation = _choose_augmentation(settings, opened)
@@ -185,7 +188,12 @@ class Trainer:
             self.network = self._build()
         else:
             self.network = self._from_model(start_from)
+        if self.settings.patience and self.store.held_out_count == 0:
+            raise InputError("--patience", "no image is held out to judge by", "leave it out")
         self._prepare()
+        self.folder.clear(
+            keep=self.store.path
+        )  # not sooner: what is wrong with the call shows first
         self._write_config()
         pictures, masks = self.batch(self.indices(0))
         report.write_samples(self.folder.samples, pictures, masks, self.store.info)
@@ -233,7 +241,7 @@ class Trainer:
         if settings.budget is not None:
             spent = self.training_started - self.started + self.seconds_before
             self.available = settings.budget - spent - reserve
-            if self.available <= 0:
+            if self.available <= 0 and not self.seconds_before:
                 need = format_duration(settings.budget - self.available + 1)
                 text = f"{format_duration(settings.budget)} leaves no time to train"
                 raise InputError("--budget", text, f"give more than {need}")
@@ -245,7 +253,7 @@ class Trainer:
 
     def _measure_rate(self) -> float:
         """Return the patches a second of real steps, taken on copies that are then thrown away."""
-        network, optimizer = self.network, self.optimizer
+        network, optimizer, random = self.network, self.optimizer, torch.get_rng_state()
         try:
             self.network = deepcopy(network)
             self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
@@ -259,16 +267,17 @@ class Trainer:
             return steps * self.batch_size / (time.monotonic() - begin)
         finally:
             self.network, self.optimizer = network, optimizer
+            torch.set_rng_state(random)  # how many steps there is time for must not show in a run
 
     # -- the loop ---------------------------------------------------------------------------
 
     def run(self) -> TrainResult:
         """Train until the epochs or the budget are used up, then write the final model."""
         self.on_progress(self._plan())
-        patience_ended = False
-        while not (patience_ended or self.progress() >= 1):
+        while self.step_in_epoch or not (self._patience_ended() or self.progress() >= 1):
             self._run_epoch()
-            patience_ended = self._end_epoch()
+            if self.step_in_epoch:
+                self._end_epoch()
         return self._finish()
 
     def progress(self) -> float:
@@ -276,7 +285,8 @@ class Trainer:
         if self.settings.budget is None:
             return self.step / self.expected_steps
         step_time = self.batch_size / self.rate
-        return (time.monotonic() - self.training_started + step_time / 2) / self.available
+        whole = max(self.seconds_before + self.available, 1e-6)
+        return (self.seconds() + step_time / 2) / whole
 
     def seconds(self) -> float:
         """Return the time trained so far, sessions before a resume included."""
@@ -302,6 +312,7 @@ class Trainer:
                 self.save(finished=False)
 
     def indices(self, step_in_epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of the patches of a step of this epoch."""
         if getattr(self, "_order_epoch", None) != self.epoch:
             self._order = epoch_order(len(self.data), self.settings.seed, self.epoch)
             self._order_epoch = self.epoch
@@ -353,22 +364,22 @@ class Trainer:
         done = min(self.patches_seen, total)
         self.on_progress(Progress("training", done, total, "patches", text))
 
-    def _end_epoch(self) -> bool:
-        """Close an epoch: validate where due, add its row, save. True where patience has ended."""
-        self.epoch += 1
+    def _end_epoch(self) -> None:
+        """Close an epoch: validate where due, add its row, save."""
         whole = self.step_in_epoch == self.steps_per_epoch
         over = self.progress() >= 1
-        scored = self.epoch % self.validate_every == 0 and whole and not over
+        scored = (self.epoch + 1) % self.validate_every == 0 and whole and not over
         found, val_loss = self.validate() if scored else (None, None)
+        self.epoch += 1  # after validation: a run stopped in it closes this epoch once more
         patches = min(self.step_in_epoch * self.batch_size, len(self.data))
         self._add_row(patches / max(self.epoch_seconds, 1e-9), found, val_loss)
         self.step_in_epoch, self.loss_sum, self.valid_sum, self.epoch_seconds = 0, 0.0, 0.0, 0.0
-        ended = self._note_best(found) if found and self.settings.patience else False
+        if found and self.settings.patience:
+            self._note_best(found)
         if not over and self._saving_seconds <= _SAVE_SHARE * self.seconds():
             self.save(finished=False)
         left = self.seconds() * (1 - self.progress()) / max(self.progress(), 1e-6)
         self.on_progress(EpochDone(self.history[-1], max(0.0, left)))
-        return ended
 
     def _add_row(self, rate: float, found: Scores | None, val_loss: float | None) -> None:
         row: dict[str, float | None] = {
@@ -385,15 +396,18 @@ class Trainer:
             row[f"iou_{name}"] = found.iou[name] if found else None
         self.history.append({**row, "patches_per_second": rate})
 
-    def _note_best(self, found: Scores) -> bool:
-        """Keep the weights of the best validation; True when it is ``patience`` ones ago."""
+    def _note_best(self, found: Scores) -> None:
+        """Keep the weights of the best validation, and count those since."""
         score = found.mean_iou or 0.0
         if self.best is None or score > self.best["score"]:
             weights = {k: v.clone() for k, v in self._averaged().state_dict().items()}
             self.best = {"epoch": self.epoch, "score": score, "weights": weights, "worse": 0}
         else:
             self.best["worse"] += 1
-        return bool(self.best["worse"] >= (self.settings.patience or 0))
+
+    def _patience_ended(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience and self.best and self.best["worse"] >= patience)
 
     # -- validation -------------------------------------------------------------------------
 
@@ -543,6 +557,7 @@ class Trainer:
         )
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        _match_layouts(self.optimizer)
         torch.set_rng_state(saved["torch_random"])
         self.history = [dict(row) for row in saved["history"]]
         self.best = saved["best"]
@@ -562,7 +577,7 @@ class Trainer:
             seconds = left * (1 + share / len(self.data))
             epochs = self.settings.epochs or 1
         else:
-            seconds = self.available
+            seconds = max(0.0, self.available)
             epochs = -(-self.expected_steps // self.steps_per_epoch)
         return Plan(
             self.settings.network,
@@ -583,6 +598,7 @@ class Trainer:
                 "source": str(self.store.path),
                 "run": str(self.folder.path),
                 **dataclasses.asdict(self.settings),
+                "validate": None,  # no option of the command
                 "budget": None if self.settings.budget is None else f"{self.settings.budget:g}s",
             },
         )
@@ -635,7 +651,7 @@ def _store_path(
 ) -> Path:
     path = Path("data/patches.h5" if source is None else source)
     if path.is_dir():
-        build_store(
+        summary = build_store(
             path,
             folder.store,
             patches or PatchSettings(),
@@ -644,6 +660,7 @@ def _store_path(
             overwrite=True,
             on_progress=on_progress,
         )
+        on_progress(summary)
         return folder.store
     if patches or classes or ignored:
         text = "options that cut patches need a folder of images"
@@ -654,15 +671,20 @@ def _store_path(
     return path
 
 
-def _resolve(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with what follows from others filled in."""
-    epochs = settings.epochs
+def resolve(settings: TrainSettings, size: int) -> TrainSettings:
+    """Return the settings with what follows from others, and from the patch size, filled in."""
     if settings.epochs is None and settings.budget is None:
-        epochs = DEFAULT_EPOCHS
+        settings = dataclasses.replace(settings, epochs=DEFAULT_EPOCHS)
+    if settings.batch_size is None:
+        # Many small steps learn more in the same time than few large ones, down to about 8 patches
+        # of 96 x 96 on a CPU; a GPU needs more work at once to be busy.
+        batch = max(2, round(8 * 96**2 / size**2))
+        if pick_device(settings.device).type == "cuda":
+            batch *= 8
+        settings = dataclasses.replace(settings, batch_size=batch)
     lr, decay = settings.lr, settings.weight_decay
     return dataclasses.replace(
         settings,
-        epochs=epochs,
         lr=DEFAULT_LR[settings.optimizer] if lr is None else lr,
         weight_decay=DEFAULT_WEIGHT_DECAY[settings.optimizer] if decay is None else decay,
     )
@@ -670,21 +692,51 @@ def _resolve(settings: TrainSettings) -> TrainSettings:
 
 def _check_agreement(
     recorded: TrainSettings,
-    given: Mapping[str, Any],
+    asked: Mapping[str, Any],
     saved: Mapping[str, Any],
     source: str | os.PathLike[str] | None,
 ) -> None:
     """Raise `InputError` listing what was asked for and differs from the interrupted run."""
     differing = [
-        f"--{key.replace('_', '-')} {getattr(recorded, key)} -> {value}"
-        for key, value in given.items()
-        if getattr(recorded, key) != value
+        f"--{key.replace('_', '-')} {getattr(recorded, key, 'as it was')} -> {value}"
+        for key, value in asked.items()
+        if value is not None and getattr(recorded, key, None) != value
     ]
-    if source is not None and Path(source).is_file() and str(source) != saved["store"]:
+    is_store = source is not None and not Path(source).is_dir()
+    if is_store and os.path.realpath(source or "") != os.path.realpath(saved["store"]):
         differing.append(f"store {saved['store']} -> {source}")
     if differing:
         text = "differs from the interrupted run: " + ", ".join(differing)
         raise InputError("--resume", text, "leave these options out, or start another --run")
+
+
+def _cutting_asked(
+    info: StoreInfo,
+    source: str | os.PathLike[str] | None,
+    patches: PatchSettings | None,
+    ignored: tuple[int | str, ...],
+) -> dict[str, Any]:
+    """Return what of the options that cut patches is not as in the store, by option."""
+    asked: dict[str, Any] = {}
+    if patches:
+        given = dataclasses.asdict(patches)
+        asked |= {k: v for k, v in given.items() if k in info.settings and info.settings[k] != v}
+    if source is not None and Path(source).is_dir() and str(source) != info.folder:
+        asked["folder"] = source
+    others = [item for item in ignored if item not in info.classes.ignore]
+    return asked | ({"ignore": others} if others else {})
+
+
+def _match_layouts(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments of an optimizer the memory layout of their weights.
+
+    The fused optimizers go through both in the order of memory; in a checkpoint every tensor is
+    contiguous, while weights are channels last.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)
 
 
 def _choose_augmentation(

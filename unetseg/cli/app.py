@@ -21,10 +21,14 @@ from unetseg.errors import InputError, MachineError, UnetsegError, show
 # Name -> (module with a function of that name, one line for `unetseg --help`), in order of use.
 BUILT_INS = {
     "synth": ("unetseg.cli.synth", "Make a synthetic set with a known answer"),
+    "check": ("unetseg.cli.check", "Look at labelled images before anything is trained"),
+    "convert": ("unetseg.cli.convert", "Repair labelled images into images/ and masks/"),
     "patch": ("unetseg.cli.patch", "Cut labelled images into a patch store"),
     "train": ("unetseg.cli.train", "Train a U-Net on a patch store or a folder"),
     "predict": ("unetseg.cli.predict", "Write a mask for every image"),
     "evaluate": ("unetseg.cli.evaluate", "Score masks against the truth, class by class"),
+    "info": ("unetseg.cli.info", "Show what a store, a model or a run holds"),
+    "runs": ("unetseg.cli.runs", "List all runs with their scores"),
 }
 
 _PLUGIN_PANEL = "Commands of plug-ins"

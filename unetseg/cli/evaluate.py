@@ -42,6 +42,7 @@ def evaluate(
     stride: options.Stride = "50%",
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
+    page: options.Page = None,
     batch_size: options.WindowBatch = 16,
     confusion: Annotated[
         bool, Option("--confusion", help="Print the confusion matrix.", rich_help_panel=_OUT)
@@ -84,7 +85,7 @@ def evaluate(
             folder,
             models=model or ["default"],
             predictions=predictions,
-            settings=PredictSettings(stride, weights, tta, batch_size, device),
+            settings=PredictSettings(stride, weights, tta, batch_size, device, page),
             include_trained=include_trained,
             on_progress=report,
         )

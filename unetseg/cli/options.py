@@ -42,6 +42,15 @@ Scale = Annotated[
     float,
     Option("--scale", help="Resize images first; masks come back whole.", rich_help_panel=_PATCHES),
 ]
+Page = Annotated[
+    int | None,
+    Option(
+        "--page",
+        metavar="N",
+        help="Which picture of TIFFs that hold several, from 0.",
+        show_default="such files are refused",
+    ),
+]
 Val = Annotated[
     float,
     Option("--val", metavar="SHARE", help="Share of images held out.", rich_help_panel=_SPLIT),
@@ -131,6 +140,7 @@ def patch_settings(
     group: str | None,
     scale: float,
     seed: int,
+    page: int | None,
 ) -> "PatchSettings":
     """Return the settings that a command line gave."""
     from unetseg.config import PatchSettings
@@ -143,6 +153,7 @@ def patch_settings(
         rare,
         scale,
         seed,
+        page,
     )
 
 

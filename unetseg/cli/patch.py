@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_next
-from unetseg.cli.tables import print_classes_found, print_store
+from unetseg.cli.tables import print_store
 
 
 def patch(
@@ -22,6 +22,7 @@ def patch(
     classes: options.Classes = None,
     ignore: options.Ignore = None,
     scale: options.Scale = 1.0,
+    page: options.Page = None,
     seed: Annotated[int, Option("--seed", help="Seed of the split and of the corners.")] = 0,
     out: Annotated[Path, Option("--out", metavar="FILE", help="The store to write.")] = Path(
         "data/patches.h5"
@@ -45,12 +46,11 @@ def patch(
         summary = build_store(
             folder,
             out,
-            options.patch_settings(size, per_image, rare, val, group, scale, seed),
+            options.patch_settings(size, per_image, rare, val, group, scale, seed, page),
             classes=classes,
             ignored=options.ignored(ignore),
             overwrite=overwrite,
             on_progress=report,
         )
-    print_classes_found(folder, classes, summary)
     print_store(summary)
     print_next("unetseg train" + ("" if out == Path("data/patches.h5") else f" {out}"))

@@ -19,6 +19,7 @@ def predict(
     stride: options.Stride = "50%",
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
+    page: options.Page = None,
     batch_size: options.WindowBatch = 16,
     out: Annotated[
         Path,
@@ -63,7 +64,7 @@ def predict(
     from unetseg.config import PredictSettings
     from unetseg.inference import predict as predict_images
 
-    settings = PredictSettings(stride, weights, tta, batch_size, device)
+    settings = PredictSettings(stride, weights, tta, batch_size, device, page)
     with Reporter() as report:
         done = predict_images(
             list(inputs),

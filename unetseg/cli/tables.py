@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 _ROWS = 8  # epochs shown at once
 
 
-def print_classes_found(folder: Path, file: Path | None, summary: "StoreSummary") -> None:
+def print_store(summary: "StoreSummary") -> None:
+    """Print what was cut: classes with their pixels on both sides, patches, a ``classes.toml``."""
+    _print_class_pixels(summary)
+    if not summary.classes_file:
+        _print_classes_found(summary)
+
+
+def _print_classes_found(summary: "StoreSummary") -> None:
     """Where no ``classes.toml`` said so, print one that says what was understood."""
-    if file or (folder / "classes.toml").exists():
-        return
-    text = f"Classes as found in the masks; to name them, save this as {folder / 'classes.toml'}:"
-    print_line(text)
+    path = Path(summary.info.folder) / "classes.toml"
+    print_line(f"Classes as found in the masks; to name them, save this as {show(path)}:")
     lines = summary.info.classes.to_toml().rstrip().split("\n")
     print_line("\n".join(f"    {line}".rstrip() for line in lines))
 
 
-def print_store(summary: "StoreSummary") -> None:
-    """Print what a store holds: classes with their pixels on both sides, patches, warnings."""
+def _print_class_pixels(summary: "StoreSummary") -> None:
     info = summary.info
     train, val = info.class_pixels_train, info.class_pixels_val
     totals = max(sum(train), 1), max(sum(val), 1)
@@ -47,7 +51,7 @@ def print_store(summary: "StoreSummary") -> None:
                 f"{100 * val[i] / totals[1]:.2f} %",
             )
         )
-    held_out = sum(s.split == "val" for s in info.sources)
+    held_out = len(info.held_out)
     columns = ["", "class", "in masks", "train pixels", "share", "held-out pixels", "share"]
     print_table(
         f"{len(info.sources)} images: {len(info.sources) - held_out} to train on, {held_out} "
@@ -60,18 +64,6 @@ def print_store(summary: "StoreSummary") -> None:
         f"Wrote {summary.path}: {summary.patches:,} patches of {info.size} x {info.size} pixels "
         f"({100 * summary.used_share:.0f} % of the labelled pixels are used{ignored})."
     )
-
-
-def store_warnings(summary: "StoreSummary") -> list[str]:
-    """Return what makes the held-out score of a store less than it seems."""
-    warnings = []
-    if summary.missing:
-        names = ", ".join(map(show, summary.missing))
-        warnings.append(f"no held-out image has {names}: it will have no score there")
-    if summary.rare:
-        names = ", ".join(map(show, summary.rare))
-        warnings.append(f"only one held-out image has {names}: its score says little")
-    return warnings
 
 
 def print_scores(scores: "Scores", title: str) -> None:

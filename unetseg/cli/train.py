@@ -56,8 +56,14 @@ def train(
         ),
     ] = None,
     batch_size: Annotated[
-        int, Option("--batch-size", help="Patches a step.", rich_help_panel=_HOW)
-    ] = 8,
+        int | None,
+        Option(
+            "--batch-size",
+            help="Patches a step.",
+            show_default="by patch size",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     lr: Annotated[
         float | None,
         Option(
@@ -70,7 +76,7 @@ def train(
     loss: Annotated[
         str,
         Option("--loss", help="ce, weighted-ce, dice, or a sum: ce+dice.", rich_help_panel=_HOW),
-    ] = "ce+dice",
+    ] = "ce",
     optimizer: Annotated[
         str, Option("--optimizer", help="adamw or sgd.", rich_help_panel=_HOW)
     ] = "adamw",
@@ -105,7 +111,7 @@ def train(
             help="Share of the training that the averaged weights look back over; 0 is off.",
             rich_help_panel=_HOW,
         ),
-    ] = 0.02,
+    ] = 0.05,
     network: Annotated[
         str,
         Option("--network", help="compact, classic or a plug-in's.", rich_help_panel=_NET),
@@ -151,6 +157,7 @@ def train(
     per_image: options.PerImage = "auto",
     rare: options.Rare = 1 / 3,
     scale: options.Scale = 1.0,
+    page: options.Page = None,
     val: options.Val = 0.2,
     group: options.Group = None,
     classes: options.Classes = None,
@@ -167,8 +174,9 @@ def train(
         unetseg train --run wide --width 32
         unetseg train --resume --run wide
     """
-    from unetseg.cli.tables import TrainingView
+    from unetseg.cli.tables import TrainingView, print_store
     from unetseg.config import parse_duration
+    from unetseg.preparation import StoreSummary
     from unetseg.training import train as train_run
 
     settings: dict[str, Any] = {
@@ -178,8 +186,12 @@ def train(
         settings["budget"] = parse_duration(budget)
     cut = None
     if any(_is_given(ctx, name) for name in _CUTTING):
-        cut = options.patch_settings(size, per_image, rare, val, group, scale, seed)
+        cut = options.patch_settings(size, per_image, rare, val, group, scale, seed, page)
     with Reporter(TrainingView()) as report:
+
+        def show(record: object) -> None:
+            print_store(record) if isinstance(record, StoreSummary) else report(record)
+
         result = train_run(
             source,
             run=run,
@@ -190,7 +202,7 @@ def train(
             resume=resume,
             overwrite=overwrite,
             started=_STARTED,
-            on_progress=report,
+            on_progress=show,
             **settings,
         )
     _print_result(result)
@@ -215,7 +227,7 @@ _SETTINGS = (
     "seed",
     "device",
 )
-_CUTTING = ("size", "per_image", "rare", "scale", "val", "group")
+_CUTTING = ("size", "per_image", "rare", "scale", "page", "val", "group")
 
 
 def _is_given(ctx: Context, name: str) -> bool:
@@ -229,7 +241,7 @@ def _print_result(result: "TrainResult") -> None:
     from unetseg.config import format_duration
 
     run = result.run
-    model = "" if run.name == "default" else f" --model {run.name}"
+    model = run.option().replace("--run", "--model", 1)
     if result.already:
         print_line(f"{run.path}: this run is finished; nothing was done.")
     else:
@@ -239,5 +251,6 @@ def _print_result(result: "TrainResult") -> None:
         else:
             print_line("No image was held out: there is no score.")
         trained = f"{result.patches:,} patches in {format_duration(result.seconds)}"
-        print_line(f"Wrote {run.model} ({trained}); look at {run.samples} and {run.validation}.")
+        pictures = f"{run.samples} and {run.validation}" if result.scores else run.samples
+        print_line(f"Wrote {run.model} ({trained}); look at {pictures}.")
     print_next(f"unetseg predict IMAGE_OR_FOLDER{model}", f"unetseg evaluate{model}")

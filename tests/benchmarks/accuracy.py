@@ -1,0 +1,42 @@
+"""Held-out score of whole runs by budget, on lines-ellipses and camvid-100; seeds, medians.
+
+``python -m tests.benchmarks accuracy [SECONDS...]`` takes other budgets. The held-out images never
+take part in training: every fifth image of lines-ellipses, one whole sequence of camvid-100.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks.common import DATA, camvid, lines_ellipses, machine, print_table
+from unetseg import PatchSettings, evaluate, train
+
+BUDGETS = (60.0, 120.0, 180.0, 300.0)
+SEEDS = (0, 1, 2)
+
+
+def score(train_folder: Path, test_folder: Path, root: Path, seed: int, **settings) -> float:
+    """Return the pooled mean IoU on ``test_folder`` of a run on all of ``train_folder``."""
+    run = root / f"run-{time.monotonic_ns()}"
+    train(train_folder, run=run, seed=seed, patches=PatchSettings(val=0, seed=seed), **settings)
+    return evaluate(test_folder, models=[str(run)]).scores.mean_iou or 0.0
+
+
+def main(words: list[str]) -> None:
+    """Measure and print."""
+    if not DATA.exists():
+        print("accuracy: left out, the data sets are not here")
+        return
+    budgets = [float(word) for word in words] or BUDGETS
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name, make in (("lines-ellipses", lines_ellipses), ("camvid-100", camvid)):
+            folders = make(root / name)
+            for budget in budgets:
+                found = [score(*folders, root, seed, budget=budget) for seed in SEEDS]
+                rows.append((name, budget, statistics.median(found), min(found), max(found)))
+                print_table("so far", ["set", "budget s", "median", "least", "most"], rows[-1:])
+    columns = ["set", "budget s", "mean IoU, median", "least", "most"]
+    print_table(f"Score by budget, {len(SEEDS)} seeds ({machine()})", columns, rows)

@@ -1,0 +1,106 @@
+"""What the benchmarks share: the machine's own rates, data sets, folders, a plain table."""
+
+import os
+import platform
+import re
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from unetseg import folder
+from unetseg.folder import Pair
+
+DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout, and above it what it was measured on."""
+    table = Table(*columns, title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    Console(width=110).print(table)
+
+
+def machine() -> str:
+    """Return one line that says what this ran on."""
+    cores = os.cpu_count()
+    return f"{platform.machine()}, {cores} cores, torch {torch.__version__}"
+
+
+def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """Return the median time of a call, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def matmul_rate(size: int = 2048) -> float:
+    """Return the floating-point operations a second of a float32 matrix product, best of 5.
+
+    A product of size n takes 2 n^3 operations.
+    """
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+def copy_pairs(pairs: Iterable[Pair], target: Path) -> Path:
+    """Copy images and masks into a folder of labelled images."""
+    for pair in pairs:
+        for part, path in (("images", pair.image), ("masks", pair.mask)):
+            (target / part).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target / part / path.name)
+    return target
+
+
+def lines_ellipses(target: Path) -> tuple[Path, Path]:
+    """Return folders to train on and to score: every fifth image in natural order is kept apart."""
+    pairs = folder.find_pairs(DATA / "lines-ellipses")
+    train = [p for i, p in enumerate(pairs) if i % 5]
+    test = [p for i, p in enumerate(pairs) if i % 5 == 0]
+    return copy_pairs(train, target / "train"), copy_pairs(test, target / "test")
+
+
+def camvid(target: Path) -> tuple[Path, Path]:
+    """Return folders to train on and to score: the sequence 0016E5 is kept apart."""
+    pairs = folder.find_pairs(DATA / "camvid-100")
+    apart = re.compile("^0016E5")
+    folders = (
+        copy_pairs((p for p in pairs if not apart.search(p.name)), target / "train"),
+        copy_pairs((p for p in pairs if apart.search(p.name)), target / "test"),
+    )
+    names = [
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    ]
+    text = "ignore = [11]\n" + "".join(
+        f'[[class]]\nname = "{name}"\nvalue = {value}\n' for value, name in enumerate(names)
+    )
+    for path in folders:
+        (path / "classes.toml").write_text(text)
+    return folders

@@ -1,0 +1,63 @@
+"""Cost against size: patches a second and memory at 1, 4 and 16 times the patches."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks.common import machine, print_table
+from unetseg.config import PatchSettings, TrainSettings
+from unetseg.interrupts import Caught
+from unetseg.preparation import build_store, synthesize
+from unetseg.progress import ignore
+from unetseg.runs import RunFolder
+from unetseg.store import open_store
+from unetseg.training import Trainer, resolve
+
+_STEPS = 60
+
+
+def measure(path: str, from_disk: str) -> None:
+    """Print patches a second and peak memory in MB; run in a process of its own."""
+    from unetseg import batches
+
+    if from_disk == "disk":
+        batches.memory_of = lambda _: 0  # as on a machine whose memory is too small
+    with tempfile.TemporaryDirectory() as folder:
+        settings = resolve(TrainSettings(epochs=1), 96)
+        run = RunFolder(Path(folder) / "run")
+        trainer = Trainer(open_store(path), run, settings, time.monotonic(), Caught(), ignore)
+        trainer.start(None)
+        begin = time.perf_counter()
+        for i in range(_STEPS):
+            trainer.learn(trainer.indices(i % trainer.steps_per_epoch), 1e-3)
+        rate = _STEPS * trainer.batch_size / (time.perf_counter() - begin)
+    print(rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main(_: list[str]) -> None:
+    """Measure and print."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        synthesize(root / "data", n=100, n_test=0)
+        first = None
+        for times in (1, 4, 16):
+            path = root / f"{times}.h5"
+            begin = time.perf_counter()
+            settings = PatchSettings(size=96, per_image=20 * times, val=0)
+            build_store(root / "data/train", path, settings)
+            cutting = time.perf_counter() - begin
+            for where in ("memory", "disk"):
+                code = (
+                    "import sys; from tests.benchmarks.size import measure; measure(*sys.argv[1:])"
+                )
+                command = [sys.executable, "-c", code, str(path), where]
+                rate, memory = map(float, subprocess.check_output(command, text=True).split()[-2:])
+                first = first or rate
+                rows.append((2000 * times, where, rate, rate / first, memory, cutting))
+            path.unlink()
+    columns = ["patches", "read from", "patches/s", "ratio", "peak memory MB", "cutting s"]
+    print_table(f"Cost against size ({machine()})", columns, rows)

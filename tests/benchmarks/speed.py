@@ -1,0 +1,117 @@
+"""Patches a second, loading and augmentation included, and how near the machine's limit that is.
+
+The other side is the published recipe trained the plain way: its 64-base network, float32,
+contiguous layout, SGD, patches read from PNG files by a DataLoader with two workers.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.benchmarks.common import machine, matmul_rate, print_table
+from unetseg.config import PatchSettings, TrainSettings
+from unetseg.interrupts import Caught
+from unetseg.networks import build_network
+from unetseg.preparation import build_store, synthesize
+from unetseg.progress import ignore
+from unetseg.runs import RunFolder
+from unetseg.store import open_store
+from unetseg.training import Trainer, resolve
+
+_SECONDS = 20.0  # measured on each side
+
+
+class _PngPatches(Dataset):
+    def __init__(self, root: Path, count: int) -> None:
+        self.root, self.count = root, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image = iio.imread(self.root / f"{index}.png").astype(np.float32) / 255
+        mask = iio.imread(self.root / f"{index}m.png").astype(np.int64)
+        return torch.from_numpy(image)[None], torch.from_numpy(mask)
+
+
+def published_rate(store, root: Path) -> float:
+    """Return the patches a second of the published recipe, batches of 16."""
+    core = slice(store.info.margin, store.info.margin + store.info.size)
+    count = min(400, len(store.images))
+    for i in range(count):
+        iio.imwrite(root / f"{i}.png", store.images[i][core, core, 0])
+        iio.imwrite(root / f"{i}m.png", np.minimum(store.masks[i][core, core], 2))
+    network = build_network("classic", 1, 3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    loader = DataLoader(_PngPatches(root, count), 16, shuffle=True, num_workers=2)
+    seen, begin = 0, None
+    for images, masks in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), masks).backward()
+        optimizer.step()
+        if begin is None:  # the first batch also starts the workers
+            begin = time.perf_counter()
+            continue
+        seen += len(images)
+        if time.perf_counter() - begin > _SECONDS:
+            break
+    return seen / (time.perf_counter() - begin)
+
+
+def our_rate(store, name: str, root: Path) -> tuple[float, float, float]:
+    """Return patches a second, the share of a step outside the arithmetic, operations a patch."""
+    settings = resolve(TrainSettings(network=name, epochs=1), 96)
+    trainer = Trainer(store, RunFolder(root / name), settings, time.monotonic(), Caught(), ignore)
+    trainer.start(None)
+    steps, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < _SECONDS:
+        trainer.learn(trainer.indices(steps % trainer.steps_per_epoch), 1e-3)
+        trainer.average.update_parameters(trainer.network)
+        steps += 1
+    seconds = time.perf_counter() - begin
+    pictures, masks = trainer.batch(trainer.indices(0))
+    with FlopCounterMode(display=False) as counter:
+        trainer.loss(trainer.network(pictures), masks).backward()
+    operations = counter.get_total_flops() / len(pictures)
+
+    repeats, begin = 20, time.perf_counter()
+    for i in range(repeats):
+        trainer.batch(trainer.indices(i % trainer.steps_per_epoch))
+        trainer.average.update_parameters(trainer.network)
+    outside = (time.perf_counter() - begin) / repeats / (seconds / steps)
+    return steps * trainer.batch_size / seconds, outside, operations
+
+
+def main(_: list[str]) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        synthesize(root / "data", n=80, n_test=0)
+        settings = PatchSettings(size=96, per_image=20, val=0)
+        build_store(root / "data/train", root / "patches.h5", settings)
+        store = open_store(root / "patches.h5")
+        limit = matmul_rate()
+        rows, rates = [], {}
+        for name in ("compact", "classic"):
+            rate, outside, operations = our_rate(store, name, root)
+            rates[name] = rate
+            rows.append(
+                (f"unetseg {name}", rate, operations / 1e9, rate * operations / limit, outside)
+            )
+        (root / "png").mkdir()
+        published = published_rate(store, root / "png")
+        rows.append(("published recipe, plain", published, rows[1][2], "", ""))
+        limit = max(limit, matmul_rate())
+        rows = [
+            (*row[:2], row[1] / published, row[2], row[1] * row[2] * 1e9 / limit, row[4])
+            for row in rows
+        ]
+    columns = ["", "patches/s", "ratio", "GFLOP/patch", "share of matmul rate", "outside share"]
+    print_table(f"Training, 96 x 96 grey ({machine()}; {limit / 1e9:.0f} GFLOP/s)", columns, rows)

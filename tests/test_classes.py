@@ -1,0 +1,163 @@
+"""Class tables: what is valid, what stands for a class, and their files."""
+
+import pytest
+
+from unetseg.classes import (
+    ClassTable,
+    SegmentationClass,
+    colour_to_rgb,
+    default_colour,
+    parse_ignored,
+    read_classes,
+    repainted,
+    table_of,
+)
+from unetseg.errors import InputError
+
+
+def one(name="a", value=0, colour="#000000"):
+    return SegmentationClass(name, value, colour)
+
+
+VALUES = ClassTable((one("back", 0, "#000000"), one("line", 128, "#ff0000")), (255,))
+COLOURS = ClassTable((one("back", None, "#000000"), one("line", None, "#ff0000")), ("#ffffff",))
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore", "problem"),
+    [
+        ((), (), "0 found"),
+        ((one(), one("b", None)), (), "some have a value"),
+        ((one(""),), (), "a name of 0 characters"),
+        ((one(value=-1),), (), "value -1"),
+        ((one(value=65536),), (), "value 65536"),
+        ((one(colour="red"),), (), "colour 'red'"),
+        ((one(), one("a", 1)), (), "name 'a' stands twice"),
+        ((one(), one("b", 0)), (), "value or colour 0 stands twice"),
+        ((one(value=None), one("b", None)), (), "'#000000' stands twice"),
+        ((one(),), ("#ffffff",), "beside classes given by values"),
+        ((one(value=None),), (255,), "beside classes given by colours"),
+        ((one(),), (0,), "0 is a class and ignored"),
+    ],
+)
+def test_what_is_no_table_is_refused(classes, ignore, problem):
+    with pytest.raises(InputError) as error:
+        ClassTable(classes, ignore)
+    assert problem in str(error.value)
+
+
+def test_what_stands_for_a_class():
+    assert (VALUES.encoding, COLOURS.encoding) == ("values", "colours")
+    assert (VALUES.key(1), COLOURS.key(1)) == (128, "#ff0000")
+    assert VALUES.pixel_values() == (0, 128)
+    assert COLOURS.pixel_values() == (0, 1)  # where masks were colours a prediction is an index
+    assert VALUES.names == ("back", "line")
+
+
+@pytest.mark.parametrize("table", [VALUES, COLOURS])
+def test_a_table_survives_its_file_and_json(table, tmp_path):
+    (tmp_path / "classes.toml").write_text(table.to_toml())
+    assert read_classes(tmp_path / "classes.toml") == table
+    assert ClassTable.from_dict(table.to_dict()) == table
+
+
+def test_names_of_any_kind_survive_the_file(tmp_path):
+    names = ['say "hi"', "back\\slash", "Zelle ä", "line\nend", "\x1b[31m", "日本"]
+    table = ClassTable(tuple(one(n, i) for i, n in enumerate(names)))
+    (tmp_path / "classes.toml").write_text(table.to_toml(), "utf-8")
+    assert list(read_classes(tmp_path / "classes.toml").names) == names
+
+
+def test_the_file_of_the_design_is_read(tmp_path):
+    (tmp_path / "c.toml").write_text(
+        'ignore = [11]\n[[class]]\nname = "background"\nvalue = 0\n'
+        '[[class]]\nname = "line"\nvalue = 1\ncolour = "#FF0000"\n[[class]]\nvalue = 7\n'
+    )
+    table = read_classes(tmp_path / "c.toml")
+    assert table.names == ("background", "line", "7")
+    assert table.ignore == (11,)
+    assert [c.colour for c in table.classes] == [default_colour(0), "#ff0000", default_colour(2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "0 found"),
+        ("classes = 3", "unknown key"),
+        ("class = 3", "no list of tables"),
+        ("ignore = 3\n[[class]]\nvalue = 0", "no list"),
+        ('ignore = ["white"]\n[[class]]\nvalue = 0', "'white'"),
+        ("ignore = [true]\n[[class]]\nvalue = 0", "True"),
+        ("[[class]]\nname = 'a'", "neither value nor colour"),
+        ("[[class]]\nvalue = 1.5", "no whole number"),
+        ("[[class]]\nvalue = true", "no whole number"),
+        ("[[class]]\nvalue = 1\ncolour = 3", "no text"),
+        ("[[class]]\nvalue = 1\nname = 3", "no text"),
+        ("[[class]]\nvalue = 1\ncolor = '#ffffff'", "unknown key 'color'"),
+        ("[[class]]\nvalue = 0\n[[class]]\nvalue = 0", "stands twice"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_with_what_is_wrong(tmp_path, text, problem):
+    path = tmp_path / "classes.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_classes(path)
+    assert str(path) in str(error.value)
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"classes": [], "ignore": []}, {"classes": [{"name": 1}], "ignore": []},
+     {"classes": [{"name": "a", "value": "0", "colour": "#000000"}], "ignore": []},
+     {"classes": 3, "ignore": []}, {"classes": [3], "ignore": [None]}],
+)  # fmt: skip
+def test_json_of_strangers_is_refused(data):
+    with pytest.raises(InputError):
+        ClassTable.from_dict(data)
+
+
+def test_ignoring_more_takes_classes_out():
+    assert VALUES.with_ignored((7,)).ignore == (255, 7)
+    smaller = VALUES.with_ignored((128, 255))
+    assert smaller.names == ("back",)
+    assert smaller.ignore == (255, 128)
+    with pytest.raises(InputError, match="leaves no class"):
+        VALUES.with_ignored((0, 128))
+
+
+def test_what_is_found_is_sorted_and_named_by_itself():
+    assert table_of([128, 0, 5]).names == ("0", "5", "128")
+    table = table_of(["#ff0000", "#000000"])
+    assert table.names == ("#000000", "#ff0000")
+    assert table.encoding == "colours"
+
+
+@pytest.mark.parametrize(("text", "item"), [("255", 255), ("#FF00aa", "#ff00aa"), ("0", 0)])
+def test_ignored_items_are_read_from_a_command_line(text, item):
+    assert parse_ignored(text) == item
+
+
+@pytest.mark.parametrize("text", ["white", "-1", "70000", "#ff", "1.5", ""])
+def test_what_is_no_value_or_colour_cannot_be_ignored(text):
+    with pytest.raises(InputError):
+        parse_ignored(text)
+
+
+def test_colours_come_from_the_same_names():
+    other = ClassTable((one("line", 3, "#123456"), one("x", 4)))
+    assert [c.colour for c in repainted(VALUES, other).classes] == ["#000000", "#123456"]
+
+
+def test_default_colours_differ_and_are_colours():
+    colours = [default_colour(i) for i in range(64)]
+    assert len(set(colours)) == 64
+    assert all(0 <= part <= 255 for c in colours for part in colour_to_rgb(c))
+
+
+def test_names_and_colours_are_changed_by_name():
+    table = VALUES.changed(["line=crack"], ["line=#00FF00"])
+    assert table.names == ("back", "crack")
+    assert [c.colour for c in table.classes] == ["#000000", "#00ff00"]
+    with pytest.raises(InputError, match="--rename: 'x=y' begins with no class"):
+        VALUES.changed(["x=y"], [])

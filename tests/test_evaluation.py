@@ -1,0 +1,243 @@
+"""Scores: of which images, by which classes, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sets import NAMES, QUICK, draw, write_set
+from sklearn.metrics import jaccard_score
+
+import unetseg
+from unetseg.checkpoints import read_card
+from unetseg.errors import InputError
+from unetseg.progress import Note
+
+
+def read(path):
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def said(run):
+    """Return (result of ``run(on_progress)``, the text of its notes)."""
+    seen = []
+    result = run(seen.append)
+    return result, "\n".join(r.text for r in seen if isinstance(r, Note))
+
+
+def masks_of(folder):
+    return {p.stem: read(p) for p in sorted(Path(folder).glob("*.png"))}
+
+
+def test_scores_are_those_of_scikit_learn_on_the_predicted_masks(home):
+    found = unetseg.evaluate().scores
+    unetseg.predict(["data/test"])
+    truth, made = masks_of("data/test/masks"), masks_of("predictions")
+    flat = [np.concatenate([m[k].ravel() for k in sorted(truth)]) for m in (truth, made)]
+    expected = jaccard_score(*flat, average=None, labels=[0, 1, 2])
+    assert list(found.iou.values()) == pytest.approx(expected.tolist())
+    assert found.mean_iou == pytest.approx(expected.mean())
+    assert found.confusion.sum() == 3 * 64 * 56
+
+
+def test_a_prediction_is_itself_a_valid_mask(home):
+    unetseg.predict(["data/test"])
+    by_model, by_masks = unetseg.evaluate(), unetseg.evaluate(predictions="predictions")
+    np.testing.assert_array_equal(by_model.scores.confusion, by_masks.scores.confusion)
+    shutil.copytree("data/test/images", "again/images")
+    shutil.copytree("predictions", "again/masks", ignore=shutil.ignore_patterns("overlays"))
+    assert unetseg.evaluate("again").scores.mean_iou == 1
+
+
+def test_images_trained_on_are_left_out_and_said(home):
+    shutil.copytree("data/test", "mixed")
+    card = read_card("runs/default/model.safetensors")
+    trained = [s.name for s in card.sources if s.split == "train"]
+    for name in trained[:2]:  # under other names: pixels count
+        stem = Path(name).stem
+        shutil.copy(f"data/train/images/{stem}.png", f"mixed/images/new{stem}.png")
+        shutil.copy(f"data/train/masks/{stem}.png", f"mixed/masks/new{stem}.png")
+    found, text = said(lambda p: unetseg.evaluate("mixed", on_progress=p))
+    assert "2 of 5 images were trained on, left out; 3 scored" in text
+    assert (found.trained_on, found.total, len(found.scores.names)) == (2, 5, 3)
+    everything = unetseg.evaluate("mixed", include_trained=True)
+    assert (everything.trained_on, len(everything.scores.names)) == (0, 5)
+
+
+def test_a_folder_of_trained_images_alone_leaves_nothing_to_score(home):
+    card = read_card("runs/default/model.safetensors")
+    for part in ("images", "masks"):
+        Path("old", part).mkdir(parents=True)
+        for s in card.sources:
+            if s.split == "train":
+                shutil.copy(f"data/train/{part}/{s.name}", f"old/{part}")
+    with pytest.raises(InputError, match="all 9 images were trained on"):
+        unetseg.evaluate("old")
+
+
+def test_without_a_folder_the_stores_held_out_images_are_scored(home):
+    shutil.rmtree("data/test")
+    found, text = said(lambda p: unetseg.evaluate(on_progress=p))
+    card = read_card("runs/default/model.safetensors")
+    held_out = [Path(s.name).stem for s in card.sources if s.split == "val"]
+    assert list(found.scores.names) == held_out
+    assert "9 of 12 images were trained on, left out; 3 scored" in text
+    assert found.scores.mean_iou == pytest.approx(card.scores["mean_iou"])
+
+
+def test_the_held_out_score_is_that_of_the_same_images_as_files(home):
+    shutil.rmtree("data/test")
+    from_store = unetseg.evaluate()
+    from_files = unetseg.evaluate("data/train")
+    np.testing.assert_array_equal(from_store.scores.confusion, from_files.scores.confusion)
+
+
+def test_a_store_that_was_cut_anew_holds_out_nothing_the_model_has_seen(home):
+    shutil.rmtree("data/test")
+    settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, seed=3)
+    unetseg.build_store(settings=settings, overwrite=True)
+    card = read_card("runs/default/model.safetensors")
+    trained = {Path(s.name).stem for s in card.sources if s.split == "train"}
+    assert not trained & set(unetseg.evaluate().scores.names)
+
+
+def test_a_store_of_other_classes_is_refused(home):
+    shutil.rmtree("data/test")
+    settings = unetseg.PatchSettings(size=32, per_image=4, val=0.25)
+    unetseg.build_store(settings=settings, ignored=(2,), overwrite=True)
+    with pytest.raises(InputError, match=r"data/patches.h5: .*name a folder"):
+        unetseg.evaluate()
+
+
+def test_a_missing_store_asks_for_a_folder(home):
+    shutil.rmtree("data/test")
+    Path("data/patches.h5").unlink()
+    with pytest.raises(InputError, match="unetseg evaluate FOLDER"):
+        unetseg.evaluate()
+
+
+def test_masks_of_any_program_are_scored_by_hand_worked_numbers(empty):
+    Path("truth/images").mkdir(parents=True)
+    for folder in ("truth/masks", "made"):
+        Path(folder).mkdir()
+    truth = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    guess = np.array([[0, 1, 1, 1], [0, 0, 1, 0]], np.uint8)
+    Image.fromarray(truth * 9).save("truth/images/a.png")
+    Image.fromarray(truth).save("truth/masks/a.png")
+    Image.fromarray(guess).save("made/a.tif")
+    found = unetseg.evaluate("truth", predictions="made").scores
+    assert found.confusion.tolist() == [[3, 1], [1, 3]]
+    assert found.iou == {"0": pytest.approx(3 / 5), "1": pytest.approx(3 / 5)}
+    assert found.pixel_accuracy == pytest.approx(6 / 8)
+
+
+def test_masks_that_do_not_fit_are_named(home):
+    with pytest.raises(InputError, match=r"made: not found"):
+        unetseg.evaluate(predictions="made")
+    Path("made").mkdir()
+    for stem, mask in masks_of("data/test/masks").items():
+        Image.fromarray(mask[:50] if stem == "im101" else mask).save(f"made/{stem}.png")
+    with pytest.raises(InputError, match=r"im101.png: 50 x 56 pixels, the truth has 64 x 56"):
+        unetseg.evaluate(predictions="made")
+    Path("made/im102.png").unlink()
+    with pytest.raises(InputError, match="no mask for im102"):
+        unetseg.evaluate(predictions="made")
+    shutil.rmtree("data/test")
+    with pytest.raises(InputError, match="true masks"):
+        unetseg.evaluate(predictions="made")
+
+
+def test_predictions_of_colours_are_scored_without_classes_toml(empty):
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
+    write_set("set", 2, toml=None)
+    Path("made").mkdir()
+    for path in Path("set/masks").iterdir():
+        mask = read(path)
+        Image.fromarray(colours[mask]).save(path)
+        indexed = Image.fromarray(mask)
+        indexed.putpalette(colours.tobytes())
+        indexed.save(Path("made") / path.name)
+    assert unetseg.evaluate("set", predictions="made").scores.mean_iou == 1
+
+
+def test_classes_beside_the_masks_may_stand_in_another_order(home):
+    swapped = [("stripe", 7), ("ground", 3), ("square", 200)]
+    text = "".join(f'[[class]]\nname = "{n}"\nvalue = {v}\n' for n, v in swapped)
+    before = unetseg.evaluate().scores
+    Path("data/test/classes.toml").write_text(text)
+    value_of = dict(swapped)
+    for path in Path("data/test/masks").iterdir():
+        values = np.array([value_of[name] for name in NAMES], np.uint8)
+        Image.fromarray(values[read(path)]).save(path)
+    found = unetseg.evaluate().scores
+    assert found.classes == NAMES
+    np.testing.assert_array_equal(found.confusion, before.confusion)
+
+
+def test_classes_beside_the_masks_that_name_others_are_refused(home):
+    path = Path("data/test/classes.toml")
+    path.write_text(path.read_text().replace("stripe", "strip"))
+    with pytest.raises(InputError, match="the model knows ground, square, stripe"):
+        unetseg.evaluate()
+
+
+def test_ignored_pixels_are_left_out(home):
+    path = Path("data/test/classes.toml")
+    path.write_text("ignore = [9]\n" + path.read_text())
+    for mask in Path("data/test/masks").iterdir():
+        pixels = read(mask)
+        pixels[:10] = 9
+        Image.fromarray(pixels).save(mask)
+    assert unetseg.evaluate().scores.confusion.sum() == 3 * 54 * 56
+
+
+def test_masks_of_nothing_but_ignored_pixels_are_an_error(home):
+    path = Path("data/test/classes.toml")
+    path.write_text("ignore = [9]\n" + path.read_text())
+    for mask in Path("data/test/masks").iterdir():
+        Image.fromarray(np.full((64, 56), 9, np.uint8)).save(mask)
+    with pytest.raises(InputError, match="every pixel of every mask is ignored"):
+        unetseg.evaluate()
+
+
+def test_an_image_and_a_mask_of_other_sizes_are_named(home):
+    image, _ = draw(1, shape=(40, 40))
+    Image.fromarray(image[..., 0]).save("data/test/images/im101.png")
+    with pytest.raises(InputError, match=r"im101.png: .*64 x 56.*40 x 40"):
+        unetseg.evaluate()
+
+
+def test_json_has_the_keys_of_the_design_and_null_for_an_absent_class(empty):
+    Path("truth/images").mkdir(parents=True)
+    Path("truth/masks").mkdir()
+    text = "".join(f'[[class]]\nname = "{n}"\nvalue = {v}\n' for v, n in enumerate("abc"))
+    Path("truth/classes.toml").write_text(text)
+    mask = np.array([[0, 0], [1, 1]], np.uint8)
+    Image.fromarray(mask).save("truth/images/x.png")
+    Image.fromarray(mask).save("truth/masks/x.png")
+    found = unetseg.evaluate("truth", predictions="truth/masks").scores
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert {
+        *("images", "mean_iou", "iou", "mean_iou_ci95", "iou_ci95", "dice", "precision", "recall"),
+        *("pixel_accuracy", "mean_iou_per_image", "confusion", "per_image", "absent"),
+    } <= data.keys()
+    assert data["iou"] == {"a": 1.0, "b": 1.0, "c": None}
+    assert data["mean_iou"] == 1.0
+    assert data["absent"] == ["c"]
+    assert data["images"] == 1
+    assert data["per_image"][0]["name"] == "x"
+    assert data["per_image"][0]["iou"]["c"] is None
+
+
+def test_an_ensemble_leaves_out_what_any_of_its_models_was_trained_on(home):
+    settings = unetseg.PatchSettings(size=32, per_image=2, val=0.25, seed=5)
+    unetseg.train("data/train", run="other", patches=settings, **{**QUICK, "epochs": 1})
+    cards = [read_card(f"runs/{run}/model.safetensors") for run in ("default", "other")]
+    trained = {s.sha256 for c in cards for s in c.sources if s.split == "train"}
+    left = [Path(s.name).stem for s in cards[0].sources if s.sha256 not in trained]
+    assert 0 < len(left) < 3
+    found = unetseg.evaluate("data/train", models=["default", "other"])
+    assert sorted(found.scores.names) == sorted(left)

@@ -1,0 +1,328 @@
+"""Prediction: what is written, what is left alone, and what is refused before any work."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from sets import NAMES, QUICK, draw, write_image, write_set
+
+import unetseg
+from unetseg import inference
+from unetseg.errors import InputError, Interrupted
+from unetseg.interrupts import Caught
+
+IMAGES = Path("data/test/images")
+
+
+def read(path):
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def cover(image, mean, std, network, size, stride):
+    """Return class probabilities of an image (H, W, C), window by window, uniformly weighted."""
+    height, width = image.shape[:2]
+    total, seen = 0.0, np.zeros((height, width))
+    rows = [*range(0, height - size, stride), height - size]
+    columns = [*range(0, width - size, stride), width - size]
+    for row in rows:
+        for column in columns:
+            window = image[row : row + size, column : column + size]
+            batch = torch.from_numpy((window - mean) / std).permute(2, 0, 1)[None].float()
+            with torch.inference_mode():
+                shares = network(batch).softmax(1)[0].numpy()
+            whole = np.zeros((len(shares), height, width))
+            whole[:, row : row + size, column : column + size] = shares
+            total = total + whole
+            seen[row : row + size, column : column + size] += 1
+    return total / seen
+
+
+def test_mask_has_the_values_palette_and_size_of_what_was_trained_on(home):
+    done = unetseg.predict([IMAGES])
+    assert [p.name for p in done.written] == ["im100.png", "im101.png", "im102.png"]
+    table = unetseg.Model(["default"], unetseg.PredictSettings()).card.classes
+    with Image.open(done.written[0]) as mask:
+        assert mask.mode == "P"
+        assert mask.size == (56, 64)
+        palette = mask.getpalette()
+        said = mask.text
+    assert set(np.unique(read(done.written[0]))) <= {0, 1, 2}
+    for i, one in enumerate(table.classes):
+        rgb = tuple(bytes.fromhex(one.colour[1:]))
+        assert tuple(palette[3 * i : 3 * i + 3]) == rgb
+    assert sum(done.pixels.values()) == pytest.approx(1)
+    assert set(done.pixels) == set(NAMES)
+    assert len(said) == 1
+    assert {"model", "input", "options"} <= json.loads(said["unetseg"]).keys()
+
+
+def test_mask_is_that_of_a_slow_walk_over_all_windows(home):
+    settings = unetseg.PredictSettings(stride="12", weights="uniform")
+    model = unetseg.Model(["default"], settings)
+    done = unetseg.predict([IMAGES / "im100.png"], settings=settings)
+    image = read(IMAGES / "im100.png")[..., None].astype(np.float64)
+    card, (network,) = model.card, model.segmenter.networks
+    slow = cover(image, card.mean, card.std, network, card.patch_size, 12)
+    top = np.sort(slow, 0)
+    sure = top[-1] - top[-2] > 1e-4  # elsewhere rounding may decide
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(read(done.written[0])[sure], slow.argmax(0)[sure])
+
+
+def test_predictions_are_better_than_guessing(home):
+    done = unetseg.predict([IMAGES])
+    for path in done.written:
+        truth = read(Path("data/test/masks") / path.name)
+        assert (read(path) == truth).mean() > 0.85
+
+
+def test_masks_of_0_and_255_come_back_as_0_and_255(empty):
+    write_set("set", 4, values=(0, 255, 255), toml=None)
+    patches = unetseg.PatchSettings(size=32, per_image=6)
+    unetseg.train("set", patches=patches, **{**QUICK, "epochs": 8})
+    done = unetseg.predict(["set"])
+    found = {int(v) for path in done.written for v in np.unique(read(path))}
+    assert found == {0, 255}
+
+
+def test_masks_of_colours_come_back_as_indices_painted_in_them(empty):
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
+    write_set("set", 4, toml=None)
+    for path in Path("set/masks").iterdir():
+        Image.fromarray(colours[read(path)]).save(path)
+    patches = unetseg.PatchSettings(size=32, per_image=6)
+    unetseg.train("set", patches=patches, **{**QUICK, "epochs": 4})
+    done = unetseg.predict(["set"])
+    assert set(np.unique(read(done.written[0]))) <= {0, 1, 2}
+    with Image.open(done.written[0]) as mask:
+        painted = np.array(mask.convert("RGB"))
+    # Found colours are sorted: #000000, #00ff00, #ff0000.
+    np.testing.assert_array_equal(painted, colours[[0, 2, 1]][read(done.written[0])])
+    assert len(unetseg.evaluate("set", predictions="predictions").scores.names) == 4
+
+
+def test_a_second_run_leaves_all_as_it_is(home):
+    first = unetseg.predict([IMAGES])
+    stamps = {p: p.stat().st_mtime_ns for p in (*first.written, *first.overlays)}
+    second = unetseg.predict([IMAGES])
+    assert second.written == ()
+    assert second.skipped == first.written
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+def test_batch_size_and_device_change_no_mask_so_nothing_is_done_again(home):
+    unetseg.predict([IMAGES])
+    again = unetseg.predict([IMAGES], settings=unetseg.PredictSettings(batch_size=3, device="cpu"))
+    assert len(again.skipped) == 3
+
+
+def test_the_same_stride_in_other_words_is_the_same_option(home):
+    unetseg.predict([IMAGES], settings=unetseg.PredictSettings(stride="50%"))
+    again = unetseg.predict([IMAGES], settings=unetseg.PredictSettings(stride="16"))
+    assert len(again.skipped) == 3  # windows are 32 pixels wide
+
+
+@pytest.mark.parametrize("change", ["option", "image", "model", "overlay", "probabilities"])
+def test_what_has_changed_is_done_again(home, change):
+    unetseg.predict([IMAGES], overlay=False)
+    settings, options = unetseg.PredictSettings(), {"overlay": False}
+    if change == "option":
+        settings = unetseg.PredictSettings(stride="8")
+    elif change == "image":
+        shutil.copy(IMAGES / "im101.png", IMAGES / "im100.png")
+    elif change == "model":
+        unetseg.train(overwrite=True, **{**QUICK, "epochs": 1})
+    else:
+        options[change] = True
+    again = unetseg.predict([IMAGES], settings=settings, **options)
+    assert len(again.written) == (1 if change == "image" else 3)
+
+
+def test_a_strangers_file_is_kept_unless_told_otherwise(home):
+    Path("predictions").mkdir()
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save("predictions/im101.png")
+    with pytest.raises(InputError, match=r"im101.png: already exists and was not written by"):
+        unetseg.predict([IMAGES])
+    assert sorted(p.name for p in Path("predictions").iterdir()) == ["im101.png"]
+    unetseg.predict([IMAGES], overwrite=True)
+    assert read("predictions/im101.png").shape == (64, 56)
+
+
+def test_a_strangers_file_that_is_no_picture_is_treated_alike(home):
+    Path("predictions").mkdir()
+    Path("predictions/im101.png").write_text("notes")
+    with pytest.raises(InputError, match="was not written by unetseg"):
+        unetseg.predict([IMAGES])
+    done = unetseg.predict([IMAGES], overwrite=True)
+    assert len(done.written) == 3
+
+
+@pytest.mark.parametrize("other", ["im100.tif", "IM100.png"])
+def test_two_images_of_one_stem_are_an_error_before_any_work(home, other):
+    Path("more").mkdir()
+    shutil.copy(IMAGES / "im100.png", Path("more") / other)
+    with pytest.raises(InputError, match="would both be written to"):
+        unetseg.predict([IMAGES, "more"])
+    assert not Path("predictions").exists()
+
+
+def test_writing_over_an_input_is_refused(home):
+    with pytest.raises(InputError, match="would overwrite an input"):
+        unetseg.predict([IMAGES], out=IMAGES, overwrite=True)
+    Path("out/overlays").mkdir(parents=True)
+    shutil.copy(IMAGES / "im100.png", "out/overlays")
+    with pytest.raises(InputError, match="would overwrite an input"):
+        unetseg.predict(["out/overlays"], out="out", overwrite=True)
+
+
+def test_one_bad_image_of_three_is_named_and_the_rest_are_done(home):
+    (IMAGES / "im101.png").write_bytes((IMAGES / "im101.png").read_bytes()[:60])
+    done = unetseg.predict([IMAGES])
+    assert [p.name for p in done.written] == ["im100.png", "im102.png"]
+    ((path, error),) = done.failed
+    assert path == IMAGES / "im101.png"
+    assert "im101.png" in str(error)
+    assert not Path("predictions/im101.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("look", "problem"),
+    [
+        ({"channels": 3}, "channels"),
+        ({"channels": 5}, "channels"),
+        ({"dtype": np.float32}, "was trained on uint8"),
+    ],
+)
+def test_an_image_unlike_those_trained_on_is_refused(home, look, problem):
+    image, _ = draw(5, **look)
+    path = write_image(Path("odd"), image)
+    done = unetseg.predict([path, IMAGES / "im100.png"])
+    assert len(done.written) == 1
+    assert problem in str(done.failed[0][1])
+
+
+def test_equal_channels_and_deeper_bits_are_understood(home):
+    grey = read(IMAGES / "im100.png")
+    unetseg.predict([IMAGES / "im100.png"])
+    write_image(Path("rgb"), np.repeat(grey[..., None], 3, 2))
+    write_image(Path("deep"), grey[..., None].astype(np.uint16) * 257)
+    unetseg.predict(["rgb.png", "deep.tif"])
+    for name in ("rgb", "deep"):
+        np.testing.assert_array_equal(
+            read(f"predictions/{name}.png"), read("predictions/im100.png")
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20, 90), (33, 31), (150, 7)])
+def test_any_size_of_image_gets_a_mask_of_its_own_size(home, shape):
+    path = write_image(Path("odd"), np.full((*shape, 1), 90, np.uint8))
+    done = unetseg.predict([path])
+    assert read(done.written[0]).shape == shape
+
+
+def test_overlays_are_drawn_for_up_to_20_images(home, monkeypatch):
+    assert len(unetseg.predict([IMAGES]).overlays) == 3
+    overlay = read("predictions/overlays/im100.png")
+    assert overlay.shape[2] == 3
+    assert overlay.shape[0] >= 64
+    monkeypatch.setattr(inference, "_OVERLAYS", 2)
+    assert unetseg.predict([IMAGES], out="many").overlays == ()
+    assert not Path("many/overlays").exists()
+    assert len(unetseg.predict([IMAGES], out="many", overlay=True).overlays) == 3
+    assert unetseg.predict([IMAGES], out="none", overlay=False).overlays == ()
+
+
+def test_probabilities_sum_to_1_and_lead_to_the_mask(home):
+    done = unetseg.predict([IMAGES / "im100.png"], probabilities=True)
+    shares = tifffile.imread("predictions/probabilities/im100.tif")
+    assert shares.shape == (3, 64, 56)
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(shares.argmax(0), read(done.written[0]))
+
+
+def test_a_model_trained_on_scaled_images_predicts_at_full_size(home):
+    patches = unetseg.PatchSettings(size=16, per_image=8, scale=0.5)
+    unetseg.train("data/train", run="half", patches=patches, **{**QUICK, "epochs": 3})
+    done = unetseg.predict([IMAGES / "im100.png"], models=["half"], probabilities=True)
+    assert read(done.written[0]).shape == (64, 56)
+    shares = tifffile.imread("predictions/probabilities/im100.tif")
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+
+
+def test_several_models_are_averaged(home):
+    unetseg.train(run="other", **{**QUICK, "epochs": 3, "seed": 9})
+    for models, out in ((["default"], "a"), (["other"], "b"), (["default", "other"], "both")):
+        unetseg.predict([IMAGES / "im100.png"], models=models, out=out, probabilities=True)
+    one, two, both = (
+        tifffile.imread(f"{out}/probabilities/im100.tif") for out in ("a", "b", "both")
+    )
+    np.testing.assert_allclose(both, (one + two) / 2, atol=1e-5)
+
+
+def test_models_that_do_not_go_together_are_refused(home):
+    write_set("two", 4, values=(0, 1, 1), toml=None)
+    patches = unetseg.PatchSettings(size=32, per_image=2)
+    unetseg.train("two", run="two", patches=patches, **{**QUICK, "epochs": 1})
+    with pytest.raises(InputError, match="another classes than"):
+        unetseg.predict([IMAGES], models=["default", "two"])
+
+
+def test_mirror_images_are_averaged(home):
+    settings = unetseg.PredictSettings(tta=True, stride="100%", weights="uniform")
+    model = unetseg.Model(["default"], settings)
+    views = {(), *model.segmenter.views}
+    assert views <= {(), (-1,), (-2,), (-2, -1)}
+    image = read(IMAGES / "im100.png")[:32, :32, None]
+    card, (network,) = model.card, model.segmenter.networks
+    expected = 0.0
+    for axes in model.segmenter.views:
+        numpy_axes = tuple(a + 2 for a in axes)  # of (H, W, C)
+        seen = np.flip(image, numpy_axes).astype(np.float64)
+        expected = expected + np.flip(
+            cover(seen, card.mean, card.std, network, 32, 32), tuple(a + 3 for a in axes)
+        )
+    expected /= len(model.segmenter.views)
+    np.testing.assert_allclose(model.probabilities(image, (32, 32)), expected, atol=1e-5)
+
+
+def test_an_unknown_model_lists_the_runs_there_are(home):
+    with pytest.raises(InputError, match="runs there are: default"):
+        unetseg.predict([IMAGES], models=["wide"])
+
+
+@pytest.mark.parametrize("inputs", [["missing.png"], ["nothing"], ["http://host/a.png"], []])
+def test_nothing_to_predict_is_said(home, inputs):
+    Path("nothing").mkdir()
+    with pytest.raises(InputError):
+        unetseg.predict(inputs)
+    assert not Path("predictions").exists()
+
+
+def test_a_stopped_prediction_is_finished_by_the_same_line(home, monkeypatch):
+    seen = []
+    check = Caught.check
+
+    def stop_third(self, what, remedy):
+        seen.append(what)
+        if len(seen) == 3:
+            raise Interrupted(2, what, "stopped", remedy)
+        check(self, what, remedy)
+
+    monkeypatch.setattr(Caught, "check", stop_third)
+    with pytest.raises(Interrupted, match="run the same line again"):
+        unetseg.predict([IMAGES])
+    done = unetseg.predict([IMAGES])
+    assert (len(done.skipped), len(done.written)) == (2, 1)
+
+
+def test_a_model_says_what_it_is(home):
+    text = str(unetseg.Model(["default"], unetseg.PredictSettings()))
+    assert text.startswith("runs/default/model.safetensors (compact, trained ")
+    assert text.endswith("on 9 images)")

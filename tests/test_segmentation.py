@@ -1,0 +1,137 @@
+"""Covering a whole image: against a slow double loop over all windows."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unetseg.patches import window_weights
+from unetseg.segmentation import Segmenter
+
+
+class Local(nn.Module):
+    """Three classes from what a 3 x 3 window shows and from where it is: seams would show."""
+
+    def __init__(self, seed=0, channels=1):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def forward(self, x):
+        ramp = torch.linspace(-1, 1, x.shape[3], device=x.device)
+        return 2 * self.layer(x) + ramp * torch.tensor([0.5, -1.0, 0.2]).view(3, 1, 1)
+
+
+def segmenter(networks, **changes):
+    options = {"size": 16, "mean": [100.0], "std": [40.0], "stride": 8, "batch_size": 5}
+    return Segmenter(networks, **{**options, **changes})
+
+
+def slow(networks, image, size, stride, kind, flips=(), mean=100.0, std=40.0):
+    height, width = image.shape[:2]
+    fill = [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)]
+    padded = np.pad(image, fill, mode="symmetric")
+    total, weight = np.zeros((3, *padded.shape[:2])), np.zeros(padded.shape[:2])
+    weights = window_weights(size, kind)
+    last = padded.shape[0] - size, padded.shape[1] - size
+    for row in [*range(0, last[0], stride), last[0]]:
+        for column in [*range(0, last[1], stride), last[1]]:
+            window = padded[row : row + size, column : column + size].astype(np.float32)
+            batch = torch.from_numpy((window - mean) / std).permute(2, 0, 1)[None].float()
+            views = []
+            with torch.inference_mode():
+                for network in networks:
+                    for axes in ((), *flips):
+                        seen = batch.flip(axes) if axes else batch
+                        shares = network(seen).softmax(1)
+                        views.append((shares.flip(axes) if axes else shares)[0].numpy())
+            total[:, row : row + size, column : column + size] += np.mean(views, 0) * weights
+            weight[row : row + size, column : column + size] += weights
+    return (total / weight)[:, :height, :width]
+
+
+def picture(shape, channels=1, dtype=np.uint8):
+    return np.random.default_rng(3).integers(0, 250, (*shape, channels)).astype(dtype)
+
+
+@pytest.mark.parametrize("shape", [(40, 56), (37, 51), (16, 16), (17, 33), (9, 50), (5, 3)])
+@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
+def test_blending_equals_a_slow_loop(shape, kind):
+    network = Local()
+    image = picture(shape)
+    found = segmenter([network], weights=kind).probabilities(image)
+    assert found.shape == (3, *shape)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, slow([network], image, 16, 8, kind), atol=2e-6)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 5, 11, 16])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_neither_stride_nor_batch_breaks_it(stride, batch_size):
+    network, image = Local(), picture((29, 38))
+    found = segmenter([network], stride=stride, batch_size=batch_size).probabilities(image)
+    np.testing.assert_allclose(found, slow([network], image, 16, stride, "gaussian"), atol=2e-6)
+
+
+def test_networks_and_flips_are_averaged():
+    networks = [Local(0), Local(1), Local(2)]
+    flips = ((-1,), (-2,), (-2, -1))
+    image = picture((33, 27))
+    found = segmenter(networks, flips=flips).probabilities(image)
+    expected = slow(networks, image, 16, 8, "gaussian", flips)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    one = segmenter(networks[:1]).probabilities(image)
+    assert np.abs(one - found).max() > 0.01
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_every_depth_and_several_channels(dtype):
+    network, image = Local(channels=4), picture((20, 30), 4, dtype)
+    options = {"mean": [100.0] * 4, "std": [40.0] * 4}
+    found = segmenter([network], **options).probabilities(image)
+    np.testing.assert_allclose(found, slow([network], image, 16, 8, "gaussian"), atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(61, 20), (16, 40), (10, 10), (33, 16)])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_bands_follow_each_other_from_top_to_bottom(shape, batch_size):
+    image = picture(shape)
+    cover = segmenter([Local()], batch_size=batch_size)
+    bands = list(cover.bands(image))
+    assert all(band.shape[0] == 3 and band.shape[2] == shape[1] for band in bands)
+    assert all(band.shape[1] > 0 for band in bands)
+    assert sum(band.shape[1] for band in bands) == shape[0]
+    np.testing.assert_array_equal(torch.cat(bands, 1).numpy(), cover.probabilities(image))
+
+
+def test_a_high_image_is_never_held_whole():
+    bands = list(segmenter([Local()], batch_size=4).bands(picture((400, 30))))
+    assert len(bands) > 10
+    assert max(band.shape[1] for band in bands) <= 40
+
+
+def test_labels_are_the_most_probable_classes():
+    image, cover = picture((37, 45)), segmenter([Local()])
+    labels = cover.labels(image)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, cover.probabilities(image).argmax(0))
+
+
+def test_another_shape_is_reached_by_interpolation():
+    image, cover = picture((24, 20)), segmenter([Local()])
+    shares = cover.probabilities(image, (48, 40))
+    assert shares.shape == (3, 48, 40)
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(cover.labels(image, (48, 40)), shares.argmax(0))
+    np.testing.assert_array_equal(cover.labels(image, (24, 20)), cover.labels(image))
+
+
+def test_networks_are_used_as_they_predict_not_as_they_train():
+    class Noisy(Local):
+        def forward(self, x):
+            return nn.functional.dropout(super().forward(x), 0.9, self.training)
+
+    image, network = picture((20, 20)), Noisy().train()
+    cover = segmenter([network])
+    np.testing.assert_array_equal(cover.probabilities(image), cover.probabilities(image))

@@ -1,0 +1,107 @@
+"""``unetseg convert``."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
+
+_KIND = "What the masks are"
+
+
+def convert(
+    source: Annotated[Path, Argument(metavar="SOURCE", help="The set to repair; not touched.")],
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="A new or empty folder.")],
+    instances: Annotated[
+        bool,
+        Option(
+            "--instances",
+            help="Masks number objects: make background, foreground and border of them.",
+            rich_help_panel=_KIND,
+        ),
+    ] = False,
+    fov: Annotated[
+        str | None,
+        Option(
+            "--fov",
+            metavar="FOLDER",
+            help="Masks of the field of view, such as mask; outside is ignored.",
+            rich_help_panel=_KIND,
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        Option(
+            "--order",
+            metavar="A,B",
+            help="Where masks of one class each overlap: the classes, the topmost last.",
+            rich_help_panel=_KIND,
+        ),
+    ] = None,
+    limit: Annotated[
+        float,
+        Option(
+            "--limit",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of a mask that may be blends of classes.",
+            rich_help_panel=_KIND,
+        ),
+    ] = 0.05,
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace what an earlier conversion wrote.")
+    ] = False,
+) -> None:
+    """Repair labelled images into images/, masks/ and classes.toml in a new folder.
+
+    Reads masks with blended or noisy colours, JPEG masks, one file a class, Pascal VOC and CVAT
+    masks with labelmap.txt, LabelMe polygons. Lists train.txt, val.txt and test.txt become folders.
+
+    Example:
+        unetseg convert MYSET CLEAN
+        unetseg convert CELLS CLEAN --instances
+        unetseg convert DRIVE/training CLEAN --fov mask
+    """
+    from unetseg.conversion import convert_folder
+    from unetseg.progress import Note
+
+    with Reporter() as report:
+        report(Note(f"converting {source} into {folder}; {source} is not touched"))
+        done = convert_folder(
+            source,
+            folder,
+            classes=classes,
+            ignored=options.ignored(ignore),
+            instances=instances,
+            fov=fov,
+            order=[name.strip() for name in order.split(",")] if order else (),
+            limit=limit,
+            overwrite=overwrite,
+            on_progress=report,
+        )
+    rows = [(swatch(c.colour), c.name, str(c.value)) for c in done.classes.classes]
+    print_table("Classes as written", ["", "class", "in masks"], rows)
+    if done.snapped:
+        print_line(
+            f"{done.snapped:,} pixels ({_percent(done.snapped, done.pixels)}) went to the nearest "
+            f"class; {done.blended:,} of them ({_percent(done.blended, done.pixels)}) are blends."
+        )
+    if done.ignored:
+        share = _percent(done.ignored, done.pixels)
+        print_line(f"{done.ignored:,} pixels ({share}) are ignored (255).")
+    if done.left_out:
+        print_line(f"{len(done.left_out)} images are in no list and were left out.")
+    for path, count in zip(done.folders, done.images, strict=True):
+        print_line(f"Wrote {count} labelled images to {path}.")
+    first = shlex.quote(str(done.folders[0]))
+    print_next(f"unetseg check {first} --html sheet.html", f"unetseg train {first} --budget 10m")
+
+
+def _percent(count: int, total: int) -> str:
+    return f"{100 * count / max(total, 1):.2f} %"

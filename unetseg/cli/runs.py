@@ -1,0 +1,36 @@
+"""``unetseg runs``."""
+
+from unetseg.cli.console import print_line, print_table
+
+
+def runs() -> None:
+    """List all runs under runs/ with what they were trained on and how they score.
+
+    Example:
+        unetseg runs
+    """
+    from unetseg.config import format_duration
+    from unetseg.runs import RUNS, list_runs
+
+    found = list_runs()
+    if not found:
+        print_line(f"No run under {RUNS}/ yet; start one: unetseg train")
+        return
+    columns = ["run", "state", "trained", "network", "images", "patches", "mean IoU", "time"]
+    rows = []
+    for one in found:
+        card = one.card
+        rows.append(
+            (
+                one.name,
+                one.state,
+                card and card.trained[:16].replace("T", " "),
+                card and card.network,
+                card and str(sum(s.split == "train" for s in card.sources)),
+                card and f"{card.patches_seen:,}",
+                card and card.scores.get("mean_iou"),
+                one.seconds and format_duration(one.seconds),
+            )
+        )
+    note = "mean IoU of the held-out images, whole; '-' where none was held out"
+    print_table("", columns, rows, note)

@@ -1,0 +1,149 @@
+"""A page of pictures that shows what was understood of a folder of labelled images."""
+
+import base64
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import atomic, drawing, images, masks, pixels
+from unetseg.errors import show
+from unetseg.inspection import Inspection, Survey
+from unetseg.progress import OnProgress, Progress, ignore
+
+_PICTURES = 100  # labelled images shown at most; more are chosen evenly
+_SIDE = 320  # pixels: two of them side by side on a screen, one below the other on a phone
+
+_TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ found.folder }}</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 90rem; margin: 1rem auto;
+    padding: 0 1rem; color: #222; background: #fff }
+  table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left }
+  td.number, th.number { text-align: right }
+  .swatch { display: inline-block; width: 1.6em; height: 1em; border: 1px solid #888;
+    vertical-align: middle }
+  .error { border-left: .4rem solid #c00 } .warning { border-left: .4rem solid #e90 }
+  .note { border-left: .4rem solid #999 }
+  .finding { margin: .6rem 0; padding-left: .7rem; overflow-wrap: anywhere }
+  code, pre { background: #f2f2f2; padding: .1rem .3rem; overflow-x: auto; display: block }
+  .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr));
+    gap: 1rem } figure { margin: 0 } figure div { display: flex; gap: 4px; flex-wrap: wrap }
+  figure img { flex: 1 1 9rem; min-width: 0; max-width: 100%; image-rendering: auto }
+  figcaption { font-size: .85rem; overflow-wrap: anywhere }
+</style>
+<h1>{{ found.folder }}</h1>
+<p>{{ found.images }} labelled images, {{ sizes }} pixels, {{ found.channels|join(" or ") }}
+channels, {{ found.dtypes|join(" and ") }}. Masks:
+{% for name, count in found.mask_encodings.items() %}{{ name }} ({{ count }})
+{%- if not loop.last %}, {% endif %}{% endfor %}.</p>
+{% for f in findings %}
+<div class="finding {{ f.severity }}"><b>{{ f.severity }}</b> {{ f }}
+{% if f.line %}<code>{{ f.line }}</code>{% endif %}</div>
+{% endfor %}
+{% if found.classes %}
+<table>
+<tr><th><th>class<th>in masks<th class="number">share<th class="number">images</tr>
+{% for c in found.classes %}
+<tr><td><span class="swatch" style="background: {{ c.colour }}"></span><td>{{ c.name }}
+<td>{{ c.in_masks }}<td class="number">{{ "%.2f"|format(100 * c.share) }} %
+<td class="number">{{ c.images }}</tr>
+{% endfor %}
+</table>
+{% endif %}
+<p>{{ shown }}</p>
+<div class="sheet">
+{% for p in pictures %}
+<figure><div><img alt="image" src="{{ p.image }}"><img alt="mask" src="{{ p.mask }}"></div>
+<figcaption>{{ p.caption }}</figcaption></figure>
+{% endfor %}
+</div>
+{% if found.classes_toml %}<h2>classes.toml</h2><pre>{{ found.classes_toml }}</pre>{% endif %}
+</html>
+"""
+
+
+def write_contact_sheet(
+    path: str | os.PathLike[str],
+    found: Inspection,
+    page: int | None = None,
+    on_progress: OnProgress = ignore,
+) -> None:
+    """Write one HTML file, readable offline, with every image beside its painted mask.
+
+    Args:
+        path: The file.
+        found: What `inspect_folder` found.
+        page: Which picture of TIFFs that hold several.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: A file that cannot be read any more.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    surveys = found.surveys
+    count = min(len(surveys), _PICTURES)
+    chosen = [surveys[i] for i in np.linspace(0, len(surveys) - 1, count).round().astype(int)]
+    shown = f"{count} of {len(surveys)} images" if count < len(surveys) else "All images"
+    shown += ": left as it is, right with its mask"
+    if found.table is None:
+        shown += " as stored, because the classes cannot be told yet"
+    data = found.to_dict()
+    sizes = [f"{height} x {width}" for height, width in data["sizes"]]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    text = environment.from_string(_TEMPLATE).render(
+        found={**data, "folder": show(found.root)},
+        sizes=sizes[0] if len(sizes) == 1 else " to ".join(sizes[:: max(1, len(sizes) - 1)]),
+        findings=found.findings,
+        shown=shown + ".",
+        pictures=list(_pictures(chosen, found, page, on_progress)),
+    )
+    atomic.write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _pictures(
+    surveys: list[Survey], found: Inspection, page: int | None, on_progress: OnProgress
+) -> Iterator[dict[str, str]]:
+    for i, one in enumerate(surveys):
+        image = images.read_image(one.pair.image, page)
+        raw = images.read_mask(one.pair.mask, page)
+        height, width = image.shape[:2]
+        factor = min(1.0, _SIDE / max(height, width))
+        shape = pixels.scaled_size(height, width, factor)
+        small = pixels.rescale_image(image, shape)
+        if found.table is None or not len(found.halves):
+            mask = _as_stored(raw, shape)
+        else:
+            indices = pixels.rescale_mask(masks.decode(raw, found.table, one.pair.mask), shape)
+            mask = drawing.overlay(small, indices, found.table)[: shape[0], : shape[1]]
+        yield {
+            "image": _data_uri(drawing.to_display(small)),
+            "mask": _data_uri(mask),
+            "caption": f"{show(one.pair.image.name)}, {show(one.pair.mask.name)}: "
+            f"{height} x {width}",
+        }
+        on_progress(Progress("drawing", i + 1, len(surveys), "images", show(one.pair.name)))
+
+
+def _as_stored(raw: masks.RawMask, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a mask whose classes are not known as a picture ``(H, W, 3)``."""
+    values: NDArray[Any] = raw.values if raw.palette is None else raw.palette[raw.values]
+    rows = np.arange(shape[0]) * values.shape[0] // shape[0]
+    columns = np.arange(shape[1]) * values.shape[1] // shape[1]
+    thin = values[rows][:, columns]
+    if thin.ndim == 3:
+        return np.asarray(thin, np.uint8)
+    # 97 is prime to 256, so neighbouring numbers get greys far apart
+    grey = thin if thin.max() > 64 else thin.astype(np.int64) * 97 % 256
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _data_uri(picture: NDArray[np.uint8]) -> str:
+    data = images.encode_picture(picture, lossy=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
