@@ -206,7 +206,7 @@ def test_a_forger_without_changes_would_be_believed(model, network):
         ({"network": "absent"}, "'network' is missing"),
         ({"network": "\x1b[31m"}, r"\\x1b"),
         ({"settings": {"width": 2, "depth": 1, "unknown": 1}}, "settings"),
-        ({"settings": {"width": 10**9, "depth": 1}}, "network"),
+        ({"settings": {"width": 10**9, "depth": 1}}, "width"),
         ({"settings": {"width": 4, "depth": 1}}, "where the network has"),
         ({"settings": {"name": "x"}}, "cannot be built"),
         ({"dtype": "float64"}, "images of 'float64'"),

@@ -280,10 +280,11 @@ def test_an_unfinished_model_keeps_its_names(trained, capsys):
     assert "not finished" in capsys.readouterr().err
 
 
-def test_runs_lists_every_run_with_its_state(trained, capsys):
+def test_runs_lists_every_run_with_its_state(trained, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     assert main(["runs"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"default\s+finished\s+\d{4}-\d\d-\d\d \d\d:\d\d\s+compact\s+3", shown)
+    assert re.search(r"default\s+finished\s+\d{4}-\d\d-\d\d\s+compact\s+3", shown)
     (trained / "runs/default/model.safetensors").unlink()
     (trained / "runs/notes").mkdir()
     assert main(["runs"]) == 0

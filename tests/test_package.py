@@ -32,7 +32,7 @@ ORDER = (
         "evaluation",
         "report",
     ),
-    *("training",),
+    *("trainer", "training"),
     # face
     *("cli", "cli.console", "cli.tables", "cli.options", "cli.settings", "cli.plugins"),
     *("cli.synth", "cli.check", "cli.patch", "cli.train", "cli.predict", "cli.evaluate"),

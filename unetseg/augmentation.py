@@ -95,7 +95,7 @@ _SHARES = {"brightness": 0.15, "contrast": 0.15, "gamma": 0.3, "blur": 0.2, "noi
 PRESETS = {
     "none": Augmentation(),
     "light": Augmentation(
-        warp=0.5, rotate=15, zoom=1.2, shift=0.1, brightness=0.2, contrast=1.25, noise=0.1
+        warp=0.2, rotate=15, zoom=1.2, shift=0.1, brightness=0.2, contrast=1.25, noise=0.1
     ),
     "strong": Augmentation(
         warp=0.7, rotate=30, zoom=1.4, shift=0.1, shear=10, elastic=0.03,

@@ -100,7 +100,7 @@ class TrainSettings:
     budget: float | None = None
     batch_size: int | None = None
     lr: float | None = None
-    loss: str = "ce"
+    loss: str = "weighted-ce"
     optimizer: str = "adamw"
     schedule: str = "one-cycle"
     weight_decay: float | None = None

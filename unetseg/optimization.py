@@ -75,3 +75,15 @@ def average_weights(network: nn.Module, steps_back: float) -> AveragedModel:
             torch._foreach_copy_(averages, currents)
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+
+
+def match_layouts(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments of an optimizer the memory layout of their weights.
+
+    The fused optimizers go through both in the order of memory; in a checkpoint every tensor is
+    contiguous, while weights are channels last.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)

@@ -92,7 +92,8 @@ def synthesize(
 
 def _labelled_files(path: Path) -> list[Path]:
     """Return what an earlier `synthesize` wrote, its mark of completeness first."""
-    parts = ("classes.toml", "images/*.png", "masks/*.png")
+    number = "[0-9]" * 4
+    parts = ("classes.toml", f"images/{number}*.png", f"masks/{number}*.png")
     return [file for part in parts for file in sorted(path.glob(part))]
 
 

@@ -23,7 +23,7 @@ from unetseg.preparation import build_store, synthesize
 from unetseg.progress import ignore
 from unetseg.runs import RunFolder
 from unetseg.store import open_store
-from unetseg.training import Trainer, resolve
+from unetseg.trainer import Trainer, resolve
 
 _SECONDS = 20.0  # measured on each side
 

@@ -24,7 +24,7 @@ def runs() -> None:
             (
                 one.name,
                 one.state,
-                card and card.trained[:16].replace("T", " "),
+                card and card.trained[:10],
                 card and card.network,
                 card and str(sum(s.split == "train" for s in card.sources)),
                 card and f"{card.patches_seen:,}",

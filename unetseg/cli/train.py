@@ -10,7 +10,7 @@ from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next
 
 if TYPE_CHECKING:
-    from unetseg.training import TrainResult
+    from unetseg.trainer import TrainResult
 
 _LENGTH = "How long"
 _HOW = "How"
@@ -76,7 +76,7 @@ def train(
     loss: Annotated[
         str,
         Option("--loss", help="ce, weighted-ce, dice, or a sum: ce+dice.", rich_help_panel=_HOW),
-    ] = "ce",
+    ] = "weighted-ce",
     optimizer: Annotated[
         str, Option("--optimizer", help="adamw or sgd.", rich_help_panel=_HOW)
     ] = "adamw",

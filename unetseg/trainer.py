@@ -1,0 +1,592 @@
+"""The loop of a training run: steps, epochs, validation, saving, and going on exactly."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unetseg import __version__, atomic, augmentation, checkpoints, report
+from unetseg.batches import Patches, epoch_order
+from unetseg.checkpoints import ModelCard, ModelSource
+from unetseg.classes import IGNORED, ClassTable
+from unetseg.config import (
+    DEFAULT_EPOCHS,
+    PredictSettings,
+    TrainSettings,
+    format_duration,
+    to_toml,
+)
+from unetseg.devices import describe_device, pick_device
+from unetseg.errors import DivergenceError, InputError, Interrupted, show
+from unetseg.evaluation import score_held_out
+from unetseg.interrupts import Caught
+from unetseg.losses import build_loss, class_weights
+from unetseg.metrics import Scores
+from unetseg.networks import build_network, count_parameters
+from unetseg.optimization import (
+    DEFAULT_LR,
+    DEFAULT_WEIGHT_DECAY,
+    average_weights,
+    build_optimizer,
+    match_layouts,
+    rate_at,
+)
+from unetseg.patches import starts
+from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress
+from unetseg.runs import RunFolder, write_history
+from unetseg.segmentation import Segmenter
+from unetseg.store import Store
+
+_SAVE_SECONDS = 60.0  # a killed run loses at most about this much
+_SAVE_SHARE = 0.02  # short epochs are not all saved: saving takes at most this share of the time
+_VALIDATION_SHARE = 0.1
+_FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes:
+        run: Its folder.
+        scores: Of the final model on the whole held-out images; None where none are held out.
+        names: The held-out images.
+        seconds: Time of the training, sessions before a resume included.
+        patches: Patches trained on, repetitions counted.
+        kept: "final", or "best epoch 12" under ``patience``.
+        already: The run had been finished before; nothing was done.
+    """
+
+    run: RunFolder
+    scores: Scores | None
+    names: tuple[str, ...]
+    seconds: float
+    patches: int
+    kept: str
+    already: bool = False
+
+
+def resolve(settings: TrainSettings, size: int) -> TrainSettings:
+    """Return the settings with what follows from others, and from the patch size, filled in."""
+    if settings.epochs is None and settings.budget is None:
+        settings = dataclasses.replace(settings, epochs=DEFAULT_EPOCHS)
+    if settings.batch_size is None:
+        # Many small steps learn more in the same time than few large ones, down to about 8 patches
+        # of 96 x 96 on a CPU; a GPU needs more work at once to be busy.
+        batch = max(2, round(8 * 96**2 / size**2))
+        if pick_device(settings.device).type == "cuda":
+            batch *= 8
+        settings = dataclasses.replace(settings, batch_size=batch)
+    lr, decay = settings.lr, settings.weight_decay
+    return dataclasses.replace(
+        settings,
+        lr=DEFAULT_LR[settings.optimizer] if lr is None else lr,
+        weight_decay=DEFAULT_WEIGHT_DECAY[settings.optimizer] if decay is None else decay,
+    )
+
+
+class Trainer:
+    """The state of a run while it trains: network, averages, optimizer, position, history."""
+
+    def __init__(
+        self,
+        opened: Store,
+        folder: RunFolder,
+        settings: TrainSettings,
+        started: float,
+        caught: Caught,
+        on_progress: OnProgress,
+    ) -> None:
+        self.store, self.folder, self.settings = opened, folder, settings
+        self.started, self.caught, self.on_progress = started, caught, on_progress
+        info = opened.info
+        self.classes: ClassTable = info.classes
+        self.device = pick_device(settings.device)
+        self.data = Patches(opened.images, opened.masks, info.mean, info.std, self.device)
+        assert settings.batch_size is not None  # `resolve` filled it in
+        self.batch_size = min(settings.batch_size, len(self.data))
+        self.steps_per_epoch = -(-len(self.data) // self.batch_size)
+        self.symmetries, self.augmentation = _choose_augmentation(settings, opened)
+        weights = torch.from_numpy(class_weights(np.array(info.class_pixels_train)))
+        self.loss = build_loss(settings.loss, weights.to(self.device))
+        self.network_settings = {"width": settings.width, "depth": settings.depth}
+        self.network_settings = {k: v for k, v in self.network_settings.items() if v is not None}
+        self.validate_every = settings.validate or self._validation_interval()
+        # Position: everything below is saved and restored.
+        self.epoch = self.step_in_epoch = self.step = self.patches_seen = 0
+        self.loss_sum = self.valid_sum = 0.0
+        self.epoch_seconds = 0.0
+        self.seconds_before = 0.0  # of sessions before this one
+        self.history: list[dict[str, float | None]] = []
+        self.last_scores: Scores | None = None
+        self.best: dict[str, Any] | None = None  # under patience: epoch, score, weights
+        self._saved_at = time.monotonic()
+        self._saving_seconds = 0.0
+
+    # -- starting ---------------------------------------------------------------------------
+
+    def start(self, start_from: str | None) -> None:
+        """Make a new network (or take a model's), its optimizer and its averages."""
+        torch.manual_seed(self.settings.seed)
+        if start_from is None:
+            self.network = self._build()
+        else:
+            self.network = self._from_model(start_from)
+        if self.settings.patience and self.store.held_out_count == 0:
+            raise InputError("--patience", "no image is held out to judge by", "leave it out")
+        self._prepare()
+        self.folder.clear(
+            keep=self.store.path
+        )  # not sooner: what is wrong with the call shows first
+        self._write_config()
+        pictures, masks = self.batch(self.indices(0))
+        report.write_samples(self.folder.samples, pictures, masks, self.store.info)
+
+    def _build(self) -> nn.Module:
+        info = self.store.info
+        return build_network(
+            self.settings.network, info.channels, len(self.classes.classes), **self.network_settings
+        )
+
+    def _from_model(self, name: str) -> nn.Module:
+        """Return a network with the weights of the model ``name``; what does not fit is new."""
+        paths = checkpoints.resolve_model(name)
+        old, card = checkpoints.load_model(paths[0])
+        if card.channels != self.store.info.channels:
+            text = f"trained on {card.channels} channels, the store has {self.store.info.channels}"
+            raise InputError(paths[0], text, "choose another --from")
+        self.settings = dataclasses.replace(self.settings, network=card.network)
+        self.network_settings = dict(card.settings)
+        network = self._build()
+        ours, theirs = network.state_dict(), old.state_dict()
+        fitting = {k: v for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
+        network.load_state_dict(fitting, strict=False)
+        new = [k for k in ours if k not in fitting]
+        text = f"starting from {show(paths[0])} ({card.name}, {len(card.sources)} images)"
+        if new:
+            text += f"; other classes, so the last layer is new ({', '.join(new)})"
+        elif card.classes.names != self.classes.names:
+            text += "; its classes have other names"
+        self.on_progress(Note(text, warning=bool(new)))
+        return network
+
+    def _prepare(self) -> None:
+        """Move the network to its device, measure its speed, make optimizer and averages."""
+        settings = self.settings
+        assert settings.lr is not None
+        assert settings.weight_decay is not None
+        self.network = self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(
+            self.network, settings.optimizer, settings.lr, settings.weight_decay
+        )
+        self.rate = self._measure_rate()
+        reserve = self._validation_windows() * _FORWARD_SHARE / self.rate * 1.2 + 2.0
+        self.training_started = time.monotonic()
+        if settings.budget is not None:
+            spent = self.training_started - self.started + self.seconds_before
+            self.available = settings.budget - spent - reserve
+            if self.available <= 0 and not self.seconds_before:
+                need = format_duration(settings.budget - self.available + 1)
+                text = f"{format_duration(settings.budget)} leaves no time to train"
+                raise InputError("--budget", text, f"give more than {need}")
+            self.expected_steps = max(1, int(self.available * self.rate / self.batch_size))
+        else:
+            assert settings.epochs is not None
+            self.expected_steps = settings.epochs * self.steps_per_epoch
+        self.average = average_weights(self.network, settings.ema * self.expected_steps)
+
+    def _measure_rate(self) -> float:
+        """Return the patches a second of real steps, taken on copies that are then thrown away."""
+        network, optimizer, random = self.network, self.optimizer, torch.get_rng_state()
+        try:
+            self.network = deepcopy(network)
+            self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
+            self.learn(self.indices(0), 0.0)  # the first step also allocates
+            begin, steps = time.monotonic(), 0
+            while steps < 5 and (steps == 0 or time.monotonic() - begin < 1.5):
+                self.learn(self.indices(0), 0.0)
+                steps += 1
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            return steps * self.batch_size / (time.monotonic() - begin)
+        finally:
+            self.network, self.optimizer = network, optimizer
+            torch.set_rng_state(random)  # how many steps there is time for must not show in a run
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def run(self) -> TrainResult:
+        """Train until the epochs or the budget are used up, then write the final model."""
+        self.on_progress(self._plan())
+        while self.step_in_epoch or not (self._patience_ended() or self.progress() >= 1):
+            self._run_epoch()
+            if self.step_in_epoch:
+                self._end_epoch()
+        return self._finish()
+
+    def progress(self) -> float:
+        """Return the share of the training that is done, 0 to 1."""
+        if self.settings.budget is None:
+            return self.step / self.expected_steps
+        step_time = self.batch_size / self.rate
+        whole = max(self.seconds_before + self.available, 1e-6)
+        return (self.seconds() + step_time / 2) / whole
+
+    def seconds(self) -> float:
+        """Return the time trained so far, sessions before a resume included."""
+        return self.seconds_before + time.monotonic() - self.training_started
+
+    def _run_epoch(self) -> None:
+        while self.step_in_epoch < self.steps_per_epoch and (progress := self.progress()) < 1:
+            begin = time.monotonic()
+            indices = self.indices(self.step_in_epoch)
+            assert self.settings.lr is not None
+            lr = self.settings.lr * rate_at(self.settings.schedule, progress)
+            loss, valid = self.learn(indices, lr)
+            self.average.update_parameters(self.network)
+            self.loss_sum += loss * valid
+            self.valid_sum += valid
+            self.step += 1
+            self.step_in_epoch += 1
+            self.patches_seen += len(indices)
+            self.epoch_seconds += time.monotonic() - begin
+            self._report_step(progress, loss)
+            self._stop_if_caught()
+            if time.monotonic() - self._saved_at > _SAVE_SECONDS:
+                self.save(finished=False)
+
+    def indices(self, step_in_epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of the patches of a step of this epoch."""
+        if getattr(self, "_order_epoch", None) != self.epoch:
+            self._order = epoch_order(len(self.data), self.settings.seed, self.epoch)
+            self._order_epoch = self.epoch
+        begin = step_in_epoch * self.batch_size
+        return self._order[begin : begin + self.batch_size]
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return the augmented batch: images (n, C, S, S) float32, masks (n, S, S) int64."""
+        seed = np.random.SeedSequence([self.settings.seed, self.epoch, self.step_in_epoch])
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        drawn = augmentation.draw(len(indices), self.augmentation, generator)
+        pictures, masks = self.data.batch(indices)
+        return augmentation.apply(pictures, masks, drawn, self.store.info.size)
+
+    def learn(self, indices: NDArray[np.int64], lr: float) -> tuple[float, int]:
+        """Do one step of the optimizer; return the loss and the pixels it was taken over."""
+        pictures, masks = self.batch(indices)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.network(pictures)
+        loss = self.loss(logits.float(), masks)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        value = float(loss.detach())
+        if not (np.isfinite(value) and bool(torch.isfinite(norm))):
+            self._diverged(value, lr)
+        self.optimizer.step()
+        return value, int((masks != IGNORED).sum())
+
+    def _diverged(self, value: float, lr: float) -> None:
+        good = self.folder.model if self.folder.model.exists() else "none"
+        last = f"{self.history[-1]['train_loss']:.4g}" if self.history else "none yet"
+        raise DivergenceError(
+            self.folder.path,
+            f"the loss is not finite ({value}) at step {self.step + 1}, learning rate {lr:.3g}; "
+            f"last epoch's loss {last}; last good model: {show(good)}",
+            "try a smaller --lr",
+        )
+
+    def _report_step(self, progress: float, loss: float) -> None:
+        if self.settings.budget is None:
+            total = self.expected_steps * len(self.data) / self.steps_per_epoch
+        else:
+            total = self.patches_seen / max(progress, 1e-6)
+        text = f"epoch {self.epoch + 1}, loss {loss:.3f}"
+        done = min(self.patches_seen, total)
+        self.on_progress(Progress("training", done, total, "patches", text))
+
+    def _end_epoch(self) -> None:
+        """Close an epoch: validate where due, add its row, save."""
+        whole = self.step_in_epoch == self.steps_per_epoch
+        over = self.progress() >= 1
+        scored = (self.epoch + 1) % self.validate_every == 0 and whole and not over
+        found, val_loss = self.validate() if scored else (None, None)
+        self.epoch += 1  # after validation: a run stopped in it closes this epoch once more
+        patches = min(self.step_in_epoch * self.batch_size, len(self.data))
+        self._add_row(patches / max(self.epoch_seconds, 1e-9), found, val_loss)
+        self.step_in_epoch, self.loss_sum, self.valid_sum, self.epoch_seconds = 0, 0.0, 0.0, 0.0
+        if found and self.settings.patience:
+            self._note_best(found)
+        if not over and self._saving_seconds <= _SAVE_SHARE * self.seconds():
+            self.save(finished=False)
+        left = self.seconds() * (1 - self.progress()) / max(self.progress(), 1e-6)
+        self.on_progress(EpochDone(self.history[-1], max(0.0, left)))
+
+    def _add_row(self, rate: float, found: Scores | None, val_loss: float | None) -> None:
+        row: dict[str, float | None] = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": round(self.seconds(), 3),
+            "patches": self.patches_seen,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": self.loss_sum / max(self.valid_sum, 1),
+            "val_loss": val_loss,
+            "val_mean_iou": found.mean_iou if found else None,
+        }
+        for name in self.classes.names:
+            row[f"iou_{name}"] = found.iou[name] if found else None
+        self.history.append({**row, "patches_per_second": rate})
+
+    def _note_best(self, found: Scores) -> None:
+        """Keep the weights of the best validation, and count those since."""
+        score = found.mean_iou or 0.0
+        if self.best is None or score > self.best["score"]:
+            weights = {k: v.clone() for k, v in self._averaged().state_dict().items()}
+            self.best = {"epoch": self.epoch, "score": score, "weights": weights, "worse": 0}
+        else:
+            self.best["worse"] += 1
+
+    def _patience_ended(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience and self.best and self.best["worse"] >= patience)
+
+    # -- validation -------------------------------------------------------------------------
+
+    def _validation_windows(self) -> int:
+        size = self.store.info.size
+        stride = PredictSettings().stride_for(size)
+        return sum(
+            len(starts(max(s.height, size), size, stride))
+            * len(starts(max(s.width, size), size, stride))
+            for s in self.store.info.sources
+            if s.split == "val"
+        )
+
+    def _validation_interval(self) -> int:
+        """Return the epochs between validations that keep them under a tenth of the time.
+
+        Counted in windows and patches, never measured, so that a resumed run validates at the
+        same epochs.
+        """
+        cost = self._validation_windows() * _FORWARD_SHARE
+        return max(1, int(np.ceil(cost / (_VALIDATION_SHARE * len(self.data)))))
+
+    def _averaged(self) -> nn.Module:
+        module: nn.Module = self.average.module if self.settings.ema else self.network
+        return module
+
+    def segmenter(self) -> Segmenter:
+        """Return the averaged network as ``predict`` would use it by default."""
+        info, defaults = self.store.info, PredictSettings()
+        return Segmenter(
+            [self._averaged()],
+            size=info.size,
+            mean=info.mean,
+            std=info.std,
+            stride=defaults.stride_for(info.size),
+            weights=defaults.weights,
+            device=self.device,
+        )
+
+    def validate(self) -> tuple[Scores | None, float | None]:
+        """Score the averaged weights on the whole held-out images; None where there are none."""
+        if self.store.held_out_count == 0:
+            return None, None
+        self.last_scores, val_loss = score_held_out(
+            self.store, self.segmenter(), on_progress=self.on_progress, check=self._stop_if_caught
+        )
+        return self.last_scores, val_loss
+
+    # -- ending and saving ------------------------------------------------------------------
+
+    def _finish(self) -> TrainResult:
+        kept = "final"
+        if self.best is not None:
+            self._averaged().load_state_dict(self.best["weights"])
+            kept = f"best epoch {self.best['epoch']}"
+        found, val_loss = self.validate()
+        if found and self.history and self.history[-1]["val_mean_iou"] is None and not self.best:
+            last = self.history[-1]
+            last.update(val_loss=val_loss, val_mean_iou=found.mean_iou)
+            last.update({f"iou_{name}": found.iou[name] for name in self.classes.names})
+        report.write_validation(self.folder.validation, self.store, self.segmenter())
+        self.save(finished=True, kept=kept)
+        names = tuple(s.name for s in self.store.info.sources if s.split == "val")
+        return TrainResult(self.folder, found, names, self.seconds(), self.patches_seen, kept)
+
+    def _stop_if_caught(self) -> None:
+        """Save and leave where a signal came."""
+        if self.caught.signum is None:
+            return
+        self.save(finished=False)
+        raise Interrupted(
+            self.caught.signum,
+            self.folder.path,
+            f"stopped after step {self.step} (epoch {self.epoch + 1}); everything is saved",
+            f"go on with: {self.folder.resume_line()}",
+        )
+
+    def save(self, *, finished: bool, kept: str = "") -> None:
+        """Write model, checkpoint and history; each is the old file or the new one, whole."""
+        begin = time.monotonic()
+        checkpoints.write_model(
+            self.folder.model, self._averaged().state_dict(), self._card(finished, kept)
+        )
+        if self.history:
+            write_history(self.folder.history, self.history)
+        checkpoints.write_checkpoint(self.folder.checkpoint, self._state(finished))
+        self._saved_at = time.monotonic()
+        self._saving_seconds += self._saved_at - begin
+
+    def _card(self, finished: bool, kept: str) -> ModelCard:
+        info = self.store.info
+        return ModelCard(
+            network=self.settings.network,
+            settings=self.network_settings,
+            channels=info.channels,
+            classes=self.classes,
+            mean=info.mean,
+            std=info.std,
+            dtype=info.dtype,
+            scale=info.scale,
+            patch_size=info.size,
+            symmetries=tuple(sorted(self.symmetries)),
+            scores=self.last_scores.to_dict() if self.last_scores else {},
+            name=self.folder.name,
+            store=str(self.store.path),
+            store_hash=self.store.content_hash,
+            sources=tuple(ModelSource(s.name, s.sha256, s.split) for s in info.sources),
+            trained=datetime.now(UTC).isoformat(timespec="seconds"),
+            patches_seen=self.patches_seen,
+            finished=finished,
+            kept=kept,
+            versions={"unetseg": __version__, "torch": str(torch.__version__)},
+        )
+
+    def _state(self, finished: bool) -> dict[str, Any]:
+        return {
+            "finished": finished,
+            "settings": dataclasses.asdict(self.settings),
+            "network_settings": self.network_settings,
+            "store": str(self.store.path),
+            "store_hash": self.store.content_hash,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_random": torch.get_rng_state(),
+            "history": self.history,
+            "best": self.best,
+            "position": {name: getattr(self, name) for name in _POSITION},
+            "seconds": self.seconds(),
+            "expected_steps": self.expected_steps,
+            "machine": _machine(self.device),
+        }
+
+    def restore(self, saved: Mapping[str, Any], path: Path) -> None:
+        """Take over the state of a checkpoint read from ``path``."""
+        if saved["store_hash"] != self.store.content_hash:
+            text = f"has changed since {show(path)} was saved"
+            raise InputError(self.store.path, text, "train a new --run on it")
+        torch.set_num_threads(saved["machine"]["threads"])
+        self.network_settings = dict(saved["network_settings"])
+        self.network = self._build()
+        self.seconds_before = float(saved["seconds"])
+        self._prepare()
+        self.network.load_state_dict(saved["network"])
+        self.average = average_weights(
+            self.network, self.settings.ema * float(saved["expected_steps"])
+        )
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        match_layouts(self.optimizer)
+        torch.set_rng_state(saved["torch_random"])
+        self.history = [dict(row) for row in saved["history"]]
+        self.best = saved["best"]
+        for name in _POSITION:
+            setattr(self, name, saved["position"][name])
+        for key, now in _machine(self.device).items():
+            if saved["machine"].get(key) != now:
+                text = f"not bit-exact: {key} {saved['machine'].get(key)} -> {now}"
+                self.on_progress(Note(text, warning=True))
+
+    # -- what people look at ----------------------------------------------------------------
+
+    def _plan(self) -> Plan:
+        if self.settings.budget is None:
+            left = (self.expected_steps - self.step) * self.batch_size / self.rate
+            share = self._validation_windows() * _FORWARD_SHARE / self.validate_every
+            seconds = left * (1 + share / len(self.data))
+            epochs = self.settings.epochs or 1
+        else:
+            seconds = max(0.0, self.available)
+            epochs = -(-self.expected_steps // self.steps_per_epoch)
+        return Plan(
+            self.settings.network,
+            count_parameters(self.network),
+            len(self.data),
+            epochs,
+            self.rate,
+            seconds,
+            self.store.images.nbytes + self.store.masks.nbytes if self.data.in_memory else 0,
+            describe_device(self.device),
+            self.step,
+        )
+
+    def _write_config(self) -> None:
+        text = to_toml(
+            "train",
+            {
+                "source": str(self.store.path),
+                "run": str(self.folder.path),
+                **dataclasses.asdict(self.settings),
+                "validate": None,  # no option of the command
+                "budget": None if self.settings.budget is None else f"{self.settings.budget:g}s",
+            },
+        )
+        atomic.write_bytes(self.folder.config, text.encode())
+
+
+_POSITION = (
+    "epoch",
+    "step_in_epoch",
+    "step",
+    "patches_seen",
+    "loss_sum",
+    "valid_sum",
+    "epoch_seconds",
+    "validate_every",
+)
+
+
+def _choose_augmentation(
+    settings: TrainSettings, opened: Store
+) -> tuple[frozenset[str], augmentation.Augmentation]:
+    """Return the symmetries and the augmentation that the settings stand for with this store."""
+    name = "light" if settings.augment == "auto" else settings.augment
+    if name == "none" or settings.symmetries == "none":
+        symmetries: frozenset[str] = frozenset()
+    elif settings.symmetries == "auto":
+        symmetries = frozenset(opened.info.settings["symmetries"])
+    else:
+        symmetries = frozenset(settings.symmetries.split(","))
+    return symmetries, augmentation.preset(name, symmetries)
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "device": device.type,
+    }
