@@ -240,7 +240,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: Not found, not readable, not UTF-8, not TOML (with line and column).
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # Windows may begin it with a mark
     except FileNotFoundError:
         raise InputError(path, "not found", "check the name") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

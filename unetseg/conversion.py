@@ -125,6 +125,7 @@ def convert_folder(
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(found.classes))
     table = ClassTable(written, (IGNORED,))
     total, done = sum(map(len, parts.values())), 0
+    _clear(target)  # not sooner: what is wrong with the source shows first
     with catching() as caught:
         for part, names in parts.items():
             for name in names:
@@ -164,6 +165,10 @@ def _check_places(root: Path, target: Path, overwrite: bool) -> None:
         raise InputError(target, "is a file; a folder is due here", "choose another")
     if any(target.iterdir()) and not overwrite:
         raise InputError(target, "is not empty", "choose another, or --overwrite")
+
+
+def _clear(target: Path) -> None:
+    """Remove what an earlier conversion wrote."""
     for part in ("", *_LISTS):
         for pattern in ("images/*", "masks/*.png", "classes.toml"):
             for old in (target / part).glob(pattern):

@@ -1,5 +1,9 @@
 """The ways a command can fail, each with its exit code, and how names are shown to a person."""
 
+import os
+import re
+import shlex
+
 
 def show(value: object) -> str:
     r"""Return ``value`` as text on one line that cannot steer a terminal.
@@ -11,6 +15,14 @@ def show(value: object) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def quote(value: object) -> str:
+    """Return ``value`` as one word of a command line to paste, in the quotes of this system."""
+    text = str(value)
+    if os.name != "nt":
+        return shlex.quote(text)
+    return text if re.fullmatch(r"[\w.:\\/~-]+", text) else f'"{text}"'
 
 
 class UnetsegError(Exception):

@@ -119,10 +119,14 @@ def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
         raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
     opened = open_store(path)
     info, card = opened.info, model.card
-    alike = info.channels == card.channels and info.dtype == card.dtype
-    if not alike or info.scale != card.scale or info.classes.names != card.classes.names:
-        text = "has other classes, channels or scale than when the model was trained"
-        raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+    if opened.content_hash != card.store_hash:  # else only names and colours can have changed
+        alike = info.channels == card.channels and info.dtype == card.dtype
+        if not alike or info.scale != card.scale or info.classes.names != card.classes.names:
+            text = "has other classes, channels or scale than when the model was trained"
+            remedy = "name a folder of labelled images: unetseg evaluate FOLDER"
+            raise InputError(path, text, remedy)
+        text = f"{show(path)} is another store than the one the model was trained on"
+        on_progress(Note(text, warning=True))
     trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
     kept = [
         k for k in range(opened.held_out_count) if opened.info.held_out[k].sha256 not in trained
@@ -136,7 +140,9 @@ def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
     )
     on_progress(Note(f"scoring {len(kept)} held-out images of {show(path)} with {model}"))
 
-    found, _ = score_held_out(opened, model.segmenter, kept, on_progress)
+    found, _ = score_held_out(
+        opened, model.segmenter, kept, on_progress, classes=card.classes.names
+    )
     subject = f"{model.card.name} on the images its store held out"
     return Evaluation(found, subject, total - len(kept), total)
 
@@ -147,6 +153,7 @@ def score_held_out(
     which: Sequence[int] | None = None,
     on_progress: OnProgress = ignore,
     check: Callable[[], None] = lambda: None,
+    classes: Sequence[str] | None = None,
 ) -> tuple[Scores, float]:
     """Score a network on the whole held-out images of a store.
 
@@ -156,6 +163,7 @@ def score_held_out(
         which: Numbers of held-out images; None takes all.
         on_progress: Receives `Progress`.
         check: Called before each image; may raise to stop.
+        classes: Names of the classes; None takes the store's.
 
     Returns:
         The scores, and the mean negative log-likelihood of the true classes.
@@ -179,7 +187,8 @@ def score_held_out(
         )
         names.append(Path(source.name).stem)
         on_progress(Progress("scoring", len(names), len(which), "images", show(source.name)))
-    return scores(np.stack(matrices), names, opened.info.classes.names), log_sum / max(pixels, 1)
+    classes = opened.info.classes.names if classes is None else classes
+    return scores(np.stack(matrices), names, classes), log_sum / max(pixels, 1)
 
 
 def _score_masks(root: Path, predictions: Path, on_progress: OnProgress) -> Evaluation:
@@ -265,7 +274,7 @@ def _read_truth(
 ) -> NDArray[np.uint8]:
     raw = images.read_mask(pair.mask, page)
     truth: NDArray[np.uint8] = order[masks.decode(raw, table, pair.mask)]
-    info = images.read_info(pair.image)
+    info = images.read_info(pair.image, page)
     if truth.shape != (info.height, info.width):
         text = f"{_size(truth)} pixels, its image has {info.height} x {info.width}"
         raise InputError(pair.mask, text, "make image and mask the same size")

@@ -101,15 +101,17 @@ class ImageInfo:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def read_info(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
-    """Read the header of a picture; no pixels are decoded.
+def read_info(
+    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> ImageInfo:
+    """Read the header of a picture, of a TIFF that of ``page``; no pixels are decoded.
 
     Raises:
         InputError: As for `read_image`, as far as the header shows it.
         MachineError: No permission to read.
     """
     with _opened(path) as (handle, kind):
-        return _open_picture(path, handle, kind, max_pixels).info
+        return _open_picture(path, handle, kind, max_pixels, page or 0).info
 
 
 def read_image(

@@ -288,7 +288,7 @@ def _read_label(mask: Path) -> str:
 def _write(model: Model, job: _Job, text: str) -> NDArray[np.int64]:
     """Predict one image and write all that is wanted, the mask last; return pixels per class."""
     image, page = model.read(job.image), model.settings.page
-    info = images.read_info(job.image)
+    info = images.read_info(job.image, page)
     shape = (info.height, info.width)
     if job.probabilities:
         shares = model.probabilities(image, shape)

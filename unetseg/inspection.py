@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from unetseg import folder, images, masks, pixels
 from unetseg.classes import ClassTable, colour_to_rgb
 from unetseg.config import PatchSettings
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, quote, show
 from unetseg.folder import Pair
 from unetseg.images import ImageInfo
 from unetseg.interrupts import catching
@@ -104,7 +103,7 @@ class Inspection:
         halves: ``(n, 2, 2, C)`` pixels of each class in the upper and lower, the left and right
             half of each mask; of none where a mask does not fit the classes.
         size: Patch size that fits the images (after ``scale``).
-        scale: Factor worth resizing by; 1 where objects are no larger than patches show.
+        scale: Factor worth resizing by; the one set where objects are no larger than patches show.
         group: A ``--group`` that keeps nearly equal images together; empty where none is needed.
     """
 
@@ -138,7 +137,7 @@ class Inspection:
         if first.line.startswith("unetseg convert"):
             remedies.append(first.line)
         if others:
-            remedies.append(f"{others} more: unetseg check {shlex.quote(str(self.root))}")
+            remedies.append(f"{others} more: unetseg check {quote(str(self.root))}")
         remedy = "; ".join(remedies)
         what, _, _ = str(first).partition(f": {first.problem}")
         raise InputError(what, first.problem, remedy)
@@ -263,7 +262,7 @@ class _Look:
         given = [("--classes", classes), *(("--ignore", i) for i in ignored)]
         given += [("--group", settings.group), ("--page", settings.page)]
         self._given = "".join(
-            f" {name} {shlex.quote(str(value))}" for name, value in given if value is not None
+            f" {name} {quote(str(value))}" for name, value in given if value is not None
         )
 
     def findings(self) -> tuple[Finding, ...]:
@@ -301,16 +300,16 @@ class _Look:
         self._found.append(Finding("error", (error.what,), error.problem, error.remedy, line))
 
     def _quoted(self, end: str = "") -> str:
-        return shlex.quote(str(self.root).rstrip("/") + end)
+        return quote(str(self.root).rstrip("/") + end)
 
     # -- one image ------------------------------------------------------------------------------
 
     def survey(self, pair: Pair) -> Survey | None:
         """Look at one labelled image; None where it cannot be read, which is then a finding."""
         try:
-            info, mask_info = images.read_info(pair.image), images.read_info(pair.mask)
-            image = images.read_image(pair.image, self.settings.page)
-            raw = images.read_mask(pair.mask, self.settings.page)
+            page = self.settings.page
+            info, mask_info = images.read_info(pair.image, page), images.read_info(pair.mask, page)
+            image, raw = images.read_image(pair.image, page), images.read_mask(pair.mask, page)
         except InputError as error:
             self.error(error)
             return None
@@ -513,7 +512,7 @@ class _Look:
         text += "; ..." if len(near) > 2 else ""
         text += ": on two sides of the split they make the score too good"
         pattern = "" if group else suggest_group(names, near)
-        remedy = f"pass --group {shlex.quote(pattern)}" if pattern else "pass a --group"
+        remedy = f"pass --group {quote(pattern)}" if pattern else "pass a --group"
         line = f"unetseg check {self._quoted()}{self._given} {remedy[5:]}" if pattern else ""
         self.add("warning", [self.root], text, remedy, line)
         return pattern
@@ -538,9 +537,9 @@ class _Look:
         thickness: list[NDArray[np.float64]],
         size: int,
     ) -> float:
-        """Return the scale at which objects fit a patch, 1 where they do; say so where not."""
+        """Return the scale at which objects fit a patch, as set where they do; say so where not."""
         if not len(halves) or halves.shape[-1] < 2:
-            return 1.0
+            return self.settings.scale
         background = int(halves[:, 0].sum((0, 1)).argmax())  # the commonest class, most often
         measured = np.delete(np.array(thickness) * self.settings.scale, background, 1)  # (n, C - 1)
         across = max((float(np.median(t[t > 0])) for t in measured.T if (t > 0).any()), default=0)
@@ -553,7 +552,7 @@ class _Look:
             line = f"unetseg train {self._quoted()}{self._given} --scale {factor:g}"
             self.add("note", [self.root], text, f"--scale {factor:g} lets a patch show one", line)
             return factor
-        return 1.0
+        return self.settings.scale
 
     def said_once(self, surveys: list[Survey]) -> None:
         """Say what is read otherwise than it is stored."""

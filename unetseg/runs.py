@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import shlex
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from unetseg import atomic
 from unetseg.checkpoints import ModelCard, previous_path, read_card
-from unetseg.errors import InputError, MachineError, show
+from unetseg.errors import InputError, MachineError, quote, show
 
 State = Literal["new", "interrupted", "finished"]
 RUNS = Path("runs")
@@ -85,7 +84,7 @@ class RunFolder:
         name = self.name if self.path == RUNS / self.name else str(self.path)
         if len(self.path.parts) == 1:
             name = os.path.join(".", name)  # bare it would lie in runs/
-        return f" --run {shlex.quote(show(name))}"
+        return f" --run {quote(show(name))}"
 
     def resume_line(self) -> str:
         """Return what to type to go on with the run."""
@@ -186,8 +185,10 @@ def _try_lock(descriptor: int) -> bool:
 
             # A byte far behind the text: Windows locks keep others from reading what they cover.
             os.lseek(descriptor, 2**20, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            os.lseek(descriptor, 0, os.SEEK_SET)
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            finally:
+                os.lseek(descriptor, 0, os.SEEK_SET)  # where the text is read and written
         else:
             import fcntl
 

@@ -20,6 +20,7 @@ from unetseg.checkpoints import ModelCard, ModelSource
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.config import (
     DEFAULT_EPOCHS,
+    SYMMETRIES,
     PredictSettings,
     TrainSettings,
     format_duration,
@@ -144,12 +145,21 @@ class Trainer:
         if self.settings.patience and self.store.held_out_count == 0:
             raise InputError("--patience", "no image is held out to judge by", "leave it out")
         self._prepare()
-        self.folder.clear(
-            keep=self.store.path
-        )  # not sooner: what is wrong with the call shows first
+        # Not sooner: what is wrong with the call shows first.
+        self.folder.clear(keep=self.store.path)
         self._write_config()
+        self.on_progress(Note(self._augmentation_text()))
         pictures, masks = self.batch(self.indices(0))
         report.write_samples(self.folder.samples, pictures, masks, self.store.info)
+
+    def _augmentation_text(self) -> str:
+        if self.settings.augment == "none":
+            return "no augmentation"
+        name = "light" if self.settings.augment == "auto" else self.settings.augment
+        words = {"hflip": "left-right", "vflip": "up-down", "turn": "quarter turns"}
+        kept = ", ".join(text for key, text in words.items() if key in self.symmetries)
+        why = " (by where the classes lie)" if self.settings.symmetries == "auto" else ""
+        return f"augmentation: {name}; symmetries{why}: {kept or 'none'}"
 
     def _build(self) -> nn.Module:
         info = self.store.info
@@ -421,6 +431,9 @@ class Trainer:
             last = self.history[-1]
             last.update(val_loss=val_loss, val_mean_iou=found.mean_iou)
             last.update({f"iou_{name}": found.iou[name] for name in self.classes.names})
+        if found and (found.confusion.sum(0) > 0).sum() == 1:
+            text = "the model gives one class everywhere: train longer, or look at samples.png"
+            self.on_progress(Note(text, warning=True))
         report.write_validation(self.folder.validation, self.store, self.segmenter())
         self.save(finished=True, kept=kept)
         names = tuple(s.name for s in self.store.info.sources if s.split == "val")
@@ -505,9 +518,8 @@ class Trainer:
         self.seconds_before = float(saved["seconds"])
         self._prepare()
         self.network.load_state_dict(saved["network"])
-        self.average = average_weights(
-            self.network, self.settings.ema * float(saved["expected_steps"])
-        )
+        self.expected_steps = int(saved["expected_steps"])  # of the whole run, not of what is left
+        self.average = average_weights(self.network, self.settings.ema * self.expected_steps)
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         match_layouts(self.optimizer)
@@ -552,7 +564,7 @@ class Trainer:
                 "run": str(self.folder.path),
                 **dataclasses.asdict(self.settings),
                 "validate": None,  # no option of the command
-                "budget": None if self.settings.budget is None else f"{self.settings.budget:g}s",
+                "budget": None if self.settings.budget is None else f"{self.settings.budget:.12g}s",
             },
         )
         atomic.write_bytes(self.folder.config, text.encode())
@@ -578,7 +590,8 @@ def _choose_augmentation(
     if name == "none" or settings.symmetries == "none":
         symmetries: frozenset[str] = frozenset()
     elif settings.symmetries == "auto":
-        symmetries = frozenset(opened.info.settings["symmetries"])
+        found = opened.info.settings.get("symmetries", ())
+        symmetries = frozenset(name for name in SYMMETRIES if name in found)
     else:
         symmetries = frozenset(settings.symmetries.split(","))
     return symmetries, augmentation.preset(name, symmetries)

@@ -12,8 +12,8 @@ from unetseg.config import (
     PatchSettings,
     TrainSettings,
 )
-from unetseg.errors import InputError
-from unetseg.interrupts import Caught, catching
+from unetseg.errors import InputError, quote
+from unetseg.interrupts import catching
 from unetseg.preparation import build_store
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.runs import RunFolder, State
@@ -62,11 +62,11 @@ def train(
     given = TrainSettings(**settings)
     with folder.locked(), catching() as caught:
         state = folder.state()
-        _check_state(folder, state, resume, overwrite)
+        _check_state(folder, state, source, resume, overwrite)
         if state == "finished" and resume:
             return _finished_result(folder)
         if not resume:
-            path = _store_path(source, folder, patches, classes, ignored, caught, on_progress)
+            path = _store_path(source, folder, patches, classes, ignored, on_progress)
             with open_store(path) as opened:
                 resolved = resolve(given, opened.info.size)
                 trainer = Trainer(opened, folder, resolved, started, caught, on_progress)
@@ -85,19 +85,27 @@ def train(
             return trainer.run()
 
 
-def _check_state(folder: RunFolder, state: State, resume: bool, overwrite: bool) -> None:
+def _check_state(
+    folder: RunFolder,
+    state: State,
+    source: str | os.PathLike[str] | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
     """Raise `InputError`, with the line to type, where the folder's state forbids this call."""
+    line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
     if state == "new" and resume:
         text = "nothing is saved there to go on from"
         raise InputError(folder.path, text, "leave --resume out to start")
     if resume or overwrite or state == "new":
         return
     if state == "finished":
-        remedy = f"start another with: unetseg train --run {folder.name}-2"
+        other = RunFolder(folder.path.with_name(f"{folder.name}-2"))
+        remedy = f"start another with: {line}{other.option()}"
         raise InputError(folder.path, "holds a finished run", remedy)
     remedy = (
         f"go on with: {folder.resume_line()}, or start again with: "
-        f"unetseg train{folder.option()} --overwrite"
+        f"{line}{folder.option()} --overwrite"
     )
     raise InputError(folder.path, "holds an interrupted run", remedy)
 
@@ -114,7 +122,6 @@ def _store_path(
     patches: PatchSettings | None,
     classes: Path | None,
     ignored: tuple[int | str, ...],
-    caught: Caught,
     on_progress: OnProgress,
 ) -> Path:
     path = Path("data/patches.h5" if source is None else source)

@@ -282,7 +282,7 @@ def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegErr
         return error
     if isinstance(error, _ClickError):
         return _usage_error(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_torch_memory(error):
         remedy = "use smaller images, patches or batches, or close other programs"
         return MachineError("memory", "not enough for this", remedy)
     if isinstance(error, OSError):
@@ -297,6 +297,11 @@ def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegErr
         )
     problem = f"{type(error).__name__}: {error}"
     return UnetsegError("internal error", problem, "please report it with the output of --debug")
+
+
+def _is_torch_memory(error: BaseException) -> bool:
+    """Whether torch, which is not imported for this, found too little memory on CPU or GPU."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def _usage_error(error: Any) -> InputError:

@@ -1,7 +1,6 @@
 """``unetseg check``."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
+from unetseg.errors import InputError, quote
 
 if TYPE_CHECKING:
     from unetseg.inspection import Inspection
@@ -58,7 +58,6 @@ def check(
     """
     from unetseg import atomic
     from unetseg.contact_sheet import write_contact_sheet
-    from unetseg.errors import InputError
     from unetseg.inspection import inspect_folder
     from unetseg.progress import Note
 
@@ -95,13 +94,17 @@ def check(
             "1 problem stops" if len(found.errors) == 1 else f"{len(found.errors)} problems stop"
         )
         raise InputError(folder, f"{count} training", "see above for what to type")
-    print_next(f"unetseg train {shlex.quote(str(folder))} --budget 10m{_options(found, ignore)}")
-
-
-def _options(found: "Inspection", ignore: list[str] | None) -> str:
-    """Return the options of this check that training needs, too, and those suggested."""
-    given = "".join(f" --ignore {shlex.quote(text)}" for text in ignore or ())
-    return given + (f" --group {shlex.quote(found.group)}" if found.group else "")
+    needed: list[tuple[str, object]] = [  # options of this check that training needs, too
+        *(("--ignore", text) for text in ignore or ()),
+        ("--group", found.group or group),  # the one suggested, else the one given
+        ("--classes", classes),
+        ("--page", page),
+        ("--size", None if size == "auto" else size),
+        ("--scale", None if scale == 1 else f"{scale:g}"),
+        ("--val", None if val == 0.2 else f"{val:g}"),
+    ]
+    given = "".join(f" {name} {quote(value)}" for name, value in needed if value is not None)
+    print_next(f"unetseg train {quote(folder)} --budget 10m{given}")
 
 
 def _print_facts(found: "Inspection") -> None:

@@ -145,6 +145,10 @@ class Reporter:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         """Take the bar away, leave what ``view`` made, and give the terminal back."""
+        self.pause()
+
+    def pause(self) -> None:
+        """Give the terminal back, for a table on stdout for one, until the next report."""
         if self._live:
             self._drop_bar()
             with suppress(OSError):

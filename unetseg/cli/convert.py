@@ -1,6 +1,5 @@
 """``unetseg convert``."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
+from unetseg.errors import quote
 
 _KIND = "What the masks are"
 
@@ -99,7 +99,7 @@ def convert(
         print_line(f"{len(done.left_out)} images are in no list and were left out.")
     for path, count in zip(done.folders, done.images, strict=True):
         print_line(f"Wrote {count} labelled images to {path}.")
-    first = shlex.quote(str(done.folders[0]))
+    first = quote(done.folders[0])
     print_next(f"unetseg check {first} --html sheet.html", f"unetseg train {first} --budget 10m")
 
 

@@ -78,13 +78,10 @@ def _is_store(path: Path) -> bool:
 
 
 def _print_model(path: Path, card: "ModelCard") -> None:
-    from unetseg.runs import RunFolder
-
     trained = sum(s.split == "train" for s in card.sources)
     score = card.scores.get("mean_iou")
-    state = RunFolder(path.parent).state() if path.name == "model.safetensors" else ""
     rows: list[tuple[str, Any]] = [
-        ("model of run", card.name + (f" ({state})" if state in ("interrupted",) else "")),
+        ("model of run", card.name + ("" if card.finished else " (not finished)")),
         ("trained", card.trained),
         ("network", _with_settings(card.network, card.settings)),
         ("images", f"{trained} trained on, {len(card.sources) - trained} held out"),

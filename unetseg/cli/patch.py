@@ -8,6 +8,7 @@ from typer import Argument, Option
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_next
 from unetseg.cli.tables import print_store
+from unetseg.errors import quote
 
 
 def patch(
@@ -53,4 +54,4 @@ def patch(
             on_progress=report,
         )
     print_store(summary)
-    print_next("unetseg train" + ("" if out == Path("data/patches.h5") else f" {out}"))
+    print_next("unetseg train" + ("" if out == Path("data/patches.h5") else f" {quote(out)}"))

@@ -8,7 +8,6 @@ from typer import Argument, Option
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_table
 from unetseg.errors import PartialFailure
-from unetseg.progress import Note
 
 _OUT = "What is written"
 
@@ -76,8 +75,8 @@ def predict(
             overwrite=overwrite,
             on_progress=report,
         )
-        for _, error in done.failed:
-            report(Note(str(error), warning=True))
+        for path, error in done.failed:
+            report.fail(path, error)
     if done.written:
         shares = [(name, f"{100 * share:.1f} %") for name, share in done.pixels.items()]
         print_table("Share of the pixels", ["class", "share"], shares)

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unetseg.cli.console import Reporter, print_line, print_next
+from unetseg.errors import quote
 
 _HARD = "How hard the set is"
 
@@ -61,4 +62,5 @@ def synth(
         )
     print_line(f"Wrote {n} images to {train} and {n_test} to {test}, with their masks.")
     default = out == Path("data")
-    print_next("unetseg patch" if default else f"unetseg patch {train} --out {out / 'patches.h5'}")
+    paths = "" if default else f" {quote(train)} --out {quote(out / 'patches.h5')}"
+    print_next(f"unetseg patch{paths}")

@@ -75,7 +75,11 @@ def train(
     ] = None,
     loss: Annotated[
         str,
-        Option("--loss", help="ce, weighted-ce, dice, or a sum: ce+dice.", rich_help_panel=_HOW),
+        Option(
+            "--loss",
+            help="ce (cross-entropy), weighted-ce (by class), dice, ce+dice or weighted-ce+dice.",
+            rich_help_panel=_HOW,
+        ),
     ] = "weighted-ce",
     optimizer: Annotated[
         str, Option("--optimizer", help="adamw or sgd.", rich_help_panel=_HOW)
@@ -93,13 +97,13 @@ def train(
         ),
     ] = None,
     augment: Annotated[
-        str, Option("--augment", help="auto, none, light or strong.", rich_help_panel=_HOW)
+        str, Option("--augment", help="none, light, strong; auto is light.", rich_help_panel=_HOW)
     ] = "auto",
     symmetries: Annotated[
         str,
         Option(
             "--symmetries",
-            help="auto, none, or some of hflip,vflip,turn.",
+            help="none, or some of hflip,vflip,turn; auto: by where the classes lie.",
             rich_help_panel=_HOW,
         ),
     ] = "auto",
@@ -186,11 +190,15 @@ def train(
         settings["budget"] = parse_duration(budget)
     cut = None
     if any(_is_given(ctx, name) for name in _CUTTING):
-        cut = options.patch_settings(size, per_image, rare, val, group, scale, seed, page)
+        cut = options.patch_settings(size, per_image, rare, val, group, scale, 0, page)
     with Reporter(TrainingView()) as report:
 
         def show(record: object) -> None:
-            print_store(record) if isinstance(record, StoreSummary) else report(record)
+            if isinstance(record, StoreSummary):
+                report.pause()
+                print_store(record)
+            else:
+                report(record)
 
         result = train_run(
             source,
