@@ -9,7 +9,6 @@ from unetseg.classes import (
     default_colour,
     parse_ignored,
     read_classes,
-    repainted,
     table_of,
 )
 from unetseg.errors import InputError
@@ -142,11 +141,6 @@ def test_ignored_items_are_read_from_a_command_line(text, item):
 def test_what_is_no_value_or_colour_cannot_be_ignored(text):
     with pytest.raises(InputError):
         parse_ignored(text)
-
-
-def test_colours_come_from_the_same_names():
-    other = ClassTable((one("line", 3, "#123456"), one("x", 4)))
-    assert [c.colour for c in repainted(VALUES, other).classes] == ["#000000", "#123456"]
 
 
 def test_default_colours_differ_and_are_colours():

@@ -245,13 +245,6 @@ def parse_ignored(text: str) -> int | str:
     return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text)
 
 
-def repainted(table: ClassTable, other: ClassTable) -> ClassTable:
-    """Return ``table`` with the colours of the same-named classes in ``other``."""
-    colours = {c.name: c.colour for c in other.classes}
-    classes = tuple(replace(c, colour=colours.get(c.name, c.colour)) for c in table.classes)
-    return ClassTable(classes, table.ignore)
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")

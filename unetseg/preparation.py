@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ def synthesize(
             whole = (path / "classes.toml").exists()
             text = "already holds labelled images" if whole else "holds a half-written set"
             raise InputError(path, text, "choose another --out, or --overwrite")
+        _check_strangers(path)
     done = 0
     size = f"{settings.height} rows x {settings.width} columns"
     on_progress(Note(f"drawing {n + n_test} images of {size} into {show(out)}"))
@@ -92,9 +94,19 @@ def synthesize(
 
 def _labelled_files(path: Path) -> list[Path]:
     """Return what an earlier `synthesize` wrote, its mark of completeness first."""
-    number = "[0-9]" * 4
-    parts = ("classes.toml", f"images/{number}*.png", f"masks/{number}*.png")
-    return [file for part in parts for file in sorted(path.glob(part))]
+    parts = ("classes.toml", "images/*.png", "masks/*.png")
+    files = [file for part in parts for file in sorted(path.glob(part))]
+    return [f for f in files if f.suffix == ".toml" or re.fullmatch("[0-9]{4,6}", f.stem)]
+
+
+def _check_strangers(path: Path) -> None:
+    """Refuse a folder with pictures that `synthesize` did not draw: they are left alone."""
+    ours = set(_labelled_files(path))
+    others = [f for part in ("images", "masks") for f in sorted((path / part).glob("[!.]*"))]
+    for file in others:
+        if file not in ours:
+            text = f"holds {show(file.name)}, which synth did not draw"
+            raise InputError(path, text, "choose another --out")
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,7 @@ def build_store(
     if out.exists() and not overwrite:
         raise InputError(out, "already exists", "choose another --out, or --overwrite")
     root = Path(source)
+    on_progress(Note(f"cutting the labelled images of {show(root)} into {show(out)}"))
     found = inspect_folder(
         root, settings, classes=classes, ignored=ignored, on_progress=on_progress
     )
