@@ -266,7 +266,7 @@ def test_what_is_no_file_with_content_is_refused_without_waiting(tmp_path):
         "loop": "leads back to itself",
         "pipe": "not a regular file",
         "s": "not a regular file",
-        "z" * 300: "not found",
+        "z" * 300: "name is too long",
         "a\0b": "not found",
         "http://example.org/a.h5": "not found",
     }

@@ -23,6 +23,7 @@ from unetseg import checkpoints
 from unetseg.checkpoints import (
     ModelCard,
     ModelSource,
+    change_classes,
     load_model,
     previous_path,
     read_card,
@@ -528,8 +529,18 @@ def test_damage_is_named_with_its_member(tmp_path):
 )  # fmt: skip
 def test_content_that_unetseg_does_not_write_is_refused(tmp_path, content, words):
     torch.save(content, tmp_path / "last.pt")
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as caught:
         read_checkpoint(tmp_path / "last.pt")
+    assert "train again" in caught.value.remedy
+
+
+def test_the_colours_of_a_model_whose_masks_are_colours_stay(tmp_path, network):
+    path = tmp_path / "m"
+    classes = table_of(["#000000", "#00ff00", "#ff0000"])
+    write_model(path, network.state_dict(), replace(CARD, classes=classes))
+    with pytest.raises(InputError, match="its masks are colours"):
+        change_classes(path, [], ["#00ff00=#0000ff"])
+    assert change_classes(path, ["#00ff00=block"], []).classes.names[1] == "block"
 
 
 def test_a_model_given_for_a_checkpoint_gets_the_way_out(model):

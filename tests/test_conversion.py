@@ -311,3 +311,61 @@ def test_over_64_objects_are_no_classes_but_convert_as_objects(tmp_path):
     found = masks_of(tmp_path / "out")["a"]
     # A block of 3 x 3 has one inner pixel, two where it touches the image's edge, four in a corner.
     assert [(found == i).sum() for i in (1, 2)] == [122, 778]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "useless"),
+    [
+        ("LabelMe", {"instances": True, "limit": 0.2}, "--instances, --limit"),
+        ("LabelMe", {"order": ["block", "stripe"]}, "--order"),
+        ("a folder a class", {"ignored": [255], "instances": True}, "--ignore, --instances"),
+        ("CVAT", {"order": ["a"]}, "--order"),
+        ("CVAT", {"instances": True, "ignored": [0]}, "--ignore"),
+    ],
+)
+def test_options_that_do_nothing_for_a_set_are_refused(tmp_path, kind, options, useless):
+    how, images = SETS[kind]
+    root = write(tmp_path / "set", how, images)
+    with pytest.raises(InputError, match="does nothing here: the set holds") as caught:
+        convert_folder(root, tmp_path / "out", **options)
+    assert caught.value.what == useless
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_limit_holds_for_one_mask_a_class_too(tmp_path):
+    def blended(root, k):
+        for value, name in ((1, "block"), (2, "stripe")):
+            mask = (truth(k) == value) * np.uint8(200)
+            mask[:, 70:72] //= 2  # half of the class along two columns
+            save(root / f"masks/{name}/im{k}.png", mask)
+
+    root = write(tmp_path / "set", blended)
+    with pytest.raises(InputError, match="larger --limit"):
+        convert_folder(root, tmp_path / "no", limit=0.001)
+    convert_folder(root, tmp_path / "out")
+
+
+def test_a_file_of_classes_wins_over_a_labelmap(tmp_path):
+    root = write(tmp_path / "set", cvat, "JPEGImages")
+    toml = RGB_TOML.replace("#ff0000", "#0909c8").replace("#00ff00", "#08c808")
+    (tmp_path / "mine.toml").write_text(toml)
+    convert_folder(root, tmp_path / "out", classes=tmp_path / "mine.toml")
+    assert names_of(tmp_path / "out") == ["ground", "block", "stripe"]
+
+
+def test_ignoring_all_that_masks_hold_is_said(tmp_path):
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
+    with pytest.raises(InputError, match="--ignore: leaves no class: masks hold 0, 1, 2 only"):
+        convert_folder(root, tmp_path / "out", ignored=(0, 1, 2))
+
+
+def test_accents_of_macos_stand_for_the_same_letter(tmp_path):
+    def accents(root, k):
+        save(root / f"masks/pr\u00fcfung {k}.png", truth(k))
+        save(root / f"images/pru\u0308fung {k}.png", truth(k))
+        (root / f"images/im{k}.png").unlink()
+
+    root = write(tmp_path / "set", accents)
+    (root / "train.txt").write_text("pru\u0308fung 0\npr\u00fcfung 1\n")
+    (root / "val.txt").write_text("pru\u0308fung 2\n")
+    assert convert_folder(root, tmp_path / "out").images == (2, 1)

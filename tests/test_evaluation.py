@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from sets import NAMES, QUICK, draw, write_set
 from sklearn.metrics import jaccard_score
@@ -132,6 +133,71 @@ def test_masks_of_any_program_are_scored_by_hand_worked_numbers(empty):
     assert found.confusion.tolist() == [[3, 1], [1, 3]]
     assert found.iou == {"0": pytest.approx(3 / 5), "1": pytest.approx(3 / 5)}
     assert found.pixel_accuracy == pytest.approx(6 / 8)
+
+
+def test_masks_of_several_pages_are_scored_by_the_page_named(empty):
+    Path("truth/images").mkdir(parents=True)
+    for folder in ("truth/masks", "made"):
+        Path(folder).mkdir()
+    mask = np.array([[0, 0, 1], [1, 0, 1]], np.uint8)
+    for path in ("truth/images/a.tif", "truth/masks/a.tif", "made/a.tif"):
+        tifffile.imwrite(path, np.stack([np.zeros_like(mask), mask]), photometric="minisblack")
+    with pytest.raises(InputError, match="holds 2 pages"):
+        unetseg.evaluate("truth", predictions="made")
+    settings = unetseg.PredictSettings(page=1)
+    found = unetseg.evaluate("truth", predictions="made", settings=settings).scores
+    assert found.confusion.tolist() == [[3, 0], [0, 3]]
+
+
+def test_values_to_ignore_and_classes_may_be_given_for_masks_of_any_program(empty):
+    write_set("set", 2, values=(0, 7, 9), toml=None, ignored=255)
+    shutil.copytree("set/masks", "made")
+    with pytest.raises(InputError, match="--ignore 255"):
+        unetseg.evaluate("set", predictions="made")
+    found = unetseg.evaluate("set", predictions="made", ignored=(255,)).scores
+    assert found.classes == ("0", "7", "9")
+    assert found.confusion.sum() == 2 * 59 * 56
+    text = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in (0, 7, 9))
+    Path("mine.toml").write_text(text)
+    found = unetseg.evaluate("set", predictions="made", classes="mine.toml", ignored=(255,)).scores
+    assert found.classes == ("c0", "c7", "c9")
+    path = next(Path("made").iterdir())
+    Image.fromarray(np.full((64, 56), 255, np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"3,304 ignored pixels where .* first at \(x 0, y 5\)"):
+        unetseg.evaluate("set", predictions="made", ignored=(255,))
+
+
+def test_ignored_values_are_left_out_of_a_models_score_too(home):
+    everything = unetseg.evaluate().scores.confusion
+    found = unetseg.evaluate(ignored=(1,)).scores.confusion
+    np.testing.assert_array_equal(found, everything * np.array([[1], [0], [1]]))
+    shutil.rmtree("data/test")
+    with pytest.raises(InputError, match="--ignore: is for a folder of true masks"):
+        unetseg.evaluate(ignored=(1,))
+
+
+def test_with_a_model_masks_are_read_as_those_that_it_writes(home):
+    unetseg.predict(["data/test"])
+    before = unetseg.evaluate(predictions="predictions").scores
+    text = "".join(f'[[class]]\nname = "{n}"\nvalue = {v + 5}\n' for v, n in enumerate(NAMES))
+    Path("data/test/classes.toml").write_text(text)
+    for path in Path("data/test/masks").iterdir():
+        Image.fromarray(read(path) + 5).save(path)
+    with pytest.raises(InputError):
+        unetseg.evaluate(predictions="predictions")
+    found = unetseg.evaluate(predictions="predictions", models=["default"]).scores
+    np.testing.assert_array_equal(found.confusion, before.confusion)
+
+
+def test_a_store_that_moved_with_its_run_is_found_beside_the_model(home):
+    shutil.rmtree("data/test")
+    expected = unetseg.evaluate().scores.mean_iou
+    shutil.move("data/patches.h5", "runs/default/patches.h5")
+    assert unetseg.evaluate().scores.mean_iou == expected
+    settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, seed=3)
+    unetseg.build_store(out="runs/default/patches.h5", settings=settings, overwrite=True)
+    with pytest.raises(InputError, match="unetseg evaluate FOLDER"):
+        unetseg.evaluate()
 
 
 def test_masks_that_do_not_fit_are_named(home):

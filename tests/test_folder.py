@@ -154,7 +154,7 @@ def test_a_group_is_what_the_brackets_catch_else_the_match():
     assert group_of("a7", r"b(\d)|a\d") == "a7"
     with pytest.raises(InputError, match=r"^cat: --group"):
         group_of("cat", r"\d+")
-    with pytest.raises(InputError, match="no regular expression"):
+    with pytest.raises(InputError, match=r"no regular expression .*; quote it"):
         group_of("cat", "(")
 
 
@@ -220,3 +220,12 @@ def test_a_class_of_one_image_is_trained_on():
 def test_one_group_cannot_be_divided():
     with pytest.raises(InputError, match="nothing to hold out"):
         split(["a"] * 5)
+
+
+def test_composed_and_decomposed_letters_pair(tmp_path):
+    fill(tmp_path, "images/\u00e9.png", "masks/e\u0301.png")
+    (pair,) = find_pairs(tmp_path)
+    assert (pair.name, pair.mask.name) == ("\u00e9", "e\u0301.png")
+    fill(tmp_path, "images/e\u0301.png")
+    with pytest.raises(InputError, match="has the same stem"):
+        find_pairs(tmp_path)

@@ -345,18 +345,18 @@ def test_names_that_are_no_regular_files_are_refused_without_waiting(tmp_path, m
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.png")
         for name, text in [
-            ("none.png", "not found (URLs and archives are not read)"),
-            ("http://localhost/a.png", "not found (URLs"),
-            ("a.zip/x.png", "not found (URLs"),
-            ("<clipboard>", "not found (URLs"),
+            ("none.png", "not found; check the name; URLs and archives are not read"),
+            ("http://localhost/a.png", "not found"),
+            ("a.zip/x.png", "not found"),
+            ("<clipboard>", "not found"),
             ("a\0b.png", "not found"),
             ("fifo.png", "not a regular file"),
             ("socket.png", "not a regular file"),
             ("/dev/null", "not a regular file"),
             ("folder.png", "is a folder"),
-            ("gone.png", "link to missing nowhere.png"),
-            ("loop.png", "links lead in a circle"),
-            ("x" * 300, "name too long"),
+            ("gone.png", "is a link to nowhere.png, which is missing"),
+            ("loop.png", "is a link that leads back to itself"),
+            ("x" * 300, "the name is too long"),
         ]:
             with pytest.raises(InputError) as caught:
                 read_image(name)
@@ -639,3 +639,21 @@ def test_without_a_class_over_half_everything_is_painted():
 def test_ignored_pixels_are_hatched_in_two_greys():
     painted = drawing.paint(np.full((16, 16), 255, np.uint8), VALUES)
     assert {tuple(c) for c in painted.reshape(-1, 3).tolist()} == {(110,) * 3, (170,) * 3}
+
+
+@pytest.mark.parametrize("image", [GREY8[..., None], RGB8, RGB8.astype(np.uint16) * 257])
+def test_text_in_a_picture_is_read_back_and_changes_no_pixel(tmp_path, image):
+    said = {"unetseg": '{"a": 1}', "note": "größer"}
+    images.write_picture(tmp_path / "a.png", image, said)
+    assert images.read_text(tmp_path / "a.png") == said
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
+
+
+def test_text_in_a_float_tiff_is_read_back_and_a_strangers_has_none(tmp_path):
+    planes = np.random.default_rng(0).random((3, 5, 4), np.float32)
+    images.write_float_tiff(tmp_path / "a.tif", planes, {"unetseg": "text"})
+    assert images.read_text(tmp_path / "a.tif")["unetseg"] == "text"
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), planes.transpose(1, 2, 0))
+    for description in (None, "words", "[1]", "5"):
+        tifffile.imwrite(tmp_path / "b.tif", planes[0], description=description, metadata=None)
+        assert images.read_text(tmp_path / "b.tif") == {}

@@ -13,7 +13,7 @@ from sets import NAMES, QUICK, draw, write_image, write_set
 
 import unetseg
 from unetseg import inference
-from unetseg.errors import InputError, Interrupted
+from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.interrupts import Caught
 
 IMAGES = Path("data/test/images")
@@ -161,6 +161,79 @@ def test_a_strangers_file_that_is_no_picture_is_treated_alike(home):
         unetseg.predict([IMAGES])
     done = unetseg.predict([IMAGES], overwrite=True)
     assert len(done.written) == 3
+
+
+@pytest.fixture
+def strangers(home):
+    """Pictures in the places of an overlay and of probabilities."""
+    places = Path("predictions/overlays/im101.png"), Path("predictions/probabilities/im101.tif")
+    for place in places:
+        place.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(place)
+    return places
+
+
+def test_a_strangers_overlay_or_probabilities_are_kept_unless_told_otherwise(strangers):
+    overlay, shares = strangers
+    with pytest.raises(InputError, match=r"overlays.im101.png: already exists and was not"):
+        unetseg.predict([IMAGES])
+    with pytest.raises(InputError, match=r"probabilities.im101.tif: already exists and was not"):
+        unetseg.predict([IMAGES], overlay=False, probabilities=True)
+    assert not Path("predictions/im100.png").exists()
+    unetseg.predict([IMAGES], probabilities=True, overwrite=True)
+    assert read(overlay).shape[:2] != (4, 4)
+    assert tifffile.imread(shares).shape == (3, 64, 56)
+    assert len(unetseg.predict([IMAGES], probabilities=True).skipped) == 3
+
+
+def test_an_overlay_and_probabilities_of_other_options_are_done_again(home):
+    image, near = [IMAGES / "im100.png"], unetseg.PredictSettings(stride="8")
+    unetseg.predict(image, probabilities=True)
+    files = [Path(f"predictions/{n}") for n in ("overlays/im100.png", "probabilities/im100.tif")]
+    before = [f.read_bytes() for f in files]
+    unetseg.predict(image, settings=near, overlay=False)  # the mask alone is of these options
+    done = unetseg.predict(image, settings=near, probabilities=True)
+    assert len(done.written) == 1
+    assert all(f.read_bytes() != b for f, b in zip(files, before, strict=True))
+
+
+def test_an_input_that_must_not_be_read_is_one_that_failed(home, monkeypatch):
+    opened = inference.atomic.open_regular
+
+    def refuse(path):  # a closed file would open to root
+        if Path(path) == IMAGES / "im101.png":
+            raise MachineError(path, "no permission to read it")
+        return opened(path)
+
+    monkeypatch.setattr(inference.atomic, "open_regular", refuse)
+    done = unetseg.predict([IMAGES])
+    assert [p.name for p in done.written] == ["im100.png", "im102.png"]
+    assert [(p.name, e.exit_code) for p, e in done.failed] == [("im101.png", 3)]
+
+
+def test_what_cannot_be_written_ends_the_work(home, monkeypatch):
+    def refuse(path, data):
+        raise MachineError(path, "not written: the disk is full")
+
+    monkeypatch.setattr(inference.atomic, "write_bytes", refuse)
+    with pytest.raises(MachineError, match="the disk is full"):
+        unetseg.predict([IMAGES])
+
+
+def test_transparency_is_said_to_be_left_out_once(home):
+    Path("clear").mkdir()
+    for k in (1, 2):
+        Image.fromarray(read(IMAGES / "im100.png")).convert("LA").save(f"clear/{k}.png")
+    seen = []
+    unetseg.predict(["clear"], on_progress=seen.append)
+    assert [str(r) for r in seen if "transparency" in str(r)] == [
+        f"{Path('clear/1.png')}: transparency is left out"
+    ]
+
+
+def test_no_model_is_an_error(home):
+    with pytest.raises(InputError, match="model: none is named"):
+        unetseg.predict([IMAGES], models=())
 
 
 @pytest.mark.parametrize("other", ["im100.tif", "IM100.png"])

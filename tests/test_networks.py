@@ -171,3 +171,20 @@ def test_a_broken_plug_in_fails_alone_and_names_itself(plugin):
     assert count_parameters(small("compact")) > 0
     with pytest.raises(UnetsegError, match="broken"):
         build_network("broken", 1, 2)
+
+
+def test_plug_ins_are_left_out_on_request(plugin, monkeypatch):
+    plugin("def build(channels, classes):\n    raise SystemExit\n", "linear")
+    monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
+    with pytest.raises(InputError, match=r"'linear' is not known; one of compact, classic$"):
+        build_network("linear", 1, 2)
+
+
+def test_broken_metadata_of_another_distribution_costs_no_network(plugin, tmp_path):
+    plugin("from torch.nn import Conv2d\ndef build(i, o):\n    return Conv2d(i, o, 1)\n", "linear")
+    about = tmp_path / "a_broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: a-broken\n")
+    (about / "entry_points.txt").write_bytes(b"[unetseg.networks]\n\xff\xfe = = [\n")
+    assert count_parameters(small("compact")) > 0
+    assert build_network("linear", 3, 2).out_channels == 2

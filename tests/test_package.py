@@ -18,7 +18,17 @@ ORDER = (
     # ground
     *("unetseg", "errors", "config", "classes", "atomic", "interrupts", "progress"),
     # core: arrays and tensors
-    *("synthesis", "masks", "patches", "pixels", "drawing", "metrics", "losses", "augmentation"),
+    *(
+        "synthesis",
+        "masks",
+        "snapping",
+        "patches",
+        "pixels",
+        "drawing",
+        "metrics",
+        "losses",
+        "augmentation",
+    ),
     *("devices", "networks", "optimization", "batches", "segmentation"),
     # files
     *("images", "folder", "store", "checkpoints", "runs"),
@@ -26,6 +36,7 @@ ORDER = (
     *(
         "inspection",
         "contact_sheet",
+        "annotations",
         "conversion",
         "preparation",
         "inference",

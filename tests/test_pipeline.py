@@ -134,6 +134,19 @@ def test_some_bad_images_of_several_are_code_5(home, type_here):
     assert "2 were there already" in out
 
 
+def test_masks_made_are_scored_by_the_line_that_predict_names_or_by_themselves(home, type_here):
+    out, _ = type_here("unetseg predict data/test --model default")
+    assert out.endswith("Next:\n  unetseg evaluate --model default\n")
+    by_model, _ = type_here("unetseg evaluate --model default")
+    by_masks, _ = type_here("unetseg evaluate --predictions predictions --model default")
+    assert by_masks.splitlines()[1:] == by_model.splitlines()[1:]  # all but the heading
+    _, err = type_here("unetseg evaluate --predictions predictions --tta", 2)
+    assert "--tta: is of no use with --predictions" in err
+    out, _ = type_here("unetseg evaluate --predictions predictions --include-trained", 2)
+    out, _ = type_here("unetseg evaluate --classes data/train/classes.toml --ignore 2")
+    assert "mean IoU" in out
+
+
 def test_scores_are_written_as_json_and_csv(home, type_here):
     out, _ = type_here("unetseg evaluate --json s.json --csv s.csv --confusion")
     data = json.loads(Path("s.json").read_text())

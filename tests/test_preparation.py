@@ -141,10 +141,12 @@ def test_a_cap_on_memory_bounds_the_automatic_number(empty, monkeypatch):
 def test_scaled_images_and_masks_stay_together(empty):
     write_set("set", 4)
     summary = build(**{**SETTINGS, "size": 16}, scale=0.5)
-    assert {(s.height, s.width) for s in summary.info.sources} == {(32, 28)}
+    sizes = {(s.split, s.height, s.width) for s in summary.info.sources}
+    # Held-out images stay whole: they are scored at full size, as a prediction is.
+    assert sizes == {("train", 32, 28), ("val", 64, 56)}
     with unetseg.open_store("p.h5") as opened:
         image, mask, _ = opened.held_out(0)
-        assert image.shape == (32, 28, 1)
+        assert image.shape == (64, 56, 1)
         assert image[..., 0][mask == 1].mean() < 80 < 150 < image[..., 0][mask == 0].mean()
 
 

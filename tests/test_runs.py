@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,34 @@ def test_runs_are_listed_with_their_state(home):
     assert found["also"].card.name == "also"
     assert found["also"].seconds > 0
     assert found["default"].card is None
+
+
+def test_a_look_at_a_run_keeps_no_train_from_starting(empty):
+    fcntl = pytest.importorskip("fcntl")
+    folder = RunFolder("busy")
+    with folder.locked():
+        pass
+    with open(folder.path / ".lock") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not folder.is_locked()  # another look
+        timer = threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN))
+        timer.start()
+        with folder.locked():
+            assert folder.is_locked()
+        timer.join()
+
+
+def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(home, monkeypatch):
+    Path("runs/strange").mkdir()
+    state = RunFolder.state
+
+    def refuse(folder):
+        if folder.name == "strange":
+            raise MachineError(folder.path, "no permission to read")
+        return state(folder)
+
+    monkeypatch.setattr(RunFolder, "state", refuse)
+    assert {r.name: r.state for r in list_runs()} == {
+        "default": "finished",
+        "strange": "unreadable",
+    }

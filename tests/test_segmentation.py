@@ -54,6 +54,19 @@ def picture(shape, channels=1, dtype=np.uint8):
     return np.random.default_rng(3).integers(0, 250, (*shape, channels)).astype(dtype)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_computes_in_the_precision_of_training():
+    seen = []
+
+    class Spy(Local):
+        def forward(self, x):
+            seen.append(torch.get_autocast_dtype("cuda"))
+            return super().forward(x.float())
+
+    segmenter([Spy()], device="cuda").labels(picture((20, 20)))
+    assert set(seen) == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("shape", [(40, 56), (37, 51), (16, 16), (17, 33), (9, 50), (5, 3)])
 @pytest.mark.parametrize("kind", ["gaussian", "uniform"])
 def test_blending_equals_a_slow_loop(shape, kind):

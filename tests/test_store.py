@@ -1,5 +1,6 @@
 """The patch store: what plain h5py sees in it, and what is refused."""
 
+import errno
 import hashlib
 import json
 import os
@@ -456,3 +457,18 @@ def test_equal_input_gives_equal_content_at_another_time(original, tmp_path):
     write_store(tmp_path / "later.h5", later, COUNT, *arrays())
     assert (tmp_path / "later.h5").read_bytes()[512:] == original.read_bytes()[512:]
     assert open_store(tmp_path / "later.h5").info.created == "2030-01-01T00:00:00"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSPC])
+def test_a_file_system_that_reserves_nothing_is_written_to(tmp_path, original, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    (tmp_path / "f").touch()
+    if number == errno.ENOSPC:
+        with pytest.raises(OSError, match="refused"):
+            store_module._reserve(tmp_path / "f", 1000)
+    else:
+        store_module._reserve(tmp_path / "f", 1000)
+        assert (tmp_path / "f").stat().st_size == 1000

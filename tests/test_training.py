@@ -187,6 +187,7 @@ def test_validations_at_intervals_leave_cells_empty_and_the_last_row_full(home):
 
 def test_plan_comes_first_and_every_epoch_is_reported(home):
     _, seen = notes(lambda p: unetseg.train(run="n", **QUICK, on_progress=p))
+    seen = [record for record in seen if not isinstance(record, Note)]
     assert isinstance(seen[0], Plan)
     assert (seen[0].patches, seen[0].epochs, seen[0].resumed) == (36, 2, 0)
     assert seen[0].memory == 36 * (32 + 2 * 7) ** 2 * 2  # an image byte and a mask byte a pixel
@@ -541,11 +542,40 @@ def test_from_a_model_of_other_classes_makes_the_last_layer_new_and_says_so(home
     )
     said = next(r for r in seen if isinstance(r, Note))
     assert said.warning
-    assert "last layer is new (head.weight, head.bias)" in said.text
+    assert "other classes (ground, square, stripe there)" in said.text
+    assert "last layer (head) is new" in said.text
     old, new = weights("default"), weights("on")
     assert new["head.weight"].shape[0] == 2
     for name in (n for n in old if n.endswith(".weight") and not n.startswith("head")):
         np.testing.assert_allclose(new[name], old[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("asked", [{"network": "classic"}, {"width": 8}, {"depth": 3}])
+def test_from_a_model_with_another_network_is_refused(home, asked):
+    option = f"--{next(iter(asked))}"
+    with pytest.raises(InputError, match=f"{option}: .*the model to start from has"):
+        unetseg.train(run="on", start_from="default", epochs=1, **asked)
+
+
+def test_from_the_same_classes_in_another_order_makes_the_last_layer_new(home):
+    write_set("set", 3)
+    toml = VALUES_TOML.split("[[class]]")
+    Path("turned.toml").write_text("[[class]]".join([toml[0], *reversed(toml[1:])]))
+    cutting = unetseg.PatchSettings(size=32, per_image=4)
+    unetseg.build_store("set", "turned.h5", cutting, classes=Path("turned.toml"))
+    settings = {"run": "on", "start_from": "default", "epochs": 1}
+    _, seen = notes(lambda p: unetseg.train("turned.h5", **settings, on_progress=p))
+    said = next(r for r in seen if isinstance(r, Note))
+    assert "last layer (head) is new" in said.text
+
+
+def test_a_last_batch_of_one_patch_joins_the_one_before(home):
+    seen = []
+    unetseg.train(
+        run="b", **{**QUICK, "epochs": 1, "batch_size": 5}, on_progress=seen.append
+    )  # 36 patches: 7 steps of 5, the last of 6
+    assert int(rows_of("b")[-1]["step"]) == 7
+    assert int(rows_of("b")[-1]["patches"]) == 36
 
 
 def test_from_a_model_of_other_channels_is_refused(home):

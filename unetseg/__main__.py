@@ -1,4 +1,4 @@
-"""``python -m unetseg`` and ``torchrun -m unetseg``: the same as the command ``unetseg``."""
+"""``python -m unetseg``: the same as the command ``unetseg``."""
 
 import sys
 

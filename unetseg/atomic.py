@@ -145,16 +145,18 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     if stat.S_ISDIR(status.st_mode):
         raise InputError(path, "is a folder; a file is due here", "check the name")
     if stat.S_ISREG(status.st_mode):
-        raise InputError(path, "is empty (0 bytes)", "make it again")
+        raise InputError(path, "is empty (0 bytes)", "copy it again, or make it again")
     raise InputError(path, "is a pipe or a device, not a regular file", "check the name")
 
 
 def _not_opened(path: Path, error: OSError | ValueError) -> InputError | MachineError:
     number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, ValueError) or number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        if isinstance(error, OSError) and number == errno.ENOENT and path.is_symlink():
+    if isinstance(error, ValueError) or number in (errno.ENOENT, errno.ENOTDIR):
+        if number == errno.ENOENT and path.is_symlink():
             return InputError(path, f"is a link to {path.readlink()}, which is missing", "mend it")
-        return InputError(path, "not found", "check the name")
+        return InputError(path, "not found", "check the name; URLs and archives are not read")
+    if number == errno.ENAMETOOLONG:
+        return InputError(path, "the name is too long", "check the name")
     if number == errno.ELOOP:
         return InputError(path, "is a link that leads back to itself", "mend it")
     if number == errno.ENXIO:

@@ -42,6 +42,7 @@ VERSION = 1
 _MAX_HEADER = 16 << 20  # bytes; ours take about 100 a tensor and 150 a source image
 _MAX_DIRECTORY = 4 << 20  # bytes of a checkpoint's zip directory; ours take about 80 a tensor
 _ITEM_SIZES = {"F32": 4, "I64": 8}
+_CHECKPOINT = "give the last.pt of a run, or train again with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -297,20 +298,19 @@ def change_classes(
 
     Raises:
         InputError: A model that cannot be read or is not finished, an unknown class, a name or
-            colour that is not valid or stands twice; a colour that stood for another class in the
-            masks.
+            colour that is not valid or stands twice; colours where masks are colours, as they say
+            which masks the model can be scored against.
         MachineError: The disk is full, permission is missing.
     """
     network, card = load_model(path)
     if not card.finished:
         text = "its training is not finished, and would write the old classes again"
         raise InputError(path, text, "finish it first")
+    colours = tuple(colours)
+    if colours and card.classes.encoding == "colours":
+        text = "its masks are colours: --recolour would change how masks to score are read"
+        raise InputError(path, text, "only --rename is possible")
     table = card.classes.changed(names, colours)
-    if table.encoding == "colours":
-        for i, c in enumerate(table.classes):
-            if c.colour in {card.classes.key(k) for k in range(len(table.classes)) if k != i}:
-                text = f"{c.colour} stands for another class in the masks it was trained on"
-                raise InputError(path, text, "choose another colour")
     new = dict(zip(card.classes.names, table.names, strict=True))
     scores = {key: _renamed(value, new) for key, value in card.scores.items()}
     return write_model(path, network.state_dict(), replace(card, classes=table, scores=scores))
@@ -542,49 +542,51 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = torch.load(file, map_location="cpu", weights_only=True)
             return _unwrap(content)
         except pickle.UnpicklingError:
-            raise InputError(path, "holds code or a type of another program; refused") from None
-        except _RefusedError as error:
-            raise InputError(path, str(error)) from None
+            problem = "holds code or a type of another program; refused"
+            raise InputError(path, problem, _CHECKPOINT) from None
+        except InputError as error:
+            raise InputError(path, error.problem, error.remedy or _CHECKPOINT) from None
         except Exception as error:  # of zip files and pickles of any shape
-            raise InputError(path, f"damaged ({type(error).__name__}: {error})") from None
+            problem = f"damaged ({type(error).__name__}: {error})"
+            raise InputError(path, problem, _CHECKPOINT) from None
 
 
-class _RefusedError(Exception):
-    """A reason to refuse a checkpoint, without its path."""
+def _refuse_checkpoint(problem: str, remedy: str = "") -> NoReturn:
+    raise InputError("checkpoint", problem, remedy)  # its reader puts the path there
 
 
 def _check_zip(file: BinaryIO) -> None:
     """Refuse a file that is no whole zip of torch.save, before torch reads it."""
     head = file.read(600)
     if not head.startswith(b"PK\x03\x04"):
-        hint = "; give a model to --from instead" if head[8:9] == b"{" else ""
-        raise _RefusedError(f"not a checkpoint (it is {kind_of(head)}){hint}")
+        remedy = "give a model to --from instead" if head[8:9] == b"{" else ""
+        _refuse_checkpoint(f"not a checkpoint (it is {kind_of(head)})", remedy)
     if _directory_size(file) > _MAX_DIRECTORY:
-        raise _RefusedError("holds more members than any checkpoint of unetseg")
+        _refuse_checkpoint("holds more members than any checkpoint of unetseg")
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         names = [m.filename for m in members]
         root = names[0].split("/")[0] if names else ""
         pattern = re.compile(re.escape(root) + r"/(data\.pkl|[.\w]+|data/\d+|\.data/\w+)", re.ASCII)
         if f"{root}/constants.pkl" in names or f"{root}/code" in names:
-            raise _RefusedError("a TorchScript program, not a checkpoint")
+            _refuse_checkpoint("a TorchScript program, not a checkpoint")
         if f"{root}/data.pkl" not in names:
-            raise _RefusedError("a zip archive, not a checkpoint (no data.pkl)")
+            _refuse_checkpoint("a zip archive, not a checkpoint (no data.pkl)")
         if len(set(names)) != len(names):
-            raise _RefusedError("two members have one name")
+            _refuse_checkpoint("two members have one name")
         for member in members:
             if not pattern.fullmatch(member.filename):
-                raise _RefusedError(f"member {member.filename[:100]!r} is none of a checkpoint")
+                _refuse_checkpoint(f"member {member.filename[:100]!r} is none of a checkpoint")
             if (
                 member.compress_type != zipfile.ZIP_STORED
                 or member.file_size != member.compress_size
             ):
-                raise _RefusedError(f"member {member.filename} is compressed; ours are not")
+                _refuse_checkpoint(f"member {member.filename} is compressed; ours are not")
         if sum(m.file_size for m in members) > os.fstat(file.fileno()).st_size:
-            raise _RefusedError("its members overlap")
+            _refuse_checkpoint("its members overlap")
         damaged = archive.testzip()
         if damaged:
-            raise _RefusedError(f"checksum differs in {damaged} (damaged file)")
+            _refuse_checkpoint(f"checksum differs in {damaged} (damaged file)")
 
 
 def _directory_size(file: BinaryIO) -> int:
@@ -592,7 +594,7 @@ def _directory_size(file: BinaryIO) -> int:
     file.seek(-98, os.SEEK_END)
     tail = file.read(98)  # end record of zip64 (56 bytes), its locator (20), end record (22)
     if tail[76:80] != b"PK\x05\x06":
-        raise _RefusedError("truncated (a zip archive without its end)")
+        _refuse_checkpoint("truncated (a zip archive without its end)")
     if tail[56:60] == b"PK\x06\x07":
         return int(struct.unpack_from("<Q", tail, 40)[0])
     return int(struct.unpack_from("<I", tail, 76 + 12)[0])
@@ -603,13 +605,13 @@ def _unwrap(content: Any) -> dict[str, Any]:
         keys = (
             f" (keys {', '.join(map(str, list(content)[:3]))})" if isinstance(content, dict) else ""
         )
-        raise _RefusedError(f"a torch file of another program, not a checkpoint of unetseg{keys}")
+        _refuse_checkpoint(f"a torch file of another program, not a checkpoint of unetseg{keys}")
     if content["version"] != VERSION:
         text = f"checkpoint format {content['version']}; this unetseg reads {VERSION}"
-        raise _RefusedError(text)
+        _refuse_checkpoint(text)
     state = content["state"]
     if not isinstance(state, dict) or not _is_plain(state):
-        raise _RefusedError("holds tensors that unetseg does not write")
+        _refuse_checkpoint("holds tensors that unetseg does not write")
     return state
 
 

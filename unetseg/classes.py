@@ -121,7 +121,7 @@ class ClassTable:
         """Return a table that ignores ``items`` too; a class that they name leaves the table."""
         kept = tuple(c for i, c in enumerate(self.classes) if self.key(i) not in items)
         if not kept:
-            raise InputError("--ignore", "leaves no class", "ignore fewer values")
+            raise leaves_no_class(self.key(i) for i in range(len(self.classes)))
         return ClassTable(kept, tuple(dict.fromkeys((*self.ignore, *items))))
 
     def changed(self, names: Iterable[str], colours: Iterable[str]) -> "ClassTable":
@@ -173,6 +173,12 @@ class ClassTable:
             lines += [] if c.value is None else [f"value = {c.value}"]
             lines += [f'colour = "{c.colour}"', ""]
         return "\n".join(lines)
+
+
+def leaves_no_class(keys: Iterable[int | str]) -> InputError:
+    """Return the error for a set whose values or colours are all to be ignored."""
+    named = ", ".join(map(str, keys))
+    return InputError("--ignore", f"leaves no class: masks hold {named} only", "ignore fewer")
 
 
 def table_of(keys: list[int] | list[str], ignore: tuple[int | str, ...] = ()) -> ClassTable:
@@ -232,17 +238,22 @@ def _from_toml(index: int, entry: dict[str, Any]) -> SegmentationClass:
     return SegmentationClass(name, value, (colour or default_colour(index)).lower())
 
 
-def _ignored(item: Any) -> int | str:
+def _ignored(item: Any, where: str = "ignore") -> int | str:
     if isinstance(item, str) and re.fullmatch("#[0-9a-fA-F]{6}", item):
         return item.lower()
     if isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= 65535:
         return item
-    raise InputError("ignore", f"{item!r}", 'write values (255) or colours ("#rrggbb")')
+    text = f"{show(repr(item))} is neither"
+    raise InputError(where, text, "write values (255) or colours ('#rrggbb')")
 
 
 def parse_ignored(text: str) -> int | str:
-    """Read an ignored value (``255``) or colour (``#ff0000``) from a command line."""
-    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text)
+    """Read an ignored value (``255``) or colour (``#ff0000``) from a command line.
+
+    Raises:
+        InputError: Neither, or a value over 65535.
+    """
+    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text, "--ignore")
 
 
 def _text(value: Any) -> str:

@@ -26,7 +26,7 @@ _TEMPLATE = """<!DOCTYPE html>
   body { font: 16px/1.5 system-ui, sans-serif; max-width: 90rem; margin: 1rem auto;
     padding: 0 1rem; color: #222; background: #fff }
   table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left }
-  td.number, th.number { text-align: right }
+  td.number, th.number { text-align: right; white-space: nowrap }
   .swatch { display: inline-block; width: 1.6em; height: 1em; border: 1px solid #888;
     vertical-align: middle }
   .error { border-left: .4rem solid #c00 } .warning { border-left: .4rem solid #e90 }
@@ -40,7 +40,7 @@ _TEMPLATE = """<!DOCTYPE html>
 </style>
 <h1>{{ found.folder }}</h1>
 <p>{{ found.images }} labelled images, {{ sizes }} pixels, {{ found.channels|join(" or ") }}
-channels, {{ found.dtypes|join(" and ") }}. Masks:
+channel{{ "" if found.channels == [1] else "s" }}, {{ found.dtypes|join(" and ") }}. Masks:
 {% for name, count in found.mask_encodings.items() %}{{ name }} ({{ count }})
 {%- if not loop.last %}, {% endif %}{% endfor %}.</p>
 {% for f in findings %}

@@ -1,15 +1,17 @@
 """Scoring masks against the truth: a model's own, or masks made by any program."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from unetseg import folder, images, masks, pixels
+from unetseg import checkpoints, folder, images, masks, pixels
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.config import PredictSettings
 from unetseg.errors import InputError, show
@@ -44,10 +46,12 @@ class Evaluation:
 def evaluate(
     source: str | os.PathLike[str] | None = None,
     *,
-    models: Sequence[str] = ("default",),
+    models: Sequence[str] | None = None,
     predictions: str | os.PathLike[str] | None = None,
     settings: PredictSettings | None = None,
     include_trained: bool = False,
+    classes: str | os.PathLike[str] | None = None,
+    ignored: tuple[int | str, ...] = (),
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
@@ -55,10 +59,15 @@ def evaluate(
     Args:
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
             images that the model's own store held out.
-        models: Runs, run folders or model files; several are averaged.
-        predictions: A folder of masks named like the images; scored instead of a model.
-        settings: How images are covered.
+        models: Runs, run folders or model files; several are averaged. None is the default run;
+            with ``predictions``, no model.
+        predictions: A folder of masks named like the images; scored instead of a model. They are
+            encoded like the true masks, or as those that the (first) of ``models`` writes.
+        settings: How images are covered; of it ``page`` holds for ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
+        classes: A ``classes.toml`` for the true masks instead of the folder's own.
+        ignored: Values or colours in the true masks that are not scored, beside those that the
+            classes say.
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
@@ -69,19 +78,35 @@ def evaluate(
     if predictions is not None:
         if source is None:
             raise InputError("FOLDER", "is missing", "name the folder with the true masks")
-        return _score_masks(Path(source), Path(predictions), on_progress)
-    model = Model(models, settings)
+        page = settings.page if settings else None
+        own, file = folder.load_classes(source, classes), classes or Path(source, "classes.toml")
+        card = checkpoints.read_card(checkpoints.resolve_model(models[0])[0]) if models else None
+        made = _find_masks(Path(source), Path(predictions), page)
+        if card:
+            truth, order = _encoding(own, card.classes, ignored, file)
+            return _score_masks(made, truth, order, card.classes, on_progress)
+        truth = own.with_ignored(ignored) if own else _discover(made, ignored)
+        return _score_masks(made, truth, _SAME, truth, on_progress)
+    model = Model(("default",) if models is None else models, settings)
     if source is None:
+        if classes is not None or ignored:
+            what = "--ignore" if classes is None else "--classes"
+            raise InputError(what, "is for a folder of true masks", "name one")
         return _score_held_out(model, on_progress)
-    return _score_folder(model, Path(source), include_trained, on_progress)
+    own, file = folder.load_classes(source, classes), classes or Path(source, "classes.toml")
+    encoding = _encoding(own, model.card.classes, ignored, file)
+    return _score_folder(model, Path(source), encoding, include_trained, on_progress)
 
 
 def _score_folder(
-    model: Model, root: Path, include_trained: bool, on_progress: OnProgress
+    model: Model,
+    root: Path,
+    encoding: tuple[ClassTable, NDArray[np.uint8]],
+    include_trained: bool,
+    on_progress: OnProgress,
 ) -> Evaluation:
     pairs = folder.find_pairs(root)
     trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
-    table, order = _encoding(root, model.card.classes)
     chosen = [
         pair
         for pair in pairs
@@ -104,7 +129,7 @@ def _score_folder(
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
         for pair in chosen:
-            truth = _read_truth(pair, table, order, model.settings.page)
+            truth = _read_truth(pair, *encoding, model.settings.page)
             yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
 
     found = _pool(outcomes(), len(chosen), model.card.classes, on_progress)
@@ -113,11 +138,8 @@ def _score_folder(
 
 def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
     """Score the images that the model's own store held out."""
-    path = Path(model.card.store)
-    if not path.exists():
-        text = "not found, and no folder was named"
-        raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
-    opened = open_store(path)
+    opened = _open_training_store(model)
+    path = opened.path
     info, card = opened.info, model.card
     if opened.content_hash != card.store_hash:  # else only names and colours can have changed
         alike = info.channels == card.channels and info.dtype == card.dtype
@@ -147,6 +169,29 @@ def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
     return Evaluation(found, subject, total - len(kept), total)
 
 
+def _open_training_store(model: Model) -> Store:
+    """Open the store that the model was trained on, also where it was moved with its run."""
+    path, beside = Path(model.card.store), model.paths[0].parent / "patches.h5"
+    if path.exists():
+        return open_store(path)
+    if beside.exists():
+        opened = open_store(beside)
+        if opened.content_hash == model.card.store_hash:
+            return opened
+    text = "not found, and no folder was named"
+    raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+
+
+def _bands(segmenter: Segmenter, image: NDArray[Any], scale: float) -> Iterator[Tensor]:
+    """Yield the probabilities of an image at its own size, computed at ``scale``."""
+    if scale == 1:
+        yield from segmenter.bands(image)
+        return
+    shape = (image.shape[0], image.shape[1])
+    scaled = pixels.rescale_image(image, pixels.scaled_size(*shape, scale))
+    yield torch.from_numpy(segmenter.probabilities(scaled, shape))
+
+
 def score_held_out(
     opened: Store,
     segmenter: Segmenter,
@@ -174,7 +219,7 @@ def score_held_out(
         check()
         image, mask, source = opened.held_out(k)
         row, labels = 0, []
-        for band in segmenter.bands(image):  # (K, rows, W)
+        for band in _bands(segmenter, image, opened.info.scale):  # (K, rows, W)
             truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
             valid = truth != IGNORED
             chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
@@ -191,46 +236,81 @@ def score_held_out(
     return scores(np.stack(matrices), names, classes), log_sum / max(pixels, 1)
 
 
-def _score_masks(root: Path, predictions: Path, on_progress: OnProgress) -> Evaluation:
-    """Score a folder of masks made by any program."""
+@dataclass(frozen=True)
+class _Made:
+    """Masks to score: each pair of a folder with the mask made for it."""
+
+    root: Path
+    predictions: Path
+    pairs: tuple[tuple[Pair, Path], ...]
+    page: int | None
+
+    def read(self, path: Path) -> masks.RawMask:
+        """Read one of the masks, true or made."""
+        return images.read_mask(path, self.page)
+
+
+def _find_masks(root: Path, predictions: Path, page: int | None) -> _Made:
+    """Find the made mask of every image. Raises `InputError` where one is missing."""
     pairs = folder.find_pairs(root)
-    made = {p.stem: p for p in folder.list_images(predictions)}
+    made = {folder.stem_of(p): p for p in folder.list_images(predictions)}
     missing = [p.name for p in pairs if p.name not in made]
     if missing:
         text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")
         raise InputError(predictions, text, "masks are found by the images' stems")
-    table = folder.load_classes(root, None)
-    if table is None:
-        table = _discover(pairs, made)
-    on_progress(Note(f"scoring {len(pairs)} masks of {show(predictions)} against {show(root)}"))
+    return _Made(root, predictions, tuple((p, made[p.name]) for p in pairs), page)
+
+
+def _score_masks(
+    made: _Made,
+    truths: ClassTable,
+    order: NDArray[np.uint8],
+    table: ClassTable,
+    on_progress: OnProgress,
+) -> Evaluation:
+    """Score masks made by any program.
+
+    Args:
+        made: The masks.
+        truths: How the true ones are read.
+        order: (256,) index in ``table`` of each class of ``truths``.
+        table: How the made ones are read.
+        on_progress: Receives `Note` and `Progress`.
+    """
+    count, places = len(made.pairs), f"{show(made.predictions)} against {show(made.root)}"
+    on_progress(Note(f"scoring {count} masks of {places}"))
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        for pair in pairs:
-            truth = masks.decode(images.read_mask(pair.mask), table, pair.mask)
-            path = made[pair.name]
-            predicted = masks.decode(images.read_mask(path), table, path)
+        for pair, path in made.pairs:
+            truth = order[masks.decode(made.read(pair.mask), truths, pair.mask)]
+            predicted = masks.decode(made.read(path), table, path)
             if predicted.shape != truth.shape:
                 text = f"{_size(predicted)} pixels, the truth has {_size(truth)}"
                 raise InputError(path, text, "predict at the images' own size")
+            blank = (predicted == IGNORED) & (truth != IGNORED)
+            if blank.any():
+                y, x = np.argwhere(blank)[0]
+                text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
+                raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
             yield pair.name, truth, predicted
 
-    found = _pool(outcomes(), len(pairs), table, on_progress)
-    return Evaluation(found, f"{predictions} on {root}", 0, len(pairs))
+    found = _pool(outcomes(), count, table, on_progress)
+    return Evaluation(found, f"{made.predictions} on {made.root}", 0, count)
 
 
-def _discover(pairs: Sequence[Pair], made: Mapping[str, Path]) -> ClassTable:
+def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
     """Return the classes found in true and predicted masks.
 
     Where the true ones hold colours, palettes of the predicted ones are read as their colours.
     """
-    found = {str(p.mask): masks.find_keys(images.read_mask(p.mask)) for p in pairs}
-    in_colours = masks.discover(found).encoding == "colours"
-    for path in (made[p.name] for p in pairs):
-        raw = images.read_mask(path)
+    found = {str(p.mask): masks.find_keys(made.read(p.mask)) for p, _ in made.pairs}
+    in_colours = masks.discover(found, ignored).encoding == "colours"
+    for _, path in made.pairs:
+        raw = made.read(path)
         if in_colours and raw.palette is not None:
             raw = masks.RawMask(raw.palette[raw.values])
         found[str(path)] = masks.find_keys(raw)
-    return masks.discover(found)
+    return masks.discover(found, ignored)
 
 
 def _pool(
@@ -251,22 +331,24 @@ def _pool(
     return scores(np.stack(matrices), names, table.names)
 
 
-def _encoding(root: Path, classes: ClassTable) -> tuple[ClassTable, NDArray[np.uint8]]:
+_SAME = np.arange(256, dtype=np.uint8)
+
+
+def _encoding(
+    own: ClassTable | None, classes: ClassTable, ignored: tuple[int | str, ...], file: object
+) -> tuple[ClassTable, NDArray[np.uint8]]:
     """Return how the folder's masks are read, and the model's class index for each of theirs.
 
     Raises:
-        InputError: A ``classes.toml`` beside the masks that names other classes.
+        InputError: The folder's ``own`` classes, read from ``file``, have other names.
     """
-    own = folder.load_classes(root, None)
-    lookup = np.arange(256, dtype=np.uint8)
-    if own is None:
-        return classes, lookup
-    if set(own.names) != set(classes.names):
+    if own and set(own.names) != set(classes.names):
         text = f"names {', '.join(own.names)}; the model knows {', '.join(classes.names)}"
-        raise InputError(root / "classes.toml", text, "make the names agree")
-    for index, name in enumerate(own.names):
-        lookup[index] = classes.names.index(name)
-    return own, lookup
+        raise InputError(file, text, "make the names agree")
+    table, order = (own or classes).with_ignored(ignored), _SAME.copy()
+    for index, name in enumerate(table.names):
+        order[index] = classes.names.index(name)
+    return table, order
 
 
 def _read_truth(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ _TRIES = 400  # random divisions looked at; more changed no split of 10 to 200 i
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask; ``name`` is the image's stem."""
+    """An image and its mask; ``name`` is the image's stem as `stem_of` gives it."""
 
     name: str
     image: Path
@@ -47,6 +48,11 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     parts = re.split(r"(\d+)", text)
     # An odd place holds digits; the text behind keeps "01" and "1" apart.
     return tuple((i % 2, int(p) if i % 2 else 0, p) for i, p in enumerate(parts))
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's stem in composed letters (NFC); macOS may keep an accent on its own."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -161,7 +167,8 @@ def group_of(stem: str, pattern: str) -> str:
     try:
         match = re.search(pattern, stem)
     except re.error as error:
-        raise InputError("--group", f"{pattern!r} is no regular expression ({error})") from None
+        text = f"{pattern!r} is no regular expression ({error})"
+        raise InputError("--group", text, "quote it, as in '^(.*)_'") from None
     if match is None:
         raise InputError(stem, f"--group {pattern!r} is not found in it", "widen the pattern")
     return (match[1] if match.re.groups else None) or match[0]
@@ -275,7 +282,7 @@ def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str
 
 def _divide_flat(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Divide the files of one folder into images and masks by how their stems end."""
-    ends = {file: _mask_suffix(file.stem) for file in files}
+    ends = {file: _mask_suffix(stem_of(file)) for file in files}
     kinds = sorted({end for end in ends.values() if end})
     if not kinds:
         text = "no folders images/ and masks/, and no files such as a.png with a_mask.png"
@@ -295,10 +302,11 @@ def _mask_suffix(stem: str) -> str:
 def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
     stems: dict[str, Path] = {}
     for file in files:
-        if file.stem in stems:
-            text = f"{stems[file.stem].name} has the same stem"
+        stem = stem_of(file)
+        if stem in stems:
+            text = f"{stems[stem].name} has the same stem"
             raise InputError(file, text, "keep one of the two")
-        stems[file.stem] = file
+        stems[stem] = file
     return stems
 
 

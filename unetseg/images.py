@@ -6,11 +6,10 @@ an open handle, so no name is ever taken for a URL, an archive or a clipboard. P
 decode; imageio, which shows neither palette indices nor 16-bit colour, writes.
 """
 
-import errno
 import io
+import json
 import logging
 import os
-import stat
 import struct
 import warnings
 import zlib
@@ -44,6 +43,7 @@ MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabyte
 # a file that declares more than this for each byte it has is a forgery or a torso.
 _MAX_EXPANSION = 4096
 _MAX_PAGES = 10_000  # a list of TIFF pages this long takes seconds to walk
+_PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -198,17 +198,32 @@ def read_mask(
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the text chunks that stand before the pixels of a PNG; {} of any other picture.
+    """Return what `write_mask`, `write_picture` and `write_float_tiff` were told to add.
+
+    These are the text chunks that stand before the pixels of a PNG, and texts in the JSON
+    description of a TIFF; of any other picture {}.
 
     Raises:
         InputError: Not found, no regular file, not a picture, damaged.
         MachineError: No permission to read.
     """
     with _opened(path) as (handle, kind):
-        if kind != "PNG":
-            return {}
-        info = PngImageFile(handle).info  # Pillow bounds what compressed text may grow to
+        info: Mapping[Any, Any] = {}
+        if kind == "PNG":
+            info = PngImageFile(handle).info  # Pillow bounds what compressed text may grow to
+        elif kind == "TIFF":
+            info = _description(handle)
         return {k: str(v) for k, v in info.items() if isinstance(k, str) and isinstance(v, str)}
+
+
+def _description(handle: BinaryIO) -> Mapping[Any, Any]:
+    """Return the JSON object that describes the first page of a TIFF; {} where there is none."""
+    tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
+    try:
+        description = json.loads(tif.pages.first.description)
+    except ValueError:
+        return {}
+    return description if isinstance(description, dict) else {}
 
 
 @contextmanager
@@ -216,7 +231,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
     """Yield an open handle of the picture ``path`` and its format; errors become ours."""
     kind = "a picture"
     try:
-        with _open_regular(path) as handle, warnings.catch_warnings():
+        with atomic.open_regular(path) as handle, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters in them is an error here
             start = handle.read(8)
             kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
@@ -232,47 +247,6 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         text = f"not readable as {kind}: {error or type(error).__name__}"
         raise InputError(path, text, _COPY_AGAIN) from error
-
-
-def _open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file that is not empty; never waits, as opening a FIFO would."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise _open_error(path, error) from None
-    status = os.fstat(descriptor)
-    problem = ""
-    if stat.S_ISDIR(status.st_mode):
-        problem = "is a folder; a picture is due here"
-    elif not stat.S_ISREG(status.st_mode):
-        problem = "not a regular file"
-    elif not status.st_size:
-        problem = "is empty (0 bytes)"
-    if problem:
-        os.close(descriptor)
-        raise InputError(path, problem, "check the name")
-    return os.fdopen(descriptor, "rb")
-
-
-def _open_error(path: str | os.PathLike[str], error: OSError | ValueError) -> Exception:
-    code = error.errno if isinstance(error, OSError) else errno.ENOENT
-    if code in (errno.EACCES, errno.EPERM):
-        if Path(path).is_dir():  # what Windows says of a folder
-            return InputError(path, "is a folder; a picture is due here", "check the name")
-        return MachineError(path, "no permission to read", "change its permissions")
-    if code in (errno.ENOENT, errno.ENOTDIR):
-        if Path(path).is_symlink():
-            return InputError(path, f"link to missing {Path(path).readlink()}", "mend the link")
-        return InputError(path, "not found (URLs and archives are not read)", "check the name")
-    known = {
-        errno.ELOOP: "links lead in a circle",
-        errno.ENAMETOOLONG: "name too long",
-        errno.ENXIO: "not a regular file",
-    }
-    if code in known:
-        return InputError(path, known[code], "check the name")
-    return MachineError(path, f"not read: {error}", "try again")
 
 
 @dataclass(frozen=True)
@@ -608,14 +582,21 @@ def _whole_numbers(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArra
 # --- writing ---------------------------------------------------------------------------------
 
 
-def write_picture(path: str | os.PathLike[str], image: NDArray[Any]) -> None:
+def write_picture(
+    path: str | os.PathLike[str], image: NDArray[Any], text: Mapping[str, str] | None = None
+) -> None:
     """Write ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16 as PNG, whole or not at all.
+
+    ``text`` goes into text chunks (keys of 1 to 79 Latin-1 characters).
 
     Raises:
         InputError: ``path`` is a folder.
         MachineError: The disk is full or read-only, and the like.
     """
-    atomic.write_bytes(path, encode_picture(image))
+    data, chunks = encode_picture(image), b""
+    for key, item in (text or {}).items():  # PNG 3rd edition, 11.3.3.4, nothing compressed
+        chunks += _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + item.encode())
+    atomic.write_bytes(path, data[:_PNG_HEADER] + chunks + data[_PNG_HEADER:])
 
 
 def encode_picture(image: NDArray[Any], lossy: bool = False) -> bytes:
@@ -633,17 +614,17 @@ def encode_picture(image: NDArray[Any], lossy: bool = False) -> bytes:
 
 def _deep_png(image: NDArray[np.uint16]) -> bytes:
     """Encode 16-bit RGB, which Pillow does not write (PNG 3rd edition, 5 and 11; no filter)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
     height, width = image.shape[:2]
     samples = image.astype(">u2").reshape(height, -1).view(np.uint8)
     rows = np.pad(samples, ((0, 0), (1, 0))).tobytes()  # each row begins with its filter: none
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def write_mask(
@@ -689,8 +670,14 @@ def write_mask(
     atomic.write_bytes(path, buffer.getvalue())
 
 
-def write_float_tiff(path: str | os.PathLike[str], planes: NDArray[np.float32]) -> None:
+def write_float_tiff(
+    path: str | os.PathLike[str],
+    planes: NDArray[np.float32],
+    text: Mapping[str, str] | None = None,
+) -> None:
     """Write ``(C, H, W)`` float32 as a TIFF with axes CYX, whole or not at all.
+
+    ``text`` goes into its JSON description.
 
     Raises:
         InputError: ``path`` is a folder.
@@ -699,4 +686,5 @@ def write_float_tiff(path: str | os.PathLike[str], planes: NDArray[np.float32]) 
     final = Path(path)
     atomic.check_free(final, planes.nbytes)
     with atomic.replacing(final) as temporary:
-        tifffile.imwrite(temporary, planes, photometric="minisblack", metadata={"axes": "CYX"})
+        metadata = {**(text or {}), "axes": "CYX"}
+        tifffile.imwrite(temporary, planes, photometric="minisblack", metadata=metadata)

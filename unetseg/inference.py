@@ -15,7 +15,7 @@ from unetseg import atomic, checkpoints, drawing, folder, images
 from unetseg.checkpoints import ModelCard
 from unetseg.config import PredictSettings
 from unetseg.devices import pick_device
-from unetseg.errors import InputError, UnetsegError, show
+from unetseg.errors import InputError, MachineError, UnetsegError, show
 from unetseg.interrupts import catching
 from unetseg.pixels import convert_depth
 from unetseg.progress import Note, OnProgress, Progress, ignore
@@ -46,6 +46,8 @@ class Model:
     def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
         self.settings = settings = settings or PredictSettings()
         self.paths = [path for name in names for path in checkpoints.resolve_model(name)]
+        if not self.paths:
+            raise InputError("model", "none is named", "name a run or a model file")
         loaded = [checkpoints.load_model(path) for path in self.paths]
         self.cards: list[ModelCard] = [card for _, card in loaded]
         self.card = self.cards[0]
@@ -168,8 +170,8 @@ def predict(
 
     Raises:
         InputError: Before any work: no image, two images of one stem, a file in the way, a model
-            that cannot be read. An image that cannot be read is in ``failed`` instead.
-        MachineError: The disk is full, or writing is not permitted.
+            that cannot be read. An image that cannot be read, whyever, is in ``failed`` instead.
+        MachineError: The disk is full, or writing is not permitted; a folder that must not be read.
     """
     settings, out = settings or PredictSettings(), Path(out)
     sources = _collect(inputs)
@@ -180,20 +182,25 @@ def predict(
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {model}"))
     written, skipped, failed, overlays = [], [], [], []
-    pixels = np.zeros(len(model.card.classes.classes), np.int64)
+    pixels, said = np.zeros(len(model.card.classes.classes), np.int64), False
     with catching() as caught:
         for i, job in enumerate(jobs):
             caught.check(out, "run the same line again: what is done is kept")
             try:
                 text = _label(model, job, settings)
-                if _is_done(job, text):
+                source = None if _is_done(job, text) else _read(model, job)
+            except (InputError, MachineError) as error:
+                failed.append((job.image, error))
+            else:
+                if source is None:
                     skipped.append(job.mask)
                 else:
-                    pixels += _write(model, job, text)
+                    if source.info.alpha and not said:
+                        on_progress(Note(f"{show(job.image)}: transparency is left out"))
+                        said = True
+                    pixels += _write(model, job, source, text)
                     written.append(job.mask)
                     overlays += [job.overlay] if job.overlay else []
-            except InputError as error:
-                failed.append((job.image, error))
             on_progress(Progress("predicting", i + 1, len(jobs), "images", show(job.image.name)))
     total = max(int(pixels.sum()), 1)
     shares = {n: int(p) / total for n, p in zip(model.card.classes.names, pixels, strict=True)}
@@ -201,19 +208,31 @@ def predict(
 
 
 def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the images that files and folders name. Raises `InputError` where there is none."""
+    """Return the images that files and folders name.
+
+    Raises:
+        InputError: There is none, or the only one is not there.
+        MachineError: No permission to read a folder, or the only image.
+    """
     found: list[Path] = []
     for item in map(Path, inputs):
-        if not item.is_dir():
+        if not _is_folder(item):
             found.append(item)
             continue
         inside = item / "images"
         found += folder.list_images(inside if inside.is_dir() else item)
     if not found:
         raise InputError("predict", "no image is named", "name images or folders of images")
-    if len(found) == 1 and not found[0].exists():
-        raise InputError(found[0], "not found", "check the name; URLs and archives are not read")
+    if len(found) == 1:
+        atomic.open_regular(found[0]).close()  # says what is wrong before a model is loaded
     return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # in a closed folder, say: reading it will tell
+        return False
 
 
 def _job(source: Path, out: Path, overlay: bool, probabilities: bool) -> _Job:
@@ -238,12 +257,12 @@ def _check_places(jobs: list[_Job], overwrite: bool) -> None:
         for place in (job.mask, job.overlay, job.probabilities):
             if place and os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", "choose another --out")
-        if job.mask.exists() and not overwrite and not _read_label(job.mask):
-            text = "already exists and was not written by unetseg"
-            raise InputError(job.mask, text, "choose another --out, or --overwrite")
+            if place and place.exists() and not overwrite and not _read_label(place):
+                text = "already exists and was not written by unetseg"
+                raise InputError(place, text, "choose another --out, or --overwrite")
 
 
-_TEXT = "unetseg"  # key of the text chunk that says what made a mask
+_TEXT = "unetseg"  # key of the text in a file that says what made it
 
 
 def _label(model: Model, job: _Job, settings: PredictSettings) -> str:
@@ -263,44 +282,55 @@ def _label(model: Model, job: _Job, settings: PredictSettings) -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; a file that is not there has none (and fails later)."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file's bytes; see `atomic.open_regular` for what it raises."""
+    with atomic.open_regular(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise MachineError(path, f"not readable: {error}", "try again") from None
 
 
 def _is_done(job: _Job, text: str) -> bool:
-    others = [p for p in (job.overlay, job.probabilities) if p]
-    if not job.mask.exists() or not all(p.exists() for p in others):
-        return False
-    return _read_label(job.mask) == text
+    places = [p for p in (job.mask, job.overlay, job.probabilities) if p]
+    return all(_read_label(p) == text for p in places)
 
 
-def _read_label(mask: Path) -> str:
-    """Return what `_label` said of a file; "" where unetseg did not write it."""
+def _read_label(path: Path) -> str:
+    """Return what `_label` said of a file; "" where there is none or unetseg did not write it."""
     try:
-        return images.read_text(mask).get(_TEXT, "")
+        return images.read_text(path).get(_TEXT, "")
     except InputError:  # not even a picture
         return ""
 
 
-def _write(model: Model, job: _Job, text: str) -> NDArray[np.int64]:
-    """Predict one image and write all that is wanted, the mask last; return pixels per class."""
+@dataclass(frozen=True)
+class _Source:
+    """An image as read: its header, as the model takes it, and as it is drawn over."""
+
+    info: images.ImageInfo
+    image: NDArray[Any]
+    picture: NDArray[Any] | None
+
+
+def _read(model: Model, job: _Job) -> _Source:
+    """Read all that `_write` needs. Raises `InputError` and `MachineError` on what cannot be."""
     image, page = model.read(job.image), model.settings.page
-    info = images.read_info(job.image, page)
-    shape = (info.height, info.width)
+    picture = images.read_image(job.image, page) if job.overlay else None
+    return _Source(images.read_info(job.image, page), image, picture)
+
+
+def _write(model: Model, job: _Job, source: _Source, text: str) -> NDArray[np.int64]:
+    """Predict one image and write all that is wanted, the mask last; return pixels per class."""
+    shape = (source.info.height, source.info.width)
     if job.probabilities:
-        shares = model.probabilities(image, shape)
+        shares = model.probabilities(source.image, shape)
         labels = shares.argmax(0).astype(np.uint8)
-        atomic.make_folder(job.probabilities.parent)
-        images.write_float_tiff(job.probabilities, shares)
+        images.write_float_tiff(job.probabilities, shares, {_TEXT: text})
     else:
-        labels = model.labels(image, shape)
-    if job.overlay:
-        atomic.make_folder(job.overlay.parent)
-        plain, picture = drawing.commonest(labels), images.read_image(job.image, page)
-        picture = drawing.overlay(picture, labels, model.card.classes, plain)
-        images.write_picture(job.overlay, picture)
+        labels = model.labels(source.image, shape)
+    if job.overlay and source.picture is not None:
+        plain = drawing.commonest(labels)
+        picture = drawing.overlay(source.picture, labels, model.card.classes, plain)
+        images.write_picture(job.overlay, picture, {_TEXT: text})
     images.write_mask(job.mask, labels, model.card.classes, {_TEXT: text})
     return np.bincount(labels.ravel(), minlength=len(model.card.classes.classes))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
+from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, leaves_no_class, table_of
 from unetseg.errors import InputError
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
@@ -57,10 +57,11 @@ class Found:
 
 def find_keys(raw: RawMask) -> Found:
     """Count what a mask holds: colours of an RGB mask, else values (indices of a palette)."""
-    found = _found(_pack(raw.values) if raw.values.ndim == 3 else raw.values, raw.values.ndim == 3)
+    are_colours = raw.values.ndim == 3
+    found = _found(pack_colours(raw.values) if are_colours else raw.values, are_colours)
     if raw.palette is None:
         return found
-    codes = _pack(raw.palette)
+    codes = pack_colours(raw.palette)
     return replace(found, colours={k: _hex(codes[k]) for k in found.counts if isinstance(k, int)})
 
 
@@ -83,6 +84,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
         if one.distinct > MAX_FOUND or (one.distinct > _MAX_FLICKERING and one.run < _SHORT_RUN):
             raise InputError(name, *diagnose(one))
     keys, colours = _merged_keys(found) - set(ignore), _merged_palette(found)
+    if not keys:
+        raise leaves_no_class(k for k in ignore if k in _merged_keys(found))
     if len(keys) > MAX_FOUND:
         raise InputError("masks", *diagnose(_merged(found)))
     if IGNORED in keys and len(keys) > 2:
@@ -148,7 +151,7 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
     known: dict[Key, int] = {table.key(i): i for i in range(len(table.classes))}
     known |= dict.fromkeys(table.ignore, IGNORED)
     if table.encoding == "colours":
-        codes = _colour_codes(raw, what)
+        codes = colour_codes(raw, what)
         indices = _look_up(codes, {int(str(k)[1:], 16): i for k, i in known.items()})
     else:
         codes, indices = _read_values(raw, table, {int(k): i for k, i in known.items()}, what)
@@ -174,7 +177,7 @@ def _read_values(
     colours = raw.palette[used]
     paint = dict(zip(table.pixel_values(), (c.colour for c in table.classes), strict=True))
     is_painted = all(
-        paint.get(int(u)) == _hex(_pack(c)) for u, c in zip(used, colours, strict=True)
+        paint.get(int(u)) == _hex(pack_colours(c)) for u, c in zip(used, colours, strict=True)
     )
     if is_painted or (colours != colours[:, :1]).any():
         return values, indices
@@ -254,12 +257,16 @@ def _merged(found: Mapping[str, Found]) -> Found:
     return Found(dict(total.most_common()), len(total), run)
 
 
-def _colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
-    """Return the colour of each pixel ``(H, W)`` as one number, 0xrrggbb."""
+def colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
+    """Return the colour of each pixel ``(H, W)`` as one number, 0xrrggbb.
+
+    Raises:
+        InputError: Values over 255, which are no levels of grey.
+    """
     if raw.values.ndim == 3:
-        return _pack(raw.values)
+        return pack_colours(raw.values)
     if raw.palette is not None:
-        codes: NDArray[np.integer] = _pack(raw.palette)[raw.values]
+        codes: NDArray[np.integer] = pack_colours(raw.palette)[raw.values]
         return codes
     if raw.values.max() > 255:
         remedy = "give the classes' values in classes.toml, or save masks of colours"
@@ -267,7 +274,7 @@ def _colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
     return raw.values.astype(np.int32) * 0x010101
 
 
-def _pack(colours: NDArray[np.integer]) -> NDArray[np.integer]:
+def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.integer]:
     """Return colours ``(..., 3)`` as numbers ``(...)`` int32, 0xrrggbb."""
     wide = colours.astype(np.int32)
     codes: NDArray[np.integer] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]

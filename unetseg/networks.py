@@ -10,8 +10,9 @@ made for a CPU, where full resolution costs most: 16 channels (one register of t
 vector unit), one convolution there and in the decoder, at most 128 channels below, skips added.
 """
 
+import os
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from unetseg.config import check_choice
 from unetseg.errors import InputError, MachineError
 
 BUILT_IN = ("compact", "classic")
+GROUP = "unetseg.networks"  # of the entry points of others
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
 
 
@@ -121,7 +123,8 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
 
     Args:
         name: "compact", "classic", or the name of an entry point in the group
-            ``unetseg.networks``: a function ``build(channels, classes, **settings)``.
+            ``unetseg.networks``: a function ``build(channels, classes, **settings)``. A built-in
+            name wins; ``UNETSEG_NO_PLUGINS=1`` leaves the others out.
         channels: Channels of the images.
         classes: Number of classes.
         settings: ``width`` (1 to 1024) and ``depth`` (1 to 8) for the built-in ones; None takes
@@ -132,10 +135,8 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
         MachineError: A plug-in that cannot be imported.
     """
     settings = {key: value for key, value in settings.items() if value is not None}
-    plugins = {e.name: e for e in entry_points(group="unetseg.networks")}
-    check_choice("--network", name, (*BUILT_IN, *sorted(set(plugins) - set(BUILT_IN))))
     build: Any = {"compact": build_compact, "classic": build_classic}.get(name)
-    build = build or _load(plugins[name])
+    build = build or _load(_find_plugin(name))
     try:
         network: nn.Module = build(channels, classes, **settings)
     except TypeError as error:
@@ -143,10 +144,25 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
     return network
 
 
+def _find_plugin(name: str) -> EntryPoint:
+    """Return the entry point of that name, the first on the path; broken metadata offers none."""
+    plugins: dict[str, EntryPoint] = {}
+    if os.environ.get("UNETSEG_NO_PLUGINS", "0") in ("", "0"):
+        for distribution in distributions():
+            try:
+                offered = [e for e in distribution.entry_points if e.group == GROUP]
+            except Exception:  # of a distribution that need not be about networks at all
+                continue
+            for entry in offered:
+                plugins.setdefault(entry.name, entry)
+    check_choice("--network", name, (*BUILT_IN, *sorted(set(plugins) - set(BUILT_IN))))
+    return plugins[name]
+
+
 def _load(plugin: EntryPoint) -> Any:
     try:
         return plugin.load()
-    except Exception as error:  # a stranger's module may fail in any way
+    except (Exception, SystemExit) as error:  # a stranger's module may fail in any way
         text = f"{plugin.name} ({plugin.value}) cannot be loaded: {type(error).__name__}: {error}"
         raise MachineError("--network", text, "mend or remove that plug-in") from error
 

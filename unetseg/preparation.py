@@ -241,7 +241,9 @@ def _plan(
         class_pixels_train=tuple(int(c) for c in pixels["train"]),
         class_pixels_val=tuple(int(c) for c in pixels["val"]),
         sources=tuple(
-            Source(s.pair.image.name, s.sha256, group, split, *shape)
+            Source(
+                s.pair.image.name, s.sha256, group, split, *(shape if split == "train" else s.shape)
+            )
             for s, group, split, shape in zip(surveys, groups, splits, shapes, strict=True)
         ),
         version=__version__,
@@ -291,7 +293,7 @@ class _Cutter:
         for index, (s, count) in enumerate(zip(self.surveys, self.per_image, strict=True)):
             if not count:
                 continue
-            image, mask = self._read(s)
+            image, mask = self._read(s, self.info.scale)
             rng = np.random.default_rng([self.settings.seed, index])
             corners = sample_corners(mask, size, count, self.settings.rare, rng)
             used, labelled = covered_share(mask, corners, size)
@@ -302,16 +304,14 @@ class _Cutter:
                 yield cut(padded_image, place, size), cut(padded_mask, place, size), index, place
 
     def held_out(self) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-        """Yield the held-out images whole, with their masks."""
+        """Yield the held-out images whole and at full size, as ``predict`` gets them."""
         for s, source in zip(self.surveys, self.info.sources, strict=True):
             if source.split == "val":
-                yield self._read(s)
+                yield self._read(s, 1.0)
 
-    def _read(self, s: Survey) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    def _read(self, s: Survey, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         self.check(self.info.folder, "run the same line again")
-        image = images.read_scaled(
-            s.pair.image, self.info.channels, self.info.scale, self.settings.page
-        )
+        image = images.read_scaled(s.pair.image, self.info.channels, scale, self.settings.page)
         mask = masks.decode(
             images.read_mask(s.pair.mask, self.settings.page), self.info.classes, s.pair.mask
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unetseg import drawing, images
+from unetseg import drawing, images, pixels
 from unetseg.segmentation import Segmenter
 from unetseg.store import Store, StoreInfo
 
@@ -33,6 +33,8 @@ def write_validation(path: Path, opened: Store, segmenter: Segmenter) -> None:
     rows = []
     for k in range(min(_ROWS, opened.held_out_count)):
         image, mask, _ = opened.held_out(k)
-        rows.append((image, mask, segmenter.labels(image)))
+        shape = (mask.shape[0], mask.shape[1])
+        scaled = pixels.rescale_image(image, pixels.scaled_size(*shape, opened.info.scale))
+        rows.append((image, mask, segmenter.labels(scaled, shape)))
     if rows:
         images.write_picture(path, drawing.validation_sheet(rows, opened.info.classes))

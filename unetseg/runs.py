@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any, Literal
 
 from unetseg import atomic
 from unetseg.checkpoints import ModelCard, previous_path, read_card
-from unetseg.errors import InputError, MachineError, quote, show
+from unetseg.errors import InputError, MachineError, UnetsegError, quote, show
 
 State = Literal["new", "interrupted", "finished"]
 RUNS = Path("runs")
+_RETRY = 0.2  # seconds: a look by `RunFolder.is_locked` is over by then
 
 
 class RunFolder:
@@ -109,11 +111,13 @@ class RunFolder:
     def is_locked(self) -> bool:
         """Tell whether a process is training in the folder now."""
         try:
-            descriptor = os.open(self.path / ".lock", os.O_RDWR)
+            descriptor = os.open(self.path / ".lock", os.O_RDONLY)
         except OSError:
             return False
         try:
-            return not _try_lock(descriptor)
+            return not _try_lock(
+                descriptor, shared=True
+            )  # two that look are not in each other's way
         finally:
             os.close(descriptor)
 
@@ -133,7 +137,7 @@ class RunFolder:
         except OSError as error:
             raise atomic.machine_error(path, error) from None
         try:
-            if not _try_lock(descriptor):
+            if not _take_lock(descriptor):
                 holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
                 text = f"in use by {show(holder) or 'another process'}"
                 raise MachineError(self.path, text, "choose another --run, or wait for it")
@@ -150,7 +154,7 @@ class RunSummary:
 
     Attributes:
         name: Of the run, as ``--run`` takes it.
-        state: "interrupted", "finished" or "running".
+        state: "interrupted", "finished", "running", or "unreadable" where no file can be looked at.
         card: Of its model; None where none is saved yet or it cannot be read.
         seconds: Time of its training; None where none is recorded.
     """
@@ -164,21 +168,42 @@ class RunSummary:
 def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
     """Return the runs in a folder, sorted by name; folders that hold no run are left out."""
     found = []
-    for path in sorted(p for p in root.glob("*") if p.is_dir()):
-        run = RunFolder(path)
-        running, state = run.is_locked(), run.state()
-        if running or state != "new":
-            card, seconds = None, None
-            with suppress(InputError):
-                card = read_card(run.model)
-            with suppress(OSError, KeyError, ValueError, IndexError):
-                seconds = float(read_history(run.history)[-1]["seconds"])
-            found.append(RunSummary(run.name, "running" if running else state, card, seconds))
+    for path in sorted(root.glob("*")):
+        try:
+            one = _summarize(RunFolder(path)) if path.is_dir() else None
+        except (UnetsegError, OSError):  # another person's, say: the others are listed all the same
+            one = RunSummary(path.name, "unreadable", None, None)
+        if one:
+            found.append(one)
     return tuple(found)
 
 
-def _try_lock(descriptor: int) -> bool:
-    """Take the exclusive lock of an open file without waiting; False where another has it."""
+def _summarize(run: RunFolder) -> RunSummary | None:
+    """Return what is known of a run; None where the folder holds none."""
+    state = "running" if run.is_locked() else run.state()
+    if state == "new":
+        return None
+    card, seconds = None, None
+    with suppress(InputError):
+        card = read_card(run.model)
+    with suppress(OSError, KeyError, TypeError, ValueError, IndexError):
+        seconds = float(read_history(run.history)[-1]["seconds"])
+    return RunSummary(run.name, state, card, seconds)
+
+
+def _take_lock(descriptor: int) -> bool:
+    """Take the lock of an open file to hold it, also where somebody looks at it just now."""
+    if _try_lock(descriptor):
+        return True
+    time.sleep(_RETRY)
+    return _try_lock(descriptor)
+
+
+def _try_lock(descriptor: int, shared: bool = False) -> bool:
+    """Take the lock of an open file without waiting; False where another has it.
+
+    A shared one excludes those who hold the lock, not others who share it (but on Windows).
+    """
     try:
         if os.name == "nt":
             import msvcrt
@@ -192,7 +217,8 @@ def _try_lock(descriptor: int) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -140,7 +140,9 @@ class Segmenter:
         result: Tensor | None = None
         for network in self.networks:
             for axes in self.views:
-                with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+                with torch.autocast(  # as in training
+                    self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+                ):
                     logits = network(batch.flip(axes) if axes else batch)
                 view = logits.float().softmax(1)
                 view = view.flip(axes) if axes else view

@@ -16,6 +16,7 @@ link, external or virtual data is followed. A crash inside the HDF5 library itse
 for it is not ruled out: open stores of strangers in a process that may end.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -202,17 +203,13 @@ class Store:
         return *self._whole[k], self.info.held_out[k]
 
 
-class _RefusedError(Exception):
-    """A reason to refuse a store, without its path."""
-
-
 def _require(condition: object, problem: str) -> None:
     if not condition:
-        raise InputError("patch store", problem, "")
+        _refuse(problem)
 
 
 def _refuse(problem: str) -> NoReturn:
-    raise _RefusedError(problem)
+    raise InputError("patch store", problem)  # who opens or writes one puts its path there
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -257,9 +254,8 @@ def write_store(
         _seal(temporary, info.created)
         try:
             _check_values(open_store(temporary, verify=False))  # what was written reads back
-        except (InputError, _RefusedError) as error:
-            problem = error.problem if isinstance(error, InputError) else str(error)
-            raise InputError(path, f"not written: {problem}") from None
+        except InputError as error:
+            raise InputError(path, f"not written: {error.problem}") from None
 
 
 _Arrays = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -289,7 +285,11 @@ def _reserve(path: Path, size: int) -> None:
     with open(path, "r+b") as file:
         file.truncate(size)
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
+                    raise
 
 
 def _lay_out(path: Path, info: StoreInfo, arrays: _Arrays) -> dict[str, int]:
@@ -425,9 +425,8 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
                 store = _read_structure(path, h5, mapped, created, digest)
             if verify:
                 _check_values(store)
-        except (_RefusedError, InputError) as error:
-            problem = error.problem if isinstance(error, InputError) else str(error)
-            raise InputError(path, problem, _AGAIN) from None
+        except InputError as error:
+            raise InputError(path, error.problem, _AGAIN) from None
         except Exception as error:  # HDF5 has many; a reader of strangers' files knows none of them
             raise InputError(path, f"not readable as a patch store ({error})", _AGAIN) from None
     return store

@@ -42,6 +42,7 @@ from unetseg.optimization import (
     rate_at,
 )
 from unetseg.patches import starts
+from unetseg.pixels import scaled_size
 from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress
 from unetseg.runs import RunFolder, write_history
 from unetseg.segmentation import Segmenter
@@ -115,14 +116,17 @@ class Trainer:
         self.data = Patches(opened.images, opened.masks, info.mean, info.std, self.device)
         assert settings.batch_size is not None  # `resolve` filled it in
         self.batch_size = min(settings.batch_size, len(self.data))
-        self.steps_per_epoch = -(-len(self.data) // self.batch_size)
+        # A last batch of one patch joins the one before: batch normalisation needs several values.
+        alone = len(self.data) % self.batch_size == 1 < self.batch_size < len(self.data)
+        self.steps_per_epoch = -(-len(self.data) // self.batch_size) - alone
         self.symmetries, self.augmentation = _choose_augmentation(settings, opened)
         weights = torch.from_numpy(class_weights(np.array(info.class_pixels_train)))
         self.loss = build_loss(settings.loss, weights.to(self.device))
         self.network_settings = {"width": settings.width, "depth": settings.depth}
         self.network_settings = {k: v for k, v in self.network_settings.items() if v is not None}
         self.validate_every = settings.validate or self._validation_interval()
-        # Position: everything below is saved and restored.
+        # Everything below is saved and restored.
+        self.given: dict[str, str] = {}  # what was asked for beside the settings
         self.epoch = self.step_in_epoch = self.step = self.patches_seen = 0
         self.loss_sum = self.valid_sum = 0.0
         self.epoch_seconds = 0.0
@@ -174,19 +178,17 @@ class Trainer:
         if card.channels != self.store.info.channels:
             text = f"trained on {card.channels} channels, the store has {self.store.info.channels}"
             raise InputError(paths[0], text, "choose another --from")
-        self.settings = dataclasses.replace(self.settings, network=card.network)
-        self.network_settings = dict(card.settings)
         network = self._build()
-        ours, theirs = network.state_dict(), old.state_dict()
-        fitting = {k: v for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
-        network.load_state_dict(fitting, strict=False)
-        new = [k for k in ours if k not in fitting]
+        weights = old.state_dict()
         text = f"starting from {show(paths[0])} ({card.name}, {len(card.sources)} images)"
-        if new:
-            text += f"; other classes, so the last layer is new ({', '.join(new)})"
-        elif card.classes.names != self.classes.names:
-            text += "; its classes have other names"
-        self.on_progress(Note(text, warning=bool(new)))
+        other = card.classes.names != self.classes.names
+        if other:
+            head = list(weights)[-1].rpartition(".")[0]
+            weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
+            text += f"; other classes ({', '.join(map(show, card.classes.names))} there), so the "
+            text += f"last layer ({show(head)}) is new"
+        network.load_state_dict(weights, strict=not other)
+        self.on_progress(Note(text, warning=other))
         return network
 
     def _prepare(self) -> None:
@@ -280,7 +282,8 @@ class Trainer:
             self._order = epoch_order(len(self.data), self.settings.seed, self.epoch)
             self._order_epoch = self.epoch
         begin = step_in_epoch * self.batch_size
-        return self._order[begin : begin + self.batch_size]
+        last = step_in_epoch == self.steps_per_epoch - 1
+        return self._order[begin : None if last else begin + self.batch_size]
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the augmented batch: images (n, C, S, S) float32, masks (n, S, S) int64."""
@@ -334,7 +337,7 @@ class Trainer:
         scored = (self.epoch + 1) % self.validate_every == 0 and whole and not over
         found, val_loss = self.validate() if scored else (None, None)
         self.epoch += 1  # after validation: a run stopped in it closes this epoch once more
-        patches = min(self.step_in_epoch * self.batch_size, len(self.data))
+        patches = len(self.data) if whole else self.step_in_epoch * self.batch_size
         self._add_row(patches / max(self.epoch_seconds, 1e-9), found, val_loss)
         self.step_in_epoch, self.loss_sum, self.valid_sum, self.epoch_seconds = 0, 0.0, 0.0, 0.0
         if found and self.settings.patience:
@@ -375,13 +378,13 @@ class Trainer:
     # -- validation -------------------------------------------------------------------------
 
     def _validation_windows(self) -> int:
-        size = self.store.info.size
-        stride = PredictSettings().stride_for(size)
+        info = self.store.info
+        stride = PredictSettings().stride_for(info.size)
+        shapes = [scaled_size(s.height, s.width, info.scale) for s in info.held_out]
         return sum(
-            len(starts(max(s.height, size), size, stride))
-            * len(starts(max(s.width, size), size, stride))
-            for s in self.store.info.sources
-            if s.split == "val"
+            len(starts(max(rows, info.size), info.size, stride))
+            * len(starts(max(columns, info.size), info.size, stride))
+            for rows, columns in shapes
         )
 
     def _validation_interval(self) -> int:
@@ -493,6 +496,7 @@ class Trainer:
             "finished": finished,
             "settings": dataclasses.asdict(self.settings),
             "network_settings": self.network_settings,
+            "given": self.given,
             "store": str(self.store.path),
             "store_hash": self.store.content_hash,
             "network": self.network.state_dict(),
@@ -514,6 +518,7 @@ class Trainer:
             raise InputError(self.store.path, text, "train a new --run on it")
         torch.set_num_threads(saved["machine"]["threads"])
         self.network_settings = dict(saved["network_settings"])
+        self.given = dict(saved["given"])
         self.network = self._build()
         self.seconds_before = float(saved["seconds"])
         self._prepare()

@@ -68,8 +68,10 @@ def train(
         if not resume:
             path = _store_path(source, folder, patches, classes, ignored, on_progress)
             with open_store(path) as opened:
-                resolved = resolve(given, opened.info.size)
+                resolved = resolve(_like_model(given, settings, start_from), opened.info.size)
                 trainer = Trainer(opened, folder, resolved, started, caught, on_progress)
+                named = {"from": start_from, "classes": classes}
+                trainer.given = {k: str(v) for k, v in named.items() if v is not None}
                 trainer.start(start_from)
                 return trainer.run()
         saved, used, warning = checkpoints.read_checkpoint_with_fallback(folder.checkpoint)
@@ -78,7 +80,8 @@ def train(
         recorded = TrainSettings(**saved["settings"])
         with open_store(saved["store"]) as opened:
             asked = {**settings, **_cutting_asked(opened.info, source, patches, ignored)}
-            asked |= {"from": start_from, "classes": classes}
+            named = {"from": start_from, "classes": classes}
+            asked |= {k: str(v) for k, v in named.items() if v is not None}
             _check_agreement(recorded, asked, saved, source)
             trainer = Trainer(opened, folder, recorded, started, caught, on_progress)
             trainer.restore(saved, used)
@@ -146,6 +149,28 @@ def _store_path(
     return path
 
 
+def _like_model(
+    given: TrainSettings, asked: Mapping[str, Any], start_from: str | None
+) -> TrainSettings:
+    """Return the settings with the network of the model whose weights are the start.
+
+    Raises:
+        InputError: Another network was asked for.
+    """
+    if start_from is None:
+        return given
+    path = checkpoints.resolve_model(start_from)[0]
+    card = checkpoints.read_card(path)
+    theirs = {"network": card.network, "width": None, "depth": None} | dict(card.settings)
+    for key in ("network", "width", "depth"):
+        if asked.get(key) is not None and asked[key] != theirs[key]:
+            text = f"{asked[key]}, but the model to start from has {theirs[key] or 'its own'}"
+            raise InputError(f"--{key}", text, "leave it out, or choose another --from")
+    return dataclasses.replace(
+        given, network=card.network, width=theirs["width"], depth=theirs["depth"]
+    )
+
+
 def _check_agreement(
     recorded: TrainSettings,
     asked: Mapping[str, Any],
@@ -153,10 +178,11 @@ def _check_agreement(
     source: str | os.PathLike[str] | None,
 ) -> None:
     """Raise `InputError` listing what was asked for and differs from the interrupted run."""
+    before = dataclasses.asdict(recorded) | saved["given"]
     differing = [
-        f"--{key.replace('_', '-')} {getattr(recorded, key, 'as it was')} -> {value}"
+        f"--{key.replace('_', '-')} {before.get(key, 'as it was')} -> {value}"
         for key, value in asked.items()
-        if value is not None and getattr(recorded, key, None) != value
+        if value is not None and before.get(key) != value
     ]
     is_store = source is not None and not Path(source).is_dir()
     if is_store and os.path.realpath(source or "") != os.path.realpath(saved["store"]):
@@ -175,8 +201,12 @@ def _cutting_asked(
     """Return what of the options that cut patches is not as in the store, by option."""
     asked: dict[str, Any] = {}
     if patches:
-        given = dataclasses.asdict(patches)
-        asked |= {k: v for k, v in given.items() if k in info.settings and info.settings[k] != v}
+        given, usual = dataclasses.asdict(patches), dataclasses.asdict(PatchSettings())
+        asked |= {
+            k: v
+            for k, v in given.items()
+            if v != usual[k] and k in info.settings and info.settings[k] != v
+        }
     if source is not None and Path(source).is_dir() and str(source) != info.folder:
         asked["folder"] = source
     others = [item for item in ignored if item not in info.classes.ignore]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from unetseg.metrics import Scores
 
 _OUT = "What is written"
+_OF_A_MODEL = ("include_trained", "stride", "weights", "tta")
 
 
 def evaluate(
+    ctx: Context,
     folder: Annotated[
         Path | None,
         Argument(
@@ -32,7 +34,8 @@ def evaluate(
         Option(
             "--predictions",
             metavar="FOLDER",
-            help="Score these masks, made by any program, instead of a model.",
+            help="Score these masks, made by any program, instead of a model; with --model, "
+            "in the encoding that it writes.",
         ),
     ] = None,
     include_trained: Annotated[
@@ -60,6 +63,8 @@ def evaluate(
         Option("--overwrite", help="Replace the files of --json and --csv.", rich_help_panel=_OUT),
     ] = False,
     device: options.Device = "auto",
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
 ) -> None:
     """Score masks against the truth, class by class.
 
@@ -77,16 +82,23 @@ def evaluate(
     from unetseg.errors import InputError
     from unetseg.evaluation import evaluate as evaluate_images
 
+    for name in _OF_A_MODEL if predictions else ():
+        source = ctx.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":  # a settings file may serve both
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(option, "is of no use with --predictions", "leave it out")
     for path in (json_file, csv_file):
         if path and path.exists() and not overwrite:
             raise InputError(path, "already exists", "choose another name, or --overwrite")
     with Reporter() as report:
         found = evaluate_images(
             folder,
-            models=model or ["default"],
+            models=model,
             predictions=predictions,
             settings=PredictSettings(stride, weights, tta, batch_size, device, page),
             include_trained=include_trained,
+            classes=classes,
+            ignored=options.ignored(ignore),
             on_progress=report,
         )
     print_scores(found.scores, f"{found.subject}: {len(found.scores.names)} images")

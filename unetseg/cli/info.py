@@ -35,7 +35,7 @@ def info(
         Option(
             "--recolour",
             metavar="NAME=#RRGGBB",
-            help="Paint a class in another colour; may be repeated.",
+            help="Paint a class in another colour, where masks are values; may be repeated.",
             rich_help_panel=_CHANGE,
         ),
     ] = None,

@@ -49,6 +49,7 @@ Page = Annotated[
         metavar="N",
         help="Which picture of TIFFs that hold several, from 0.",
         show_default="such files are refused",
+        rich_help_panel="Images",
     ),
 ]
 Val = Annotated[

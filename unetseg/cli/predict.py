@@ -6,8 +6,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_table
-from unetseg.errors import PartialFailure
+from unetseg.cli.console import Reporter, print_line, print_next, print_table
+from unetseg.errors import PartialFailure, quote, show
 
 _OUT = "What is written"
 
@@ -89,6 +89,9 @@ def predict(
         if len(done.failed) == total:
             raise done.failed[0][1]
         raise PartialFailure("predict", text, "mend them and run the same line again")
+    print_next(
+        "unetseg evaluate" + "".join(f" --model {quote(show(name))}" for name in model or ())
+    )
 
 
 def _masks(count: int) -> str:

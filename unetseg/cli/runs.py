@@ -32,5 +32,5 @@ def runs() -> None:
                 one.seconds and format_duration(one.seconds),
             )
         )
-    note = "mean IoU of the held-out images, whole; '-' where none was held out"
+    note = "mean IoU of the held-out images, whole; '-' where none is recorded"
     print_table("", columns, rows, note)

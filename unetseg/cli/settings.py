@@ -1,11 +1,10 @@
 """``--config FILE``: options of the commands from a TOML file, a table a command."""
 
-import tomllib
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from unetseg.config import nearest, read_toml
 from unetseg.errors import InputError, show
 
 Tables = dict[str, dict[str, Any]]
@@ -17,12 +16,7 @@ def read_tables(path: Path) -> Tables:
     Raises:
         InputError: Not found, not TOML (with line and column), or a key outside a table.
     """
-    try:
-        tables = tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(path, "not found", "check the name after --config") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(path, f"not readable as TOML ({error})", "mend it") from None
+    tables = read_toml(path)
     for key, value in tables.items():
         if not isinstance(value, dict):
             text = f"{key!r} stands outside a table"
@@ -64,8 +58,7 @@ def defaults(path: Path, name: str, table: dict[str, Any], parameters: list[Any]
 
 def suggestion(name: str, known: list[str]) -> str:
     """Return ``did you mean 'epochs'?``, or all that is known where nothing is near."""
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    return nearest(name, known).strip() or f"known are {', '.join(sorted(known))}"
 
 
 def _keys(parameter: Any) -> list[str]:

@@ -169,8 +169,8 @@ def train(
 ) -> None:
     """Train a U-Net; the run's folder holds the model, its history and pictures.
 
-    The model so far is written after every epoch, and the final one has a score from whole images
-    that training never saw. Ctrl-C saves; --resume goes on exactly there.
+    The model so far is saved as training goes, and the final one has a score from whole images that
+    training never saw. Ctrl-C saves; --resume goes on exactly there.
 
     Example:
         unetseg train --epochs 100
