@@ -42,3 +42,8 @@ def empty(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def pytest_collection_modifyitems(items):
+    """Start with the longest: two workers then end at about the same time."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_pipeline.py"))
