@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unetseg.optimization import average_weights, build_optimizer, rate_at
+from unetseg.optimization import average_weights, build_optimizer, orthogonalize, rate_at
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,19 @@ def test_rate_rises_in_the_warm_up_without_a_jump_at_its_end():
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+    )
 
 
 # With no gradient what moves is the decay, w (1 - lr x decay); Nesterov's step takes the first
 # gradient once and its momentum of 0.9.
-@pytest.mark.parametrize(("name", "times"), [("adamw", 1), ("sgd", 1.9)])
+@pytest.mark.parametrize(("name", "times"), [("adamw", 1), ("muon", 1), ("sgd", 1.9)])
 def test_weights_decay_and_biases_and_norms_do_not(name, times):
     net = network()
     optimizer = build_optimizer(net, name, 0.1, 0.5)
+    for group in optimizer.param_groups:
+        group.pop("share", None)
     before = [p.detach().clone() for p in net.parameters()]
     for p in net.parameters():
         p.grad = torch.zeros_like(p)
@@ -67,13 +71,64 @@ def test_weights_decay_and_biases_and_norms_do_not(name, times):
         torch.testing.assert_close(new.detach(), expected)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
 def test_every_parameter_is_trained_once(name):
     net = network()
     groups = build_optimizer(net, name, 0.1, 0.5).param_groups
     listed = [id(p) for g in groups for p in g["params"]]
     assert sorted(listed) == sorted(id(p) for p in net.parameters())
     assert all(g["lr"] == 0.1 for g in groups)
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16)])
+def test_orthogonalize_makes_all_directions_about_equally_long(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    s = torch.logspace(0, -1, len(s))  # the shortest a tenth of the longest
+    found = orthogonalize(u * s @ v)
+    turned = u.T @ found @ v.T  # diagonal where U and V are those of the matrix
+    lengths = turned.diagonal()
+    torch.testing.assert_close(turned, lengths.diag(), atol=1e-4, rtol=0)
+    assert 0.5 < float(lengths.min()) <= float(lengths.max()) < 1.3
+
+
+def test_muon_moves_hidden_weights_by_the_rate_and_the_ends_by_adamw():
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1))
+    optimizer = build_optimizer(net, "muon", 0.02, 0.0)
+    before = [layer.weight.detach().clone() for layer in net]
+    gradient = torch.randn(4, 4, 3, 3)
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    net[1].weight.grad = gradient.clone()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.02 * group.get("share", 1.0)
+    optimizer.step()
+    step = before[1] - net[1].weight.detach()
+    # The first momentum is a multiple of the gradient, whose length is not looked at.
+    torch.testing.assert_close(step.view(4, 36), 0.02 * orthogonalize(gradient.view(4, 36)))
+    for k in (0, 2):  # the first step of AdamW is its rate, with the sign of the gradient
+        torch.testing.assert_close((before[k] - net[k].weight.detach()).abs().mean().item(), 4e-3)
+
+
+def test_muon_goes_on_from_its_saved_state():
+    def steps(net, optimizer, seeds):
+        for seed in seeds:
+            for i, p in enumerate(net.parameters()):
+                rng = torch.Generator().manual_seed(100 * seed + i)
+                p.grad = torch.randn(p.shape, generator=rng)
+            optimizer.step()
+
+    straight, stopped = network(), network()
+    whole = build_optimizer(straight, "muon", 0.02, 0.1)
+    steps(straight, whole, range(6))
+    first = build_optimizer(stopped, "muon", 0.02, 0.1)
+    steps(stopped, first, range(3))
+    second = build_optimizer(stopped, "muon", 0.02, 0.1)
+    second.load_state_dict(first.state_dict())
+    steps(stopped, second, range(3, 6))
+    for one, other in zip(straight.parameters(), stopped.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_sgd_has_nesterov_momentum():

@@ -421,7 +421,7 @@ def test_state_running_refuses_and_says_who(home):
 @pytest.mark.parametrize(
     ("wrong", "listed"),
     [
-        ({"lr": 0.5}, f"--lr {DEFAULT_LR['adamw']} -> 0.5"),
+        ({"lr": 0.5}, f"--lr {DEFAULT_LR['muon']} -> 0.5"),
         ({"epochs": 9, "seed": 8}, "--epochs 3 -> 9, --seed 7 -> 8"),
         ({"network": "classic"}, "--network compact -> classic"),
         ({"patches": unetseg.PatchSettings(48, 4, 0.25)}, "--size as it was -> 48"),
@@ -606,7 +606,7 @@ def test_a_budget_holds_for_the_whole_command(home):
     assert card.finished
     assert card.scores["images"] == 3
     # The schedule is annealed: a thousandth of the highest rate is where it ends.
-    assert float(rows_of("b")[-1]["lr"]) < 0.05 * DEFAULT_LR["adamw"]
+    assert float(rows_of("b")[-1]["lr"]) < 0.05 * DEFAULT_LR["muon"]
 
 
 def test_a_budget_too_small_says_what_is_enough(home):

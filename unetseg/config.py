@@ -13,7 +13,7 @@ from typing import Any
 from unetseg.errors import InputError, show
 
 LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("muon", "adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "steps")
 AUGMENTS = ("auto", "none", "light", "strong")
 SYMMETRIES = ("hflip", "vflip", "turn")
@@ -77,7 +77,7 @@ class TrainSettings:
             as many as have their pixels, and eight times that on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
         loss: One of `LOSSES`.
-        optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
+        optimizer: One of `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
         schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
         weight_decay: Of the optimizer; None takes the optimizer's default.
         augment: "none", "light", "strong", or "auto", which is light.
@@ -101,7 +101,7 @@ class TrainSettings:
     batch_size: int | None = None
     lr: float | None = None
     loss: str = "weighted-ce"
-    optimizer: str = "adamw"
+    optimizer: str = "muon"
     schedule: str = "one-cycle"
     weight_decay: float | None = None
     augment: str = "auto"

@@ -297,7 +297,7 @@ class Trainer:
         """Do one step of the optimizer; return the loss and the pixels it was taken over."""
         pictures, masks = self.batch(indices)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("share", 1.0)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self.network(pictures)

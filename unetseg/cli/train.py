@@ -82,8 +82,8 @@ def train(
         ),
     ] = "weighted-ce",
     optimizer: Annotated[
-        str, Option("--optimizer", help="adamw or sgd.", rich_help_panel=_HOW)
-    ] = "adamw",
+        str, Option("--optimizer", help="muon, adamw or sgd.", rich_help_panel=_HOW)
+    ] = "muon",
     schedule: Annotated[
         str, Option("--schedule", help="one-cycle, cosine or steps.", rich_help_panel=_HOW)
     ] = "one-cycle",
