@@ -193,17 +193,11 @@ def _read_values(
 
 def _look_up(codes: NDArray[np.integer], known: Mapping[int, int]) -> NDArray[np.int16]:
     """Return the class index of each code, -1 where it is not known."""
-    if codes.max() < 65536:
-        table = np.full(65536, -1, np.int16)
-        for code, index in known.items():
-            if code < 65536:
-                table[code] = index
-        found: NDArray[np.int16] = table[codes]
-        return found
-    keys = np.array(sorted(known))
-    places = np.searchsorted(keys, codes).clip(max=len(keys) - 1)
-    found = np.array([known[k] for k in keys.tolist()], np.int16)[places]
-    found[keys[places] != codes] = -1
+    table = np.full(int(codes.max()) + 1, -1, np.int16)  # of 2^24 at most: a search takes longer
+    for code, index in known.items():
+        if code < len(table):
+            table[code] = index
+    found: NDArray[np.int16] = table[codes]
     return found
 
 
@@ -276,8 +270,10 @@ def colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
 
 def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.integer]:
     """Return colours ``(..., 3)`` as numbers ``(...)`` int32, 0xrrggbb."""
-    wide = colours.astype(np.int32)
-    codes: NDArray[np.integer] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    wide = np.zeros((*colours.shape[:-1], 4), np.uint8)
+    for k in range(3):
+        wide[..., 2 - k] = colours[..., k]
+    codes: NDArray[np.integer] = wide.view("<i4")[..., 0]  # shifts take three times as long
     return codes
 
 

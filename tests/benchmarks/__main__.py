@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("speed", "size", "accuracy", "images", "large")
+NAMES = ("speed", "size", "choices", "accuracy", "images", "large", "coverage")
 
 if __name__ == "__main__":
     words = sys.argv[1:] or list(NAMES)
