@@ -85,7 +85,9 @@ def test_orthogonalize_makes_all_directions_about_equally_long(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     s = torch.logspace(0, -1, len(s))  # the shortest a tenth of the longest
-    found = orthogonalize(u * s @ v)
+    other = torch.randn(5, 9)
+    found, _, same = orthogonalize([u * s @ v, other, 3 * (u * s @ v)])
+    torch.testing.assert_close(found, same)  # whatever its length
     turned = u.T @ found @ v.T  # diagonal where U and V are those of the matrix
     lengths = turned.diagonal()
     torch.testing.assert_close(turned, lengths.diag(), atol=1e-4, rtol=0)
@@ -106,7 +108,7 @@ def test_muon_moves_hidden_weights_by_the_rate_and_the_ends_by_adamw():
     optimizer.step()
     step = before[1] - net[1].weight.detach()
     # The first momentum is a multiple of the gradient, whose length is not looked at.
-    torch.testing.assert_close(step.view(4, 36), 0.02 * orthogonalize(gradient.view(4, 36)))
+    torch.testing.assert_close(step.view(4, 36), 0.02 * orthogonalize([gradient.view(4, 36)])[0])
     for k in (0, 2):  # the first step of AdamW is its rate, with the sign of the gradient
         torch.testing.assert_close((before[k] - net[k].weight.detach()).abs().mean().item(), 4e-3)
 

@@ -1,7 +1,7 @@
 """How weights move: the optimizer, the course of its learning rate, and averaged weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -54,38 +54,43 @@ class Muon(torch.optim.AdamW):
         torch._foreach_lerp_(averages, gradients, 1 - self.momentum)
         torch._foreach_lerp_(gradients, averages, self.momentum)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        for weight, gradient in zip(weights, gradients, strict=True):
-            rows, columns = len(weight), weight[0].numel()
-            direction = orthogonalize(gradient.reshape(rows, columns)).view_as(weight)
-            weight.sub_(direction, alpha=group["lr"] * max(1.0, rows / columns) ** 0.5)
+        # The order of columns is free: that of the memory, channels last, takes no copy.
+        lasts = [gradient.movedim(1, -1) for gradient in gradients]
+        directions = orthogonalize([last.reshape(len(last), -1) for last in lasts])
+        for weight, last, direction in zip(weights, lasts, directions, strict=True):
+            longer = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+            step = direction.reshape(last.shape).movedim(-1, 1)
+            weight.sub_(step, alpha=group["lr"] * longer)
             weight.grad = None  # AdamW passes over what has none
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """Return about U V^T of a matrix U S V^T: singular values of 0.7 to 1.2 for all but tiny ones.
+def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return about U V^T of each matrix U S V^T: singular values of 0.7 to 1.2, but tiny ones.
 
     Three steps of the odd polynomial of degree five that Jordan et al. (2024) chose; five, as
-    there, take longer and train no better. A polynomial in X X^T times X is all that each step is,
-    and such polynomials commute, so that only the small square matrix is iterated.
+    there, take longer and train no better. Each step is a polynomial in X X^T times X, and these
+    commute, so that only the small square matrices are iterated, equally small ones together.
 
     Args:
-        matrix: (rows, columns) float32.
+        matrices: (rows, columns) float32 each.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    wide: Tensor = matrix.T if tall else matrix
-    wide = wide / (wide.norm() + 1e-12)
-    gram = wide @ wide.T
-    whole = None
-    for last in (False, False, True):
-        factor = b * gram + c * (gram @ gram)
-        factor.diagonal().add_(a)
-        whole = factor if whole is None else factor @ whole
-        if not last:
-            gram = factor @ gram @ factor
-    assert whole is not None
-    wide = whole @ wide
-    return wide.T if tall else wide
+    wides = [m.T if m.shape[0] > m.shape[1] else m for m in matrices]
+    results = [torch.empty(0)] * len(matrices)
+    for side in {len(wide) for wide in wides}:
+        members = [i for i, wide in enumerate(wides) if len(wide) == side]
+        gram = torch.stack([wides[i] @ wides[i].T for i in members])  # (n, side, side)
+        squares = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-24
+        gram /= squares
+        whole = squares.rsqrt() * torch.eye(side, device=gram.device)
+        for _ in range(3):
+            factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            factor.diagonal(dim1=1, dim2=2).add_(a)
+            whole, gram = factor @ whole, factor @ gram @ factor
+        for i, polynomial in zip(members, whole, strict=True):
+            turned = polynomial @ wides[i]
+            results[i] = turned.T if wides[i] is not matrices[i] else turned
+    return results
 
 
 def build_optimizer(
