@@ -113,6 +113,14 @@ def test_muon_moves_hidden_weights_by_the_rate_and_the_ends_by_adamw():
         torch.testing.assert_close((before[k] - net[k].weight.detach()).abs().mean().item(), 4e-3)
 
 
+def test_muon_leaves_the_widest_weights_to_adamw():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 257, 1), nn.Conv2d(257, 257, 1))
+    net.append(nn.Conv2d(257, 2, 1))
+    turned, rest, _ = build_optimizer(net, "muon", 0.02, 0.0).param_groups
+    assert [p.shape[:2] for p in turned["params"]] == [(257, 2)]
+    assert [p.shape[:2] for p in rest["params"]] == [(2, 1), (257, 257), (2, 257)]
+
+
 def test_muon_goes_on_from_its_saved_state():
     def steps(net, optimizer, seeds):
         for seed in seeds:

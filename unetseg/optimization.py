@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 DEFAULT_LR = {"muon": 0.02, "adamw": 4e-3, "sgd": 0.1}
 DEFAULT_WEIGHT_DECAY = {"muon": 1e-2, "adamw": 1e-2, "sgd": 1e-4}
 _WARM_UP = 0.1  # share of a one-cycle schedule over which the rate rises
+_WIDEST = 256  # rows and columns: beyond, to orthogonalise takes longer than to learn from a batch
 _FIRST, _LAST = 1 / 25, 1e-3  # of the highest rate
 
 
@@ -111,10 +112,12 @@ def build_optimizer(
     if name == "muon":
         # What reads pixels and what writes classes has directions with a meaning of their own.
         share = DEFAULT_LR["adamw"] / DEFAULT_LR["muon"]
-        hidden, ends = weights[1:-1], weights[:1] + weights[1:][-1:]
+        hidden = [p for p in weights[1:-1] if min(len(p), p[0].numel()) <= _WIDEST]
+        taken = set(map(id, hidden))
+        rest = [p for p in weights if id(p) not in taken]
         groups = [
             {"params": hidden, "weight_decay": weight_decay, "orthogonal": True},
-            {"params": ends, "weight_decay": weight_decay, "share": share},
+            {"params": rest, "weight_decay": weight_decay, "share": share},
             {"params": others, "share": share},
         ]
         return Muon([group for group in groups if group["params"]], lr=lr)

@@ -1,7 +1,8 @@
 """Held-out score of whole runs by budget, on lines-ellipses and camvid-100; seeds, medians.
 
-``python -m tests.benchmarks accuracy [SECONDS... SET...]`` takes other budgets, one set. The held-out images never
-take part in training: every fifth image of lines-ellipses, one whole sequence of camvid-100.
+``python -m tests.benchmarks accuracy [SECONDS... SET...]`` takes other budgets, or one set. The
+held-out images never take part in training: every fifth image of lines-ellipses, one whole sequence
+of camvid-100.
 """
 
 import statistics
