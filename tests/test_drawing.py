@@ -1,10 +1,12 @@
 """Pictures for people: what stands where on a sheet. Overlays are tested with the images."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from unetseg import drawing
-from unetseg.classes import ClassTable, SegmentationClass
+from unetseg.classes import ClassTable, SegmentationClass, colour_to_rgb
 
 TABLE = ClassTable(
     (SegmentationClass("a", 0, "#102030"), SegmentationClass("b", 1, "#ff8000")), (255,)
@@ -85,3 +87,53 @@ def test_shapes_are_filled_with_their_outline():
     assert not triangle[8, 1:].any()
     with pytest.raises(ValueError, match="a circle of 3 points"):
         drawing.fill_shape((9, 9), "circle", [(0, 0)] * 3)
+
+
+def test_error_maps_tell_missed_claimed_and_confused_pixels():
+    # background a: row 0 all right; row 1 missed, claimed, ignored; row 2 confused, b, confused
+    truth = np.array([[0, 1, 2], [1, 0, 255], [1, 1, 2]], np.uint8)
+    prediction = np.array([[0, 1, 2], [0, 2, 1], [2, 1, 1]], np.uint8)
+    white = np.full((3, 3, 3), 255, np.uint8)
+    colours = {k: list(colour_to_rgb(c)) for k, c in drawing.ERROR_COLOURS.items()}
+    pale = [248, 248, 248]  # 144 + 111, its last three bits cut
+    painted = drawing.error_map(white, truth, prediction, 0)
+    assert painted[0].tolist() == [pale] * 3
+    assert painted[1, :2].tolist() == [colours["missed"], colours["claimed"]]
+    assert painted[1, 2].tolist() in ([190] * 3, [220] * 3)
+    assert painted[2].tolist() == [colours["confused"], pale, colours["confused"]]
+    alone = drawing.error_map(white, truth, prediction, None)
+    assert alone[1, :2].tolist() == [colours["confused"]] * 2
+    assert alone[0].tolist() == [pale] * 3
+
+
+def test_error_maps_keep_the_image_in_few_pale_greys():
+    shown = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
+    right = np.zeros((31, 17), np.uint8)
+    painted = drawing.error_map(shown, right, right, 0)
+    assert painted.shape == (31, 17, 3)
+    assert painted.min() >= 144
+    assert len(np.unique(painted.reshape(-1, 3), axis=0)) <= 14
+    assert (painted == painted[..., :1]).all()
+
+
+def test_error_colours_differ_in_lightness():
+    # Relative luminance (WCAG 2.2): each pair, and each with the pale image, by half and more.
+    def luminance(colour):
+        linear = [
+            v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+            for v in (c / 255 for c in colour_to_rgb(colour))
+        ]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722))) + 0.05
+
+    values = sorted(map(luminance, drawing.ERROR_COLOURS.values()))
+    assert all(high / low > 2 for low, high in pairwise(values))
+
+
+def test_overlays_are_blends_above_their_legend():
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 1), np.uint8)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 10:30] = 1
+    np.testing.assert_array_equal(
+        drawing.overlay(image, mask, TABLE, 0)[:40, :60],
+        drawing.blend(drawing.to_display(image), mask, TABLE, 0),
+    )

@@ -13,7 +13,10 @@ from sklearn.metrics import jaccard_score
 
 import unetseg
 from unetseg.checkpoints import read_card
+from unetseg.cli.app import main
+from unetseg.cli.tables import print_confusion, print_scores
 from unetseg.errors import InputError
+from unetseg.metrics import confusion, scores
 from unetseg.progress import Note
 
 
@@ -307,3 +310,145 @@ def test_an_ensemble_leaves_out_what_any_of_its_models_was_trained_on(home):
     assert 0 < len(left) < 3
     found = unetseg.evaluate("data/train", models=["default", "other"])
     assert sorted(found.scores.names) == sorted(left)
+
+
+def test_intervals_are_over_the_images_or_over_groups_of_them(home):
+    write_set("many", 6, first=300)
+    found = unetseg.evaluate("many").scores
+    assert found.groups == found.names
+    low, high = found.mean_iou_ci95
+    assert 0 < low < found.mean_iou < high < 1
+    grouped = unetseg.evaluate("many", group=r"im(30[0-2])|im").scores
+    assert grouped.groups == ("300", "301", "302", "im", "im", "im")
+    assert grouped.units == 4
+    assert grouped.mean_iou == found.mean_iou
+    assert grouped.mean_iou_ci95 != found.mean_iou_ci95
+    unetseg.predict(["many"], out="made")
+    by_masks = unetseg.evaluate("many", predictions="made", group="im30.").scores
+    assert by_masks.mean_iou_ci95 == found.mean_iou_ci95
+    with pytest.raises(InputError, match="--group 'x' is not found"):
+        unetseg.evaluate("many", group="x")
+
+
+def test_groups_of_held_out_images_are_those_of_the_store(home):
+    shutil.rmtree("data/test")
+    assert unetseg.evaluate().scores.units == 3
+    assert "groups" not in unetseg.evaluate().scores.to_dict()
+    settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, group=r"im(\d)")
+    unetseg.build_store(settings=settings, overwrite=True)
+    store = unetseg.open_store("data/patches.h5")
+    expected = {Path(s.name).stem: s.group for s in store.info.held_out}
+    found = unetseg.evaluate().scores
+    assert found.groups == tuple(expected[name] for name in found.names)
+    assert set(unetseg.evaluate(group="im").scores.groups) == {"im"}
+
+
+@pytest.mark.parametrize("source", ["data/test", None])
+def test_a_case_is_the_image_the_truth_and_the_prediction_that_were_scored(home, source):
+    if source is None:
+        shutil.rmtree("data/test")
+    found = unetseg.evaluate(source)
+    assert found.classes.names == NAMES
+    for k, name in enumerate(found.scores.names):
+        case = found.case(k)
+        folder = Path(source or "data/train")
+        assert case.name == name
+        np.testing.assert_array_equal(case.image[..., 0], read(folder / f"images/{name}.png"))
+        np.testing.assert_array_equal(case.truth, read(folder / f"masks/{name}.png"))
+        matrix = confusion(case.truth, case.prediction, 3)
+        np.testing.assert_array_equal(matrix, found.scores.matrices[k])
+        assert case.confidence.shape == case.truth.shape
+        assert case.confidence.dtype == np.float32
+        assert 1 / 3 <= case.confidence.min() <= case.confidence.max() <= 1.0001
+
+
+def test_a_case_of_masks_has_no_confidence(home):
+    unetseg.predict(["data/test"])
+    found = unetseg.evaluate(predictions="predictions")
+    case = found.case(1)
+    assert case.confidence is None
+    np.testing.assert_array_equal(case.prediction, read(f"predictions/{case.name}.png"))
+    np.testing.assert_array_equal(case.image[..., 0], read(f"data/test/images/{case.name}.png"))
+    assert found.classes.names == NAMES
+
+
+def test_only_the_images_asked_for_are_scored(home):
+    unetseg.predict(["data/test"])
+    for options in ({}, {"predictions": "predictions"}):
+        assert unetseg.evaluate(only={"im101"}, **options).scores.names == ("im101",)
+        with pytest.raises(InputError, match="none of the images asked for"):
+            unetseg.evaluate(only={"im999"}, **options)
+
+
+def random_scores(classes, n=20, groups=None):
+    rng = np.random.default_rng(0)
+    matrices = rng.integers(0, 3000, (n, len(classes), len(classes)))
+    matrices[:, range(len(classes)), range(len(classes))] *= 400
+    return scores(matrices, [f"im{k}" for k in range(n)], classes, groups)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 9, 12])
+def test_scores_and_confusion_fit_80_columns(count, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"background that has a long name {k}" for k in range(count)]
+    found = random_scores(names)
+    print_scores(found, "title")
+    print_confusion(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for k in range(count):
+        row = next(line.split() for line in lines if line.startswith(f"{k} background"))
+        percent = 100 * found.confusion[k] / found.confusion[k].sum()
+        assert row[-count:] == [f"{p:.1f}" for p in percent]
+
+
+def test_short_names_stand_above_the_columns_of_the_confusion_matrix(capsys):
+    print_confusion(scores(np.diag([5, 7])[None], ["x"], ["ground", "line"]))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [
+        ["truth", "ground", "line"],
+        ["ground", "100", "0.0"],
+        ["line", "0.0", "100"],
+    ]
+
+
+def test_intervals_stand_in_a_column_and_behind_the_mean(capsys):
+    found = random_scores(["ground", "line", "blob"])
+    print_scores(found, "title")
+    out = capsys.readouterr().out
+    low, high = found.iou_ci95["line"]
+    assert f"{low:.3f}-{high:.3f}" in out
+    low, high = found.mean_iou_ci95
+    expected = f"mean IoU {found.mean_iou:.4f}, 95 % interval {low:.3f} to {high:.3f}"
+    assert f"{expected} over 20 images" in out
+    worst = min(found.iou, key=found.iou.get)
+    assert f"{worst} (weakest)" in out
+    print_scores(random_scores(["a", "b"], 6, ["p", "p", "q", "q", "r", "r"]), "title")
+    assert "over 3 groups" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("matrices", "text"),
+    [
+        ([np.full((2, 2), 5)] * 2, "mean IoU 0.3333, too few images for an interval (2 images)"),
+        (
+            [np.diag([5, 5])] * 4,
+            "mean IoU 1.0000, the same in every image, which gives no interval",
+        ),
+        ([np.zeros((2, 2), int)] * 4, "mean IoU -, nothing was scored"),
+    ],
+)
+def test_why_there_is_no_interval_is_said(matrices, text, capsys):
+    print_scores(scores(np.stack(matrices), "wxyz"[: len(matrices)], ["a", "b"]), "title")
+    assert text in capsys.readouterr().out
+
+
+def test_the_command_takes_intervals_over_groups(empty, capsys):
+    write_set("set", 4)
+    shutil.copytree("set/masks", "made")
+    line = ["evaluate", "set", "--predictions", "made", "--group", "im[01]|im", "--json", "s.json"]
+    assert main(line) == 0
+    data = json.loads(Path("s.json").read_text())
+    assert data["groups"] == ["im0", "im1", "im", "im"]
+    assert data["units"] == 3
+    assert "(3 groups)" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sets import NAMES, QUICK, draw, write_image, write_set
 
 import unetseg
 from unetseg import inference
+from unetseg.checkpoints import load_model, write_model
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.interrupts import Caught
 
@@ -41,6 +43,13 @@ def cover(image, mean, std, network, size, stride):
             total = total + whole
             seen[row : row + size, column : column + size] += 1
     return total / seen
+
+
+def with_card(run, new, **changes):
+    """Write the model of a run again as run ``new``, with changes to its card."""
+    network, card = load_model(f"runs/{run}/model.safetensors")
+    Path(f"runs/{new}").mkdir()
+    write_model(f"runs/{new}/model.safetensors", network.state_dict(), replace(card, **changes))
 
 
 def test_mask_has_the_values_palette_and_size_of_what_was_trained_on(home):
@@ -330,13 +339,55 @@ def test_a_model_trained_on_scaled_images_predicts_at_full_size(home):
 
 
 def test_several_models_are_averaged(home):
-    unetseg.train(run="other", **{**QUICK, "epochs": 3, "seed": 9})
-    for models, out in ((["default"], "a"), (["other"], "b"), (["default", "other"], "both")):
+    unetseg.train(run="trained", **{**QUICK, "epochs": 3, "seed": 9})
+    with_card("default", "one", temperature=1.0)
+    with_card("trained", "two", temperature=1.0)
+    for models, out in ((["one"], "a"), (["two"], "b"), (["one", "two"], "both")):
         unetseg.predict([IMAGES / "im100.png"], models=models, out=out, probabilities=True)
     one, two, both = (
         tifffile.imread(f"{out}/probabilities/im100.tif") for out in ("a", "b", "both")
     )
     np.testing.assert_allclose(both, (one + two) / 2, atol=1e-5)
+
+
+def test_a_temperature_scales_probabilities_and_leaves_the_mask(home):
+    with_card("default", "plain", temperature=1.0)
+    with_card("default", "soft", temperature=2.5)
+    image = [IMAGES / "im100.png"]
+    for run in ("plain", "soft"):
+        unetseg.predict(image, models=[run], out=run, probabilities=True)
+    plain, soft = (tifffile.imread(f"{r}/probabilities/im100.tif") for r in ("plain", "soft"))
+    powers = plain.astype(float).clip(1e-7) ** (1 / 2.5)
+    np.testing.assert_allclose(soft, powers / powers.sum(0), atol=1e-5)
+    np.testing.assert_array_equal(read("plain/im100.png"), read("soft/im100.png"))
+    unetseg.predict(image, models=["soft"], out="labels", overlay=False)
+    np.testing.assert_array_equal(read("labels/im100.png"), read("soft/im100.png"))
+
+
+def test_an_ensemble_has_the_mean_temperature_and_each_network_its_own_normalisation(home):
+    first = unetseg.Model(["default"]).card
+    with_card("default", "a", temperature=1.0)
+    with_card("default", "b", temperature=3.0, mean=(first.mean[0] + 200,), std=(first.std[0] / 2,))
+    both = unetseg.Model(["a", "b"])
+    assert both.segmenter.temperature == 2.0
+    image = both.read(IMAGES / "im100.png")
+    each = []
+    for run in ("a", "b"):
+        one = unetseg.Model([run])
+        one.segmenter.temperature = 1.0
+        each.append(one.probabilities(image, (64, 56)))
+    assert np.abs(each[0] - each[1]).max() > 0.1
+    powers = np.mean(each, 0, dtype=float).clip(1e-7) ** 0.5
+    found = both.probabilities(image, (64, 56))
+    np.testing.assert_allclose(found, powers / powers.sum(0), atol=1e-5)
+
+
+def test_labels_come_with_the_probability_of_each(home):
+    model = unetseg.Model(["default"])
+    image = model.read(IMAGES / "im100.png")
+    labels, confidence = model.labels_and_confidence(image)
+    np.testing.assert_array_equal(labels, model.labels(image))
+    np.testing.assert_array_equal(confidence, model.probabilities(image, (64, 56)).max(0))
 
 
 def test_models_that_do_not_go_together_are_refused(home):
@@ -349,7 +400,8 @@ def test_models_that_do_not_go_together_are_refused(home):
 
 def test_mirror_images_are_averaged(home):
     settings = unetseg.PredictSettings(tta=True, stride="100%", weights="uniform")
-    model = unetseg.Model(["default"], settings)
+    with_card("default", "plain", temperature=1.0)
+    model = unetseg.Model(["plain"], settings)
     views = {(), *model.segmenter.views}
     assert views <= {(), (-1,), (-2,), (-2, -1)}
     image = read(IMAGES / "im100.png")[:32, :32, None]

@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics
 
 from unetseg import metrics
+from unetseg.intervals import of_ratios
 from unetseg.metrics import confusion, iou_of, scores
 
 # Worked by hand: rows truth, columns prediction. IoU: a 3 / (3 + 1 + 2), b 4 / (4 + 2 + 1).
@@ -76,17 +77,28 @@ def test_ratios_of_a_matrix_worked_by_hand():
     assert found.pixels == {"a": 4, "b": 6}
 
 
-def test_ratios_equal_scikit_learns():
-    truth, prediction = random_pair()
-    found = scores(confusion(truth, prediction, 4)[None], ["x"], "abcd")
-    flat = truth.ravel(), prediction.ravel()
+@pytest.mark.parametrize("seed", range(4))
+def test_ratios_of_random_masks_equal_scikit_learns(seed):
+    # Five classes of which one is absent, a tenth of the pixels ignored, two images pooled.
+    truth, prediction = random_pair(seed, (2, 40, 50))
+    truth[truth == 2], prediction[prediction == 2] = 4, 4
+    truth[np.random.default_rng(seed).random(truth.shape) < 0.1] = 255
+    matrices = np.stack([confusion(t, p, 5) for t, p in zip(truth, prediction, strict=True)])
+    found = scores(matrices, "xy", "abcde")
+    valid = truth != 255
+    flat = truth[valid], prediction[valid]
+    assert found.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(*flat))
+    assert found.absent == ("c",)
     for ratios, oracle in (
         (found.iou, sklearn.metrics.jaccard_score),
         (found.dice, sklearn.metrics.f1_score),
         (found.precision, sklearn.metrics.precision_score),
         (found.recall, sklearn.metrics.recall_score),
     ):
-        np.testing.assert_allclose(list(ratios.values()), oracle(*flat, average=None))
+        expected = oracle(*flat, average=None, labels=[0, 1, 3, 4])
+        assert [ratios[c] for c in "abde"] == pytest.approx(expected.tolist())
+    shown = [v for v in found.iou.values() if v is not None]
+    assert found.mean_iou == pytest.approx(np.mean(shown))
 
 
 @pytest.mark.slow  # for the import of torchmetrics, which takes seconds
@@ -94,10 +106,15 @@ def test_mean_iou_equals_that_of_torchmetrics():
     torch = pytest.importorskip("torch")
     oracle = pytest.importorskip("torchmetrics.functional.classification")
     truth, prediction = random_pair()
+    truth[truth == 2], prediction[prediction == 2] = 3, 3  # class 2 is absent
+    truth[:4] = 255
     tensors = torch.from_numpy(prediction), torch.from_numpy(truth)
-    expected = oracle.multiclass_jaccard_index(*tensors, num_classes=4).item()
+    options = {"num_classes": 4, "ignore_index": 255}
+    expected = oracle.multiclass_jaccard_index(*tensors, **options).item()
+    each = oracle.multiclass_jaccard_index(*tensors, **options, average=None).tolist()
     found = scores(confusion(truth, prediction, 4)[None], ["x"], "abcd")
     assert found.mean_iou == pytest.approx(expected, abs=1e-6)
+    assert [found.iou[c] for c in "abd"] == pytest.approx([each[c] for c in (0, 1, 3)], abs=1e-6)
 
 
 def test_mean_iou_comes_from_pooled_counts_and_the_other_from_image_means():
@@ -157,6 +174,48 @@ def test_dictionary_has_the_keys_of_the_contract_and_plain_types():
     assert found["confusion"] == [[6, 2], [4, 8]]
     assert found["mean_iou_ci95"] is None
     assert found["iou_ci95"] == {"a": None, "b": None}
+    assert found["units"] == 2
+    assert "groups" not in found
+
+
+# Of three images the intersection of a is 9, 8, 7 of a union of 10, as in test_intervals.py.
+THREE = np.array([[[n, 10 - n], [0, 20]] for n in (9, 8, 7)])
+
+
+def test_intervals_are_those_of_the_pooled_pixels():
+    found = scores(THREE, "xyz", ["a", "b"])
+    part = np.array([[9, 20], [8, 20], [7, 20]])
+    mean, classes = of_ratios(part, np.array([[10, 21], [10, 22], [10, 23]]))
+    assert found.mean_iou_ci95 == tuple(mean)
+    assert found.iou_ci95 == {"a": tuple(classes[0]), "b": tuple(classes[1])}
+    plain = found.to_dict()
+    assert plain["mean_iou_ci95"] == list(mean)
+    assert plain["iou_ci95"]["b"] == list(classes[1])
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+
+
+def test_intervals_over_groups_are_those_of_their_sums():
+    matrices = np.concatenate([THREE, THREE[::-1] * 2])  # 9 8 7 14 16 18
+    groups = ["q", "p", "q", "r", "p", "r"]
+    found = scores(matrices, "uvwxyz", ["a", "b"], groups)
+    summed = np.stack([matrices[[0, 2]].sum(0), matrices[[1, 4]].sum(0), matrices[[3, 5]].sum(0)])
+    expected = scores(summed, "qpr", ["a", "b"])
+    assert found.iou_ci95 == expected.iou_ci95
+    assert found.mean_iou_ci95 == expected.mean_iou_ci95
+    assert (found.groups, found.units) == (tuple(groups), 3)
+    assert found.to_dict()["groups"] == groups
+    assert found.to_dict()["units"] == 3
+
+
+def test_images_of_one_group_are_one_unit_and_have_no_interval():
+    found = scores(THREE, "xyz", ["a", "b"], ["same"] * 3)
+    assert found.mean_iou_ci95 is None
+    assert found.iou == scores(THREE, "xyz", ["a", "b"]).iou
+
+
+def test_groups_that_do_not_fit_the_names_are_refused():
+    with pytest.raises(ValueError, match="2 groups do not fit 3 names"):
+        scores(THREE, "xyz", ["a", "b"], ["p", "q"])
 
 
 def test_names_that_do_not_fit_the_matrices_are_refused():

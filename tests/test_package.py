@@ -25,15 +25,20 @@ ORDER = (
         "patches",
         "pixels",
         "drawing",
+        "charts",
+        "cases",
+        "intervals",
         "metrics",
         "losses",
         "augmentation",
     ),
+    *("boundaries", "calibration"),
     *("devices", "networks", "optimization", "batches", "segmentation"),
     # files
     *("images", "folder", "store", "checkpoints", "runs"),
     # work
     *(
+        "pages",
         "inspection",
         "contact_sheet",
         "annotations",
@@ -41,12 +46,18 @@ ORDER = (
         "preparation",
         "inference",
         "evaluation",
+        "comparison",
+        "suspects",
+        "suspect_sheet",
+        "floors",
         "report",
+        "html_report",
     ),
-    *("trainer", "training"),
+    *("events", "trainer", "training", "cross_validation", "reporting"),
     # face
     *("cli", "cli.console", "cli.tables", "cli.options", "cli.settings", "cli.plugins"),
     *("cli.synth", "cli.check", "cli.patch", "cli.train", "cli.predict", "cli.evaluate"),
+    *("cli.compare", "cli.suspects"),
     *("cli.info", "cli.runs", "cli.convert", "cli.app", "__main__"),
 )
 GROUND = ORDER[1:7]

@@ -64,6 +64,8 @@ def test_states(home):
 def test_clearing_removes_what_a_run_writes_and_nothing_else(home):
     folder = RunFolder("default")
     (folder.path / "notes.txt").write_text("mine")
+    folder.events.mkdir(exist_ok=True)
+    (folder.events / "events.out.tfevents.1.host").write_bytes(b"")
     folder.clear(keep=folder.config)
     assert {p.name for p in folder.path.iterdir()} == {"notes.txt", ".lock", "config.toml"}
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unetseg.patches import window_weights
-from unetseg.segmentation import Segmenter
+from unetseg.segmentation import Segmenter, resized
 
 
 class Local(nn.Module):
@@ -23,7 +23,9 @@ class Local(nn.Module):
 
 
 def segmenter(networks, **changes):
-    options = {"size": 16, "mean": [100.0], "std": [40.0], "stride": 8, "batch_size": 5}
+    count = len(networks)
+    norm = {"means": [[100.0]] * count, "stds": [[40.0]] * count}
+    options = {"size": 16, "stride": 8, "batch_size": 5, **norm}
     return Segmenter(networks, **{**options, **changes})
 
 
@@ -98,10 +100,48 @@ def test_networks_and_flips_are_averaged():
     assert np.abs(one - found).max() > 0.01
 
 
+def test_every_network_is_normalised_by_its_own_images():
+    networks, image = [Local(0), Local(1), Local(2)], picture((33, 27))
+    means, stds = [[100.0], [30.0], [100.0]], [[40.0], [90.0], [40.0]]
+    found = segmenter(networks, means=means, stds=stds).probabilities(image)
+    each = [
+        slow([n], image, 16, 8, "gaussian", mean=m[0], std=s[0])
+        for n, m, s in zip(networks, means, stds, strict=True)
+    ]
+    np.testing.assert_allclose(found, np.mean(each, 0), atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [None, (50, 31)])
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_a_temperature_changes_probabilities_and_no_label(temperature, shape):
+    networks, image = [Local(0), Local(1)], picture((37, 45))
+    plain = segmenter(networks).probabilities(image, shape)
+    cover = segmenter(networks, temperature=temperature)
+    found = cover.probabilities(image, shape)
+    expected = torch.from_numpy(plain).double().log().div(temperature).softmax(0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    labels, shares = cover.labels_and_probabilities(image, shape)
+    np.testing.assert_array_equal(shares, found)
+    np.testing.assert_array_equal(labels, plain.argmax(0))
+    np.testing.assert_array_equal(cover.labels(image, shape), labels)
+    if shape is None:
+        np.testing.assert_array_equal(torch.cat(list(cover.bands(image)), 1), found)
+
+
+@pytest.mark.parametrize("shape", [None, (37, 45), (80, 30), (20, 60)])
+def test_confidence_is_the_probability_of_the_label(shape):
+    image, cover = picture((37, 45)), segmenter([Local()], temperature=2.0)
+    labels, confidence = cover.labels_and_confidence(image, shape)
+    assert (labels.dtype, confidence.dtype) == (np.uint8, np.float32)
+    assert labels.shape == confidence.shape == (shape or (37, 45))
+    np.testing.assert_array_equal(labels, cover.labels(image, shape))
+    np.testing.assert_array_equal(confidence, cover.probabilities(image, shape).max(0))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_every_depth_and_several_channels(dtype):
     network, image = Local(channels=4), picture((20, 30), 4, dtype)
-    options = {"mean": [100.0] * 4, "std": [40.0] * 4}
+    options = {"means": [[100.0] * 4], "stds": [[40.0] * 4]}
     found = segmenter([network], **options).probabilities(image)
     np.testing.assert_allclose(found, slow([network], image, 16, 8, "gaussian"), atol=2e-6)
 
@@ -122,6 +162,32 @@ def test_a_high_image_is_never_held_whole():
     bands = list(segmenter([Local()], batch_size=4).bands(picture((400, 30))))
     assert len(bands) > 10
     assert max(band.shape[1] for band in bands) <= 40
+
+
+def test_probabilities_of_a_high_image_never_exist_whole_for_labels_and_confidence(monkeypatch):
+    rows = []
+    scaled = Segmenter._scaled
+
+    def spy(self, band):
+        rows.append(band.shape[1])
+        return scaled(self, band)
+
+    monkeypatch.setattr(Segmenter, "_scaled", spy)
+    cover = segmenter([Local()], batch_size=4)
+    for shape, most in ((None, 40), ((800, 60), 90)):
+        rows.clear()
+        cover.labels_and_confidence(picture((400, 30)), shape)
+        assert sum(rows) == (shape or (400,))[0]
+        assert max(rows) <= most
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (7, 90), (100, 3), (24, 20), (1, 1), (25, 21)])
+@pytest.mark.parametrize("cuts", [[24], [1, 22, 1], [5, 2, 3, 14], [1] * 24])
+def test_an_image_in_bands_is_resized_as_a_whole_one(shape, cuts):
+    whole = torch.rand(2, 24, 20, generator=torch.Generator().manual_seed(1))
+    expected = nn.functional.interpolate(whole[None], shape, mode="bilinear")[0]
+    found = torch.cat(list(resized(whole.split(cuts, 1), 24, shape)), 1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_labels_are_the_most_probable_classes():

@@ -21,19 +21,25 @@ _HOMES = {
     "Model": "inference",
     "PatchSettings": "config",
     "PredictSettings": "config",
+    "Report": "html_report",
     "Scores": "metrics",
     "SegmentationClass": "classes",
     "SynthSettings": "synthesis",
     "TrainSettings": "config",
     "UnetsegError": "errors",
     "build_store": "preparation",
+    "compare": "comparison",
     "convert_folder": "conversion",
+    "cross_validate": "cross_validation",
     "evaluate": "evaluation",
     "inspect_folder": "inspection",
+    "load_cross_validation": "cross_validation",
     "open_store": "store",
     "predict": "inference",
+    "rank_suspects": "suspects",
     "synthesize": "preparation",
     "train": "training",
+    "write_report": "html_report",
 }
 
 __all__ = [
@@ -41,32 +47,42 @@ __all__ = [
     "Model",
     "PatchSettings",
     "PredictSettings",
+    "Report",
     "Scores",
     "SegmentationClass",
     "SynthSettings",
     "TrainSettings",
     "UnetsegError",
     "build_store",
+    "compare",
     "convert_folder",
+    "cross_validate",
     "evaluate",
     "inspect_folder",
+    "load_cross_validation",
     "open_store",
     "predict",
+    "rank_suspects",
     "synthesize",
     "train",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
     from unetseg.classes import ClassTable, SegmentationClass
+    from unetseg.comparison import compare
     from unetseg.config import PatchSettings, PredictSettings, TrainSettings
     from unetseg.conversion import convert_folder
+    from unetseg.cross_validation import cross_validate, load_cross_validation
     from unetseg.errors import UnetsegError
     from unetseg.evaluation import evaluate
+    from unetseg.html_report import Report, write_report
     from unetseg.inference import Model, predict
     from unetseg.inspection import inspect_folder
     from unetseg.metrics import Scores
     from unetseg.preparation import build_store, synthesize
     from unetseg.store import open_store
+    from unetseg.suspects import rank_suspects
     from unetseg.synthesis import SynthSettings
     from unetseg.training import train
 

@@ -94,6 +94,8 @@ def write_contact_sheet(
     shown += ": left as it is, right with its mask"
     if found.table is None:
         shown += " as stored, because the classes cannot be told yet"
+    else:
+        shown += " (a class of over half of the pixels stays unpainted)"
     data = found.to_dict()
     sizes = [f"{height} x {width}" for height, width in data["sizes"]]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
@@ -121,7 +123,8 @@ def _pictures(
             mask = _as_stored(raw, shape)
         else:
             indices = pixels.rescale_mask(masks.decode(raw, found.table, one.pair.mask), shape)
-            mask = drawing.overlay(small, indices, found.table)[: shape[0], : shape[1]]
+            plain = drawing.commonest(indices)
+            mask = drawing.overlay(small, indices, found.table, plain)[: shape[0], : shape[1]]
         yield {
             "image": _data_uri(drawing.to_display(small)),
             "mask": _data_uri(mask),

@@ -13,6 +13,10 @@ from unetseg.pixels import rescale_image, rescale_mask, scaled_size
 _GAP = 4  # white pixels between pictures
 _SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are shrunk
 
+# What an error map shows wrong pixels in. They differ in lightness by far, so that they are told
+# apart with any colour vision, and in print; blue and orange are those of Okabe & Ito (2008).
+ERROR_COLOURS = {"missed": "#0072b2", "claimed": "#e69f00", "confused": "#4a0d3f"}
+
 
 def to_display(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return ``(H, W, 3)`` uint8 for a screen: stretched from the 1st to the 99.8th percentile.
@@ -71,14 +75,64 @@ def overlay(
         and columns where a name is wider than the picture.
     """
     counts = np.bincount(indices.ravel(), minlength=256)
-    shown, colours = to_display(image), paint(indices, table)
+    shown = blend(to_display(image), indices, table, plain)
+    return _above(shown, _legend(table, counts, plain, shown.shape[1]))
+
+
+def blend(
+    shown: NDArray[np.uint8],
+    indices: NDArray[np.uint8],
+    table: ClassTable,
+    plain: int | None = None,
+) -> NDArray[np.uint8]:
+    """Return a picture ``(H, W, 3)`` of `to_display` with its mask as in `overlay`, no legend."""
+    colours = paint(indices, table)
     painted = np.ones(indices.shape, bool) if plain is None else indices != plain
     mixed = shown // 2 + colours // 2
     thickness = max(1, max(indices.shape) // 800)  # one pixel of what fits a screen
     edge = _edges(indices, thickness)
     mixed[edge] = colours[edge]
-    shown = np.where(painted[..., None], mixed, shown)
-    return _above(shown, _legend(table, counts, plain, shown.shape[1]))
+    return np.where(painted[..., None], mixed, shown)
+
+
+def error_map(
+    shown: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    prediction: NDArray[np.uint8],
+    background: int | None,
+) -> NDArray[np.uint8]:
+    """Return a picture made pale, grey and soft, with its wrong pixels in `ERROR_COLOURS`.
+
+    A wrong pixel is missed where only the prediction is background, claimed where only the truth
+    is, and confused where neither is. Pixels that the truth ignores are hatched.
+
+    Args:
+        shown: ``(H, W, 3)`` uint8, as `to_display` returns it.
+        truth: ``(H, W)`` uint8 class indices, 255 ignored.
+        prediction: ``(H, W)`` uint8 class indices.
+        background: The class that surrounds the others; None where there is none, so that every
+            wrong pixel is confused.
+
+    Returns:
+        ``(H, W, 3)`` uint8 of few colours, so that a PNG of it is small.
+    """
+    height, width = truth.shape
+    grey = shown.mean(axis=2, keepdims=True, dtype=np.float32)
+    blurred = rescale_image(rescale_image(grey, scaled_size(height, width, 0.5)), (height, width))
+    pale = (144 + blurred * (111 / 255)).astype(np.uint8) & 0xF8
+    painted = np.repeat(pale, 3, axis=2)
+    wrong = (truth != prediction) & (truth != IGNORED)
+    around = -1 if background is None else background
+    kinds = {
+        "missed": wrong & (prediction == around),
+        "claimed": wrong & (truth == around),
+        "confused": wrong & (prediction != around) & (truth != around),
+    }
+    for kind, where in kinds.items():
+        painted[where] = colour_to_rgb(ERROR_COLOURS[kind])
+    y, x = np.nonzero(truth == IGNORED)
+    painted[y, x] = np.where((x + y) // 4 % 2, 190, 220)[:, None]
+    return painted
 
 
 def fill_shape(

@@ -1,7 +1,7 @@
 """Scoring masks against the truth: a model's own, or masks made by any program."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg import checkpoints, folder, images, masks, pixels
+from unetseg.boundaries import Boundaries, boundary_scores, pool_boundaries
+from unetseg.cases import Case
+from unetseg.checkpoints import ModelCard
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.config import PredictSettings
 from unetseg.errors import InputError, show
@@ -35,12 +38,16 @@ class Evaluation:
         subject: What was scored, for a heading.
         trained_on: Images left out because the model was trained on them.
         total: Images found, those left out included.
+        classes: What class indices mean: the model's classes, or those found.
+        case: Reads and predicts the k-th scored image again, for a look at it.
     """
 
     scores: Scores
     subject: str
     trained_on: int
     total: int
+    classes: ClassTable
+    case: Callable[[int], Case]
 
 
 def evaluate(
@@ -52,6 +59,8 @@ def evaluate(
     include_trained: bool = False,
     classes: str | os.PathLike[str] | None = None,
     ignored: tuple[int | str, ...] = (),
+    group: str | None = None,
+    only: Collection[str] | None = None,
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
@@ -68,6 +77,9 @@ def evaluate(
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignored: Values or colours in the true masks that are not scored, beside those that the
             classes say.
+        group: A pattern as `folder.group_of` searches it in the stems: intervals are taken over
+            groups of images. None takes those that a store recorded, else each image for itself.
+        only: Stems of the images to score, others are left out; None takes all.
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
@@ -75,6 +87,7 @@ def evaluate(
     """
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
+    choice = _Choice(group, only, include_trained)
     if predictions is not None:
         if source is None:
             raise InputError("FOLDER", "is missing", "name the folder with the true masks")
@@ -84,35 +97,95 @@ def evaluate(
         made = _find_masks(Path(source), Path(predictions), page)
         if card:
             truth, order = _encoding(own, card.classes, ignored, file)
-            return _score_masks(made, truth, order, card.classes, on_progress)
+            return _score_masks(made, truth, order, card.classes, choice, on_progress)
         truth = own.with_ignored(ignored) if own else _discover(made, ignored)
-        return _score_masks(made, truth, _SAME, truth, on_progress)
+        return _score_masks(made, truth, _SAME, truth, choice, on_progress)
     model = Model(("default",) if models is None else models, settings)
     if source is None:
         if classes is not None or ignored:
             what = "--ignore" if classes is None else "--classes"
             raise InputError(what, "is for a folder of true masks", "name one")
-        return _score_held_out(model, on_progress)
+        return _score_held_out(model, choice, on_progress)
     own, file = folder.load_classes(source, classes), classes or Path(source, "classes.toml")
     encoding = _encoding(own, model.card.classes, ignored, file)
-    return _score_folder(model, Path(source), encoding, include_trained, on_progress)
+    return _score_folder(model, Path(source), encoding, choice, on_progress)
+
+
+def evaluate_held_out(
+    models: Sequence[str],
+    settings: PredictSettings | None = None,
+    on_progress: OnProgress = ignore,
+) -> Evaluation:
+    """Score a model on the images that its own store held out; see `evaluate`."""
+    return _score_held_out(Model(models, settings), _Choice(None, None), on_progress)
+
+
+def score_boundaries(
+    found: Evaluation, tolerance: float, on_progress: OnProgress = ignore
+) -> Boundaries:
+    """Compare the borders of all images of an evaluation, which are read and predicted again.
+
+    Args:
+        found: The evaluation.
+        tolerance: In pixels, 0 or more.
+        on_progress: Receives `Progress`.
+    """
+    names, each = found.scores.names, []
+    for k, name in enumerate(names):
+        one = found.case(k)
+        count = len(found.scores.classes)
+        each.append(boundary_scores(one.truth, one.prediction, count, tolerance))
+        on_progress(Progress("comparing borders", k + 1, len(names), "images", show(name)))
+    return pool_boundaries(each, found.scores.classes)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which images are scored, and what they belong to; see `evaluate`."""
+
+    group: str | None
+    only: Collection[str] | None
+    include_trained: bool = False
+
+    def takes(self, name: str) -> bool:
+        """Return whether an image is among those asked for."""
+        return self.only is None or name in self.only
+
+    def groups(self, names: Sequence[str]) -> list[str]:
+        """Return the group of each image; its name where there are none."""
+        return [folder.group_of(name, self.group) if self.group else name for name in names]
+
+
+def untrained(
+    pairs: Sequence[Pair], cards: Sequence[ModelCard], page: int | None = None
+) -> list[Pair]:
+    """Return the pairs whose image, by its pixels, none of the models was trained on."""
+    trained = _trained_on(cards)
+    if not trained:
+        return list(pairs)
+    return [p for p in pairs if pixels.pixel_hash(images.read_image(p.image, page)) not in trained]
+
+
+def _trained_on(cards: Sequence[ModelCard]) -> set[str]:
+    return {s.sha256 for card in cards for s in card.sources if s.split == "train"}
+
+
+def _none_asked_for(root: Path) -> InputError:
+    return InputError(root, "holds none of the images asked for", "check their names")
 
 
 def _score_folder(
     model: Model,
     root: Path,
     encoding: tuple[ClassTable, NDArray[np.uint8]],
-    include_trained: bool,
+    choice: _Choice,
     on_progress: OnProgress,
 ) -> Evaluation:
-    pairs = folder.find_pairs(root)
-    trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
-    chosen = [
-        pair
-        for pair in pairs
-        if include_trained
-        or pixels.pixel_hash(images.read_image(pair.image, model.settings.page)) not in trained
-    ]
+    page = model.settings.page
+    pairs = [pair for pair in folder.find_pairs(root) if choice.takes(pair.name)]
+    if not pairs:
+        raise _none_asked_for(root)
+    chosen = pairs if choice.include_trained else untrained(pairs, model.cards, page)
     left_out = len(pairs) - len(chosen)
     if not chosen:
         text = f"all {len(pairs)} images were trained on"
@@ -125,20 +198,29 @@ def _score_folder(
                 warning=True,
             )
         )
+    groups = choice.groups([pair.name for pair in chosen])
     on_progress(Note(f"scoring {len(chosen)} images of {show(root)} with {model}"))
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
         for pair in chosen:
-            truth = _read_truth(pair, *encoding, model.settings.page)
+            truth = _read_truth(pair, *encoding, page)
             yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
 
-    found = _pool(outcomes(), len(chosen), model.card.classes, on_progress)
-    return Evaluation(found, f"{model.card.name} on {root}", left_out, len(pairs))
+    def case(k: int) -> Case:
+        pair = chosen[k]
+        truth = _read_truth(pair, *encoding, page)
+        made = model.labels_and_confidence(model.read(pair.image), _shape(truth))
+        return Case(pair.name, images.read_image(pair.image, page), truth, *made)
+
+    table = model.card.classes
+    found = _pool(outcomes(), groups, table, on_progress)
+    subject = f"{model.card.name} on {root}"
+    return Evaluation(found, subject, left_out, len(pairs), table, case)
 
 
-def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
+def _score_held_out(model: Model, choice: _Choice, on_progress: OnProgress) -> Evaluation:
     """Score the images that the model's own store held out."""
-    opened = _open_training_store(model)
+    opened = open_training_store(model.card, model.paths[0])
     path = opened.path
     info, card = opened.info, model.card
     if opened.content_hash != card.store_hash:  # else only names and colours can have changed
@@ -149,34 +231,51 @@ def _score_held_out(model: Model, on_progress: OnProgress) -> Evaluation:
             raise InputError(path, text, remedy)
         text = f"{show(path)} is another store than the one the model was trained on"
         on_progress(Note(text, warning=True))
-    trained = {s.sha256 for card in model.cards for s in card.sources if s.split == "train"}
+    trained = _trained_on(model.cards)
     kept = [
-        k for k in range(opened.held_out_count) if opened.info.held_out[k].sha256 not in trained
+        k
+        for k, source in enumerate(info.held_out)
+        if source.sha256 not in trained and choice.takes(Path(source.name).stem)
     ]
     if not kept:
         text = "holds out no image that the model has not seen"
         raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
-    total = len(opened.info.sources)
+    total = len(info.sources)
     on_progress(
         Note(f"{total - len(kept)} of {total} images were trained on, left out; {len(kept)} scored")
     )
+    stems = [Path(info.held_out[k].name).stem for k in kept]
+    groups = choice.groups(stems) if choice.group else None
     on_progress(Note(f"scoring {len(kept)} held-out images of {show(path)} with {model}"))
-
     found, _ = score_held_out(
-        opened, model.segmenter, kept, on_progress, classes=card.classes.names
+        opened, model.segmenter, kept, on_progress, classes=card.classes.names, groups=groups
     )
+
+    def case(k: int) -> Case:
+        image, truth, _ = opened.held_out(kept[k])
+        made = model.labels_and_confidence(_scaled(image, info.scale), _shape(truth))
+        return Case(stems[k], np.asarray(image), np.asarray(truth), *made)
+
     subject = f"{model.card.name} on the images its store held out"
-    return Evaluation(found, subject, total - len(kept), total)
+    return Evaluation(found, subject, total - len(kept), total, card.classes, case)
 
 
-def _open_training_store(model: Model) -> Store:
-    """Open the store that the model was trained on, also where it was moved with its run."""
-    path, beside = Path(model.card.store), model.paths[0].parent / "patches.h5"
+def open_training_store(card: ModelCard, file: Path) -> Store:
+    """Open the store that a model was trained on, also where it was moved with its run.
+
+    Args:
+        card: Of the model.
+        file: Where the model lies.
+
+    Raises:
+        InputError: It is not there, or cannot be read.
+    """
+    path, beside = Path(card.store), file.parent / "patches.h5"
     if path.exists():
         return open_store(path)
     if beside.exists():
         opened = open_store(beside)
-        if opened.content_hash == model.card.store_hash:
+        if opened.content_hash == card.store_hash:
             return opened
     text = "not found, and no folder was named"
     raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
@@ -188,8 +287,14 @@ def _bands(segmenter: Segmenter, image: NDArray[Any], scale: float) -> Iterator[
         yield from segmenter.bands(image)
         return
     shape = (image.shape[0], image.shape[1])
-    scaled = pixels.rescale_image(image, pixels.scaled_size(*shape, scale))
-    yield torch.from_numpy(segmenter.probabilities(scaled, shape))
+    yield torch.from_numpy(segmenter.probabilities(_scaled(image, scale), shape))
+
+
+def _scaled(image: NDArray[Any], scale: float) -> NDArray[Any]:
+    """Return an image as a network that was trained at ``scale`` takes it."""
+    if scale == 1:
+        return image
+    return pixels.rescale_image(image, pixels.scaled_size(image.shape[0], image.shape[1], scale))
 
 
 def score_held_out(
@@ -199,6 +304,8 @@ def score_held_out(
     on_progress: OnProgress = ignore,
     check: Callable[[], None] = lambda: None,
     classes: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    observe: Callable[[int, Tensor, Tensor], None] = lambda number, band, truth: None,
 ) -> tuple[Scores, float]:
     """Score a network on the whole held-out images of a store.
 
@@ -209,11 +316,14 @@ def score_held_out(
         on_progress: Receives `Progress`.
         check: Called before each image; may raise to stop.
         classes: Names of the classes; None takes the store's.
+        groups: Of the images, for the intervals; None takes those that the store recorded.
+        observe: Receives every band from top to bottom: the number of its image, probabilities
+            (K, rows, W), and the truth (rows, W) uint8 on the same device.
 
     Returns:
         The scores, and the mean negative log-likelihood of the true classes.
     """
-    matrices, names, log_sum, pixels = [], [], 0.0, 0
+    matrices, names, recorded, log_sum, pixels = [], [], [], 0.0, 0
     which = range(opened.held_out_count) if which is None else which
     for k in which:
         check()
@@ -227,13 +337,16 @@ def score_held_out(
             pixels += int(valid.sum())
             row += band.shape[1]
             labels.append(band.argmax(0).to(torch.uint8).cpu())
+            observe(k, band, truth)
         matrices.append(
             confusion(mask, torch.cat(labels).numpy(), len(opened.info.classes.classes))
         )
         names.append(Path(source.name).stem)
+        recorded.append(source.group)
         on_progress(Progress("scoring", len(names), len(which), "images", show(source.name)))
     classes = opened.info.classes.names if classes is None else classes
-    return scores(np.stack(matrices), names, classes), log_sum / max(pixels, 1)
+    groups = recorded if groups is None else groups
+    return scores(np.stack(matrices), names, classes, groups), log_sum / max(pixels, 1)
 
 
 @dataclass(frozen=True)
@@ -266,6 +379,7 @@ def _score_masks(
     truths: ClassTable,
     order: NDArray[np.uint8],
     table: ClassTable,
+    choice: _Choice,
     on_progress: OnProgress,
 ) -> Evaluation:
     """Score masks made by any program.
@@ -275,27 +389,38 @@ def _score_masks(
         truths: How the true ones are read.
         order: (256,) index in ``table`` of each class of ``truths``.
         table: How the made ones are read.
+        choice: Which of them.
         on_progress: Receives `Note` and `Progress`.
     """
-    count, places = len(made.pairs), f"{show(made.predictions)} against {show(made.root)}"
+    chosen = [(pair, path) for pair, path in made.pairs if choice.takes(pair.name)]
+    if not chosen:
+        raise _none_asked_for(made.root)
+    count, places = len(chosen), f"{show(made.predictions)} against {show(made.root)}"
+    groups = choice.groups([pair.name for pair, _ in chosen])
     on_progress(Note(f"scoring {count} masks of {places}"))
 
-    def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        for pair, path in made.pairs:
-            truth = order[masks.decode(made.read(pair.mask), truths, pair.mask)]
-            predicted = masks.decode(made.read(path), table, path)
-            if predicted.shape != truth.shape:
-                text = f"{_size(predicted)} pixels, the truth has {_size(truth)}"
-                raise InputError(path, text, "predict at the images' own size")
-            blank = (predicted == IGNORED) & (truth != IGNORED)
-            if blank.any():
-                y, x = np.argwhere(blank)[0]
-                text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
-                raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
-            yield pair.name, truth, predicted
+    def outcome(k: int) -> tuple[str, NDArray[np.uint8], NDArray[np.uint8]]:
+        pair, path = chosen[k]
+        truth = order[masks.decode(made.read(pair.mask), truths, pair.mask)]
+        predicted = masks.decode(made.read(path), table, path)
+        if predicted.shape != truth.shape:
+            text = f"{_size(predicted)} pixels, the truth has {_size(truth)}"
+            raise InputError(path, text, "predict at the images' own size")
+        blank = (predicted == IGNORED) & (truth != IGNORED)
+        if blank.any():
+            y, x = np.argwhere(blank)[0]
+            text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
+            raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
+        return pair.name, truth, predicted
 
-    found = _pool(outcomes(), count, table, on_progress)
-    return Evaluation(found, f"{made.predictions} on {made.root}", 0, count)
+    def case(k: int) -> Case:
+        name, truth, predicted = outcome(k)
+        pair, _ = chosen[k]
+        _check_size(pair, truth, made.page)
+        return Case(name, images.read_image(pair.image, made.page), truth, predicted)
+
+    found = _pool(map(outcome, range(count)), groups, table, on_progress)
+    return Evaluation(found, f"{made.predictions} on {made.root}", 0, count, table, case)
 
 
 def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
@@ -315,7 +440,7 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
 
 def _pool(
     outcomes: Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]],
-    count: int,
+    groups: Sequence[str],
     table: ClassTable,
     on_progress: OnProgress,
 ) -> Scores:
@@ -325,10 +450,10 @@ def _pool(
             caught.check("evaluate", "run the same line again")
             matrices.append(confusion(truth, predicted, len(table.classes)))
             names.append(name)
-            on_progress(Progress("scoring", len(names), count, "images", show(name)))
+            on_progress(Progress("scoring", len(names), len(groups), "images", show(name)))
     if not np.any(matrices):
         raise InputError("evaluate", "every pixel of every mask is ignored", "look at the masks")
-    return scores(np.stack(matrices), names, table.names)
+    return scores(np.stack(matrices), names, table.names, groups)
 
 
 _SAME = np.arange(256, dtype=np.uint8)
@@ -356,11 +481,16 @@ def _read_truth(
 ) -> NDArray[np.uint8]:
     raw = images.read_mask(pair.mask, page)
     truth: NDArray[np.uint8] = order[masks.decode(raw, table, pair.mask)]
+    _check_size(pair, truth, page)
+    return truth
+
+
+def _check_size(pair: Pair, truth: NDArray[np.uint8], page: int | None) -> None:
+    """Raise `InputError` where image and mask differ in size."""
     info = images.read_info(pair.image, page)
     if truth.shape != (info.height, info.width):
         text = f"{_size(truth)} pixels, its image has {info.height} x {info.width}"
         raise InputError(pair.mask, text, "make image and mask the same size")
-    return truth
 
 
 def _shape(mask: NDArray[np.uint8]) -> tuple[int, int]:

@@ -32,6 +32,7 @@ MASK_SUFFIXES = (
 _CONVERT = "one mask a class, polygons of LabelMe: unetseg convert SOURCE FOLDER"
 _FEW = 5  # names shown in a message
 _TRIES = 400  # random divisions looked at; more changed no split of 10 to 200 images
+_FOLD_TRIES = 50  # these are no random divisions: the first is a good one, most often the best
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,90 @@ def split_groups(
         if best_score <= (0, 0, 0, 0.5):  # half an image off: as good as it gets
             break
     return ["val" if best[u] else "train" for u in units]
+
+
+def split_folds(
+    groups: Sequence[str],
+    class_presence: NDArray[np.bool_],
+    hashes: Sequence[str],
+    folds: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Divide images into folds of about equal number, by whole groups.
+
+    Images with equal hashes stay together too. Units of what stays together are dealt out by the
+    rarest class left, each to the fold that has the fewest of that class (iterative
+    stratification: Sechidis, Tsoumakas & Vlahavas 2011, algorithm 1), ties by chance. Of some ten
+    such divisions the one is taken in which the fewest classes stand in one fold alone, then the
+    fewest miss a fold, each as far as it could be otherwise; then the one of the most even
+    numbers.
+
+    Args:
+        groups: The group of each image; its name where there are none.
+        class_presence: ``(n, C)``, whether image n shows class C.
+        hashes: `images.pixel_hash` of each image.
+        folds: How many.
+        seed: Equal arguments give equal divisions.
+
+    Returns:
+        ``(n,)`` int64, the fold of each image, from 0. No fold is empty.
+
+    Raises:
+        InputError: Fewer units than folds.
+    """
+    units = _units(groups, hashes)
+    total = int(units.max()) + 1
+    if total < folds:
+        kind = "group" if len(set(groups)) < len(groups) else "different image"
+        text = f"{folds}, but there {'are' if total > 1 else 'is'} only {total} {kind}"
+        remedy = f"give --folds {total} or fewer, or label more" if total > 1 else "label more"
+        raise InputError("--folds", text + "s" * (total > 1), remedy)
+    sizes = np.bincount(units)
+    present = np.array([class_presence[units == u].any(0) for u in range(total)])  # (units, C)
+    rng = np.random.default_rng(seed)
+    best, best_score = np.zeros(total, np.int64), (np.inf,) * 3
+    for _ in range(_FOLD_TRIES):
+        fold = _deal(present, sizes, folds, rng)
+        counts = np.array([present[fold == f].sum(0) for f in range(folds)])  # (folds, C)
+        covered, possible = (counts > 0).sum(0), np.minimum(counts.sum(0), folds)
+        images = np.bincount(fold, sizes, folds)
+        score = (
+            float(((covered == 1) & (possible > 1)).sum()),
+            float((possible - covered).sum()),
+            float(np.ptp(images)),
+        )
+        if score < best_score:
+            best, best_score = fold, score
+        if best_score <= (0, 0, 1):
+            break
+    return best[units]
+
+
+def _deal(
+    present: NDArray[np.bool_], sizes: NDArray[np.int64], folds: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return a fold for each unit of ``sizes`` images, which shows the classes ``present``."""
+    fold = np.full(len(sizes), -1)
+    counts = np.zeros((folds, present.shape[1]), np.int64)
+    filled = np.zeros(folds)
+    ideal = sizes.sum() / folds
+    order = rng.permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]  # large ones while there is room
+    while (left := fold < 0).any():
+        open_units = present & left[:, None]
+        remaining = open_units.sum(0)
+        rarest = int(np.where(remaining > 0, remaining, len(sizes) + 1).argmin())
+        dealt = [u for u in order if (open_units[u, rarest] if remaining.any() else left[u])]
+        for unit in dealt:
+            # What would overfill every fold goes to the emptiest: then none lacks more than a unit.
+            room = (filled + sizes[unit] <= ideal) | (filled == filled.min())
+            chance = rng.random(folds)
+            keys = (chance, filled, counts[:, rarest], ~room)
+            chosen = int(np.lexsort(keys)[0])
+            fold[unit] = chosen
+            filled[chosen] += sizes[unit]
+            counts[chosen] += present[unit]
+    return fold
 
 
 def _units(groups: Sequence[str], hashes: Sequence[str]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,13 @@ class Model:
         self.segmenter = Segmenter(
             [network for network, _ in loaded],
             size=self.card.patch_size,
-            mean=self.card.mean,
-            std=self.card.std,
+            means=[card.mean for card in self.cards],
+            stds=[card.std for card in self.cards],
             stride=settings.stride_for(self.card.patch_size),
             weights=settings.weights,
             flips=flips,
             batch_size=settings.batch_size,
+            temperature=fmean(card.temperature for card in self.cards),
             device=pick_device(settings.device),
         )
 
@@ -78,9 +80,6 @@ class Model:
             if getattr(card, what) != getattr(self.card, what):
                 text = f"another {what.replace('_', ' ')} than {show(self.paths[0])}"
                 raise InputError(path, text, "average models of one kind only")
-        if not np.allclose([*card.mean, *card.std], [*self.card.mean, *self.card.std], rtol=0.25):
-            text = f"normalised otherwise than {show(self.paths[0])}"
-            raise InputError(path, text, "average models trained on the same kind of images")
 
     def __str__(self) -> str:
         used = sum(1 for s in self.card.sources if s.split == "train")
@@ -110,8 +109,17 @@ class Model:
         return self.segmenter.labels(image, shape)
 
     def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K."""
+        """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K.
+
+        They are scaled by the model's temperature, an ensemble's by the mean of theirs.
+        """
         return self.segmenter.probabilities(image, shape)
+
+    def labels_and_confidence(
+        self, image: NDArray[Any], shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return `labels` and the probability, 0 to 1, of each: (H, W) uint8 and float32."""
+        return self.segmenter.labels_and_confidence(image, shape)
 
 
 @dataclass(frozen=True)
@@ -323,8 +331,7 @@ def _write(model: Model, job: _Job, source: _Source, text: str) -> NDArray[np.in
     """Predict one image and write all that is wanted, the mask last; return pixels per class."""
     shape = (source.info.height, source.info.width)
     if job.probabilities:
-        shares = model.probabilities(source.image, shape)
-        labels = shares.argmax(0).astype(np.uint8)
+        labels, shares = model.segmenter.labels_and_probabilities(source.image, shape)
         images.write_float_tiff(job.probabilities, shares, {_TEXT: text})
     else:
         labels = model.labels(source.image, shape)

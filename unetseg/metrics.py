@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg import intervals
 from unetseg.classes import IGNORED
 
 _CHUNK = 1 << 20  # pixels counted at once: bincount needs 8 bytes for each
@@ -53,13 +54,19 @@ class Scores:
     TP / (TP + FP), recall = TP / (TP + FN). A class that neither truth nor prediction holds has no
     IoU and stays out of means; one that only the prediction holds has IoU 0.
 
+    The intervals say how far the scores may lie from those of all images of the kind, see
+    `unetseg.intervals`: None where there are too few units, or all of them score the same.
+
     Attributes:
         names: Of the images, in order.
+        groups: The unit of each image over which intervals are taken: its group, else its name.
         classes: Names of the classes, in order.
         matrices: ``(n, C, C)`` int64, one `confusion` per image.
         confusion: ``(C, C)`` int64, their sum.
         iou: By class name, as are ``dice``, ``precision``, ``recall``.
+        iou_ci95: Both ends of the 95 % interval of ``iou``.
         mean_iou: Mean of ``iou``.
+        mean_iou_ci95: Both ends of its 95 % interval.
         mean_iou_without_first: The same without the first class, which often is a background.
         mean_iou_per_image: Mean over images of `per_image_iou`'s mean.
         pixel_accuracy: Share of the counted pixels that have their true class.
@@ -68,22 +75,30 @@ class Scores:
     """
 
     names: tuple[str, ...]
+    groups: tuple[str, ...]
     classes: tuple[str, ...]
     matrices: NDArray[np.int64]
     confusion: NDArray[np.int64]
     iou: dict[str, float | None]
+    iou_ci95: dict[str, tuple[float, float] | None]
     dice: dict[str, float | None]
     precision: dict[str, float | None]
     recall: dict[str, float | None]
     mean_iou: float | None
+    mean_iou_ci95: tuple[float, float] | None
     mean_iou_without_first: float | None
     mean_iou_per_image: float | None
     pixel_accuracy: float | None
     pixels: dict[str, int]
     absent: tuple[str, ...]
 
+    @property
+    def units(self) -> int:
+        """Over how many groups, or images where there are none, intervals are taken."""
+        return len(set(self.groups))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON, null where undefined; intervals are null as yet."""
+        """Return plain types for JSON, null where undefined."""
         per_image = [
             {
                 "name": name,
@@ -96,8 +111,10 @@ class Scores:
             "images": len(self.names),
             "mean_iou": self.mean_iou,
             "iou": self.iou,
-            "mean_iou_ci95": None,
-            "iou_ci95": dict.fromkeys(self.classes),
+            "mean_iou_ci95": list(self.mean_iou_ci95) if self.mean_iou_ci95 else None,
+            "iou_ci95": {name: list(ci) if ci else None for name, ci in self.iou_ci95.items()},
+            "units": self.units,
+            **({} if self.groups == self.names else {"groups": list(self.groups)}),
             "dice": self.dice,
             "precision": self.precision,
             "recall": self.recall,
@@ -111,43 +128,80 @@ class Scores:
         }
 
 
-def scores(matrices: NDArray[np.int64], names: Sequence[str], classes: Sequence[str]) -> Scores:
+def scores(
+    matrices: NDArray[np.int64],
+    names: Sequence[str],
+    classes: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> Scores:
     """Score images from their confusion matrices.
 
     Args:
         matrices: ``(n, C, C)`` int64, one `confusion` per image; n may be 0.
-        names: Of the n images.
+        names: Of the n images, no two alike.
         classes: Names of the C classes.
+        groups: What each image belongs to, for the intervals; None takes each for itself.
 
     Raises:
-        ValueError: The three do not fit together.
+        ValueError: The four do not fit together.
     """
     if matrices.shape != (len(names), len(classes), len(classes)):
         text = f"{len(names)} names and {len(classes)} classes"
         raise ValueError(f"matrices {matrices.shape} do not fit {text}")
+    groups = names if groups is None else groups
+    if len(groups) != len(names):
+        raise ValueError(f"{len(groups)} groups do not fit {len(names)} names")
     total = matrices.sum(axis=0)
     found, claimed, true = total.diagonal(), total.sum(axis=0), total.sum(axis=1)
     iou = iou_of(total)
+    mean_ci, class_ci = intervals.of_ratios(*overlaps(matrices, groups))
 
     def by_class(ratios: NDArray[np.float64]) -> dict[str, float | None]:
         return dict(zip(classes, _plain(ratios), strict=True))
 
     return Scores(
         names=tuple(names),
+        groups=tuple(groups),
         classes=tuple(classes),
         matrices=matrices,
         confusion=total,
         iou=by_class(iou),
+        iou_ci95=dict(zip(classes, map(interval, class_ci), strict=True)),
         dice=by_class(_ratio(2 * found, claimed + true)),
         precision=by_class(_ratio(found, claimed)),
         recall=by_class(_ratio(found, true)),
         mean_iou=_mean(iou),
+        mean_iou_ci95=interval(mean_ci),
         mean_iou_without_first=_mean(iou[1:]),
         mean_iou_per_image=_mean(np.array([_mean(m) for m in iou_of(matrices)], np.float64)),
         pixel_accuracy=_plain(_ratio(found.sum(), total.sum()))[0],
         pixels=dict(zip(classes, true.tolist(), strict=True)),
         absent=tuple(c for c, value in zip(classes, iou, strict=True) if np.isnan(value)),
     )
+
+
+def overlaps(
+    matrices: NDArray[np.int64], groups: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pixels of intersection and of union of every class, pooled by group.
+
+    Args:
+        matrices: ``(n, C, C)``, one `confusion` per image.
+        groups: The group of each image.
+
+    Returns:
+        Two arrays ``(units, C)`` int64, in the order in which groups first appear.
+    """
+    order = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    pooled = np.zeros((len(order), *matrices.shape[1:]), np.int64)
+    np.add.at(pooled, np.array([order[g] for g in groups], np.intp), matrices)
+    found = pooled.diagonal(axis1=1, axis2=2)
+    return found, pooled.sum(axis=1) + pooled.sum(axis=2) - found
+
+
+def interval(ends: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return both ends of an interval as `unetseg.intervals` gives them; None for NaN."""
+    return None if np.isnan(ends).any() else (float(ends[0]), float(ends[1]))
 
 
 def iou_of(matrices: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,24 +165,21 @@ def build_store(
         InputError: Anything in the folder that cannot be read safely in one way.
         MachineError: The disk is full, or writing is not permitted.
     """
-    settings, out = settings or PatchSettings(), Path(out)
+    settings, out, root = settings or PatchSettings(), Path(out), Path(source)
     if out.exists() and not overwrite:
         raise InputError(out, "already exists", "choose another --out, or --overwrite")
-    root = Path(source)
     on_progress(Note(f"cutting the labelled images of {show(root)} into {show(out)}"))
-    found = inspect_folder(
+    labelled = LabelledFolder(
         root, settings, classes=classes, ignored=ignored, on_progress=on_progress
     )
-    found.refuse()
-    assert found.table is not None
-    for finding in found.findings:
-        on_progress(Note(str(finding), warning=finding.severity == "warning"))
-    with catching() as caught:
-        surveys = list(found.surveys)
-        info, per_image = _plan(root, surveys, found.table, found.halves, settings)
-        cutter = _Cutter(surveys, info, per_image, settings, on_progress, caught.check)
-        write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
-    summary = _summary(out, info, found.classes_file, sum(per_image), cutter, found.counts)
+    splits = folder.split_groups(
+        labelled.groups,
+        labelled.counts > 0,
+        labelled.hashes,
+        settings.val,
+        settings.seed,
+    )
+    summary = labelled.cut(out, splits)
     for names, problem in (
         (summary.missing, "no held-out image has {}: there will be no score for it"),
         (summary.rare, "only one held-out image has {}: its score will say little"),
@@ -193,80 +190,159 @@ def build_store(
     return summary
 
 
-def _plan(
-    root: Path,
-    surveys: list[Survey],
-    table: ClassTable,
-    halves: NDArray[np.int64],
-    settings: PatchSettings,
-) -> tuple[StoreInfo, list[int]]:
-    """Return the store's header, and how many patches each image gives (0 where held out)."""
-    counts = halves[:, 0].sum(1)  # (images, classes)
-    names = [s.pair.name for s in surveys]
-    groups = [folder.group_of(n, settings.group) for n in names] if settings.group else names
-    splits = folder.split_groups(
-        groups,
-        counts > 0,
-        [s.sha256 for s in surveys],
-        settings.val,
-        settings.seed,
-    )
-    shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
-    train = [i for i, split in enumerate(splits) if split == "train"]
-    size = settings.size or auto_size([shapes[i] for i in train])
-    channels = max(s.channels for s in surveys)
-    per_image = [0] * len(surveys)
-    for i in train:
-        per_image[i] = settings.per_image or auto_count(shapes[i], size, settings.rare)
-    if settings.per_image is None:
-        itemsize = np.dtype(surveys[0].info.dtype).itemsize
-        patch_bytes = (size + 2 * margin_of(size)) ** 2 * (channels * itemsize + 1)
-        excess = sum(per_image) * patch_bytes / _AUTO_BYTES
-        per_image = [math.ceil(count / excess) for count in per_image] if excess > 1 else per_image
-    mean, std = _statistics([surveys[i] for i in train], channels, settings)
-    pixels = {name: counts[[split == name for split in splits]].sum(0) for name in ("train", "val")}
-    info = StoreInfo(
-        size=size,
-        margin=margin_of(size),
-        seed=settings.seed,
-        settings=dataclasses.asdict(settings)
-        | {"symmetries": sorted(symmetries_of(halves[train]))},
-        folder=str(root),
-        classes=table,
-        mean=mean,
-        std=std,
-        dtype=surveys[0].info.dtype,
-        channels=channels,
-        scale=settings.scale,
-        class_pixels_train=tuple(int(c) for c in pixels["train"]),
-        class_pixels_val=tuple(int(c) for c in pixels["val"]),
-        sources=tuple(
-            Source(
-                s.pair.image.name, s.sha256, group, split, *(shape if split == "train" else s.shape)
+Split = Literal["train", "val"]
+
+
+class LabelledFolder:
+    """A folder of labelled images, looked at once, to be cut into stores as often as wanted.
+
+    Args:
+        source: The folder.
+        settings: How it is cut.
+        classes: As for `build_store`.
+        ignored: As for `build_store`.
+        on_progress: Receives `Progress` and `Note`.
+
+    Raises:
+        InputError: Anything in the folder that cannot be read safely in one way.
+
+    Attributes:
+        root: The folder.
+        settings: As given.
+        found: What the look at it found.
+        table: The classes.
+        channels: Of its images, those of one that is grey among colours included.
+        groups: Of each image: what ``--group`` finds in its name, else its name.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        settings: PatchSettings,
+        *,
+        classes: Path | None = None,
+        ignored: Sequence[int | str] = (),
+        on_progress: OnProgress = ignore,
+    ) -> None:
+        self.root, self.settings, self.on_progress = source, settings, on_progress
+        self.found = inspect_folder(
+            source, settings, classes=classes, ignored=ignored, on_progress=on_progress
+        )
+        self.found.refuse()
+        assert self.found.table is not None
+        self.table: ClassTable = self.found.table
+        for finding in self.found.findings:
+            on_progress(Note(str(finding), warning=finding.severity == "warning"))
+        self.channels = max(s.channels for s in self.found.surveys)
+        names, pattern = [s.pair.name for s in self.found.surveys], settings.group
+        self.groups = [folder.group_of(n, pattern) for n in names] if pattern else names
+        self._sums: dict[int, NDArray[np.float64]] = {}
+
+    @property
+    def surveys(self) -> tuple[Survey, ...]:
+        """The labelled images, in natural order."""
+        return self.found.surveys
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """``(n, C)`` pixels of each class in each mask."""
+        return self.found.counts
+
+    @property
+    def hashes(self) -> list[str]:
+        """SHA-256 of each image's pixels."""
+        return [s.sha256 for s in self.surveys]
+
+    def cut(
+        self, out: Path, splits: Sequence[Split], settings: PatchSettings | None = None
+    ) -> StoreSummary:
+        """Write a store of the images, divided as ``splits`` says of each.
+
+        Args:
+            out: The store; what stands there is replaced.
+            splits: One for each image.
+            settings: None for those of the folder. Others must be equal in ``page``, ``group`` and
+                ``scale``.
+
+        Raises:
+            MachineError: The disk is full, or writing is not permitted.
+            Interrupted: A signal came.
+        """
+        settings = settings or self.settings
+        with catching() as caught:
+            info, per_image = self._plan(splits, settings)
+            cutter = _Cutter(
+                self.surveys, info, per_image, settings, self.on_progress, caught.check
             )
-            for s, group, split, shape in zip(surveys, groups, splits, shapes, strict=True)
-        ),
-        version=__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return info, per_image
+            write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
+        file = self.found.classes_file
+        return _summary(out, info, file, sum(per_image), cutter, self.counts)
 
+    def _plan(
+        self, splits: Sequence[Split], settings: PatchSettings
+    ) -> tuple[StoreInfo, list[int]]:
+        """Return the store's header, and how many patches each image gives (0 if held out)."""
+        surveys, counts = self.surveys, self.counts
+        shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
+        train = [i for i, split in enumerate(splits) if split == "train"]
+        size = settings.size or auto_size([shapes[i] for i in train])
+        per_image = [0] * len(surveys)
+        for i in train:
+            per_image[i] = settings.per_image or auto_count(shapes[i], size, settings.rare)
+        if settings.per_image is None:
+            itemsize = np.dtype(surveys[0].info.dtype).itemsize
+            patch_bytes = (size + 2 * margin_of(size)) ** 2 * (self.channels * itemsize + 1)
+            excess = sum(per_image) * patch_bytes / _AUTO_BYTES
+            per_image = [math.ceil(c / excess) for c in per_image] if excess > 1 else per_image
+        mean, std = self._statistics(train)
+        pixels = {side: counts[[s == side for s in splits]].sum(0) for side in ("train", "val")}
+        info = StoreInfo(
+            size=size,
+            margin=margin_of(size),
+            seed=settings.seed,
+            settings=dataclasses.asdict(settings)
+            | {"symmetries": sorted(symmetries_of(self.found.halves[train]))},
+            folder=str(self.root),
+            classes=self.table,
+            mean=mean,
+            std=std,
+            dtype=surveys[0].info.dtype,
+            channels=self.channels,
+            scale=settings.scale,
+            class_pixels_train=tuple(int(c) for c in pixels["train"]),
+            class_pixels_val=tuple(int(c) for c in pixels["val"]),
+            sources=tuple(
+                Source(
+                    s.pair.image.name,
+                    s.sha256,
+                    group,
+                    split,
+                    *(shape if split == "train" else s.shape),
+                )
+                for s, group, split, shape in zip(surveys, self.groups, splits, shapes, strict=True)
+            ),
+            version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return info, per_image
 
-def _statistics(
-    surveys: list[Survey], channels: int, settings: PatchSettings
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel over the images; a constant one gets 1."""
-    total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
-    for s in surveys:
-        image = images.read_scaled(s.pair.image, channels, settings.scale, settings.page)
-        image = image.astype(np.float64)
-        total += image.sum((0, 1))
-        squares += (image**2).sum((0, 1))
-        pixels += image.shape[0] * image.shape[1]
-    mean = total / pixels
-    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
-    std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
-    return tuple(mean.tolist()), tuple(std.tolist())
+    def _statistics(self, train: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and deviation of each channel over images; a constant channel gets 1."""
+        total, squares, pixels = np.sum([self._sums_of(i) for i in train], 0)  # each (C,)
+        mean = total / pixels
+        std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+        std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+    def _sums_of(self, index: int) -> NDArray[np.float64]:
+        """Return ``(3, C)``: sums of an image's values, of their squares, its pixels; read once."""
+        if index not in self._sums:
+            path, settings = self.surveys[index].pair.image, self.settings
+            image = images.read_scaled(path, self.channels, settings.scale, settings.page)
+            image = image.astype(np.float64)
+            pixels = np.full(self.channels, image.shape[0] * image.shape[1])
+            self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
+        return self._sums[index]
 
 
 class _Cutter:
@@ -274,7 +350,7 @@ class _Cutter:
 
     def __init__(
         self,
-        surveys: list[Survey],
+        surveys: Sequence[Survey],
         info: StoreInfo,
         per_image: list[int],
         settings: PatchSettings,

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unetseg import atomic
+from unetseg import atomic, images
 from unetseg.checkpoints import ModelCard, previous_path, read_card
 from unetseg.errors import InputError, MachineError, UnetsegError, quote, show
+
+FOLDS_FORMAT = "unetseg-folds"
+FOLDS_VERSION = 1
+LABEL = "unetseg"  # key of the text in a picture that says what made it
 
 State = Literal["new", "interrupted", "finished"]
 RUNS = Path("runs")
@@ -70,8 +76,56 @@ class RunFolder:
         """Held-out images, their truth and their prediction."""
         return self.path / "validation.png"
 
+    @property
+    def events(self) -> Path:
+        """Folder of what TensorBoard shows."""
+        return self.path / "events"
+
+    @property
+    def folds(self) -> Path:
+        """What a run with folds has divided, trained and scored so far."""
+        return self.path / "folds.json"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the masks of a run with folds, each by a model that never saw the image."""
+        return self.path / "masks"
+
+    @property
+    def confidence(self) -> Path:
+        """Folder of how sure these masks are."""
+        return self.path / "confidence"
+
+    def fold(self, number: int) -> "RunFolder":
+        """Return the folder of one fold, counted from 1: an ordinary run."""
+        return RunFolder(os.path.join(self.path, f"fold-{number}"))  # never a bare name
+
+    def read_folds(self) -> dict[str, Any]:
+        """Return what ``folds.json`` holds; of its keys, "finished" alone is checked.
+
+        Raises:
+            InputError: There is none, or it is damaged or of another program.
+            MachineError: No permission to read.
+        """
+        with atomic.open_regular(self.folds) as file:
+            try:
+                data = json.loads(file.read())
+                if data["format"] != FOLDS_FORMAT or data["version"] > FOLDS_VERSION:
+                    raise ValueError(f"{data['format']}, version {data['version']}")
+                if not isinstance(data["finished"], bool):
+                    raise TypeError("finished is neither true nor false")
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
+                text = f"not readable as the folds of a run ({error})"
+                raise InputError(self.folds, text, "train again with --overwrite") from None
+        return dict(data)
+
     def state(self) -> State:
         """Return what has happened in the folder so far."""
+        if self.folds.exists():
+            try:
+                return "finished" if self.read_folds()["finished"] else "interrupted"
+            except InputError:
+                return "interrupted"
         if not self.checkpoint.exists() and not self.model.exists():
             return "new"
         try:
@@ -92,9 +146,13 @@ class RunFolder:
         """Return what to type to go on with the run."""
         return f"unetseg train --resume{self.option()}"
 
-    def clear(self, keep: Path) -> None:
-        """Remove what a run writes, all but ``keep``; other files of the folder stay."""
+    def clear(self, keep: Path | None = None) -> None:
+        """Remove what a run writes, its folds and their masks too, all but ``keep``.
+
+        Other files of the folder stay, and so does a mask that unetseg did not write.
+        """
         for path in (
+            self.folds,  # first: without it nothing here is taken for a run with folds
             self.model,
             self.checkpoint,
             previous_path(self.checkpoint),
@@ -105,8 +163,20 @@ class RunFolder:
             self.validation,
         ):
             with suppress(FileNotFoundError):
-                if not path.samefile(keep):
+                if keep is None or not path.samefile(keep):
                     path.unlink()
+        for path in self.events.glob("events.out.tfevents.*"):
+            path.unlink()
+        _remove_if_empty(self.events)
+        for path in self.path.glob("fold-*"):
+            if re.fullmatch(r"fold-\d+", path.name) and path.is_dir():
+                RunFolder(os.path.join(path.parent, path.name)).clear(keep)
+                _remove_if_empty(path)
+        for folder in (self.masks, self.confidence):
+            for path in folder.glob("*.png"):
+                if is_ours(path):
+                    path.unlink()
+            _remove_if_empty(folder)
 
     def is_locked(self) -> bool:
         """Tell whether a process is training in the folder now."""
@@ -148,6 +218,19 @@ class RunFolder:
             os.close(descriptor)
 
 
+def is_ours(picture: Path) -> bool:
+    """Whether unetseg wrote a picture, and nobody has saved it since."""
+    try:
+        return bool(images.read_text(picture).get(LABEL))
+    except (InputError, MachineError):
+        return False
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """One run in a list of all.
@@ -155,14 +238,23 @@ class RunSummary:
     Attributes:
         name: Of the run, as ``--run`` takes it.
         state: "interrupted", "finished", "running", or "unreadable" where no file can be looked at.
-        card: Of its model; None where none is saved yet or it cannot be read.
+        card: Of its model, of the first one where there are folds; None where none is saved yet or
+            it cannot be read.
         seconds: Time of its training; None where none is recorded.
+        folds: How many it has; 0 where it is no run with folds.
+        images: Those trained on; with folds, all.
+        patches: Trained on, repetitions counted; with folds, those of all finished ones.
+        mean_iou: On the held-out images, with folds on all; None where none is recorded.
     """
 
     name: str
     state: str
-    card: ModelCard | None
-    seconds: float | None
+    card: ModelCard | None = None
+    seconds: float | None = None
+    folds: int = 0
+    images: int | None = None
+    patches: int | None = None
+    mean_iou: float | None = None
 
 
 def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
@@ -172,7 +264,7 @@ def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
         try:
             one = _summarize(RunFolder(path)) if path.is_dir() else None
         except (UnetsegError, OSError):  # another person's, say: the others are listed all the same
-            one = RunSummary(path.name, "unreadable", None, None)
+            one = RunSummary(path.name, "unreadable")
         if one:
             found.append(one)
     return tuple(found)
@@ -183,12 +275,39 @@ def _summarize(run: RunFolder) -> RunSummary | None:
     state = "running" if run.is_locked() else run.state()
     if state == "new":
         return None
+    if run.folds.exists():
+        return _summarize_folds(run, state)
     card, seconds = None, None
     with suppress(InputError):
         card = read_card(run.model)
     with suppress(OSError, KeyError, TypeError, ValueError, IndexError):
         seconds = float(read_history(run.history)[-1]["seconds"])
-    return RunSummary(run.name, state, card, seconds)
+    if card is None:
+        return RunSummary(run.name, state, None, seconds)
+    trained_on = sum(s.split == "train" for s in card.sources)
+    score = card.scores.get("mean_iou")
+    return RunSummary(run.name, state, card, seconds, 0, trained_on, card.patches_seen, score)
+
+
+def _summarize_folds(run: RunFolder, state: str) -> RunSummary:
+    card, data = None, {}
+    with suppress(InputError):
+        card = read_card(run.fold(1).model)
+    with suppress(InputError):
+        data = run.read_folds()
+    try:
+        return RunSummary(
+            run.name,
+            state,
+            card,
+            float(data["seconds"]),
+            int(data["folds"]),
+            len(data["images"]),
+            sum(int(one["patches"]) for one in data["done"]),
+            data["scores"] and data["scores"]["mean_iou"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return RunSummary(run.name, state, card)
 
 
 def _take_lock(descriptor: int) -> bool:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unetseg import __version__, atomic, augmentation, checkpoints, report
 from unetseg.batches import Patches, epoch_order
+from unetseg.calibration import PixelSample
 from unetseg.checkpoints import ModelCard, ModelSource
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.config import (
@@ -29,6 +30,7 @@ from unetseg.config import (
 from unetseg.devices import describe_device, pick_device
 from unetseg.errors import DivergenceError, InputError, Interrupted, show
 from unetseg.evaluation import score_held_out
+from unetseg.events import Events
 from unetseg.interrupts import Caught
 from unetseg.losses import build_loss, class_weights
 from unetseg.metrics import Scores
@@ -52,6 +54,10 @@ _SAVE_SECONDS = 60.0  # a killed run loses at most about this much
 _SAVE_SHARE = 0.02  # short epochs are not all saved: saving takes at most this share of the time
 _VALIDATION_SHARE = 0.1
 _FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
+# Steps between two looks at the losses. A look waits for the device, which on others than the CPU
+# could go on with the next steps meanwhile.
+_LOOK_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
+_SHOWN = 4  # held-out images in the events
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,16 @@ def resolve(settings: TrainSettings, size: int) -> TrainSettings:
     )
 
 
+class _Step(NamedTuple):
+    """A step done: what it gave, still on its device."""
+
+    number: int
+    lr: float
+    loss: Tensor
+    norm: Tensor  # of the gradient
+    pixels: Tensor  # that the loss was taken over
+
+
 class Trainer:
     """The state of a run while it trains: network, averages, optimizer, position, history."""
 
@@ -107,8 +123,10 @@ class Trainer:
         started: float,
         caught: Caught,
         on_progress: OnProgress,
+        passes: int = 1,
     ) -> None:
         self.store, self.folder, self.settings = opened, folder, settings
+        self.passes = passes  # over the held-out images that the budget must leave time for
         self.started, self.caught, self.on_progress = started, caught, on_progress
         info = opened.info
         self.classes: ClassTable = info.classes
@@ -134,6 +152,11 @@ class Trainer:
         self.history: list[dict[str, float | None]] = []
         self.last_scores: Scores | None = None
         self.best: dict[str, Any] | None = None  # under patience: epoch, score, weights
+        # These are not.
+        self.look_every, self.unseen = _LOOK_EVERY[self.device.type], list[_Step]()
+        self.last_loss: float | None = None
+        self.shown: dict[int, NDArray[np.uint8]] = {}  # what the last validation found, for events
+        self.temperature, self.calibration = 1.0, dict[str, float | None]()
         self._saved_at = time.monotonic()
         self._saving_seconds = 0.0
 
@@ -201,7 +224,8 @@ class Trainer:
             self.network, settings.optimizer, settings.lr, settings.weight_decay
         )
         self.rate = self._measure_rate()
-        reserve = self._validation_windows() * _FORWARD_SHARE / self.rate * 1.2 + 2.0
+        windows = self._validation_windows() * self.passes
+        reserve = windows * _FORWARD_SHARE / self.rate * 1.2 + 2.0
         self.training_started = time.monotonic()
         if settings.budget is not None:
             spent = self.training_started - self.started + self.seconds_before
@@ -222,7 +246,7 @@ class Trainer:
         try:
             self.network = deepcopy(network)
             self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
-            self.learn(self.indices(0), 0.0)  # the first step also allocates
+            self._read([self.learn(self.indices(0), 0.0)])  # the first step also allocates
             begin, steps = time.monotonic(), 0
             while steps < 5 and (steps == 0 or time.monotonic() - begin < 1.5):
                 self.learn(self.indices(0), 0.0)
@@ -239,6 +263,13 @@ class Trainer:
     def run(self) -> TrainResult:
         """Train until the epochs or the budget are used up, then write the final model."""
         self.on_progress(self._plan())
+        self.events = Events(self.folder.path / "events", self.epoch)
+        try:
+            return self._run()
+        finally:
+            self.events.close()
+
+    def _run(self) -> TrainResult:
         while self.step_in_epoch or not (self._patience_ended() or self.progress() >= 1):
             self._run_epoch()
             if self.step_in_epoch:
@@ -263,15 +294,16 @@ class Trainer:
             indices = self.indices(self.step_in_epoch)
             assert self.settings.lr is not None
             lr = self.settings.lr * rate_at(self.settings.schedule, progress)
-            loss, valid = self.learn(indices, lr)
+            self.unseen.append(self.learn(indices, lr))
             self.average.update_parameters(self.network)
-            self.loss_sum += loss * valid
-            self.valid_sum += valid
             self.step += 1
             self.step_in_epoch += 1
             self.patches_seen += len(indices)
+            whole = self.step_in_epoch == self.steps_per_epoch
+            if whole or len(self.unseen) >= self.look_every:
+                self.look()
             self.epoch_seconds += time.monotonic() - begin
-            self._report_step(progress, loss)
+            self._report_step(progress)
             self._stop_if_caught()
             if time.monotonic() - self._saved_at > _SAVE_SECONDS:
                 self.save(finished=False)
@@ -293,8 +325,8 @@ class Trainer:
         pictures, masks = self.data.batch(indices)
         return augmentation.apply(pictures, masks, drawn, self.store.info.size)
 
-    def learn(self, indices: NDArray[np.int64], lr: float) -> tuple[float, int]:
-        """Do one step of the optimizer; return the loss and the pixels it was taken over."""
+    def learn(self, indices: NDArray[np.int64], lr: float) -> _Step:
+        """Do one step of the optimizer, without waiting for what it gives."""
         pictures, masks = self.batch(indices)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("share", 1.0)
@@ -305,33 +337,59 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        value = float(loss.detach())
-        if not (np.isfinite(value) and bool(torch.isfinite(norm))):
-            self._diverged(value, lr)
         self.optimizer.step()
-        return value, int((masks != IGNORED).sum())
+        return _Step(self.step + 1, lr, loss.detach(), norm, (masks != IGNORED).sum())
 
-    def _diverged(self, value: float, lr: float) -> None:
+    def look(self) -> None:
+        """Add up the losses of the steps since the last look.
+
+        Nothing is scored or saved before: its weights would be those of a step that failed.
+
+        Raises:
+            DivergenceError: A loss or gradient is not finite.
+        """
+        for loss, pixels in self._read(self.unseen):
+            self.last_loss = loss
+            self.loss_sum += loss * pixels
+            self.valid_sum += pixels
+        self.unseen.clear()
+
+    def _read(self, steps: Sequence[_Step]) -> list[tuple[float, int]]:
+        """Return loss and pixels of steps, in their order; see `look`."""
+        if not steps:
+            return []
+        losses, norms, pixels = (
+            torch.stack([getattr(step, name) for step in steps]).tolist()
+            for name in ("loss", "norm", "pixels")
+        )
+        for step, loss, norm in zip(steps, losses, norms, strict=True):
+            if not np.isfinite([loss, norm]).all():
+                self._diverged(step.number, loss, step.lr)
+        return list(zip(losses, pixels, strict=True))
+
+    def _diverged(self, number: int, value: float, lr: float) -> NoReturn:
         good = self.folder.model if self.folder.model.exists() else "none"
         last = f"{self.history[-1]['train_loss']:.4g}" if self.history else "none yet"
         raise DivergenceError(
             self.folder.path,
-            f"the loss is not finite ({value}) at step {self.step + 1}, learning rate {lr:.3g}; "
+            f"the loss is not finite ({value}) at step {number}, learning rate {lr:.3g}; "
             f"last epoch's loss {last}; last good model: {show(good)}",
             "try a smaller --lr",
         )
 
-    def _report_step(self, progress: float, loss: float) -> None:
+    def _report_step(self, progress: float) -> None:
         if self.settings.budget is None:
             total = self.expected_steps * len(self.data) / self.steps_per_epoch
         else:
             total = self.patches_seen / max(progress, 1e-6)
-        text = f"epoch {self.epoch + 1}, loss {loss:.3f}"
+        text = f"epoch {self.epoch + 1}"
+        text += "" if self.last_loss is None else f", loss {self.last_loss:.3f}"
         done = min(self.patches_seen, total)
         self.on_progress(Progress("training", done, total, "patches", text))
 
     def _end_epoch(self) -> None:
         """Close an epoch: validate where due, add its row, save."""
+        self.look()
         whole = self.step_in_epoch == self.steps_per_epoch
         over = self.progress() >= 1
         scored = (self.epoch + 1) % self.validate_every == 0 and whole and not over
@@ -340,6 +398,8 @@ class Trainer:
         patches = len(self.data) if whole else self.step_in_epoch * self.batch_size
         self._add_row(patches / max(self.epoch_seconds, 1e-9), found, val_loss)
         self.step_in_epoch, self.loss_sum, self.valid_sum, self.epoch_seconds = 0, 0.0, 0.0, 0.0
+        if found:
+            self._show()
         if found and self.settings.patience:
             self._note_best(found)
         if not over and self._saving_seconds <= _SAVE_SHARE * self.seconds():
@@ -361,6 +421,7 @@ class Trainer:
         for name in self.classes.names:
             row[f"iou_{name}"] = found.iou[name] if found else None
         self.history.append({**row, "patches_per_second": rate})
+        self.events.add_row(self.history[-1])
 
     def _note_best(self, found: Scores) -> None:
         """Keep the weights of the best validation, and count those since."""
@@ -406,21 +467,47 @@ class Trainer:
         return Segmenter(
             [self._averaged()],
             size=info.size,
-            mean=info.mean,
-            std=info.std,
+            means=[info.mean],
+            stds=[info.std],
             stride=defaults.stride_for(info.size),
             weights=defaults.weights,
             device=self.device,
         )
 
-    def validate(self) -> tuple[Scores | None, float | None]:
-        """Score the averaged weights on the whole held-out images; None where there are none."""
+    def validate(self, sample: PixelSample | None = None) -> tuple[Scores | None, float | None]:
+        """Score the averaged weights on the whole held-out images; None where there are none.
+
+        Args:
+            sample: Is given the probabilities on the way.
+        """
         if self.store.held_out_count == 0:
             return None, None
+        shown: dict[int, list[Tensor]] = {}
+
+        def observe(number: int, band: Tensor, truth: Tensor) -> None:
+            if sample:
+                sample.add(number, band, truth)
+            if self.events.active and number < _SHOWN:
+                shown.setdefault(number, []).append(band.argmax(0).to(torch.uint8).cpu())
+
         self.last_scores, val_loss = score_held_out(
-            self.store, self.segmenter(), on_progress=self.on_progress, check=self._stop_if_caught
+            self.store,
+            self.segmenter(),
+            on_progress=self.on_progress,
+            check=self._stop_if_caught,
+            observe=observe,
         )
+        self.shown = {number: torch.cat(bands).numpy() for number, bands in shown.items()}
         return self.last_scores, val_loss
+
+    def _show(self) -> None:
+        """Put the pictures of the last validation into the events."""
+        held_out = [self.store.held_out(number) for number in self.shown]
+        rows = [
+            (image, mask, labels)
+            for (image, mask, _), labels in zip(held_out, self.shown.values(), strict=True)
+        ]
+        self.events.add_pictures(self.epoch, rows, self.classes)
 
     # -- ending and saving ------------------------------------------------------------------
 
@@ -429,18 +516,32 @@ class Trainer:
         if self.best is not None:
             self._averaged().load_state_dict(self.best["weights"])
             kept = f"best epoch {self.best['epoch']}"
-        found, val_loss = self.validate()
+        sample = PixelSample(seed=self.settings.seed)
+        found, val_loss = self.validate(sample)
+        late: dict[str, float | None] = {}
         if found and self.history and self.history[-1]["val_mean_iou"] is None and not self.best:
-            last = self.history[-1]
-            last.update(val_loss=val_loss, val_mean_iou=found.mean_iou)
-            last.update({f"iou_{name}": found.iou[name] for name in self.classes.names})
+            late = {"val_loss": val_loss, "val_mean_iou": found.mean_iou}
+            late |= {f"iou_{name}": found.iou[name] for name in self.classes.names}
+            self.history[-1].update(late)
+        if found:
+            self._calibrate(sample)
         if found and (found.confusion.sum(0) > 0).sum() == 1:
             text = "the model gives one class everywhere: train longer, or look at samples.png"
             self.on_progress(Note(text, warning=True))
         report.write_validation(self.folder.validation, self.store, self.segmenter())
         self.save(finished=True, kept=kept)
+        if late:  # not sooner: a run resumed until here would write them twice
+            self.events.add_row({"epoch": self.epoch, **late})
+            self._show()
         names = tuple(s.name for s in self.store.info.sources if s.split == "val")
         return TrainResult(self.folder, found, names, self.seconds(), self.patches_seen, kept)
+
+    def _calibrate(self, sample: PixelSample) -> None:
+        """Fit the model's temperature; no score of labels changes by it."""
+        found = sample.calibration()
+        self.temperature = found.temperature if found else sample.temperature()
+        error = found.error if found else None
+        self.calibration = {"error": error, "temperature": self.temperature}
 
     def _stop_if_caught(self) -> None:
         """Save and leave where a signal came."""
@@ -456,6 +557,7 @@ class Trainer:
 
     def save(self, *, finished: bool, kept: str = "") -> None:
         """Write model, checkpoint and history; each is the old file or the new one, whole."""
+        self.look()
         begin = time.monotonic()
         checkpoints.write_model(
             self.folder.model, self._averaged().state_dict(), self._card(finished, kept)
@@ -468,6 +570,9 @@ class Trainer:
 
     def _card(self, finished: bool, kept: str) -> ModelCard:
         info = self.store.info
+        scored: dict[str, Any] = self.last_scores.to_dict() if self.last_scores else {}
+        if self.calibration:
+            scored["calibration"] = self.calibration
         return ModelCard(
             network=self.settings.network,
             settings=self.network_settings,
@@ -479,13 +584,14 @@ class Trainer:
             scale=info.scale,
             patch_size=info.size,
             symmetries=tuple(sorted(self.symmetries)),
-            scores=self.last_scores.to_dict() if self.last_scores else {},
+            scores=scored,
             name=self.folder.name,
             store=str(self.store.path),
             store_hash=self.store.content_hash,
             sources=tuple(ModelSource(s.name, s.sha256, s.split) for s in info.sources),
             trained=datetime.now(UTC).isoformat(timespec="seconds"),
             patches_seen=self.patches_seen,
+            temperature=self.temperature,
             finished=finished,
             kept=kept,
             versions={"unetseg": __version__, "torch": str(torch.__version__)},

@@ -3,17 +3,15 @@
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from unetseg import checkpoints
-from unetseg.config import (
-    PatchSettings,
-    TrainSettings,
-)
+from unetseg.classes import ClassTable
+from unetseg.config import PatchSettings, TrainSettings
 from unetseg.errors import InputError, quote
-from unetseg.interrupts import catching
+from unetseg.interrupts import Caught, catching
 from unetseg.preparation import build_store
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.runs import RunFolder, State
@@ -62,41 +60,84 @@ def train(
     given = TrainSettings(**settings)
     with folder.locked(), catching() as caught:
         state = folder.state()
-        _check_state(folder, state, source, resume, overwrite)
+        line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
+        check_state(folder, state, line, resume, overwrite)
+        if resume and folder.folds.exists():
+            text = "holds a run with folds"
+            raise InputError(folder.path, text, f"go on with: {folder.resume_line()}")
         if state == "finished" and resume:
             return _finished_result(folder)
         if not resume:
             path = _store_path(source, folder, patches, classes, ignored, on_progress)
-            with open_store(path) as opened:
-                resolved = resolve(_like_model(given, settings, start_from), opened.info.size)
-                trainer = Trainer(opened, folder, resolved, started, caught, on_progress)
-                named = {"from": start_from, "classes": classes}
-                trainer.given = {k: str(v) for k, v in named.items() if v is not None}
-                trainer.start(start_from)
-                return trainer.run()
-        saved, used, warning = checkpoints.read_checkpoint_with_fallback(folder.checkpoint)
-        if warning:
-            on_progress(Note(warning, warning=True))
-        recorded = TrainSettings(**saved["settings"])
-        with open_store(saved["store"]) as opened:
-            asked = {**settings, **_cutting_asked(opened.info, source, patches, ignored)}
-            named = {"from": start_from, "classes": classes}
-            asked |= {k: str(v) for k, v in named.items() if v is not None}
-            _check_agreement(recorded, asked, saved, source)
-            trainer = Trainer(opened, folder, recorded, started, caught, on_progress)
-            trainer.restore(saved, used)
-            return trainer.run()
+            given = like_model(given, settings, start_from)
+            return begin_run(path, folder, given, start_from, classes, started, caught, on_progress)
+
+        def check(saved: Mapping[str, Any], info: StoreInfo) -> None:
+            asked = {
+                **settings,
+                **cutting_asked(info.settings, info.classes, patches, ignored),
+                **names_asked(start_from, classes),
+            }
+            is_folder = source is not None and Path(source).is_dir()
+            if is_folder and str(source) != info.folder:
+                asked["folder"] = source
+            before = saved["settings"] | saved["given"]
+            if source is not None and not is_folder and _is_other(source, saved["store"]):
+                asked["store"], before["store"] = source, saved["store"]
+            check_agreement(before, asked)
+
+        return resume_run(folder, started, caught, on_progress, check)
 
 
-def _check_state(
+def begin_run(
+    path: Path,
     folder: RunFolder,
-    state: State,
-    source: str | os.PathLike[str] | None,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    """Raise `InputError`, with the line to type, where the folder's state forbids this call."""
-    line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
+    settings: TrainSettings,
+    start_from: str | None,
+    classes: Path | None,
+    started: float,
+    caught: Caught,
+    on_progress: OnProgress,
+    passes: int = 1,
+) -> TrainResult:
+    """Train from the start on the store ``path``; the caller holds the lock of ``folder``.
+
+    Raises what `train` does. Arguments are those of `train` and `Trainer`.
+    """
+    with open_store(path) as opened:
+        resolved = resolve(settings, opened.info.size)
+        trainer = Trainer(opened, folder, resolved, started, caught, on_progress, passes)
+        trainer.given = names_asked(start_from, classes)
+        trainer.start(start_from)
+        return trainer.run()
+
+
+def resume_run(
+    folder: RunFolder,
+    started: float,
+    caught: Caught,
+    on_progress: OnProgress,
+    check: Callable[[Mapping[str, Any], StoreInfo], None] = lambda *_: None,
+    passes: int = 1,
+) -> TrainResult:
+    """Go on with an interrupted run; the caller holds the lock of ``folder``.
+
+    Raises what `train` does, and what ``check`` does, which is given the checkpoint and the header
+    of its store.
+    """
+    saved, used, warning = checkpoints.read_checkpoint_with_fallback(folder.checkpoint)
+    if warning:
+        on_progress(Note(warning, warning=True))
+    with open_store(saved["store"]) as opened:
+        check(saved, opened.info)
+        settings = TrainSettings(**saved["settings"])
+        trainer = Trainer(opened, folder, settings, started, caught, on_progress, passes)
+        trainer.restore(saved, used)
+        return trainer.run()
+
+
+def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwrite: bool) -> None:
+    """Raise `InputError`, with what to type, where the folder's state forbids the call ``line``."""
     if state == "new" and resume:
         text = "nothing is saved there to go on from"
         raise InputError(folder.path, text, "leave --resume out to start")
@@ -149,7 +190,7 @@ def _store_path(
     return path
 
 
-def _like_model(
+def like_model(
     given: TrainSettings, asked: Mapping[str, Any], start_from: str | None
 ) -> TrainSettings:
     """Return the settings with the network of the model whose weights are the start.
@@ -171,43 +212,41 @@ def _like_model(
     )
 
 
-def _check_agreement(
-    recorded: TrainSettings,
-    asked: Mapping[str, Any],
-    saved: Mapping[str, Any],
-    source: str | os.PathLike[str] | None,
-) -> None:
+def check_agreement(before: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `InputError` listing what was asked for and differs from the interrupted run."""
-    before = dataclasses.asdict(recorded) | saved["given"]
     differing = [
-        f"--{key.replace('_', '-')} {before.get(key, 'as it was')} -> {value}"
+        f"{'' if key in ('store', 'folder') else '--'}{key.replace('_', '-')} "
+        f"{before.get(key, 'as it was')} -> {value}"
         for key, value in asked.items()
         if value is not None and before.get(key) != value
     ]
-    is_store = source is not None and not Path(source).is_dir()
-    if is_store and os.path.realpath(source or "") != os.path.realpath(saved["store"]):
-        differing.append(f"store {saved['store']} -> {source}")
     if differing:
         text = "differs from the interrupted run: " + ", ".join(differing)
         raise InputError("--resume", text, "leave these options out, or start another --run")
 
 
-def _cutting_asked(
-    info: StoreInfo,
-    source: str | os.PathLike[str] | None,
+def names_asked(start_from: str | None, classes: Path | None) -> dict[str, str]:
+    """Return what was asked for beside settings, by option."""
+    named = {"from": start_from, "classes": classes}
+    return {k: str(v) for k, v in named.items() if v is not None}
+
+
+def cutting_asked(
+    recorded: Mapping[str, Any],
+    table: ClassTable,
     patches: PatchSettings | None,
     ignored: tuple[int | str, ...],
 ) -> dict[str, Any]:
-    """Return what of the options that cut patches is not as in the store, by option."""
+    """Return what of the options that cut patches is not as ``recorded``, by option."""
     asked: dict[str, Any] = {}
     if patches:
         given, usual = dataclasses.asdict(patches), dataclasses.asdict(PatchSettings())
         asked |= {
-            k: v
-            for k, v in given.items()
-            if v != usual[k] and k in info.settings and info.settings[k] != v
+            k: v for k, v in given.items() if v != usual[k] and k in recorded and recorded[k] != v
         }
-    if source is not None and Path(source).is_dir() and str(source) != info.folder:
-        asked["folder"] = source
-    others = [item for item in ignored if item not in info.classes.ignore]
+    others = [item for item in ignored if item not in table.ignore]
     return asked | ({"ignore": others} if others else {})
+
+
+def _is_other(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    return os.path.realpath(one) != os.path.realpath(other)

@@ -27,6 +27,8 @@ BUILT_INS = {
     "train": ("unetseg.cli.train", "Train a U-Net on a patch store or a folder"),
     "predict": ("unetseg.cli.predict", "Write a mask for every image"),
     "evaluate": ("unetseg.cli.evaluate", "Score masks against the truth, class by class"),
+    "compare": ("unetseg.cli.compare", "Say whether one model is better than another, or chance"),
+    "suspects": ("unetseg.cli.suspects", "Rank the masks that look wrong"),
     "info": ("unetseg.cli.info", "Show what a store, a model or a run holds"),
     "runs": ("unetseg.cli.runs", "List all runs with their scores"),
 }

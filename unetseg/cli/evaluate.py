@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from unetseg.metrics import Scores
 
 _OUT = "What is written"
+Groups = Annotated[
+    str | None,
+    Option(
+        "--group",
+        metavar="REGEX",
+        help="Take intervals over groups: images with the same match in their name.",
+        show_default="a store's own groups, else single images",
+    ),
+]
 _OF_A_MODEL = ("include_trained", "stride", "weights", "tta")
 
 
@@ -42,6 +51,7 @@ def evaluate(
         bool,
         Option("--include-trained", help="Score images that the model was trained on, too."),
     ] = False,
+    group: Groups = None,
     stride: options.Stride = "50%",
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
@@ -50,6 +60,26 @@ def evaluate(
     confusion: Annotated[
         bool, Option("--confusion", help="Print the confusion matrix.", rich_help_panel=_OUT)
     ] = False,
+    boundary: Annotated[
+        float | None,
+        Option(
+            "--boundary",
+            metavar="PIXELS",
+            min=0,
+            help="Score borders, too: the share within so many pixels, and the 95 % Hausdorff "
+            "distance.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with the scores, and the worst and best images.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None,
         Option("--json", metavar="FILE", help="Write all scores.", rich_help_panel=_OUT),
@@ -60,7 +90,7 @@ def evaluate(
     ] = None,
     overwrite: Annotated[
         bool,
-        Option("--overwrite", help="Replace the files of --json and --csv.", rich_help_panel=_OUT),
+        Option("--overwrite", help="Replace the files that are written.", rich_help_panel=_OUT),
     ] = False,
     device: options.Device = "auto",
     classes: options.Classes = None,
@@ -68,26 +98,30 @@ def evaluate(
 ) -> None:
     """Score masks against the truth, class by class.
 
-    Scores come from one confusion matrix pooled over all images. Images that the model was trained
-    on are left out, whatever they are called.
+    Scores come from one confusion matrix pooled over all images; the column "95 %" says how far
+    they may lie from those of all images of the kind. Images that the model was trained on are left
+    out, whatever they are called.
 
     Example:
         unetseg evaluate
-        unetseg evaluate MYTEST --model wide --confusion
-        unetseg evaluate MYTEST --predictions MASKS --json scores.json
+        unetseg evaluate MYTEST --model wide --confusion --html report.html
+        unetseg evaluate MYTEST --group '^(.*)_' --predictions MASKS --json scores.json
     """
     from unetseg import atomic
-    from unetseg.cli.tables import print_confusion, print_scores
+    from unetseg.cli.tables import print_boundaries, print_confusion, print_scores
     from unetseg.config import PredictSettings
     from unetseg.errors import InputError
     from unetseg.evaluation import evaluate as evaluate_images
+    from unetseg.evaluation import score_boundaries
+    from unetseg.reporting import report_evaluation
+    from unetseg.runs import RunFolder
 
     for name in _OF_A_MODEL if predictions else ():
         source = ctx.get_parameter_source(name)
         if source and source.name == "COMMANDLINE":  # a settings file may serve both
             option = f"--{name.replace('_', '-')}"
             raise InputError(option, "is of no use with --predictions", "leave it out")
-    for path in (json_file, csv_file):
+    for path in (json_file, csv_file, html):
         if path and path.exists() and not overwrite:
             raise InputError(path, "already exists", "choose another name, or --overwrite")
     with Reporter() as report:
@@ -99,13 +133,23 @@ def evaluate(
             include_trained=include_trained,
             classes=classes,
             ignored=options.ignored(ignore),
+            group=group,
             on_progress=report,
         )
+        borders = None if boundary is None else score_boundaries(found, boundary, report)
+        if html:
+            one = RunFolder(model[0] if model else "default") if not predictions else None
+            report_evaluation(html, found, one, overwrite, report)
     print_scores(found.scores, f"{found.subject}: {len(found.scores.names)} images")
     if confusion:
         print_confusion(found.scores)
+    if borders:
+        print_boundaries(borders)
+    if html:
+        print_line(f"Wrote {html}: open it in a browser.")
     if json_file:
-        text = json.dumps(found.scores.to_dict(), indent=2, allow_nan=False)
+        data = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
+        text = json.dumps(data, indent=2, allow_nan=False)
         atomic.write_bytes(json_file, f"{text}\n".encode())
         print_line(f"Wrote {json_file}.")
     if csv_file:

@@ -26,11 +26,11 @@ def runs() -> None:
                 one.state,
                 card and card.trained[:10],
                 card and card.network,
-                card and str(sum(s.split == "train" for s in card.sources)),
-                card and f"{card.patches_seen:,}",
-                card and card.scores.get("mean_iou"),
+                f"{one.images}, {one.folds} folds" if one.folds else one.images,
+                one.patches if one.patches is None else f"{one.patches:,}",
+                one.mean_iou,
                 one.seconds and format_duration(one.seconds),
             )
         )
-    note = "mean IoU of the held-out images, whole; '-' where none is recorded"
+    note = "mean IoU of the held-out images, with folds of all images; '-' where none is recorded"
     print_table("", columns, rows, note)

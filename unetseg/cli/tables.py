@@ -1,5 +1,6 @@
 """The tables that commands end in, and the live one of training."""
 
+from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,14 +9,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from unetseg.cli.console import print_line, print_table, swatch
+from unetseg.cli.console import make_console, print_line, print_table, swatch
 from unetseg.errors import show
 
 if TYPE_CHECKING:
+    from unetseg.boundaries import Boundaries
     from unetseg.metrics import Scores
     from unetseg.preparation import StoreSummary
 
 _ROWS = 8  # epochs shown at once
+_WIDE_CLASSES = 8  # up to which the confusion matrix has room for six letters of a name
 
 
 def print_store(summary: "StoreSummary") -> None:
@@ -67,7 +70,7 @@ def _print_class_pixels(summary: "StoreSummary") -> None:
 
 
 def print_scores(scores: "Scores", title: str) -> None:
-    """Print the table of per-class scores, then the means."""
+    """Print the table of per-class scores with their intervals, then the means."""
     worst = min(
         (name for name in scores.classes if scores.iou[name] is not None),
         key=lambda name: scores.iou[name] or 0.0,
@@ -75,8 +78,9 @@ def print_scores(scores: "Scores", title: str) -> None:
     )
     rows = [
         (
-            name + (" (weakest)" if name == worst and len(scores.classes) > 2 else ""),
+            cut(name) + (" (weakest)" if name == worst and len(scores.classes) > 2 else ""),
             scores.iou[name],
+            _interval(scores.iou_ci95[name]),
             scores.dice[name],
             scores.precision[name],
             scores.recall[name],
@@ -84,32 +88,92 @@ def print_scores(scores: "Scores", title: str) -> None:
         )
         for name in scores.classes
     ]
-    columns = ["class", "IoU", "Dice", "precision", "recall", "pixels"]
+    columns = ["class", "IoU", "95 %", "Dice", "prec.", "recall", "pixels"]  # fit 80 columns
     print_table(title, columns, rows)
-    absent = f" ({', '.join(map(show, scores.absent))} absent, left out)" if scores.absent else ""
-    print_line(f"mean IoU {_number(scores.mean_iou)}{absent}")
+    print_line(f"mean IoU {_number(scores.mean_iou)}, {_mean_interval(scores)}")
+    if scores.absent:
+        print_line(f"  absent, left out of the mean: {', '.join(map(show, scores.absent))}")
     print_line(
-        f"  without {show(scores.classes[0])}: {_number(scores.mean_iou_without_first)}; "
+        f"  without {show(cut(scores.classes[0], 12))}: {_number(scores.mean_iou_without_first)}; "
         f"mean over images: {_number(scores.mean_iou_per_image)}; "
         f"pixels right: {_number(scores.pixel_accuracy)}"
     )
 
 
+def _mean_interval(scores: "Scores") -> str:
+    """Return what is known of the mean's interval, in words."""
+    if scores.mean_iou_ci95:
+        low, high = scores.mean_iou_ci95
+        return f"95 % interval {low:.3f} to {high:.3f} over {units_of(scores)}"
+    if scores.mean_iou is None:
+        return "nothing was scored"
+    if scores.mean_iou in (0, 1):
+        return f"the same in every image, which gives no interval ({units_of(scores)})"
+    return f"too few images for an interval ({units_of(scores)})"
+
+
+def units_of(scores: "Scores") -> str:
+    """Return what intervals are taken over: "20 images" or "6 groups"."""
+    kind = "image" if scores.units == len(scores.names) else "group"
+    return f"{scores.units} {kind}{'s' * (scores.units != 1)}"
+
+
+def _interval(ends: tuple[float, float] | None) -> str | None:
+    """Return an interval such as "0.93-0.98", finer where it is narrow."""
+    if ends is None:
+        return None
+    digits = 2 if ends[1] - ends[0] >= 0.01 else 3
+    return f"{ends[0]:.{digits}f}-{ends[1]:.{digits}f}"
+
+
+def cut(name: str, length: int = 24) -> str:
+    """Return a name, its end left out where it is longer than ``length``."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 def print_confusion(scores: "Scores") -> None:
-    """Print the confusion matrix: percent of each true class (row) by predicted class (column)."""
-    names = [show(name) for name in scores.classes]
-    rows = []
+    """Print the confusion matrix: percent of each true class (row) by predicted class (column).
+
+    Up to 12 classes fit 80 columns.
+    """
+    few = len(scores.classes) <= _WIDE_CLASSES
+    headings, names = _headings([show(name) for name in scores.classes], 6 if few else 4)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(Text("truth"), no_wrap=True)
+    for heading in headings:
+        table.add_column(Text(heading), justify="right", no_wrap=True, min_width=5 if few else 4)
     for name, counts in zip(names, scores.confusion.tolist(), strict=True):
         total = sum(counts)
-        rows.append((name, *(f"{100 * c / total:.1f}" if total else None for c in counts)))
-    note = "percent of the pixels of each true class (row) by predicted class (column)"
-    print_table("Confusion", ["truth", *_short(names)], rows, note)
+        cells = (_percent(c / total) if total else "-" for c in counts)
+        table.add_row(Text(cut(name, 18)), *cells)
+    print_line("Confusion: percent of the pixels of each true class (row) by predicted (column)")
+    make_console().print(table)
 
 
-def _short(names: list[str]) -> list[str]:
-    """Return names short enough for a column of numbers; numbered where cut ones would clash."""
-    cut = [name[:6] for name in names]
-    return cut if len(set(cut)) == len(cut) else [f"{i}:{n[:4]}" for i, n in enumerate(names)]
+def print_boundaries(borders: "Boundaries") -> None:
+    """Print how far borders lie from the true ones, by class."""
+    rows = []
+    for name, share in borders.surface_dice.items():
+        distance = borders.distance[name]
+        text = "-" if distance is None else "one-sided" if isinf(distance) else f"{distance:.1f}"
+        rows.append((cut(name), share, text, str(borders.one_sided[name])))
+    columns = ["class", "surface Dice", "95 % Hausdorff", "images with it in one mask only"]
+    note = "share of the border within the tolerance; distance in pixels, median over images"
+    print_table(f"Borders, within {borders.tolerance:g} pixels", columns, rows, note)
+
+
+def _headings(names: list[str], width: int) -> tuple[list[str], list[str]]:
+    """Return headings for columns and names for rows; numbered where cut ones would clash."""
+    headings = [name[:width] for name in names]
+    if len(set(headings)) == len(headings):
+        return headings, names
+    return [str(i) for i in range(len(names))], [f"{i} {name}" for i, name in enumerate(names)]
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, in four characters at most."""
+    text = f"{100 * share:.1f}"
+    return "100" if text == "100.0" else text
 
 
 def _number(value: float | None) -> str:

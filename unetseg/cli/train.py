@@ -10,6 +10,7 @@ from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next
 
 if TYPE_CHECKING:
+    from unetseg.cross_validation import CrossValidation
     from unetseg.trainer import TrainResult
 
 _LENGTH = "How long"
@@ -52,6 +53,18 @@ def train(
             "--patience",
             metavar="N",
             help="Stop after N validations without a better one; the best epoch is kept.",
+            rich_help_panel=_LENGTH,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        Option(
+            "--folds",
+            metavar="K",
+            help="Train K models on a folder, each without one part of the images: every image "
+            "gets a mask and a score by a model that never saw it. Epochs are those of each, "
+            "the budget is for all.",
+            show_default="one model",
             rich_help_panel=_LENGTH,
         ),
     ] = None,
@@ -156,6 +169,16 @@ def train(
     seed: Annotated[
         int, Option("--seed", help="Of weights, order and augmentation.", rich_help_panel=_RUN)
     ] = 0,
+    html: Annotated[
+        Path | None,
+        Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page that shows the scores, the worst and best images, and with --folds "
+            "the masks that are probably wrong.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     device: options.Device = "auto",
     size: options.Size = "auto",
     per_image: options.PerImage = "auto",
@@ -175,12 +198,20 @@ def train(
     Example:
         unetseg train --epochs 100
         unetseg train MYFOLDER --budget 10m
+        unetseg train MYFOLDER --folds 5 --budget 10m --html report.html
         unetseg train --run wide --width 32
         unetseg train --resume --run wide
     """
     from unetseg.cli.tables import TrainingView, print_store
     from unetseg.config import parse_duration
+    from unetseg.cross_validation import cross_validate
+    from unetseg.errors import InputError
+    from unetseg.evaluation import evaluate_held_out
+    from unetseg.floors import compare_with_floors
     from unetseg.preparation import StoreSummary
+    from unetseg.progress import Plan
+    from unetseg.reporting import floors_of_folds, report_evaluation, report_folds
+    from unetseg.runs import RunFolder
     from unetseg.training import train as train_run
 
     settings: dict[str, Any] = {
@@ -191,7 +222,19 @@ def train(
     cut = None
     if any(_is_given(ctx, name) for name in _CUTTING):
         cut = options.patch_settings(size, per_image, rare, val, group, scale, 0, page)
-    with Reporter(TrainingView()) as report:
+    if html and html.exists() and not overwrite:
+        raise InputError(html, "already exists", "choose another name, or --overwrite")
+    if folds is not None and _is_given(ctx, "val"):
+        text = "excludes --val, as each image is held out once"
+        raise InputError("--folds", text, "leave --val out")
+    views = [TrainingView()]
+
+    def view(record: object) -> Any:
+        if isinstance(record, Plan):  # of the next fold: the table begins anew
+            views[0] = TrainingView()
+        return views[0](record)
+
+    with Reporter(view) as report:
 
         def show(record: object) -> None:
             if isinstance(record, StoreSummary):
@@ -200,22 +243,37 @@ def train(
             else:
                 report(record)
 
-        result = train_run(
-            source,
-            run=run,
-            patches=cut,
-            classes=classes,
-            ignored=options.ignored(ignore),
-            start_from=start_from,
-            resume=resume,
-            overwrite=overwrite,
-            started=_STARTED,
-            on_progress=show,
-            **settings,
-        )
-    _print_result(result)
+        settings |= {
+            "run": run,
+            "patches": cut,
+            "classes": classes,
+            "ignored": options.ignored(ignore),
+            "start_from": start_from,
+            "resume": resume,
+            "overwrite": overwrite,
+            "started": _STARTED - (_REPORT_SHARE * settings.get("budget", 0) if html else 0),
+            "on_progress": show,
+        }
+        several = None
+        if folds is None and not (resume and RunFolder(run).folds.exists()):
+            result = train_run(source, **settings)
+            if html and result.scores:
+                held_out = evaluate_held_out([str(result.run.path)], on_progress=report)
+                report_evaluation(html, held_out, result.run, overwrite, report)
+        else:
+            several = cross_validate(source, folds=folds, **settings)
+            floors = floors_of_folds(several, report)
+            if html:
+                report_folds(html, several, floors, overwrite, report)
+    if several:
+        _print_folds(several, compare_with_floors(several.scores, floors))
+    else:
+        _print_result(result)
+    if html and (several or result.scores):
+        print_line(f"Wrote {html}: open it in a browser.")
 
 
+_REPORT_SHARE = 0.1  # of a budget is left to floors and pictures
 _STARTED = time.monotonic()  # the module is imported when the command is called
 _SETTINGS = (
     "epochs",
@@ -262,3 +320,22 @@ def _print_result(result: "TrainResult") -> None:
         pictures = f"{run.samples} and {run.validation}" if result.scores else run.samples
         print_line(f"Wrote {run.model} ({trained}); look at {pictures}.")
     print_next(f"unetseg predict IMAGE_OR_FOLDER{model}", f"unetseg evaluate{model}")
+
+
+def _print_folds(result: "CrossValidation", floors: str) -> None:
+    from unetseg.cli.tables import print_scores
+    from unetseg.config import format_duration
+
+    run = result.run
+    if result.already:
+        print_line(f"{run.path}: this run is finished; nothing was done.")
+    title = f"{len(result.images)} images, each scored by a model that never saw it "
+    print_scores(result.scores, f"{title}({result.folds} folds)")
+    print_line(f"  {floors}")
+    trained = f"{result.patches:,} patches in {format_duration(result.seconds)}"
+    print_line(f"Wrote {run.path} ({trained}): a mask for every image in {result.masks}.")
+    option = run.option()
+    print_next(
+        f"unetseg suspects{option.replace(' --run', '', 1)}",
+        f"unetseg predict NEWIMAGES{option.replace('--run', '--model', 1)}",
+    )

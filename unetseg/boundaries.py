@@ -1,0 +1,198 @@
+"""How far the borders of a predicted mask lie from the true ones, class by class, in pixels.
+
+IoU hardly moves when the border of a large object is a pixel off, and a thin line that is a pixel
+off loses all of it. The two scores here look at borders alone: which share of them lies within a
+tolerance, and how far off nearly all of them are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """Borders of one image; every tuple has an entry per class.
+
+    Attributes:
+        tolerance: In pixels.
+        within: Border pixels, of both masks, that lie within the tolerance of the other's border.
+        total: Border pixels of both masks.
+        distance: 95 % Hausdorff distance in pixels; infinite where only one of the masks holds the
+            class, None where neither does.
+    """
+
+    tolerance: float
+    within: tuple[int, ...]
+    total: tuple[int, ...]
+    distance: tuple[float | None, ...]
+
+    @property
+    def surface_dice(self) -> tuple[float | None, ...]:
+        """``within / total``, 0 to 1: 0 where one mask holds the class, None where neither does."""
+        return tuple(w / t if t else None for w, t in zip(self.within, self.total, strict=True))
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Borders of several images; every dictionary is by class name.
+
+    Attributes:
+        tolerance: In pixels.
+        surface_dice: Share of the border pixels of all images that lie within the tolerance, 0 to
+            1; None for a class that no mask holds.
+        mean_surface_dice: Their mean over the classes that have one.
+        distance: Median over images of the 95 % Hausdorff distance in pixels, over those where
+            either mask holds the class; None where there is none, infinite where in half of them or
+            more only one mask does.
+        one_sided: Images where only one of the masks, true or predicted, holds the class.
+    """
+
+    tolerance: float
+    surface_dice: dict[str, float | None]
+    mean_surface_dice: float | None
+    distance: dict[str, float | None]
+    one_sided: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON; an infinite distance is null, as JSON holds none."""
+        return {
+            "tolerance": self.tolerance,
+            "surface_dice": self.surface_dice,
+            "mean_surface_dice": self.mean_surface_dice,
+            "hd95": {
+                name: None if value is None or np.isinf(value) else value
+                for name, value in self.distance.items()
+            },
+            "one_sided": self.one_sided,
+        }
+
+
+def boundary_scores(
+    truth: NDArray[Any], prediction: NDArray[Any], classes: int, tolerance: float
+) -> BoundaryScores:
+    """Compare the borders of two masks.
+
+    A border pixel of a class has that class, and above, below, left or right of it another one or
+    the end of what is known: the image's edge, or an ignored pixel. Ignored pixels have no class in
+    either mask, so where both reach an ignored area their borders agree there; what was predicted
+    inside it is not looked at. Distances are Euclidean, between centres of pixels.
+
+    The normalised surface Dice (Nikolov et al., 2021, "Clinically applicable segmentation of head
+    and neck anatomy for radiotherapy", there of surface areas) counts the border pixels of both
+    masks that lie within the tolerance of the other's border. The 95 % Hausdorff distance is the
+    larger of the two 95th percentiles, with linear interpolation: of the distances from the true
+    border to the predicted one, and back.
+
+    Args:
+        truth: ``(H, W)`` class indices, 255 ignored.
+        prediction: ``(H, W)`` class indices, below ``classes`` where the truth is not ignored.
+        classes: Number of classes.
+        tolerance: In pixels, 0 or more.
+
+    Raises:
+        ValueError: Shapes differ or are not 2-D, an index that is no class, a bad tolerance.
+
+    Memory is bounded by the largest bounding box of a class: about 50 bytes for each of its pixels.
+    """
+    from scipy import ndimage
+
+    if truth.shape != prediction.shape or truth.ndim != 2:
+        raise ValueError(f"truth {truth.shape} and prediction {prediction.shape}: not two masks")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"a tolerance of {tolerance}, not 0 or more")
+    ignored = truth == IGNORED
+    masks = [_numbered(mask, ignored, classes) for mask in (truth, prediction)]
+    boxes = [ndimage.find_objects(mask, max_label=classes) for mask in masks]
+    within, total, distance = [], [], []
+    for number, found in enumerate(zip(*boxes, strict=True), start=1):
+        box = _union([b for b in found if b is not None])
+        borders = [_border(mask[box] == number) for mask in masks]
+        counts = [int(border.sum()) for border in borders]
+        total.append(sum(counts))
+        if not all(counts):
+            within.append(0)
+            distance.append(float("inf") if any(counts) else None)
+            continue
+        there, back = _distances(*borders), _distances(*borders[::-1])
+        within.append(int((there <= tolerance).sum() + (back <= tolerance).sum()))
+        distance.append(float(max(np.percentile(there, 95), np.percentile(back, 95))))
+    return BoundaryScores(tolerance, tuple(within), tuple(total), tuple(distance))
+
+
+def pool_boundaries(images: Sequence[BoundaryScores], classes: Sequence[str]) -> Boundaries:
+    """Put the borders of several images together.
+
+    Args:
+        images: Of one tolerance, one or more.
+        classes: Names of the classes, in order.
+
+    Raises:
+        ValueError: No image, other tolerances, or other numbers of classes.
+    """
+    if len({image.tolerance for image in images}) != 1:
+        raise ValueError("images of one tolerance are wanted")
+    if any(len(image.total) != len(classes) for image in images):
+        raise ValueError(f"images of other than {len(classes)} classes")
+    surface, distance, one_sided = {}, {}, {}
+    for k, name in enumerate(classes):
+        total = sum(image.total[k] for image in images)
+        surface[name] = sum(image.within[k] for image in images) / total if total else None
+        found = [d for image in images if (d := image.distance[k]) is not None]
+        distance[name] = float(np.median(found)) if found else None
+        one_sided[name] = sum(d == float("inf") for d in found)
+    defined = [share for share in surface.values() if share is not None]
+    mean = float(np.mean(defined)) if defined else None
+    return Boundaries(images[0].tolerance, surface, mean, distance, one_sided)
+
+
+def _numbered(mask: NDArray[Any], ignored: NDArray[np.bool_], classes: int) -> NDArray[np.int16]:
+    """Return a mask with classes numbered from 1, and 0 where they are ignored."""
+    numbers = mask.astype(np.int16) + np.int16(1)
+    numbers[ignored] = 0
+    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) <= classes:
+        raise ValueError(f"class index outside 0..{classes - 1}")
+    return numbers
+
+
+_Box = tuple[slice, ...]
+
+
+def _union(boxes: list[_Box]) -> _Box:
+    """Return the smallest box around others; one without pixels around none."""
+    if not boxes:
+        return (slice(0, 0), slice(0, 0))
+    return tuple(
+        slice(min(s.start for s in axis), max(s.stop for s in axis))
+        for axis in zip(*boxes, strict=True)
+    )
+
+
+def _border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels of a region with a neighbour outside; beyond the array all is outside.
+
+    A box around a class may be cut out first: what lies beyond it is not of that class.
+    """
+    inner = np.zeros_like(region)
+    inner[1:-1, 1:-1] = (
+        region[1:-1, 1:-1]
+        & region[:-2, 1:-1]
+        & region[2:, 1:-1]
+        & region[1:-1, :-2]
+        & region[1:-1, 2:]
+    )
+    border: NDArray[np.bool_] = region & ~inner
+    return border
+
+
+def _distances(border: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return how far each pixel of a border lies from the nearest one of another."""
+    from scipy import ndimage
+
+    distances: NDArray[np.float64] = ndimage.distance_transform_edt(~other)[border]
+    return distances

@@ -1,0 +1,121 @@
+"""``unetseg compare``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line, print_table
+from unetseg.cli.evaluate import Groups
+
+if TYPE_CHECKING:
+    from unetseg.comparison import Comparison, Difference
+
+_OUT = "What is written"
+
+
+def compare(
+    a: Annotated[
+        str, Argument(metavar="A", help="A run, a model file, or a folder of masks of any program.")
+    ],
+    b: Annotated[str, Argument(metavar="B", help="The same; is it better than A?")],
+    folder: Annotated[
+        Path | None,
+        Argument(
+            metavar="FOLDER",
+            help="Labelled images.",
+            show_default="data/test, else the images the stores of both models held out",
+        ),
+    ] = None,
+    include_trained: Annotated[
+        bool,
+        Option("--include-trained", help="Score images that A or B was trained on, too."),
+    ] = False,
+    group: Groups = None,
+    stride: options.Stride = "50%",
+    weights: options.Weights = "gaussian",
+    tta: options.Tta = False,
+    page: options.Page = None,
+    batch_size: options.WindowBatch = 16,
+    json_file: Annotated[
+        Path | None,
+        Option("--json", metavar="FILE", help="Write all numbers.", rich_help_panel=_OUT),
+    ] = None,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace the file of --json.", rich_help_panel=_OUT)
+    ] = False,
+    device: options.Device = "auto",
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
+) -> None:
+    """Say whether one model is better than another, or whether it is chance.
+
+    Both are scored on the same images, without those that either was trained on. The interval is of
+    the difference, image by image: where it holds 0, no difference is shown.
+
+    Example:
+        unetseg compare default wide
+        unetseg compare default OTHER_MASKS MYTEST --json difference.json
+    """
+    from unetseg import atomic
+    from unetseg.comparison import compare as compare_models
+    from unetseg.config import PredictSettings
+    from unetseg.errors import InputError
+
+    if json_file and json_file.exists() and not overwrite:
+        raise InputError(json_file, "already exists", "choose another name, or --overwrite")
+    with Reporter() as report:
+        found = compare_models(
+            a,
+            b,
+            folder,
+            settings=PredictSettings(stride, weights, tta, batch_size, device, page),
+            include_trained=include_trained,
+            classes=classes,
+            ignored=options.ignored(ignore),
+            group=group,
+            on_progress=report,
+        )
+    _print(found)
+    if json_file:
+        text = json.dumps(found.to_dict(), indent=2, allow_nan=False)
+        atomic.write_bytes(json_file, f"{text}\n".encode())
+        print_line(f"Wrote {json_file}.")
+
+
+def _print(found: "Comparison") -> None:
+    from unetseg.cli.tables import cut, units_of
+    from unetseg.errors import show
+
+    columns = ["IoU", "A", "B", "B - A", "95 %", "won", "lost", "tied"]
+    rows = [(cut(name), *_cells(one)) for name, one in found.classes.items()]
+    title = f"A: {show(found.a)}; B: {show(found.b)}; {len(found.scores_a.names)} images"
+    print_table(title, columns, [*rows, ("mean", *_cells(found.mean))])
+    print_line(f"mean IoU: {_verdict(found.mean)} (over {units_of(found.scores_a)})")
+    for better, words in (("B", "B is better"), ("A", "A is better"), ("", "no difference shown")):
+        names = [show(name) for name, one in found.classes.items() if one.better == better]
+        if names:
+            print_line(f"  {words}: {', '.join(names)}")
+    if found.losses:
+        print_line("B loses most in:")
+    for loss in found.losses:
+        text = f"{show(loss.name)}: {loss.a:.3f} -> {loss.b:.3f}, most of it {show(loss.weakest)}"
+        print_line(f"  {text}")
+
+
+def _cells(one: "Difference") -> tuple[object, ...]:
+    difference = None if one.difference is None else f"{one.difference:+.3f}"
+    ends = f"{one.ci95[0]:+.3f} to {one.ci95[1]:+.3f}" if one.ci95 else None
+    return one.a, one.b, difference, ends, one.won, one.lost, one.tied
+
+
+def _verdict(mean: "Difference") -> str:
+    """Return what is shown of the difference of the means, in words."""
+    if mean.better == "":
+        return "no difference shown"
+    if mean.better is None or mean.ci95 is None:
+        return "too few images for an interval"
+    low, high = sorted(map(abs, mean.ci95))
+    return f"{mean.better} is better, by {low:.3f} to {high:.3f} at 95 % confidence"

@@ -1,0 +1,170 @@
+"""``unetseg suspects``."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line, print_table
+from unetseg.errors import InputError, quote, show
+
+if TYPE_CHECKING:
+    from unetseg.cases import Case
+    from unetseg.cross_validation import CrossValidation
+    from unetseg.evaluation import Evaluation
+    from unetseg.suspects import Suspect
+
+_OUT = "What is written"
+_RARE = 3  # a score that is rare among correct masks
+
+
+def suspects(
+    run: Annotated[
+        Path | None,
+        Argument(
+            metavar="RUN",
+            help="A run made with --folds; with --predictions, the folder of labelled images.",
+            show_default="default",
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        Option(
+            "--predictions",
+            metavar="FOLDER",
+            help="Compare with these masks, made by any program that did not see the true ones.",
+        ),
+    ] = None,
+    n: Annotated[int, Option("--n", min=1, help="Masks shown, the likeliest first.")] = 20,
+    html: Annotated[
+        Path | None,
+        Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with image, mask and prediction of each.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        Option("--json", metavar="FILE", help="Write all suspects.", rich_help_panel=_OUT),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        Option("--overwrite", help="Replace the files of --html and --json.", rich_help_panel=_OUT),
+    ] = False,
+    page: options.Page = None,
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
+) -> None:
+    """Rank the masks that look wrong, the likeliest mistake first; nothing is changed.
+
+    Each mask is compared with what a model that never saw it is sure of. So it takes a run with
+    folds: unetseg train FOLDER --folds 5.
+
+    Example:
+        unetseg suspects
+        unetseg suspects wide --html suspects.html
+        unetseg suspects MYFOLDER --predictions MASKS
+    """
+    from unetseg import atomic
+    from unetseg.progress import Note, Progress
+    from unetseg.suspects import rank_suspects
+
+    for path in (html, json_file):
+        if path and path.exists() and not overwrite:
+            raise InputError(path, "already exists", "choose another name, or --overwrite")
+    with Reporter() as report:
+        found: CrossValidation | Evaluation
+        if predictions:
+            from unetseg.config import PredictSettings
+            from unetseg.evaluation import evaluate
+
+            found = evaluate(
+                run,
+                predictions=predictions,
+                settings=PredictSettings(page=page),
+                classes=classes,
+                ignored=options.ignored(ignore),
+                on_progress=report,
+            )
+            subject = found.subject
+        else:
+            for name, given in (("--page", page), ("--classes", classes), ("--ignore", ignore)):
+                if given is not None:
+                    raise InputError(name, "is for --predictions", "leave it out: the run knows")
+            found = _run_with_folds(run or Path("default"))
+            subject = f"{found.folder} against {found.run.path}"
+        names = found.scores.names
+        report(Note(f"looking for wrong masks among the {len(names)} of {show(subject)}"))
+
+        def cases() -> "Iterator[Case]":
+            for k, name in enumerate(names):
+                yield found.case(k)
+                report(Progress("comparing", k + 1, len(names), "images", show(name)))
+
+        ranked = rank_suspects(cases(), found.scores.classes)
+        if html:
+            from unetseg.suspect_sheet import write_suspects
+
+            places = {name: k for k, name in enumerate(names)}
+            write_suspects(
+                html,
+                ranked[:n],
+                lambda name: found.case(places[name]),
+                found.classes,
+                subject,
+                report,
+            )
+    _print_ranked(ranked, n, f"{subject}: {len(names)} masks")
+    if json_file:
+        text = json.dumps([_plain(k, s) for k, s in enumerate(ranked, 1)], indent=2)
+        atomic.write_bytes(json_file, f"{text}\n".encode())
+    for path in filter(None, (html, json_file)):
+        print_line(f"Wrote {path}.")
+
+
+def _run_with_folds(run: Path) -> "CrossValidation":
+    from unetseg.cross_validation import load_cross_validation
+    from unetseg.runs import RunFolder
+
+    place = RunFolder(run)
+    if place.model.exists() and not place.folds.exists():
+        text = "its masks of training images were made by a model that saw them"
+        line = f"unetseg train FOLDER --folds 5 --run {quote(f'{run.name}-folds')}"
+        raise InputError(place.path, text, f"train with --folds 5: {line}")
+    return load_cross_validation(run)
+
+
+def _print_ranked(ranked: "tuple[Suspect, ...]", n: int, title: str) -> None:
+    if not ranked:
+        print_line(f"{title}. Nothing speaks against any of them.")
+        return
+    rare = sum(s.score > _RARE for s in ranked)
+    rows = [
+        (str(k), s.name, f"{s.score:.1f}", f"{s.text} ({_place(s)})")
+        for k, s in enumerate(ranked[:n], 1)
+    ]
+    note = f"{rare} of them score over {_RARE}, which is rare among correct masks."
+    if len(ranked) > n:
+        note += f" {len(ranked) - n} more are not shown: --n {len(ranked)}."
+    print_table(title, ["rank", "image", "score", "what is suspected"], rows, note)
+
+
+def _place(suspect: "Suspect") -> str:
+    top, left, height, width = suspect.box
+    return f"{height} x {width} pixels from row {top}, column {left}"
+
+
+def _plain(rank: int, suspect: "Suspect") -> dict[str, object]:
+    names = ("top", "left", "height", "width")
+    return {
+        "rank": rank,
+        "image": suspect.name,
+        "score": suspect.score,
+        "text": suspect.text,
+        "box": dict(zip(names, suspect.box, strict=True)),
+    }
