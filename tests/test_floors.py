@@ -219,3 +219,13 @@ def test_a_lead_within_the_interval_is_not_called_sure():
     floor = Floor("random forest", of((low + own.mean_iou) / 2))
     assert "above the random forest" in compare_with_floors(own, [floor])
     assert f"not surely: its interval begins at {low:.3f}" in compare_with_floors(own, [floor])
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_a_forest_may_classify_every_few_rows_and_columns(step, monkeypatch, small):
+    image, mask = draw(0, shape=(60, 41))
+    forest = Forest(3)
+    forest.fit([image], [mask])
+    monkeypatch.setattr(floors, "_BAND", 7 * 41)  # bands of 7 rows, which no step divides
+    thin = forest.predict(image)[::step, ::step]
+    np.testing.assert_array_equal(forest.predict(image, step), thin)

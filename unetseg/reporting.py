@@ -19,7 +19,7 @@ from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.runs import RunFolder, read_history
 from unetseg.suspects import Suspect, rank_suspects
 
-_FOREST_PIXELS = 40_000_000  # of all images; a forest for so many takes about a minute
+_FOREST_PIXELS = 100_000_000  # of all images; to filter so many takes about a minute
 
 
 def floors_of_folds(found: CrossValidation, on_progress: OnProgress = ignore) -> tuple[Floor, ...]:
