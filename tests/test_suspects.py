@@ -234,6 +234,13 @@ def test_sure_disagreement_comes_before_larger_unsure_disagreement():
     assert [s.name for s in rank_suspects(cases, NAMES)] == ["3", "7"]
 
 
+def test_a_pixel_is_not_pixels():
+    truth = np.zeros((9, 9), np.uint8)
+    guess = truth.copy()
+    guess[4, 4] = 1
+    assert rank_suspects([case(truth, guess)], NAMES)[0].text.startswith("1 pixel of ground in")
+
+
 def test_what_the_model_always_confuses_is_no_suspect_beside_what_it_never_does():
     right = scene(SQUARE, STRIPE)
     always = [case(right, scene(SQUARE), f"{k}") for k in range(9)]  # no stripe found anywhere
@@ -274,19 +281,18 @@ def test_tiny_images_are_ranked(shape):
 @pytest.mark.parametrize("seed", range(2))
 def test_spoilt_masks_are_found_by_a_real_cross_validation(empty, seed):
     rng = np.random.default_rng(seed)
-    look = SynthSettings(height=200, width=120, max_shapes=6)
     kinds = [KINDS[(seed + i) % len(KINDS)] for i in range(5)]
     spoilt = dict(zip(rng.choice(COUNT, 5, replace=False), kinds, strict=True))
     for part in ("images", "masks"):
         (empty / "set" / part).mkdir(parents=True)
     for k in range(COUNT):
-        image, mask = draw_image(look, f"seed {seed}", k)
+        image, mask = draw_image(_LOOK, f"seed {seed}", k)
         mask = spoil(mask, spoilt[k], rng) if k in spoilt else mask
         Image.fromarray(image[..., 0]).save(f"set/images/{k}.png")
         Image.fromarray(mask).save(f"set/masks/{k}.png")
     (empty / "set" / "classes.toml").write_text(CLASSES.to_toml())
     found = cross_validate(
-        "set", folds=5, patches=unetseg.PatchSettings(size=64), width=12, epochs=15, device="cpu"
+        "set", folds=5, patches=unetseg.PatchSettings(size=64), width=8, epochs=12, device="cpu"
     )
     ranked = rank_suspects(map(found.case, range(COUNT)), found.scores.classes)
     first = [s.name for s in ranked[:8]]

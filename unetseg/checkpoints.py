@@ -81,7 +81,7 @@ class ModelCard:
         sources: The images of that store.
         trained: ISO time.
         patches_seen: Patches that training went over, repetitions counted.
-        temperature: Logits are divided by it, above 0.
+        temperature: The logarithm of averaged probabilities is divided by it, above 0.
         finished: False while training may still go on.
         kept: Which weights these are: "" for the averaged ones of the schedule's end.
         versions: Of unetseg, torch and the like, by name.
@@ -444,7 +444,8 @@ def resolve_model(name: str | os.PathLike[str]) -> list[Path]:
                 return models
         elif path.exists():
             return [path]
-    runs = sorted(m.parent.name for m in Path("runs").glob(f"*/{MODEL_NAME}"))
+    plain = {m.parent.name for m in Path("runs").glob(f"*/{MODEL_NAME}")}
+    runs = sorted(plain | {m.parts[-3] for m in Path("runs").glob(f"*/fold-1/{MODEL_NAME}")})
     remedy = f"runs there are: {', '.join(runs)}" if runs else 'run "unetseg train" first'
     raise InputError(name, "no model of this name", remedy)
 

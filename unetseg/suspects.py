@@ -110,7 +110,7 @@ def rank_suspects(cases: Iterable[Case], classes: Sequence[str]) -> tuple[Suspec
       suspect for the pixels so gained.
 
     The score is the logarithm of that evidence against the median of all images, in robust
-    standard deviations (1.4826 times the median absolute deviation, at least 0.25).
+    standard deviations (1.4826 times the median absolute deviation, at least 0.5).
 
     Args:
         cases: Images with their masks; gone through once, one held at a time.
@@ -141,7 +141,7 @@ def rank_suspects(cases: Iterable[Case], classes: Sequence[str]) -> tuple[Suspec
         evidence.append(float(np.sqrt(np.square(parts).sum())))
     levels = np.log1p(evidence)
     middle = np.median(levels)
-    spread = max(1.4826 * float(np.median(np.abs(levels - middle))), 0.25)
+    spread = max(1.4826 * float(np.median(np.abs(levels - middle))), 0.5)
     order = sorted(range(len(looks)), key=lambda i: -levels[i])
     return tuple(
         Suspect(
@@ -412,7 +412,8 @@ def _text(look: _Look, region: _Region | None, classes: Sequence[str], commonest
         return f"{classes[first]} and {classes[second]} look swapped in the mask"
     about = "about " if look.step > 1 else ""
     count = region.pixels * look.step**2
-    text = f"{about}{count:,} pixels of {classes[a]} in the mask, {classes[b]} by the model"
+    pixels = "pixel" if count == 1 else "pixels"
+    text = f"{about}{count:,} {pixels} of {classes[a]} in the mask, {classes[b]} by the model"
     if a == commonest:
         return f"{text}: is {classes[b]} missing in the mask?"
     if b == commonest:

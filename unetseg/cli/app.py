@@ -212,6 +212,7 @@ def _global_options(
         unetseg train --budget 10m
         unetseg predict img.png
         unetseg evaluate
+        unetseg train MYFOLDER --folds 5 --budget 10m --html report.html
     """
     if ctx.invoked_subcommand is None:
         ctx.get_help()  # prints it
