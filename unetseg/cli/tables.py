@@ -69,8 +69,13 @@ def _print_class_pixels(summary: "StoreSummary") -> None:
     )
 
 
-def print_scores(scores: "Scores", title: str) -> None:
-    """Print the table of per-class scores with their intervals, then the means."""
+def print_scores(scores: "Scores", title: str, floors: str = "") -> None:
+    """Print the table of per-class scores with their intervals, the means, and what they beat.
+
+    ``floors`` says what simple methods score; empty, the most common class stands there.
+    """
+    from unetseg.floors import most_common
+
     worst = min(
         (name for name in scores.classes if scores.iou[name] is not None),
         key=lambda name: scores.iou[name] or 0.0,
@@ -98,6 +103,8 @@ def print_scores(scores: "Scores", title: str) -> None:
         f"mean over images: {_number(scores.mean_iou_per_image)}; "
         f"pixels right: {_number(scores.pixel_accuracy)}"
     )
+    floor = most_common(scores, scores.confusion.sum(axis=1)).scores.mean_iou
+    print_line(f"  {floors or f'the most common class everywhere would score {_number(floor)}'}")
 
 
 def _mean_interval(scores: "Scores") -> str:

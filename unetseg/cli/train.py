@@ -330,8 +330,7 @@ def _print_folds(result: "CrossValidation", floors: str) -> None:
     if result.already:
         print_line(f"{run.path}: this run is finished; nothing was done.")
     title = f"{len(result.images)} images, each scored by a model that never saw it "
-    print_scores(result.scores, f"{title}({result.folds} folds)")
-    print_line(f"  {floors}")
+    print_scores(result.scores, f"{title}({result.folds} folds)", floors)
     trained = f"{result.patches:,} patches in {format_duration(result.seconds)}"
     print_line(f"Wrote {run.path} ({trained}): a mask for every image in {result.masks}.")
     option = run.option()
