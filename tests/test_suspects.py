@@ -278,8 +278,8 @@ def test_tiny_images_are_ranked(shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_spoilt_masks_are_found_by_a_real_cross_validation(empty, seed):
+def test_spoilt_masks_are_found_by_a_real_cross_validation(empty):
+    seed = 0
     rng = np.random.default_rng(seed)
     kinds = [KINDS[(seed + i) % len(KINDS)] for i in range(5)]
     spoilt = dict(zip(rng.choice(COUNT, 5, replace=False), kinds, strict=True))
@@ -312,7 +312,7 @@ def test_the_page_stands_alone_and_escapes_names(tmp_path):
     assert not re.search(r"https?://", text)
     assert set(re.findall(r'src="([^,"]*),', text)) == {"data:image/jpeg;base64"}
     assert text.count("<img") == 3
-    assert "4.2" in text
+    assert "(score 4.2)" in text
     assert "180 pixels &amp; more" in text
     # 60 x 80 is shown whole; 10 / 60, 20 / 80, 15 / 60, 12 / 80
     assert text.count("top: 16.67%; left: 25.00%; height: 25.00%; width: 15.00%") == 3
@@ -354,7 +354,8 @@ def test_the_command_ranks_masks_made_elsewhere(spoilt_set, capsys):
     assert (box["height"], box["width"]) == (20, 20)
     out = capsys.readouterr().out
     assert "im3" in out
-    assert "400 pixels of ground in the mask, square by the" in out
+    assert "400 pixels of ground" in out
+    assert re.search(r"\d+ to \d+ +\d+ to \d+", out)  # rows, columns
     assert (spoilt_set / "s.html").read_text().count("<figure>") == 1
     assert main(line) == 2  # nothing is replaced unasked
     assert main([*line, "--overwrite"]) == 0

@@ -310,7 +310,6 @@ def _reliability(calibration: "Calibration | None") -> dict[str, Any] | None:
     return {
         "svg": charts.reliability_plot(bins),
         "error": calibration.error,
-        "temperature": calibration.temperature,
     }
 
 
@@ -749,8 +748,7 @@ class (columns).</p>
 <p class="soft small">How often a pixel was right, by the probability the model gave it: on the
 dashed line probabilities are true. The larger a dot, the more pixels.</p>
 <p>Expected calibration error {{ reliability.error|number }}: the probabilities are off by
-{{ "%.1f"|format(100 * reliability.error) }} percentage points on average (temperature
-{{ "%.2f"|format(reliability.temperature) }}).</p>
+{{ "%.1f"|format(100 * reliability.error) }} percentage points on average.</p>
 <h3>Share right</h3>
 {{ reliability.svg }}
 </section>

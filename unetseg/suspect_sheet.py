@@ -31,7 +31,7 @@ far a mask is above the usual of the set; over 3 is rare among correct masks.</p
 <div class="cards">
 {% for one in cards %}
 <figure>
-<figcaption><b>{{ loop.index }}. <bdi>{{ one.name|name }}</bdi></b> {{ one.score }}:
+<figcaption><b>{{ loop.index }}. <bdi>{{ one.name|name }}</bdi></b> (score {{ one.score }}):
 <bdi>{{ one.text|name }}</bdi>
 {%- if one.caption %} ({{ one.caption }}){% endif %}</figcaption>
 <div class="pictures three">

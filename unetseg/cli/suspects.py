@@ -145,18 +145,19 @@ def _print_ranked(ranked: "tuple[Suspect, ...]", n: int, title: str) -> None:
         return
     rare = sum(s.score > _RARE for s in ranked)
     rows = [
-        (str(k), s.name, f"{s.score:.1f}", f"{s.text} ({_place(s)})")
+        (str(k), s.name, f"{s.score:.1f}", s.text, _span(*s.box[::2]), _span(*s.box[1::2]))
         for k, s in enumerate(ranked[:n], 1)
     ]
     note = f"{rare} of them score over {_RARE}, which is rare among correct masks."
     if len(ranked) > n:
         note += f" {len(ranked) - n} more are not shown: --n {len(ranked)}."
-    print_table(title, ["rank", "image", "score", "what is suspected"], rows, note)
+    print_table(
+        title, ["rank", "image", "score", "what is suspected", "rows", "columns"], rows, note
+    )
 
 
-def _place(suspect: "Suspect") -> str:
-    top, left, height, width = suspect.box
-    return f"{height} x {width} pixels from row {top}, column {left}"
+def _span(first: int, length: int) -> str:
+    return f"{first} to {first + length - 1}"
 
 
 def _plain(rank: int, suspect: "Suspect") -> dict[str, object]:
