@@ -1,16 +1,19 @@
 """What a person looks at after a run: pictures of what went in and what came out."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unetseg import drawing, images, pixels
-from unetseg.segmentation import Segmenter
-from unetseg.store import Store, StoreInfo
+from unetseg import drawing, images
+from unetseg.classes import ClassTable
+from unetseg.store import StoreInfo
 
 _SAMPLES = 16
-_ROWS = 4  # held-out images in validation.png
 
 
 def write_samples(path: Path, pictures: Tensor, masks: Tensor, info: StoreInfo) -> None:
@@ -28,13 +31,17 @@ def write_samples(path: Path, pictures: Tensor, masks: Tensor, info: StoreInfo) 
     images.write_picture(path, drawing.sample_sheet(raw, labels, info.classes))
 
 
-def write_validation(path: Path, opened: Store, segmenter: Segmenter) -> None:
-    """Write the first held-out images with their truth and their prediction; nothing without."""
-    rows = []
-    for k in range(min(_ROWS, opened.held_out_count)):
-        image, mask, _ = opened.held_out(k)
-        shape = (mask.shape[0], mask.shape[1])
-        scaled = pixels.rescale_image(image, pixels.scaled_size(*shape, opened.info.scale))
-        rows.append((image, mask, segmenter.labels(scaled, shape)))
+def write_validation(
+    path: Path,
+    rows: Sequence[tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]],
+    classes: ClassTable,
+) -> None:
+    """Write held-out images with their truth and their prediction; nothing without any.
+
+    Args:
+        path: The PNG.
+        rows: Image (H, W, C), truth and predicted labels (H, W) of each.
+        classes: What labels mean.
+    """
     if rows:
-        images.write_picture(path, drawing.validation_sheet(rows, opened.info.classes))
+        images.write_picture(path, drawing.validation_sheet(rows, classes))

@@ -53,11 +53,11 @@ from unetseg.store import Store
 _SAVE_SECONDS = 60.0  # a killed run loses at most about this much
 _SAVE_SHARE = 0.02  # short epochs are not all saved: saving takes at most this share of the time
 _VALIDATION_SHARE = 0.1
-_FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
+_FORWARD_SHARE = 0.5  # a window predicted costs about this much of a patch trained
 # Steps between two looks at the losses. A look waits for the device, which on others than the CPU
 # could go on with the next steps meanwhile.
 _LOOK_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
-_SHOWN = 4  # held-out images in the events
+_SHOWN = 4  # held-out images in validation.png and the events
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Trainer:
         # These are not.
         self.look_every, self.unseen = _LOOK_EVERY[self.device.type], list[_Step]()
         self.last_loss: float | None = None
-        self.shown: dict[int, NDArray[np.uint8]] = {}  # what the last validation found, for events
+        self.shown: dict[int, NDArray[np.uint8]] = {}  # what the last validation found
         self.temperature, self.calibration = 1.0, dict[str, float | None]()
         self._saved_at = time.monotonic()
         self._saving_seconds = 0.0
@@ -235,6 +235,10 @@ class Trainer:
                 text = f"{format_duration(settings.budget)} leaves no time to train"
                 raise InputError("--budget", text, f"give more than {need}")
             self.expected_steps = max(1, int(self.available * self.rate / self.batch_size))
+            if self.expected_steps < self.steps_per_epoch:
+                share = self.expected_steps / self.steps_per_epoch
+                text = f"there is time for {100 * share:.0f} % of the patches only: give more, or "
+                self.on_progress(Note(f"{text}train on smaller images (--scale 0.5)", warning=True))
         else:
             assert settings.epochs is not None
             self.expected_steps = settings.epochs * self.steps_per_epoch
@@ -487,7 +491,7 @@ class Trainer:
         def observe(number: int, band: Tensor, truth: Tensor) -> None:
             if sample:
                 sample.add(number, band, truth)
-            if self.events.active and number < _SHOWN:
+            if number < _SHOWN:
                 shown.setdefault(number, []).append(band.argmax(0).to(torch.uint8).cpu())
 
         self.last_scores, val_loss = score_held_out(
@@ -502,12 +506,12 @@ class Trainer:
 
     def _show(self) -> None:
         """Put the pictures of the last validation into the events."""
-        held_out = [self.store.held_out(number) for number in self.shown]
-        rows = [
-            (image, mask, labels)
-            for (image, mask, _), labels in zip(held_out, self.shown.values(), strict=True)
-        ]
-        self.events.add_pictures(self.epoch, rows, self.classes)
+        if self.events.active:
+            self.events.add_pictures(self.epoch, self._pictures(), self.classes)
+
+    def _pictures(self) -> list[tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Return image, truth and labels of the images that the last validation remembers."""
+        return [(*self.store.held_out(k)[:2], labels) for k, labels in self.shown.items()]
 
     # -- ending and saving ------------------------------------------------------------------
 
@@ -528,7 +532,7 @@ class Trainer:
         if found and (found.confusion.sum(0) > 0).sum() == 1:
             text = "the model gives one class everywhere: train longer, or look at samples.png"
             self.on_progress(Note(text, warning=True))
-        report.write_validation(self.folder.validation, self.store, self.segmenter())
+        report.write_validation(self.folder.validation, self._pictures(), self.classes)
         self.save(finished=True, kept=kept)
         if late:  # not sooner: a run resumed until here would write them twice
             self.events.add_row({"epoch": self.epoch, **late})
