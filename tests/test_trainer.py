@@ -14,6 +14,7 @@ from unetseg import trainer
 from unetseg.calibration import PixelSample
 from unetseg.checkpoints import read_card
 from unetseg.errors import DivergenceError
+from unetseg.segmentation import Segmenter
 from unetseg.store import open_store
 
 
@@ -117,17 +118,15 @@ def test_a_finished_model_has_a_temperature_fitted_to_its_held_out_images(home):
     }
 
 
-def test_the_temperature_costs_no_second_look_at_the_held_out_images(home, monkeypatch):
-    seen = []
-    held_out = type(open_store("data/patches.h5")).held_out
+def test_the_end_of_a_run_predicts_each_held_out_image_once(home, monkeypatch):
+    """Scores, temperature and validation.png all come of one pass."""
+    seen, bands = [], Segmenter.bands
     monkeypatch.setattr(
-        type(open_store("data/patches.h5")),
-        "held_out",
-        lambda self, k: seen.append(k) or held_out(self, k),
+        Segmenter, "bands", lambda self, image: seen.append(image.shape) or bands(self, image)
     )
-    monkeypatch.setattr(trainer.report, "write_validation", lambda *_: None)
     unetseg.train(run="once", **{**QUICK, "epochs": 1})
-    assert seen == [0, 1, 2]
+    assert len(seen) == 3
+    assert (home / "runs/once/validation.png").exists()
 
 
 def test_a_run_that_goes_on_has_no_temperature_yet(home, monkeypatch):
