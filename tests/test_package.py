@@ -39,6 +39,7 @@ ORDER = (
     # work
     *(
         "pages",
+        "views",
         "inspection",
         "contact_sheet",
         "annotations",
@@ -53,7 +54,7 @@ ORDER = (
         "report",
         "html_report",
     ),
-    *("events", "trainer", "training", "cross_validation", "reporting"),
+    *("events", "trainer", "training", "fold_record", "cross_validation", "reporting"),
     # face
     *("cli", "cli.console", "cli.tables", "cli.options", "cli.settings", "cli.plugins"),
     *("cli.synth", "cli.check", "cli.patch", "cli.train", "cli.predict", "cli.evaluate"),

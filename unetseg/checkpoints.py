@@ -127,6 +127,16 @@ class ModelCard:
         _check(1 <= self.patch_size <= 65536, f"patch size {self.patch_size}, not 1 to 65536")
         _check(self.patches_seen >= 0, f"{self.patches_seen} patches seen")
 
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """The SHA-256 of the pixels of each image that it was trained on."""
+        return frozenset(s.sha256 for s in self.sources if s.split == "train")
+
+    @property
+    def images_trained_on(self) -> int:
+        """How many images it was trained on; those with the same pixels count each."""
+        return sum(s.split == "train" for s in self.sources)
+
     def to_json(self) -> str:
         """Return the card as one line of ASCII JSON with sorted keys.
 

@@ -1,15 +1,13 @@
 """A page of pictures that shows what was understood of a folder of labelled images."""
 
-import base64
 import os
 from collections.abc import Iterator
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg import atomic, drawing, images, masks, pixels
+from unetseg import atomic, drawing, images, masks, pages, pixels
 from unetseg.errors import show
 from unetseg.inspection import Inspection, Survey
 from unetseg.progress import OnProgress, Progress, ignore
@@ -17,28 +15,20 @@ from unetseg.progress import OnProgress, Progress, ignore
 _PICTURES = 100  # labelled images shown at most; more are chosen evenly
 _SIDE = 320  # pixels: two of them side by side on a screen, one below the other on a phone
 
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ found.folder }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 90rem; margin: 1rem auto;
-    padding: 0 1rem; color: #222; background: #fff }
-  table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left }
-  td.number, th.number { text-align: right; white-space: nowrap }
-  .swatch { display: inline-block; width: 1.6em; height: 1em; border: 1px solid #888;
-    vertical-align: middle }
-  .error { border-left: .4rem solid #c00 } .warning { border-left: .4rem solid #e90 }
-  .note { border-left: .4rem solid #999 }
-  .finding { margin: .6rem 0; padding-left: .7rem; overflow-wrap: anywhere }
-  code, pre { background: #f2f2f2; padding: .1rem .3rem; overflow-x: auto; display: block }
+_STYLE = """
+  body { max-width: 90rem }
+  .finding { margin: .6rem 0; padding-left: .7rem; border-left: .4rem solid var(--soft) }
+  .finding.error { border-color: var(--error) } .finding.warning { border-color: #e90 }
+  .finding code { display: block; padding: .1rem .3rem; overflow-x: auto;
+    background: var(--panel) }
   .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr));
-    gap: 1rem } figure { margin: 0 } figure div { display: flex; gap: 4px; flex-wrap: wrap }
-  figure img { flex: 1 1 9rem; min-width: 0; max-width: 100%; image-rendering: auto }
-  figcaption { font-size: .85rem; overflow-wrap: anywhere }
-</style>
-<h1>{{ found.folder }}</h1>
+    gap: 1rem } .sheet figure { margin: 0 }
+  .sheet div { display: flex; gap: 4px; flex-wrap: wrap; margin-bottom: .3rem }
+  .sheet img { flex: 1 1 9rem; min-width: 0; max-width: 100% }
+"""
+
+_TEMPLATE = """
+<h1>{{ found.folder|name }}</h1>
 <p>{{ found.images }} labelled images, {{ sizes }} pixels, {{ found.channels|join(" or ") }}
 channel{{ "" if found.channels == [1] else "s" }}, {{ found.dtypes|join(" and ") }}. Masks:
 {% for name, count in found.mask_encodings.items() %}{{ name }} ({{ count }})
@@ -49,11 +39,11 @@ channel{{ "" if found.channels == [1] else "s" }}, {{ found.dtypes|join(" and ")
 {% endfor %}
 {% if found.classes %}
 <table>
-<tr><th><th>class<th>in masks<th class="number">share<th class="number">images</tr>
+<tr><th><th>class<th>in masks<th class="n">share<th class="n">images</tr>
 {% for c in found.classes %}
-<tr><td><span class="swatch" style="background: {{ c.colour }}"></span><td>{{ c.name }}
-<td>{{ c.in_masks }}<td class="number">{{ "%.2f"|format(100 * c.share) }} %
-<td class="number">{{ c.images }}</tr>
+<tr><td><span class="swatch" style="background: {{ c.colour }}"></span><td>{{ c.name|name }}
+<td>{{ c.in_masks }}<td class="n">{{ "%.2f"|format(100 * c.share) }} %
+<td class="n">{{ c.images }}</tr>
 {% endfor %}
 </table>
 {% endif %}
@@ -65,7 +55,6 @@ channel{{ "" if found.channels == [1] else "s" }}, {{ found.dtypes|join(" and ")
 {% endfor %}
 </div>
 {% if found.classes_toml %}<h2>classes.toml</h2><pre>{{ found.classes_toml }}</pre>{% endif %}
-</html>
 """
 
 
@@ -98,15 +87,17 @@ def write_contact_sheet(
         shown += " (a class of over half of the pixels stays unpainted)"
     data = found.to_dict()
     sizes = [f"{height} x {width}" for height, width in data["sizes"]]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-    text = environment.from_string(_TEMPLATE).render(
-        found={**data, "folder": show(found.root)},
+    rendered = pages.render(
+        str(found.root),
+        _TEMPLATE,
+        _STYLE,
+        found=data,
         sizes=sizes[0] if len(sizes) == 1 else " to ".join(sizes[:: max(1, len(sizes) - 1)]),
         findings=found.findings,
         shown=shown + ".",
         pictures=list(_pictures(chosen, found, page, on_progress)),
     )
-    atomic.write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    atomic.write_bytes(path, rendered)
 
 
 def _pictures(
@@ -126,8 +117,8 @@ def _pictures(
             plain = drawing.commonest(indices)
             mask = drawing.overlay(small, indices, found.table, plain)[: shape[0], : shape[1]]
         yield {
-            "image": _data_uri(drawing.to_display(small)),
-            "mask": _data_uri(mask),
+            "image": pages.picture_uri(drawing.to_display(small)),
+            "mask": pages.picture_uri(mask),
             "caption": f"{show(one.pair.image.name)}, {show(one.pair.mask.name)}: "
             f"{height} x {width}",
         }
@@ -145,8 +136,3 @@ def _as_stored(raw: masks.RawMask, shape: tuple[int, int]) -> NDArray[np.uint8]:
     # 97 is prime to 256, so neighbouring numbers get greys far apart
     grey = thin if thin.max() > 64 else thin.astype(np.int64) * 97 % 256
     return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    data = images.encode_picture(picture, lossy=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

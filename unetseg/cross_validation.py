@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetseg import __version__, atomic, checkpoints, folder, images, masks
+from unetseg import atomic, checkpoints, folder, images, masks
 from unetseg.cases import Case
 from unetseg.classes import ClassTable
 from unetseg.config import (
@@ -31,20 +31,14 @@ from unetseg.config import (
     to_toml,
 )
 from unetseg.errors import InputError, Interrupted, quote, show
+from unetseg.fold_record import FoldDone, FoldImage, FoldRecord
 from unetseg.inference import Model
 from unetseg.interrupts import Caught, catching
-from unetseg.metrics import Scores, confusion, scores
+from unetseg.metrics import Scores, confusion
 from unetseg.networks import build_network
 from unetseg.preparation import LabelledFolder, Split
 from unetseg.progress import Note, OnProgress, Progress, ignore
-from unetseg.runs import (
-    FOLDS_FORMAT,
-    FOLDS_VERSION,
-    LABEL,
-    RunFolder,
-    is_ours,
-    read_history,
-)
+from unetseg.runs import LABEL, RunFolder, is_ours, read_history
 from unetseg.store import open_store
 from unetseg.trainer import resolve
 from unetseg.training import (
@@ -59,27 +53,6 @@ from unetseg.training import (
 
 DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
-
-
-@dataclass(frozen=True)
-class FoldImage:
-    """One labelled image of a run with folds.
-
-    Attributes:
-        name: Its stem.
-        image: Its file.
-        mask: The file of its true mask.
-        sha256: Of its pixels.
-        group: What ``--group`` found in its name, else the name.
-        fold: The fold that holds it out, from 1.
-    """
-
-    name: str
-    image: Path
-    mask: Path
-    sha256: str
-    group: str
-    fold: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +173,7 @@ def cross_validate(
         line = f"unetseg train{named} --folds {folds or DEFAULT_FOLDS}"
         check_state(place, state, line, resume, overwrite)
         if resume:
-            record = _read_record(place)
+            record = FoldRecord.read(place)
             cut, kept = dataclasses.asdict(record.cutting), dataclasses.asdict(record.settings)
             before = {**cut, **kept, **record.given}
             before |= {"folds": record.folds, "folder": record.folder}
@@ -224,7 +197,7 @@ def cross_validate(
             labelled.groups, labelled.counts > 0, labelled.hashes, count, cutting.seed
         )
         assert cutting.size is not None
-        record = _Record(
+        record = FoldRecord(
             folder=str(root),
             folds=count,
             images=tuple(
@@ -258,136 +231,14 @@ def load_cross_validation(run: str | os.PathLike[str] = "default") -> CrossValid
         MachineError: No permission to read.
     """
     place = RunFolder(run)
-    record = _read_record(place)
+    record = FoldRecord.read(place)
     if len(record.done) < record.folds:
         text = f"{len(record.done)} of its {record.folds} folds are finished"
         raise InputError(place.path, text, f"go on with: {place.resume_line()}")
     return _result(place, record)
 
 
-# --- what a run keeps ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Done:
-    """A finished fold: the patches trained on, and a confusion matrix for each of its images."""
-
-    patches: int
-    matrices: tuple[NDArray[np.int64], ...]
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What ``folds.json`` holds."""
-
-    folder: str
-    folds: int
-    images: tuple[FoldImage, ...]
-    table: ClassTable
-    settings: TrainSettings
-    cutting: PatchSettings
-    given: Mapping[str, str]
-    ignored: tuple[int | str, ...]
-    content: str
-    version: str = __version__
-    seconds: float = 0.0
-    done: Mapping[int, _Done] = field(default_factory=dict)
-
-    def held_out(self, fold: int) -> list[FoldImage]:
-        return [one for one in self.images if one.fold == fold]
-
-    def pooled(self) -> Scores:
-        """Return the scores of all images; every fold must be done."""
-        left = {fold: iter(done.matrices) for fold, done in self.done.items()}
-        return _score(self, self.images, [next(left[one.fold]) for one in self.images])
-
-    def to_json(self) -> str:
-        finished = len(self.done) == self.folds
-        data = {
-            "format": FOLDS_FORMAT,
-            "version": FOLDS_VERSION,
-            "finished": finished,
-            "unetseg": self.version,
-            "folder": self.folder,
-            "folds": self.folds,
-            "classes": self.table.to_dict(),
-            "settings": dataclasses.asdict(self.settings),
-            "cutting": dataclasses.asdict(self.cutting),
-            "given": dict(self.given),
-            "ignored": list(self.ignored),
-            "content": self.content,
-            "seconds": round(self.seconds, 3),
-            "scores": self.pooled().to_dict() if finished else None,
-            "images": [
-                {**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)}
-                for one in self.images
-            ],
-            "done": [
-                {
-                    "fold": fold,
-                    "patches": done.patches,
-                    "matrices": [matrix.tolist() for matrix in done.matrices],
-                }
-                for fold, done in self.done.items()
-            ],
-        }
-        return json.dumps(data, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "_Record":
-        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError, InputError."""
-        record = cls(
-            folder=data["folder"],
-            folds=data["folds"],
-            images=tuple(
-                FoldImage(**{**one, "image": Path(one["image"]), "mask": Path(one["mask"])})
-                for one in data["images"]
-            ),
-            table=ClassTable.from_dict(data["classes"]),
-            settings=TrainSettings(**data["settings"]),
-            cutting=PatchSettings(**data["cutting"]),
-            given=dict(data["given"]),
-            ignored=tuple(data["ignored"]),
-            content=data["content"],
-            version=data["unetseg"],
-            seconds=float(data["seconds"]),
-            done={
-                one["fold"]: _Done(
-                    one["patches"], tuple(np.array(m, np.int64) for m in one["matrices"])
-                )
-                for one in data["done"]
-            },
-        )
-        shape = (len(record.table.classes),) * 2
-        for fold, done in record.done.items():
-            whole = len(done.matrices) == len(record.held_out(fold))
-            if not whole or any(m.shape != shape for m in done.matrices):
-                raise ValueError(f"fold {fold} does not fit its images")
-        if {one.fold for one in record.images} != set(range(1, record.folds + 1)):
-            raise ValueError("images of other folds")
-        return record
-
-
-def _read_record(run: RunFolder) -> _Record:
-    if not run.folds.exists():
-        text = "holds no run with folds"
-        raise InputError(run.path, text, f"train one: unetseg train FOLDER --folds 5{run.option()}")
-    data = run.read_folds()
-    try:
-        return _Record.from_dict(data)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        text = f"not readable as the folds of a run ({error})"
-        raise InputError(run.folds, text, "train again with --overwrite") from None
-
-
-def _score(
-    record: _Record, of: Sequence[FoldImage], matrices: Sequence[NDArray[np.int64]]
-) -> Scores:
-    groups = [one.group for one in of] if record.cutting.group else None
-    return scores(np.stack(matrices), [one.name for one in of], record.table.names, groups)
-
-
-def _result(run: RunFolder, record: _Record) -> CrossValidation:
+def _result(run: RunFolder, record: FoldRecord) -> CrossValidation:
     return CrossValidation(
         run=run,
         folder=Path(record.folder),
@@ -459,7 +310,7 @@ def _content(labelled: LabelledFolder) -> str:
     return digest.hexdigest()
 
 
-def _check_models(record: _Record, labelled: LabelledFolder, start_from: str | None) -> None:
+def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str | None) -> None:
     """Raise `InputError` for what would else show once an earlier run is removed.
 
     A model to start from must not have seen the images: their scores would be too good.
@@ -472,8 +323,7 @@ def _check_models(record: _Record, labelled: LabelledFolder, start_from: str | N
         )
     if start_from is None:
         return
-    sources = checkpoints.read_card(checkpoints.resolve_model(start_from)[0]).sources
-    trained = {s.sha256 for s in sources if s.split == "train"}
+    trained = checkpoints.read_card(checkpoints.resolve_model(start_from)[0]).trained_on
     known = sum(one.sha256 in trained for one in record.images)
     if known:
         text = f"{start_from} was trained on {known} of these {len(record.images)} images: "
@@ -482,7 +332,7 @@ def _check_models(record: _Record, labelled: LabelledFolder, start_from: str | N
 
 
 def _warn_of_lone_classes(
-    record: _Record, labelled: LabelledFolder, on_progress: OnProgress
+    record: FoldRecord, labelled: LabelledFolder, on_progress: OnProgress
 ) -> None:
     """Say which classes are learnt by no model that is scored on them."""
     folds = np.array([one.fold for one in record.images])
@@ -493,7 +343,7 @@ def _warn_of_lone_classes(
             on_progress(Note(text + "on it never learnt it", warning=True))
 
 
-def _make_room(run: RunFolder, record: _Record, overwrite: bool) -> None:
+def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
     """Remove an earlier run where that is asked for; refuse to meet files of others."""
     if not overwrite:
         for path in sorted(run.path.glob("fold-*")):
@@ -544,7 +394,7 @@ class _Runner:
     def __init__(
         self,
         run: RunFolder,
-        record: _Record,
+        record: FoldRecord,
         labelled: LabelledFolder | None,
         started: float,
         caught: Caught,
@@ -558,7 +408,7 @@ class _Runner:
     def save(self) -> None:
         """Write ``folds.json``: the old one stays, or this one is there whole."""
         self.record = dataclasses.replace(self.record, seconds=self.seconds())
-        atomic.write_bytes(self.run.folds, self.record.to_json().encode())
+        self.record.write(self.run)
 
     def seconds(self) -> float:
         """Return the time spent so far, sessions before this one included."""
@@ -585,7 +435,7 @@ class _Runner:
     def _name(self, fold: int) -> str:
         return f"fold {fold} of {self.record.folds}"
 
-    def _do(self, fold: int) -> _Done:
+    def _do(self, fold: int) -> FoldDone:
         self.caught.check(self.run.path, "")  # `finish` says how to go on
         held = self.record.held_out(fold)
         count = len(self.record.images) - len(held)
@@ -593,12 +443,12 @@ class _Runner:
         self.on_progress(Note(text))
         self._train(fold)
         matrices = self._predict(fold)
-        found = _score(self.record, held, matrices).mean_iou
+        found = self.record.scores_of(held, matrices).mean_iou
         if found is not None:
             text = f"{self._name(fold)}: mean IoU {found:.4f} on its {len(held)} images"
             self.on_progress(Note(text))
         card = checkpoints.read_card(self.run.fold(fold).model)
-        return _Done(card.patches_seen, tuple(matrices))
+        return FoldDone(card.patches_seen, tuple(matrices))
 
     def _train(self, fold: int) -> None:
         """Train the model of a fold, or go on with it; nothing where it is trained."""
@@ -683,7 +533,7 @@ class _Runner:
         record, place = self.record, self.run.fold(fold)
         page = record.cutting.page
         model = Model([str(place.path)], PredictSettings(device=record.settings.device, page=page))
-        trained = {s.sha256 for s in model.card.sources if s.split == "train"}
+        trained = model.card.trained_on
         held, matrices = record.held_out(fold), []
         for one in held:
             self.caught.check(self.run.path, "")

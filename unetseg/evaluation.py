@@ -166,8 +166,8 @@ def untrained(
     return [p for p in pairs if pixels.pixel_hash(images.read_image(p.image, page)) not in trained]
 
 
-def _trained_on(cards: Sequence[ModelCard]) -> set[str]:
-    return {s.sha256 for card in cards for s in card.sources if s.split == "train"}
+def _trained_on(cards: Sequence[ModelCard]) -> frozenset[str]:
+    return frozenset[str]().union(*(card.trained_on for card in cards))
 
 
 def _none_asked_for(root: Path) -> InputError:

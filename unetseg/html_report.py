@@ -4,33 +4,30 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from unetseg import atomic, charts, drawing, pages, pixels
+from unetseg import atomic, charts, drawing, pages, views
 from unetseg.cases import Case
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.errors import InputError, show
 from unetseg.metrics import Scores
 from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.views import Drawn, View
 
 if TYPE_CHECKING:  # what these hold is shown here, never computed
     from unetseg.calibration import Calibration
     from unetseg.floors import Floor
     from unetseg.suspects import Suspect
 
-_SIDE = 480  # pixels of a picture at most
 _PLACE = 120  # pixels around a suspected place at least
-_SMALL = 240  # smaller pictures are enlarged by whole numbers, so that pixels stay sharp
 _SUSPECTS = 8
 _WORST, _MEDIAN, _BEST = 3, 2, 2
 _ENOUGH = 0.5  # a cut-out is shown where it holds this share of the wrong pixels
-_BLOCK = 16  # pixels: the step in which a cut-out is searched
 
 
 @dataclass(frozen=True)
@@ -316,91 +313,38 @@ def _reliability(calibration: "Calibration | None") -> dict[str, Any] | None:
 # --- pictures --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _View:
-    """What of a case is drawn: a window of it, then scaled (below 1, or by a whole number)."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    scale: float
-    caption: str
-
-    def of(self, case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the image for a screen, truth and prediction as they are drawn."""
-        window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
-        shape = pixels.scaled_size(self.height, self.width, min(1.0, self.scale))
-        shown = pixels.rescale_image(drawing.to_display(case.image)[window], shape)
-        truth = pixels.rescale_mask(np.ascontiguousarray(case.truth[window]), shape)
-        prediction = pixels.rescale_mask(np.ascontiguousarray(case.prediction[window]), shape)
-        factor = int(max(1, self.scale))
-        return _enlarged(shown, factor), _enlarged(truth, factor), _enlarged(prediction, factor)
-
-
-def _enlarged(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _worst_view(case: Case) -> _View:
-    """Return the whole image, or where most of the wrong pixels lie, or the image shrunk."""
-    height, width = case.truth.shape
-    if max(height, width) <= _SIDE:
-        return _whole(height, width, _SIDE)
+def _worst_view(case: Case) -> tuple[View, str]:
+    """Return where most of the wrong pixels lie, else the whole image, and its caption."""
     wrong = (case.truth != case.prediction) & (case.truth != IGNORED)
-    view = _cut(height, width, _fullest(wrong, _SIDE), _SIDE)
-    held = wrong[view.top : view.top + view.height, view.left : view.left + view.width].sum()
-    if held == 0 or held < _ENOUGH * wrong.sum():
-        return _whole(height, width, _SIDE)
+    view = views.fullest(wrong)
+    held = view.of(wrong).sum()
+    if view.is_whole or held == 0 or held < _ENOUGH * wrong.sum():
+        view = views.whole(view.shape)
+        return view, view.caption
     share = f"{100 * held / wrong.sum():.0f} % of the wrong pixels are here"
-    return replace(view, caption=f"{view.caption}: {share}")
+    return view, f"{view.caption}: {share}"
 
 
-def _box_view(case: Case, box: tuple[int, int, int, int]) -> _View:
+def _box_view(case: Case, box: tuple[int, int, int, int]) -> View:
     """Return the surroundings of a box, or the whole image where the box is a good part of it."""
     height, width = case.truth.shape
-    top, left, rows, columns = box
-    side = max(_PLACE, 3 * max(rows, columns))
-    if 2 * side > max(height, width) or side > _SIDE:
-        return _whole(height, width, _SIDE)
-    corner = top + rows // 2 - side // 2, left + columns // 2 - side // 2
-    return _cut(height, width, corner, side)
+    view = views.around((height, width), box, _PLACE)
+    return view if view.longest <= views.SIDE else views.whole(view.shape)
 
 
-def _whole(height: int, width: int, side: int) -> _View:
-    longest = max(height, width)
-    if longest <= side:
-        return _View(0, 0, height, width, _enlargement(longest), "")
-    scale = side / longest
-    return _View(0, 0, height, width, scale, f"{height} x {width}, shrunk to {100 * scale:.0f} %")
+def _drawn(view: View, case: Case) -> Drawn:
+    """Return image, truth and prediction as drawn, small ones enlarged."""
+    factor = -(-views.SMALL // view.longest)
+    shown, truth, prediction = (views.enlarge(one, factor) for one in view.draw(case))
+    return shown, truth, prediction
 
 
-def _cut(height: int, width: int, corner: tuple[int, int], side: int) -> _View:
-    """Return the view of a square from ``corner``, moved and cut to lie within the image."""
-    rows, columns = min(height, side), min(width, side)
-    top = int(np.clip(corner[0], 0, height - rows))
-    left = int(np.clip(corner[1], 0, width - columns))
-    place = f"rows {top} to {top + rows - 1}, columns {left} to {left + columns - 1}"
-    scale = _enlargement(max(rows, columns))
-    return _View(top, left, rows, columns, scale, f"{place} of {height} x {width}")
-
-
-def _enlargement(longest: int) -> int:
-    """Return by how much a small picture is enlarged."""
-    return -(-_SMALL // longest)
-
-
-def _fullest(wrong: NDArray[np.bool_], side: int) -> tuple[int, int]:
-    """Return the corner (row, column) of the square that holds most, in steps of a block."""
-    starts = [np.arange(0, n, _BLOCK) for n in wrong.shape]
-    counts = np.add.reduceat(wrong, starts[0], axis=0, dtype=np.int64)
-    sums = np.add.reduceat(counts, starts[1], axis=1).cumsum(0).cumsum(1)
-    sums = np.pad(sums, ((1, 0), (1, 0)))
-    rows, columns = (min(side // _BLOCK, len(s)) for s in starts)
-    inside = sums[rows:, columns:] + sums[:-rows, :-columns]
-    inside = inside - sums[:-rows, columns:] - sums[rows:, :-columns]
-    row, column = np.unravel_index(inside.argmax(), inside.shape)
-    return int(row) * _BLOCK, int(column) * _BLOCK
+def _pictures(
+    titles: Sequence[str], drawn: Drawn, classes: ClassTable, background: int | None
+) -> list[dict[str, Any]]:
+    """Return the image and both masks painted over it, as the template names them."""
+    painted = views.paint(drawn, classes, background)
+    return [views.titled(*pair) for pair in zip(titles, painted, strict=True)]
 
 
 def _drawn_examples(
@@ -414,21 +358,17 @@ def _drawn_examples(
     for done, (place, kind) in enumerate(chosen):
         k, value = ranked[place]
         case = report.case(k)
-        view = _worst_view(case)
-        shown, truth, prediction = view.of(case)
-        errors = drawing.error_map(shown, truth, prediction, background)
+        view, caption = _worst_view(case)
+        drawn = _drawn(view, case)
+        titles = ("image", "true mask", "prediction")
         yield {
             "name": report.scores.names[k],
             "kind": kind,
             "value": value,
-            "caption": view.caption,
+            "caption": caption,
             "pictures": [
-                _picture("image", shown),
-                _picture("true mask", drawing.blend(shown, truth, report.classes, background)),
-                _picture(
-                    "prediction", drawing.blend(shown, prediction, report.classes, background)
-                ),
-                _picture("errors", errors, lossy=False),
+                *_pictures(titles, drawn, report.classes, background),
+                views.titled("errors", drawing.error_map(*drawn, background), lossy=False),
             ],
         }
         name = show(report.scores.names[k])
@@ -444,34 +384,15 @@ def _drawn_suspects(
     for done, suspect in enumerate(suspects):
         case = report.case(indices[suspect.name])
         view = _box_view(case, suspect.box)
-        shown, truth, prediction = view.of(case)
-        top, left, height, width = suspect.box
+        titles = ("image", "mask", "prediction")
         yield {
             "name": suspect.name,
             "text": suspect.text,
-            "score": suspect.score,
             "caption": view.caption,
-            "box": {
-                "top": 100 * (top - view.top) / view.height,
-                "left": 100 * (left - view.left) / view.width,
-                "height": 100 * height / view.height,
-                "width": 100 * width / view.width,
-            },
-            "pictures": [
-                _picture("image", shown),
-                _picture("mask", drawing.blend(shown, truth, report.classes, background)),
-                _picture(
-                    "prediction", drawing.blend(shown, prediction, report.classes, background)
-                ),
-            ],
+            "frame": view.frame(suspect.box),
+            "pictures": _pictures(titles, _drawn(view, case), report.classes, background),
         }
         on_progress(Progress("drawing", done + 1, len(suspects), "suspects", show(suspect.name)))
-
-
-def _picture(title: str, picture: NDArray[np.uint8], lossy: bool = True) -> dict[str, Any]:
-    height, width = picture.shape[:2]
-    uri = pages.picture_uri(picture, lossy)
-    return {"title": title, "uri": uri, "height": height, "width": width}
 
 
 # --- the page --------------------------------------------------------------------------------
@@ -684,9 +605,7 @@ look at them before trusting the scores.
 <div class="pictures three">
 {% for p in suspect.pictures %}
 <div><div class="frame"><img src="{{ p.uri }}" alt="{{ p.title }}" width="{{ p.width }}"
- height="{{ p.height }}"><i style="top: {{ "%.2f"|format(suspect.box.top) }}%;
- left: {{ "%.2f"|format(suspect.box.left) }}%; height: {{ "%.2f"|format(suspect.box.height) }}%;
- width: {{ "%.2f"|format(suspect.box.width) }}%"></i></div>
+ height="{{ p.height }}"><i style="{{ suspect.frame }}"></i></div>
 <p>{{ p.title }}</p></div>
 {% endfor %}
 </div>

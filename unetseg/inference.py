@@ -82,12 +82,11 @@ class Model:
                 raise InputError(path, text, "average models of one kind only")
 
     def __str__(self) -> str:
-        used = sum(1 for s in self.card.sources if s.split == "train")
         others = f" and {len(self.cards) - 1} more" if len(self.cards) > 1 else ""
         state = "" if self.card.finished else ", its training was not finished"
         return (
             f"{show(self.paths[0])}{others} ({self.card.network}, trained {self.card.trained[:10]} "
-            f"on {used} images{state})"
+            f"on {self.card.images_trained_on} images{state})"
         )
 
     def read(self, path: Path) -> NDArray[Any]:

@@ -284,9 +284,8 @@ def _summarize(run: RunFolder) -> RunSummary | None:
         seconds = float(read_history(run.history)[-1]["seconds"])
     if card is None:
         return RunSummary(run.name, state, None, seconds)
-    trained_on = sum(s.split == "train" for s in card.sources)
-    score = card.scores.get("mean_iou")
-    return RunSummary(run.name, state, card, seconds, 0, trained_on, card.patches_seen, score)
+    count, score = card.images_trained_on, card.scores.get("mean_iou")
+    return RunSummary(run.name, state, card, seconds, 0, count, card.patches_seen, score)
 
 
 def _summarize_folds(run: RunFolder, state: str) -> RunSummary:

@@ -61,9 +61,7 @@ def check(
     from unetseg.inspection import inspect_folder
     from unetseg.progress import Note
 
-    for path in (html, json_file):
-        if path and path.exists() and not overwrite:
-            raise InputError(path, "already exists", "choose another name, or --overwrite")
+    options.refuse_existing(overwrite, html, json_file)
     settings = options.patch_settings(size, "auto", 1 / 3, val, group, scale, 0, page)
     with Reporter() as report:
         report(Note(f"looking at the labelled images of {folder}; nothing is changed"))

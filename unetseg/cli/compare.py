@@ -8,7 +8,6 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_table
-from unetseg.cli.evaluate import Groups
 
 if TYPE_CHECKING:
     from unetseg.comparison import Comparison, Difference
@@ -29,11 +28,8 @@ def compare(
             show_default="data/test, else the images the stores of both models held out",
         ),
     ] = None,
-    include_trained: Annotated[
-        bool,
-        Option("--include-trained", help="Score images that A or B was trained on, too."),
-    ] = False,
-    group: Groups = None,
+    include_trained: options.IncludeTrained = False,
+    group: options.Groups = None,
     stride: options.Stride = "50%",
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
@@ -62,10 +58,8 @@ def compare(
     from unetseg import atomic
     from unetseg.comparison import compare as compare_models
     from unetseg.config import PredictSettings
-    from unetseg.errors import InputError
 
-    if json_file and json_file.exists() and not overwrite:
-        raise InputError(json_file, "already exists", "choose another name, or --overwrite")
+    options.refuse_existing(overwrite, json_file)
     with Reporter() as report:
         found = compare_models(
             a,

@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from unetseg.metrics import Scores
 
 _OUT = "What is written"
-Groups = Annotated[
-    str | None,
-    Option(
-        "--group",
-        metavar="REGEX",
-        help="Take intervals over groups: images with the same match in their name.",
-        show_default="a store's own groups, else single images",
-    ),
-]
 _OF_A_MODEL = ("include_trained", "stride", "weights", "tta")
 
 
@@ -47,11 +38,8 @@ def evaluate(
             "in the encoding that it writes.",
         ),
     ] = None,
-    include_trained: Annotated[
-        bool,
-        Option("--include-trained", help="Score images that the model was trained on, too."),
-    ] = False,
-    group: Groups = None,
+    include_trained: options.IncludeTrained = False,
+    group: options.Groups = None,
     stride: options.Stride = "50%",
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
@@ -121,9 +109,7 @@ def evaluate(
         if source and source.name == "COMMANDLINE":  # a settings file may serve both
             option = f"--{name.replace('_', '-')}"
             raise InputError(option, "is of no use with --predictions", "leave it out")
-    for path in (json_file, csv_file, html):
-        if path and path.exists() and not overwrite:
-            raise InputError(path, "already exists", "choose another name, or --overwrite")
+    options.refuse_existing(overwrite, json_file, csv_file, html)
     with Reporter() as report:
         found = evaluate_images(
             folder,

@@ -78,7 +78,7 @@ def _is_store(path: Path) -> bool:
 
 
 def _print_model(path: Path, card: "ModelCard") -> None:
-    trained = sum(s.split == "train" for s in card.sources)
+    trained = card.images_trained_on
     score = card.scores.get("mean_iou")
     rows: list[tuple[str, Any]] = [
         ("model of run", card.name + ("" if card.finished else " (not finished)")),

@@ -92,6 +92,18 @@ Models = Annotated[
         show_default="default",
     ),
 ]
+IncludeTrained = Annotated[
+    bool, Option("--include-trained", help="Score images that a model was trained on, too.")
+]
+Groups = Annotated[
+    str | None,
+    Option(
+        "--group",
+        metavar="REGEX",
+        help="Take intervals over groups: images with the same match in their name.",
+        show_default="a store's own groups, else single images",
+    ),
+]
 Stride = Annotated[
     str,
     Option("--stride", help="Pixels between windows, or a share of them.", rich_help_panel=_COVER),
@@ -163,3 +175,10 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
     from unetseg.classes import parse_ignored
 
     return tuple(parse_ignored(text) for text in texts or ())
+
+
+def refuse_existing(overwrite: bool, *paths: Path | None) -> None:
+    """Raise `InputError` where one of the files to write is there; None is a file not asked for."""
+    for path in paths:
+        if path and path.exists() and not overwrite:
+            raise InputError(path, "already exists", "choose another name, or --overwrite")

@@ -74,9 +74,7 @@ def suspects(
     from unetseg.progress import Note, Progress
     from unetseg.suspects import rank_suspects
 
-    for path in (html, json_file):
-        if path and path.exists() and not overwrite:
-            raise InputError(path, "already exists", "choose another name, or --overwrite")
+    options.refuse_existing(overwrite, html, json_file)
     with Reporter() as report:
         found: CrossValidation | Evaluation
         if predictions:

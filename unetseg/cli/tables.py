@@ -74,8 +74,6 @@ def print_scores(scores: "Scores", title: str, floors: str = "") -> None:
 
     ``floors`` says what simple methods score; empty, the most common class stands there.
     """
-    from unetseg.floors import most_common
-
     worst = min(
         (name for name in scores.classes if scores.iou[name] is not None),
         key=lambda name: scores.iou[name] or 0.0,
@@ -103,8 +101,14 @@ def print_scores(scores: "Scores", title: str, floors: str = "") -> None:
         f"mean over images: {_number(scores.mean_iou_per_image)}; "
         f"pixels right: {_number(scores.pixel_accuracy)}"
     )
+    print_line(f"  {floors or _most_common_line(scores)}")
+
+
+def _most_common_line(scores: "Scores") -> str:
+    from unetseg.floors import most_common
+
     floor = most_common(scores, scores.confusion.sum(axis=1)).scores.mean_iou
-    print_line(f"  {floors or f'the most common class everywhere would score {_number(floor)}'}")
+    return f"the most common class everywhere would score {_number(floor)}"
 
 
 def _mean_interval(scores: "Scores") -> str:

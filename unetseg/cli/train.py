@@ -204,15 +204,10 @@ def train(
     """
     from unetseg.cli.tables import TrainingView, print_store
     from unetseg.config import parse_duration
-    from unetseg.cross_validation import cross_validate
     from unetseg.errors import InputError
-    from unetseg.evaluation import evaluate_held_out
-    from unetseg.floors import compare_with_floors
     from unetseg.preparation import StoreSummary
     from unetseg.progress import Plan
-    from unetseg.reporting import floors_of_folds, report_evaluation, report_folds
     from unetseg.runs import RunFolder
-    from unetseg.training import train as train_run
 
     settings: dict[str, Any] = {
         name: ctx.params[name] for name in _SETTINGS if _is_given(ctx, name)
@@ -222,8 +217,7 @@ def train(
     cut = None
     if any(_is_given(ctx, name) for name in _CUTTING):
         cut = options.patch_settings(size, per_image, rare, val, group, scale, 0, page)
-    if html and html.exists() and not overwrite:
-        raise InputError(html, "already exists", "choose another name, or --overwrite")
+    options.refuse_existing(overwrite, html)
     if folds is not None and _is_given(ctx, "val"):
         text = "excludes --val, as each image is held out once"
         raise InputError("--folds", text, "leave --val out")
@@ -234,43 +228,30 @@ def train(
             views[0] = TrainingView()
         return views[0](record)
 
-    with Reporter(view) as report:
+    report = Reporter(view)
 
-        def show(record: object) -> None:
-            if isinstance(record, StoreSummary):
-                report.pause()
-                print_store(record)
-            else:
-                report(record)
-
-        settings |= {
-            "run": run,
-            "patches": cut,
-            "classes": classes,
-            "ignored": options.ignored(ignore),
-            "start_from": start_from,
-            "resume": resume,
-            "overwrite": overwrite,
-            "started": _STARTED - (_REPORT_SHARE * settings.get("budget", 0) if html else 0),
-            "on_progress": show,
-        }
-        several = None
-        if folds is None and not (resume and RunFolder(run).folds.exists()):
-            result = train_run(source, **settings)
-            if html and result.scores:
-                held_out = evaluate_held_out([str(result.run.path)], on_progress=report)
-                report_evaluation(html, held_out, result.run, overwrite, report)
+    def show(record: object) -> None:
+        if isinstance(record, StoreSummary):
+            report.pause()
+            print_store(record)
         else:
-            several = cross_validate(source, folds=folds, **settings)
-            floors = floors_of_folds(several, report)
-            if html:
-                report_folds(html, several, floors, overwrite, report)
-    if several:
-        _print_folds(several, compare_with_floors(several.scores, floors))
+            report(record)
+
+    settings |= {
+        "run": run,
+        "patches": cut,
+        "classes": classes,
+        "ignored": options.ignored(ignore),
+        "start_from": start_from,
+        "resume": resume,
+        "overwrite": overwrite,
+        "started": _STARTED - (_REPORT_SHARE * settings.get("budget", 0) if html else 0),
+        "on_progress": show,
+    }
+    if folds is None and not (resume and RunFolder(run).folds.exists()):
+        _train_one(source, settings, html, report)
     else:
-        _print_result(result)
-    if html and (several or result.scores):
-        print_line(f"Wrote {html}: open it in a browser.")
+        _train_folds(source, folds, settings, html, report)
 
 
 _REPORT_SHARE = 0.1  # of a budget is left to floors and pictures
@@ -300,6 +281,50 @@ def _is_given(ctx: Context, name: str) -> bool:
     """Tell whether an option stands on the command line or in the settings file."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
+
+
+def _train_one(
+    source: Path | None, settings: dict[str, Any], html: Path | None, report: Reporter
+) -> None:
+    """Train one model, write its page, and print how it did."""
+    from unetseg.evaluation import evaluate_held_out
+    from unetseg.reporting import report_evaluation
+    from unetseg.training import train as train_run
+
+    with report:
+        result = train_run(source, **settings)
+        if html and result.scores:
+            held_out = evaluate_held_out([str(result.run.path)], on_progress=report)
+            report_evaluation(html, held_out, result.run, settings["overwrite"], report)
+    _print_result(result)
+    if html and result.scores:
+        _print_page(html)
+
+
+def _train_folds(
+    source: Path | None,
+    folds: int | None,
+    settings: dict[str, Any],
+    html: Path | None,
+    report: Reporter,
+) -> None:
+    """Train a model for each fold, write their page, and print how they did."""
+    from unetseg.cross_validation import cross_validate
+    from unetseg.floors import compare_with_floors
+    from unetseg.reporting import floors_of_folds, report_folds
+
+    with report:
+        result = cross_validate(source, folds=folds, **settings)
+        floors = floors_of_folds(result, report)
+        if html:
+            report_folds(html, result, floors, settings["overwrite"], report)
+    _print_folds(result, compare_with_floors(result.scores, floors))
+    if html:
+        _print_page(html)
+
+
+def _print_page(html: Path) -> None:
+    print_line(f"Wrote {html}: open it in a browser.")
 
 
 def _print_result(result: "TrainResult") -> None:
