@@ -298,3 +298,29 @@ def test_a_file_is_named_by_its_first_bytes(head, kind):
 def test_sizes_read_as_people_write_them():
     expected = {999: "999 B", 1500: "1.5 kB", 3_400_000: "3.4 MB", 120_000_000: "120 MB"}
     assert {n: atomic.human_bytes(n) for n in expected} == expected
+
+
+def test_a_folder_that_cannot_be_flushed_is_told_apart_from_a_file_not_written(
+    tmp_path, monkeypatch
+):
+    fsync = os.fsync
+
+    def fail_on_folders(descriptor: int) -> None:
+        if is_folder(descriptor):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_on_folders)
+    with pytest.raises(MachineError, match="written, but a power cut now may undo it"):
+        atomic.write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_write_that_fits_in_part_names_what_may_be_full(tmp_path):
+    with (
+        pytest.raises(MachineError, match="the disk is full, or a size limit is reached"),
+        atomic.replacing(tmp_path / "a.txt"),
+    ):
+        raise OSError("1000 requested and 114 written")  # as NumPy's tofile does
+    assert names(tmp_path) == []

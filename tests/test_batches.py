@@ -48,6 +48,16 @@ def test_patches_that_do_not_fit_are_read_from_the_disk_alike(tmp_path, monkeypa
         torch.testing.assert_close(one, other)
 
 
+def test_several_processes_share_the_memory_of_a_machine(monkeypatch):
+    images, masks = make()
+    monkeypatch.setattr(batches, "memory_of", lambda device: 4 * (images.nbytes + masks.nbytes))
+    kept = [
+        Patches(images, masks, (1.0, 2.0), (3.0, 4.0), torch.device("cpu"), processes).in_memory
+        for processes in (1, 2, 3)
+    ]
+    assert kept == [True, True, False]
+
+
 def test_a_batch_changed_in_place_leaves_the_patches_alone():
     images, masks = make(np.float32)
     data = Patches(images, masks, (0.0, 0.0), (1.0, 1.0), torch.device("cpu"))

@@ -123,6 +123,34 @@ def test_bands_and_ignored_pixels_do_not_change_a_sample():
     assert whole.temperature() == cut.temperature()
 
 
+def pooled(limit):
+    """Return the samples of one process for 6 images, and of two for 3 each, the latter pooled."""
+    alone, first, second = (PixelSample(limit=limit, seed=k) for k in range(3))
+    for k in range(6):
+        shares, truth = world(2000, 3, 2.0, seed=k)
+        for one in (alone, second if k % 2 else first):
+            one.add(k, shares[:, None], truth[None])
+    sent = []
+    second.pool(lambda rows: sent.append(rows) or rows)
+    first.pool(lambda rows: torch.cat([rows, sent.pop(0)]))
+    return alone, first
+
+
+def test_the_samples_of_two_processes_make_that_of_one():
+    alone, both = pooled(limit=20_000)  # all pixels
+    assert both.temperature() == pytest.approx(alone.temperature(), rel=1e-3)
+    assert both.calibration().error == pytest.approx(alone.calibration().error, abs=1e-4)
+    assert sorted(both._pixels().images) == sorted(alone._pixels().images)
+
+
+def test_a_pooled_sample_is_bounded_and_as_large_a_share_of_every_image():
+    _, both = pooled(limit=3000)
+    images = both._pixels().images
+    assert 1200 < len(images) <= 3000
+    counts = np.bincount(images, minlength=6)
+    np.testing.assert_allclose(counts, counts.mean(), rtol=0.25)
+
+
 def test_what_is_fitted_is_estimated_on_the_other_half_of_the_images():
     sample, halves = PixelSample(), [PixelSample(), PixelSample()]
     worlds = [world(2000, 3, 1.5 + k % 2, seed=k) for k in range(6)]

@@ -88,6 +88,14 @@ def test_the_card_alone_is_the_same(model):
     assert read_card(model) == load_model(model)[1]
 
 
+def test_looks_are_kept_and_a_model_without_any_is_read(model, network):
+    seen = replace(CARD, looks={"images": 9, "least": {"mean": [0.5]}})
+    write_model(model, network.state_dict(), seen)
+    assert load_model(model)[1].looks == seen.looks
+    with_card(model, network, {"looks": "absent"})
+    assert load_model(model)[1].looks == {}
+
+
 def test_equal_weights_and_card_give_equal_bytes_and_hash(model, network, tmp_path):
     again = write_model(tmp_path / "b", network.state_dict(), CARD)
     assert (tmp_path / "b").read_bytes() == model.read_bytes()
@@ -104,6 +112,14 @@ def test_safetensors_itself_reads_the_weights_and_finds_one_metadata_text(model,
     assert list(card) == sorted(card)
     assert card["classes"]["ignore"] == [7]
     assert card["scores"] == {"mean_iou": 0.75, "iou": {"0": None}}
+
+
+def test_a_header_that_no_reader_would_take_is_not_written(model, network, monkeypatch):
+    before = model.read_bytes()
+    monkeypatch.setattr(checkpoints, "_MAX_HEADER", 1000)
+    with pytest.raises(InputError, match="images are more than a model can name"):
+        write_model(model, network.state_dict(), CARD)
+    assert model.read_bytes() == before
 
 
 def test_half_precision_strided_and_shared_weights_are_written_plain(tmp_path, network):
@@ -202,6 +218,7 @@ def test_a_forger_without_changes_would_be_believed(model, network):
         ({"patches_seen": 1.5}, "patches_seen is of type float"),
         ({"settings": [1]}, "settings is of type list"),
         ({"versions": None}, "versions is of type NoneType"),
+        ({"looks": [1]}, "looks is of type list"),
         ({"sources": [{"name": 1, "sha256": "", "split": "val"}]}, "name is of type int"),
         ({"sources": [{"name": "a", "sha256": "", "split": "test"}]}, "split 'test'"),
         ({"network": "absent"}, "'network' is missing"),
@@ -384,6 +401,15 @@ def test_what_is_not_plain_is_a_programming_error_and_keeps_the_old_file(tmp_pat
     with pytest.raises(TypeError, match=r"state\.a\[0\]"):
         write_checkpoint(tmp_path / "last.pt", {"a": [value]})
     assert read_checkpoint(tmp_path / "last.pt") == {"a": 1}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_tensor_that_is_not_finite_is_not_saved_and_the_old_file_stays(tmp_path, value):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"a": torch.ones(2)})
+    with pytest.raises(DivergenceError, match=r"last\.pt: state\.b\.c is not finite; not written"):
+        write_checkpoint(path, {"b": {"c": torch.tensor([1.0, value])}})
+    assert same(read_checkpoint(path), {"a": torch.ones(2)})
 
 
 def test_an_ordered_dict_becomes_a_dict(tmp_path):

@@ -38,15 +38,16 @@ from unetseg.errors import InputError
         (TrainSettings, {"lr": 0.0}, "--lr"),
         (TrainSettings, {"lr": float("inf")}, "--lr"),
         (TrainSettings, {"weight_decay": -1.0}, "--weight-decay"),
-        (TrainSettings, {"loss": "cedice"}, "--loss"),
         (TrainSettings, {"optimizer": "adam"}, "--optimizer"),
         (TrainSettings, {"schedule": "step"}, "--schedule"),
-        (TrainSettings, {"augment": "lights"}, "--augment"),
         (TrainSettings, {"depth": 9}, "--depth"),
         (TrainSettings, {"ema": 2.0}, "--ema"),
         (TrainSettings, {"patience": 0}, "--patience"),
         (PredictSettings, {"weights": "gauss"}, "--weights"),
         (PredictSettings, {"batch_size": 0}, "--batch-size"),
+        (PredictSettings, {"mode": "fast"}, "--mode"),
+        (PredictSettings, {"min_size": -1}, "--min-size"),
+        (PredictSettings, {"page": -1}, "--page"),
         (PredictSettings, {"stride": "half"}, "--stride"),
         (PredictSettings, {"stride": "0"}, "--stride"),
         (PredictSettings, {"stride": "120%"}, "--stride"),
@@ -82,7 +83,16 @@ def test_settings_are_frozen(kind):
     ],
 )
 def test_stride_in_pixels(stride, size, pixels):
-    assert PredictSettings(stride=stride).stride_for(size) == pixels
+    assert PredictSettings(stride=stride).stride_for(size, True) == pixels
+
+
+def test_half_a_window_is_the_stride_and_seamless_has_none():
+    assert PredictSettings().stride_for(96, True) == 48
+    assert PredictSettings(mode="seamless").stride_for(96, True) is None
+    with pytest.raises(InputError, match="does not say how far it sees"):
+        PredictSettings(mode="seamless").stride_for(96, False)
+    with pytest.raises(InputError, match="is for blended windows"):
+        PredictSettings(mode="seamless", stride="48")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import unetseg
 from unetseg.checkpoints import read_card, resolve_model
 from unetseg.cross_validation import cross_validate, load_cross_validation
 from unetseg.errors import InputError, Interrupted, MachineError
-from unetseg.inference import Model
 from unetseg.metrics import confusion
+from unetseg.models import Model
 from unetseg.preparation import StoreSummary
 from unetseg.progress import EpochDone, Note, Plan, Progress
 from unetseg.runs import RunFolder, list_runs

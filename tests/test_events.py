@@ -96,8 +96,8 @@ def test_a_resumed_run_takes_the_place_of_what_was_not_saved(home, writers, monk
             self.caught.signum = 15
         original(self)
 
-    original = unetseg.trainer.Trainer._stop_if_caught
-    monkeypatch.setattr(unetseg.trainer.Trainer, "_stop_if_caught", caught)
+    original = unetseg.trainer.Trainer._agree
+    monkeypatch.setattr(unetseg.trainer.Trainer, "_agree", caught)
     with pytest.raises(Interrupted):
         unetseg.train(run="e", **{**QUICK, "epochs": 3})
     stop["at"] = None

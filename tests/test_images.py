@@ -372,6 +372,21 @@ def test_a_file_without_permission_is_the_machines_fault(tmp_path, monkeypatch):
         read_image(tmp_path / "a.png")
 
 
+def test_a_deflated_tile_that_unpacks_to_more_than_it_holds_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="zlib", tile=(64, 64))
+    with tifffile.TiffFile(path) as tif:
+        tags = tif.pages.first.tags
+        places = {n: tags[n].valueoffset for n in ("TileOffsets", "TileByteCounts")}
+    bomb, data = zlib.compress(bytes(2**28), 9), bytearray(path.read_bytes())
+    assert len(bomb) < 2**19
+    struct.pack_into("<I", data, places["TileOffsets"], len(data))
+    struct.pack_into("<I", data, places["TileByteCounts"], len(bomb))
+    path.write_bytes(bytes(data) + bomb)
+    with pytest.raises(InputError, match="unpacks to more than it may hold"):
+        read_image(path)
+
+
 def test_a_text_chunk_that_unpacks_a_thousandfold_is_not_unpacked(tmp_path):
     data = pil(GREY8)
     chunk = b"zTXt" + b"key\0\0" + zlib.compress(bytes(2**24))

@@ -10,13 +10,18 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from scipy import ndimage
 from sets import NAMES, QUICK, draw, write_image, write_set
 
 import unetseg
-from unetseg import inference
+from unetseg import inference, segmentation
 from unetseg.checkpoints import load_model, write_model
 from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.images import read_mask
 from unetseg.interrupts import Caught
+from unetseg.postprocessing import PostProcessing, clean
+from unetseg.progress import Note, Progress
+from unetseg.summary import read_summary
 
 IMAGES = Path("data/test/images")
 
@@ -434,13 +439,13 @@ def test_a_stopped_prediction_is_finished_by_the_same_line(home, monkeypatch):
     seen = []
     check = Caught.check
 
-    def stop_third(self, what, remedy):
+    def stop_before_third(self, what, remedy):
         seen.append(what)
-        if len(seen) == 3:
+        if len(seen) == 5:  # looked at before each image, and after each band of rows
             raise Interrupted(2, what, "stopped", remedy)
         check(self, what, remedy)
 
-    monkeypatch.setattr(Caught, "check", stop_third)
+    monkeypatch.setattr(Caught, "check", stop_before_third)
     with pytest.raises(Interrupted, match="run the same line again"):
         unetseg.predict([IMAGES])
     done = unetseg.predict([IMAGES])
@@ -451,3 +456,229 @@ def test_a_model_says_what_it_is(home):
     text = str(unetseg.Model(["default"], unetseg.PredictSettings()))
     assert text.startswith("runs/default/model.safetensors (compact, trained ")
     assert text.endswith("on 9 images)")
+
+
+# --- modes, large images, further pictures -----------------------------------------------------
+
+
+def large(name, shape=(300, 210), **options):
+    """Write an image that is no multiple of anything, with stripes and squares, as TIFF."""
+    image, _ = draw(7, shape)
+    tifffile.imwrite(name, image[..., 0], **options)
+    return image
+
+
+def test_a_seamless_mask_is_that_of_one_pass_over_the_image(home):
+    settings = unetseg.PredictSettings(mode="seamless")
+    model = unetseg.Model(["default"], settings)
+    done = unetseg.predict([IMAGES / "im100.png"], settings=settings)
+    image = read(IMAGES / "im100.png")[..., None].astype(np.float32)
+    network, card = load_model("runs/default/model.safetensors")
+    batch = torch.from_numpy((image - np.array(card.mean)) / np.array(card.std)).float()
+    with torch.inference_mode():
+        whole = network.eval()(batch.permute(2, 0, 1)[None]).softmax(1)[0].numpy()
+    top = np.sort(whole, 0)
+    sure = top[-1] - top[-2] > 1e-4
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(read(done.written[0])[sure], whole.argmax(0)[sure])
+    assert model.segmenter.stride is None
+
+
+def test_a_mode_is_an_option_that_makes_predictions_differ(home):
+    unetseg.predict([IMAGES], overlay=False)
+    settings = unetseg.PredictSettings(mode="seamless")
+    assert len(unetseg.predict([IMAGES], settings=settings, overlay=False).written) == 3
+
+
+@pytest.mark.parametrize("mode", ["blend", "seamless"])
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_a_large_image_is_covered_by_bands_with_the_same_result(home, monkeypatch, mode, suffix):
+    image = large("big.tif", tile=(16, 16), compression="adobe_deflate")
+    if suffix == "png":
+        Image.fromarray(image[..., 0]).save("big.png")
+    settings, source = unetseg.PredictSettings(mode=mode), Path(f"big.{suffix}")
+    plain = unetseg.predict([source], settings=settings, out="plain")
+    expected = read(plain.written[0])
+    monkeypatch.setattr(inference, "_LARGE", 1000)
+    monkeypatch.setattr(inference, "_AHEAD", 1000)
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 64**2})
+    done = unetseg.predict([source], settings=settings, out="bands")
+    assert done.written == (Path("bands/big.tif"),)  # a TIFF, as it is large
+    assert done.overlays == ()
+    with tifffile.TiffFile(done.written[0]) as tif:
+        assert tif.pages.first.is_tiled
+        assert tif.pages.first.compression != 1
+    found = read_mask("bands/big.tif").values
+    assert (found != expected).mean() < 1e-3  # windows of other batches round otherwise
+    assert unetseg.predict([source], settings=settings, out="bands").skipped == done.written
+
+
+def test_what_a_large_image_cannot_have_is_said_before_any_work(home, monkeypatch):
+    large("big.tif")
+    monkeypatch.setattr(inference, "_LARGE", 1000)
+    for option in ("overlay", "probabilities", "confidence"):
+        with pytest.raises(InputError, match=f"--{option}: .*megapixels"):
+            unetseg.predict(["big.tif"], **{option: True})
+    assert not Path("predictions").exists()
+
+
+def test_masks_can_be_tiffs_and_are_masks_again(home):
+    png = unetseg.predict([IMAGES], out="png", overlay=False)
+    tif = unetseg.predict([IMAGES], out="tif", overlay=False, format="tif")
+    assert [p.name for p in tif.written] == ["im100.tif", "im101.tif", "im102.tif"]
+    for a, b in zip(png.written, tif.written, strict=True):
+        np.testing.assert_array_equal(read_mask(b).values, read(a))
+    scored = [unetseg.evaluate("data/test", predictions=out).scores for out in ("png", "tif")]
+    assert scored[0].mean_iou == scored[1].mean_iou
+    assert len(unetseg.predict([IMAGES], out="tif", overlay=False, format="tif").skipped) == 3
+
+
+def test_pixels_without_data_are_ignored_and_the_place_on_the_map_is_kept(home):
+    image, _ = draw(3, (80, 70))
+    image = np.maximum(image, 1)  # 0 says that there is no data
+    image[:30, :40] = 0
+    scale = (33550, "d", 3, (0.5, 0.5, 0.0), True)
+    tags = [scale, (42113, "s", 0, "0", True)]
+    tifffile.imwrite("map.tif", image[..., 0], extratags=tags)
+    done = unetseg.predict(["map.tif"], format="tif")
+    mask = read_mask("predictions/map.tif").values
+    assert (mask[:30, :40] == 255).all()
+    assert (mask != 255).sum() == 80 * 70 - 1200
+    with tifffile.TiffFile(done.written[0]) as tif:
+        assert tif.pages.first.tags[33550].value == (0.5, 0.5, 0.0)
+        assert tif.pages.first.tags[42113].value.strip("\0") == "255"
+    rows = read_summary(done.summary)
+    assert sum(int(row[2]) for row in rows) == 80 * 70 - 1200
+    assert {row[8] for row in rows} == {"map unit²"}
+    assert sum(float(row[3]) for row in rows) == pytest.approx(1)
+
+
+def test_confidence_is_grey_and_255_is_certain(home):
+    done = unetseg.predict([IMAGES], probabilities=True, confidence=True)
+    assert len(done.written) == 3
+    shares = tifffile.imread("predictions/probabilities/im100.tif")
+    grey = read("predictions/confidence/im100.png")
+    np.testing.assert_array_equal(grey, np.rint(shares.max(0) * 255))
+    assert len(unetseg.predict([IMAGES], probabilities=True, confidence=True).skipped) == 3
+
+
+def test_the_summary_has_areas_objects_and_confidence(home):
+    done = unetseg.predict([IMAGES], probabilities=True)
+    rows = {(row[0], row[1]): row for row in read_summary(done.summary)}
+    assert set(rows) == {(f"im{k}.png", name) for k in (100, 101, 102) for name in NAMES}
+    mask = read("predictions/im101.png")
+    shares = tifffile.imread("predictions/probabilities/im101.tif")
+    for value, name in enumerate(NAMES):
+        row, where = rows["im101.png", name], mask == value
+        numbers, count = ndimage.label(where, np.ones((3, 3)))
+        areas = np.bincount(numbers.ravel())[1:]
+        assert int(row[2]) == where.sum()
+        assert float(row[3]) == pytest.approx(where.mean())
+        assert int(row[4]) == count
+        if count:
+            assert [float(c) for c in row[5:8]] == pytest.approx(
+                [areas.mean(), np.median(areas), areas.max()]
+            )
+            assert float(row[9]) == pytest.approx(shares[value][where].mean(), abs=1e-4)
+        assert float(row[10]) > 0
+
+
+def test_the_summary_keeps_the_rows_of_what_is_skipped_and_gains_new_ones(home):
+    first = unetseg.predict([IMAGES / "im100.png"])
+    before = read_summary(first.summary)
+    unetseg.predict([IMAGES])
+    after = read_summary(first.summary)
+    assert after[:3] == before
+    assert len(after) == 9
+
+
+def test_a_prediction_that_is_stopped_has_the_summary_of_what_is_done(home, monkeypatch):
+    predict_one, seen = inference._Session._predict, []
+
+    def stop_at_third(self, *arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise Interrupted(2, "predictions", "stopped", "again")
+        predict_one(self, *arguments)
+
+    monkeypatch.setattr(inference._Session, "_predict", stop_at_third)
+    with pytest.raises(Interrupted):
+        unetseg.predict([IMAGES])
+    assert {row[0] for row in read_summary(Path("predictions/summary.csv"))} == {
+        "im100.png",
+        "im101.png",
+    }
+
+
+def test_a_strangers_summary_is_not_replaced_without_overwrite(home):
+    Path("predictions").mkdir()
+    Path("predictions/summary.csv").write_text("my,own\n1,2\n")
+    with pytest.raises(InputError, match=r"summary\.csv"):
+        unetseg.predict([IMAGES])
+    assert list(Path("predictions").iterdir()) == [Path("predictions/summary.csv")]
+    assert len(unetseg.predict([IMAGES], overwrite=True).written) == 3
+
+
+def test_masks_are_mended_as_asked_and_scored_so(home):
+    settings = unetseg.PredictSettings(largest=("square",), min_size=30, fill_holes=("square",))
+    plain = unetseg.predict([IMAGES], out="plain")
+    done = unetseg.predict([IMAGES], settings=settings)
+    rules = PostProcessing((1,), 30, (1,))
+    for a, b in zip(plain.written, done.written, strict=True):
+        np.testing.assert_array_equal(read(b), clean(read(a), rules))
+    found = unetseg.evaluate("data/test", settings=settings).scores
+    again = unetseg.evaluate("data/test", predictions="predictions").scores
+    np.testing.assert_array_equal(found.confusion, again.confusion)
+    assert len(unetseg.predict([IMAGES], settings=settings).skipped) == 3
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_with_the_nearest(home):
+    with pytest.raises(InputError, match=r"--largest: 'squares' is no class.*'square'"):
+        unetseg.Model(["default"], unetseg.PredictSettings(largest=("squares",)))
+
+
+def test_pixels_that_prove_damaged_in_the_middle_fail_alone(home, monkeypatch):
+    large("bad.tif", tile=(16, 16), compression="adobe_deflate")
+    with tifffile.TiffFile("bad.tif") as tif:
+        place = tif.pages.first.dataoffsets[-1]
+    data = bytearray(Path("bad.tif").read_bytes())
+    data[place : place + 8] = b"nonsense"
+    Path("bad.tif").write_bytes(data)
+    monkeypatch.setattr(inference, "_AHEAD", 1000)
+    done = unetseg.predict(["bad.tif", IMAGES / "im100.png"])
+    assert [path for path, _ in done.failed] == [Path("bad.tif")]
+    assert "bad.tif" in str(done.failed[0][1])
+    assert [p.name for p in done.written] == ["im100.png"]
+    assert not Path("predictions/bad.png").exists()
+
+
+def test_progress_is_told_in_pixels_up_to_all_of_them(home):
+    told = []
+    unetseg.predict([IMAGES], on_progress=told.append)
+    steps = [one for one in told if isinstance(one, Progress)]
+    assert {one.unit for one in steps} == {"pixels"}
+    assert {one.total for one in steps} == {3 * 64 * 56}
+    assert [one.done for one in steps] == sorted(one.done for one in steps)
+    assert steps[-1].done == steps[-1].total
+    assert "image 3 of 3, im102.png" in steps[-1].detail
+
+
+def test_an_image_unlike_the_training_images_is_named_with_what_is_unlike(home):
+    image = read(IMAGES / "im100.png")
+    Image.fromarray(255 - image).save("negative.png")
+    Image.fromarray(image // 4).save("dark.png")
+    told = []
+    sources = [IMAGES / "im100.png", "negative.png", "dark.png"]
+    done = unetseg.predict(sources, on_progress=told.append)
+    assert [path.name for path, _ in done.unlike] == ["negative.png", "dark.png"]
+    assert "darker (mean" in dict(done.unlike)[Path("dark.png")]
+    warned = [str(one) for one in told if isinstance(one, Note) and one.warning]
+    assert len(warned) == 2
+    assert warned[1].startswith("warning: dark.png is unlike the images trained on: ")
+    assert len(done.written) == 3  # they are predicted all the same
+
+
+def test_a_model_that_does_not_know_its_images_warns_of_none(home):
+    with_card("default", "old", looks={})
+    Image.fromarray(read(IMAGES / "im100.png") // 4).save("dark.png")
+    assert unetseg.predict(["dark.png"], models=["old"]).unlike == ()

@@ -136,7 +136,7 @@ def test_logits_in_half_precision_give_a_float32_loss_of_float32_sums():
 
 @pytest.mark.parametrize("name", ["", "focal", "ce+", "ce+focal", "ce+ce"])
 def test_an_unknown_loss_is_refused_with_the_known_ones(name):
-    with pytest.raises(InputError, match="choose of ce, weighted-ce, dice"):
+    with pytest.raises(InputError, match="one of ce, weighted-ce, dice"):
         build_loss(name)
 
 

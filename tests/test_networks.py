@@ -7,8 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from unetseg.config import NETWORKS
 from unetseg.errors import InputError, UnetsegError
-from unetseg.networks import BUILT_IN, build_network, count_parameters, fill_to_multiple
+from unetseg.networks import (
+    build_network,
+    count_parameters,
+    fill_to_multiple,
+    fold_normalisation,
+)
 
 SMALL = {"width": 4, "depth": 2}
 
@@ -18,14 +24,14 @@ def small(name, channels=1, classes=3, **changes):
     return build_network(name, channels, classes, **{**SMALL, **changes}).eval()
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (16, 16), (17, 30), (31, 5), (64, 48)])
 def test_any_height_and_width_come_out_as_they_went_in(name, size):
     with torch.inference_mode():
         assert small(name)(torch.zeros(2, 1, *size)).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 2), (5, 40)])
 def test_channels_and_classes(name, channels, classes):
     with torch.inference_mode():
@@ -33,7 +39,7 @@ def test_channels_and_classes(name, channels, classes):
     assert out.shape == (1, classes, 16, 16)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_pixel_farther_than_the_halo_changes_nothing(name, depth):
     network = small(name, depth=depth).double()
@@ -55,7 +61,7 @@ def test_a_pixel_farther_than_the_halo_changes_nothing(name, depth):
     assert reach > halo // 3  # nor is the halo many times what is needed
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_with_a_halo_equal_the_whole_image(name):
     network = small(name).double()
     halo, tile = network.halo, 4 * network.multiple
@@ -72,7 +78,7 @@ def test_tiles_with_a_halo_equal_the_whole_image(name):
                 torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_weight_gets_a_gradient(name):
     network = small(name).train()
     network(torch.randn(2, 1, 24, 24)).square().mean().backward()
@@ -81,7 +87,7 @@ def test_every_weight_gets_a_gradient(name):
         assert torch.isfinite(parameter.grad).all(), key
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_width_and_depth_change_the_network_and_none_means_its_own(name):
     sizes = [count_parameters(small(name, **change)) for change in ({}, {"width": 8}, {"depth": 3})]
     assert sizes[0] < sizes[1]
@@ -169,7 +175,7 @@ def test_built_in_names_win_over_plug_ins(plugin):
 def test_a_broken_plug_in_fails_alone_and_names_itself(plugin):
     plugin("import module_that_is_not_there\n", "broken")
     assert count_parameters(small("compact")) > 0
-    with pytest.raises(UnetsegError, match="broken"):
+    with pytest.raises(UnetsegError, match="someones-nets: not loaded"):
         build_network("broken", 1, 2)
 
 
@@ -188,3 +194,30 @@ def test_broken_metadata_of_another_distribution_costs_no_network(plugin, tmp_pa
     (about / "entry_points.txt").write_bytes(b"[unetseg.networks]\n\xff\xfe = = [\n")
     assert count_parameters(small("compact")) > 0
     assert build_network("linear", 3, 2).out_channels == 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folding_leaves_no_normalisation_and_the_same_logits(name):
+    network = small(name).train()
+    for _ in range(3):
+        network(torch.randn(4, 1, 32, 32) * 3 + 1)  # statistics far from 0 and 1
+    folded = fold_normalisation(network)
+    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]  # the own one is kept
+    assert network.training
+    image = torch.randn(1, 1, 40, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(image), network.eval()(image), atol=1e-5, rtol=1e-4)
+    assert (folded.multiple, folded.halo) == (network.multiple, network.halo)
+
+
+def test_folding_leaves_what_stands_apart_alone():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    for _ in range(3):
+        network(torch.randn(4, 1, 16, 16))
+    image = torch.randn(1, 1, 9, 9)
+    folded = fold_normalisation(network)
+    assert type(folded[2]) is nn.BatchNorm2d
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(image), network.eval()(image))

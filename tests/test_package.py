@@ -16,8 +16,9 @@ ROOT = Path(unetseg.__file__).parent
 # Every module in one order; each may import those before it, and no other. Floor by floor.
 ORDER = (
     # ground
-    *("unetseg", "errors", "config", "classes", "atomic", "interrupts", "progress"),
+    *("unetseg", "errors", "config", "plugins", "classes", "atomic", "interrupts", "progress"),
     # core: arrays and tensors
+    *("devices", "distributed"),
     *(
         "synthesis",
         "masks",
@@ -32,10 +33,11 @@ ORDER = (
         "losses",
         "augmentation",
     ),
-    *("boundaries", "calibration"),
-    *("devices", "networks", "optimization", "batches", "segmentation"),
+    *("boundaries", "calibration", "objects", "postprocessing"),
+    *("networks", "optimization", "batches", "segmentation", "likeness"),
     # files
-    *("images", "folder", "store", "checkpoints", "runs"),
+    *("csv_tables", "georeference", "pictures", "tiffs", "images", "rasters"),
+    *("folder", "store", "checkpoints", "runs"),
     # work
     *(
         "pages",
@@ -45,23 +47,27 @@ ORDER = (
         "annotations",
         "conversion",
         "preparation",
+        "models",
+        "summary",
         "inference",
         "evaluation",
         "comparison",
         "suspects",
         "suspect_sheet",
+        "onnx_export",
+        "suggestions",
         "floors",
         "report",
         "html_report",
     ),
     *("events", "trainer", "training", "fold_record", "cross_validation", "reporting"),
     # face
-    *("cli", "cli.console", "cli.tables", "cli.options", "cli.settings", "cli.plugins"),
+    *("cli", "cli.console", "cli.tables", "cli.completion", "cli.options", "cli.settings"),
     *("cli.synth", "cli.check", "cli.patch", "cli.train", "cli.predict", "cli.evaluate"),
-    *("cli.compare", "cli.suspects"),
+    *("cli.compare", "cli.suspects", "cli.suggest", "cli.export"),
     *("cli.info", "cli.runs", "cli.convert", "cli.app", "__main__"),
 )
-GROUND = ORDER[1:7]
+GROUND = ORDER[1:8]
 TREES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
         path.read_text("utf-8")
@@ -116,8 +122,8 @@ def test_the_ground_stands_on_the_standard_library():
     ("package", "homes"),
     [
         ("imageio", {"images"}),
-        ("tifffile", {"images"}),
-        ("PIL", {"images", "pixels", "drawing"}),
+        ("tifffile", {"images", "rasters", "tiffs"}),
+        ("PIL", {"images", "pixels", "drawing", "tiffs"}),
         ("h5py", {"store"}),
         ("safetensors", {"checkpoints"}),
     ],
@@ -176,8 +182,8 @@ def test_files_are_written_in_one_way():
     for module, tree in TREES.items():
         for name, call in calls_of(tree):
             last = name.rpartition(".")[2]
-            constants = [a.value for a in call.args if isinstance(a, ast.Constant)]
-            constants += [k.value.value for k in call.keywords if k.arg == "mode"]
+            modes = [*call.args, *(k.value for k in call.keywords if k.arg == "mode")]
+            constants = [value.value for value in modes if isinstance(value, ast.Constant)]
             modes = [c for c in constants if isinstance(c, str) and MODE.fullmatch(c)]
             writes = last in ("write_text", "tofile", "savetxt", "dump")
             writes |= last == "open" and bool(modes)

@@ -26,6 +26,24 @@ def test_last_window_is_flush_with_the_border(length, size, stride, expected):
     assert patches.starts(length, size, stride).tolist() == expected
 
 
+def test_tiles_of_the_drawn_example():
+    found = patches.tiles(10, 4, 2)
+    assert [(seen.start, seen.stop) for seen, _ in found] == [(0, 6), (2, 10), (6, 10)]
+    assert [(kept.start, kept.stop) for _, kept in found] == [(0, 4), (2, 6), (2, 4)]
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 64])
+@pytest.mark.parametrize("halo", [0, 3, 40])
+def test_tiles_keep_every_pixel_once_and_see_its_surroundings(length, halo):
+    numbers, kept = np.arange(length), []
+    for seen, inner in patches.tiles(length, 16, halo):
+        part = numbers[seen]
+        kept += part[inner].tolist()
+        assert part[0] == max(0, part[inner][0] - halo)
+        assert part[-1] == min(length - 1, part[inner][-1] + halo)
+    assert kept == numbers.tolist()
+
+
 @pytest.mark.parametrize("length", [7, 16, 31])
 @pytest.mark.parametrize("stride", [1, 2, 5, 7])
 def test_windows_cover_every_pixel(length, stride):

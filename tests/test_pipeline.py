@@ -147,6 +147,22 @@ def test_masks_made_are_scored_by_the_line_that_predict_names_or_by_themselves(h
     assert "mean IoU" in out
 
 
+def test_predict_says_where_its_table_is_and_what_an_option_lacks(home, type_here):
+    out, _ = type_here(
+        "unetseg predict data/test --mode seamless --min-size 9 --largest square --confidence"
+    )
+    assert "Wrote 3 masks to predictions; the table is predictions/summary.csv; look at" in out
+    assert Path("predictions/confidence/im100.png").exists()
+    out, _ = type_here("unetseg evaluate data/test --mode seamless --min-size 9 --largest square")
+    assert "mean IoU" in out
+    _, err = type_here("unetseg predict data/test --mode seamless --stride 8", code=2)
+    assert err == ("unetseg: error: --stride: is for blended windows; leave it or --mode out\n")
+    _, err = type_here("unetseg predict data/test --fill-holes sqare", code=2)
+    assert "did you mean 'square'?" in err
+    _, err = type_here("unetseg predict data/test --format gif", code=2)
+    assert "one of auto, png, tif" in err
+
+
 def test_scores_are_written_as_json_and_csv(home, type_here):
     out, _ = type_here("unetseg evaluate --json s.json --csv s.csv --confusion")
     data = json.loads(Path("s.json").read_text())

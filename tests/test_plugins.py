@@ -1,17 +1,35 @@
-"""Plug-ins: an installed one is a command like any other; a broken one fails alone."""
+"""Plug-ins: an installed one is like what is built in; a broken one fails alone."""
 
-import os
+import re
+import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from imageio.v3 import imwrite
+from safetensors.numpy import load_file
+from sets import QUICK
 
+import unetseg
+from unetseg import plugins
+from unetseg.augmentation import draw, load_plugin, preset
 from unetseg.cli import app
+from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.losses import build_loss
+from unetseg.networks import build_network
+from unetseg.progress import Progress
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = re.findall(
+    r"^```toml\n# pyproject\.toml\n(.*?)^```\n+```python\n# (unetseg_\w+\.py)\n(.*?)^```",
+    (ROOT / "README.md").read_text("utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+RUN = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
 
 GOOD = """
 from typing import Annotated
@@ -22,7 +40,9 @@ def work(n: Annotated[int, typer.Option("--n", help="How many [x].")] = 1) -> No
 """
 
 
-def make_plugin(folder, code, *, distribution="plug", name="work", value=None, summary="Plug"):
+def make_plugin(
+    folder, code, *, distribution="plug", name="work", group="commands", value=None, summary="Plug"
+):
     """Write what pip would leave of an installed plug-in: one module and its metadata."""
     module = distribution.replace("-", "_")
     (folder / f"{module}.py").write_text(code)
@@ -30,7 +50,8 @@ def make_plugin(folder, code, *, distribution="plug", name="work", value=None, s
     info.mkdir()
     about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\nSummary: {summary}\n"
     (info / "METADATA").write_text(about)
-    (info / "entry_points.txt").write_text(f"[unetseg.commands]\n{name} = {value or module}:work\n")
+    line = f"{name} = {value or module}:work\n"
+    (info / "entry_points.txt").write_text(f"[unetseg.{group}]\n{line}")
     return info
 
 
@@ -46,38 +67,108 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_the_example_installs_and_counts(tmp_path):
-    target = tmp_path / "installed"
+# -- the examples of the README ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder into which pip has installed the README's examples, file by file as they stand."""
+    sources = []
+    for project, name, code in EXAMPLES:
+        source = tmp_path_factory.mktemp("source")
+        (source / "pyproject.toml").write_text(project)
+        (source / name).write_text(code)
+        sources.append(source)
+    target = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    source = tmp_path / "source"  # setuptools leaves build files beside what it builds
-    source.mkdir()
-    for path in (ROOT / "tests" / "example_plugin").iterdir():
-        if path.is_file():
-            (source / path.name).write_bytes(path.read_bytes())
-    command += ["--no-index", "--no-compile", "--target", target, source]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    command += ["--no-index", "--no-compile", "--target", target, *sources]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    return target
 
+
+@pytest.fixture
+def examples(installed, monkeypatch):
+    monkeypatch.syspath_prepend(installed)
+    monkeypatch.delenv("UNETSEG_NO_PLUGINS", raising=False)
+
+
+def test_the_first_example_lies_ready_to_install_in_a_folder():
+    project, name, code = EXAMPLES[0]
+    folder = ROOT / "tests" / "example_plugin"
+    assert (folder / "pyproject.toml").read_text() == project
+    assert (folder / name).read_text() == code
+
+
+def test_there_is_an_example_of_each_kind():
+    groups = [next(iter(tomllib.loads(e[0])["project"]["entry-points"])) for e in EXAMPLES]
+    assert groups == [plugins.COMMANDS, plugins.NETWORKS, plugins.LOSSES, plugins.AUGMENTATIONS]
+
+
+def test_the_example_of_a_command_counts_objects(examples, empty, capsys):
     mask = np.array([[1, 0, 2, 2], [0, 1, 0, 2], [0, 0, 0, 0], [1, 1, 0, 2]], np.uint8)
-    imwrite(tmp_path / "mask.png", mask)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(target)])}
-    environment.pop("UNETSEG_NO_PLUGINS", None)
+    imwrite("mask.png", mask)
+    assert app.main(["--help"]) == 0
+    assert "Count the objects of each value in masks" in capsys.readouterr().out
+    assert app.main(["count-objects", "mask.png", "--min-pixels", "2"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    rows = [line.split() for line in shown.out.splitlines() if "mask.png" in line]
+    # value 1: two pixels joined by a corner, and two in the last row; value 2: three, and one
+    assert rows == [["mask.png", "1", "2"], ["mask.png", "2", "1"]]
 
-    def unetseg(*args):
-        return subprocess.run(
-            [sys.executable, "-m", "unetseg", *args],
-            env=environment,
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-        )
 
-    listed = unetseg("--help")
-    assert "Count the objects of each class in masks" in listed.stdout
-    counted = unetseg("count-objects", "mask.png", "--min-pixels", "2")
-    assert counted.stderr == ""
-    rows = [line.split() for line in counted.stdout.splitlines() if "mask.png" in line]
-    # class 1: two pixels joined by a corner, and two in the last row; class 2: three, and one
-    assert rows == [["mask.png", "1", "2", "4"], ["mask.png", "2", "1", "3"]]
+def test_the_example_of_a_network_trains_and_predicts(examples, home, capsys, monkeypatch):
+    run = ["--epochs=1", "--batch-size=8", "--device=cpu", "--run=monai"]
+    assert app.main(["train", "--network", "basic-unet", "--width=4", *run]) == 0
+    assert app.main(["predict", "data/test", "--model", "monai"]) == 0
+    assert len(list(Path("predictions").glob("*.png"))) == 3
+    capsys.readouterr()
+    monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
+    assert app.main(["predict", "data/test", "--model", "monai"]) == 2
+    said = "its network 'basic-unet' is of a plug-in that is not installed here"
+    assert capsys.readouterr().err == (
+        f"unetseg: error: runs/monai/model.safetensors: {said}; install it\n"
+    )
+
+
+def test_the_example_of_a_loss_is_the_focal_loss(examples):
+    # The true class has p = 3/4 in the first pixel and 1/4 in the second; the third counts nowhere.
+    logits = torch.tensor([[[[3.0, 3.0, 9.0]], [[1.0, 1.0, 1.0]]]]).log()  # (1, 2, 1, 3)
+    target = torch.tensor([[[0, 1, 255]]])
+    expected = (-(0.25**2) * np.log(0.75) - 0.75**2 * np.log(0.25)) / 2
+    assert build_loss("focal")(logits, target).item() == pytest.approx(expected, rel=1e-5)
+    assert build_loss("focal")(logits, torch.full((1, 1, 3), 255)) == 0
+
+
+def test_models_of_a_loss_and_an_augmentation_need_neither(examples, home, monkeypatch):
+    assert app.main(["train", "--loss=focal", "--augment=none+stain", *RUN, "--run=own"]) == 0
+    config = tomllib.loads(Path("runs/own/config.toml").read_text())["train"]
+    assert (config["loss"], config["augment"]) == ("focal", "none+stain")
+    monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
+    assert app.main(["predict", "data/test", "--model", "own"]) == 0
+    assert app.main(["--config", "runs/own/config.toml", "train", "--overwrite"]) == 2
+
+
+def test_a_run_with_an_augmentation_of_a_plugin_is_resumed_exactly(examples, home):
+    settings = {**QUICK, "augment": "stain"}
+    unetseg.train(run="whole", **settings)
+
+    def stop(record):
+        if isinstance(record, Progress) and record.stage == "training" and record.done >= 44:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        unetseg.train(run="halves", on_progress=stop, **settings)
+    unetseg.train(run="halves", resume=True)
+    unetseg.train(run="light", **{**settings, "augment": "light"})
+    whole, halves, light = (
+        load_file(f"runs/{run}/model.safetensors") for run in ("whole", "halves", "light")
+    )
+    assert all(np.array_equal(whole[name], halves[name]) for name in whole)
+    assert not all(np.array_equal(whole[name], light[name]) for name in whole)
+
+
+# -- commands ---------------------------------------------------------------------------------
 
 
 def test_a_plugin_is_listed_with_its_summary_and_not_imported(folder, capsys):
@@ -147,7 +238,7 @@ def test_built_in_commands_win(folder, capsys):
     assert app.main(["--help"]) == 0
     shown = capsys.readouterr()
     assert "Make a synthetic set" in shown.out
-    assert shown.err == "unetseg: warning: plug-in plug: 'synth' is a built-in command; left out\n"
+    assert shown.err == "unetseg: warning: plug-in plug: 'synth' is built in; left out\n"
 
 
 def test_of_two_plugins_of_one_name_the_first_by_distribution_runs(folder, capsys):
@@ -166,8 +257,8 @@ def test_of_two_plugins_of_one_name_the_first_by_distribution_runs(folder, capsy
         ("entry_points.txt", b"[unetseg.commands]\nno equals sign\n", "not readable"),
         ("entry_points.txt", b"[unetseg.commands]\nwork\xff = plug:work\n", "not readable"),
         ("METADATA", b"Version: 1.0\n", "not readable"),
-        ("entry_points.txt", b"[unetseg.commands]\n--work = plug:work\n", "cannot be a command's"),
-        ("entry_points.txt", b"[unetseg.commands]\n[/b]\x1b = plug:work\n", "cannot be a comm"),
+        ("entry_points.txt", b"[unetseg.commands]\n--work = plug:work\n", "cannot be a plug-in's"),
+        ("entry_points.txt", b"[unetseg.commands]\n[/b]\x1b = plug:work\n", "cannot be a plug"),
     ],
 )
 def test_broken_metadata_costs_one_warning_and_no_other_plugin(
@@ -192,7 +283,124 @@ def test_a_variable_leaves_all_plugins_out(folder, capsys, monkeypatch):
 
 
 def test_built_in_commands_do_not_even_look_for_plugins(folder, capsys, monkeypatch):
-    monkeypatch.setattr("unetseg.cli.plugins.distributions", lambda: pytest.fail("looked"))
+    monkeypatch.setattr("unetseg.plugins.distributions", lambda **_: pytest.fail("looked"))
     monkeypatch.setattr(app, "BUILT_INS", {"work": ("plug", "Work")})
     make_plugin(folder, GOOD)
     assert app.main(["work"]) == 0
+
+
+# -- networks, losses and augmentations -------------------------------------------------------
+
+BATCH = torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64)
+
+
+def use(kind):
+    """Use the plug-in "work" of a kind as training would."""
+    if kind == "networks":
+        build_network("work", 3, 2)
+    elif kind == "losses":
+        build_loss("work", torch.ones(3))(*BATCH)
+    else:
+        drawn = draw(2, preset("light"), torch.Generator().manual_seed(0))
+        load_plugin("work")(*BATCH, drawn)
+
+
+@pytest.mark.parametrize("kind", ["networks", "losses", "augmentations"])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import no_such_module", "not loaded (ModuleNotFoundError: No module named"),
+        ("raise SystemExit(3)", "not loaded (SystemExit: 3)"),
+        ("work = 3", "plug:work is of type int, no function"),
+        ("def work(*_): 1 / 0", "failed (ZeroDivisionError: division by zero)"),
+        ("def work(*_): pass", "failed (TypeError: "),
+    ],
+)
+def test_what_is_wrong_with_a_plugin_names_its_distribution(folder, kind, code, reason):
+    make_plugin(folder, code, group=kind)
+    with pytest.raises(MachineError, match=re.escape(f"plug-in plug: {reason}")):
+        use(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "reason"),
+    [
+        ("networks", "def work(c, k): return 1", "work is of type int, no torch.nn.Module"),
+        ("losses", "def work(w): return lambda x, t: x", "the loss is (2, 3, 4, 4), no scalar"),
+        ("losses", "def work(w): return lambda x, t: 0.5", "the loss is float, no scalar"),
+        ("losses", "def work(w): return lambda x, t: x[7]", "index 7 is out of bounds"),
+        ("augmentations", "def work(x, m, g): return x[:, :, 1:], m", "images and masks became"),
+        ("augmentations", "def work(x, m, g): return x, m.float()", "images and masks became"),
+    ],
+)
+def test_what_a_plugin_gives_is_checked_where_it_is_called(folder, kind, code, reason):
+    make_plugin(folder, code, group=kind)
+    with pytest.raises(MachineError, match=re.escape(reason)) as caught:
+        use(kind)
+    assert str(caught.value).startswith("plug-in plug: failed (")
+
+
+def test_a_loss_is_given_the_class_weights_and_an_augmentation_a_generator_of_its_own(folder):
+    code = "def work(w): return lambda x, t: w.sum() + 0 * x.sum()"
+    make_plugin(folder, code, group="losses", distribution="plug-a")
+    assert build_loss("work", torch.tensor([1.0, 2.0]))(*BATCH) == 3
+    code = "import torch\ndef work(x, m, g): return x + torch.rand(1, generator=g), m"
+    make_plugin(folder, code, group="augmentations", distribution="plug-b")
+    drawn = draw(4, preset("light"), torch.Generator().manual_seed(0))
+    change = load_plugin("work")
+    first, again, other = (change(*BATCH, drawn[a:b])[0] for a, b in ((0, 2), (0, 2), (2, 4)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)  # another rank's part of the batch
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "wrok"}, r"--loss: 'wrok' is not known; did you mean 'work'\? one of ce, "),
+        ({"augment": "lihgt"}, r"--augment: 'lihgt' is not known; did you mean 'light'\?"),
+        ({"augment": "strnog+own"}, r"--augment: 'strnog' is not known; did you mean 'strong'\?"),
+        ({"augment": "strong+light"}, r"'strong\+light' has no plug-in's after the '\+'"),
+        ({"augment": "strong+"}, r"'strong\+' has no plug-in's after the '\+'"),
+        ({"network": "wokr"}, r"--network: 'wokr' is not known; did you mean 'work'\?"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest_before_any_work(folder, settings, message):
+    for kind in ("losses", "augmentations", "networks"):
+        make_plugin(folder, "raise SystemExit", group=kind, distribution=f"plug-{kind}")
+    with pytest.raises(InputError, match=message):
+        unetseg.train("nothing-is-here", **settings)
+
+
+def test_built_in_names_win_and_are_found_without_a_look(folder, monkeypatch):
+    make_plugin(folder, "raise SystemExit", group="losses", name="dice")
+    assert plugins.find(plugins.LOSSES, ["dice"])[0] == {}
+    monkeypatch.setattr(plugins, "distributions", lambda **_: pytest.fail("looked"))
+    assert build_loss("dice")(*BATCH) >= 0
+
+
+def test_the_first_on_the_path_wins(folder, monkeypatch):
+    for number, distribution in ((1, "plug-b"), (2, "plug-a")):  # not the first by its name
+        place = folder / str(number)
+        place.mkdir()
+        code = f"def work(w): return lambda x, t: x.sum() + {number}"
+        make_plugin(place, code, group="losses", distribution=distribution)
+    for number in (2, 1):
+        monkeypatch.syspath_prepend(folder / str(number))
+    assert build_loss("work")(*BATCH) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("train --loss fo", "focal\n"), ("tra", "train\ntrace\n"), ("trace --n", "\n")],
+)
+def test_a_shell_is_offered_the_names_of_plugins_which_stay_unimported(
+    folder, capsys, monkeypatch, line, offered
+):
+    code = "import sys; sys.exit('imported')"
+    make_plugin(folder, code, group="losses", distribution="plug-a", name="focal")
+    make_plugin(folder, code, distribution="plug-b", name="trace")
+    monkeypatch.setenv("_UNETSEG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"unetseg {line}")
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split())))
+    assert app.main([]) == 0
+    assert capsys.readouterr() == (offered, "")

@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from unetseg import segmentation
+from unetseg.networks import build_classic, build_compact, fill_to_multiple
 from unetseg.patches import window_weights
 from unetseg.segmentation import Segmenter, resized
 
@@ -52,6 +54,43 @@ def slow(networks, image, size, stride, kind, flips=(), mean=100.0, std=40.0):
     return (total / weight)[:, :height, :width]
 
 
+def unet(build=build_compact, depth=2, seed=0):
+    """An untrained U-Net whose batch normalisation has statistics of its own, as after training."""
+    torch.manual_seed(seed)
+    network = build(1, 3, width=4, depth=depth)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    network.head.weight.data.mul_(4)
+    return network.eval()
+
+
+def whole(networks, image, flips=()):
+    """The probabilities of one pass over the whole image, a view after the other."""
+    views = []
+    batch = torch.from_numpy((image.astype(np.float32) - 100) / 40).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        for network in networks:
+            views.append(network(batch).softmax(1)[0])
+            for axes in flips:
+                filled = fill_to_multiple(batch, network.multiple).flip(axes)
+                shares = network(filled).softmax(1).flip(axes)[0]
+                views.append(shares[:, : image.shape[0], : image.shape[1]])
+    return torch.stack(views).mean(0).numpy()
+
+
+class Lazy:
+    """Rows that are had by slices alone, and remembered."""
+
+    def __init__(self, image):
+        self.image, self.shape, self.asked = image, image.shape, []
+
+    def __getitem__(self, rows):
+        self.asked.append((rows.start, rows.stop))
+        return self.image[rows]
+
+
 def picture(shape, channels=1, dtype=np.uint8):
     return np.random.default_rng(3).integers(0, 250, (*shape, channels)).astype(dtype)
 
@@ -79,6 +118,89 @@ def test_blending_equals_a_slow_loop(shape, kind):
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, slow([network], image, 16, 8, kind), atol=2e-6)
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 260), (257, 301), (16, 400), (399, 17), (96, 64)])
+@pytest.mark.parametrize(("build", "depth"), [(build_compact, 2), (build_classic, 2)])
+@pytest.mark.parametrize("flips", [(), ((-1,), (-2,), (-2, -1))])
+def test_seamless_tiles_equal_one_pass_over_the_whole(monkeypatch, shape, build, depth, flips):
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 128**2})
+    network, image = unet(build, depth), picture(shape)
+    found = segmenter([network], stride=None, flips=flips).probabilities(image)
+    np.testing.assert_allclose(found, whole([network], image, flips), atol=1e-5)
+
+
+def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 288**2})
+    network, image = unet(depth=4), picture((333, 350))
+    tiled = segmenter([network], stride=None)
+    halo, kept = segmentation.tiling([network], 350, torch.device("cpu"))
+    assert (halo, kept) == (96, (96, 96))  # nine tiles and more
+    np.testing.assert_allclose(tiled.probabilities(image), whole([network], image), atol=1e-5)
+
+
+def test_windows_for_which_there_is_no_memory_are_computed_in_parts():
+    class Small(Local):
+        def forward(self, x):
+            if len(x) > 3:
+                raise torch.OutOfMemoryError("4 windows are too many")
+            return super().forward(x)
+
+    image = picture((40, 56))
+    cover = segmenter([Small()], batch_size=8)
+    np.testing.assert_array_equal(cover.labels(image), segmenter([Local()]).labels(image))
+    assert cover.batch_size == 3  # half of the 6 windows in a row
+
+
+def test_a_window_for_which_there_is_no_memory_is_an_error():
+    class Empty(Local):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("one is too many")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        segmenter([Empty()]).labels(picture((40, 56)))
+
+
+@pytest.mark.parametrize("stride", [None, 8, 5])
+@pytest.mark.parametrize("shape", [(200, 170), (10, 300)])
+def test_the_pixels_computed_are_counted_beforehand(monkeypatch, shape, stride):
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 96**2})
+    seen, network = [], unet()
+
+    def count(module, arguments):
+        seen.append(arguments[0].shape[0] * arguments[0].shape[2] * arguments[0].shape[3])
+
+    cover = segmenter([network], stride=stride)
+    cover.networks[0].register_forward_pre_hook(count)
+    cover.labels(picture(shape))
+    device = torch.device("cpu")
+    assert segmentation.computed_pixels(shape, [network], 16, stride, device) == sum(seen)
+
+
+def test_an_ensemble_takes_the_widest_halo_and_the_coarsest_grid(monkeypatch):
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 160**2})
+    networks, image = [unet(depth=1), unet(depth=3, seed=1)], picture((201, 190))
+    found = segmenter(networks, stride=None).probabilities(image)
+    np.testing.assert_allclose(found, whole(networks, image), atol=1e-5)
+
+
+def test_a_halo_too_narrow_would_show(monkeypatch):
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 128**2})
+    network, image = unet(), picture((300, 260))
+    network.halo = 4
+    found = segmenter([network], stride=None).probabilities(image)
+    assert np.abs(found - whole([network], image)).max() > 1e-3
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride):
+    monkeypatch.setattr(segmentation, "_TILE", {"cpu": 96**2})
+    network, image = unet(), picture((400, 50))
+    lazy = Lazy(image)
+    cover = segmenter([network], stride=stride)
+    np.testing.assert_array_equal(cover.labels(lazy), cover.labels(image))
+    assert max(stop - start for start, stop in lazy.asked) < 200
+    assert [start for start, _ in lazy.asked] == sorted(start for start, _ in lazy.asked)
 
 
 @pytest.mark.parametrize("stride", [1, 5, 11, 16])
@@ -120,7 +242,9 @@ def test_a_temperature_changes_probabilities_and_no_label(temperature, shape):
     found = cover.probabilities(image, shape)
     expected = torch.from_numpy(plain).double().log().div(temperature).softmax(0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    labels, shares = cover.labels_and_probabilities(image, shape)
+    bands = list(cover.labelled_bands(image, shape))
+    labels = np.concatenate([band for band, _ in bands])
+    shares = torch.cat([part for _, part in bands], 1).numpy()
     np.testing.assert_array_equal(shares, found)
     np.testing.assert_array_equal(labels, plain.argmax(0))
     np.testing.assert_array_equal(cover.labels(image, shape), labels)

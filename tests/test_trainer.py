@@ -14,6 +14,7 @@ from unetseg import trainer
 from unetseg.calibration import PixelSample
 from unetseg.checkpoints import read_card
 from unetseg.errors import DivergenceError
+from unetseg.likeness import Looks, describe, sample_windows
 from unetseg.segmentation import Segmenter
 from unetseg.store import open_store
 
@@ -122,7 +123,9 @@ def test_the_end_of_a_run_predicts_each_held_out_image_once(home, monkeypatch):
     """Scores, temperature and validation.png all come of one pass."""
     seen, bands = [], Segmenter.bands
     monkeypatch.setattr(
-        Segmenter, "bands", lambda self, image: seen.append(image.shape) or bands(self, image)
+        Segmenter,
+        "bands",
+        lambda self, image, shape: seen.append(image.shape) or bands(self, image, shape),
     )
     unetseg.train(run="once", **{**QUICK, "epochs": 1})
     assert len(seen) == 3
@@ -136,3 +139,14 @@ def test_a_run_that_goes_on_has_no_temperature_yet(home, monkeypatch):
         unetseg.train(run="on", **QUICK)
     card = card_of("on")
     assert (card.temperature, "calibration" in card.scores) == (1.0, False)
+
+
+def test_a_model_knows_what_its_training_images_look_like(home):
+    unetseg.train(run="seen", **QUICK)
+    card, store = card_of("seen"), open_store(card_of("seen").store)
+    looks = Looks.from_dict(card.looks)
+    assert looks.images == card.images_trained_on
+    for k in range(store.held_out_count):
+        image, _, _ = store.held_out(k)
+        assert looks.unlike(describe(sample_windows(image, looks.size))) == []
+        assert looks.unlike(describe(sample_windows(255 - image, looks.size)))

@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ClassTable": "classes",
-    "Model": "inference",
+    "Model": "models",
     "PatchSettings": "config",
     "PredictSettings": "config",
     "Report": "html_report",
@@ -32,11 +32,13 @@ _HOMES = {
     "convert_folder": "conversion",
     "cross_validate": "cross_validation",
     "evaluate": "evaluation",
+    "export_onnx": "onnx_export",
     "inspect_folder": "inspection",
     "load_cross_validation": "cross_validation",
     "open_store": "store",
     "predict": "inference",
     "rank_suspects": "suspects",
+    "suggest_images": "suggestions",
     "synthesize": "preparation",
     "train": "training",
     "write_report": "html_report",
@@ -58,11 +60,13 @@ __all__ = [
     "convert_folder",
     "cross_validate",
     "evaluate",
+    "export_onnx",
     "inspect_folder",
     "load_cross_validation",
     "open_store",
     "predict",
     "rank_suspects",
+    "suggest_images",
     "synthesize",
     "train",
     "write_report",
@@ -77,11 +81,14 @@ if TYPE_CHECKING:
     from unetseg.errors import UnetsegError
     from unetseg.evaluation import evaluate
     from unetseg.html_report import Report, write_report
-    from unetseg.inference import Model, predict
+    from unetseg.inference import predict
     from unetseg.inspection import inspect_folder
     from unetseg.metrics import Scores
+    from unetseg.models import Model
+    from unetseg.onnx_export import export_onnx
     from unetseg.preparation import build_store, synthesize
     from unetseg.store import open_store
+    from unetseg.suggestions import suggest_images
     from unetseg.suspects import rank_suspects
     from unetseg.synthesis import SynthSettings
     from unetseg.training import train

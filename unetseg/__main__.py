@@ -2,7 +2,15 @@
 
 import sys
 
-from unetseg.cli.app import main
+
+def main() -> int:
+    """Run ``unetseg`` and return its exit code; Ctrl-C while it is imported is no traceback."""
+    try:
+        from unetseg.cli import app
+    except KeyboardInterrupt:
+        return 130
+    return app.main()
+
 
 if __name__ == "__main__":  # spawned workers import this module again
     sys.exit(main())

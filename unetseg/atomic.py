@@ -43,6 +43,8 @@ _REASONS = {
 def machine_error(path: Path, error: OSError) -> MachineError:
     """Return the `MachineError` that says in plain words why ``path`` could not be written."""
     problem = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    if error.errno is None:  # NumPy counts what fitted and does not say why
+        problem = f"the disk is full, or a size limit is reached ({error})"
     return MachineError(path, f"not written: {problem}", "what stood there before is unchanged")
 
 
@@ -107,7 +109,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, final)
-        _sync(final.parent)
+        _sync_folder(final)
     except OSError as error:
         if error.filename and Path(os.fsdecode(error.filename)) not in (temporary, final):
             raise
@@ -226,22 +228,28 @@ def _check_target(final: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to the disk.
-
-    Windows cannot open folders, and some network file systems cannot flush them; a file that is
-    not flushed is an error.
-    """
-    is_folder = path.is_dir()
-    if os.name == "nt" and is_folder:
-        return
+    """Flush a file to the disk."""
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:
-        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(final: Path) -> None:
+    """Flush the entry of the folder that names ``final``, which stands there already.
+
+    Windows cannot open folders, and some network file systems cannot flush them.
+    """
+    if os.name == "nt":
+        return
+    try:
+        _sync(final.parent)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            reason = _REASONS.get(error.errno or 0, error.strerror)
+            text = f"written, but a power cut now may undo it: {reason}"
+            raise MachineError(final, text, "check the disk, then do it again") from None
 
 
 @functools.cache  # once a process and folder: predictions go by thousands into one

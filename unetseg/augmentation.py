@@ -11,6 +11,7 @@ zooms into view is real:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -20,8 +21,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetseg import plugins
 from unetseg.classes import IGNORED
 from unetseg.config import SYMMETRIES
+from unetseg.devices import to_device
 from unetseg.errors import InputError
 
 _SPANS = 4  # of the elastic spline across the core, on each axis
@@ -193,6 +196,9 @@ class Draw:
         return Draw(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
+Change = Callable[[Tensor, Tensor, Draw], tuple[Tensor, Tensor]]
+
+
 def draw(count: int, augmentation: Augmentation, generator: torch.Generator) -> Draw:
     """Draw the changes of ``count`` images from ``generator`` (CPU).
 
@@ -254,13 +260,44 @@ def apply(images: Tensor, masks: Tensor, params: Draw, size: int) -> tuple[Tenso
     labels = masks.new_empty(len(masks), size, size, dtype=torch.int64)
     for read, chosen in ((_read_exactly, ~params.warped), (_read_warped, params.warped)):
         if len(index := chosen.nonzero()[:, 0]):
-            at = index.to(images.device)  # index_select: several times faster than images[at]
+            at = to_device(index, images.device)
+            # index_select: several times faster than images[at]
             part = images.index_select(0, at), masks.index_select(0, at)
             core = read(*part, params[index], size)
             pixels.index_copy_(0, at, core[0])
             labels.index_copy_(0, at, core[1])
     pixels = _change_intensities(pixels, params)
     return pixels.contiguous(memory_format=torch.channels_last), labels
+
+
+def load_plugin(name: str) -> Change:
+    """Return the augmentation that an entry point in the group ``unetseg.augmentations`` offers.
+
+    Its function takes images (N, C, S, S) float32, normalised, masks (N, S, S) int64 with
+    `IGNORED`, and a generator on their device, and returns both, of the same shapes and types. The
+    generator is seeded by what was drawn for the first image: by seed, epoch and step, and under
+    several ranks by the rank's part of the batch.
+
+    Raises:
+        InputError: A name that nobody offers.
+        MachineError: The plug-in cannot be imported, or (when called) fails.
+    """
+    plugin = plugins.choose(plugins.AUGMENTATIONS, name)
+    assert plugin is not None  # `split_augment` takes away the built-in names
+    function = plugins.load(plugin)
+
+    def change(images: Tensor, masks: Tensor, params: Draw) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator(images.device)
+        generator.manual_seed(int(params.seed[0]) ^ 1)  # not the stream of the image's own noise
+        before = [(t.shape, t.dtype) for t in (images, masks)]
+        with plugins.blaming(plugin):
+            changed, labels = function(images, masks, generator)
+            found = [(t.shape, t.dtype) for t in (changed, labels)]
+            if found != before:
+                raise TypeError(f"images and masks became {found}, they were {before}")
+        return changed.contiguous(memory_format=torch.channels_last), labels
+
+    return change
 
 
 def _symmetry_matrices() -> Tensor:
@@ -291,7 +328,7 @@ def _sources(size: int, padded: int, device: torch.device) -> Tensor:
 def _read_exactly(images: Tensor, masks: Tensor, params: Draw, size: int) -> tuple[Tensor, Tensor]:
     """Read the cores through their symmetry alone: every value is one of the patch's own."""
     count, channels, padded, _ = images.shape
-    sources = _sources(size, padded, images.device)[params.symmetry.to(images.device)]
+    sources = _sources(size, padded, images.device)[to_device(params.symmetry, images.device)]
     pixels = images.flatten(2).gather(2, sources[:, None].expand(-1, channels, -1))
     labels = masks.flatten(1).gather(1, sources)
     return pixels.view(count, channels, size, size), labels.view(count, size, size).long()
@@ -322,8 +359,8 @@ def _grid(params: Draw, size: int, padded: int, device: torch.device) -> Tensor:
     controls = (matrix @ places).view(-1, 2, _POINTS, _POINTS) + params.elastic
     controls = controls + params.shift[:, :, None, None]
     pixels = (torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5
-    basis = _cubic((pixels[:, None] - steps) * _SPANS).to(dtype).to(device)  # (S, G)
-    controls = (controls.flip(1) * (2 * size / padded)).to(dtype).to(device)  # (x, y)
+    basis = to_device(_cubic((pixels[:, None] - steps) * _SPANS).to(dtype), device)  # (S, G)
+    controls = to_device((controls.flip(1) * (2 * size / padded)).to(dtype), device)  # (x, y)
     return (basis @ (controls @ basis.T)).float().permute(0, 2, 3, 1)
 
 
@@ -337,7 +374,9 @@ def _change_intensities(images: Tensor, params: Draw) -> Tensor:
     """Blur, gain and offset, gamma, noise: the order in which a camera adds them."""
     for i in params.blur.nonzero()[:, 0].tolist():
         images[i] = _blur(images[i], float(params.blur[i]))
-    gain, offset = (p.to(images.device)[:, None, None, None] for p in (params.gain, params.offset))
+    gain, offset = (
+        to_device(p, images.device)[:, None, None, None] for p in (params.gain, params.offset)
+    )
     images = torch.addcmul(offset, images, gain)
     for i in (params.gamma != 1).nonzero()[:, 0].tolist():
         low, high = images[i].aminmax()

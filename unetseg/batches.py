@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetseg.devices import memory_of
+from unetseg.devices import memory_of, to_device
 
 
 class Patches:
@@ -20,6 +20,8 @@ class Patches:
         mean: Per channel.
         std: Per channel.
         device: Where batches are wanted. Patches that fit into half of its memory are kept there.
+        processes: How many on this machine share that memory; each keeps its own, but a GPU is
+            one's own.
     """
 
     def __init__(
@@ -29,9 +31,11 @@ class Patches:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
+        processes: int = 1,
     ) -> None:
         self.device = device
-        self.in_memory = images.nbytes + masks.nbytes <= memory_of(device) / 2
+        room = memory_of(device) / 2 / (1 if device.type == "cuda" else processes)
+        self.in_memory = images.nbytes + masks.nbytes <= room
         if self.in_memory:
             images, masks = np.array(images), np.array(masks)
         self._images, self._masks = images, masks
@@ -47,11 +51,11 @@ class Patches:
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return normalised images (n, C, P, P), channels last, and masks (n, P, P) uint8."""
         if self._resident:
-            where = torch.from_numpy(indices).to(self.device)
+            where = to_device(torch.from_numpy(indices), self.device)
             images, masks = self._resident[0][where], self._resident[1][where]
         else:
-            images = _tensor(self._images[indices]).to(self.device)
-            masks = torch.from_numpy(self._masks[indices]).to(self.device)
+            images = to_device(_tensor(self._images[indices]), self.device)
+            masks = to_device(torch.from_numpy(self._masks[indices]), self.device)
         return images.permute(0, 3, 1, 2).float().sub_(self._mean).mul_(self._scale), masks
 
 

@@ -8,6 +8,7 @@ of the averaged probabilities: softmax(log(p) / T), which for a single window is
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,10 +124,36 @@ class PixelSample:
         images = np.full(len(chosen), image)
         part = _Pixels(draws[chosen.numpy()], images, shares, truth[chosen].long())
         self._parts.append(part)
-        limit = min(self._limit, _VALUES // len(shares))
+        self._bound(len(shares))
+
+    def _bound(self, classes: int) -> None:
+        """Let pixels go until no more are held than may be."""
+        limit = min(self._limit, _VALUES // classes)
         while sum(len(p.draws) for p in self._parts) > limit:
             self._bar /= 2
             self._parts = [p.where(p.draws < self._bar) for p in self._parts]
+
+    def pool(self, concatenate: Callable[[Tensor], Tensor]) -> None:
+        """Take in the samples of other processes, which looked at other images.
+
+        Args:
+            concatenate: Returns the rows of a tensor ``(n, ...)`` of all processes.
+        """
+        bars = concatenate(torch.tensor([self._bar], dtype=torch.float64))
+        self._bar = float(bars.min())
+        own = self._pixels()
+        own = own.where(own.draws < self._bar)
+        draws, images, shares, truth = (
+            concatenate(rows)
+            for rows in (
+                torch.from_numpy(own.draws),
+                torch.from_numpy(own.images),
+                own.shares.T,
+                own.truth,
+            )
+        )
+        self._parts = [_Pixels(draws.numpy(), images.numpy(), shares.T, truth)]
+        self._bound(shares.shape[1])
 
     def temperature(self) -> float:
         """Return the temperature that fits all pixels best; 1 where there are none."""

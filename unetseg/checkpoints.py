@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from unetseg import plugins
 from unetseg.atomic import kind_of, machine_error, open_regular, replacing, write_bytes
 from unetseg.classes import ClassTable
 from unetseg.errors import DivergenceError, InputError, UnetsegError, show
@@ -39,7 +40,7 @@ MODEL_FORMAT = "unetseg-model"
 CHECKPOINT_FORMAT = "unetseg-checkpoint"
 VERSION = 1
 
-_MAX_HEADER = 16 << 20  # bytes; ours take about 100 a tensor and 150 a source image
+_MAX_HEADER = 64 << 20  # bytes; ours take about 100 a tensor and 130 a source image
 _MAX_DIRECTORY = 4 << 20  # bytes of a checkpoint's zip directory; ours take about 80 a tensor
 _ITEM_SIZES = {"F32": 4, "I64": 8}
 _CHECKPOINT = "give the last.pt of a run, or train again with --overwrite"
@@ -85,6 +86,7 @@ class ModelCard:
         finished: False while training may still go on.
         kept: Which weights these are: "" for the averaged ones of the schedule's end.
         versions: Of unetseg, torch and the like, by name.
+        looks: Of the training images, as `likeness.Looks.to_dict` gives them; empty where unknown.
         sha256: Of all this and the weights; filled in by `write_model`.
 
     Raises:
@@ -112,6 +114,7 @@ class ModelCard:
     finished: bool = True
     kept: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    looks: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -162,6 +165,7 @@ class ModelCard:
                 _refuse_card("no card of a unetseg model")
             if type(data["version"]) is not int or data["version"] > VERSION:
                 _refuse_card(f"format {data['version']}; this unetseg reads up to {VERSION}")
+            data.setdefault("looks", {})  # came later than the rest
             values = {f.name: data[f.name] for f in fields(cls)}
             for name in _TUPLES:
                 values[name] = tuple(values[name])
@@ -182,7 +186,7 @@ _KINDS: dict[str, type] = {
     "std": float, "dtype": str, "scale": float, "patch_size": int, "symmetries": str,
     "scores": Mapping, "name": str, "store": str, "store_hash": str, "trained": str,
     "patches_seen": int, "temperature": float, "finished": bool, "kept": str, "versions": Mapping,
-    "sha256": str,
+    "looks": Mapping, "sha256": str,
 }  # fmt: skip
 
 
@@ -223,6 +227,7 @@ def write_model(
 
     Raises:
         DivergenceError: A weight is not finite; what stood at ``path`` stays.
+        InputError: The card names too many images, over some 500,000.
         MachineError: The disk is full, permission is missing.
     """
     import torch
@@ -245,7 +250,11 @@ def write_model(
     ]
     content = {name: t.numpy().tobytes() for name, t in tensors.items()}
     data["sha256"] = _digest(data, arrays, content.__getitem__)
-    write_bytes(path, save(tensors, {"unetseg": _to_json(data)}))
+    whole = save(tensors, {"unetseg": _to_json(data)})
+    if int.from_bytes(whole[:8], "little") > _MAX_HEADER:  # of the header, which comes first
+        text = f"{len(card.sources):,} images are more than a model can name"
+        raise InputError(path, text, "train on fewer")
+    write_bytes(path, whole)
     return replace(card, sha256=data["sha256"])
 
 
@@ -410,12 +419,17 @@ def _build(path: Path, card: ModelCard, device: str) -> "nn.Module":
     from unetseg.networks import build_network
 
     try:
+        plugins.choose(plugins.NETWORKS, card.network)
+    except InputError:
+        problem = f"its network {card.network!r} is of a plug-in that is not installed here"
+        raise InputError(path, problem, "install it") from None
+    try:
         with torch.device(device):
             return build_network(
                 card.network, card.channels, len(card.classes.classes), **card.settings
             )
     except UnetsegError as error:
-        raise InputError(path, f"{error.what}: {error.problem}", error.remedy) from None
+        raise type(error)(path, f"{error.what}: {error.problem}", error.remedy) from None
     except Exception as error:  # settings of any kind, and networks of plug-ins
         problem = f"its network {card.network!r} cannot be built ({error})"
         raise InputError(path, problem, "train again") from None
@@ -483,13 +497,18 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> 
         state: Nested dicts, lists, tuples, str, int, float, bool, None and dense tensors.
 
     Raises:
+        DivergenceError: A tensor holds NaN or infinity; what stood there stays.
         MachineError: The disk is full, permission is missing; what stood there stays.
         TypeError: The state holds anything else.
     """
     import torch
 
     path, buffer = Path(path), io.BytesIO()
-    content = {"format": CHECKPOINT_FORMAT, "version": VERSION, "state": _plain(state, "state")}
+    try:
+        plain = _plain(state, "state")
+    except DivergenceError as error:
+        raise DivergenceError(path, error.problem, error.remedy) from None
+    content = {"format": CHECKPOINT_FORMAT, "version": VERSION, "state": plain}
     torch.save(content, buffer)
     if not path.is_file():
         write_bytes(path, buffer.getbuffer())
@@ -527,6 +546,9 @@ def _plain(value: Any, where: str) -> Any:
         return type(value)(_plain(v, f"{where}[{i}]") for i, v in enumerate(value))
     if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
         tensor = value.detach().to("cpu").contiguous()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            text = f"{where} is not finite; not written"
+            raise DivergenceError("checkpoint", text, "train with a smaller --lr")
         # torch.save writes the memory a tensor lies in, all of it
         alone = tensor.untyped_storage().nbytes() == tensor.nbytes
         return tensor if alone else tensor.clone()

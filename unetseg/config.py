@@ -12,11 +12,13 @@ from typing import Any
 
 from unetseg.errors import InputError, show
 
+NETWORKS = ("compact", "classic")
 LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
 OPTIMIZERS = ("muon", "adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "steps")
 AUGMENTS = ("auto", "none", "light", "strong")
 SYMMETRIES = ("hflip", "vflip", "turn")
+MODES = ("blend", "seamless")
 DEFAULT_EPOCHS = 100
 
 
@@ -70,20 +72,24 @@ class PatchSettings:
 class TrainSettings:
     """How a network is trained. What is None is chosen when training starts, and recorded.
 
+    Names of losses, augmentations and networks are looked up when training starts
+    (`unetseg.plugins.check_names`): a run's record can be read where its plug-ins are not.
+
     Attributes:
         epochs: Passes over all patches; None means 100, or as many as ``budget`` allows.
         budget: Wall time of the whole command in seconds, instead of ``epochs``.
         batch_size: Patches a step, over all devices together; None takes 8 of 96 x 96 pixels, or
             as many as have their pixels, and eight times that on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
-        loss: One of `LOSSES`.
+        loss: One of `LOSSES`, or a plug-in's.
         optimizer: One of `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
         schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
         weight_decay: Of the optimizer; None takes the optimizer's default.
-        augment: "none", "light", "strong", or "auto", which is light.
+        augment: One of `AUGMENTS` ("auto" is light), a plug-in's, which then follows light, or
+            "strong+mine" for a plug-in's after another; see `split_augment`.
         symmetries: "auto" (by where the classes of the training images lie), "none", or some of
             "hflip", "vflip" and "turn", joined by commas.
-        network: A registered network: "compact", "classic" or a plug-in's.
+        network: One of `NETWORKS`, or a plug-in's.
         width: Channels at full resolution; None takes the network's own.
         depth: Times the resolution is halved; None takes the network's own.
         ema: Share of the training over which the averaged weights look back; 0 averages none.
@@ -133,10 +139,8 @@ class TrainSettings:
         ):
             if value is not None:
                 _check(option, value, low, high)
-        check_choice("--loss", self.loss, LOSSES)
         check_choice("--optimizer", self.optimizer, OPTIMIZERS)
         check_choice("--schedule", self.schedule, SCHEDULES)
-        check_choice("--augment", self.augment, AUGMENTS)
         if self.symmetries not in ("auto", "none"):
             for name in self.symmetries.split(","):
                 check_choice("--symmetries", name, SYMMETRIES)
@@ -144,38 +148,65 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How a model covers an image.
+    """How a model covers an image, and what is mended in the mask.
 
     Attributes:
-        stride: Pixels between windows ("48") or a share of the window ("50%").
-        weights: "gaussian" trusts the middle of a window most; "uniform" trusts all alike.
+        mode: "blend" averages overlapping windows; "seamless" gives what one pass over the whole
+            image would, with networks that say how far they see.
+        stride: Pixels between blended windows ("48") or a share of the window; None is "50%".
+        weights: Of blended windows: "gaussian" trusts the middle most; "uniform" trusts all alike.
         tta: Average over the symmetries that the model was trained with.
-        batch_size: Windows computed at once.
+        batch_size: Windows computed at once; None takes as many as pay.
         device: As in `TrainSettings`.
         page: As in `PatchSettings`.
+        largest: Classes of which only the largest object is kept.
+        min_size: Objects of fewer pixels go; 0 keeps all.
+        fill_holes: Classes whose holes are filled.
 
     Raises:
         InputError: A value out of its range; the message names the option.
     """
 
-    stride: str = "50%"
+    mode: str = "blend"
+    stride: str | None = None
     weights: str = "gaussian"
     tta: bool = False
-    batch_size: int = 16
+    batch_size: int | None = None
     device: str = "auto"
     page: int | None = None
+    largest: tuple[str, ...] = ()
+    min_size: int = 0
+    fill_holes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_choice("--mode", self.mode, MODES)
         check_choice("--weights", self.weights, ("gaussian", "uniform"))
-        _check("--batch-size", self.batch_size, 1, 65536)
-        self.stride_for(96)
+        if self.batch_size is not None:
+            _check("--batch-size", self.batch_size, 1, 65536)
+        if self.page is not None:
+            _check("--page", self.page, 0, 9999)
+        _check("--min-size", self.min_size, 0, 2**31)
+        if self.mode == "seamless" and self.stride is not None:
+            raise InputError("--stride", "is for blended windows", "leave it or --mode out")
+        self._blended_stride(96)
 
-    def stride_for(self, size: int) -> int:
-        """Return the stride in pixels for windows of ``size`` pixels, 1 to ``size``."""
-        match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(%?)", self.stride.strip())
+    def stride_for(self, size: int, can_be_seamless: bool) -> int | None:
+        """Return the pixels between windows of ``size``, 1 to ``size``; None covers seamlessly.
+
+        Raises:
+            InputError: Networks that cannot are to be seamless.
+        """
+        if self.mode == "seamless" and not can_be_seamless:
+            text = "this network does not say how far it sees (halo, multiple)"
+            raise InputError("--mode", text, "use blend")
+        return None if self.mode == "seamless" else self._blended_stride(size)
+
+    def _blended_stride(self, size: int) -> int:
+        text = "50%" if self.stride is None else self.stride.strip()
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(%?)", text)
         if not match or (not match[2] and "." in match[1]):
-            text = f"{self.stride!r} is neither pixels nor a share"
-            raise InputError("--stride", text, "write 48 or 50%")
+            problem = f"{self.stride!r} is neither pixels nor a share"
+            raise InputError("--stride", problem, "write 48 or 50%")
         number = float(match[1])
         if match[2]:
             _check("--stride", number, 1, 100)
@@ -183,6 +214,23 @@ class PredictSettings:
         if number < 1:
             raise InputError("--stride", "is 0", "at least 1 pixel")
         return min(size, int(number))
+
+
+def split_augment(text: str) -> tuple[str, str | None]:
+    """Return the preset and the plug-in's augmentation after it, if any, that a text stands for.
+
+    "auto" is ("light", None), "mine" is ("light", "mine"), "none+mine" is ("none", "mine").
+
+    Raises:
+        InputError: What stands before a "+" is no preset, or what stands after it is.
+    """
+    preset, plus, own = text.rpartition("+")
+    if plus and own in ("", *AUGMENTS):
+        raise InputError("--augment", f"{text!r} has no plug-in's after the '+'", "name one")
+    if own in AUGMENTS:
+        preset, own = own, ""
+    check_choice("--augment", preset or "auto", AUGMENTS)
+    return ("light" if preset in ("", "auto") else preset), own or None
 
 
 def check_choice(option: str, value: str, choices: Iterable[str]) -> None:

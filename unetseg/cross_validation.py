@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetseg import atomic, checkpoints, folder, images, masks
+from unetseg import atomic, checkpoints, folder, images, masks, plugins
 from unetseg.cases import Case
 from unetseg.classes import ClassTable
 from unetseg.config import (
@@ -30,11 +30,12 @@ from unetseg.config import (
     format_duration,
     to_toml,
 )
+from unetseg.distributed import join, world
 from unetseg.errors import InputError, Interrupted, quote, show
 from unetseg.fold_record import FoldDone, FoldImage, FoldRecord
-from unetseg.inference import Model
 from unetseg.interrupts import Caught, catching
 from unetseg.metrics import Scores, confusion
+from unetseg.models import Model
 from unetseg.networks import build_network
 from unetseg.preparation import LabelledFolder, Split
 from unetseg.progress import Note, OnProgress, Progress, ignore
@@ -121,6 +122,7 @@ class CrossValidation:
         return {f"fold {n}": read_history(self.run.fold(n).history) for n in numbers}
 
 
+@join()
 def cross_validate(
     source: str | os.PathLike[str] | None = None,
     *,
@@ -164,8 +166,12 @@ def cross_validate(
         Interrupted: A signal came; everything is saved for ``resume``.
     """
     started = time.monotonic() if started is None else started
+    if world().size > 1:
+        text = f"is for one process, torchrun started {world().size}"
+        raise InputError("--folds", text, "leave torchrun out")
     _check_options(folds, patches, settings)
     given = TrainSettings(**settings)
+    plugins.check_names(given)
     place = RunFolder(run)
     with place.locked(), catching() as caught:
         state = place.state()

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import Tensor
 
 from unetseg.errors import InputError
 
@@ -10,9 +11,14 @@ from unetseg.errors import InputError
 def pick_device(name: str) -> torch.device:
     """Return the device called ``name``; "auto" tries CUDA, then MPS, then the CPU.
 
+    Of several processes that ``torchrun`` started on a machine each gets a GPU of its own; MPS is
+    for one process.
+
     Raises:
         InputError: No such device here; the message lists those there are.
     """
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        return _own_device(name)
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     there = [*cuda, *mps, "cpu"]
@@ -23,6 +29,30 @@ def pick_device(name: str) -> torch.device:
     if name not in there:
         raise InputError("--device", f"{name!r} is not here", "devices: " + ", ".join(there))
     return torch.device(name)
+
+
+def _own_device(name: str) -> torch.device:
+    """Return the device of this process, one of several on the machine; see `pick_device`."""
+    there, ranks = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    if name == "cpu" or (name == "auto" and there == 0):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        text = f"{name!r} cannot be shared by {ranks} processes"
+        raise InputError("--device", text, "choose of auto, cuda, cpu")
+    if ranks > there:
+        text = f"{ranks} processes on this machine, {there} GPUs"
+        raise InputError("--device", text, "start one a GPU, or give --device cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on ``device``; nobody waits for what CUDA still has to do.
+
+    A plain copy to CUDA waits for all that was queued before it; one from pinned memory queues up.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def describe_device(device: torch.device) -> str:

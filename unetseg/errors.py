@@ -71,3 +71,11 @@ class Interrupted(UnetsegError):  # noqa: N818 - likewise
     def __init__(self, signum: int, what: object, problem: str, remedy: str = "") -> None:
         super().__init__(what, problem, remedy)
         self.exit_code = 128 + signum
+
+
+class Followed(UnetsegError):  # noqa: N818 - likewise
+    """Another process of the run has failed and said why; this one ends with its exit code."""
+
+    def __init__(self, rank: int, exit_code: int) -> None:
+        super().__init__(f"rank {rank}", "has failed, and said why")
+        self.exit_code = exit_code

@@ -1,5 +1,6 @@
 """Scoring masks against the truth: a model's own, or masks made by any program."""
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from unetseg.cases import Case
 from unetseg.checkpoints import ModelCard
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.config import PredictSettings
+from unetseg.distributed import join, world
 from unetseg.errors import InputError, show
 from unetseg.folder import Pair
-from unetseg.inference import Model
 from unetseg.interrupts import catching
 from unetseg.metrics import Scores, confusion, scores
+from unetseg.models import Model
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.segmentation import Segmenter
 from unetseg.store import Store, open_store
@@ -50,6 +52,7 @@ class Evaluation:
     case: Callable[[int], Case]
 
 
+@join()
 def evaluate(
     source: str | os.PathLike[str] | None = None,
     *,
@@ -64,6 +67,8 @@ def evaluate(
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
+
+    Processes started by ``torchrun`` share the images; all are given the same scores.
 
     Args:
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
@@ -85,6 +90,7 @@ def evaluate(
     Raises:
         InputError: A missing or unreadable file, masks that do not fit, nothing left to score.
     """
+    on_progress = world().heard(on_progress)
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
     choice = _Choice(group, only, include_trained)
@@ -111,12 +117,14 @@ def evaluate(
     return _score_folder(model, Path(source), encoding, choice, on_progress)
 
 
+@join()
 def evaluate_held_out(
     models: Sequence[str],
     settings: PredictSettings | None = None,
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score a model on the images that its own store held out; see `evaluate`."""
+    on_progress = world().heard(on_progress)
     return _score_held_out(Model(models, settings), _Choice(None, None), on_progress)
 
 
@@ -163,7 +171,11 @@ def untrained(
     trained = _trained_on(cards)
     if not trained:
         return list(pairs)
-    return [p for p in pairs if pixels.pixel_hash(images.read_image(p.image, page)) not in trained]
+    mine = [
+        pixels.pixel_hash(images.read_image(p.image, page)) not in trained
+        for p in world().share(pairs)
+    ]
+    return [p for p, kept in zip(pairs, world().collect(mine), strict=True) if kept]
 
 
 def _trained_on(cards: Sequence[ModelCard]) -> frozenset[str]:
@@ -202,7 +214,7 @@ def _score_folder(
     on_progress(Note(f"scoring {len(chosen)} images of {show(root)} with {model}"))
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        for pair in chosen:
+        for pair in world().share(chosen):
             truth = _read_truth(pair, *encoding, page)
             yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
 
@@ -248,7 +260,13 @@ def _score_held_out(model: Model, choice: _Choice, on_progress: OnProgress) -> E
     groups = choice.groups(stems) if choice.group else None
     on_progress(Note(f"scoring {len(kept)} held-out images of {show(path)} with {model}"))
     found, _ = score_held_out(
-        opened, model.segmenter, kept, on_progress, classes=card.classes.names, groups=groups
+        opened,
+        model.segmenter,
+        kept,
+        on_progress,
+        classes=card.classes.names,
+        groups=groups,
+        mend=model.mend,
     )
 
     def case(k: int) -> Case:
@@ -281,15 +299,6 @@ def open_training_store(card: ModelCard, file: Path) -> Store:
     raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
 
 
-def _bands(segmenter: Segmenter, image: NDArray[Any], scale: float) -> Iterator[Tensor]:
-    """Yield the probabilities of an image at its own size, computed at ``scale``."""
-    if scale == 1:
-        yield from segmenter.bands(image)
-        return
-    shape = (image.shape[0], image.shape[1])
-    yield torch.from_numpy(segmenter.probabilities(_scaled(image, scale), shape))
-
-
 def _scaled(image: NDArray[Any], scale: float) -> NDArray[Any]:
     """Return an image as a network that was trained at ``scale`` takes it."""
     if scale == 1:
@@ -306,6 +315,7 @@ def score_held_out(
     classes: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     observe: Callable[[int, Tensor, Tensor], None] = lambda number, band, truth: None,
+    mend: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda labels: labels,
 ) -> tuple[Scores, float]:
     """Score a network on the whole held-out images of a store.
 
@@ -319,34 +329,38 @@ def score_held_out(
         groups: Of the images, for the intervals; None takes those that the store recorded.
         observe: Receives every band from top to bottom: the number of its image, probabilities
             (K, rows, W), and the truth (rows, W) uint8 on the same device.
+        mend: Given the labels (H, W) of an image, returns those that are scored.
+
+    Several processes share the images; each is given the same scores, which are those of one.
 
     Returns:
         The scores, and the mean negative log-likelihood of the true classes.
     """
-    matrices, names, recorded, log_sum, pixels = [], [], [], 0.0, 0
+    ranks, found, count = world(), [], len(opened.info.classes.classes)
     which = range(opened.held_out_count) if which is None else which
-    for k in which:
+    mine = ranks.share(which)
+    for k in mine:
         check()
         image, mask, source = opened.held_out(k)
-        row, labels = 0, []
-        for band in _bands(segmenter, image, opened.info.scale):  # (K, rows, W)
+        row, pixels = 0, 0
+        labels, logs = list[Tensor](), list[float]()
+        for band in segmenter.bands(_scaled(image, opened.info.scale), _shape(mask)):
             truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
             valid = truth != IGNORED
             chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
-            log_sum -= float(chosen.clamp_min(1e-7).log().sum())
+            logs.append(float(chosen.clamp_min(1e-7).log().sum()))
             pixels += int(valid.sum())
             row += band.shape[1]
             labels.append(band.argmax(0).to(torch.uint8).cpu())
             observe(k, band, truth)
-        matrices.append(
-            confusion(mask, torch.cat(labels).numpy(), len(opened.info.classes.classes))
-        )
-        names.append(Path(source.name).stem)
-        recorded.append(source.group)
-        on_progress(Progress("scoring", len(names), len(which), "images", show(source.name)))
+        matrix = confusion(mask, mend(torch.cat(labels).numpy()), count).tolist()
+        found.append((matrix, Path(source.name).stem, source.group, logs, pixels))
+        on_progress(Progress("scoring", len(found), len(mine), "images", show(source.name)))
+    matrices, names, recorded, all_logs, counts = zip(*ranks.collect(found), strict=True)
     classes = opened.info.classes.names if classes is None else classes
     groups = recorded if groups is None else groups
-    return scores(np.stack(matrices), names, classes, groups), log_sum / max(pixels, 1)
+    log_sum = sum(itertools.chain.from_iterable(all_logs))
+    return scores(np.array(matrices), names, classes, groups), -log_sum / max(sum(counts), 1)
 
 
 @dataclass(frozen=True)
@@ -419,7 +433,7 @@ def _score_masks(
         _check_size(pair, truth, made.page)
         return Case(name, images.read_image(pair.image, made.page), truth, predicted)
 
-    found = _pool(map(outcome, range(count)), groups, table, on_progress)
+    found = _pool(map(outcome, world().share(range(count))), groups, table, on_progress)
     return Evaluation(found, f"{made.predictions} on {made.root}", 0, count, table, case)
 
 
@@ -444,16 +458,17 @@ def _pool(
     table: ClassTable,
     on_progress: OnProgress,
 ) -> Scores:
-    matrices, names = [], []
+    """Return the scores of all images, of which ``outcomes`` are this process's share."""
+    found, total = [], len(world().share(groups))
     with catching() as caught:
         for name, truth, predicted in outcomes:
             caught.check("evaluate", "run the same line again")
-            matrices.append(confusion(truth, predicted, len(table.classes)))
-            names.append(name)
-            on_progress(Progress("scoring", len(names), len(groups), "images", show(name)))
+            found.append((confusion(truth, predicted, len(table.classes)).tolist(), name))
+            on_progress(Progress("scoring", len(found), total, "images", show(name)))
+        matrices, names = zip(*world().collect(found), strict=True)
     if not np.any(matrices):
         raise InputError("evaluate", "every pixel of every mask is ignored", "look at the masks")
-    return scores(np.stack(matrices), names, table.names, groups)
+    return scores(np.array(matrices), names, table.names, groups)
 
 
 _SAME = np.arange(256, dtype=np.uint8)

@@ -23,13 +23,15 @@ class Events:
     """The events of one run, by epoch. Without TensorBoard nothing is written, and nothing said.
 
     Args:
-        path: The folder of the event files.
+        path: The folder of the event files; None for no events.
         epoch: Epochs done so far. What the folder holds of later ones, from a run that was stopped
             before it saved them or from another one, is not shown any more.
     """
 
-    def __init__(self, path: Path, epoch: int) -> None:
+    def __init__(self, path: Path | None, epoch: int) -> None:
         self._writer: Any = None
+        if path is None:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # the extra is not installed

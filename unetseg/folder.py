@@ -31,6 +31,7 @@ MASK_SUFFIXES = (
 )
 _CONVERT = "one mask a class, polygons of LabelMe: unetseg convert SOURCE FOLDER"
 _FEW = 5  # names shown in a message
+_MOST_RULES = 1000  # of naming, where none turns two images' names into masks'
 _TRIES = 400  # random divisions looked at; more changed no split of 10 to 200 images
 _FOLD_TRIES = 50  # these are no random divisions: the first is a good one, most often the best
 
@@ -212,7 +213,8 @@ def split_groups(
     floor = 3 if count >= 10 else 1
     target = max(floor, share * count)
     sizes = np.bincount(units)
-    present = np.array([class_presence[units == u].any(0) for u in range(total)])  # (units, C)
+    present = np.zeros((total, class_presence.shape[1]), bool)
+    np.logical_or.at(present, units, class_presence)
     rng = np.random.default_rng(seed)
     best, best_score = np.zeros(total, bool), (np.inf,) * 4
     for _ in range(_TRIES):
@@ -270,7 +272,8 @@ def split_folds(
         remedy = f"give --folds {total} or fewer, or label more" if total > 1 else "label more"
         raise InputError("--folds", text + "s" * (total > 1), remedy)
     sizes = np.bincount(units)
-    present = np.array([class_presence[units == u].any(0) for u in range(total)])  # (units, C)
+    present = np.zeros((total, class_presence.shape[1]), bool)
+    np.logical_or.at(present, units, class_presence)
     rng = np.random.default_rng(seed)
     best, best_score = np.zeros(total, np.int64), (np.inf,) * 3
     for _ in range(_FOLD_TRIES):
@@ -318,13 +321,19 @@ def _deal(
 
 
 def _units(groups: Sequence[str], hashes: Sequence[str]) -> NDArray[np.int64]:
-    """Number what must stay together ``(n,)``: images that share a group or a hash, and so on."""
-    units = np.arange(len(groups))
-    for keys in (groups, hashes):
-        first: dict[str, int] = {}
-        for i, key in enumerate(keys):
-            units[units == units[i]] = units[first.setdefault(key, i)]
-    return np.unique(units, return_inverse=True)[1]
+    """Number what must stay together ``(n,)``: images that share a group or a hash, and so on.
+
+    Numbers are in the order in which the images come.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    by_group, by_hash = (np.unique(keys, return_inverse=True)[1] for keys in (groups, hashes))
+    count = len(groups)  # as many groups and hashes at most: a graph with an edge for each image
+    edges = coo_matrix((np.ones(count), (by_group, by_hash + count)), (2 * count, 2 * count))
+    parts = connected_components(edges, directed=False)[1][by_group]
+    _, first, units = np.unique(parts, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[units]
 
 
 # --- finding and pairing ---------------------------------------------------------------------
@@ -459,7 +468,8 @@ def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]
     if len(image_stems) == 1:  # which proves nothing unless its number is what the two share
         rules = [r for r in rules if not re.search(r"\d", r.image_start + r.image_end)]
     counts = Counter(rules)
-    return [same, *([r for r, n in counts.items() if n > 1] or counts)]
+    # Each is tried on all images: of tens of thousands of files that do not pair, not each rule.
+    return [same, *([r for r, n in counts.items() if n > 1] or list(counts)[:_MOST_RULES])]
 
 
 def _tokens(stem: str) -> list[str]:

@@ -1,20 +1,15 @@
-"""The only module that reads or writes pictures.
+"""Pictures read and written whole (`rasters` reads them by rows).
 
-What is on disk is judged before it is decoded: a regular file, a format told by its first bytes
-(never by its name), a size that fits the file. Each format is read by one explicit decoder from
-an open handle, so no name is ever taken for a URL, an archive or a clipboard. Pillow and tifffile
-decode; imageio, which shows neither palette indices nor 16-bit colour, writes.
+Each format is read by one explicit decoder from an open handle that `pictures` has judged, so no
+name is ever taken for a URL, an archive or a clipboard. Pillow and tifffile decode; imageio, which
+shows neither palette indices nor 16-bit colour, writes.
 """
 
 import io
-import json
-import logging
 import os
 import struct
-import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,34 +23,33 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
-from PIL.TiffImagePlugin import TiffImageFile
 
-from unetseg import atomic
+from unetseg import atomic, tiffs
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError
+from unetseg.georeference import Georeference, of_dpi
 from unetseg.masks import RawMask
-from unetseg.pixels import collapse_grey, rescale_image, scaled_size
+from unetseg.pictures import (
+    LOSSY,
+    MAX_PIXELS,
+    ORIENTATION,
+    ImageInfo,
+    Picture,
+    RowReader,
+    bits_as_bytes,
+    check_page,
+    check_size,
+    opened,
+    palette_channels,
+    plain,
+    upright,
+)
+from unetseg.pixels import fit_channels, rescale_image, scaled_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
-MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
-
-# No compression of these formats packs much more than LZW at its best (4096 bytes in 12 bits), so
-# a file that declares more than this for each byte it has is a forgery or a torso.
-_MAX_EXPANSION = 4096
-_MAX_PAGES = 10_000  # a list of TIFF pages this long takes seconds to walk
+_CROP = 2**26  # pixels; Pillow takes a crop of 2.7 times as many for an attack
 _PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
 
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-}
 _DECODERS: dict[str, Any] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
@@ -63,39 +57,6 @@ _DECODERS: dict[str, Any] = {
     "GIF": GifImageFile,
 }
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
-_ORIENTATION = 274  # the EXIF and TIFF tag
-_LOSSY = "in a lossy format (JPEG), which blurs labels"
-_COPY_AGAIN = "it may be damaged: copy or save it again"
-
-# tifffile reports oddities of a file through logging, which prints them where nobody listens.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What the header of a picture declares.
-
-    Attributes:
-        height: Rows, after any EXIF orientation is applied.
-        width: Columns, likewise.
-        channels: As `read_image` returns them, so without transparency.
-        dtype: "uint8", "uint16" or "float32", as `read_image` returns it.
-        format: "PNG", "JPEG", "TIFF", "BMP" or "GIF".
-        alpha: Whether there is transparency, which `read_image` drops.
-        pages: Pictures in the file.
-        palette: Whether pixels are indices of a palette.
-        orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
-    """
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    format: str
-    alpha: bool = False
-    pages: int = 1
-    palette: bool = False
-    orientation: int = 1
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -110,8 +71,8 @@ def read_info(
         InputError: As for `read_image`, as far as the header shows it.
         MachineError: No permission to read.
     """
-    with _opened(path) as (handle, kind):
-        return _open_picture(path, handle, kind, max_pixels, page or 0).info
+    with opened(path) as (handle, kind):
+        return open_picture(path, handle, kind, max_pixels, page or 0).info
 
 
 def read_image(
@@ -137,15 +98,11 @@ def read_image(
             pictures without ``page``, colours other than grey and RGB, values not finite.
         MachineError: No permission to read, not enough memory.
     """
-    with _opened(path) as (handle, kind):
-        picture = _open_picture(path, handle, kind, max_pixels, page or 0)
-        _check_page(path, picture.info, page)
-        image = picture.pixels()
-        if picture.palette is not None:
-            image = picture.palette[image][..., : picture.info.channels]
-        image = image if image.ndim == 3 else image[..., None]
-        image = _plain_dtype(path, image[..., : picture.info.channels])
-        return np.ascontiguousarray(_oriented(image, picture.orientation))
+    with opened(path) as (handle, kind):
+        picture = open_picture(path, handle, kind, max_pixels, page or 0)
+        check_page(path, picture.info, page)
+        image = plain(path, picture, picture.pixels())
+        return np.ascontiguousarray(upright(image, picture.orientation))
 
 
 def read_scaled(path: Path, channels: int, scale: float, page: int | None = None) -> NDArray[Any]:
@@ -154,14 +111,7 @@ def read_scaled(path: Path, channels: int, scale: float, page: int | None = None
     Raises:
         InputError: As `read_image`, or the image has other channels.
     """
-    image = read_image(path, page)
-    if channels == 1:
-        image = collapse_grey(image)
-    if image.shape[2] == 1 and channels == 3:
-        image = np.repeat(image, 3, 2)
-    if image.shape[2] != channels:
-        text = f"has {image.shape[2]} channels where {channels} are due"
-        raise InputError(path, text, "use images like those trained on")
+    image = fit_channels(read_image(path, page), channels, path)
     return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
 
 
@@ -178,11 +128,11 @@ def read_mask(
             values; a number of channels that is neither 1 nor 3.
         MachineError: No permission to read, not enough memory.
     """
-    with _opened(path) as (handle, kind):
-        picture = _open_picture(path, handle, kind, max_pixels, page or 0)
+    with opened(path) as (handle, kind):
+        picture = open_picture(path, handle, kind, max_pixels, page or 0)
         if picture.doubt:
             raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG")
-        _check_page(path, picture.info, page if picture.info.pages > 1 else None)
+        check_page(path, picture.info, page if picture.info.pages > 1 else None)
         values = picture.pixels()
         if picture.info.alpha and picture.palette is None:
             values = _without_alpha(path, values)
@@ -192,9 +142,7 @@ def read_mask(
             text = f"a mask with {values.shape[-1]} channels"
             raise InputError(path, text, "save one channel of values, or RGB colours")
         values = _whole_numbers(path, values)
-        return RawMask(
-            np.ascontiguousarray(_oriented(values, picture.orientation)), picture.palette
-        )
+        return RawMask(np.ascontiguousarray(upright(values, picture.orientation)), picture.palette)
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -207,75 +155,37 @@ def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
         InputError: Not found, no regular file, not a picture, damaged.
         MachineError: No permission to read.
     """
-    with _opened(path) as (handle, kind):
+    with opened(path) as (handle, kind):
         info: Mapping[Any, Any] = {}
         if kind == "PNG":
             info = PngImageFile(handle).info  # Pillow bounds what compressed text may grow to
         elif kind == "TIFF":
-            info = _description(handle)
+            info = tiffs.read_description(handle)
         return {k: str(v) for k, v in info.items() if isinstance(k, str) and isinstance(v, str)}
 
 
-def _description(handle: BinaryIO) -> Mapping[Any, Any]:
-    """Return the JSON object that describes the first page of a TIFF; {} where there is none."""
-    tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
-    try:
-        description = json.loads(tif.pages.first.description)
-    except ValueError:
-        return {}
-    return description if isinstance(description, dict) else {}
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield an open handle of the picture ``path`` and its format; errors become ours."""
-    kind = "a picture"
-    try:
-        with atomic.open_regular(path) as handle, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters in them is an error here
-            start = handle.read(8)
-            kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
-            if not kind:
-                text = f"not a PNG, JPEG, TIFF, BMP or GIF (starts {start!r})"
-                raise InputError(path, text, "save it in one of these formats")
-            handle.seek(0)
-            yield handle, kind
-    except (InputError, MachineError):
-        raise
-    except MemoryError:
-        raise MachineError(path, "not enough memory to read it", "close other programs") from None
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
-        text = f"not readable as {kind}: {error or type(error).__name__}"
-        raise InputError(path, text, _COPY_AGAIN) from error
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An opened picture: its header, and how its pixels are had.
-
-    ``pixels()`` are ``(H, W)`` or ``(H, W, C)`` in the file's own dtype and orientation,
-    palette indices where ``palette`` is not None, with transparency after the other channels.
-    ``doubt`` says why it is no mask; it is empty where it may be one.
-    """
-
-    info: ImageInfo
-    pixels: Callable[[], NDArray[Any]]
-    palette: NDArray[np.uint8] | None = None
-    orientation: int = 1
-    doubt: str = ""
-
-
-def _open_picture(
+def open_picture(
     path: str | os.PathLike[str], handle: BinaryIO, kind: str, max_pixels: int, page: int = 0
-) -> _Picture:
-    """Read the header and refuse what must not be decoded."""
+) -> Picture:
+    """Read the header of an opened file and refuse what must not be decoded.
+
+    Args:
+        path: The file, for the message.
+        handle: What `pictures.open_file` returned.
+        kind: Likewise, the format.
+        max_pixels: Larger pictures (height x width) are refused.
+        page: Which picture of a TIFF; that it is there says `pictures.check_page`.
+
+    Raises:
+        InputError: The header declares what is not read, or not there.
+    """
     if kind == "TIFF":
-        picture = _open_tiff(path, handle, max_pixels, page)
+        picture = tiffs.open_tiff(path, handle, max_pixels, page)
     else:
         picture = _open_with_pillow(path, handle, kind)
         info = picture.info
         size = info.height * info.width * info.channels * np.dtype(info.dtype).itemsize
-        _check_size(path, handle, (info.height, info.width), size, max_pixels)
+        check_size(path, handle, (info.height, info.width), size, max_pixels)
     info = picture.info
     if picture.orientation in (5, 6, 7, 8):  # turned by a quarter
         info = replace(info, height=info.width, width=info.height)
@@ -284,39 +194,10 @@ def _open_picture(
     return replace(picture, info=info)
 
 
-def _check_size(
-    path: str | os.PathLike[str],
-    handle: BinaryIO,
-    shape: tuple[int, int],
-    size: int,
-    max_pixels: int,
-) -> None:
-    """Refuse no pixels, too many, and more bytes (``size``) than the file can hold packed."""
-    height, width = shape
-    if height * width == 0:
-        raise InputError(path, f"{height} x {width} pixels", _COPY_AGAIN)
-    if height * width > max_pixels:
-        text = f"{height:,} x {width:,} pixels, over the limit of {max_pixels:,}"
-        raise InputError(path, text, "cut it into parts")
-    held = os.fstat(handle.fileno()).st_size
-    if size > _MAX_EXPANSION * held:
-        text = f"declares {atomic.human_bytes(size)}, the file holds {atomic.human_bytes(held)}"
-        raise InputError(path, text, _COPY_AGAIN)
-
-
-def _check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | None) -> None:
-    if page is None and info.pages > 1:
-        text = f"holds {info.pages} pages of {info.height} x {info.width} pixels, one is due"
-        remedy = "pass --page 0 for the first; pages that are channels need the axes CYX"
-        raise InputError(path, text, remedy)
-    if page is not None and not 0 <= page < info.pages:
-        raise InputError(path, f"no page {page}, there are {info.pages}", "count from 0")
-
-
 # --- PNG, JPEG, BMP, GIF ---------------------------------------------------------------------
 
 
-def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str) -> _Picture:
+def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str) -> Picture:
     opened = _DECODERS[kind](handle)
     is_deep = kind == "PNG" and opened.tile and ";16B" in str(opened.tile[0].args)
     mode = opened.mode
@@ -330,26 +211,24 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
             path, f"holds {opened.n_frames} frames, one is due", "save one frame alone"
         )
     width, height = opened.size
-    channels = _CHANNELS[mode] if palette is None else _palette_channels(palette)
+    channels = _CHANNELS[mode] if palette is None else palette_channels(palette)
     dtype = "uint16" if is_deep else "uint8"
     alpha = mode.endswith("A") or "transparency" in opened.info
     # Of a PNG only what stands before the pixels: Pillow would decode them to look behind.
     has_exif = kind == "JPEG" or "exif" in opened.info
-    return _Picture(
+    return Picture(
         ImageInfo(height, width, channels, dtype, kind, alpha),
         lambda: _pillow_pixels(handle, kind),
+        lambda: _pillow_rows(handle, kind) if mode == "I;16" or not is_deep else None,
         palette,
-        int(opened.getexif().get(_ORIENTATION, 1)) if has_exif else 1,
-        _LOSSY if kind == "JPEG" else "",
+        int(opened.getexif().get(ORIENTATION, 1)) if has_exif else 1,
+        LOSSY if kind == "JPEG" else "",
+        lambda: of_dpi(opened.info.get("dpi")),
     )
 
 
 def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
-    if kind == "PNG":
-        handle.seek(0)
-        PngImageFile(handle).verify()  # checksums: decoding alone passes over them
-    handle.seek(0)
-    opened = _DECODERS[kind](handle)
+    opened = _reopened(handle, kind)
     layout = str(opened.tile[0].args) if kind == "PNG" else ""
     if layout == "LA;16B":  # four bytes a pixel, taken as they come
         opened.tile = [opened.tile[0]._replace(args="RGBA")]
@@ -362,7 +241,33 @@ def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
         opened.tile = [opened.tile[0]._replace(args=layout[:-1] + "L")]
         deep: NDArray[np.uint16] = high << 8 | np.asarray(opened)
         return deep
-    return _as_bytes(np.asarray(opened))
+    return bits_as_bytes(np.asarray(opened))
+
+
+def _reopened(handle: BinaryIO, kind: str) -> Any:
+    """Return a picture to decode, its checksums verified where it has any."""
+    if kind == "PNG":
+        handle.seek(0)
+        PngImageFile(handle).verify()  # decoding alone passes over them
+    handle.seek(0)
+    return _DECODERS[kind](handle)
+
+
+def _pillow_rows(handle: BinaryIO, kind: str) -> RowReader | None:
+    """Return the reader of rows from the picture as Pillow holds it: never a copy of the whole."""
+    opened = _reopened(handle, kind)
+    width = opened.size[0]
+    if width > _CROP:
+        return None
+    opened.load()
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        step = _CROP // width
+        tops = range(first, last, step)
+        crops = [opened.crop((0, top, width, min(top + step, last))) for top in tops]
+        return bits_as_bytes(np.concatenate([np.asarray(crop) for crop in crops]))
+
+    return read
 
 
 def _palette(opened: Any) -> NDArray[np.uint8]:
@@ -374,178 +279,7 @@ def _palette(opened: Any) -> NDArray[np.uint8]:
     return np.concatenate([colours, np.zeros((256 - len(colours), 3), np.uint8)])
 
 
-def _palette_channels(palette: NDArray[np.uint8]) -> int:
-    return 3 if (palette != palette[:, :1]).any() else 1
-
-
-# --- TIFF ------------------------------------------------------------------------------------
-
-
-def _open_tiff(
-    path: str | os.PathLike[str], handle: BinaryIO, max_pixels: int, page: int
-) -> _Picture:
-    # An OME-TIFF may name other files to read; none but this one is.
-    tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
-    if len(tif.pages) > _MAX_PAGES:
-        raise InputError(path, f"holds {len(tif.pages):,} pages, one is due", "save one alone")
-    all_series = [s for s in tif.series if {"Y", "X"} <= set(s.axes)]
-    if not all_series:
-        raise InputError(path, "a TIFF without a picture", _COPY_AGAIN)
-    for one in all_series:
-        _check_tiff(path, handle, one, max_pixels)
-    planes = [(series, i) for series in all_series for i in range(_planes_of(series))]
-    series, plane = planes[page if 0 <= page < len(planes) else 0]
-    first, sizes = series.keyframe, dict(zip(series.axes, series.shape, strict=True))
-    palette = None
-    if first.photometric == tifffile.PHOTOMETRIC.PALETTE and first.colormap is not None:
-        palette = np.zeros((256, 3), np.uint8)  # entries are 16 bits wide in the file
-        palette[: first.colormap.shape[1]] = (first.colormap >> 8).T[:256]
-    alphas = _alpha_channels(series)
-    channels = sizes.get("S", 1) * sizes.get("C", 1) - len(alphas)
-    if palette is not None:
-        channels = _palette_channels(palette)
-    # What `_plain_dtype` makes of the rest.
-    plain = {("b", 1): "uint8", ("u", 1): "uint8", ("u", 2): "uint16"}
-    stored = np.dtype(first.dtype)
-    dtype = plain.get((stored.kind, stored.itemsize), "float32")
-    info = ImageInfo(sizes["Y"], sizes["X"], channels, dtype, "TIFF", bool(alphas), len(planes))
-    orientation = first.tags.get(_ORIENTATION)
-    # Of a bit, white is 255 either way; of more, nobody knows whether the numbers are meant turned.
-    is_inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE and stored.kind != "b"
-    return _Picture(
-        info,
-        lambda: _tiff_pixels(path, handle, series, plane),
-        palette,
-        int(orientation.value) if orientation else 1,
-        _LOSSY if _is_lossy(first) else "with white as zero" if is_inverted else "",
-    )
-
-
-def _check_tiff(
-    path: str | os.PathLike[str], handle: BinaryIO, series: Any, max_pixels: int
-) -> None:
-    """Refuse what a TIFF declares and does not hold, and colours and numbers that are not read."""
-    first, sizes = series.keyframe, dict(zip(series.axes, series.shape, strict=True))
-    if first.dtype is None or first.dtype.kind not in "buif" or first.dtype.itemsize > 8:
-        raise InputError(path, f"pixels of type {first.dtype}", "save whole numbers or floats")
-    declared = max(series.size, int(np.prod(first.chunks))) * first.dtype.itemsize
-    _check_size(path, handle, (sizes["Y"], sizes["X"]), declared, max_pixels)
-    colours = first.photometric
-    if colours > 3 and not (colours == tifffile.PHOTOMETRIC.YCBCR and _is_lossy(first)):
-        raise InputError(path, f"colours of kind {_name(colours)}", "save it as grey or RGB")
-    if colours == tifffile.PHOTOMETRIC.PALETTE and first.dtype != np.uint8:
-        raise InputError(path, f"a palette for {first.dtype} pixels", "save it with 8 bits")
-    held = os.fstat(handle.fileno()).st_size
-    for page in {id(p): p for p in series.pages if p is not None}.values():
-        segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-        if not segments or min(count for _, count in segments) == 0:
-            raise InputError(path, "a TIFF with strips or tiles that are absent", _COPY_AGAIN)
-        if max(offset + count for offset, count in segments) > held:
-            raise InputError(path, "truncated: pixels lie beyond its end", _COPY_AGAIN)
-
-
-def _planes_of(series: Any) -> int:
-    """Return how many pictures a series holds: all its axes but rows, columns and channels."""
-    sizes = zip(series.axes, series.shape, strict=True)
-    return int(np.prod([size for axis, size in sizes if axis not in "YXSC"]))
-
-
-def _alpha_channels(series: Any) -> list[int]:
-    """Return which samples of a series are transparency (TIFF 6.0, ExtraSamples 1 and 2)."""
-    extra = series.keyframe.extrasamples if "S" in series.axes else ()
-    start = series.shape[series.axes.index("S")] - len(extra) if extra else 0
-    return [start + i for i, kind in enumerate(extra) if kind in (1, 2)]
-
-
-def _is_lossy(page: Any) -> bool:
-    return any(name in _name(page.compression) for name in ("JPEG", "JP2000", "WEBP"))
-
-
-def _name(code: int) -> str:
-    """Return the name of a TIFF compression or colour space; of an unknown one its number."""
-    return str(getattr(code, "name", code))
-
-
-def _tiff_pixels(
-    path: str | os.PathLike[str], handle: BinaryIO, series: Any, plane: int
-) -> NDArray[Any]:
-    """Return one picture of a series, channels last, transparency after all others."""
-    try:
-        stack, axes = series.asarray(), series.axes
-        others = [i for i, axis in enumerate(axes) if axis not in "YXSC"]
-        channels = [i for i, axis in enumerate(axes) if axis in "SC"]
-        stack = stack.transpose(*others, axes.index("Y"), axes.index("X"), *channels)
-        pixels = stack.reshape(-1, *stack.shape[len(others) :])[plane]
-        if len(channels) == 2:
-            pixels = pixels.reshape(*pixels.shape[:2], -1)
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        pixels = _tiff_pixels_with_pillow(path, handle, series, plane)
-    else:
-        if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            pixels = ~pixels if pixels.dtype.kind in "bu" else -pixels
-    pixels = _as_bytes(pixels)
-    alphas = _alpha_channels(series)
-    if alphas:
-        pixels = np.concatenate([np.delete(pixels, alphas, axis=2), pixels[..., alphas]], axis=2)
-    return pixels
-
-
-def _tiff_pixels_with_pillow(
-    path: str | os.PathLike[str], handle: BinaryIO, series: Any, plane: int
-) -> NDArray[Any]:
-    """Decode LZW, JPEG and the like as far as Pillow does so without loss of depth."""
-    first = series.keyframe
-    handle.seek(0)
-    opened = TiffImageFile(handle)
-    depths = {"1": 1, "L": 8, "P": 8, "RGB": 8, "RGBA": 8, "YCbCr": 8, "I;16": 16, "I;16B": 16}
-    is_whole = {**depths, "F": 32}.get(opened.mode) == first.bitspersample or opened.mode == "P"
-    is_inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    if not is_whole or (is_inverted and first.bitspersample == 16) or "C" in series.axes:
-        text = f"{_name(first.compression)} compression of {first.samplesperpixel} x {first.dtype}"
-        raise InputError(path, f"{text} needs imagecodecs", "pip install unetseg[tiff]")
-    opened.seek(series.pages[plane].index)
-    pixels = np.asarray(opened.convert("RGB") if opened.mode == "YCbCr" else opened)
-    tag = first.tags.get(_ORIENTATION)
-    turned = int(tag.value) if tag else 1
-    # Pillow has turned these pixels already; turning is left to one place, so back they go.
-    return _oriented(pixels, {6: 8, 8: 6}.get(turned, turned))
-
-
-# --- what all formats share ------------------------------------------------------------------
-
-
-def _as_bytes(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return one-bit pixels as 0 and 255, others as they are."""
-    return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
-
-
-def _oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn stored rows and columns upright (EXIF 2.32, tag 274: 1 to 8; others mean 1)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-def _plain_dtype(path: str | os.PathLike[str], image: NDArray[Any]) -> NDArray[Any]:
-    """Return ``image`` as uint8, uint16 or float32; refuse what that would change."""
-    if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
-        return image.astype(image.dtype.newbyteorder("="), copy=False)
-    plain = image.astype(np.float32)
-    if image.dtype.kind in "iu" and (plain.astype(np.float64) != image).any():
-        text = f"whole numbers up to {image.max():,}, more than float32 holds"
-        raise InputError(path, text, "save it as 16-bit or as floats")
-    bad = ~np.isfinite(plain)
-    if bad.any():
-        y, x = np.argwhere(bad)[0][:2]
-        text = f"{bad.sum():,} values are not finite, first at (x {x}, y {y})"
-        raise InputError(path, text, "replace NaN and infinity by numbers")
-    return plain
+# --- masks -----------------------------------------------------------------------------------
 
 
 def _without_alpha(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[Any]:
@@ -627,47 +361,107 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
+@dataclass(frozen=True)
+class MaskEncoding:
+    """How class indices become the pixels of a mask that `read_mask` and any viewer understand.
+
+    Attributes:
+        values: ``(256,)`` uint8, or uint16 where some value is over 255: the pixel of each index.
+        palette: ``(256, 3)`` uint8, the class colours, to be stored beside uint8.
+        ignored: The value that stands for ignored; None where nothing does.
+    """
+
+    values: NDArray[np.uint8] | NDArray[np.uint16]
+    palette: NDArray[np.uint8]
+    ignored: int | None
+
+    def pixels(
+        self, path: str | os.PathLike[str], indices: NDArray[np.uint8]
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Return the pixels of class indices. Raises `InputError` naming ``path`` where there are
+        ignored ones that no value stands for.
+        """
+        if self.ignored is None and (indices == IGNORED).any():
+            free = next((v for v in range(255, -1, -1) if v not in self.values), 256)
+            remedy = f"add ignore = [{free}] to classes.toml"
+            raise InputError(path, "ignored pixels, but no value that says so", remedy)
+        return self.values[indices]
+
+
+def mask_encoding(
+    table: ClassTable, georeference: Georeference | None = None, *, has_ignored: bool = True
+) -> MaskEncoding:
+    """Return how masks of these classes are written.
+
+    A class is its mask value, or its index where masks are colours. Ignored is the first value
+    that the table ignores, 255 where masks are colours; where the table ignores none and the input
+    may have pixels without data, 255 unless that is a class.
+
+    Args:
+        table: The classes.
+        georeference: Of the input, where it has one.
+        has_ignored: Whether there can be ignored pixels.
+    """
+    ignored = _ignored_value(table, georeference)
+    first = table.ignore[0] if table.ignore else None
+    values, palette = np.zeros(256, np.uint16), np.zeros((256, 3), np.uint8)
+    values[: len(table.classes)] = table.pixel_values()
+    palette[IGNORED] = 128
+    if has_ignored and ignored is not None:
+        values[IGNORED] = ignored
+        if isinstance(first, str):
+            palette[IGNORED] = colour_to_rgb(first)
+    if values.max() > 255:
+        return MaskEncoding(values, palette, ignored)
+    for value, one in zip(table.pixel_values(), table.classes, strict=True):
+        palette[value] = colour_to_rgb(one.colour)
+    return MaskEncoding(values.astype(np.uint8), palette, ignored)
+
+
+def _ignored_value(table: ClassTable, georeference: Georeference | None) -> int | None:
+    if table.ignore:
+        first = table.ignore[0]
+        return first if isinstance(first, int) else IGNORED
+    has_nodata = georeference is not None and georeference.nodata is not None
+    return IGNORED if has_nodata and IGNORED not in table.pixel_values() else None
+
+
 def write_mask(
     path: str | os.PathLike[str],
     indices: NDArray[np.uint8],
     table: ClassTable,
     text: Mapping[str, str] | None = None,
+    georeference: Georeference | None = None,
 ) -> None:
     """Write class indices ``(H, W)`` as a PNG that `read_mask` and any viewer show in colour.
 
-    A pixel is the class's mask value, or its index where masks are colours; the palette holds the
-    class colours. Values over 255 become 16-bit grey. ``text`` goes into text chunks.
+    What stands for a class and for ignored (255) says `mask_encoding`; the palette holds the class
+    colours. Values over 255 become 16-bit grey. ``text`` goes into text chunks; of the input's
+    ``georeference`` the resolution is kept.
 
     Raises:
         InputError: There are ignored pixels and ``table`` has nothing that stands for ignored.
         MachineError: The disk is full or read-only, and the like.
     """
-    values = np.zeros(256, np.uint16)
-    values[: len(table.classes)] = table.pixel_values()
-    palette = np.zeros((256, 3), np.uint8)
-    palette[IGNORED] = 128
-    if (indices == IGNORED).any():
-        if not table.ignore:
-            remedy = "add ignore = [255] to classes.toml"
-            raise InputError(path, "ignored pixels, but no value that says so", remedy)
-        ignored = table.ignore[0]
-        values[IGNORED] = ignored if isinstance(ignored, int) else IGNORED
-        if isinstance(ignored, str):
-            palette[IGNORED] = colour_to_rgb(ignored)
+    has_ignored = bool((indices == IGNORED).any())
+    encoding = mask_encoding(table, georeference, has_ignored=has_ignored)
+    picture = Image.fromarray(encoding.pixels(path, indices))
+    if encoding.values.dtype == np.uint8:
+        picture.putpalette(encoding.palette.tobytes())
     chunks = PngInfo()
     for key, item in (text or {}).items():
         chunks.add_text(key, item)
-    pixels = values[indices]
-    if values.max() > 255:
-        picture = Image.fromarray(pixels)
-    else:
-        for value, one in zip(table.pixel_values(), table.classes, strict=True):
-            palette[value] = colour_to_rgb(one.colour)
-        picture = Image.fromarray(pixels.astype(np.uint8))
-        picture.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", pnginfo=chunks)
+    picture.save(buffer, "PNG", pnginfo=chunks, **_physical_size(georeference))
     atomic.write_bytes(path, buffer.getvalue())
+
+
+def _physical_size(georeference: Georeference | None) -> dict[str, tuple[float, float]]:
+    """Return Pillow's option for a PNG's pHYs chunk, which holds whole pixels per metre."""
+    per_metre = georeference.pixels_per_metre if georeference else None
+    if per_metre is None or not all(1 <= round(r) < 2**31 for r in per_metre):
+        return {}
+    return {"dpi": (per_metre[0] * 0.0254, per_metre[1] * 0.0254)}
 
 
 def write_float_tiff(

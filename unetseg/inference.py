@@ -1,124 +1,42 @@
-"""Writing a mask for every image: models loaded, images covered, results put in their places."""
+"""Writing a mask for every image: read ahead, covered, and written behind.
+
+An image passes through in bands of rows. What is found in a usual one is written by a thread while
+the next is computed, and that one was read by another thread before. Of an image over 100
+megapixels nothing is ever held as a whole: its mask is a tiled TIFF, written band by band.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg import atomic, checkpoints, drawing, folder, images
-from unetseg.checkpoints import ModelCard
-from unetseg.config import PredictSettings
-from unetseg.devices import pick_device
+from unetseg import atomic, drawing, folder, images, rasters
+from unetseg.classes import IGNORED
+from unetseg.config import PredictSettings, check_choice
+from unetseg.distributed import join, world
 from unetseg.errors import InputError, MachineError, UnetsegError, show
 from unetseg.interrupts import catching
-from unetseg.pixels import convert_depth
+from unetseg.models import Model, ModelInput
+from unetseg.objects import ObjectCounter
+from unetseg.postprocessing import PostProcessing
 from unetseg.progress import Note, OnProgress, Progress, ignore
-from unetseg.segmentation import Segmenter
+from unetseg.summary import ImageSummary, update_summary
 
+FORMATS = ("auto", "png", "tif")
 _OVERLAYS = 20  # images up to which overlays are drawn without being asked for
-_FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
+_LARGE = 100_000_000  # pixels above which nothing of an image is held as a whole
+_AHEAD = 25_000_000  # pixels up to which an image is decoded while another is computed
 
-
-class Model:
-    """One model file, or several as an ensemble, ready for images.
-
-    Args:
-        names: Runs, run folders or model files; their classes and channels must agree.
-        settings: How images are covered; None for the defaults.
-
-    Raises:
-        InputError: A model that cannot be read, or models that do not go together.
-
-    Attributes:
-        card: What the (first) model says about itself.
-        cards: The same of all.
-        paths: Their files.
-        segmenter: Their networks, and how they cover an image.
-        digest: SHA-256 over the models' files: part of what makes two predictions equal.
-    """
-
-    def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
-        self.settings = settings = settings or PredictSettings()
-        self.paths = [path for name in names for path in checkpoints.resolve_model(name)]
-        if not self.paths:
-            raise InputError("model", "none is named", "name a run or a model file")
-        loaded = [checkpoints.load_model(path) for path in self.paths]
-        self.cards: list[ModelCard] = [card for _, card in loaded]
-        self.card = self.cards[0]
-        for path, card in zip(self.paths, self.cards, strict=True):
-            self._check_alike(path, card)
-        self.digest = hashlib.sha256(
-            b"".join(hashlib.sha256(p.read_bytes()).digest() for p in self.paths)
-        ).hexdigest()
-        flips: list[tuple[int, ...]] = (
-            [_FLIPS[s] for s in _FLIPS if s in self.card.symmetries] if settings.tta else []
-        )
-        if len(flips) == 2:
-            flips.append((-2, -1))
-        self.segmenter = Segmenter(
-            [network for network, _ in loaded],
-            size=self.card.patch_size,
-            means=[card.mean for card in self.cards],
-            stds=[card.std for card in self.cards],
-            stride=settings.stride_for(self.card.patch_size),
-            weights=settings.weights,
-            flips=flips,
-            batch_size=settings.batch_size,
-            temperature=fmean(card.temperature for card in self.cards),
-            device=pick_device(settings.device),
-        )
-
-    def _check_alike(self, path: Path, card: ModelCard) -> None:
-        for what in ("classes", "channels", "scale", "patch_size", "dtype"):
-            if getattr(card, what) != getattr(self.card, what):
-                text = f"another {what.replace('_', ' ')} than {show(self.paths[0])}"
-                raise InputError(path, text, "average models of one kind only")
-
-    def __str__(self) -> str:
-        others = f" and {len(self.cards) - 1} more" if len(self.cards) > 1 else ""
-        state = "" if self.card.finished else ", its training was not finished"
-        return (
-            f"{show(self.paths[0])}{others} ({self.card.network}, trained {self.card.trained[:10]} "
-            f"on {self.card.images_trained_on} images{state})"
-        )
-
-    def read(self, path: Path) -> NDArray[Any]:
-        """Read an image in the channels, the bit depth and the scale of the training images.
-
-        Raises:
-            InputError: Not an image, or with other channels.
-        """
-        image = images.read_scaled(path, self.card.channels, self.card.scale, self.settings.page)
-        return convert_depth(image, np.dtype(self.card.dtype), path)
-
-    def labels(
-        self, image: NDArray[Any], shape: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:
-        """Return (H, W) uint8 class indices for an image as `read` returns it.
-
-        ``shape`` is the height and width wanted; None keeps the image's own.
-        """
-        return self.segmenter.labels(image, shape)
-
-    def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K.
-
-        They are scaled by the model's temperature, an ensemble's by the mean of theirs.
-        """
-        return self.segmenter.probabilities(image, shape)
-
-    def labels_and_confidence(
-        self, image: NDArray[Any], shape: tuple[int, int] | None = None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return `labels` and the probability, 0 to 1, of each: (H, W) uint8 and float32."""
-        return self.segmenter.labels_and_confidence(image, shape)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,6 +50,8 @@ class Predictions:
         failed: Each input that could not be read, with its error.
         overlays: Overlays written.
         pixels: Share of each class over the written masks, by name.
+        unlike: Each image that is unlike those trained on, with what is unlike about it.
+        summary: The table with a row an image and class.
     """
 
     out: Path
@@ -140,38 +60,37 @@ class Predictions:
     failed: tuple[tuple[Path, UnetsegError], ...]
     overlays: tuple[Path, ...]
     pixels: dict[str, float]
+    unlike: tuple[tuple[Path, str], ...]
+    summary: Path
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One image and all that is written for it."""
-
-    image: Path
-    mask: Path
-    overlay: Path | None
-    probabilities: Path | None
-
-
+@join()
 def predict(
     inputs: Sequence[str | os.PathLike[str]],
     *,
     models: Sequence[str] = ("default",),
     out: str | os.PathLike[str] = "predictions",
     settings: PredictSettings | None = None,
+    format: str = "auto",
     overlay: bool | None = None,
     probabilities: bool = False,
+    confidence: bool = False,
     overwrite: bool = False,
     on_progress: OnProgress = ignore,
 ) -> Predictions:
     """Write a mask for every image; what an equal earlier call wrote is left as it is.
 
+    Processes started by ``torchrun`` share the images.
+
     Args:
         inputs: Images, or folders of images (or of labelled images: then their ``images/``).
         models: Runs, run folders or model files; several are averaged.
-        out: Folder of the masks, ``<stem>.png`` each.
-        settings: How images are covered; None for the defaults.
+        out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
+        settings: How images are covered, and masks mended; None for the defaults.
+        format: One of `FORMATS`, of the masks; "auto" is PNG, for images over 100 megapixels TIFF.
         overlay: Draw overlays; None draws them for up to 20 images.
         probabilities: Write (K, H, W) float32 TIFFs, too.
+        confidence: Write the probability of each pixel's class, too: grey PNGs, 255 is certain.
         overwrite: Replace files that unetseg did not write.
         on_progress: Receives `Note` and `Progress`.
 
@@ -181,37 +100,58 @@ def predict(
         MachineError: The disk is full, or writing is not permitted; a folder that must not be read.
     """
     settings, out = settings or PredictSettings(), Path(out)
+    check_choice("--format", format, FORMATS)
     sources = _collect(inputs)
-    overlay = len(sources) <= _OVERLAYS if overlay is None else overlay
-    jobs = [_job(source, out, overlay, probabilities) for source in sources]
+    wanted = {"overlay": overlay, "probabilities": probabilities, "confidence": confidence}
+    if overlay is None:
+        wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
+    jobs = [_job(source, out, format, wanted, settings.page) for source in sources]
     _check_places(jobs, overwrite)
-    model = Model(models, settings)
+    ranks, table = world(), out / "summary.csv"
+    if ranks.is_writer:
+        update_summary(table, [], (), overwrite)
+    model, on_progress = Model(models, settings), ranks.heard(on_progress)
+    names = model.card.classes.names
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {model}"))
-    written, skipped, failed, overlays = [], [], [], []
-    pixels, said = np.zeros(len(model.card.classes.classes), np.int64), False
-    with catching() as caught:
-        for i, job in enumerate(jobs):
-            caught.check(out, "run the same line again: what is done is kept")
-            try:
-                text = _label(model, job, settings)
-                source = None if _is_done(job, text) else _read(model, job)
-            except (InputError, MachineError) as error:
-                failed.append((job.image, error))
-            else:
-                if source is None:
-                    skipped.append(job.mask)
-                else:
-                    if source.info.alpha and not said:
-                        on_progress(Note(f"{show(job.image)}: transparency is left out"))
-                        said = True
-                    pixels += _write(model, job, source, text)
-                    written.append(job.mask)
-                    overlays += [job.overlay] if job.overlay else []
-            on_progress(Progress("predicting", i + 1, len(jobs), "images", show(job.image.name)))
-    total = max(int(pixels.sum()), 1)
-    shares = {n: int(p) / total for n, p in zip(model.card.classes.names, pixels, strict=True)}
-    return Predictions(out, tuple(written), tuple(skipped), tuple(failed), tuple(overlays), shares)
+    session = _Session(model, out, ranks.share(jobs), on_progress)
+    try:
+        session.run()
+    except UnetsegError:
+        if ranks.size == 1:  # of several, none knows what the others write
+            update_summary(table, [t.summary for t in session.turns if t.summary], names)
+        raise
+    told = ranks.collect([turn.outcome().to_dict() for turn in session.turns])
+    outcomes = [_Outcome.from_dict(one) for one in told]
+    summaries = [one.summary for one in outcomes if one.summary]
+    if ranks.is_writer:
+        update_summary(table, summaries, names)
+    return _predictions(out, table, jobs, outcomes, names)
+
+
+# --- what is to be done ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image and all that is written for it.
+
+    Attributes:
+        pixels: Of the image, as its header says; 1 where it cannot be read.
+    """
+
+    image: Path
+    pixels: int
+    mask: Path
+    overlay: Path | None
+    probabilities: Path | None
+    confidence: Path | None
+
+    @property
+    def places(self) -> list[Path]:
+        """All files that are written."""
+        places = (self.mask, self.overlay, self.probabilities, self.confidence)
+        return [place for place in places if place]
 
 
 def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -242,16 +182,47 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _job(source: Path, out: Path, overlay: bool, probabilities: bool) -> _Job:
+def _job(
+    source: Path, out: Path, format: str, wanted: dict[str, bool | None], page: int | None
+) -> _Job:
+    """Return what is written for an image.
+
+    Args:
+        source: The image.
+        out: Folder of the masks.
+        format: One of `FORMATS`.
+        wanted: Whether to write further pictures, by kind; None where the image is not too large.
+        page: Which picture of a TIFF.
+
+    Raises:
+        InputError: It is too large for a picture that is asked for.
+    """
+    try:
+        info = images.read_info(source, page)
+        pixels = info.height * info.width
+    except (InputError, MachineError):  # which is said in its turn
+        pixels = 1
+    large = pixels > _LARGE
+    for kind, asked in wanted.items():
+        if large and asked:
+            text = f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {_LARGE / 1e6:.0f}"
+            raise InputError(f"--{kind}", text, "cut it, or leave the option out")
+    stem, tiff = source.stem, format == "tif" or (large and format == "auto")
+
+    def place(kind: str, name: str) -> Path | None:
+        return out / name if wanted[kind] or (wanted[kind] is None and not large) else None
+
     return _Job(
         source,
-        out / f"{source.stem}.png",
-        out / "overlays" / f"{source.stem}.png" if overlay else None,
-        out / "probabilities" / f"{source.stem}.tif" if probabilities else None,
+        pixels,
+        out / f"{stem}{'.tif' if tiff else '.png'}",
+        place("overlay", f"overlays/{stem}.png"),
+        place("probabilities", f"probabilities/{stem}.tif"),
+        place("confidence", f"confidence/{stem}.png"),
     )
 
 
-def _check_places(jobs: list[_Job], overwrite: bool) -> None:
+def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
     """Raise `InputError` where outputs would meet each other, an input, or a stranger's file."""
     places: dict[str, Path] = {}
     inputs = {os.path.realpath(job.image) for job in jobs}
@@ -261,24 +232,30 @@ def _check_places(jobs: list[_Job], overwrite: bool) -> None:
             text = f"and {show(job.image)} would both be written to {show(job.mask)}"
             raise InputError(places[key], text, "predict them apart, with another --out")
         places[key] = job.image
-        for place in (job.mask, job.overlay, job.probabilities):
-            if place and os.path.realpath(place) in inputs:
+        for place in job.places:
+            if os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", "choose another --out")
-            if place and place.exists() and not overwrite and not _read_label(place):
+            if place.exists() and not overwrite and not _read_label(place):
                 text = "already exists and was not written by unetseg"
                 raise InputError(place, text, "choose another --out, or --overwrite")
 
 
+# --- what has been done already --------------------------------------------------------------
+
 _TEXT = "unetseg"  # key of the text in a file that says what made it
 
 
-def _label(model: Model, job: _Job, settings: PredictSettings) -> str:
+def _label(model: Model, job: _Job) -> str:
     """Return what makes two predictions equal: the models, the input and the options."""
+    settings = model.settings
     options = {
-        "stride": settings.stride_for(model.card.patch_size),
+        "stride": model.segmenter.stride,  # null where it is seamless
         "weights": settings.weights,
         "tta": settings.tta,
         "page": settings.page,
+        "largest": settings.largest,
+        "min_size": settings.min_size,
+        "fill_holes": settings.fill_holes,
     }
     data = {
         "model": model.digest,
@@ -297,11 +274,6 @@ def _file_hash(path: Path) -> str:
             raise MachineError(path, f"not readable: {error}", "try again") from None
 
 
-def _is_done(job: _Job, text: str) -> bool:
-    places = [p for p in (job.mask, job.overlay, job.probabilities) if p]
-    return all(_read_label(p) == text for p in places)
-
-
 def _read_label(path: Path) -> str:
     """Return what `_label` said of a file; "" where there is none or unetseg did not write it."""
     try:
@@ -310,33 +282,320 @@ def _read_label(path: Path) -> str:
         return ""
 
 
+# --- the work --------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class _Source:
-    """An image as read: its header, as the model takes it, and as it is drawn over."""
+class _Outcome:
+    """What became of an image.
 
-    info: images.ImageInfo
-    image: NDArray[Any]
-    picture: NDArray[Any] | None
+    Attributes:
+        unlike: What is unlike the images trained on; "" where nothing is.
+        error: Why it failed; None where it did not.
+        summary: What was found; None where nothing was written.
+    """
+
+    unlike: str
+    error: UnetsegError | None
+    summary: ImageSummary | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in JSON's types, for other processes."""
+        error, one = self.error, self.summary
+        return {
+            "unlike": self.unlike,
+            "error": error and [type(error).__name__, str(error.what), error.problem, error.remedy],
+            "summary": one
+            and {
+                **vars(one),
+                "pixels": one.pixels.tolist(),
+                "areas": [areas.tolist() for areas in one.areas],
+                "confidence": one.confidence.tolist(),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return what `to_dict` told."""
+        error, one = data["error"], data["summary"]
+        kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
+        return cls(
+            data["unlike"],
+            error and kinds[error[0]](*error[1:]),
+            one
+            and ImageSummary(
+                one["name"],
+                np.array(one["pixels"], np.int64),
+                [np.array(areas, np.int64) for areas in one["areas"]],
+                np.array(one["confidence"]),
+                one["pixel_size"],
+                one["seconds"],
+            ),
+        )
 
 
-def _read(model: Model, job: _Job) -> _Source:
-    """Read all that `_write` needs. Raises `InputError` and `MachineError` on what cannot be."""
-    image, page = model.read(job.image), model.settings.page
-    picture = images.read_image(job.image, page) if job.overlay else None
-    return _Source(images.read_info(job.image, page), image, picture)
+def _predictions(
+    out: Path,
+    table: Path,
+    jobs: Sequence[_Job],
+    outcomes: Sequence[_Outcome],
+    names: Sequence[str],
+) -> Predictions:
+    """Return what was done, for the caller."""
+    both = list(zip(jobs, outcomes, strict=True))
+    written = [job for job, one in both if one.summary]
+    pixels = np.zeros(len(names), np.int64)
+    for one in outcomes:
+        if one.summary:
+            pixels += one.summary.pixels
+    shares = (pixels / max(int(pixels.sum()), 1)).tolist()
+    return Predictions(
+        out,
+        tuple(job.mask for job in written),
+        tuple(job.mask for job, one in both if not one.summary and not one.error),
+        tuple((job.image, one.error) for job, one in both if one.error),
+        tuple(job.overlay for job in written if job.overlay),
+        dict(zip(names, shares, strict=True)),
+        tuple((job.image, one.unlike) for job, one in both if one.unlike),
+        table,
+    )
 
 
-def _write(model: Model, job: _Job, source: _Source, text: str) -> NDArray[np.int64]:
-    """Predict one image and write all that is wanted, the mask last; return pixels per class."""
-    shape = (source.info.height, source.info.width)
-    if job.probabilities:
-        labels, shares = model.segmenter.labels_and_probabilities(source.image, shape)
-        images.write_float_tiff(job.probabilities, shares, {_TEXT: text})
-    else:
-        labels = model.labels(source.image, shape)
-    if job.overlay and source.picture is not None:
-        plain = drawing.commonest(labels)
-        picture = drawing.overlay(source.picture, labels, model.card.classes, plain)
-        images.write_picture(job.overlay, picture, {_TEXT: text})
-    images.write_mask(job.mask, labels, model.card.classes, {_TEXT: text})
-    return np.bincount(labels.ravel(), minlength=len(model.card.classes.classes))
+@dataclass
+class _Ready:
+    """An image whose turn has come.
+
+    Attributes:
+        label: See `_label`.
+        picture: The image; None where there is nothing to do, or ``error``.
+        backdrop: The image as it is drawn over.
+        unlike: What is unlike the images trained on; "" where nothing is.
+        summary: What was found; None where nothing was written.
+    """
+
+    job: _Job
+    label: str = ""
+    picture: ModelInput | None = None
+    backdrop: NDArray[Any] | None = None
+    unlike: str = ""
+    error: UnetsegError | None = None
+    summary: ImageSummary | None = None
+
+    def outcome(self) -> _Outcome:
+        """Return what became of it."""
+        return _Outcome(self.unlike, self.error, self.summary)
+
+
+@dataclass
+class _Found:
+    """What is gathered while the bands of an image pass by.
+
+    Attributes:
+        pixels: Of each class in the mask, (K,) int64.
+        sure: Sum of the probabilities of the pixels of each class, and their number, (2, K).
+        confidence: (rows, W) uint8 of the bands, where it is wanted.
+        probabilities: (K, rows, W) float32 of the bands, where they are wanted.
+    """
+
+    pixels: NDArray[np.int64]
+    objects: ObjectCounter
+    sure: NDArray[np.float64]
+    confidence: list[NDArray[np.uint8]] = field(default_factory=list)
+    probabilities: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def summary(self, job: _Job, picture: ModelInput, seconds: float) -> ImageSummary:
+        """Return what the table says of the image."""
+        size = picture.raster.georeference.pixel_size
+        areas = self.objects.areas()
+        return ImageSummary(job.image.name, self.pixels, areas, self.sure, size, seconds)
+
+
+class _Session:
+    """One call of `predict`: its model, and how far it has come."""
+
+    def __init__(
+        self, model: Model, out: Path, jobs: Sequence[_Job], on_progress: OnProgress
+    ) -> None:
+        self.model, self.out, self.jobs, self.on_progress = model, out, jobs, on_progress
+        self.total, self.done = sum(job.pixels for job in jobs), 0
+        self.turns: list[_Ready] = []
+        self.alpha_said = False
+
+    def run(self) -> None:
+        """Do all jobs, in their order."""
+        with catching() as self.caught, _Behind() as behind:
+            for number, ready in enumerate(_ahead(self._prepare, self.jobs), 1):
+                self._stop_if_caught()
+                self.place = f"image {number} of {len(self.jobs)}, {show(ready.job.image.name)}"
+                self.turns.append(ready)
+                self._do(ready, behind)
+                self.done += ready.job.pixels
+                self._report(0)
+
+    def _stop_if_caught(self) -> None:
+        self.caught.check(self.out, "run the same line again: what is done is kept")
+
+    def _report(self, pixels: float) -> None:
+        done = self.done + pixels
+        self.on_progress(Progress("predicting", done, self.total, "pixels", self.place))
+
+    def _prepare(self, job: _Job) -> _Ready:
+        """Read of an image what can be read before its turn."""
+        ready = _Ready(job)
+        try:
+            ready.label = _label(self.model, job)
+            if any(_read_label(place) != ready.label for place in job.places):
+                picture = self.model.open(job.image)
+                if job.pixels <= _AHEAD:
+                    picture.load()
+                if job.overlay:
+                    ready.backdrop = np.asarray(picture.raster)
+                ready.unlike = self.model.unlike(picture)
+                ready.picture = picture
+        except (InputError, MachineError) as error:
+            ready.error = error
+        return ready
+
+    def _do(self, ready: _Ready, behind: "_Behind") -> None:
+        """Compute what is found in an image, and have it written."""
+        if ready.picture is None:
+            return
+        self._say(ready)
+        try:
+            with ready.picture:
+                self._predict(ready, ready.picture, behind)
+        except InputError as error:  # of pixels that were decoded only now
+            ready.error = error
+
+    def _say(self, ready: _Ready) -> None:
+        assert ready.picture is not None
+        image = show(ready.job.image)
+        if ready.picture.raster.info.alpha and not self.alpha_said:
+            self.on_progress(Note(f"{image}: transparency is left out"))
+            self.alpha_said = True
+        if ready.unlike:
+            text = f"{image} is unlike the images trained on: {ready.unlike}"
+            self.on_progress(Note(text, warning=True))
+
+    def _predict(self, ready: _Ready, picture: ModelInput, behind: "_Behind") -> None:
+        job, begin = ready.job, time.perf_counter()
+        classes = len(self.model.card.classes.classes)
+        found = _Found(np.zeros(classes, np.int64), ObjectCounter(classes), np.zeros((2, classes)))
+        labels = self._mend(self._cover(job, picture, found))
+        if job.pixels > _LARGE and job.mask.suffix == ".tif":
+            self._write_mask(ready, picture, self._count(labels, found))
+            ready.summary = found.summary(job, picture, time.perf_counter() - begin)
+            return
+        whole = np.concatenate(list(labels))
+        seconds = time.perf_counter() - begin
+
+        def write() -> None:
+            self._write_pictures(ready, whole, found)
+            self._write_mask(ready, picture, self._count(iter([whole]), found))
+            ready.summary = found.summary(job, picture, seconds)
+
+        behind.do(write)
+
+    def _cover(self, job: _Job, picture: ModelInput, found: _Found) -> Iterator[NDArray[np.uint8]]:
+        """Yield class indices (rows, W) band by band; 255 where the image has no data."""
+        height, width, _ = picture.raster.shape
+        row = 0
+        for labels, shares in self.model.segmenter.labelled_bands(picture, (height, width)):
+            rows = slice(row, row + len(labels))
+            highest = shares.amax(0).cpu().numpy()
+            if (valid := picture.valid(rows)) is not None:
+                labels[~valid] = IGNORED
+            flat, classes = labels.ravel(), len(found.pixels)
+            found.sure[0] += np.bincount(flat, highest.ravel(), 256)[:classes]
+            found.sure[1] += np.bincount(flat, minlength=256)[:classes]
+            if job.confidence:
+                found.confidence.append(np.rint(highest * 255).astype(np.uint8))
+            if job.probabilities:
+                found.probabilities.append(shares.cpu().numpy())
+            yield labels
+            row = rows.stop
+            self._stop_if_caught()
+            self._report(job.pixels * row / height)
+
+    def _mend(self, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the bands as they are or, where rules are given, the whole mended mask."""
+        if self.model.cleaning == PostProcessing():
+            yield from bands
+        else:
+            yield self.model.mend(np.concatenate(list(bands)))
+
+    def _count(
+        self, bands: Iterator[NDArray[np.uint8]], found: _Found
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the bands, counting pixels and objects on the way."""
+        for labels in bands:
+            found.pixels += np.bincount(labels.ravel(), minlength=256)[: len(found.pixels)]
+            found.objects.add(labels)
+            yield labels
+
+    def _write_pictures(self, ready: _Ready, labels: NDArray[np.uint8], found: _Found) -> None:
+        job, text, classes = ready.job, {_TEXT: ready.label}, self.model.card.classes
+        if job.probabilities:
+            shares = np.concatenate(found.probabilities, 1)
+            images.write_float_tiff(job.probabilities, shares, text)
+        if job.confidence:
+            grey = np.concatenate(found.confidence)[..., None]
+            images.write_picture(job.confidence, grey, text)
+        if job.overlay and ready.backdrop is not None:
+            plain = drawing.commonest(labels)
+            picture = drawing.overlay(ready.backdrop, labels, classes, plain)
+            images.write_picture(job.overlay, picture, text)
+
+    def _write_mask(
+        self, ready: _Ready, picture: ModelInput, bands: Iterator[NDArray[np.uint8]]
+    ) -> None:
+        """Write the mask: last, so that it stands for all that belongs to it."""
+        path, table, text = ready.job.mask, self.model.card.classes, {_TEXT: ready.label}
+        place = picture.raster.georeference
+        if path.suffix == ".tif":
+            height, width, _ = picture.raster.shape
+            rasters.write_mask_tiff(path, bands, (height, width), table, text, place)
+        else:
+            images.write_mask(path, np.concatenate(list(bands)), table, text, place)
+
+
+def _ahead(work: Callable[[_Job], T], jobs: Sequence[_Job]) -> Iterator[T]:
+    """Yield the work of each job, that of the next being done in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        following: Future[T] | None = None
+        for job in jobs:
+            current, following = following, pool.submit(work, job)
+            if current:
+                yield current.result()
+        if following:
+            yield following.result()
+
+
+class _Behind:
+    """A thread that does one piece of work while the next is prepared.
+
+    What a piece raises is raised when the next is given, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown()
+        if self._pending and error is None:
+            self._pending.result()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do ``work`` as soon as what was given before is done."""
+        if self._pending:
+            self._pending.result()
+        self._pending = self._pool.submit(work)

@@ -16,9 +16,9 @@ from unetseg.classes import ClassTable, colour_to_rgb
 from unetseg.config import PatchSettings
 from unetseg.errors import InputError, quote, show
 from unetseg.folder import Pair
-from unetseg.images import ImageInfo
 from unetseg.interrupts import catching
 from unetseg.patches import auto_size
+from unetseg.pictures import ImageInfo
 from unetseg.progress import OnProgress, Progress, ignore
 
 Severity = Literal["error", "warning", "note"]

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetseg import plugins
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError
 
-_PARTS = ("ce", "weighted-ce", "dice")
 _RAREST = 1e-3  # classes with a smaller share of the pixels weigh as if they had this one
 
 
@@ -37,7 +37,8 @@ def build_loss(
     class_weights: Tensor | None = None,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Loss:
-    """Return the loss called ``name``: "ce", "weighted-ce", "dice", or a sum such as "ce+dice".
+    """Return the loss called ``name``: "ce", "weighted-ce", "dice", a sum such as "ce+dice", or
+    a plug-in's.
 
     Cross-entropy is the mean over valid pixels of -w_t log p_t, where t is the true class, p the
     softmax, and w_t is 1, or the class weight for "weighted-ce" (the divisor stays the number of
@@ -49,18 +50,19 @@ def build_loss(
     eq. 1, and the sums over the batch of Isensee et al. (2021), "nnU-Net".
 
     Args:
-        name: One or more parts, joined by "+".
+        name: One of `unetseg.config.LOSSES`, or an entry point in the group ``unetseg.losses``: a
+            function ``build(class_weights)``, see `_build_plugin`.
         class_weights: ``(C,)`` float32, for "weighted-ce" only.
-        total: Adds Dice's sums over ranks: ``torch.distributed.nn.functional.all_reduce``, through
-            which gradients flow, makes the Dice of all ranks' pixels exact.
+        total: Adds Dice's sums over ranks: `World.total`, through which gradients flow, makes the
+            Dice of all ranks' pixels exact.
 
     Raises:
-        InputError: An unknown or repeated part, or "weighted-ce" without weights.
+        InputError: A name that nobody offers, or "weighted-ce" without weights.
+        MachineError: A plug-in that cannot be imported, or fails.
     """
+    if plugin := plugins.choose(plugins.LOSSES, name):
+        return _build_plugin(plugin, class_weights)
     parts = name.split("+")
-    if not set(parts) <= set(_PARTS) or len(set(parts)) < len(parts):
-        remedy = f"choose of {', '.join(_PARTS)}, or join them by '+'"
-        raise InputError("--loss", f"{name!r} is unknown", remedy)
     if "weighted-ce" in parts and class_weights is None:
         raise InputError("--loss", "weighted-ce without class weights", "give them, or choose ce")
 
@@ -75,6 +77,29 @@ def build_loss(
             else:
                 weights = class_weights if part == "weighted-ce" else None
                 value = value + _cross_entropy_sum(log_p, target, valid, weights) / count
+        return value
+
+    return loss
+
+
+def _build_plugin(plugin: plugins.Plugin, class_weights: Tensor | None) -> Loss:
+    """Return the loss of a plug-in.
+
+    Its ``build(class_weights)`` is given weights (C,) float32 as `class_weights` makes them, and
+    returns what maps logits (N, C, H, W) float32 and targets (N, H, W) int64 with `IGNORED` to a
+    scalar. Under several ranks each takes it over its own part of the batch, and the gradients are
+    averaged.
+    """
+    build = plugins.load(plugin)
+    with plugins.blaming(plugin):
+        chosen = build(class_weights)
+
+    def loss(logits: Tensor, target: Tensor, valid_count: Tensor | float | None = None) -> Tensor:
+        with plugins.blaming(plugin):
+            value = chosen(logits, target)
+            if not isinstance(value, Tensor) or value.ndim:
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"the loss is {found}, no scalar tensor")
         return value
 
     return loss

@@ -10,20 +10,20 @@ made for a CPU, where full resolution costs most: 16 channels (one register of t
 vector unit), one convolution there and in the decoder, at most 128 channels below, skips added.
 """
 
-import os
-from collections.abc import Sequence
-from importlib.metadata import EntryPoint, distributions
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from unetseg.config import check_choice
-from unetseg.errors import InputError, MachineError
+from unetseg import plugins
+from unetseg.errors import InputError
 
-BUILT_IN = ("compact", "classic")
-GROUP = "unetseg.networks"  # of the entry points of others
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
 
 
@@ -93,7 +93,7 @@ class UNet(nn.Module):
         skips.pop()
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             skip, x = skips.pop(), up(x)
-            x = block(torch.cat([skip, x], 1) if self.concatenate else skip + x)
+            x = block(torch.cat([skip, x], 1) if self.concatenate else x.add_(skip))
         logits: Tensor = self.head(x)
         return logits[:, :, :height, :width]
 
@@ -123,48 +123,52 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
 
     Args:
         name: "compact", "classic", or the name of an entry point in the group
-            ``unetseg.networks``: a function ``build(channels, classes, **settings)``. A built-in
-            name wins; ``UNETSEG_NO_PLUGINS=1`` leaves the others out.
+            ``unetseg.networks``: a function ``build(channels, classes, **settings)``.
         channels: Channels of the images.
         classes: Number of classes.
         settings: ``width`` (1 to 1024) and ``depth`` (1 to 8) for the built-in ones; None takes
             the network's own.
 
     Raises:
-        InputError: An unknown name, or settings that the network does not take.
-        MachineError: A plug-in that cannot be imported.
+        InputError: A name that nobody offers, or settings that the network does not take.
+        MachineError: A plug-in that cannot be imported, or fails.
     """
     settings = {key: value for key, value in settings.items() if value is not None}
-    build: Any = {"compact": build_compact, "classic": build_classic}.get(name)
-    build = build or _load(_find_plugin(name))
+    plugin = plugins.choose(plugins.NETWORKS, name)
+    build = plugins.load(plugin) if plugin else _BUILT_IN[name]
     try:
-        network: nn.Module = build(channels, classes, **settings)
+        signature(build).bind(channels, classes, **settings)
     except TypeError as error:
         raise InputError("--network", f"{name} does not take these settings ({error})") from None
+    with plugins.blaming(plugin):
+        network = build(channels, classes, **settings)
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"{name} is of type {type(network).__name__}, no torch.nn.Module")
     return network
 
 
-def _find_plugin(name: str) -> EntryPoint:
-    """Return the entry point of that name, the first on the path; broken metadata offers none."""
-    plugins: dict[str, EntryPoint] = {}
-    if os.environ.get("UNETSEG_NO_PLUGINS", "0") in ("", "0"):
-        for distribution in distributions():
-            try:
-                offered = [e for e in distribution.entry_points if e.group == GROUP]
-            except Exception:  # of a distribution that need not be about networks at all
-                continue
-            for entry in offered:
-                plugins.setdefault(entry.name, entry)
-    check_choice("--network", name, (*BUILT_IN, *sorted(set(plugins) - set(BUILT_IN))))
-    return plugins[name]
+_BUILT_IN: dict[str, Callable[..., UNet]] = {"compact": build_compact, "classic": build_classic}
 
 
-def _load(plugin: EntryPoint) -> Any:
-    try:
-        return plugin.load()
-    except (Exception, SystemExit) as error:  # a stranger's module may fail in any way
-        text = f"{plugin.name} ({plugin.value}) cannot be loaded: {type(error).__name__}: {error}"
-        raise MachineError("--network", text, "mend or remove that plug-in") from error
+def can_be_seamless(network: nn.Module) -> bool:
+    """Return whether a network says what tiles with a margin need: ``multiple`` and ``halo``."""
+    return hasattr(network, "multiple") and hasattr(network, "halo")
+
+
+def fold_normalisation(network: nn.Module) -> nn.Module:
+    """Return a copy for inference, with batch normalisation folded into the convolutions before it.
+
+    The copy gives the same logits but for rounding, with one pass over memory less a layer. Folded
+    is what stands next to each other in an `nn.Sequential`; the rest stays as it is.
+    """
+    network = deepcopy(network).eval()
+    for block in network.modules():
+        if not isinstance(block, nn.Sequential):
+            continue
+        for i, (first, second) in enumerate(pairwise(list(block))):
+            if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d:
+                block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return network
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -1,7 +1,8 @@
 """How weights move: the optimizer, the course of its learning rate, and averaged weights."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -156,18 +157,35 @@ def average_weights(network: nn.Module, steps_back: float) -> AveragedModel:
         steps_back: Steps over which the average looks back, at least 1. At the start it looks back
             over a tenth of the steps so far, so that the first random weights are soon forgotten.
     """
-    decay = math.exp(-1 / max(steps_back, 1e-3))
+    return _Averages(network, math.exp(-1 / max(steps_back, 1e-3)))
 
-    def update(averages: Iterable[Tensor], currents: Iterable[Tensor], count: Tensor | int) -> None:
-        averages, currents = list(averages), list(currents)
-        n = int(count)
-        if averages[0].is_floating_point():
-            share = 1 - min(decay, (1 + n) / (10 + n))
-            torch._foreach_lerp_(averages, currents, share)
-        else:  # counters of batches
-            torch._foreach_copy_(averages, currents)
 
-    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+class _Averages(AveragedModel):
+    """Torch's, with an `update_parameters` that never waits for the device: it counts on the CPU.
+
+    Torch's own hands the count to the device, from where a decay that depends on it must be read
+    back at every step.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the averages towards the parameters and buffers of ``model``."""
+        averages = [*self.module.parameters(), *self.module.buffers()]
+        currents = [*model.parameters(), *model.buffers()]
+        n = int(self.n_averaged)
+        share = 1 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0
+        floating = [average.is_floating_point() for average in averages]
+        torch._foreach_lerp_(
+            list(compress(averages, floating)), list(compress(currents, floating)), share
+        )
+        for average, current in zip(averages, currents, strict=True):
+            if not average.is_floating_point():  # a counter of batches
+                average.copy_(current)
+        self.n_averaged += 1
 
 
 def match_layouts(optimizer: torch.optim.Optimizer) -> None:

@@ -45,6 +45,32 @@ def starts(length: int, size: int, stride: int) -> NDArray[np.int64]:
     return np.append(np.arange(0, last, stride), last)
 
 
+def tiles(length: int, kept: int, halo: int) -> list[tuple[slice, slice]]:
+    """Return the tiles that cover ``length`` pixels without overlap, and what each must see.
+
+    A length of 10 in tiles of 4 with a halo of 2::
+
+        pixel   0 1 2 3 4 5 6 7 8 9
+        seen    [---------]             kept 0 to 4
+                    [-------------]     kept 4 to 8
+                            [-----]     kept 8 to 10
+
+    Args:
+        length: Pixels to cover.
+        kept: Pixels that a tile gives, but for the last.
+        halo: Pixels that a tile sees on each side beyond those, where there are any.
+
+    Returns:
+        For each tile what is seen, and the part of that which is kept (counted from its start).
+    """
+    found = []
+    for start in range(0, length, kept):
+        stop = min(start + kept, length)
+        first = max(start - halo, 0)
+        found.append((slice(first, min(stop + halo, length)), slice(start - first, stop - first)))
+    return found
+
+
 def margin_of(size: int) -> int:
     """Return the margin in pixels stored around a patch of ``size``: 20 for 96."""
     return math.ceil(size * _MARGIN)

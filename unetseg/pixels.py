@@ -42,6 +42,27 @@ def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:
     return image[..., :1] if is_grey else image
 
 
+def fit_channels(image: NDArray[Any], channels: int, what: object) -> NDArray[Any]:
+    """Return ``image`` with as many channels: grey becomes 3 equal ones, and back.
+
+    Args:
+        image: ``(H, W, C)``.
+        channels: How many are wanted.
+        what: The file, for the message.
+
+    Raises:
+        InputError: It has others.
+    """
+    if channels == 1:
+        image = collapse_grey(image)
+    if image.shape[2] == 1 and channels == 3:
+        image = np.repeat(image, 3, 2)
+    if image.shape[2] != channels:
+        text = f"has {image.shape[2]} channels where {channels} are due"
+        raise InputError(what, text, "use images like those trained on")
+    return image
+
+
 def pixel_hash(image: NDArray[Any]) -> str:
     """Return the SHA-256 (hex) of shape, dtype and pixels ``(H, W, C)``.
 

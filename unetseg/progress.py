@@ -29,7 +29,7 @@ class Progress:
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.stage}: {self.done:.0f} of {self.total:.0f} {self.unit}{detail}"
+        return f"{self.stage}: {self.done:,.0f} of {self.total:,.0f} {self.unit}{detail}"
 
 
 @dataclass(frozen=True)

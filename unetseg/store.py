@@ -7,7 +7,7 @@
     /val/<k>                image (H, W, C), mask (H, W) of the k-th source whose split is "val"
 
 P = S + 2m: the core of S pixels a side, and m more on each. All arrays are little-endian,
-contiguous and unfiltered, so HDF5 is asked only where they lie; pixels are written by plain file
+contiguous and unfiltered, so HDF5 is asked only where they lie; they are written by plain file
 operations, which report a full disk, and read through a memory map, at memory speed.
 
 Reading checks the SHA-256 first, so that a damaged file never reaches the HDF5 library. Who forges
@@ -24,7 +24,9 @@ import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
@@ -34,7 +36,7 @@ import numpy.typing as npt
 
 from unetseg.atomic import check_free, kind_of, open_regular, replacing
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.errors import InputError
+from unetseg.errors import InputError, MachineError, UnetsegError
 
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # the library reads it once: no filter code from outside
 import h5py
@@ -46,6 +48,7 @@ DTYPES = ("uint8", "uint16", "float32")
 _USER_BLOCK = 512
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _AGAIN = 'run "unetseg patch" again'
+_UNCHANGED = "what stood there before is unchanged"
 _MAX_TEXT = 60_000  # bytes of an attribute: HDF5 holds 64 kB in an object header
 _CHUNK = 1 << 18  # values checked at once: they stay in the cache
 
@@ -156,7 +159,7 @@ class StoreInfo:
         """P = S + 2m, the side of a stored patch in pixels."""
         return self.size + 2 * self.margin
 
-    @property
+    @cached_property  # asked for once an image
     def held_out(self) -> tuple[Source, ...]:
         """The sources held out whole, in the order of `Store.held_out`."""
         return tuple(s for s in self.sources if s.split == "val")
@@ -240,20 +243,25 @@ def write_store(
     path = Path(path)
     if count < 1:
         raise ValueError("a store holds at least one patch")
-    arrays = _declare(info, count)
+    arrays, columns = _declare(info, count), _source_columns(info)
     data = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays.values())
     needed = data + 200_000 + 5_000 * len(info.sources)  # metadata, rounded up
     check_free(path, needed)
     with replacing(path) as temporary:
         _reserve(temporary, needed)
-        offsets = _lay_out(temporary, info, arrays)
+        with _blaming_the_disk(path):
+            offsets = _lay_out(temporary, info, arrays, columns)
         with open(temporary, "r+b") as file:
             _fill(file, info, arrays, offsets, patches, held_out)
-        with h5py.File(temporary, "r+", locking=False) as h5:
+            for name, column in columns.items():
+                file.seek(offsets[name])
+                file.write(column.tobytes())
+        with _blaming_the_disk(path), h5py.File(temporary, "r+", locking=False) as h5:
             h5.attrs.modify("complete", np.uint8(1))
         _seal(temporary, info.created)
+        written = _read_back(temporary, path, info)
         try:
-            _check_values(open_store(temporary, verify=False))  # what was written reads back
+            _check_values(written)
         except InputError as error:
             raise InputError(path, f"not written: {error.problem}") from None
 
@@ -292,8 +300,48 @@ def _reserve(path: Path, size: int) -> None:
                     raise
 
 
-def _lay_out(path: Path, info: StoreInfo, arrays: _Arrays) -> dict[str, int]:
-    """Write the HDF5 structure without pixels; return where each array begins in the file."""
+@contextmanager
+def _blaming_the_disk(path: Path) -> Iterator[None]:
+    """Take an error inside the HDF5 library, of whatever type, for a write that failed."""
+    try:
+        yield
+    except InputError:  # of ours: a value that does not fit
+        raise
+    except Exception as error:
+        said = re.search(r"error message = '([^'\n]+)'", str(error))
+        reason = said[1] if said else str(error).partition("\n")[0]
+        raise MachineError(path, f"not written: {reason}", _UNCHANGED) from None
+
+
+def _read_back(temporary: Path, path: Path, info: StoreInfo) -> Store:
+    """Open what was just written: HDF5 passes over some errors of the disk."""
+    try:
+        store = open_store(temporary, verify=False)
+    except UnetsegError as error:
+        raise MachineError(path, f"not written: {error.problem}", _UNCHANGED) from None
+    if store.info != replace(info, settings=json.loads(_settings_text(info))):
+        raise MachineError(path, "not written: it reads back otherwise", _UNCHANGED)
+    return store
+
+
+def _source_columns(info: StoreInfo) -> dict[str, Array]:
+    """Return what the store says of its sources, an array a field, by its HDF5 path."""
+    columns: dict[str, Array] = {}
+    for field, kind in _SOURCE_FIELDS.items():
+        values = [getattr(s, field) for s in info.sources]
+        dtype: Any = "<i4"
+        if kind == "S":
+            values = [_encode(v) for v in values]
+            dtype = h5py.string_dtype("utf-8", max(1, *map(len, values)))
+        columns[f"sources/{field}"] = np.array(values, dtype)
+    return columns
+
+
+def _lay_out(
+    path: Path, info: StoreInfo, arrays: _Arrays, columns: Mapping[str, Array]
+) -> dict[str, int]:
+    """Write the HDF5 structure without content; return where each array begins in the file."""
+    declared = {name: (c.shape, c.dtype) for name, c in columns.items()} | arrays
     # The earliest format keeps no times, so equal content gives equal bytes; pages of 512 bytes
     # keep every array aligned for its dtype.
     with h5py.File(
@@ -301,18 +349,9 @@ def _lay_out(path: Path, info: StoreInfo, arrays: _Arrays) -> dict[str, int]:
         alignment_threshold=1, alignment_interval=_USER_BLOCK,
     ) as h5:  # fmt: skip
         _write_attributes(h5, info)
-        sources = h5.create_group("sources")
-        for field, kind in _SOURCE_FIELDS.items():
-            values = [getattr(s, field) for s in info.sources]
-            if kind == "S":
-                values = [_encode(v) for v in values]
-                dtype = h5py.string_dtype("utf-8", max(1, *map(len, values)))
-            else:
-                dtype = np.dtype("<i4")
-            sources.create_dataset(field, data=np.array(values, dtype), track_times=False)
-        for group in ("train", "val"):
+        for group in ("sources", "train", "val"):
             h5.create_group(group)
-        return {name: _create(h5, name, *declared) for name, declared in arrays.items()}
+        return {name: _create(h5, name, *shape_dtype) for name, shape_dtype in declared.items()}
 
 
 def _create(h5: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -334,7 +373,7 @@ def _write_attributes(h5: Any, info: StoreInfo) -> None:
         "size": info.size,
         "margin": info.margin,
         "seed": info.seed,
-        "settings": json.dumps(dict(info.settings), sort_keys=True),
+        "settings": _settings_text(info),
         "folder": info.folder,
         "classes": json.dumps(info.classes.to_dict(), ensure_ascii=False),
         "mean": np.array(info.mean, "<f8"),
@@ -352,6 +391,10 @@ def _write_attributes(h5: Any, info: StoreInfo) -> None:
             h5.attrs.create(name, np.bytes_(data), dtype=fixed)
         else:
             h5.attrs.create(name, value)
+
+
+def _settings_text(info: StoreInfo) -> str:
+    return json.dumps(dict(info.settings), sort_keys=True)
 
 
 def _fill(
@@ -409,7 +452,7 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
     Raises:
         InputError: Not a regular file, not a patch store, unfinished, truncated, damaged, of a
             newer format, or not what a patch store may hold.
-        MachineError: No permission to read.
+        MachineError: No permission to read, or the disk fails.
     """
     path = Path(path)
     with open_regular(path) as file:
@@ -428,6 +471,9 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
         except InputError as error:
             raise InputError(path, error.problem, _AGAIN) from None
         except Exception as error:  # HDF5 has many; a reader of strangers' files knows none of them
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                text = "not readable: the disk reported an input/output error"
+                raise MachineError(path, text, "try again, or copy it from elsewhere") from None
             raise InputError(path, f"not readable as a patch store ({error})", _AGAIN) from None
     return store
 

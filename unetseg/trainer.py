@@ -1,6 +1,8 @@
 """The loop of a training run: steps, epochs, validation, saving, and going on exactly."""
 
 import dataclasses
+import functools
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -13,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from unetseg import __version__, atomic, augmentation, checkpoints, report
+from unetseg import __version__, atomic, augmentation, checkpoints, likeness, report
 from unetseg.batches import Patches, epoch_order
 from unetseg.calibration import PixelSample
 from unetseg.checkpoints import ModelCard, ModelSource
@@ -25,16 +28,18 @@ from unetseg.config import (
     PredictSettings,
     TrainSettings,
     format_duration,
+    split_augment,
     to_toml,
 )
 from unetseg.devices import describe_device, pick_device
+from unetseg.distributed import world
 from unetseg.errors import DivergenceError, InputError, Interrupted, show
 from unetseg.evaluation import score_held_out
 from unetseg.events import Events
 from unetseg.interrupts import Caught
 from unetseg.losses import build_loss, class_weights
 from unetseg.metrics import Scores
-from unetseg.networks import build_network, count_parameters
+from unetseg.networks import build_network, can_be_seamless, count_parameters
 from unetseg.optimization import (
     DEFAULT_LR,
     DEFAULT_WEIGHT_DECAY,
@@ -43,11 +48,10 @@ from unetseg.optimization import (
     match_layouts,
     rate_at,
 )
-from unetseg.patches import starts
 from unetseg.pixels import scaled_size
 from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress
 from unetseg.runs import RunFolder, write_history
-from unetseg.segmentation import Segmenter
+from unetseg.segmentation import Segmenter, computed_pixels
 from unetseg.store import Store
 
 _SAVE_SECONDS = 60.0  # a killed run loses at most about this much
@@ -84,7 +88,12 @@ class TrainResult:
 
 
 def resolve(settings: TrainSettings, size: int) -> TrainSettings:
-    """Return the settings with what follows from others, and from the patch size, filled in."""
+    """Return the settings with what follows from others, and from the patch size, filled in.
+
+    Raises:
+        InputError: A batch too small for the processes that share it.
+    """
+    ranks = world().size
     if settings.epochs is None and settings.budget is None:
         settings = dataclasses.replace(settings, epochs=DEFAULT_EPOCHS)
     if settings.batch_size is None:
@@ -93,7 +102,10 @@ def resolve(settings: TrainSettings, size: int) -> TrainSettings:
         batch = max(2, round(8 * 96**2 / size**2))
         if pick_device(settings.device).type == "cuda":
             batch *= 8
-        settings = dataclasses.replace(settings, batch_size=batch)
+        settings = dataclasses.replace(settings, batch_size=max(batch, ranks))
+    elif settings.batch_size < ranks:
+        text = f"{settings.batch_size} patches a step for {ranks} processes"
+        raise InputError("--batch-size", text, "give at least one for each")
     lr, decay = settings.lr, settings.weight_decay
     return dataclasses.replace(
         settings,
@@ -109,11 +121,15 @@ class _Step(NamedTuple):
     lr: float
     loss: Tensor
     norm: Tensor  # of the gradient
-    pixels: Tensor  # that the loss was taken over
+    pixels: Tensor  # that the loss was taken over, by all ranks
 
 
 class Trainer:
-    """The state of a run while it trains: network, averages, optimizer, position, history."""
+    """The state of a run while it trains: network, averages, optimizer, position, history.
+
+    Each of several processes has one; their states are the same after every step. The patches of a
+    step and their augmentation are drawn for all of them, and each learns from its part.
+    """
 
     def __init__(
         self,
@@ -127,22 +143,27 @@ class Trainer:
     ) -> None:
         self.store, self.folder, self.settings = opened, folder, settings
         self.passes = passes  # over the held-out images that the budget must leave time for
-        self.started, self.caught, self.on_progress = started, caught, on_progress
+        self.ranks = world()
+        self.started, self.caught = started, caught
+        self.on_progress = self.ranks.heard(on_progress)
         info = opened.info
         self.classes: ClassTable = info.classes
         self.device = pick_device(settings.device)
-        self.data = Patches(opened.images, opened.masks, info.mean, info.std, self.device)
+        self.data = Patches(
+            opened.images, opened.masks, info.mean, info.std, self.device, self.ranks.local_size
+        )
         assert settings.batch_size is not None  # `resolve` filled it in
         self.batch_size = min(settings.batch_size, len(self.data))
         # A last batch of one patch joins the one before: batch normalisation needs several values.
         alone = len(self.data) % self.batch_size == 1 < self.batch_size < len(self.data)
         self.steps_per_epoch = -(-len(self.data) // self.batch_size) - alone
         self.symmetries, self.augmentation = _choose_augmentation(settings, opened)
+        own = split_augment(settings.augment)[1]
+        self.change = augmentation.load_plugin(own) if own else None
         weights = torch.from_numpy(class_weights(np.array(info.class_pixels_train)))
-        self.loss = build_loss(settings.loss, weights.to(self.device))
+        self.loss = build_loss(settings.loss, weights.to(self.device), self.ranks.total)
         self.network_settings = {"width": settings.width, "depth": settings.depth}
         self.network_settings = {k: v for k, v in self.network_settings.items() if v is not None}
-        self.validate_every = settings.validate or self._validation_interval()
         # Everything below is saved and restored.
         self.given: dict[str, str] = {}  # what was asked for beside the settings
         self.epoch = self.step_in_epoch = self.step = self.patches_seen = 0
@@ -172,17 +193,17 @@ class Trainer:
         if self.settings.patience and self.store.held_out_count == 0:
             raise InputError("--patience", "no image is held out to judge by", "leave it out")
         self._prepare()
-        # Not sooner: what is wrong with the call shows first.
-        self.folder.clear(keep=self.store.path)
-        self._write_config()
         self.on_progress(Note(self._augmentation_text()))
-        pictures, masks = self.batch(self.indices(0))
-        report.write_samples(self.folder.samples, pictures, masks, self.store.info)
+        if self.ranks.is_writer:  # not sooner: what is wrong with the call shows first
+            self.folder.clear(keep=self.store.path)
+            self._write_config()
+            pictures, masks = self.batch(self.indices(0))
+            report.write_samples(self.folder.samples, pictures, masks, self.store.info)
 
     def _augmentation_text(self) -> str:
         if self.settings.augment == "none":
             return "no augmentation"
-        name = "light" if self.settings.augment == "auto" else self.settings.augment
+        name = " and ".join(filter(None, split_augment(self.settings.augment)))
         words = {"hflip": "left-right", "vflip": "up-down", "turn": "quarter turns"}
         kept = ", ".join(text for key, text in words.items() if key in self.symmetries)
         why = " (by where the classes lie)" if self.settings.symmetries == "auto" else ""
@@ -223,12 +244,17 @@ class Trainer:
         self.optimizer = build_optimizer(
             self.network, settings.optimizer, settings.lr, settings.weight_decay
         )
-        self.rate = self._measure_rate()
-        windows = self._validation_windows() * self.passes
-        reserve = windows * _FORWARD_SHARE / self.rate * 1.2 + 2.0
+        self.validate_every = settings.validate or self._validation_interval()
+        self.parallel = self._in_parallel(self.network)
+        rate = self._measure_rate()
         self.training_started = time.monotonic()
+        spent = self.training_started - self.started + self.seconds_before
+        self.rate, spent = self.ranks.gather((rate, spent))[0]  # the clock is that of rank 0
+        windows = self._validation_windows() * self.passes
+        if images := self.store.held_out_count:  # the ranks wait for the one with the most
+            windows *= -(-images // self.ranks.size) * self.ranks.size / images
+        reserve = windows * _FORWARD_SHARE / self.rate * 1.2 + 2.0
         if settings.budget is not None:
-            spent = self.training_started - self.started + self.seconds_before
             self.available = settings.budget - spent - reserve
             if self.available <= 0 and not self.seconds_before:
                 need = format_duration(settings.budget - self.available + 1)
@@ -244,44 +270,84 @@ class Trainer:
             self.expected_steps = settings.epochs * self.steps_per_epoch
         self.average = average_weights(self.network, settings.ema * self.expected_steps)
 
+    def _in_parallel(self, network: nn.Module) -> nn.Module:
+        """Return what gives a network's logits, and the mean of all ranks' gradients, in training.
+
+        Batch normalisation takes the statistics of the whole batch on CUDA; on a CPU, for which
+        torch has none such, those of a rank's own part.
+        """
+        if self.ranks.size == 1:
+            return network
+        if self.device.type == "cuda":
+            # Other modules with the same tensors: what is saved and predicted with stays plain.
+            tensors = {id(t): t for t in itertools.chain(network.parameters(), network.buffers())}
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
+                deepcopy(network, tensors)
+            )
+        parallel = DistributedDataParallel(network)
+        parallel.broadcast_buffers = False  # `learn` averages them
+        return parallel
+
     def _measure_rate(self) -> float:
         """Return the patches a second of real steps, taken on copies that are then thrown away."""
-        network, optimizer, random = self.network, self.optimizer, torch.get_rng_state()
+        kept = self.network, self.parallel, self.optimizer
+        devices = [self.device] if self.device.type == "cuda" else []
         try:
-            self.network = deepcopy(network)
-            self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
-            self._read([self.learn(self.indices(0), 0.0)])  # the first step also allocates
-            begin, steps = time.monotonic(), 0
-            while steps < 5 and (steps == 0 or time.monotonic() - begin < 1.5):
-                self.learn(self.indices(0), 0.0)
-                steps += 1
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            return steps * self.batch_size / (time.monotonic() - begin)
+            # How many steps there is time for must not show in a run.
+            with torch.random.fork_rng(devices):
+                self.network = deepcopy(self.network)
+                self.parallel = self._in_parallel(self.network)
+                self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
+                self._read([self.learn(self.indices(0), 0.0)])  # the first step also allocates
+                begin, steps, seconds = time.monotonic(), 0, 0.0
+                while steps < 5 and seconds < 1.5:
+                    self.learn(self.indices(0), 0.0)
+                    steps += 1
+                    (seconds,) = self.ranks.maximum(time.monotonic() - begin)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                return steps * self.batch_size / (time.monotonic() - begin)
         finally:
-            self.network, self.optimizer = network, optimizer
-            torch.set_rng_state(random)  # how many steps there is time for must not show in a run
+            self.network, self.parallel, self.optimizer = kept
 
     # -- the loop ---------------------------------------------------------------------------
 
     def run(self) -> TrainResult:
         """Train until the epochs or the budget are used up, then write the final model."""
         self.on_progress(self._plan())
-        self.events = Events(self.folder.path / "events", self.epoch)
+        self.events = Events(
+            self.folder.path / "events" if self.ranks.is_writer else None, self.epoch
+        )
         try:
             return self._run()
         finally:
             self.events.close()
 
     def _run(self) -> TrainResult:
-        while self.step_in_epoch or not (self._patience_ended() or self.progress() >= 1):
+        while True:
+            self.progress = self.ranks.first(self._progress)
+            if not self.step_in_epoch and (self._patience_ended() or self.progress >= 1):
+                return self._finish()
             self._run_epoch()
             if self.step_in_epoch:
                 self._end_epoch()
-        return self._finish()
 
-    def progress(self) -> float:
-        """Return the share of the training that is done, 0 to 1."""
+    def _agree(self) -> None:
+        """Agree with the other ranks how far the training is, and whether to stop or to save.
+
+        The clock is that of rank 0; a signal may have come to any.
+        """
+        due = time.monotonic() - self._saved_at > _SAVE_SECONDS
+        clock = (self._progress(), due) if self.ranks.is_writer else (0.0, False)
+        signum, self.progress, save = self.ranks.maximum(self.caught.signum or 0, *clock)
+        self.save_due = bool(save)
+        if signum:
+            self.save(finished=False)
+            self.ranks.gather(None)  # nobody leaves before it is saved
+            raise self._interrupted(int(signum))
+
+    def _progress(self) -> float:
+        """Return the share of the training that is done, 0 to 1, by this process's clock."""
         if self.settings.budget is None:
             return self.step / self.expected_steps
         step_time = self.batch_size / self.rate
@@ -293,11 +359,11 @@ class Trainer:
         return self.seconds_before + time.monotonic() - self.training_started
 
     def _run_epoch(self) -> None:
-        while self.step_in_epoch < self.steps_per_epoch and (progress := self.progress()) < 1:
+        while self.step_in_epoch < self.steps_per_epoch and self.progress < 1:
             begin = time.monotonic()
             indices = self.indices(self.step_in_epoch)
             assert self.settings.lr is not None
-            lr = self.settings.lr * rate_at(self.settings.schedule, progress)
+            lr = self.settings.lr * rate_at(self.settings.schedule, self.progress)
             self.unseen.append(self.learn(indices, lr))
             self.average.update_parameters(self.network)
             self.step += 1
@@ -307,9 +373,9 @@ class Trainer:
             if whole or len(self.unseen) >= self.look_every:
                 self.look()
             self.epoch_seconds += time.monotonic() - begin
-            self._report_step(progress)
-            self._stop_if_caught()
-            if time.monotonic() - self._saved_at > _SAVE_SECONDS:
+            self._report_step()
+            self._agree()
+            if self.save_due:
                 self.save(finished=False)
 
     def indices(self, step_in_epoch: int) -> NDArray[np.int64]:
@@ -322,27 +388,54 @@ class Trainer:
         return self._order[begin : None if last else begin + self.batch_size]
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return the augmented batch: images (n, C, S, S) float32, masks (n, S, S) int64."""
+        """Return this rank's part of the augmented batch.
+
+        Args:
+            indices: Of all patches of the step. A rank for which there is none takes the first and
+                ignores all its pixels, as no rank may miss a step.
+
+        Returns:
+            Images (n, C, S, S) float32, masks (n, S, S) int64.
+        """
         seed = np.random.SeedSequence([self.settings.seed, self.epoch, self.step_in_epoch])
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         drawn = augmentation.draw(len(indices), self.augmentation, generator)
-        pictures, masks = self.data.batch(indices)
-        return augmentation.apply(pictures, masks, drawn, self.store.info.size)
+        spare = self.ranks.rank >= len(indices)
+        part = slice(1) if spare else self.ranks.part
+        drawn = drawn[part]
+        batch = augmentation.apply(*self.data.batch(indices[part]), drawn, self.store.info.size)
+        pictures, masks = self.change(*batch, drawn) if self.change else batch
+        return pictures, masks.fill_(IGNORED) if spare else masks
 
     def learn(self, indices: NDArray[np.int64], lr: float) -> _Step:
         """Do one step of the optimizer, without waiting for what it gives."""
         pictures, masks = self.batch(indices)
+        pixels = self.ranks.sum_((masks != IGNORED).sum())
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("share", 1.0)
-        self.network.train()
+        self.parallel.train()
+        several = self.ranks.size > 1
+        if several:
+            self._reseed()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.network(pictures)
-        loss = self.loss(logits.float(), masks)
+            logits = self.parallel(pictures)
+        # The mean over ranks, which is what gradients are, is then that over all their pixels.
+        count = pixels.clamp_min(1) / self.ranks.size if several else None
+        loss = self.loss(logits.float(), masks, count)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
-        return _Step(self.step + 1, lr, loss.detach(), norm, (masks != IGNORED).sum())
+        self.ranks.average_([b for b in self.network.buffers() if b.is_floating_point()])
+        return _Step(self.step + 1, lr, loss.detach(), norm, pixels)
+
+    def _reseed(self) -> None:
+        """Give this rank random numbers of its own for a step, for networks that draw some.
+
+        They follow from the position alone: with several ranks none has a state to be saved.
+        """
+        place = [self.settings.seed, self.epoch, self.step_in_epoch, self.ranks.rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def look(self) -> None:
         """Add up the losses of the steps since the last look.
@@ -362,10 +455,10 @@ class Trainer:
         """Return loss and pixels of steps, in their order; see `look`."""
         if not steps:
             return []
-        losses, norms, pixels = (
-            torch.stack([getattr(step, name) for step in steps]).tolist()
-            for name in ("loss", "norm", "pixels")
-        )
+        means = self.ranks.sum_(torch.stack([step.loss for step in steps])) / self.ranks.size
+        losses: list[float] = means.tolist()
+        norms: list[float] = torch.stack([step.norm for step in steps]).tolist()
+        pixels: list[int] = torch.stack([step.pixels for step in steps]).tolist()
         for step, loss, norm in zip(steps, losses, norms, strict=True):
             if not np.isfinite([loss, norm]).all():
                 self._diverged(step.number, loss, step.lr)
@@ -381,11 +474,11 @@ class Trainer:
             "try a smaller --lr",
         )
 
-    def _report_step(self, progress: float) -> None:
+    def _report_step(self) -> None:
         if self.settings.budget is None:
             total = self.expected_steps * len(self.data) / self.steps_per_epoch
         else:
-            total = self.patches_seen / max(progress, 1e-6)
+            total = self.patches_seen / max(self.progress, 1e-6)
         text = f"epoch {self.epoch + 1}"
         text += "" if self.last_loss is None else f", loss {self.last_loss:.3f}"
         done = min(self.patches_seen, total)
@@ -395,7 +488,7 @@ class Trainer:
         """Close an epoch: validate where due, add its row, save."""
         self.look()
         whole = self.step_in_epoch == self.steps_per_epoch
-        over = self.progress() >= 1
+        over = self.progress >= 1
         scored = (self.epoch + 1) % self.validate_every == 0 and whole and not over
         found, val_loss = self.validate() if scored else (None, None)
         self.epoch += 1  # after validation: a run stopped in it closes this epoch once more
@@ -408,7 +501,7 @@ class Trainer:
             self._note_best(found)
         if not over and self._saving_seconds <= _SAVE_SHARE * self.seconds():
             self.save(finished=False)
-        left = self.seconds() * (1 - self.progress()) / max(self.progress(), 1e-6)
+        left = self.seconds() * (1 - self.progress) / max(self.progress, 1e-6)
         self.on_progress(EpochDone(self.history[-1], max(0.0, left)))
 
     def _add_row(self, rate: float, found: Scores | None, val_loss: float | None) -> None:
@@ -442,15 +535,21 @@ class Trainer:
 
     # -- validation -------------------------------------------------------------------------
 
-    def _validation_windows(self) -> int:
+    def _validation_windows(self) -> float:
+        """Return what a validation computes, in patches."""
         info = self.store.info
-        stride = PredictSettings().stride_for(info.size)
-        shapes = [scaled_size(s.height, s.width, info.scale) for s in info.held_out]
-        return sum(
-            len(starts(max(rows, info.size), info.size, stride))
-            * len(starts(max(columns, info.size), info.size, stride))
-            for rows, columns in shapes
+        stride = PredictSettings().stride_for(info.size, can_be_seamless(self.network))
+        computed = (
+            computed_pixels(
+                scaled_size(source.height, source.width, info.scale),
+                [self.network],
+                info.size,
+                stride,
+                self.device,
+            )
+            for source in info.held_out
         )
+        return sum(computed) / info.size**2
 
     def _validation_interval(self) -> int:
         """Return the epochs between validations that keep them under a tenth of the time.
@@ -473,7 +572,7 @@ class Trainer:
             size=info.size,
             means=[info.mean],
             stds=[info.std],
-            stride=defaults.stride_for(info.size),
+            stride=defaults.stride_for(info.size, can_be_seamless(self.network)),
             weights=defaults.weights,
             device=self.device,
         )
@@ -491,7 +590,7 @@ class Trainer:
         def observe(number: int, band: Tensor, truth: Tensor) -> None:
             if sample:
                 sample.add(number, band, truth)
-            if number < _SHOWN:
+            if number in shown or len(shown) < _SHOWN:
                 shown.setdefault(number, []).append(band.argmax(0).to(torch.uint8).cpu())
 
         self.last_scores, val_loss = score_held_out(
@@ -520,7 +619,7 @@ class Trainer:
         if self.best is not None:
             self._averaged().load_state_dict(self.best["weights"])
             kept = f"best epoch {self.best['epoch']}"
-        sample = PixelSample(seed=self.settings.seed)
+        sample = PixelSample(seed=self.settings.seed + self.ranks.rank)
         found, val_loss = self.validate(sample)
         late: dict[str, float | None] = {}
         if found and self.history and self.history[-1]["val_mean_iou"] is None and not self.best:
@@ -532,8 +631,10 @@ class Trainer:
         if found and (found.confusion.sum(0) > 0).sum() == 1:
             text = "the model gives one class everywhere: train longer, or look at samples.png"
             self.on_progress(Note(text, warning=True))
-        report.write_validation(self.folder.validation, self._pictures(), self.classes)
+        if self.ranks.is_writer:
+            report.write_validation(self.folder.validation, self._pictures(), self.classes)
         self.save(finished=True, kept=kept)
+        self.ranks.gather(None)  # nobody looks for the model before it is there
         if late:  # not sooner: a run resumed until here would write them twice
             self.events.add_row({"epoch": self.epoch, **late})
             self._show()
@@ -542,33 +643,43 @@ class Trainer:
 
     def _calibrate(self, sample: PixelSample) -> None:
         """Fit the model's temperature; no score of labels changes by it."""
+        if self.ranks.size > 1:
+            sample.pool(self.ranks.concatenate)
         found = sample.calibration()
         self.temperature = found.temperature if found else sample.temperature()
         error = found.error if found else None
         self.calibration = {"error": error, "temperature": self.temperature}
 
     def _stop_if_caught(self) -> None:
-        """Save and leave where a signal came."""
-        if self.caught.signum is None:
-            return
-        self.save(finished=False)
-        raise Interrupted(
-            self.caught.signum,
+        """Save and leave where a signal came to rank 0, or leave with it; see `_agree`."""
+        self.ranks.check()
+        if self.ranks.is_writer and self.caught.signum is not None:
+            self.save(finished=False)
+            raise self._interrupted(self.caught.signum)
+
+    def _interrupted(self, signum: int) -> Interrupted:
+        return Interrupted(
+            signum,
             self.folder.path,
             f"stopped after step {self.step} (epoch {self.epoch + 1}); everything is saved",
             f"go on with: {self.folder.resume_line()}",
         )
 
     def save(self, *, finished: bool, kept: str = "") -> None:
-        """Write model, checkpoint and history; each is the old file or the new one, whole."""
+        """Write checkpoint, history and model; each is the old file or the new one, whole.
+
+        The model comes last: once it says that the run is finished, all the rest is there. A run
+        killed before that goes on from the checkpoint.
+        """
         self.look()
+        if not self.ranks.is_writer:
+            return
+        card = self._card(finished, kept)  # the first may take a second, which is not of saving
         begin = time.monotonic()
-        checkpoints.write_model(
-            self.folder.model, self._averaged().state_dict(), self._card(finished, kept)
-        )
+        checkpoints.write_checkpoint(self.folder.checkpoint, self._state(finished))
         if self.history:
             write_history(self.folder.history, self.history)
-        checkpoints.write_checkpoint(self.folder.checkpoint, self._state(finished))
+        checkpoints.write_model(self.folder.model, self._averaged().state_dict(), card)
         self._saved_at = time.monotonic()
         self._saving_seconds += self._saved_at - begin
 
@@ -599,7 +710,15 @@ class Trainer:
             finished=finished,
             kept=kept,
             versions={"unetseg": __version__, "torch": str(torch.__version__)},
+            looks=self._looks,
         )
+
+    @functools.cached_property
+    def _looks(self) -> dict[str, Any]:
+        """What the training images look like; empty where they are too few to say."""
+        opened = self.store
+        found = likeness.looks_of_patches(opened.images, opened.source, opened.info.size)
+        return found.to_dict() if found else {}
 
     def _state(self, finished: bool) -> dict[str, Any]:
         return {
@@ -613,6 +732,9 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.device)
+            if self.device.type == "cuda"
+            else None,
             "history": self.history,
             "best": self.best,
             "position": {name: getattr(self, name) for name in _POSITION},
@@ -639,18 +761,21 @@ class Trainer:
         self.optimizer.load_state_dict(saved["optimizer"])
         match_layouts(self.optimizer)
         torch.set_rng_state(saved["torch_random"])
+        if self.device.type == "cuda" and (state := saved.get("cuda_random")) is not None:
+            torch.cuda.set_rng_state(state, self.device)
         self.history = [dict(row) for row in saved["history"]]
         self.best = saved["best"]
         for name in _POSITION:
             setattr(self, name, saved["position"][name])
         for key, now in _machine(self.device).items():
-            if saved["machine"].get(key) != now:
-                text = f"not bit-exact: {key} {saved['machine'].get(key)} -> {now}"
+            if (before := saved["machine"].get(key, now)) != now:
+                text = f"not bit-exact: {key} {before} -> {now}"
                 self.on_progress(Note(text, warning=True))
 
     # -- what people look at ----------------------------------------------------------------
 
     def _plan(self) -> Plan:
+        several = self.ranks.size
         if self.settings.budget is None:
             left = (self.expected_steps - self.step) * self.batch_size / self.rate
             share = self._validation_windows() * _FORWARD_SHARE / self.validate_every
@@ -667,7 +792,7 @@ class Trainer:
             self.rate,
             seconds,
             self.store.images.nbytes + self.store.masks.nbytes if self.data.in_memory else 0,
-            describe_device(self.device),
+            describe_device(self.device) + (f" x {several}" if several > 1 else ""),
             self.step,
         )
 
@@ -701,7 +826,7 @@ def _choose_augmentation(
     settings: TrainSettings, opened: Store
 ) -> tuple[frozenset[str], augmentation.Augmentation]:
     """Return the symmetries and the augmentation that the settings stand for with this store."""
-    name = "light" if settings.augment == "auto" else settings.augment
+    name, _ = split_augment(settings.augment)
     if name == "none" or settings.symmetries == "none":
         symmetries: frozenset[str] = frozenset()
     elif settings.symmetries == "auto":
@@ -717,4 +842,5 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "device": device.type,
+        "ranks": world().size,
     }

@@ -3,22 +3,25 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from unetseg import checkpoints
+from unetseg import checkpoints, plugins
 from unetseg.classes import ClassTable
 from unetseg.config import PatchSettings, TrainSettings
+from unetseg.distributed import join, world
 from unetseg.errors import InputError, quote
 from unetseg.interrupts import Caught, catching
 from unetseg.preparation import build_store
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.runs import RunFolder, State
-from unetseg.store import StoreInfo, open_store
+from unetseg.store import Store, StoreInfo, open_store
 from unetseg.trainer import Trainer, TrainResult, resolve
 
 
+@join()
 def train(
     source: str | os.PathLike[str] | None = None,
     *,
@@ -34,6 +37,9 @@ def train(
     **settings: Any,
 ) -> TrainResult:
     """Train a network; the model so far is in the run's folder from its first save on.
+
+    Processes started by ``torchrun`` share every batch. Store and run must have the same paths on
+    all machines; rank 0 alone writes, and reports.
 
     Args:
         source: A patch store, or a folder of labelled images that is cut into one first, kept in
@@ -58,18 +64,19 @@ def train(
     started = time.monotonic() if started is None else started
     folder = RunFolder(run)
     given = TrainSettings(**settings)
-    with folder.locked(), catching() as caught:
-        state = folder.state()
+    plugins.check_names(given)
+    ranks = world()
+    on_progress = ranks.heard(on_progress)
+    with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
         line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
-        check_state(folder, state, line, resume, overwrite)
-        if resume and folder.folds.exists():
-            text = "holds a run with folds"
-            raise InputError(folder.path, text, f"go on with: {folder.resume_line()}")
+        state = ranks.first(lambda: _allowed_state(folder, line, resume, overwrite))
         if state == "finished" and resume:
             return _finished_result(folder)
         if not resume:
-            path = _store_path(source, folder, patches, classes, ignored, on_progress)
-            given = like_model(given, settings, start_from)
+            found = ranks.first(
+                lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
+            )
+            path, given = Path(found), like_model(given, settings, start_from)
             return begin_run(path, folder, given, start_from, classes, started, caught, on_progress)
 
         def check(saved: Mapping[str, Any], info: StoreInfo) -> None:
@@ -104,7 +111,7 @@ def begin_run(
 
     Raises what `train` does. Arguments are those of `train` and `Trainer`.
     """
-    with open_store(path) as opened:
+    with _opened_alike(path) as opened:
         resolved = resolve(settings, opened.info.size)
         trainer = Trainer(opened, folder, resolved, started, caught, on_progress, passes)
         trainer.given = names_asked(start_from, classes)
@@ -128,12 +135,32 @@ def resume_run(
     saved, used, warning = checkpoints.read_checkpoint_with_fallback(folder.checkpoint)
     if warning:
         on_progress(Note(warning, warning=True))
-    with open_store(saved["store"]) as opened:
+    with _opened_alike(Path(saved["store"])) as opened:
         check(saved, opened.info)
         settings = TrainSettings(**saved["settings"])
         trainer = Trainer(opened, folder, settings, started, caught, on_progress, passes)
         trainer.restore(saved, used)
         return trainer.run()
+
+
+@contextmanager
+def _opened_alike(path: Path) -> Iterator[Store]:
+    """Open a store, the same one on all ranks."""
+    with open_store(path) as opened:
+        if len(set(world().gather(opened.content_hash))) > 1:
+            text = "is not the same store on all machines"
+            raise InputError(path, text, "copy one of them to the others")
+        yield opened
+
+
+def _allowed_state(folder: RunFolder, line: str, resume: bool, overwrite: bool) -> State:
+    """Return the state of a folder in which this call may go on; see `check_state`."""
+    state = folder.state()
+    check_state(folder, state, line, resume, overwrite)
+    if resume and folder.folds.exists():
+        text = "holds a run with folds"
+        raise InputError(folder.path, text, f"go on with: {folder.resume_line()}")
+    return state
 
 
 def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwrite: bool) -> None:

@@ -3,7 +3,10 @@
 import importlib
 import sys
 
-NAMES = ("speed", "size", "choices", "accuracy", "images", "large", "coverage")
+NAMES = (
+    *("speed", "size", "choices", "accuracy", "images", "pretraining", "copying", "large"),
+    *("predict", "coverage", "suggest", "million", "ranks"),
+)
 
 if __name__ == "__main__":
     words = sys.argv[1:] or list(NAMES)

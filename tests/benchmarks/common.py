@@ -9,13 +9,21 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from unetseg import folder
+from unetseg import PredictSettings, evaluate, folder
+from unetseg.config import TrainSettings
 from unetseg.folder import Pair
+from unetseg.interrupts import Caught
+from unetseg.metrics import Scores
+from unetseg.progress import ignore
+from unetseg.runs import RunFolder
+from unetseg.store import open_store
+from unetseg.trainer import Trainer, resolve
 
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -67,6 +75,31 @@ def copy_pairs(pairs: Iterable[Pair], target: Path) -> Path:
             (target / part).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target / part / path.name)
     return target
+
+
+def draw_pairs(source: Path, count: int, seed: int, target: Path) -> Path:
+    """Copy ``count`` labelled images of a folder, drawn by ``seed``, and its classes."""
+    pairs = folder.find_pairs(source)
+    drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
+    copy_pairs((pairs[i] for i in drawn), target)
+    if (source / "classes.toml").exists():
+        shutil.copy(source / "classes.toml", target)
+    return target
+
+
+def train_as(kind: type[Trainer], store: Path, run: Path, **settings) -> Trainer:
+    """Train by a class of trainer from the start to the end; the model is in the folder ``run``."""
+    with open_store(store) as opened:
+        resolved = resolve(TrainSettings(**settings), opened.info.size)
+        trainer = kind(opened, RunFolder(run), resolved, time.monotonic(), Caught(), ignore)
+        trainer.start(None)
+        trainer.run()
+    return trainer
+
+
+def quick_scores(run: Path, test: Path) -> Scores:
+    """Return the scores of a run on whole images, windows side by side: a quarter of the time."""
+    return evaluate(test, models=[str(run)], settings=PredictSettings(stride="100%")).scores
 
 
 def lines_ellipses(target: Path) -> tuple[Path, Path]:

@@ -6,13 +6,10 @@ without a network.
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
-import numpy as np
-
 from tests.benchmarks.accuracy import SEEDS, score
-from tests.benchmarks.common import DATA, copy_pairs, lines_ellipses, machine, print_table
+from tests.benchmarks.common import DATA, draw_pairs, lines_ellipses, machine, print_table
 from unetseg import folder, images, masks
 from unetseg.cases import Case
 from unetseg.floors import forest_floor
@@ -48,10 +45,7 @@ def main(words: list[str]) -> None:
         for count in [int(word) for word in words] or COUNTS:
             ours, theirs = [], []
             for seed in SEEDS:
-                pairs = list(folder.find_pairs(everything))
-                drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
-                part = root / f"{count}-{seed}-{time.monotonic_ns()}"
-                copy_pairs((pairs[i] for i in drawn), part)
+                part = draw_pairs(everything, count, seed, root / f"{count}-{seed}")
                 ours.append(score(part, test, root, seed, budget=_BUDGET))
                 theirs.append(forest_score(part, test, seed))
             row = (count, statistics.median(ours), min(ours), max(ours), statistics.median(theirs))

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from unetseg import __version__, interrupts
-from unetseg.cli import plugins, settings
-from unetseg.errors import InputError, MachineError, UnetsegError, show
+from unetseg import __version__, interrupts, plugins
+from unetseg.cli import settings
+from unetseg.errors import Followed, InputError, MachineError, UnetsegError, show
 
 # Name -> (module with a function of that name, one line for `unetseg --help`), in order of use.
 BUILT_INS = {
@@ -29,11 +29,15 @@ BUILT_INS = {
     "evaluate": ("unetseg.cli.evaluate", "Score masks against the truth, class by class"),
     "compare": ("unetseg.cli.compare", "Say whether one model is better than another, or chance"),
     "suspects": ("unetseg.cli.suspects", "Rank the masks that look wrong"),
+    "suggest": ("unetseg.cli.suggest", "Say which images to label next"),
+    "export": ("unetseg.cli.export", "Write a model as an ONNX file"),
     "info": ("unetseg.cli.info", "Show what a store, a model or a run holds"),
     "runs": ("unetseg.cli.runs", "List all runs with their scores"),
 }
 
 _PLUGIN_PANEL = "Commands of plug-ins"
+# Whether this is a process of torchrun that leaves it to rank 0 to show results.
+_IS_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 # Typer's own click is private; the base of its public exception is the base of all it raises.
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -76,7 +80,7 @@ class Commands(TyperGroup):
             if self.called and not isinstance(error, UnetsegError):
                 raise plugins.failure(self.called, "not usable as a command", error) from error
             raise
-        if path := ctx.params.get("config"):
+        if (path := ctx.params.get("config")) and not ctx.resilient_parsing:
             tables = settings.read_tables(path)
             if not tables.keys() <= BUILT_INS.keys():
                 settings.check_tables(path, tables, self.list_commands(ctx))
@@ -101,13 +105,16 @@ class Commands(TyperGroup):
             return function
         if plugin := self._plugins(ctx).get(name):
             self.called = plugin
-            return plugins.load(plugin)
+            function = plugins.load(plugin)
+            if not inspect.isfunction(function):  # a click or Typer object can be called, too
+                raise plugins.no_function(plugin, function)
+            return function
         remedy = settings.suggestion(name, self.list_commands(ctx))
         raise InputError(f"command {name!r}", "not known", remedy)
 
     def _plugins(self, ctx: Any) -> dict[str, plugins.Plugin]:
         if "plugins" not in ctx.meta:
-            ctx.meta["plugins"], warnings = plugins.find(set(BUILT_INS))
+            ctx.meta["plugins"], warnings = plugins.find(plugins.COMMANDS, BUILT_INS)
             for text in [] if ctx.resilient_parsing else warnings:
                 _say(f"unetseg: warning: {text}")
         found: dict[str, plugins.Plugin] = ctx.meta["plugins"]
@@ -263,6 +270,8 @@ def _standard_streams() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if _IS_SILENT:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     yield
     if closed:
         raise MachineError("standard output", "closed: results not shown", "send it to a file")
@@ -275,10 +284,14 @@ def _exit_code(error: BaseException, plugin: plugins.Plugin | None) -> int:
     if isinstance(error, SystemExit) and not isinstance(error.code, str):
         return error.code or 0
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        _say("unetseg: error: interrupted by Ctrl-C")
+        if not _IS_SILENT:
+            _say("unetseg: error: interrupted by Ctrl-C")
         return 130
+    if isinstance(error, Followed):
+        return error.exit_code
     shown = _as_shown(error, plugin)
-    _say(f"unetseg: error: {shown}")
+    if not _IS_SILENT or getattr(error, "__notes__", None):  # else rank 0 says the same
+        _say(f"unetseg: error: {shown}")
     return shown.exit_code
 
 

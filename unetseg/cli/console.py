@@ -193,7 +193,7 @@ class Reporter:
             self._log(progress, now)
 
     def _move_bar(self, progress: Progress) -> None:
-        count = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit}"
+        count = f"{progress.done:,.0f}/{progress.total:,.0f} {progress.unit}"
         if not self._bar.tasks:
             self._bar.add_task(show(progress.stage), count=count, unit=progress.unit)
         self._bar.update(

@@ -1,7 +1,5 @@
 """``unetseg evaluate``."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +13,10 @@ if TYPE_CHECKING:
     from unetseg.metrics import Scores
 
 _OUT = "What is written"
-_OF_A_MODEL = ("include_trained", "stride", "weights", "tta")
+_OF_A_MODEL = (
+    *("include_trained", "mode", "stride", "weights", "tta"),
+    *("largest", "min_size", "fill_holes"),
+)
 
 
 def evaluate(
@@ -40,11 +41,15 @@ def evaluate(
     ] = None,
     include_trained: options.IncludeTrained = False,
     group: options.Groups = None,
-    stride: options.Stride = "50%",
+    mode: options.Mode = "blend",
+    stride: options.Stride = None,
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
     page: options.Page = None,
-    batch_size: options.WindowBatch = 16,
+    batch_size: options.WindowBatch = None,
+    largest: options.Largest = None,
+    min_size: options.MinSize = 0,
+    fill_holes: options.FillHoles = None,
     confusion: Annotated[
         bool, Option("--confusion", help="Print the confusion matrix.", rich_help_panel=_OUT)
     ] = False,
@@ -98,6 +103,7 @@ def evaluate(
     from unetseg import atomic
     from unetseg.cli.tables import print_boundaries, print_confusion, print_scores
     from unetseg.config import PredictSettings
+    from unetseg.distributed import join
     from unetseg.errors import InputError
     from unetseg.evaluation import evaluate as evaluate_images
     from unetseg.evaluation import score_boundaries
@@ -110,18 +116,31 @@ def evaluate(
             option = f"--{name.replace('_', '-')}"
             raise InputError(option, "is of no use with --predictions", "leave it out")
     options.refuse_existing(overwrite, json_file, csv_file, html)
-    with Reporter() as report:
+    with Reporter() as report, join() as ranks:
         found = evaluate_images(
             folder,
             models=model,
             predictions=predictions,
-            settings=PredictSettings(stride, weights, tta, batch_size, device, page),
+            settings=PredictSettings(
+                mode=mode,
+                stride=stride,
+                weights=weights,
+                tta=tta,
+                batch_size=batch_size,
+                device=device,
+                page=page,
+                largest=tuple(largest or ()),
+                min_size=min_size,
+                fill_holes=tuple(fill_holes or ()),
+            ),
             include_trained=include_trained,
             classes=classes,
             ignored=options.ignored(ignore),
             group=group,
             on_progress=report,
         )
+        if not ranks.is_writer:
+            return
         borders = None if boundary is None else score_boundaries(found, boundary, report)
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
@@ -139,22 +158,17 @@ def evaluate(
         atomic.write_bytes(json_file, f"{text}\n".encode())
         print_line(f"Wrote {json_file}.")
     if csv_file:
-        atomic.write_bytes(csv_file, _per_image(found.scores).encode())
+        _write_per_image(csv_file, found.scores)
         print_line(f"Wrote {csv_file}.")
 
 
-def _per_image(scores: "Scores") -> str:
-    """Return a CSV text: image, mean IoU, IoU of each class; an absent class is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "mean_iou", *(f"iou_{name}" for name in scores.classes)])
-    for row in scores.to_dict()["per_image"]:
-        cells = [row["mean_iou"], *(row["iou"].get(name) for name in scores.classes)]
-        numbers = ["" if v is None else f"{v:.6f}" for v in cells]
-        writer.writerow([_harmless(row["name"]), *numbers])
-    return text.getvalue()
+def _write_per_image(path: Path, scores: "Scores") -> None:
+    """Write image, mean IoU, and IoU of each class; an absent class is an empty cell."""
+    from unetseg.csv_tables import write_table
 
-
-def _harmless(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    header = ["image", "mean_iou", *(f"iou_{name}" for name in scores.classes)]
+    rows = [
+        [row["name"], row["mean_iou"], *(row["iou"].get(name) for name in scores.classes)]
+        for row in scores.to_dict()["per_image"]
+    ]
+    write_table(path, header, rows)

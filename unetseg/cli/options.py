@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from unetseg.cli import completion
 from unetseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ _PATCHES = "Patches (of a folder)"
 _SPLIT = "Held-out images (of a folder)"
 _MASKS = "Masks (of a folder)"
 _COVER = "How an image is covered"
+_MEND = "What is mended in a mask"
 
 Size = Annotated[
     str,
@@ -89,6 +91,7 @@ Models = Annotated[
         "--model",
         metavar="MODEL",
         help="A run's name or folder, or a model file; repeated: an ensemble.",
+        autocompletion=completion.runs,
         show_default="default",
     ),
 ]
@@ -104,15 +107,31 @@ Groups = Annotated[
         show_default="a store's own groups, else single images",
     ),
 ]
-Stride = Annotated[
+Mode = Annotated[
     str,
-    Option("--stride", help="Pixels between windows, or a share of them.", rich_help_panel=_COVER),
+    Option(
+        "--mode",
+        help="blend averages overlapping windows; seamless gives in a third of the time what one "
+        "pass over the whole image would.",
+        autocompletion=completion.modes,
+        rich_help_panel=_COVER,
+    ),
+]
+Stride = Annotated[
+    str | None,
+    Option(
+        "--stride",
+        help="Pixels between blended windows, or a share of them.",
+        show_default="50%",
+        rich_help_panel=_COVER,
+    ),
 ]
 Weights = Annotated[
     str,
     Option(
         "--weights",
         help="gaussian trusts the middle of a window most; or uniform.",
+        autocompletion=completion.weights,
         rich_help_panel=_COVER,
     ),
 ]
@@ -125,10 +144,50 @@ Tta = Annotated[
     ),
 ]
 WindowBatch = Annotated[
-    int, Option("--batch-size", help="Windows computed at once.", rich_help_panel=_COVER)
+    int | None,
+    Option(
+        "--batch-size",
+        help="Windows computed at once.",
+        show_default="as many as pay",
+        rich_help_panel=_COVER,
+    ),
+]
+Largest = Annotated[
+    list[str] | None,
+    Option(
+        "--largest",
+        metavar="CLASS",
+        help="Keep only the largest object of this class; may be repeated.",
+        rich_help_panel=_MEND,
+    ),
+]
+MinSize = Annotated[
+    int,
+    Option(
+        "--min-size",
+        metavar="PIXELS",
+        help="Give smaller objects to what surrounds them.",
+        show_default="keep all",
+        rich_help_panel=_MEND,
+    ),
+]
+FillHoles = Annotated[
+    list[str] | None,
+    Option(
+        "--fill-holes",
+        metavar="CLASS",
+        help="Fill what this class encloses; may be repeated.",
+        rich_help_panel=_MEND,
+    ),
 ]
 Device = Annotated[
-    str, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel="Machine")
+    str,
+    Option(
+        "--device",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+        autocompletion=completion.devices,
+        rich_help_panel="Machine",
+    ),
 ]
 
 

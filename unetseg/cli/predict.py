@@ -15,15 +15,27 @@ _OUT = "What is written"
 def predict(
     inputs: Annotated[list[Path], Argument(metavar="INPUT", help="Images, or folders of them.")],
     model: options.Models = None,
-    stride: options.Stride = "50%",
+    mode: options.Mode = "blend",
+    stride: options.Stride = None,
     weights: options.Weights = "gaussian",
     tta: options.Tta = False,
     page: options.Page = None,
-    batch_size: options.WindowBatch = 16,
+    batch_size: options.WindowBatch = None,
+    largest: options.Largest = None,
+    min_size: options.MinSize = 0,
+    fill_holes: options.FillHoles = None,
     out: Annotated[
         Path,
         Option("--out", metavar="FOLDER", help="Where the masks go.", rich_help_panel=_OUT),
     ] = Path("predictions"),
+    format: Annotated[
+        str,
+        Option(
+            "--format",
+            help="Of the masks: png, tif, or auto: tif for images over 100 megapixels.",
+            rich_help_panel=_OUT,
+        ),
+    ] = "auto",
     overlay: Annotated[
         bool | None,
         Option(
@@ -41,6 +53,14 @@ def predict(
             rich_help_panel=_OUT,
         ),
     ] = False,
+    confidence: Annotated[
+        bool,
+        Option(
+            "--confidence",
+            help="Write how sure each pixel is as grey pictures, too: 255 is certain.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         Option(
@@ -53,25 +73,39 @@ def predict(
 ) -> None:
     """Write a mask for every image, in the encoding of the masks trained on.
 
-    Each image is covered by overlapping windows whose probabilities are averaged. A second run
-    leaves alone what is there already with the same model, image and options.
+    Images may be of any size. A second run leaves alone what is there already with the same model,
+    image and options. summary.csv has the area, the objects and the confidence of each class.
 
     Example:
         unetseg predict img.png --stride 48
-        unetseg predict NEWIMAGES/ --model wide --out masks
+        unetseg predict NEWIMAGES/ --model wide --out masks --mode seamless
+        unetseg predict SLIDES/ --min-size 50 --fill-holes cell --confidence
     """
     from unetseg.config import PredictSettings
     from unetseg.inference import predict as predict_images
 
-    settings = PredictSettings(stride, weights, tta, batch_size, device, page)
+    settings = PredictSettings(
+        mode=mode,
+        stride=stride,
+        weights=weights,
+        tta=tta,
+        batch_size=batch_size,
+        device=device,
+        page=page,
+        largest=tuple(largest or ()),
+        min_size=min_size,
+        fill_holes=tuple(fill_holes or ()),
+    )
     with Reporter() as report:
         done = predict_images(
             list(inputs),
             models=model or ["default"],
             out=out,
             settings=settings,
+            format=format,
             overlay=overlay,
             probabilities=probabilities,
+            confidence=confidence,
             overwrite=overwrite,
             on_progress=report,
         )
@@ -82,7 +116,11 @@ def predict(
         print_table("Share of the pixels", ["class", "share"], shares)
     kept = f", {len(done.skipped)} were there already" if done.skipped else ""
     overlays = f"; look at {done.overlays[0]}" if done.overlays else ""
-    print_line(f"Wrote {_masks(len(done.written))} to {out}{kept}{overlays}.")
+    table = f"; the table is {done.summary}" if done.summary.exists() else ""
+    print_line(f"Wrote {_masks(len(done.written))} to {out}{kept}{table}{overlays}.")
+    if done.unlike:
+        text = f"{len(done.unlike)} of them are unlike the images trained on: look at those first"
+        print_line(text)
     if done.failed:
         total = len(done.failed) + len(done.written) + len(done.skipped)
         text = f"{len(done.failed)} of {total} images failed; the rest are done"

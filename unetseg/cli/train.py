@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Context, Option
 
-from unetseg.cli import options
+from unetseg.cli import completion, options
 from unetseg.cli.console import Reporter, print_line, print_next
 
 if TYPE_CHECKING:
@@ -90,15 +90,29 @@ def train(
         str,
         Option(
             "--loss",
-            help="ce (cross-entropy), weighted-ce (by class), dice, ce+dice or weighted-ce+dice.",
+            help="ce (cross-entropy), weighted-ce (by class), dice, ce+dice, weighted-ce+dice or a "
+            "plug-in's.",
+            autocompletion=completion.losses,
             rich_help_panel=_HOW,
         ),
     ] = "weighted-ce",
     optimizer: Annotated[
-        str, Option("--optimizer", help="muon, adamw or sgd.", rich_help_panel=_HOW)
+        str,
+        Option(
+            "--optimizer",
+            help="muon, adamw or sgd.",
+            autocompletion=completion.optimizers,
+            rich_help_panel=_HOW,
+        ),
     ] = "muon",
     schedule: Annotated[
-        str, Option("--schedule", help="one-cycle, cosine or steps.", rich_help_panel=_HOW)
+        str,
+        Option(
+            "--schedule",
+            help="one-cycle, cosine or steps.",
+            autocompletion=completion.schedules,
+            rich_help_panel=_HOW,
+        ),
     ] = "one-cycle",
     weight_decay: Annotated[
         float | None,
@@ -110,13 +124,20 @@ def train(
         ),
     ] = None,
     augment: Annotated[
-        str, Option("--augment", help="none, light, strong; auto is light.", rich_help_panel=_HOW)
+        str,
+        Option(
+            "--augment",
+            help="none, light, strong, a plug-in's (after light) or strong+PLUGIN; auto is light.",
+            autocompletion=completion.augments,
+            rich_help_panel=_HOW,
+        ),
     ] = "auto",
     symmetries: Annotated[
         str,
         Option(
             "--symmetries",
             help="none, or some of hflip,vflip,turn; auto: by where the classes lie.",
+            autocompletion=completion.symmetries,
             rich_help_panel=_HOW,
         ),
     ] = "auto",
@@ -131,7 +152,12 @@ def train(
     ] = 0.05,
     network: Annotated[
         str,
-        Option("--network", help="compact, classic or a plug-in's.", rich_help_panel=_NET),
+        Option(
+            "--network",
+            help="compact, classic or a plug-in's.",
+            autocompletion=completion.networks,
+            rich_help_panel=_NET,
+        ),
     ] = "compact",
     width: Annotated[
         int | None,
@@ -154,11 +180,22 @@ def train(
     start_from: Annotated[
         str | None,
         Option(
-            "--from", metavar="MODEL", help="Start from a model's weights.", rich_help_panel=_NET
+            "--from",
+            metavar="MODEL",
+            help="Start from a model's weights.",
+            autocompletion=completion.runs,
+            rich_help_panel=_NET,
         ),
     ] = None,
     run: Annotated[
-        str, Option("--run", metavar="NAME", help="wide means runs/wide.", rich_help_panel=_RUN)
+        str,
+        Option(
+            "--run",
+            metavar="NAME",
+            help="wide means runs/wide.",
+            autocompletion=completion.runs,
+            rich_help_panel=_RUN,
+        ),
     ] = "default",
     resume: Annotated[
         bool, Option("--resume", help="Go on where the run stopped.", rich_help_panel=_RUN)
@@ -287,14 +324,19 @@ def _train_one(
     source: Path | None, settings: dict[str, Any], html: Path | None, report: Reporter
 ) -> None:
     """Train one model, write its page, and print how it did."""
+    from unetseg.distributed import join
     from unetseg.evaluation import evaluate_held_out
     from unetseg.reporting import report_evaluation
     from unetseg.training import train as train_run
 
     with report:
-        result = train_run(source, **settings)
+        with join() as ranks:
+            result = train_run(source, **settings)
+            if html and result.scores:
+                held_out = evaluate_held_out([str(result.run.path)], on_progress=report)
+        if not ranks.is_writer:
+            return
         if html and result.scores:
-            held_out = evaluate_held_out([str(result.run.path)], on_progress=report)
             report_evaluation(html, held_out, result.run, settings["overwrite"], report)
     _print_result(result)
     if html and result.scores:

@@ -1,0 +1,318 @@
+"""Covering images: against MONAI, against a plain loop, by mode, by size, and in memory.
+
+``python -m tests.benchmarks predict [PART...]`` runs some of the parts: ``monai``, ``modes``,
+``loop``, ``start``, ``sizes`` and, which takes most of an hour, ``huge``. Both sides of a
+comparison run one after the other in one call; peaks of memory are of processes of their own.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from PIL import Image
+
+from tests.benchmarks.common import (
+    DATA,
+    camvid,
+    lines_ellipses,
+    machine,
+    median_seconds,
+    print_table,
+)
+from unetseg import PatchSettings, PredictSettings, evaluate, train
+from unetseg.checkpoints import ModelCard, write_model
+from unetseg.classes import ClassTable, SegmentationClass
+from unetseg.networks import build_network
+from unetseg.segmentation import Segmenter
+
+_SIZE = 96  # of a window
+_NORM = {"means": [[128.0] * 3], "stds": [[64.0] * 3]}
+
+
+def picture(side: int, channels: int = 3) -> np.ndarray:
+    """Return an image (side, side, C) uint8 of smooth noise, the same each time."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (side // 8 + 1, side // 8 + 1, 3), np.uint8))
+    return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))[..., :channels]
+
+
+def network(name: str = "compact", channels: int = 3):
+    """Return a network of three classes with the weights that it begins with."""
+    torch.manual_seed(0)
+    return build_network(name, channels, 3).eval()
+
+
+def peak(code: str, *words: object) -> tuple[list[float], float]:
+    """Return the numbers that Python code prints, and the memory in MB that it says.
+
+    The code runs in a process of its own, in which ``size()`` is the greatest resident size so
+    far; what it prints last is the memory.
+    """
+    head = (
+        "import resource, sys\n"
+        "def size(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+    )
+    command = [sys.executable, "-c", head + code, *map(str, words)]
+    *numbers, memory = map(float, subprocess.check_output(command, text=True).split())
+    return numbers, memory
+
+
+_COVER = """
+import time, numpy as np, torch
+from tests.benchmarks.predict import cover, picture
+side, kind, weights = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+cover(kind, weights)(picture(192))  # what a first call allocates
+image = picture(side)
+before, begin = size(), time.perf_counter()
+labels = cover(kind, weights)(image)
+print(time.perf_counter() - begin)
+np.save(sys.argv[4], labels)
+print(size() - before)
+"""
+
+
+def cover(kind: str, weights: str = "gaussian") -> Callable[[np.ndarray], np.ndarray]:
+    """Return what turns an image into labels: "blend", "seamless" or "monai"."""
+    if kind == "monai":
+        return lambda image: _monai(image, weights)
+    stride = None if kind == "seamless" else _SIZE // 2
+    ours = Segmenter([network()], size=_SIZE, stride=stride, weights=weights, **_NORM)
+    return ours.labels
+
+
+@torch.inference_mode()
+def _monai(image: np.ndarray, weights: str) -> np.ndarray:
+    from monai.inferers import sliding_window_inference
+
+    mode = "gaussian" if weights == "gaussian" else "constant"
+    batch = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+    seen, plain = (batch - 128) / 64, network()
+    shares = sliding_window_inference(
+        seen, _SIZE, 16, lambda x: plain(x).softmax(1), overlap=0.5, mode=mode
+    )
+    return shares[0].argmax(0).to(torch.uint8).numpy()
+
+
+def against_monai(side: int = 4096) -> None:
+    """Compare `Segmenter` with MONAI's sliding_window_inference: labels, time, memory."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for weights in ("gaussian", "uniform"):
+            found = {}
+            for kind in ("monai", "blend"):
+                file = Path(folder) / f"{kind}.npy"
+                (seconds,), memory = peak(_COVER, side, kind, weights, file)
+                found[kind] = (seconds, memory, np.load(file))
+            (a, m, labels), (b, n, ours) = found["monai"], found["blend"]
+            rows.append(
+                (weights, f"{100 * (labels == ours).mean():.4f} %", a, b, a / b, m, n, n / m)
+            )
+    columns = [
+        "weights",
+        "same labels",
+        "MONAI s",
+        "ours s",
+        "times",
+        "MONAI MB",
+        "ours MB",
+        "share",
+    ]
+    print_table(f"{side} x {side}, half overlap, against MONAI ({machine()})", columns, rows)
+
+
+def modes() -> None:
+    """Compare ``seamless`` with ``blend``: time on one large image, scores on two real sets."""
+    image, rows = picture(4096), []
+    times = {}
+    for kind in ("blend", "seamless"):
+        begin = time.perf_counter()
+        cover(kind)(image)
+        times[kind] = time.perf_counter() - begin
+    ratio = times["blend"] / times["seamless"]
+    rows.append(("4096 x 4096, seconds", times["blend"], times["seamless"], f"{ratio:.2f} x"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in {"lines-ellipses": lines_ellipses, "camvid-100": camvid}.items():
+            if not DATA.exists():
+                continue
+            root = Path(folder) / name
+            train_folder, test_folder = make(root)
+            for seed in (0, 1):
+                run = root / f"run-{seed}"
+                patches = PatchSettings(val=0, seed=seed)
+                train(train_folder, run=run, seed=seed, budget=120, patches=patches)
+                score = {
+                    kind: evaluate(
+                        test_folder, models=[str(run)], settings=PredictSettings(mode=kind)
+                    ).scores.mean_iou
+                    for kind in ("blend", "seamless")
+                }
+                gained = f"{score['seamless'] - score['blend']:+.4f}"
+                rows.append((f"{name}, mean IoU, seed {seed}", *score.values(), gained))
+    columns = ["what", "blend", "seamless", "gained"]
+    print_table(f"Two ways to cover an image ({machine()})", columns, rows)
+
+
+def against_a_loop() -> None:
+    """Compare with a loop of single windows through the published recipe's network."""
+    image, plain = picture(400, 1)[:, :200], network("classic", 1)
+    norm = {"means": [[128.0]], "stds": [[64.0]]}
+
+    @torch.inference_mode()
+    def loop() -> None:
+        total = torch.zeros(3, 400, 200)
+        for row in [*range(0, 304, 48), 304]:
+            for column in [*range(0, 104, 48), 104]:
+                window = image[row : row + 96, column : column + 96, 0].astype(np.float32)
+                batch = torch.from_numpy((window - 128) / 64)[None, None]
+                total[:, row : row + 96, column : column + 96] += plain(batch).softmax(1)[0]
+        total.argmax(0)
+
+    ours = Segmenter([network(channels=1)], size=96, stride=48, **norm)
+    slow, fast = median_seconds(loop, 3), median_seconds(lambda: ours.labels(image), 9)
+    print_table(
+        f"400 x 200, stride 48 ({machine()})",
+        ["plain loop s", "unetseg s", "times"],
+        [(slow, fast, slow / fast)],
+    )
+
+
+def write_any_model(root: Path, channels: int = 3) -> Path:
+    """Write a model file of the untrained compact network."""
+    table = ClassTable(
+        tuple(SegmentationClass(n, v, c) for v, (n, c) in enumerate(_COLOURS.items()))
+    )
+    card = ModelCard(
+        network="compact",
+        settings={},
+        channels=channels,
+        classes=table,
+        mean=(128.0,) * channels,
+        std=(64.0,) * channels,
+        dtype="uint8",
+        scale=1.0,
+        patch_size=_SIZE,
+        symmetries=(),
+        scores={},
+        name="any",
+        store="",
+        store_hash="",
+        sources=(),
+        trained="2026-01-01T00:00:00+00:00",
+        patches_seen=0,
+    )
+    write_model(root / "model.safetensors", network(channels=channels).state_dict(), card)
+    return root / "model.safetensors"
+
+
+_COLOURS = {"ground": "#000000", "one": "#ff0000", "two": "#00ff00"}
+
+
+def start() -> None:
+    """Compare one small image, from start to finish, with ``import torch``."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model = write_any_model(root)
+        Image.fromarray(picture(200)).save(root / "img.png")
+        line = ["-m", "unetseg", "-q", "predict", str(root / "img.png"), "--model", str(model)]
+        line += ["--out", str(root / "out"), "--overwrite", "--stride"]
+        strides = iter(range(30, 90))  # another each time: an equal call would do nothing
+
+        def predict() -> None:
+            subprocess.run(
+                [sys.executable, *line, str(next(strides))], check=True, stdout=subprocess.DEVNULL
+            )
+
+        def imports() -> None:
+            subprocess.run([sys.executable, "-c", "import torch"], check=True)
+
+        mine, torchs = [], []
+        for _ in range(5):  # in turn, as the machine may be shared
+            mine.append(median_seconds(predict, 1))
+            torchs.append(median_seconds(imports, 1))
+    a, b = float(np.median(mine)), float(np.median(torchs))
+    columns = ["predict s", "import torch s", "times"]
+    print_table(f"One image of 200 x 200 ({machine()})", columns, [(a, b, a / b)])
+
+
+_PREDICT = """
+import time
+from unetseg import PredictSettings, predict
+image, model, out, mode = sys.argv[1:]
+begin = time.perf_counter()
+done = predict([image], models=[model], out=out, settings=PredictSettings(mode=mode), overlay=False)
+print(time.perf_counter() - begin)
+print(size())
+"""
+
+
+def _write_large(path: Path, side: int) -> None:
+    """Write an RGB image whose rows of tiles are alike, as TIFF or PNG."""
+    tile = picture(512)
+    rows = np.tile(tile, (1, -(-side // 512), 1))[:, :side]
+    if path.suffix == ".png":
+        image = np.tile(rows, (-(-side // 512), 1, 1))[:side]
+        Image.fromarray(image).save(path, compress_level=1)
+        return
+    parts = (
+        np.ascontiguousarray(rows[:, x : x + 512])
+        for _ in range(-(-side // 512))
+        for x in range(0, side, 512)
+    )
+    tifffile.imwrite(
+        path,
+        parts,
+        shape=(side, side, 3),
+        dtype=np.uint8,
+        tile=(512, 512),
+        photometric="rgb",
+        compression="adobe_deflate",
+    )
+
+
+def sizes(sides: tuple[int, ...] = (2000, 4000, 8000), mode: str = "blend") -> None:
+    """Measure the cost a pixel and the greatest memory of whole calls of ``predict``, by size."""
+    rows, first = [], None
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model = write_any_model(root)
+        for side in sides:
+            for suffix in (".tif", ".png"):
+                path = root / f"image-{side}{suffix}"
+                _write_large(path, side)
+                (seconds,), memory = peak(_PREDICT, path, model, root / "out", mode)
+                each = seconds / side**2 * 1e6
+                first = first or each
+                rows.append((f"{side} x {side} {suffix}", seconds, each, each / first, memory))
+                path.unlink()
+                for made in (root / "out").glob("*.*"):
+                    made.unlink()
+    columns = ["image", "seconds", "s a megapixel", "of the first", "greatest memory MB"]
+    print_table(f"Large images, {mode} ({machine()})", columns, rows)
+
+
+def huge() -> None:
+    """Measure 20,000 x 20,000 in both modes."""
+    sizes((2000, 20_000), "seamless")
+    sizes((2000, 20_000), "blend")
+
+
+PARTS = {
+    "monai": against_monai,
+    "modes": modes,
+    "loop": against_a_loop,
+    "start": start,
+    "sizes": sizes,
+    "huge": huge,
+}
+
+
+def main(words: list[str]) -> None:
+    """Run the parts named, or all but ``huge``."""
+    for name in words or [name for name in PARTS if name != "huge"]:
+        PARTS[name]()

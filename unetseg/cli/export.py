@@ -1,0 +1,58 @@
+"""``unetseg export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line, print_table
+
+_OUT = "What is written"
+
+
+def export(
+    model: options.Models = None,
+    out: Annotated[
+        Path, Option("--out", metavar="FILE", help="The file.", rich_help_panel=_OUT)
+    ] = Path("model.onnx"),
+    opset: Annotated[
+        int | None,
+        Option(
+            "--opset",
+            metavar="N",
+            help="Version of the ONNX operators, 18 to 25.",
+            show_default="what PyTorch writes best",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace the file.", rich_help_panel=_OUT)
+    ] = False,
+) -> None:
+    """Write a model as one ONNX file, for programs without PyTorch.
+
+    Normalisation, softmax and temperature are inside: raw pixels go in, probabilities come out. The
+    file is compared with PyTorch before it is written.
+
+    Example:
+        unetseg export
+        unetseg export --model wide --out wide.onnx
+    """
+    from unetseg.atomic import human_bytes
+    from unetseg.onnx_export import export_onnx
+
+    with Reporter() as report:
+        done = export_onnx(
+            model or ["default"], out, opset=opset, overwrite=overwrite, on_progress=report
+        )
+    rows = [
+        ("image", " x ".join(map(str, done.inputs)), "float32, as in the training images"),
+        ("probabilities", " x ".join(map(str, done.outputs)), "float32, in class order"),
+    ]
+    print_table("Goes in, comes out", ["name", "axes", "values"], rows)
+    size = human_bytes(done.path.stat().st_size)
+    print_line(
+        f"Wrote {done.path} ({size}, opset {done.opset}): ONNX Runtime and PyTorch differ by at "
+        f"most {done.difference:.1g}, at {len(done.checked)} sizes."
+    )

@@ -1,0 +1,151 @@
+"""``unetseg suggest``."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import Reporter, print_line, print_next, print_table
+from unetseg.errors import PartialFailure, quote, show
+
+if TYPE_CHECKING:
+    from unetseg.suggestions import Suggestions
+
+_OUT = "What is written"
+_FEW = 3  # names shown in a message
+
+
+def suggest(
+    source: Annotated[Path, Argument(metavar="FOLDER", help="Images, labelled ones among them.")],
+    model: options.Models = None,
+    n: Annotated[int, Option("--n", min=1, help="Images to choose.")] = 10,
+    labelled: Annotated[
+        Path | None,
+        Option(
+            "--labelled",
+            metavar="FOLDER",
+            help="The images labelled so far; those like them are not chosen.",
+            show_default="the folder that the model's patches were cut from",
+        ),
+    ] = None,
+    page: options.Page = None,
+    out: Annotated[
+        Path,
+        Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where images and their masks go, to be corrected.",
+            rich_help_panel=_OUT,
+        ),
+    ] = Path("suggested"),
+    overwrite: Annotated[
+        bool,
+        Option(
+            "--overwrite",
+            help="Replace earlier suggestions, corrected masks too.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
+    device: options.Device = "auto",
+) -> None:
+    """Choose the images to label next, and write a mask of each to correct.
+
+    Chosen is what the model is unsure of, unlike the labelled images and unlike each other, and
+    like many others. Images that are labelled already are left out.
+
+    Example:
+        unetseg suggest NEWIMAGES/
+        unetseg suggest NEWIMAGES/ --model wide --n 20 --out round2
+    """
+    from unetseg.config import PredictSettings
+    from unetseg.suggestions import suggest_images
+
+    with Reporter() as report:
+        done = suggest_images(
+            source,
+            models=model or ["default"],
+            n=n,
+            out=out,
+            labelled=labelled,
+            settings=PredictSettings(device=device, page=page),
+            overwrite=overwrite,
+            on_progress=report,
+        )
+        for path, error in done.failed:
+            report.fail(path, error)
+    _print_chosen(done)
+    print_line(f"Wrote {_images(len(done.chosen))} with their masks to {out}.")
+    if done.same_names:
+        names = ", ".join(done.same_names[:_FEW]) + ", ..." * (len(done.same_names) > _FEW)
+        print_line(
+            f"{len(done.same_names)} of them have the name of a labelled image ({show(names)}): "
+            "rename image and mask before you add them."
+        )
+    copying = _copying(done)
+    print_line(f"Correct the masks in {out / 'masks'} with any editor, then add the pairs.")
+    if done.pair and not copying:
+        names = f"{show(done.pair.image.name)} and {show(done.pair.mask.name)}"
+        print_line(f"Name them as those of {show(done.labelled)} are, such as {names}.")
+    print_next(*copying, _training(done, model or ["default"]))
+    if done.failed:
+        text = f"{_images(len(done.failed))} could not be read; the rest are done"
+        raise PartialFailure("suggest", text, "mend them and run again")
+
+
+def _print_chosen(done: "Suggestions") -> None:
+    rows = [
+        (
+            str(k),
+            s.image.name,
+            f"{s.score:.3f}",
+            f"{s.uncertainty:.3f}",
+            _number(s.difference),
+            s.why,
+        )
+        for k, s in enumerate(done.chosen, 1)
+    ]
+    columns = ["rank", "image", "score", "uncertainty", "difference", "why"]
+    note = f"{_images(done.left_out)} labelled already, left out." if done.left_out else ""
+    print_table("To label next", columns, rows, note)
+
+
+def _copying(done: "Suggestions") -> list[str]:
+    """Return what to type to add the corrected pairs to the labelled ones; [] where it varies."""
+    where = (done.labelled or Path("MYFOLDER")).joinpath
+    parts = [where("images"), where("masks")]
+    if pair := done.pair:
+        parts = [pair.image.parent, pair.mask.parent]
+        if parts[0] == parts[1] or pair.image.stem != pair.mask.stem:
+            return []
+    copy = "copy" if os.name == "nt" else "cp -i"
+    return [
+        f"{copy} {quote(show(done.out / name))}{os.sep}* {quote(show(part))}"
+        for name, part in zip(("images", "masks"), parts, strict=True)
+    ]
+
+
+def _training(done: "Suggestions", models: list[str]) -> str:
+    """Return what to type to train on the labelled pairs, old and new."""
+    from unetseg.checkpoints import resolve_model
+    from unetseg.runs import RunFolder
+
+    line = f"unetseg train {quote(show(done.labelled or 'MYFOLDER'))}"
+    if done.labelled is None or not (done.labelled / "classes.toml").exists():
+        line += f" --classes {quote(show(done.out / 'classes.toml'))}"
+    line += "".join(f" --{name} {quote(value)}" for name, value in done.cutting.items())
+    if len(models) == 1 and len(resolve_model(models[0])) == 1:
+        line += f" --from {quote(show(models[0]))}"
+    number = 2
+    while RunFolder(f"round{number}").path.exists():
+        number += 1
+    return f"{line} --run round{number} --budget 10m"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

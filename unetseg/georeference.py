@@ -1,0 +1,182 @@
+"""What a prediction takes over from its input: how large a pixel is, and where it lies on a map."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+Unit = Literal["inch", "cm"]
+ExtraTag = tuple[int, int, int, Any, bool]
+"""A TIFF tag as tifffile writes extra ones: code, type, count, value, in the first page only."""
+
+_MICROMETRES = {
+    "pm": 1e-6, "å": 1e-4, "nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
+    "mm": 1e3, "cm": 1e4, "inch": 25400.0, "in": 25400.0, "m": 1e6,
+}  # fmt: skip
+_RESOLUTION_UNITS: dict[int, Unit] = {2: "inch", 3: "cm"}  # TIFF 6.0, ResolutionUnit
+# Per inch; programs write these where they know nothing about the size of a pixel.
+_SAYS_NOTHING = (1, 72, 96)
+# GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, and the three of the GeoKeys.
+_SCALE, _TRANSFORMATION, _KEYS = 33550, 34264, 34735
+_GEO_TAGS = (_SCALE, 33922, _TRANSFORMATION, _KEYS, 34736, 34737)
+_LINEAR_UNITS, _METRE = 3076, 9001
+_NODATA = 42113  # GDAL_NODATA
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """What a picture says about its pixels beside their values.
+
+    Attributes:
+        resolution: Pixels per unit along x and along y, above 0; None where the file does not say.
+        resolution_unit: None where ``resolution`` states no more than the shape of a pixel.
+        tags: The GeoTIFF tags, which place the picture on a map.
+        nodata: What a pixel without data holds, in the units of `images.read_image`; may be NaN.
+    """
+
+    resolution: tuple[float, float] | None = None
+    resolution_unit: Unit | None = None
+    tags: tuple[ExtraTag, ...] = ()
+    nodata: float | None = None
+
+    @property
+    def pixel_size(self) -> tuple[float, float, str] | None:
+        """Height and width of a pixel and their unit, "m", "map unit" (degrees, say) or "µm";
+        None where it is not stated, or stated by a resolution that programs write by default.
+        """
+        if (size := self._size_on_map()) is not None:
+            return *size, "m" if self._is_metric() else "map unit"
+        if self.resolution is None or self.resolution_unit is None:
+            return None
+        micrometres = _MICROMETRES[self.resolution_unit]
+        if all(round(r * 25400 / micrometres) in _SAYS_NOTHING for r in self.resolution):
+            return None
+        x, y = self.resolution
+        return micrometres / y, micrometres / x, "µm"
+
+    @property
+    def pixels_per_metre(self) -> tuple[float, float] | None:
+        """The resolution along x and y where it has a unit."""
+        if self.resolution is None or self.resolution_unit is None:
+            return None
+        x, y = (r * 1e6 / _MICROMETRES[self.resolution_unit] for r in self.resolution)
+        return x, y
+
+    def turned(self, orientation: int) -> "Georeference":
+        """Return what is still true of the picture turned upright (EXIF 2.32, tag 274: 1 to 8)."""
+        if not 1 < orientation < 9:
+            return self
+        resolution = self.resolution
+        if resolution is not None and orientation > 4:
+            resolution = resolution[1], resolution[0]
+        return Georeference(resolution, self.resolution_unit, (), self.nodata)
+
+    def _size_on_map(self) -> tuple[float, float] | None:
+        """Return height and width of a pixel in the units of the map."""
+        numbers = {code: _numbers(value) for code, _, _, value, _ in self.tags if code != 34737}
+        if len(scale := numbers.get(_SCALE, [])) >= 2:
+            width, height = scale[:2]
+        elif len(matrix := numbers.get(_TRANSFORMATION, [])) == 16:  # row after row
+            width = math.hypot(matrix[0], matrix[4])
+            height = math.hypot(matrix[1], matrix[5])
+        else:
+            return None
+        return (height, width) if _is_size(height) and _is_size(width) else None
+
+    def _is_metric(self) -> bool:
+        """Tell whether the GeoKeys (entries of key, place, count, value) state metres."""
+        keys = next((_numbers(t[3]) for t in self.tags if t[0] == _KEYS), [])
+        entries = [keys[i : i + 4] for i in range(4, len(keys), 4)]  # the first is their header
+        return [_LINEAR_UNITS, 0, 1, _METRE] in entries
+
+
+def of_dpi(dpi: Any) -> Georeference:
+    """Return the georeference of a picture with so many pixels per inch, ``(x, y)`` or None."""
+    resolution = _resolution(dpi)
+    return Georeference(resolution, "inch") if resolution else Georeference()
+
+
+def of_tiff(
+    tags: Mapping[int, Any], imagej: Mapping[str, Any], ome: str, index: int
+) -> Georeference:
+    """Return the georeference of a page of a TIFF.
+
+    A pixel size in the metadata of ImageJ or OME becomes a resolution per centimetre.
+
+    Args:
+        tags: The tags of the page, as tifffile has them.
+        imagej: The metadata of ImageJ; {} where there is none.
+        ome: The OME-XML; "" where there is none.
+        index: Which of the images that the OME-XML describes.
+    """
+    found = [tags[code] for code in _GEO_TAGS if code in tags]
+    copied = tuple((t.code, int(t.dtype), t.count, t.value, True) for t in found)
+    nodata = _nodata(tags[_NODATA].value) if _NODATA in tags else None
+    per_unit = _resolution([_ratio(tags[code].value) for code in (282, 283) if code in tags])
+    unit = tags[296].value if 296 in tags else 2  # inch is what its absence means
+    resolution, resolution_unit = per_unit, _RESOLUTION_UNITS.get(unit)
+    if (size := _ome_pixel_size(ome, index)) is not None:
+        resolution, resolution_unit = _resolution(1e4 / s for s in size), "cm"
+    elif per_unit and (factor := _micrometres(imagej.get("unit"))):
+        resolution, resolution_unit = _resolution(r * 1e4 / factor for r in per_unit), "cm"
+    return Georeference(resolution, resolution_unit if resolution else None, copied, nodata)
+
+
+def _ome_pixel_size(ome: str, index: int) -> tuple[float, float] | None:
+    """Return width and height of a pixel in micrometres from OME-XML (2016-06, Pixels)."""
+    try:
+        root = ElementTree.fromstring(ome)
+    except (ElementTree.ParseError, ValueError):
+        return None
+    pixels = [e.attrib for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"]
+    if index >= len(pixels):
+        return None
+    sizes = []
+    for axis in "XY":
+        factor = _micrometres(pixels[index].get(f"PhysicalSize{axis}Unit", "µm"))
+        sizes += _numbers(pixels[index].get(f"PhysicalSize{axis}"))
+        if not factor or not sizes or not _is_size(sizes[-1]):
+            return None
+        sizes[-1] *= factor
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
+
+
+def _micrometres(unit: Any) -> float | None:
+    """Return how many micrometres a unit is, by its name; None where it is no length."""
+    name = str(unit).replace("\\u00B5", "µ").replace("μ", "µ")  # as ImageJ writes it; a Greek mu
+    return _MICROMETRES.get(name.strip().lower())
+
+
+def _resolution(per_unit: Iterable[float] | None) -> tuple[float, float] | None:
+    """Return pixels per unit along x and y, if these are two sizes that a TIFF can hold."""
+    numbers = _numbers(per_unit)
+    if len(numbers) != 2 or not all(_is_size(n) for n in numbers):
+        return None
+    return numbers[0], numbers[1]
+
+
+def _ratio(value: Any) -> float:
+    """Return the quotient of a TIFF's rational; 0 where it is none."""
+    numbers = _numbers(value)
+    return numbers[0] / numbers[1] if len(numbers) == 2 and numbers[1] else 0.0
+
+
+def _is_size(number: float) -> bool:
+    """Tell whether this can be a size or a resolution, and be written as a TIFF's rational."""
+    return 2.0**-32 < number < 2.0**32
+
+
+def _nodata(text: Any) -> float | None:
+    numbers = _numbers(str(text).strip().rstrip("\0"))
+    return numbers[0] if numbers else None
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return one number or several as floats; [] where any of them is none."""
+    try:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            return [float(value)]
+        return [float(number) for number in value]
+    except (TypeError, ValueError):
+        return []

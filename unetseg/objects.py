@@ -1,0 +1,134 @@
+"""The objects of a mask: connected areas of one class, also of a mask that comes in bands.
+
+Pixels of one class are of one object where they touch, by a side or by a corner (8-connected)::
+
+    1 0 0 2      class 1: one object of 2 pixels
+    0 1 0 2      class 2: one object of 3 pixels
+    0 0 2 0      class 0: one object of 7 pixels
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED
+
+_EIGHT = np.ones((3, 3), bool)  # by sides and corners
+
+
+def label_objects(
+    labels: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Number the objects of a mask.
+
+    Args:
+        labels: (H, W) class indices, 255 ignored.
+
+    Returns:
+        (H, W) int32: the number of each pixel's object, from 1, class after class; 0 where ignored.
+        (n,) int64: the class of object 1, 2, ..., n, ascending.
+    """
+    from scipy import ndimage
+
+    numbers, kinds = np.zeros(labels.shape, np.int32), list[int]()
+    for kind in np.unique(labels):
+        if kind == IGNORED:
+            continue
+        found, count = ndimage.label(labels == kind, _EIGHT)
+        np.add(found, len(kinds), out=numbers, where=found > 0)
+        kinds += [int(kind)] * count
+    return numbers, np.array(kinds, np.int64)
+
+
+class ObjectCounter:
+    """The areas of all objects of a mask that comes in bands from top to bottom.
+
+    Of what has come it holds one number for each object that has ended, and for those that a next
+    band may go on with the lowest row.
+
+    Args:
+        classes: Number of classes K, 1 to 255.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._ended: list[list[NDArray[np.int64]]] = [[] for _ in range(classes)]
+        # The lowest row: which of the open objects each pixel is of, -1 for none; their areas and
+        # classes.
+        self._row: NDArray[np.int64] | None = None
+        self._open_areas = self._open_kinds = np.zeros(0, np.int64)
+
+    def add(self, band: NDArray[np.uint8]) -> None:
+        """Count the next rows of the mask.
+
+        Args:
+            band: (rows, W) class indices below K, 255 ignored; at least one row.
+
+        Raises:
+            ValueError: Another width than before, no row, or an index that is no class.
+        """
+        width = band.shape[1] if self._row is None else len(self._row)
+        if not len(band) or band.shape[1] != width:
+            raise ValueError(f"a band {band.shape} does not go on a mask {width} wide")
+        numbers, kinds = label_objects(band)
+        if len(kinds) and kinds[-1] >= len(self._ended):
+            raise ValueError(f"class index outside 0..{len(self._ended) - 1}")
+        areas = np.append(self._open_areas, np.bincount(numbers[numbers > 0] - 1))
+        kinds = np.append(self._open_kinds, kinds)
+        edges = numbers[[0, -1]].astype(np.int64)
+        first, last = np.where(edges > 0, edges - 1 + len(self._open_kinds), -1)
+        joined = _join(_touching(self._row, first, kinds), len(kinds))
+        merged = np.zeros(joined.max(initial=-1) + 1, np.int64)
+        np.add.at(merged, joined, areas)
+        kind_of = np.zeros_like(merged)
+        kind_of[joined] = kinds
+        self._keep_open(np.append(joined, -1)[last], merged, kind_of)
+
+    def _keep_open(
+        self, row: NDArray[np.int64], areas: NDArray[np.int64], kinds: NDArray[np.int64]
+    ) -> None:
+        """Take ``row`` as the lowest one; put away the objects that are not in it."""
+        ended = np.ones(len(areas), bool)
+        ended[row[row >= 0]] = False
+        for kind in np.unique(kinds[ended]):
+            self._ended[kind].append(areas[ended & (kinds == kind)])
+        self._row = np.append(np.cumsum(~ended) - 1, -1)[row]
+        self._open_areas, self._open_kinds = areas[~ended], kinds[~ended]
+
+    def areas(self) -> list[NDArray[np.int64]]:
+        """Return for each class the areas of its objects so far in pixels (n,), ascending."""
+        found = []
+        for kind, ended in enumerate(self._ended):
+            still = self._open_areas[self._open_kinds == kind]
+            found.append(np.sort(np.concatenate([*ended, still])))
+        return found
+
+
+def _touching(
+    above: NDArray[np.int64] | None, below: NDArray[np.int64], kinds: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the pairs (n, 2) of objects of one class that touch where two rows meet.
+
+    Args:
+        above: (W,) the object of each pixel, -1 for none; None where there is no row.
+        below: (W,) likewise.
+        kinds: The class of each object.
+    """
+    if above is None:
+        return np.zeros((0, 2), np.int64)
+    padded = np.pad(above, 1, constant_values=-1)
+    neighbours = [padded[start : start + len(below)] for start in range(3)]
+    pairs = np.concatenate([np.stack([row, below], 1) for row in neighbours])
+    pairs = pairs[(pairs >= 0).all(1)]
+    alike: NDArray[np.int64] = pairs[kinds[pairs[:, 0]] == kinds[pairs[:, 1]]]
+    return alike
+
+
+def _join(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return for each of ``count`` objects which of the joined ones it is of, from 0."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
+    joined: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return joined
