@@ -29,6 +29,7 @@ from unetseg.networks import build_network
 from unetseg.progress import Progress, ignore
 from unetseg.runs import RunFolder, read_history
 from unetseg.store import open_store
+from unetseg.summary import read_summary
 from unetseg.trainer import Trainer, resolve
 
 ROOT = Path(unetseg.__file__).parents[1]
@@ -139,6 +140,14 @@ def work_together():
     heard = []
     scores = unetseg.evaluate("data/test", models=["long"], on_progress=heard.append).scores
     found["scores"], found["heard"] = scores.to_dict(), len(heard)
+    sources = ["data/test", "data/classes.txt"]
+    done = unetseg.predict(sources, models=["long"], overlay=False)
+    found["predicted"] = {
+        "written": [path.name for path in done.written],
+        "failed": [[str(path), str(error), error.exit_code] for path, error in done.failed],
+        "pixels": done.pixels,
+    }
+    found["again"] = len(unetseg.predict(sources, models=["long"], overlay=False).skipped)
     try:
         unetseg.train(run="uneven", **UNEVEN)
     except unetseg.UnetsegError as error:
@@ -156,6 +165,7 @@ def together(made, tmp_path_factory):
     try:
         for name in ("one", "two"):
             shutil.copytree(made, home / name)
+            (home / name / "data/classes.txt").write_text("no picture")
         os.chdir(home / "one")
         train_alike()
         os.chdir(home / "two")
@@ -225,6 +235,23 @@ def test_ranks_share_the_images_of_an_evaluation_and_know_all_scores(together, m
     monkeypatch.chdir(home / "two")
     alone = unetseg.evaluate("data/test", models=["long"]).scores.to_dict()
     assert json.loads(json.dumps(alone)) == zero["scores"]
+
+
+def test_ranks_share_the_images_that_are_predicted_and_know_what_all_did(together, monkeypatch):
+    home, (zero, one) = together
+    assert zero["predicted"] == one["predicted"]
+    assert zero["predicted"]["written"] == ["im100.png", "im101.png", "im102.png"]
+    ((path, text, code),) = zero["predicted"]["failed"]
+    assert (path, code) == ("data/classes.txt", 2)
+    assert text.startswith("data/classes.txt: not a PNG")
+    assert zero["again"] == one["again"] == 3
+    monkeypatch.chdir(home / "two")
+    alone = unetseg.predict(["data/test"], models=["long"], out="alone", overlay=False)
+    assert alone.pixels == zero["predicted"]["pixels"]
+    for path in alone.written:
+        assert path.read_bytes() == Path("predictions", path.name).read_bytes()
+    rows = [read_summary(Path(out, "summary.csv")) for out in ("alone", "predictions")]
+    assert [row[:10] for row in rows[0]] == [row[:10] for row in rows[1]]  # all but the seconds
 
 
 def test_a_budget_ends_all_ranks_at_the_same_step(together):

@@ -34,6 +34,7 @@ from unetseg.summary import ImageSummary, update_summary
 FORMATS = ("auto", "png", "tif")
 _OVERLAYS = 20  # images up to which overlays are drawn without being asked for
 _LARGE = 100_000_000  # pixels above which nothing of an image is held as a whole
+_COUNTED = 512  # rows whose objects are counted at once
 _AHEAD = 25_000_000  # pixels up to which an image is decoded while another is computed
 
 T = TypeVar("T")
@@ -530,7 +531,8 @@ class _Session:
         """Yield the bands, counting pixels and objects on the way."""
         for labels in bands:
             found.pixels += np.bincount(labels.ravel(), minlength=256)[: len(found.pixels)]
-            found.objects.add(labels)
+            for top in range(0, len(labels), _COUNTED):
+                found.objects.add(labels[top : top + _COUNTED])
             yield labels
 
     def _write_pictures(self, ready: _Ready, labels: NDArray[np.uint8], found: _Found) -> None:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
 
-_EIGHT = np.ones((3, 3), bool)  # by sides and corners
-
 
 def label_objects(
     labels: NDArray[np.integer[Any]],
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Number the objects of a mask.
+
+    Each row is taken as runs of one class, and runs that touch those of the row above are joined:
+    one pass for all classes, in time and memory that grow with the number of runs.
 
     Args:
         labels: (H, W) class indices, 255 ignored.
@@ -29,16 +30,45 @@ def label_objects(
         (H, W) int32: the number of each pixel's object, from 1, class after class; 0 where ignored.
         (n,) int64: the class of object 1, 2, ..., n, ascending.
     """
-    from scipy import ndimage
+    flat, width = labels.ravel(), labels.shape[1]
+    first = np.ones(flat.size, bool)  # pixels with which a run begins
+    np.not_equal(flat[1:], flat[:-1], out=first[1:])
+    first[::width] = True
+    begins = np.flatnonzero(first)
+    lengths = np.diff(begins, append=flat.size)
+    kinds = flat[begins].astype(np.int64)
+    joined = _join(_runs_that_touch(begins, lengths, kinds, width), len(begins))
+    # From 1, class after class, and in a class by the first run.
+    counted = kinds != IGNORED
+    kind_of = np.zeros(joined.max(initial=-1) + 1, np.int64)
+    kind_of[joined] = kinds
+    kept = np.unique(joined[counted])
+    order = kept[np.argsort(kind_of[kept], kind="stable")]
+    number_of = np.zeros(len(kind_of), np.int32)
+    number_of[order] = np.arange(1, len(order) + 1)
+    return np.repeat(number_of[joined], lengths).reshape(labels.shape), kind_of[order]
 
-    numbers, kinds = np.zeros(labels.shape, np.int32), list[int]()
-    for kind in np.unique(labels):
-        if kind == IGNORED:
-            continue
-        found, count = ndimage.label(labels == kind, _EIGHT)
-        np.add(found, len(kinds), out=numbers, where=found > 0)
-        kinds += [int(kind)] * count
-    return numbers, np.array(kinds, np.int64)
+
+def _runs_that_touch(
+    begins: NDArray[np.int64], lengths: NDArray[np.int64], kinds: NDArray[np.int64], width: int
+) -> NDArray[np.int64]:
+    """Return the pairs (n, 2) of runs of one class that touch, one a row above the other.
+
+    Args:
+        begins: The pixel that each run begins with, counted row after row, ascending.
+        lengths: Of the runs.
+        kinds: Their classes.
+        width: Of the rows.
+    """
+    ends = begins + lengths - 1
+    edge = begins - begins % width  # the first pixel of the row
+    above = np.searchsorted(ends, np.maximum(begins - 1, edge) - width)
+    behind = np.searchsorted(begins, np.minimum(ends + 1, edge + width - 1) - width, "right")
+    counts = np.where(edge > 0, behind - above, 0)
+    lower = np.repeat(np.arange(len(begins)), counts)
+    upper = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - above, counts)
+    alike = kinds[lower] == kinds[upper]
+    return np.stack([upper[alike], lower[alike]], 1)
 
 
 class ObjectCounter:
@@ -125,10 +155,18 @@ def _touching(
 
 
 def _join(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return for each of ``count`` objects which of the joined ones it is of, from 0."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """Return for each of ``count`` objects which of the joined ones it is of, from 0.
 
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
-    joined: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    Of two that touch, the later root is hung below the earlier one, for all pairs at once, and
+    every path is then cut short; so the number of rounds grows with the logarithm of the largest
+    object (Shiloach, Vishkin, 1982, "An O(log n) parallel connectivity algorithm").
+    """
+    root = np.arange(count)
+    while len(pairs):
+        low, high = np.sort(root[pairs], 1).T
+        np.minimum.at(root, high, low)
+        while not np.array_equal(shorter := root[root], root):
+            root = shorter
+        pairs = pairs[root[pairs[:, 0]] != root[pairs[:, 1]]]
+    joined: NDArray[np.int64] = np.unique(root, return_inverse=True)[1]
     return joined

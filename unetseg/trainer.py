@@ -57,7 +57,7 @@ from unetseg.store import Store
 _SAVE_SECONDS = 60.0  # a killed run loses at most about this much
 _SAVE_SHARE = 0.02  # short epochs are not all saved: saving takes at most this share of the time
 _VALIDATION_SHARE = 0.1
-_FORWARD_SHARE = 0.5  # a window predicted costs about this much of a patch trained
+_FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
 # Steps between two looks at the losses. A look waits for the device, which on others than the CPU
 # could go on with the next steps meanwhile.
 _LOOK_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}

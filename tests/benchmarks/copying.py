@@ -34,13 +34,13 @@ SETS = {  # how the folders are made, the labelled images, the patches trained o
     "lines-ellipses": (lines_ellipses, 10, 2560),
     "camvid-100": (camvid, 55, 5280),
 }
-_RARE = 0.03  # of the pixels of the set: classes below are copied
+_RARE = 0.25  # of an equal share of the pixels: classes below are copied
 _SIZE, _PER_IMAGE = 96, 16
 
 
 def rare_classes(pixels: Sequence[int]) -> list[int]:
-    """Return the classes that hold a small share of the pixels."""
-    return [c for c, n in enumerate(pixels) if 0 < n < _RARE * sum(pixels)]
+    """Return the classes that hold far fewer pixels than others."""
+    return [c for c, n in enumerate(pixels) if 0 < n < _RARE * sum(pixels) / len(pixels)]
 
 
 class Copying(Trainer):

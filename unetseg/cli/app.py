@@ -241,10 +241,13 @@ def _help(function: Callable[..., Any]) -> str:
 
 
 def _tidy(parameters: list[Any]) -> list[Any]:
-    """Leave ``<bool>``, which says nothing, out of the help of switches."""
+    """Show of an option what it takes: a number, or a word for it; of a switch nothing."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
+        elif parameter.param_type_name == "option" and not parameter.metavar:
+            is_number = parameter.type_descriptor.annotation in (int, float)
+            parameter.metavar = "N" if is_number else parameter.name.upper()
     return parameters
 
 
