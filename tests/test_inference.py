@@ -1,5 +1,6 @@
 """Prediction: what is written, what is left alone, and what is refused before any work."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -19,6 +20,7 @@ from unetseg.checkpoints import load_model, write_model
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.images import read_mask
 from unetseg.interrupts import Caught
+from unetseg.models import ModelInput
 from unetseg.postprocessing import PostProcessing, clean
 from unetseg.progress import Note, Progress
 from unetseg.summary import read_summary
@@ -682,3 +684,32 @@ def test_a_model_that_does_not_know_its_images_warns_of_none(home):
     with_card("default", "old", looks={})
     Image.fromarray(read(IMAGES / "im100.png") // 4).save("dark.png")
     assert unetseg.predict(["dark.png"], models=["old"]).unlike == ()
+
+
+def test_of_many_images_only_those_at_hand_are_in_memory(home):
+    for k in range(9):
+        Image.fromarray(draw(k)[0][..., 0]).save(IMAGES / f"more{k}.png")
+    most = 0
+
+    def count(_):
+        nonlocal most
+        held = [o for o in gc.get_objects() if type(o) is ModelInput]
+        most = max(most, sum(one._whole is not None for one in held))
+
+    assert len(unetseg.predict([IMAGES], on_progress=count).written) == 12
+    assert 1 <= most <= 4  # one read ahead, one computed, one written, one about to be let go
+
+
+def test_what_cannot_be_written_is_the_fault_of_its_own_image(home):
+    """255 is a class of masks of 0 and 255, so nothing is left that could stand for no data."""
+    write_set("set", 4, values=(0, 255, 255), toml=None)
+    patches = unetseg.PatchSettings(size=32, per_image=6)
+    unetseg.train("set", patches=patches, run="two", **QUICK)
+    image, _ = draw(3, (80, 70))
+    image[:30, :40] = 0
+    tags = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite("a.tif", image[..., 0], extratags=tags)
+    done = unetseg.predict(["a.tif", IMAGES / "im100.png"], models=["two"])
+    assert [path for path, _ in done.failed] == [Path("a.tif")]
+    assert [path.name for path in done.written] == ["im100.png"]
+    assert not Path("predictions/a.png").exists()

@@ -386,6 +386,10 @@ class _Ready:
         """Return what became of it."""
         return _Outcome(self.unlike, self.error, self.summary)
 
+    def let_go(self) -> None:
+        """Forget the pixels: all images of a call are remembered until its end."""
+        self.picture = self.backdrop = None
+
 
 @dataclass
 class _Found:
@@ -467,6 +471,7 @@ class _Session:
                 self._predict(ready, ready.picture, behind)
         except InputError as error:  # of pixels that were decoded only now
             ready.error = error
+            ready.let_go()
 
     def _say(self, ready: _Ready) -> None:
         assert ready.picture is not None
@@ -486,14 +491,19 @@ class _Session:
         if job.pixels > _LARGE and job.mask.suffix == ".tif":
             self._write_mask(ready, picture, self._count(labels, found))
             ready.summary = found.summary(job, picture, time.perf_counter() - begin)
+            ready.let_go()
             return
         whole = np.concatenate(list(labels))
         seconds = time.perf_counter() - begin
 
         def write() -> None:
-            self._write_pictures(ready, whole, found)
-            self._write_mask(ready, picture, self._count(iter([whole]), found))
-            ready.summary = found.summary(job, picture, seconds)
+            try:
+                self._write_pictures(ready, whole, found)
+                self._write_mask(ready, picture, self._count(iter([whole]), found))
+                ready.summary = found.summary(job, picture, seconds)
+            except InputError as error:  # of this image, whichever is computed meanwhile
+                ready.error = error
+            ready.let_go()
 
         behind.do(write)
 

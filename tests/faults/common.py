@@ -184,7 +184,8 @@ class Child:
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Send a signal; SIGKILL is waited for."""
         if self.code is None:
-            os.kill(self.pid, signum)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, signum)
         if signum == signal.SIGKILL:
             self._process.join()
 
