@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,12 +27,12 @@ pytest.importorskip("onnxscript")
 @pytest.fixture(scope="module")
 def exported(made, tmp_path_factory):
     """The file of an ensemble of two models, normalised otherwise, and what was printed."""
-    before = Path.cwd()
-    os.chdir(made)
+    before, home = Path.cwd(), tmp_path_factory.mktemp("onnx") / "home"
+    shutil.copytree(made, home)
+    os.chdir(home)
     try:
-        if not Path("runs/other").exists():
-            with_card("default", "other", mean=(90.0,), std=(40.0,), temperature=1.8)
-        out = tmp_path_factory.mktemp("onnx") / "both.onnx"
+        with_card("default", "other", mean=(90.0,), std=(40.0,), temperature=1.8)
+        out = home / "both.onnx"
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             words = ("--model", "default", "--model", "other", "--out", str(out))
@@ -42,9 +43,9 @@ def exported(made, tmp_path_factory):
 
 
 @pytest.fixture
-def ensemble(made, exported, monkeypatch):
+def ensemble(exported, monkeypatch):
     """The same ensemble in PyTorch, in the folder that it lies in."""
-    monkeypatch.chdir(made)
+    monkeypatch.chdir(exported.path.parent)
     return Model(["default", "other"])
 
 
