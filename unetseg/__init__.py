@@ -12,7 +12,8 @@ The same pipeline as the command line, for a notebook::
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # typing itself is slow to import: Ctrl-C meanwhile would be a traceback
 
 __version__ = "0.1.0"
 
@@ -94,7 +95,7 @@ if TYPE_CHECKING:
     from unetseg.training import train
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562), so that ``import unetseg`` is quick."""
     if name not in _HOMES:
         raise AttributeError(f"module 'unetseg' has no attribute {name!r}")

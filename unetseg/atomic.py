@@ -85,6 +85,12 @@ def check_free(path: Path, needed: int) -> None:
         raise MachineError(path, text, "free some space or write elsewhere")
 
 
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `InputError` where a file that is not to be replaced is there."""
+    if path.exists() and not overwrite:
+        raise InputError(path, "already exists", "choose another name, or --overwrite")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path to write to; on success it becomes ``path``, durably and at once.

@@ -19,6 +19,7 @@ SCHEDULES = ("one-cycle", "cosine", "steps")
 AUGMENTS = ("auto", "none", "light", "strong")
 SYMMETRIES = ("hflip", "vflip", "turn")
 MODES = ("blend", "seamless")
+WEIGHTS = ("gaussian", "uniform")
 DEFAULT_EPOCHS = 100
 
 
@@ -180,7 +181,7 @@ class PredictSettings:
 
     def __post_init__(self) -> None:
         check_choice("--mode", self.mode, MODES)
-        check_choice("--weights", self.weights, ("gaussian", "uniform"))
+        check_choice("--weights", self.weights, WEIGHTS)
         if self.batch_size is not None:
             _check("--batch-size", self.batch_size, 1, 65536)
         if self.page is not None:

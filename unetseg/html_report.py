@@ -14,7 +14,7 @@ from markupsafe import Markup
 from unetseg import atomic, charts, drawing, pages, views
 from unetseg.cases import Case
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.errors import InputError, show
+from unetseg.errors import show
 from unetseg.metrics import Scores
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.views import Drawn, View
@@ -88,8 +88,7 @@ def write_report(
         InputError: ``path`` exists, or an image cannot be read any more.
         MachineError: The disk is full, or writing is not permitted.
     """
-    if Path(path).exists() and not overwrite:
-        raise InputError(path, "already exists", "choose another name, or --overwrite")
+    atomic.refuse_existing(Path(path), overwrite)
     contents = _contents(report, on_progress)
     atomic.write_bytes(path, pages.render(report.title, _TEMPLATE, _STYLE, **contents))
 

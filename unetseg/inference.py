@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -122,12 +121,11 @@ def predict(
         if ranks.size == 1:  # of several, none knows what the others write
             update_summary(table, [t.summary for t in session.turns if t.summary], names)
         raise
-    told = ranks.collect([turn.outcome().to_dict() for turn in session.turns])
-    outcomes = [_Outcome.from_dict(one) for one in told]
-    summaries = [one.summary for one in outcomes if one.summary]
+    told = ranks.collect([turn.to_dict() for turn in session.turns])
+    turns = [_Turn.from_dict(job, one) for job, one in zip(jobs, told, strict=True)]
     if ranks.is_writer:
-        update_summary(table, summaries, names)
-    return _predictions(out, table, jobs, outcomes, names)
+        update_summary(table, [turn.summary for turn in turns if turn.summary], names)
+    return _predictions(out, table, turns, names)
 
 
 # --- what is to be done ----------------------------------------------------------------------
@@ -286,26 +284,37 @@ def _read_label(path: Path) -> str:
 # --- the work --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of an image.
+@dataclass
+class _Turn:
+    """An image whose turn has come, and what became of it.
 
     Attributes:
+        label: See `_label`.
+        picture: The image; None where there is nothing to do, or ``error``.
+        backdrop: The image as it is drawn over.
         unlike: What is unlike the images trained on; "" where nothing is.
         error: Why it failed; None where it did not.
         summary: What was found; None where nothing was written.
     """
 
-    unlike: str
-    error: UnetsegError | None
-    summary: ImageSummary | None
+    job: _Job
+    label: str = ""
+    picture: ModelInput | None = None
+    backdrop: NDArray[Any] | None = None
+    unlike: str = ""
+    error: UnetsegError | None = None
+    summary: ImageSummary | None = None
+
+    def let_go(self) -> None:
+        """Forget the pixels: all images of a call are remembered until its end."""
+        self.picture = self.backdrop = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it in JSON's types, for other processes."""
+        """Return what became of it in JSON's types, for other processes."""
         error, one = self.error, self.summary
         return {
             "unlike": self.unlike,
-            "error": error and [type(error).__name__, str(error.what), error.problem, error.remedy],
+            "error": error and [type(error).__name__, error.what, error.problem, error.remedy],
             "summary": one
             and {
                 **vars(one),
@@ -316,14 +325,15 @@ class _Outcome:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, job: _Job, data: dict[str, Any]) -> Self:
         """Return what `to_dict` told."""
         error, one = data["error"], data["summary"]
         kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
         return cls(
-            data["unlike"],
-            error and kinds[error[0]](*error[1:]),
-            one
+            job,
+            unlike=data["unlike"],
+            error=error and kinds[error[0]](*error[1:]),
+            summary=one
             and ImageSummary(
                 one["name"],
                 np.array(one["pixels"], np.int64),
@@ -336,59 +346,25 @@ class _Outcome:
 
 
 def _predictions(
-    out: Path,
-    table: Path,
-    jobs: Sequence[_Job],
-    outcomes: Sequence[_Outcome],
-    names: Sequence[str],
+    out: Path, table: Path, turns: Sequence[_Turn], names: Sequence[str]
 ) -> Predictions:
     """Return what was done, for the caller."""
-    both = list(zip(jobs, outcomes, strict=True))
-    written = [job for job, one in both if one.summary]
+    written = [turn for turn in turns if turn.summary]
     pixels = np.zeros(len(names), np.int64)
-    for one in outcomes:
-        if one.summary:
-            pixels += one.summary.pixels
+    for turn in written:
+        assert turn.summary is not None
+        pixels += turn.summary.pixels
     shares = (pixels / max(int(pixels.sum()), 1)).tolist()
     return Predictions(
         out,
-        tuple(job.mask for job in written),
-        tuple(job.mask for job, one in both if not one.summary and not one.error),
-        tuple((job.image, one.error) for job, one in both if one.error),
-        tuple(job.overlay for job in written if job.overlay),
+        tuple(turn.job.mask for turn in written),
+        tuple(turn.job.mask for turn in turns if not turn.summary and not turn.error),
+        tuple((turn.job.image, turn.error) for turn in turns if turn.error),
+        tuple(turn.job.overlay for turn in written if turn.job.overlay),
         dict(zip(names, shares, strict=True)),
-        tuple((job.image, one.unlike) for job, one in both if one.unlike),
+        tuple((turn.job.image, turn.unlike) for turn in turns if turn.unlike),
         table,
     )
-
-
-@dataclass
-class _Ready:
-    """An image whose turn has come.
-
-    Attributes:
-        label: See `_label`.
-        picture: The image; None where there is nothing to do, or ``error``.
-        backdrop: The image as it is drawn over.
-        unlike: What is unlike the images trained on; "" where nothing is.
-        summary: What was found; None where nothing was written.
-    """
-
-    job: _Job
-    label: str = ""
-    picture: ModelInput | None = None
-    backdrop: NDArray[Any] | None = None
-    unlike: str = ""
-    error: UnetsegError | None = None
-    summary: ImageSummary | None = None
-
-    def outcome(self) -> _Outcome:
-        """Return what became of it."""
-        return _Outcome(self.unlike, self.error, self.summary)
-
-    def let_go(self) -> None:
-        """Forget the pixels: all images of a call are remembered until its end."""
-        self.picture = self.backdrop = None
 
 
 @dataclass
@@ -423,18 +399,18 @@ class _Session:
     ) -> None:
         self.model, self.out, self.jobs, self.on_progress = model, out, jobs, on_progress
         self.total, self.done = sum(job.pixels for job in jobs), 0
-        self.turns: list[_Ready] = []
+        self.turns: list[_Turn] = []
         self.alpha_said = False
 
     def run(self) -> None:
         """Do all jobs, in their order."""
         with catching() as self.caught, _Behind() as behind:
-            for number, ready in enumerate(_ahead(self._prepare, self.jobs), 1):
+            for number, turn in enumerate(_ahead(self._prepare, self.jobs), 1):
                 self._stop_if_caught()
-                self.place = f"image {number} of {len(self.jobs)}, {show(ready.job.image.name)}"
-                self.turns.append(ready)
-                self._do(ready, behind)
-                self.done += ready.job.pixels
+                self.place = f"image {number} of {len(self.jobs)}, {show(turn.job.image.name)}"
+                self.turns.append(turn)
+                self._do(turn, behind)
+                self.done += turn.job.pixels
                 self._report(0)
 
     def _stop_if_caught(self) -> None:
@@ -444,66 +420,66 @@ class _Session:
         done = self.done + pixels
         self.on_progress(Progress("predicting", done, self.total, "pixels", self.place))
 
-    def _prepare(self, job: _Job) -> _Ready:
+    def _prepare(self, job: _Job) -> _Turn:
         """Read of an image what can be read before its turn."""
-        ready = _Ready(job)
+        turn = _Turn(job)
         try:
-            ready.label = _label(self.model, job)
-            if any(_read_label(place) != ready.label for place in job.places):
+            turn.label = _label(self.model, job)
+            if any(_read_label(place) != turn.label for place in job.places):
                 picture = self.model.open(job.image)
                 if job.pixels <= _AHEAD:
                     picture.load()
                 if job.overlay:
-                    ready.backdrop = np.asarray(picture.raster)
-                ready.unlike = self.model.unlike(picture)
-                ready.picture = picture
+                    turn.backdrop = np.asarray(picture.raster)
+                turn.unlike = self.model.unlike(picture)
+                turn.picture = picture
         except (InputError, MachineError) as error:
-            ready.error = error
-        return ready
+            turn.error = error
+        return turn
 
-    def _do(self, ready: _Ready, behind: "_Behind") -> None:
+    def _do(self, turn: _Turn, behind: "_Behind") -> None:
         """Compute what is found in an image, and have it written."""
-        if ready.picture is None:
+        if turn.picture is None:
             return
-        self._say(ready)
+        self._say(turn)
         try:
-            with ready.picture:
-                self._predict(ready, ready.picture, behind)
+            with turn.picture:
+                self._predict(turn, turn.picture, behind)
         except InputError as error:  # of pixels that were decoded only now
-            ready.error = error
-            ready.let_go()
+            turn.error = error
+            turn.let_go()
 
-    def _say(self, ready: _Ready) -> None:
-        assert ready.picture is not None
-        image = show(ready.job.image)
-        if ready.picture.raster.info.alpha and not self.alpha_said:
+    def _say(self, turn: _Turn) -> None:
+        assert turn.picture is not None
+        image = show(turn.job.image)
+        if turn.picture.raster.info.alpha and not self.alpha_said:
             self.on_progress(Note(f"{image}: transparency is left out"))
             self.alpha_said = True
-        if ready.unlike:
-            text = f"{image} is unlike the images trained on: {ready.unlike}"
+        if turn.unlike:
+            text = f"{image} is unlike the images trained on: {turn.unlike}"
             self.on_progress(Note(text, warning=True))
 
-    def _predict(self, ready: _Ready, picture: ModelInput, behind: "_Behind") -> None:
-        job, begin = ready.job, time.perf_counter()
+    def _predict(self, turn: _Turn, picture: ModelInput, behind: "_Behind") -> None:
+        job, begin = turn.job, time.perf_counter()
         classes = len(self.model.card.classes.classes)
         found = _Found(np.zeros(classes, np.int64), ObjectCounter(classes), np.zeros((2, classes)))
         labels = self._mend(self._cover(job, picture, found))
         if job.pixels > _LARGE and job.mask.suffix == ".tif":
-            self._write_mask(ready, picture, self._count(labels, found))
-            ready.summary = found.summary(job, picture, time.perf_counter() - begin)
-            ready.let_go()
+            self._write_mask(turn, picture, self._count(labels, found))
+            turn.summary = found.summary(job, picture, time.perf_counter() - begin)
+            turn.let_go()
             return
         whole = np.concatenate(list(labels))
         seconds = time.perf_counter() - begin
 
         def write() -> None:
             try:
-                self._write_pictures(ready, whole, found)
-                self._write_mask(ready, picture, self._count(iter([whole]), found))
-                ready.summary = found.summary(job, picture, seconds)
+                self._write_pictures(turn, whole, found)
+                self._write_mask(turn, picture, self._count(iter([whole]), found))
+                turn.summary = found.summary(job, picture, seconds)
             except InputError as error:  # of this image, whichever is computed meanwhile
-                ready.error = error
-            ready.let_go()
+                turn.error = error
+            turn.let_go()
 
         behind.do(write)
 
@@ -545,24 +521,24 @@ class _Session:
                 found.objects.add(labels[top : top + _COUNTED])
             yield labels
 
-    def _write_pictures(self, ready: _Ready, labels: NDArray[np.uint8], found: _Found) -> None:
-        job, text, classes = ready.job, {_TEXT: ready.label}, self.model.card.classes
+    def _write_pictures(self, turn: _Turn, labels: NDArray[np.uint8], found: _Found) -> None:
+        job, text, classes = turn.job, {_TEXT: turn.label}, self.model.card.classes
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
             images.write_float_tiff(job.probabilities, shares, text)
         if job.confidence:
             grey = np.concatenate(found.confidence)[..., None]
             images.write_picture(job.confidence, grey, text)
-        if job.overlay and ready.backdrop is not None:
+        if job.overlay and turn.backdrop is not None:
             plain = drawing.commonest(labels)
-            picture = drawing.overlay(ready.backdrop, labels, classes, plain)
+            picture = drawing.overlay(turn.backdrop, labels, classes, plain)
             images.write_picture(job.overlay, picture, text)
 
     def _write_mask(
-        self, ready: _Ready, picture: ModelInput, bands: Iterator[NDArray[np.uint8]]
+        self, turn: _Turn, picture: ModelInput, bands: Iterator[NDArray[np.uint8]]
     ) -> None:
         """Write the mask: last, so that it stands for all that belongs to it."""
-        path, table, text = ready.job.mask, self.model.card.classes, {_TEXT: ready.label}
+        path, table, text = turn.job.mask, self.model.card.classes, {_TEXT: turn.label}
         place = picture.raster.georeference
         if path.suffix == ".tif":
             height, width, _ = picture.raster.shape
@@ -596,14 +572,9 @@ class _Behind:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pool.shutdown()
-        if self._pending and error is None:
+        if self._pending and kind is None:
             self._pending.result()
 
     def do(self, work: Callable[[], None]) -> None:

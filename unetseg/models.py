@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -185,13 +184,8 @@ class ModelInput:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.raster.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self.raster.close()
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Return rows (n, W, C) in the dtype of the training images."""

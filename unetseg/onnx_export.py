@@ -87,8 +87,7 @@ def export_onnx(
     """
     path = Path(out)
     _check_packages()
-    if path.exists() and not overwrite:
-        raise InputError(path, "already exists", "choose another name, or --overwrite")
+    atomic.refuse_existing(path, overwrite)
     if opset is not None and not _OPSETS[0] <= opset <= _OPSETS[1]:
         raise InputError("--opset", f"{opset} is out of range", "{} to {}".format(*_OPSETS))
     model = Model(models, PredictSettings(device="cpu"))

@@ -136,8 +136,7 @@ class Segmenter:
         self, image: Rows, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Return the class probabilities (K, H, W) float32, summing to 1; ``shape`` as above."""
-        bands = [self._scaled(band).cpu() for band in self._averages(image, shape)]
-        return torch.cat(bands, 1).numpy()
+        return torch.cat([band.cpu() for band in self.bands(image, shape)], 1).numpy()
 
     def bands(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
         """Yield the probabilities of an image from top to bottom in bands (K, rows, W) float32.

@@ -4,8 +4,8 @@ import importlib
 import sys
 
 NAMES = (
-    *("speed", "size", "choices", "accuracy", "images", "pretraining", "copying", "large"),
-    *("predict", "coverage", "suggest", "million", "ranks"),
+    *("speed", "size", "choices", "accuracy", "images", "networks", "pretraining", "copying"),
+    *("large", "predict", "coverage", "suggest", "million", "ranks"),
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.common import (
@@ -102,63 +103,60 @@ def _resume(home: Path, straight: Path) -> None:
     assert_same_run(home, straight)
 
 
-@fault("F24", "two ranks: kill -9 of one", "all end in 30 s, same bits", quick=0)
-def killed_rank(lab: Lab, share: float) -> Tally:
+def _harmed(lab: Lab, share: float, cases: int, harm: Callable[[_Job, int], None]) -> Tally:
+    """Harm runs that have saved something, and go on from what is left of each.
+
+    ``harm`` is given the run and the number of the case, and sees to it that the run ends.
+    """
     straight, tally = _straight(lab), Tally()
-    for seed in some(range(20), share):
-        with tally.attempt(f"seed {seed}"):
-            home, rng = lab.copy(lab.made), random.Random(seed)
+    for case in some(range(cases), share):
+        with tally.attempt(f"case {case}"):
+            home = lab.copy(lab.made)
             job = _Job(home, *_LONG)
             job.wait_for_save()
-            time.sleep(rng.uniform(0, 2))
-            os.kill(rng.choice(job.ranks), signal.SIGKILL)
-            assert job.end(30) != 0, "exit 0"
+            harm(job, case)
             _resume(home, straight)
     return tally
+
+
+@fault("F24", "two ranks: kill -9 of one", "all end in 30 s, same bits", quick=0)
+def killed_rank(lab: Lab, share: float) -> Tally:
+    def harm(job: _Job, case: int) -> None:
+        rng = random.Random(case)
+        time.sleep(rng.uniform(0, 2))
+        os.kill(rng.choice(job.ranks), signal.SIGKILL)
+        assert job.end(30) != 0, "exit 0"
+
+    return _harmed(lab, share, 20, harm)
 
 
 @fault("F25", "two ranks: kill -9 of torchrun", "the ranks end in 10 s, same bits", quick=0)
 def killed_agent(lab: Lab, share: float) -> Tally:
-    straight, tally = _straight(lab), Tally()
-    for i in some(range(5), share):
-        with tally.attempt(f"time {i}"):
-            home = lab.copy(lab.made)
-            job = _Job(home, *_LONG)
-            job.wait_for_save()
-            time.sleep(0.3 * i)
-            job.agent.kill()
-            job.end(10)
-            _resume(home, straight)
-    return tally
+    def harm(job: _Job, case: int) -> None:
+        time.sleep(0.3 * case)
+        job.agent.kill()
+        job.end(10)
+
+    return _harmed(lab, share, 5, harm)
 
 
 @fault("F25", "two ranks: SIGTERM to torchrun", "saved, ended in 30 s, same bits", quick=0)
 def stopped_agent(lab: Lab, share: float) -> Tally:
-    straight, tally = _straight(lab), Tally()
-    for i in some(range(5), share):
-        with tally.attempt(f"time {i}"):
-            home = lab.copy(lab.made)
-            job = _Job(home, *_LONG)
-            job.wait_for_save()
-            time.sleep(0.3 * i)
-            job.agent.terminate()
-            assert job.end(30) != 0, "exit 0"
-            ours = "\n".join(li for li in job.err.splitlines() if li.startswith("unetseg"))
-            assert "everything is saved" in ours, job.err[-500:]
-            assert_plain(ours)
-            _resume(home, straight)
-    return tally
+    def harm(job: _Job, case: int) -> None:
+        time.sleep(0.3 * case)
+        job.agent.terminate()
+        assert job.end(30) != 0, "exit 0"
+        ours = "\n".join(li for li in job.err.splitlines() if li.startswith("unetseg"))
+        assert "everything is saved" in ours, job.err[-500:]
+        assert_plain(ours)
+
+    return _harmed(lab, share, 5, harm)
 
 
 @fault("F25", "two ranks: SIGSTOP of one", "the other gives up after 120 s", quick=0)
 def stopped_rank(lab: Lab, share: float) -> Tally:
-    straight, tally = _straight(lab), Tally()
-    for i in some(range(2), share):
-        with tally.attempt(f"rank {i}"):
-            home = lab.copy(lab.made)
-            job = _Job(home, *_LONG)
-            job.wait_for_save()
-            os.kill(job.ranks[i], signal.SIGSTOP)
-            assert job.end(180) != 0, "exit 0"
-            _resume(home, straight)
-    return tally
+    def harm(job: _Job, case: int) -> None:
+        os.kill(job.ranks[case], signal.SIGSTOP)
+        assert job.end(180) != 0, "exit 0"
+
+    return _harmed(lab, share, 2, harm)

@@ -61,7 +61,6 @@ def compare(
     """
     from unetseg import atomic
     from unetseg.comparison import compare as compare_models
-    from unetseg.config import PredictSettings
 
     options.refuse_existing(overwrite, json_file)
     with Reporter() as report:
@@ -69,17 +68,8 @@ def compare(
             a,
             b,
             folder,
-            settings=PredictSettings(
-                mode=mode,
-                stride=stride,
-                weights=weights,
-                tta=tta,
-                batch_size=batch_size,
-                device=device,
-                page=page,
-                largest=tuple(largest or ()),
-                min_size=min_size,
-                fill_holes=tuple(fill_holes or ()),
+            settings=options.predict_settings(
+                mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes
             ),
             include_trained=include_trained,
             classes=classes,

@@ -102,7 +102,6 @@ def evaluate(
     """
     from unetseg import atomic
     from unetseg.cli.tables import print_boundaries, print_confusion, print_scores
-    from unetseg.config import PredictSettings
     from unetseg.distributed import join
     from unetseg.errors import InputError
     from unetseg.evaluation import evaluate as evaluate_images
@@ -121,17 +120,8 @@ def evaluate(
             folder,
             models=model,
             predictions=predictions,
-            settings=PredictSettings(
-                mode=mode,
-                stride=stride,
-                weights=weights,
-                tta=tta,
-                batch_size=batch_size,
-                device=device,
-                page=page,
-                largest=tuple(largest or ()),
-                min_size=min_size,
-                fill_holes=tuple(fill_holes or ()),
+            settings=options.predict_settings(
+                mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes
             ),
             include_trained=include_trained,
             classes=classes,

@@ -9,7 +9,7 @@ from unetseg.cli import completion
 from unetseg.errors import InputError
 
 if TYPE_CHECKING:
-    from unetseg.config import PatchSettings
+    from unetseg.config import PatchSettings, PredictSettings
 
 _PATCHES = "Patches (of a folder)"
 _SPLIT = "Held-out images (of a folder)"
@@ -229,6 +229,27 @@ def patch_settings(
     )
 
 
+def predict_settings(
+    mode: str,
+    stride: str | None,
+    weights: str,
+    tta: bool,
+    batch_size: int | None,
+    device: str,
+    page: int | None,
+    largest: list[str] | None,
+    min_size: int,
+    fill_holes: list[str] | None,
+) -> "PredictSettings":
+    """Return the settings that a command line gave."""
+    from unetseg.config import PredictSettings
+
+    kept, filled = tuple(largest or ()), tuple(fill_holes or ())
+    return PredictSettings(
+        mode, stride, weights, tta, batch_size, device, page, kept, min_size, filled
+    )
+
+
 def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
     """Return the values and colours given by ``--ignore``."""
     from unetseg.classes import parse_ignored
@@ -238,6 +259,7 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
 
 def refuse_existing(overwrite: bool, *paths: Path | None) -> None:
     """Raise `InputError` where one of the files to write is there; None is a file not asked for."""
-    for path in paths:
-        if path and path.exists() and not overwrite:
-            raise InputError(path, "already exists", "choose another name, or --overwrite")
+    from unetseg import atomic
+
+    for path in filter(None, paths):
+        atomic.refuse_existing(path, overwrite)

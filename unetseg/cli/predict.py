@@ -81,20 +81,10 @@ def predict(
         unetseg predict NEWIMAGES/ --model wide --out masks --mode seamless
         unetseg predict SLIDES/ --min-size 50 --fill-holes cell --confidence
     """
-    from unetseg.config import PredictSettings
     from unetseg.inference import predict as predict_images
 
-    settings = PredictSettings(
-        mode=mode,
-        stride=stride,
-        weights=weights,
-        tta=tta,
-        batch_size=batch_size,
-        device=device,
-        page=page,
-        largest=tuple(largest or ()),
-        min_size=min_size,
-        fill_holes=tuple(fill_holes or ()),
+    settings = options.predict_settings(
+        mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes
     )
     with Reporter() as report:
         done = predict_images(
