@@ -17,7 +17,7 @@ from sets import QUICK
 from torch import nn
 
 import unetseg
-from unetseg import distributed, trainer
+from unetseg import distributed, learner
 from unetseg.batches import Patches
 from unetseg.checkpoints import read_checkpoint
 from unetseg.classes import IGNORED
@@ -25,12 +25,13 @@ from unetseg.devices import pick_device
 from unetseg.distributed import World
 from unetseg.errors import InputError
 from unetseg.interrupts import Caught
+from unetseg.learner import Learner, resolve
 from unetseg.networks import build_network
-from unetseg.progress import Progress, ignore
+from unetseg.progress import Progress
 from unetseg.runs import RunFolder, read_history
 from unetseg.store import open_store
 from unetseg.summary import read_summary
-from unetseg.trainer import Trainer, resolve
+from unetseg.trainer import Trainer
 
 ROOT = Path(unetseg.__file__).parents[1]
 LONG = {"width": 4, "depth": 2, "epochs": 8, "batch_size": 8, "device": "cpu", "run": "long"}
@@ -83,7 +84,7 @@ def without_batch_statistics(*args, **settings):
 
 def train_alike():
     """Train as the tests below compare it; called in one process and in two."""
-    keep, trainer.build_network = trainer.build_network, without_batch_statistics
+    keep, learner.build_network = learner.build_network, without_batch_statistics
     make = Patches.__init__
 
     def ignoring(self, images, masks, *rest):
@@ -96,7 +97,7 @@ def train_alike():
         Patches.__init__ = ignoring
         unetseg.train(run="ignoring", **IGNORING)
     finally:
-        trainer.build_network, Patches.__init__ = keep, make
+        learner.build_network, Patches.__init__ = keep, make
 
 
 def stop_one_rank():
@@ -280,7 +281,9 @@ def test_the_number_of_ranks_is_recorded_and_another_one_warned_of(together, mon
     path = Path("runs/long/last.pt")
     assert read_checkpoint(path)["machine"]["ranks"] == 2
     notes = []
-    resumed = trainer_of("long", on_progress=notes.append)
+    given = resolve(unetseg.TrainSettings(**QUICK), 32)
+    opened, folder = open_store("data/patches.h5"), RunFolder("long")
+    resumed = Trainer(opened, folder, given, time.monotonic(), Caught(), notes.append)
     resumed.restore(read_checkpoint(path), path)
     assert [str(n) for n in notes] == ["warning: not bit-exact: ranks 2 -> 1"]
 
@@ -307,14 +310,13 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, name, text):
         pick_device(name)
 
 
-def trainer_of(run, store="data/patches.h5", on_progress=ignore, **settings):
+def learner_of(**settings):
     given = resolve(unetseg.TrainSettings(**{**QUICK, **settings}), 32)
-    folder = RunFolder(run)
-    return Trainer(open_store(store), folder, given, time.monotonic(), Caught(), on_progress)
+    return Learner(open_store("data/patches.h5"), given)
 
 
 def test_the_parts_of_a_batch_are_those_of_the_batch_of_one_process(home):
-    one = trainer_of("parts", augment="strong")
+    one = learner_of(augment="strong")
     indices = one.indices(0)
     pictures, masks = one.batch(indices)
     for rank in range(3):
@@ -325,7 +327,7 @@ def test_the_parts_of_a_batch_are_those_of_the_batch_of_one_process(home):
 
 
 def test_a_rank_without_a_patch_learns_from_one_that_counts_nowhere(home):
-    one = trainer_of("spare")
+    one = learner_of()
     one.ranks = World(2, 3)
     pictures, masks = one.batch(one.indices(0)[:2])
     assert pictures.shape == (1, 1, 32, 32)
@@ -333,7 +335,7 @@ def test_a_rank_without_a_patch_learns_from_one_that_counts_nowhere(home):
 
 
 def test_a_batch_smaller_than_the_ranks_is_refused(monkeypatch):
-    monkeypatch.setattr(trainer, "world", lambda: World(0, 4))
+    monkeypatch.setattr(learner, "world", lambda: World(0, 4))
     with pytest.raises(InputError, match="3 patches a step for 4 processes"):
         resolve(unetseg.TrainSettings(batch_size=3), 32)
     assert resolve(unetseg.TrainSettings(), 512).batch_size == 4

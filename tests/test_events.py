@@ -92,7 +92,7 @@ def test_a_resumed_run_takes_the_place_of_what_was_not_saved(home, writers, monk
     stop = {"at": 8}  # the second epoch's third step of five
 
     def caught(self):
-        if self.step == stop["at"]:
+        if self.learner.step == stop["at"]:
             self.caught.signum = 15
         original(self)
 

@@ -60,7 +60,7 @@ ORDER = (
         "report",
         "html_report",
     ),
-    *("events", "trainer", "training", "fold_record", "cross_validation", "reporting"),
+    *("events", "learner", "trainer", "training", "fold_record", "cross_validation", "reporting"),
     # face
     *("cli", "cli.console", "cli.tables", "cli.completion", "cli.options", "cli.settings"),
     *("cli.synth", "cli.check", "cli.patch", "cli.train", "cli.predict", "cli.evaluate"),

@@ -14,6 +14,7 @@ from unetseg import trainer
 from unetseg.calibration import PixelSample
 from unetseg.checkpoints import read_card
 from unetseg.errors import DivergenceError
+from unetseg.learner import Learner
 from unetseg.likeness import Looks, describe, sample_windows
 from unetseg.segmentation import Segmenter
 from unetseg.store import open_store
@@ -46,13 +47,13 @@ def test_how_seldom_the_device_is_looked_at_changes_no_history_and_no_weight(
 
 def count_reads(monkeypatch):
     reads = []
-    read = trainer.Trainer._read
+    read = Learner.read
 
     def spy(self, steps):
         reads.append((self.step, len(steps)))
         return read(self, steps)
 
-    monkeypatch.setattr(trainer.Trainer, "_read", spy)
+    monkeypatch.setattr(Learner, "read", spy)
     return reads
 
 
@@ -71,13 +72,13 @@ def test_the_device_is_looked_at_every_few_steps_and_at_the_end_of_an_epoch(
 
 def poison(monkeypatch, step):
     """Make the loss of a step NaN."""
-    learn = trainer.Trainer.learn
+    learn = Learner.learn
 
     def spoilt(self, indices, lr):
         done = learn(self, indices, lr)
         return done._replace(loss=done.loss * float("nan")) if done.number == step else done
 
-    monkeypatch.setattr(trainer.Trainer, "learn", spoilt)
+    monkeypatch.setattr(Learner, "learn", spoilt)
 
 
 @pytest.mark.parametrize(("every", "noticed"), [(1, 7), (3, 8), (20, 10)])

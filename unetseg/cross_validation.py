@@ -34,6 +34,7 @@ from unetseg.distributed import join, world
 from unetseg.errors import InputError, Interrupted, quote, show
 from unetseg.fold_record import FoldDone, FoldImage, FoldRecord
 from unetseg.interrupts import Caught, catching
+from unetseg.learner import resolve
 from unetseg.metrics import Scores, confusion
 from unetseg.models import Model
 from unetseg.networks import build_network
@@ -41,7 +42,6 @@ from unetseg.preparation import LabelledFolder, Split
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.runs import LABEL, RunFolder, is_ours, read_history
 from unetseg.store import open_store
-from unetseg.trainer import resolve
 from unetseg.training import (
     begin_run,
     check_agreement,

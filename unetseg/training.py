@@ -14,11 +14,12 @@ from unetseg.config import PatchSettings, TrainSettings
 from unetseg.distributed import join, world
 from unetseg.errors import InputError, quote
 from unetseg.interrupts import Caught, catching
+from unetseg.learner import resolve
 from unetseg.preparation import build_store
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.runs import RunFolder, State
 from unetseg.store import Store, StoreInfo, open_store
-from unetseg.trainer import Trainer, TrainResult, resolve
+from unetseg.trainer import Trainer, TrainResult
 
 
 @join()

@@ -19,11 +19,12 @@ from unetseg import PredictSettings, evaluate, folder
 from unetseg.config import TrainSettings
 from unetseg.folder import Pair
 from unetseg.interrupts import Caught
+from unetseg.learner import Learner, resolve
 from unetseg.metrics import Scores
 from unetseg.progress import ignore
 from unetseg.runs import RunFolder
-from unetseg.store import open_store
-from unetseg.trainer import Trainer, resolve
+from unetseg.store import Store, open_store
+from unetseg.trainer import Trainer
 
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -87,11 +88,27 @@ def draw_pairs(source: Path, count: int, seed: int, target: Path) -> Path:
     return target
 
 
-def train_as(kind: type[Trainer], store: Path, run: Path, **settings) -> Trainer:
-    """Train by a class of trainer from the start to the end; the model is in the folder ``run``."""
+def new_learner(store: Store, **settings) -> Learner:
+    """Return what learns from the patches of a store with these settings."""
+    learner = Learner(store, resolve(TrainSettings(epochs=1, **settings), store.info.size))
+    learner.take(learner.build())
+    learner.average_over(1000)
+    return learner
+
+
+def advance(learner: Learner) -> None:
+    """Learn from the next batch, after the last from the first."""
+    learner.advance(1e-3)
+    if learner.step_in_epoch == learner.steps_per_epoch:
+        learner.close_epoch()
+
+
+def train_as(kind: type[Learner], store: Path, run: Path, **settings) -> Trainer:
+    """Train by a class of learner from the start to the end; the model is in the folder ``run``."""
     with open_store(store) as opened:
         resolved = resolve(TrainSettings(**settings), opened.info.size)
-        trainer = kind(opened, RunFolder(run), resolved, time.monotonic(), Caught(), ignore)
+        trainer = Trainer(opened, RunFolder(run), resolved, time.monotonic(), Caught(), ignore)
+        trainer.learner = kind(opened, resolved)
         trainer.start(None)
         trainer.run()
     return trainer

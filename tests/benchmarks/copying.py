@@ -27,7 +27,7 @@ from tests.benchmarks.common import (
     train_as,
 )
 from unetseg import PatchSettings, build_store
-from unetseg.trainer import Trainer
+from unetseg.learner import Learner
 
 SEEDS = 3
 SETS = {  # how the folders are made, the labelled images, the patches trained on
@@ -43,13 +43,13 @@ def rare_classes(pixels: Sequence[int]) -> list[int]:
     return [c for c, n in enumerate(pixels) if 0 < n < _RARE * sum(pixels) / len(pixels)]
 
 
-class Copying(Trainer):
+class Copying(Learner):
     """Pastes rare objects of one patch of a batch into the next, after all other augmentation."""
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return images and masks."""
         pictures, masks = super().batch(indices)
-        rare = torch.tensor(rare_classes(self.store.info.class_pixels_train))
+        rare = torch.tensor(rare_classes(self.info.class_pixels_train))
         chosen = torch.stack([some_objects(torch.isin(mask, rare)) for mask in masks]).roll(1, 0)
         pictures = torch.where(chosen[:, None], pictures.roll(1, 0), pictures)
         return pictures, torch.where(chosen, masks.roll(1, 0), masks)
@@ -63,7 +63,7 @@ def some_objects(mask: Tensor) -> Tensor:
     return kept[torch.from_numpy(labels).long()]
 
 
-def score(kind: type[Trainer], store: Path, test: Path, run: Path, **settings) -> list[float]:
+def score(kind: type[Learner], store: Path, test: Path, run: Path, **settings) -> list[float]:
     """Return the mean IoU on ``test`` of a run, and that of the rare classes alone."""
     trainer = train_as(kind, store, run, **settings)
     scores = quick_scores(run, test)
@@ -84,7 +84,7 @@ def main(words: list[str]) -> None:
             make, count, patches = SETS[name]
             root = Path(folder) / name
             everything, test = make(root)
-            found: dict[type[Trainer], list[list[float]]] = {Trainer: [], Copying: []}
+            found: dict[type[Learner], list[list[float]]] = {Learner: [], Copying: []}
             for seed in range(seeds):
                 part = draw_pairs(everything, count, seed, root / f"labelled-{seed}")
                 cut = PatchSettings(size=_SIZE, per_image=_PER_IMAGE, val=0, seed=seed)

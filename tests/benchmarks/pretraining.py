@@ -27,7 +27,7 @@ from tests.benchmarks.common import (
 )
 from unetseg import PatchSettings, build_store, train
 from unetseg.folder import find_pairs
-from unetseg.trainer import Trainer
+from unetseg.learner import Learner
 
 PATCHES, SEEDS = 2560, 3
 SETS = {"lines-ellipses": (lines_ellipses, (5, 10)), "camvid-100": (camvid, (10,))}
@@ -41,7 +41,7 @@ _WAYS = {  # patches with labels and without, as shares
 }
 
 
-class Reconstruction(Trainer):
+class Reconstruction(Learner):
     """Learns the pixels of hidden blocks in the first outputs; labels are read and not used."""
 
     def __init__(self, *arguments) -> None:
@@ -74,9 +74,10 @@ def pretrain(folder: Path, run: Path, patches: float, seed: int) -> str:
     settings = PatchSettings(size=_SIZE, per_image=per_image, val=0, rare=0, seed=seed)
     build_store(folder, run.with_suffix(".h5"), settings)
     trainer = train_as(Reconstruction, run.with_suffix(".h5"), run, epochs=1, seed=seed)
-    trainer.average.module.head.reset_parameters()
+    learner = trainer.learner
+    learner.average.module.head.reset_parameters()
     trainer.save(finished=True)
-    print(f"reconstructed {trainer.patches_seen}, loss {trainer.history[-1]['train_loss']:.3f}")
+    print(f"reconstructed {learner.patches_seen}, loss {trainer.history[-1]['train_loss']:.3f}")
     return str(run)
 
 

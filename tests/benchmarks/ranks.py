@@ -15,15 +15,9 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.common import machine, print_table
-from unetseg.config import PatchSettings, TrainSettings
+from tests.benchmarks.common import advance, machine, new_learner, print_table
+from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.distributed import join
-from unetseg.interrupts import Caught
-from unetseg.preparation import build_store, synthesize
-from unetseg.progress import ignore
-from unetseg.runs import RunFolder
-from unetseg.store import open_store
-from unetseg.trainer import Trainer, resolve
 
 _SECONDS = 10.0  # of each measurement
 _TURNS = 3
@@ -46,19 +40,14 @@ def rate_of(processes: int, threads: int, batch: int, store: Path) -> float:
 
 def work(store: str, batch: str) -> None:
     """Measure in one of the processes; the first of them prints the rate of all."""
-    with join() as world, tempfile.TemporaryDirectory() as folder:
-        settings = resolve(TrainSettings(batch_size=int(batch), epochs=1, device="cpu"), 96)
-        run = RunFolder(Path(folder) / "run")
-        trainer = Trainer(open_store(store), run, settings, time.monotonic(), Caught(), ignore)
-        trainer.start(None)
-        steps, seconds, begin = 0, 0.0, time.perf_counter()
+    with join() as world:
+        learner = new_learner(open_store(store), batch_size=int(batch), device="cpu")
+        seconds, begin = 0.0, time.perf_counter()
         while seconds < _SECONDS:
-            trainer.learn(trainer.indices(steps % trainer.steps_per_epoch), 1e-3)
-            trainer.average.update_parameters(trainer.network)
-            steps += 1
+            advance(learner)
             (seconds,) = world.maximum(time.perf_counter() - begin)  # as after every step of a run
         if world.is_writer:
-            print(steps * trainer.batch_size / seconds)
+            print(learner.patches_seen / seconds)
 
 
 def main(_: list[str]) -> None:

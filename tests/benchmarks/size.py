@@ -11,14 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.common import machine, print_table
-from unetseg.config import PatchSettings, TrainSettings
-from unetseg.interrupts import Caught
-from unetseg.preparation import build_store, synthesize
-from unetseg.progress import ignore
-from unetseg.runs import RunFolder
-from unetseg.store import open_store
-from unetseg.trainer import Trainer, resolve
+from tests.benchmarks.common import advance, machine, new_learner, print_table
+from unetseg import PatchSettings, build_store, open_store, synthesize
 
 _STEPS = 60
 
@@ -29,16 +23,13 @@ def measure(path: str, from_disk: str) -> None:
 
     if from_disk == "disk":
         batches.memory_of = lambda _: 0  # as on a machine whose memory is too small
-    with tempfile.TemporaryDirectory() as folder:
-        settings = resolve(TrainSettings(epochs=1), 96)
-        run = RunFolder(Path(folder) / "run")
-        trainer = Trainer(open_store(path), run, settings, time.monotonic(), Caught(), ignore)
-        trainer.start(None)
-        begin, busy = time.perf_counter(), time.process_time()
-        for i in range(_STEPS):
-            trainer.learn(trainer.indices(i % trainer.steps_per_epoch), 1e-3)
-        patches = _STEPS * trainer.batch_size
-        clock, busy = time.perf_counter() - begin, time.process_time() - busy
+    learner = new_learner(open_store(path))
+    advance(learner)  # the first also allocates
+    first, begin, busy = learner.patches_seen, time.perf_counter(), time.process_time()
+    for _ in range(_STEPS):
+        advance(learner)
+    patches = learner.patches_seen - first
+    clock, busy = time.perf_counter() - begin, time.process_time() - busy
     memory = re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
     print(patches / clock, patches / busy, int(memory[1]) / 1024)
 

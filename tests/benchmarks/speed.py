@@ -15,15 +15,9 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.common import machine, matmul_rate, print_table
-from unetseg.config import PatchSettings, TrainSettings
-from unetseg.interrupts import Caught
+from tests.benchmarks.common import advance, machine, matmul_rate, new_learner, print_table
+from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.networks import build_network
-from unetseg.preparation import build_store, synthesize
-from unetseg.progress import ignore
-from unetseg.runs import RunFolder
-from unetseg.store import open_store
-from unetseg.trainer import Trainer, resolve
 
 _SECONDS = 20.0  # measured on each side
 
@@ -65,28 +59,26 @@ def published_rate(store, root: Path) -> float:
     return seen / (time.perf_counter() - begin)
 
 
-def our_rate(store, name: str, root: Path) -> tuple[float, float, float]:
+def our_rate(store, name: str) -> tuple[float, float, float]:
     """Return patches a second, the share of a step outside the arithmetic, operations a patch."""
-    settings = resolve(TrainSettings(network=name, epochs=1), 96)
-    trainer = Trainer(store, RunFolder(root / name), settings, time.monotonic(), Caught(), ignore)
-    trainer.start(None)
-    steps, begin = 0, time.perf_counter()
+    learner = new_learner(store, network=name)
+    advance(learner)  # the first also allocates
+    first, steps, begin = learner.patches_seen, learner.step, time.perf_counter()
     while time.perf_counter() - begin < _SECONDS:
-        trainer.learn(trainer.indices(steps % trainer.steps_per_epoch), 1e-3)
-        trainer.average.update_parameters(trainer.network)
-        steps += 1
+        advance(learner)
     seconds = time.perf_counter() - begin
-    pictures, masks = trainer.batch(trainer.indices(0))
+    patches, steps = learner.patches_seen - first, learner.step - steps
+    pictures, masks = learner.batch(learner.indices(0))
     with FlopCounterMode(display=False) as counter:
-        trainer.loss(trainer.network(pictures), masks).backward()
+        learner.loss(learner.network(pictures), masks).backward()
     operations = counter.get_total_flops() / len(pictures)
 
     repeats, begin = 20, time.perf_counter()
     for i in range(repeats):
-        trainer.batch(trainer.indices(i % trainer.steps_per_epoch))
-        trainer.average.update_parameters(trainer.network)
+        learner.batch(learner.indices(i % learner.steps_per_epoch))
+        learner.average.update_parameters(learner.network)
     outside = (time.perf_counter() - begin) / repeats / (seconds / steps)
-    return steps * trainer.batch_size / seconds, outside, operations
+    return patches / seconds, outside, operations
 
 
 def main(_: list[str]) -> None:
@@ -100,7 +92,7 @@ def main(_: list[str]) -> None:
         limit = matmul_rate()
         rows, rates = [], {}
         for name in ("compact", "classic"):
-            rate, outside, operations = our_rate(store, name, root)
+            rate, outside, operations = our_rate(store, name)
             rates[name] = rate
             rows.append(
                 (f"unetseg {name}", rate, operations / 1e9, rate * operations / limit, outside)

@@ -29,10 +29,10 @@ from tests.faults.common import (
 _PROMISED = 10.0  # seconds from a signal to the end of the process
 # Where training is when the signal comes: the call that it comes before, and which one of these.
 _PLACES = {
-    "first batch": ("unetseg.trainer:Trainer", "batch", 0),
-    "warm-up": ("unetseg.trainer:Trainer", "learn", 1),
-    "step": ("unetseg.trainer:Trainer", "learn", 9),
-    "late step": ("unetseg.trainer:Trainer", "learn", 16),
+    "first batch": ("unetseg.learner:Learner", "batch", 0),
+    "warm-up": ("unetseg.learner:Learner", "learn", 1),
+    "step": ("unetseg.learner:Learner", "learn", 9),
+    "late step": ("unetseg.learner:Learner", "learn", 16),
     "end of an epoch": ("unetseg.trainer:Trainer", "_add_row", 0),
     "validation": ("unetseg.trainer", "score_held_out", 0),
     "last validation": ("unetseg.trainer:Trainer", "_calibrate", 0),
