@@ -93,6 +93,14 @@ def test_a_loss_that_is_not_finite_is_noticed_at_the_next_look(home, monkeypatch
     assert card_of("nan").patches_seen == 36  # the epoch before is what is saved
 
 
+def test_a_first_loss_that_is_not_finite_leaves_the_earlier_run_as_it_was(home, monkeypatch):
+    before = Path("runs/default/model.safetensors").read_bytes()
+    poison(monkeypatch, 1)
+    with pytest.raises(DivergenceError, match=r"not finite \(nan\) at step 1, learning rate 0"):
+        unetseg.train(overwrite=True, **QUICK)
+    assert Path("runs/default/model.safetensors").read_bytes() == before
+
+
 def test_nothing_is_saved_with_a_step_that_nobody_has_looked_at(home, monkeypatch):
     monkeypatch.setitem(trainer._LOOK_EVERY, "cpu", 20)
     monkeypatch.setattr(trainer, "_SAVE_SECONDS", 0.0)  # after every step

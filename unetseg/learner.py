@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -246,8 +246,12 @@ class Learner:
         pixels = torch.stack([step.pixels for step in steps])
         return list(zip(means.tolist(), norms.tolist(), pixels.tolist(), strict=True))
 
-    def measure_rate(self) -> float:
-        """Return the patches a second of real steps, taken on copies that are then thrown away."""
+    def measure_rate(self, look: Callable[[Sequence[Step]], object]) -> float:
+        """Return the patches a second of real steps, taken on copies that are then thrown away.
+
+        Args:
+            look: Is given the first step, to wait for it by `read` and to refuse what it gave.
+        """
         kept = self.network, self.parallel, self.optimizer
         devices = [self.device] if self.device.type == "cuda" else []
         try:
@@ -256,7 +260,7 @@ class Learner:
                 self.network = deepcopy(self.network)
                 self.parallel = self._in_parallel(self.network)
                 self.optimizer = build_optimizer(self.network, self.settings.optimizer, 1e-6, 0.0)
-                self.read([self.learn(self.indices(0), 0.0)])  # the first step also allocates
+                look([self.learn(self.indices(0), 0.0)])  # the first step also allocates
                 begin, steps, seconds = time.monotonic(), 0, 0.0
                 while steps < 5 and seconds < 1.5:
                     self.learn(self.indices(0), 0.0)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,7 +118,7 @@ class Trainer:
     def start(self, start_from: str | None) -> None:
         """Start with a new network, or with the weights of a model."""
         torch.manual_seed(self.settings.seed)
-        network = self._from_model(start_from) if start_from else self.learner.build()
+        network = self.learner.build() if start_from is None else self._from_model(start_from)
         if self.settings.patience and self.store.held_out_count == 0:
             raise InputError("--patience", "no image is held out to judge by", "leave it out")
         self._prepare(network)
@@ -163,7 +163,7 @@ class Trainer:
         settings, learner = self.settings, self.learner
         learner.take(network)
         self.validate_every = settings.validate or self._validation_interval()
-        rate = learner.measure_rate()
+        rate = learner.measure_rate(self._read)
         self.training_started = time.monotonic()
         spent = self.training_started - self.started + self.seconds_before
         self.rate, spent = self.ranks.gather((rate, spent))[0]  # the clock is that of rank 0
@@ -259,15 +259,19 @@ class Trainer:
         Raises:
             DivergenceError: A loss or gradient is not finite.
         """
-        results = self.learner.read(self.unseen)
-        for step, (loss, norm, _) in zip(self.unseen, results, strict=True):
-            if not np.isfinite([loss, norm]).all():
-                self._diverged(step, loss)
-        for loss, _, pixels in results:
+        for loss, pixels in self._read(self.unseen):
             self.last_loss = loss
             self.loss_sum += loss * pixels
             self.valid_sum += pixels
         self.unseen.clear()
+
+    def _read(self, steps: Sequence[Step]) -> list[tuple[float, int]]:
+        """Return loss and pixels of steps, in their order; see `look`."""
+        results = self.learner.read(steps)
+        for step, (loss, norm, _) in zip(steps, results, strict=True):
+            if not np.isfinite([loss, norm]).all():
+                self._diverged(step, loss)
+        return [(loss, pixels) for loss, _, pixels in results]
 
     def _diverged(self, step: Step, loss: float) -> NoReturn:
         good = self.folder.model if self.folder.model.exists() else "none"

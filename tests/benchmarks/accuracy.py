@@ -12,17 +12,26 @@ from pathlib import Path
 
 from tests.benchmarks.common import DATA, camvid, lines_ellipses, machine, print_table
 from unetseg import PatchSettings, evaluate, train
+from unetseg.metrics import Scores
 
 BUDGETS = (60.0, 120.0, 180.0, 300.0)
 SEEDS = (0, 1, 2)
 SETS = {"lines-ellipses": lines_ellipses, "camvid-100": camvid}
 
 
+def scores_of(train_folder: Path, test_folder: Path, root: Path, seed: int, **settings) -> Scores:
+    """Return the scores on ``test_folder`` of a run on all of ``train_folder``."""
+    run, cut = root / f"run-{time.monotonic_ns()}", PatchSettings(val=0, seed=seed)
+    result = train(train_folder, run=run, seed=seed, patches=cut, **settings)
+    scores = evaluate(test_folder, models=[str(run)]).scores
+    done = f"{result.patches} patches, mean IoU {scores.mean_iou:.4f}"
+    print(f"{train_folder.name}, seed {seed}, {settings}: {done}", flush=True)
+    return scores
+
+
 def score(train_folder: Path, test_folder: Path, root: Path, seed: int, **settings) -> float:
-    """Return the pooled mean IoU on ``test_folder`` of a run on all of ``train_folder``."""
-    run = root / f"run-{time.monotonic_ns()}"
-    train(train_folder, run=run, seed=seed, patches=PatchSettings(val=0, seed=seed), **settings)
-    return evaluate(test_folder, models=[str(run)]).scores.mean_iou or 0.0
+    """Return the pooled mean IoU; see `scores_of`."""
+    return scores_of(train_folder, test_folder, root, seed, **settings).mean_iou or 0.0
 
 
 def main(words: list[str]) -> None:

@@ -8,21 +8,10 @@ they are a whole video, unless another set is named.
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.accuracy import SETS
+from tests.benchmarks.accuracy import SETS, scores_of
 from tests.benchmarks.common import DATA, machine, print_table
-from unetseg import PatchSettings, evaluate, train
-from unetseg.metrics import Scores
 
 _SECONDS = 1800.0
-
-
-def measure(network: str, folders: tuple[Path, Path], run: Path, seconds: float) -> Scores:
-    """Return the scores on whole held-out images of a run on all the others."""
-    settings = PatchSettings(val=0)
-    result = train(folders[0], run=run, patches=settings, network=network, budget=seconds)
-    scores = evaluate(folders[1], models=[str(run)]).scores
-    print(f"{network}: {scores.mean_iou:.4f} after {result.patches} patches", flush=True)
-    return scores
 
 
 def main(words: list[str]) -> None:
@@ -36,7 +25,8 @@ def main(words: list[str]) -> None:
         root = Path(folder)
         folders = SETS[name](root / name)
         ours, theirs = (
-            measure(network, folders, root / network, seconds) for network in ("compact", "classic")
+            scores_of(*folders, root, 0, network=network, budget=seconds)
+            for network in ("compact", "classic")
         )
     rows = [
         (part, ours.iou[part], theirs.iou[part], ours.iou[part] - theirs.iou[part])

@@ -90,10 +90,9 @@ def main(_: list[str]) -> None:
         build_store(root / "data/train", root / "patches.h5", settings)
         store = open_store(root / "patches.h5")
         limit = matmul_rate()
-        rows, rates = [], {}
+        rows = []
         for name in ("compact", "classic"):
             rate, outside, operations = our_rate(store, name)
-            rates[name] = rate
             rows.append(
                 (f"unetseg {name}", rate, operations / 1e9, rate * operations / limit, outside)
             )
