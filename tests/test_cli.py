@@ -15,7 +15,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from unetseg import interrupts
+from unetseg import __main__, interrupts
 from unetseg.cli import app, console
 from unetseg.errors import (
     DivergenceError,
@@ -194,6 +194,14 @@ def test_each_failure_is_one_plain_line_and_its_exit_code(command, capsys, error
     assert shown.out == ""
     assert shown.err.startswith(f"unetseg: error: {line}")
     assert shown.err.count("\n") == 1
+
+
+def test_ctrl_c_before_the_error_boundary_stands_is_no_traceback(monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "_group", interrupt)
+    assert __main__.main() == 130
 
 
 def test_debug_shows_the_traceback_before_the_line(command, capsys):
@@ -574,7 +582,7 @@ def test_outside_the_main_thread_nothing_is_caught():
 SLEEPER = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from unetseg import interrupts
+from unetseg import __main__, interrupts
 with interrupts.catching() as caught:
     print("ready", flush=True)
     while True:

@@ -4,12 +4,13 @@ import sys
 
 
 def main() -> int:
-    """Run ``unetseg`` and return its exit code; Ctrl-C while it is imported is no traceback."""
+    """Run ``unetseg`` and return its exit code; Ctrl-C while it still starts is no traceback."""
     try:
         from unetseg.cli import app
-    except KeyboardInterrupt:
+
+        return app.main()
+    except KeyboardInterrupt:  # where `app.main` does not catch it yet: imports, reading its help
         return 130
-    return app.main()
 
 
 if __name__ == "__main__":  # spawned workers import this module again
