@@ -19,8 +19,10 @@ from safetensors.numpy import load_file
 from sets import NAMES, QUICK, VALUES_TOML, write_set
 
 import unetseg
+from unetseg import trainer
 from unetseg.checkpoints import load_model, read_card, read_checkpoint
 from unetseg.errors import DivergenceError, InputError, Interrupted, MachineError
+from unetseg.learner import Learner
 from unetseg.optimization import DEFAULT_LR, rate_at
 from unetseg.progress import EpochDone, Note, Plan, Progress
 
@@ -305,6 +307,57 @@ def test_a_run_stopped_again_and_again_goes_on_to_the_same_bits(straight, home):
         settings = {"resume": True}
     unetseg.train(run="often", resume=True)
     assert_equal_runs("straight", "often")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_precision_is_resumed_to_the_same_bits(home, precision):
+    settings = {**RUN, "precision": precision}
+    unetseg.train(run="whole", **settings)
+    with pytest.raises(Interrupted):
+        unetseg.train(run="halves", **settings, on_progress=stopping(at_patches(24)))
+    unetseg.train(run="halves", resume=True)
+    assert_equal_runs("whole", "halves")
+
+
+def test_convolutions_are_trained_in_the_precision_asked_for_and_weights_in_float32(
+    home, monkeypatch
+):
+    seen = set()
+
+    def spy(store, settings):
+        learner = Learner(store, settings)
+        learner.build = lambda: watched(Learner.build(learner))
+        return learner
+
+    def watched(network):
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(lambda module, _, found: seen.add(found.dtype))
+        return network
+
+    monkeypatch.setattr(trainer, "Learner", spy)
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        seen.clear()
+        run = f"in-{precision}"
+        unetseg.train(run=run, **{**RUN, "epochs": 1, "validate": 2, "precision": precision})
+        assert dtype in seen
+        assert all(value.dtype == np.float32 for value in weights(run).values() if value.ndim > 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "precision"),
+    [({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"), ({}, "float32")],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it_and_what_it_became_is_recorded(
+    home, monkeypatch, found, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    seen = []
+    unetseg.train(run="auto", **{**QUICK, "epochs": 1}, on_progress=seen.append)
+    (plan,) = [record for record in seen if isinstance(record, Plan)]
+    assert plan.device == f"the CPU (1 threads), {precision}"
+    config = (home / "runs/auto/config.toml").read_text()
+    assert f'precision = "{precision}"' in config
 
 
 def test_a_killed_run_goes_on_from_what_it_saved_last(straight, home):
@@ -638,6 +691,7 @@ def test_settings_out_of_range_name_their_option(home):
         ({"epochs": 2, "budget": 60.0}, "--epochs"),
         ({"loss": "ce+dise"}, "did you mean 'ce\\+dice'"),
         ({"batch_size": 0}, "--batch-size"),
+        ({"precision": "float16"}, "--precision"),
     ):
         with pytest.raises(InputError, match=option):
             unetseg.train(run="x", **wrong)

@@ -17,6 +17,7 @@ LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
 OPTIMIZERS = ("muon", "adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "steps")
 AUGMENTS = ("auto", "none", "light", "strong")
+PRECISIONS = ("auto", "float32", "bfloat16")
 SYMMETRIES = ("hflip", "vflip", "turn")
 MODES = ("blend", "seamless")
 WEIGHTS = ("gaussian", "uniform")
@@ -97,6 +98,8 @@ class TrainSettings:
         patience: Validations without a better mean IoU after which training stops.
         validate: Epochs between validations; None keeps validation under a tenth of the time.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: What convolutions are trained in, one of `PRECISIONS`; "auto" is bfloat16 where
+            the device computes it faster than float32. Weights and scores are float32 in any case.
         seed: Seed of weights, order and augmentation.
 
     Raises:
@@ -120,6 +123,7 @@ class TrainSettings:
     patience: int | None = None
     validate: int | None = None
     device: str = "auto"
+    precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -142,6 +146,7 @@ class TrainSettings:
                 _check(option, value, low, high)
         check_choice("--optimizer", self.optimizer, OPTIMIZERS)
         check_choice("--schedule", self.schedule, SCHEDULES)
+        check_choice("--precision", self.precision, PRECISIONS)
         if self.symmetries not in ("auto", "none"):
             for name in self.symmetries.split(","):
                 check_choice("--symmetries", name, SYMMETRIES)

@@ -55,6 +55,19 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 faster than float32, instead of emulating it.
+
+    On CPUs that is AVX512-BF16 or AMX; not known of others is taken for no.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # torch 2.10 cannot tell
+        return False
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
 def describe_device(device: torch.device) -> str:
     """Return a device as a person knows it: "the CPU (2 threads)", "NVIDIA H200"."""
     if device.type == "cuda":

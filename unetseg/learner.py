@@ -17,7 +17,7 @@ from unetseg import augmentation
 from unetseg.batches import Patches, epoch_order
 from unetseg.classes import IGNORED
 from unetseg.config import DEFAULT_EPOCHS, SYMMETRIES, TrainSettings, split_augment
-from unetseg.devices import pick_device
+from unetseg.devices import is_fast_in_bfloat16, pick_device
 from unetseg.distributed import world
 from unetseg.errors import InputError
 from unetseg.losses import build_loss, class_weights
@@ -40,19 +40,22 @@ def resolve(settings: TrainSettings, size: int) -> TrainSettings:
     Raises:
         InputError: A batch too small for the processes that share it.
     """
-    ranks = world().size
+    ranks, device = world().size, pick_device(settings.device)
     if settings.epochs is None and settings.budget is None:
         settings = dataclasses.replace(settings, epochs=DEFAULT_EPOCHS)
     if settings.batch_size is None:
         # Many small steps learn more in the same time than few large ones, down to about 8 patches
         # of 96 x 96 on a CPU; a GPU needs more work at once to be busy.
         batch = max(2, round(8 * 96**2 / size**2))
-        if pick_device(settings.device).type == "cuda":
+        if device.type == "cuda":
             batch *= 8
         settings = dataclasses.replace(settings, batch_size=max(batch, ranks))
     elif settings.batch_size < ranks:
         text = f"{settings.batch_size} patches a step for {ranks} processes"
         raise InputError("--batch-size", text, "give at least one for each")
+    if settings.precision == "auto":
+        fast = is_fast_in_bfloat16(device)
+        settings = dataclasses.replace(settings, precision="bfloat16" if fast else "float32")
     lr, decay = settings.lr, settings.weight_decay
     return dataclasses.replace(
         settings,
@@ -217,7 +220,8 @@ class Learner:
         several = self.ranks.size > 1
         if several:
             self._reseed()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        half = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             logits = self.parallel(pictures)
         # The mean over ranks, which is what gradients are, is then that over all their pixels.
         count = pixels.clamp_min(1) / self.ranks.size if several else None

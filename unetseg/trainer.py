@@ -588,7 +588,9 @@ class Trainer:
             self.rate,
             seconds,
             self.store.images.nbytes + self.store.masks.nbytes if learner.data.in_memory else 0,
-            describe_device(learner.device) + (f" x {several}" if several > 1 else ""),
+            describe_device(learner.device)
+            + (f" x {several}" if several > 1 else "")
+            + f", {self.settings.precision}",
             learner.step,
         )
 

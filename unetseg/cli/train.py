@@ -217,6 +217,15 @@ def train(
         ),
     ] = None,
     device: options.Device = "auto",
+    precision: Annotated[
+        str,
+        Option(
+            "--precision",
+            help="What convolutions are trained in: float32, bfloat16, or auto: the faster here.",
+            autocompletion=completion.precisions,
+            rich_help_panel="Machine",
+        ),
+    ] = "auto",
     size: options.Size = "auto",
     per_image: options.PerImage = "auto",
     rare: options.Rare = 1 / 3,
@@ -310,6 +319,7 @@ _SETTINGS = (
     "depth",
     "seed",
     "device",
+    "precision",
 )
 _CUTTING = ("size", "per_image", "rare", "scale", "page", "val", "group")
 
