@@ -261,8 +261,8 @@ def test_each_change_takes_its_share_of_the_images_and_stays_in_its_range():
     a = PRESETS["strong"]
     params = draw(20_000, a, generator())
     for values, neutral, share, low, high in (
-        (params.gain, 1, 0.15, 1 / a.contrast, a.contrast),
-        (params.offset, 0, 0.15, -a.brightness, a.brightness),
+        (params.gain, 1, 0.3, 1 / a.contrast, a.contrast),
+        (params.offset, 0, 0.3, -a.brightness, a.brightness),
         (params.gamma, 1, 0.3, 1 / a.gamma, a.gamma),
         (params.blur, 0, 0.2, a.blur / 2, a.blur),
         (params.noise, 0, 0.1, 0, a.noise),

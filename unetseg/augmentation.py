@@ -90,19 +90,20 @@ class Augmentation:
                 )
 
 
-# Share of the images that get each change of intensity, and the ranges of "strong": close to
-# nnU-Net's (Isensee et al. 2021, and its batchgenerators pipeline: noise 0.1, blur 0.2, brightness
-# and contrast 0.15, gamma 0.3).
-_SHARES = {"brightness": 0.15, "contrast": 0.15, "gamma": 0.3, "blur": 0.2, "noise": 0.1}
+# Share of the images that get each change of intensity: close to nnU-Net's (Isensee et al. 2021,
+# and its batchgenerators pipeline: noise 0.1, blur 0.2, brightness and contrast 0.15, gamma 0.3).
+# It rescales each image by its own mean and deviation, so that another light changes little. Here
+# all are rescaled alike, as absolute values can matter, and brightness and contrast vary more.
+_SHARES = {"brightness": 0.3, "contrast": 0.3, "gamma": 0.3, "blur": 0.2, "noise": 0.1}
 
 PRESETS = {
     "none": Augmentation(),
     "light": Augmentation(
-        warp=0.2, rotate=15, zoom=1.2, shift=0.1, brightness=0.2, contrast=1.25, noise=0.1
+        warp=0.2, rotate=15, zoom=1.2, shift=0.1, brightness=1.0, contrast=2.0, noise=0.1
     ),
     "strong": Augmentation(
         warp=0.7, rotate=30, zoom=1.4, shift=0.1, shear=10, elastic=0.03,
-        brightness=0.3, contrast=1.5, gamma=1.5, blur=1.0, noise=0.3,
+        brightness=1.0, contrast=2.0, gamma=1.5, blur=1.0, noise=0.3,
     ),
 }  # fmt: skip
 

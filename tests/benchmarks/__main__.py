@@ -5,7 +5,7 @@ import sys
 
 NAMES = (
     *("speed", "size", "choices", "accuracy", "images", "networks", "pretraining", "copying"),
-    *("large", "predict", "coverage", "suggest", "million", "ranks"),
+    *("lighting", "large", "predict", "coverage", "suggest", "million", "ranks"),
 )
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def variants(size: int) -> dict[str, dict[str, object]]:
         "batches twice as large": {"batch_size": 2 * batch_size},
         "unweighted cross-entropy": {"loss": "ce"},
         "strong augmentation": {"augment": "strong"},
+        "float32": {"precision": "float32"},
     }
 
 

@@ -54,12 +54,12 @@ def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(times)
 
 
-def matmul_rate(size: int = 2048) -> float:
-    """Return the floating-point operations a second of a float32 matrix product, best of 5.
+def matmul_rate(size: int = 2048, dtype: torch.dtype = torch.float32) -> float:
+    """Return the floating-point operations a second of a matrix product, best of 5.
 
     A product of size n takes 2 n^3 operations.
     """
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(2, size, size, dtype=dtype)
     a @ b
     best = float("inf")
     for _ in range(5):
