@@ -99,7 +99,7 @@ class TrainSettings:
         validate: Epochs between validations; None keeps validation under a tenth of the time.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: What convolutions are trained in, one of `PRECISIONS`; "auto" is bfloat16 where
-            the device computes it faster than float32. Weights and scores are float32 in any case.
+            the device computes it faster than float32. Weights are float32 in any case.
         seed: Seed of weights, order and augmentation.
 
     Raises:

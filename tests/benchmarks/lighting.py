@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks lighting [SEEDS]``. The default augmentation beside the same with a
 narrow range. Two road videos, one of them taken at dusk: trained on one and scored on the other,
-both ways; and lines and ellipses, whose images are all lit alike, on images held out of those that
-`accuracy` trains on.
+both ways; and lines and ellipses, scored in the light trained in, on images held out of those
+that `accuracy` trains on.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def splits(root: Path) -> dict[str, tuple[Path, Path, int]]:
     sides = {
         "trained by day, scored at dusk": (day, dusk, videos, 2400),
         "trained at dusk, scored by day": (dusk, day, videos, 2400),
-        "lines and ellipses, lit alike": (most, drawn[::5], lines, 5200),
+        "lines and ellipses, the same light": (most, drawn[::5], lines, 5200),
     }
     found = {}
     for number, (name, (train, test, source, patches)) in enumerate(sides.items()):

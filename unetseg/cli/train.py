@@ -221,7 +221,7 @@ def train(
         str,
         Option(
             "--precision",
-            help="What convolutions are trained in: float32, bfloat16, or auto: the faster here.",
+            help="float32, bfloat16 or auto (the faster here), in training.",
             autocompletion=completion.precisions,
             rich_help_panel="Machine",
         ),
