@@ -196,6 +196,20 @@ def test_each_failure_is_one_plain_line_and_its_exit_code(command, capsys, error
     assert shown.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, ("passive", "5000")), ("active", ("active", None))]
+)
+def test_threads_wait_a_moment_before_they_sleep_unless_the_environment_says_how(
+    monkeypatch, before, after
+):
+    for name, value in (("OMP_WAIT_POLICY", before), ("GOMP_SPINCOUNT", None)):
+        monkeypatch.setenv(name, value or "")  # so that what is set below is taken back
+        if value is None:
+            monkeypatch.delenv(name)
+    assert app.main(["--version"]) == 0
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT")) == after
+
+
 def test_ctrl_c_before_the_error_boundary_stands_is_no_traceback(monkeypatch):
     def interrupt():
         raise KeyboardInterrupt

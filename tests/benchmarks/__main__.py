@@ -4,8 +4,8 @@ import importlib
 import sys
 
 NAMES = (
-    *("speed", "size", "choices", "accuracy", "images", "networks", "pretraining", "copying"),
-    *("lighting", "large", "predict", "coverage", "suggest", "million", "ranks"),
+    *("speed", "waiting", "size", "choices", "accuracy", "images", "networks", "pretraining"),
+    *("copying", "lighting", "large", "predict", "coverage", "suggest", "million", "ranks"),
 )
 
 if __name__ == "__main__":

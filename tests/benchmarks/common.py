@@ -26,6 +26,8 @@ from unetseg.runs import RunFolder
 from unetseg.store import Store, open_store
 from unetseg.trainer import Trainer
 
+# How the commands' threads wait, see `unetseg.cli.app`; the library leaves it to OpenMP.
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 

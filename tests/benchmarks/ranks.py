@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.common import advance, machine, new_learner, print_table
+from tests.benchmarks.common import WAITING, advance, machine, new_learner, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.distributed import join
 
@@ -30,7 +30,7 @@ def rate_of(processes: int, threads: int, batch: int, store: Path) -> float:
     command += [f"--nproc-per-node={processes}", "-m", "--", "tests.benchmarks.ranks"]
     done = subprocess.run(
         [*command, str(store), str(batch)],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), **WAITING},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
