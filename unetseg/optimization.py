@@ -23,7 +23,7 @@ class Muon(torch.optim.AdamW):
     of a convolution are nearly of low rank; a step along their momentum moves few directions and
     leaves the rest untrained. Here the momentum M = U S V^T is replaced by about U V^T before it is
     taken off the weights, each convolution being the matrix (first axis, all others). Torch's own
-    ``Muon`` refuses weights of four axes, and computes in bfloat16, which a CPU emulates.
+    ``Muon`` refuses weights of four axes, and computes in bfloat16, which many CPUs emulate.
 
     Args:
         groups: As for AdamW; those with ``"orthogonal": True`` move as above, the others by AdamW.
