@@ -58,7 +58,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def is_fast_in_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 faster than float32, instead of emulating it.
 
-    On CPUs that is AVX512-BF16 or AMX; not known of others is taken for no.
+    Of CPUs, those with AVX512-BF16 or AMX; where torch cannot tell, no.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -26,8 +26,6 @@ from unetseg.runs import RunFolder
 from unetseg.store import Store, open_store
 from unetseg.trainer import Trainer
 
-# How the commands' threads wait, see `unetseg.cli.app`; the library leaves it to OpenMP.
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
@@ -103,6 +101,20 @@ def advance(learner: Learner) -> None:
     learner.advance(1e-3)
     if learner.step_in_epoch == learner.steps_per_epoch:
         learner.close_epoch()
+
+
+def advance_for(learner: Learner, seconds: float) -> tuple[float, float]:
+    """Learn for so long, after a first step that also allocates.
+
+    Returns:
+        Patches a second, and the seconds of a step.
+    """
+    advance(learner)
+    patches, steps, begin = learner.patches_seen, learner.step, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        advance(learner)
+    passed = time.perf_counter() - begin
+    return (learner.patches_seen - patches) / passed, passed / (learner.step - steps)
 
 
 def train_as(kind: type[Learner], store: Path, run: Path, **settings) -> Trainer:

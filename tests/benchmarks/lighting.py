@@ -51,9 +51,9 @@ def splits(root: Path) -> dict[str, tuple[Path, Path, int]]:
     }
     found = {}
     for number, (name, (train, test, source, patches)) in enumerate(sides.items()):
-        folders = [root / f"{number}-{side}" for side in ("train", "test")]
-        for pairs, folder in zip((train, test), folders, strict=True):
-            copy_pairs(pairs, folder)
+        folders = [root / f"{number}-{part}" for part in ("train", "test")]
+        for side, folder in zip((train, test), folders, strict=True):
+            copy_pairs(side, folder)
             if (table := source / "classes.toml").exists():
                 (folder / table.name).write_bytes(table.read_bytes())
         found[name] = (*folders, patches)

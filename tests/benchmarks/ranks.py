@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.common import WAITING, advance, machine, new_learner, print_table
+from tests.benchmarks.common import advance, machine, new_learner, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
+from unetseg.cli.app import WAITING
 from unetseg.distributed import join
 
 _SECONDS = 10.0  # of each measurement

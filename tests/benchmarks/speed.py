@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.common import advance, machine, matmul_rate, new_learner, print_table
+from tests.benchmarks.common import advance_for, machine, matmul_rate, new_learner, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.devices import is_fast_in_bfloat16
 from unetseg.networks import build_network
@@ -65,12 +65,7 @@ def published_rate(store, root: Path) -> float:
 def our_rate(store, name: str, precision: str) -> tuple[float, float, float]:
     """Return patches a second, the share of a step outside the arithmetic, operations a patch."""
     learner = new_learner(store, network=name, precision=precision)
-    advance(learner)  # the first also allocates
-    first, steps, begin = learner.patches_seen, learner.step, time.perf_counter()
-    while time.perf_counter() - begin < _SECONDS:
-        advance(learner)
-    seconds = time.perf_counter() - begin
-    patches, steps = learner.patches_seen - first, learner.step - steps
+    rate, step_seconds = advance_for(learner, _SECONDS)
     pictures, masks = learner.batch(learner.indices(0))
     with FlopCounterMode(display=False) as counter:
         learner.loss(learner.network(pictures), masks).backward()
@@ -80,8 +75,8 @@ def our_rate(store, name: str, precision: str) -> tuple[float, float, float]:
     for i in range(repeats):
         learner.batch(learner.indices(i % learner.steps_per_epoch))
         learner.average.update_parameters(learner.network)
-    outside = (time.perf_counter() - begin) / repeats / (seconds / steps)
-    return patches / seconds, outside, operations
+    outside = (time.perf_counter() - begin) / repeats / step_seconds
+    return rate, outside, operations
 
 
 def main(_: list[str]) -> None:

@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from tests.benchmarks.common import WAITING, advance, machine, new_learner, print_table
+from tests.benchmarks.common import advance_for, machine, new_learner, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
+from unetseg.cli.app import WAITING
 
 _SECONDS = 10.0
 _WAYS = {
@@ -24,12 +24,7 @@ _WAYS = {
 
 def measure(path: str) -> None:
     """Print patches a second, in a process of its own."""
-    learner = new_learner(open_store(path))
-    advance(learner)  # the first also allocates
-    first, begin = learner.patches_seen, time.perf_counter()
-    while time.perf_counter() - begin < _SECONDS:
-        advance(learner)
-    print((learner.patches_seen - first) / (time.perf_counter() - begin))
+    print(advance_for(new_learner(open_store(path)), _SECONDS)[0])
 
 
 def rates(path: Path, count: int, way: dict[str, str]) -> list[float]:

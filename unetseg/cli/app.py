@@ -35,6 +35,9 @@ BUILT_INS = {
     "runs": ("unetseg.cli.runs", "List all runs with their scores"),
 }
 
+# How threads wait, see `_set_waiting`.
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
+
 _PLUGIN_PANEL = "Commands of plug-ins"
 # Whether this is a process of torchrun that leaves it to rank 0 to show results.
 _IS_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
@@ -171,8 +174,8 @@ def _set_waiting() -> None:
     short parallel parts. So: a busy loop of about 0.05 ms first, which only GNU's OpenMP is told.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+        for name, value in WAITING.items():
+            os.environ.setdefault(name, value)
 
 
 def _group() -> Commands:
