@@ -6,9 +6,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
 
 import pytest
 import torch
-from sets import QUICK, write_set
 
 import unetseg
+from tests.support import QUICK, write_set
 
 torch.set_num_threads(1)
 

@@ -1,6 +1,7 @@
-"""The house: who may import whom, what is public, and what no module does."""
+"""The house: which module may import which, what is public, and what no module does."""
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
@@ -13,61 +14,16 @@ import pytest
 import unetseg
 
 ROOT = Path(unetseg.__file__).parent
-# Every module in one order; each may import those before it, and no other. Floor by floor.
-ORDER = (
-    # ground
-    *("unetseg", "errors", "config", "plugins", "classes", "atomic", "interrupts", "progress"),
-    # core: arrays and tensors
-    *("devices", "distributed"),
-    *(
-        "synthesis",
-        "masks",
-        "snapping",
-        "patches",
-        "pixels",
-        "drawing",
-        "charts",
-        "cases",
-        "intervals",
-        "metrics",
-        "losses",
-        "augmentation",
-    ),
-    *("boundaries", "calibration", "objects", "postprocessing"),
-    *("networks", "optimization", "batches", "segmentation", "likeness"),
-    # files
-    *("csv_tables", "georeference", "pictures", "tiffs", "images", "rasters"),
-    *("folder", "store", "checkpoints", "runs"),
-    # work
-    *(
-        "pages",
-        "views",
-        "inspection",
-        "contact_sheet",
-        "annotations",
-        "conversion",
-        "preparation",
-        "models",
-        "summary",
-        "inference",
-        "evaluation",
-        "comparison",
-        "suspects",
-        "suspect_sheet",
-        "onnx_export",
-        "suggestions",
-        "floors",
-        "report",
-        "html_report",
-    ),
-    *("events", "learner", "trainer", "training", "fold_record", "cross_validation", "reporting"),
-    # face
-    *("cli", "cli.console", "cli.tables", "cli.completion", "cli.options", "cli.settings"),
-    *("cli.synth", "cli.check", "cli.patch", "cli.train", "cli.predict", "cli.evaluate"),
-    *("cli.compare", "cli.suspects", "cli.suggest", "cli.export"),
-    *("cli.info", "cli.runs", "cli.convert", "cli.app", "__main__"),
-)
-GROUND = ORDER[1:8]
+# The folders that each folder may use; the modules at the root are the ground of all.
+LAYERS = {
+    "pictures": set(),
+    "network": set(),
+    "dataset": {"pictures"},
+    "prediction": {"pictures", "dataset", "network"},
+    "scoring": {"pictures", "dataset", "prediction"},
+    "training": {"pictures", "dataset", "network", "prediction", "scoring"},
+    "reports": {"pictures", "dataset", "prediction", "scoring", "training"},
+}
 TREES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
         path.read_text("utf-8")
@@ -101,19 +57,43 @@ def ours(dotted):
     return name or "unetseg"
 
 
-def test_every_module_stands_in_the_order():
-    assert sorted(TREES) == sorted(ORDER)
+def folder(module):
+    """Return the folder of a module: "" of "errors", "pictures" of "pictures.tiff"."""
+    return module.rpartition(".")[0] if module not in FOLDERS else module
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_arrows_go_down_only(module):
-    place = ORDER.index(module)
-    used = {ours(name) for name in IMPORTS.get(module, ()) if name.split(".")[0] == "unetseg"}
-    assert {name for name in used if ORDER.index(name) >= place} == set()
+FOLDERS = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+ROOMS = sorted(m for m in IMPORTS if folder(m) != "cli" and m != "__main__")
+
+
+def used_by(module):
+    """Return the modules of ours that a module imports, anywhere in it."""
+    return {ours(name) for name in IMPORTS[module] if name.split(".")[0] == "unetseg"}
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_a_module_uses_its_own_folder_the_ground_and_the_folders_below(module):
+    allowed = LAYERS.get(folder(module), set()) | {"", folder(module)}
+    assert {name for name in used_by(module) if folder(name) not in allowed} == set()
+
+
+def test_no_module_reaches_itself():
+    graphlib.TopologicalSorter({m: used_by(m) for m in IMPORTS}).prepare()
+
+
+def test_every_folder_has_its_place_and_fits_on_a_screen():
+    assert {*LAYERS, "cli"} == FOLDERS
+    for name in LAYERS:
+        assert len(list((ROOT / name).glob("*.py"))) <= 16, name
+
+
+def test_folders_import_nothing_by_themselves():
+    for name in FOLDERS:
+        assert not IMPORTS[name], name
 
 
 def test_the_ground_stands_on_the_standard_library():
-    for module in GROUND:
+    for module in ("errors", "settings", "plugins", "classes", "files", "signals", "progress"):
         tops = {name.split(".")[0] for name in IMPORTS[module]} - {"unetseg"}
         assert tops <= sys.stdlib_module_names, module
 
@@ -121,11 +101,11 @@ def test_the_ground_stands_on_the_standard_library():
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("imageio", {"images"}),
-        ("tifffile", {"images", "rasters", "tiffs"}),
-        ("PIL", {"images", "pixels", "drawing", "tiffs"}),
-        ("h5py", {"store"}),
-        ("safetensors", {"checkpoints"}),
+        ("imageio", {"pictures.reading"}),
+        ("tifffile", {"pictures.reading", "pictures.bands", "pictures.tiff"}),
+        ("PIL", {f"pictures.{name}" for name in ("reading", "transforms", "drawing", "tiff")}),
+        ("h5py", {"dataset.store"}),
+        ("safetensors", {"prediction.model_file"}),
     ],
 )
 def test_each_format_has_one_home(package, homes):
@@ -141,7 +121,7 @@ def calls_of(tree):
 
 
 def test_pillow_opens_and_saves_files_in_images_alone():
-    for module in ("pixels", "drawing"):
+    for module in ("pictures.transforms", "pictures.drawing"):
         names = {name for name, _ in calls_of(TREES[module])}
         assert not {n for n in names if n == "Image.open" or n.endswith(".save")}, module
 
@@ -153,7 +133,7 @@ def test_nothing_is_unpickled():
             assert "allow_pickle" not in keywords, module
             assert keywords.get("weights_only") != "False", module
             if name == "torch.load":
-                assert module == "checkpoints"
+                assert module == "prediction.model_file"
                 assert keywords["weights_only"] == "True"
             assert name not in ("eval", "exec", "pickle.load", "pickle.loads"), module
 
@@ -177,8 +157,8 @@ def test_nothing_is_printed_below_the_face():
 
 
 def test_files_are_written_in_one_way():
-    # atomic is the way; a store fills the temporary file it was given; a lock is no content.
-    allowed = {"atomic": {"write_bytes"}, "store": {"open"}}
+    # `files` is the way; a store fills the temporary file it was given; a lock is no content.
+    allowed = {"files": {"write_bytes"}, "dataset.store": {"open"}}
     for module, tree in TREES.items():
         for name, call in calls_of(tree):
             last = name.rpartition(".")[2]
@@ -187,7 +167,7 @@ def test_files_are_written_in_one_way():
             modes = [c for c in constants if isinstance(c, str) and MODE.fullmatch(c)]
             writes = last in ("write_text", "tofile", "savetxt", "dump")
             writes |= last == "open" and bool(modes)
-            writes |= last == "write_bytes" and name not in ("atomic.write_bytes", "write_bytes")
+            writes |= last == "write_bytes" and name not in ("files.write_bytes", "write_bytes")
             assert not writes or last in allowed.get(module, ()), f"{module}: {ast.unparse(call)}"
 
 
@@ -227,7 +207,7 @@ def test_import_of_the_package_is_quick():
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_every_module_says_what_it_is(module):
-    assert module == "cli" or ast.get_docstring(TREES[module]), module
+    assert ast.get_docstring(TREES[module]), module
     dotted = "unetseg" if module == "unetseg" else f"unetseg.{module}"
     if module != "__main__":
         import_module(dotted)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sets import write_set
 
-from unetseg.checkpoints import read_card
+from tests.support import write_set
 from unetseg.cli import app
+from unetseg.prediction.model_file import read_card
 
 ROOT = Path(__file__).parents[1]
 ENV = {
@@ -91,7 +91,7 @@ def test_the_five_lines_work_one_after_the_other_in_an_empty_folder(empty):
 def test_a_folder_of_ones_own_is_trained_on_in_one_line(empty):
     write_set("MYFOLDER", 8, toml=None)
     begin = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import unetseg.training"], env=ENV, check=True)
+    subprocess.run([sys.executable, "-c", "import unetseg.training.run"], env=ENV, check=True)
     budget = 8 + 3 * round(time.monotonic() - begin)  # on a loaded machine imports take long
     begin = time.monotonic()
     out, _ = type_line(f"unetseg train MYFOLDER --budget {budget}s --width 4 --depth 2")

@@ -12,15 +12,15 @@ import pytest
 import torch
 from imageio.v3 import imwrite
 from safetensors.numpy import load_file
-from sets import QUICK
 
 import unetseg
+from tests.support import QUICK
 from unetseg import plugins
-from unetseg.augmentation import draw, load_plugin, preset
 from unetseg.cli import app
 from unetseg.errors import InputError, Interrupted, MachineError
-from unetseg.losses import build_loss
-from unetseg.networks import build_network
+from unetseg.network.augmentation import draw, load_plugin, preset
+from unetseg.network.losses import build_loss
+from unetseg.network.unet import build_network
 from unetseg.progress import Progress
 
 ROOT = Path(__file__).parents[1]

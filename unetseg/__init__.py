@@ -18,85 +18,75 @@ TYPE_CHECKING = False  # typing itself is slow to import: Ctrl-C meanwhile would
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ClassTable": "classes",
-    "Model": "models",
-    "PatchSettings": "config",
-    "PredictSettings": "config",
-    "Report": "html_report",
-    "Scores": "metrics",
-    "SegmentationClass": "classes",
-    "SynthSettings": "synthesis",
-    "TrainSettings": "config",
-    "UnetsegError": "errors",
-    "build_store": "preparation",
-    "compare": "comparison",
-    "convert_folder": "conversion",
-    "cross_validate": "cross_validation",
-    "evaluate": "evaluation",
-    "export_onnx": "onnx_export",
-    "inspect_folder": "inspection",
-    "load_cross_validation": "cross_validation",
-    "open_store": "store",
-    "predict": "inference",
-    "rank_suspects": "suspects",
-    "suggest_images": "suggestions",
-    "synthesize": "preparation",
-    "train": "training",
-    "write_report": "html_report",
+    "classes": ("ClassTable", "SegmentationClass"),
+    "dataset.conversion": ("convert_folder",),
+    "dataset.cutting": ("build_store",),
+    "dataset.store": ("open_store",),
+    "dataset.survey": ("inspect_folder",),
+    "dataset.synthesis": ("SynthSettings", "synthesize"),
+    "errors": ("DivergenceError", "InputError", "Interrupted", "MachineError", "UnetsegError"),
+    "prediction.model": ("Model",),
+    "prediction.onnx_export": ("export_onnx",),
+    "prediction.session": ("predict",),
+    "prediction.suggestions": ("suggest_images",),
+    "reports.score_report": ("Report", "write_report"),
+    "scoring.comparison": ("compare",),
+    "scoring.evaluation": ("evaluate",),
+    "scoring.metrics": ("Scores",),
+    "scoring.suspects": ("rank_suspects",),
+    "settings": ("PatchSettings", "PredictSettings", "TrainSettings"),
+    "training.folds": ("cross_validate", "load_cross_validation"),
+    "training.run": ("train",),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
 
-__all__ = [
-    "ClassTable",
-    "Model",
-    "PatchSettings",
-    "PredictSettings",
-    "Report",
-    "Scores",
-    "SegmentationClass",
-    "SynthSettings",
-    "TrainSettings",
-    "UnetsegError",
-    "build_store",
-    "compare",
-    "convert_folder",
-    "cross_validate",
-    "evaluate",
-    "export_onnx",
-    "inspect_folder",
-    "load_cross_validation",
-    "open_store",
-    "predict",
-    "rank_suspects",
-    "suggest_images",
-    "synthesize",
-    "train",
-    "write_report",
-]
-
-if TYPE_CHECKING:
-    from unetseg.classes import ClassTable, SegmentationClass
-    from unetseg.comparison import compare
-    from unetseg.config import PatchSettings, PredictSettings, TrainSettings
-    from unetseg.conversion import convert_folder
-    from unetseg.cross_validation import cross_validate, load_cross_validation
-    from unetseg.errors import UnetsegError
-    from unetseg.evaluation import evaluate
-    from unetseg.html_report import Report, write_report
-    from unetseg.inference import predict
-    from unetseg.inspection import inspect_folder
-    from unetseg.metrics import Scores
-    from unetseg.models import Model
-    from unetseg.onnx_export import export_onnx
-    from unetseg.preparation import build_store, synthesize
-    from unetseg.store import open_store
-    from unetseg.suggestions import suggest_images
-    from unetseg.suspects import rank_suspects
-    from unetseg.synthesis import SynthSettings
-    from unetseg.training import train
+if TYPE_CHECKING:  # `as` tells type checkers that a name is public
+    from unetseg.classes import (
+        ClassTable as ClassTable,
+        SegmentationClass as SegmentationClass,
+    )
+    from unetseg.dataset.conversion import convert_folder as convert_folder
+    from unetseg.dataset.cutting import build_store as build_store
+    from unetseg.dataset.store import open_store as open_store
+    from unetseg.dataset.survey import inspect_folder as inspect_folder
+    from unetseg.dataset.synthesis import (
+        SynthSettings as SynthSettings,
+        synthesize as synthesize,
+    )
+    from unetseg.errors import (
+        DivergenceError as DivergenceError,
+        InputError as InputError,
+        Interrupted as Interrupted,
+        MachineError as MachineError,
+        UnetsegError as UnetsegError,
+    )
+    from unetseg.prediction.model import Model as Model
+    from unetseg.prediction.onnx_export import export_onnx as export_onnx
+    from unetseg.prediction.session import predict as predict
+    from unetseg.prediction.suggestions import suggest_images as suggest_images
+    from unetseg.reports.score_report import (
+        Report as Report,
+        write_report as write_report,
+    )
+    from unetseg.scoring.comparison import compare as compare
+    from unetseg.scoring.evaluation import evaluate as evaluate
+    from unetseg.scoring.metrics import Scores as Scores
+    from unetseg.scoring.suspects import rank_suspects as rank_suspects
+    from unetseg.settings import (
+        PatchSettings as PatchSettings,
+        PredictSettings as PredictSettings,
+        TrainSettings as TrainSettings,
+    )
+    from unetseg.training.folds import (
+        cross_validate as cross_validate,
+        load_cross_validation as load_cross_validation,
+    )
+    from unetseg.training.run import train as train
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562), so that ``import unetseg`` is quick."""
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'unetseg' has no attribute {name!r}")
-    return getattr(import_module(f"unetseg.{_HOMES[name]}"), name)
+    return getattr(import_module(f"unetseg.{_HOME_OF[name]}"), name)

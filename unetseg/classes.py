@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unetseg.config import read_toml
 from unetseg.errors import InputError, show
+from unetseg.settings import read_toml
 
 IGNORED = 255  # the class index of pixels that are neither trained on nor scored
 MAX_CLASSES = 255

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
-from unetseg import config
-from unetseg.config import TrainSettings, check_choice, split_augment
+from unetseg import settings
 from unetseg.errors import MachineError, UnetsegError, show
+from unetseg.settings import TrainSettings, check_choice, split_augment
 
 # Groups of entry points.
 COMMANDS = "unetseg.commands"
@@ -24,9 +24,9 @@ LOSSES = "unetseg.losses"
 AUGMENTATIONS = "unetseg.augmentations"
 # Group -> the option that takes its names, and the built-in ones, which win.
 OPTIONS = {
-    NETWORKS: ("--network", config.NETWORKS),
-    LOSSES: ("--loss", config.LOSSES),
-    AUGMENTATIONS: ("--augment", config.AUGMENTS),
+    NETWORKS: ("--network", settings.NETWORKS),
+    LOSSES: ("--loss", settings.LOSSES),
+    AUGMENTATIONS: ("--augment", settings.AUGMENTS),
 }
 _REMEDY = "update or remove it, and tell its authors"
 
@@ -94,11 +94,11 @@ def choose(group: str, name: str) -> Plugin | None:
     return found[name]
 
 
-def check_names(settings: TrainSettings) -> None:
+def check_names(asked: TrainSettings) -> None:
     """Raise `InputError` for a loss, augmentation or network that nobody offers."""
-    choose(LOSSES, settings.loss)
-    choose(AUGMENTATIONS, split_augment(settings.augment)[1] or "auto")
-    choose(NETWORKS, settings.network)
+    choose(LOSSES, asked.loss)
+    choose(AUGMENTATIONS, split_augment(asked.augment)[1] or "auto")
+    choose(NETWORKS, asked.network)
 
 
 def load(plugin: Plugin) -> Callable[..., Any]:

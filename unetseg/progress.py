@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from unetseg.atomic import human_bytes
-from unetseg.config import format_duration
+from unetseg.files import human_bytes
+from unetseg.settings import format_duration
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.common import DATA, camvid, lines_ellipses, machine, print_table
 from unetseg import PatchSettings, evaluate, train
-from unetseg.metrics import Scores
+from unetseg.scoring.metrics import Scores
 
 BUDGETS = (60.0, 120.0, 180.0, 300.0)
 SEEDS = (0, 1, 2)

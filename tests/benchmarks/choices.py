@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.benchmarks.common import DATA, camvid, lines_ellipses, machine, print_table
 from unetseg import PatchSettings, build_store, open_store, train
-from unetseg.config import TrainSettings
-from unetseg.learner import resolve
+from unetseg.settings import TrainSettings
+from unetseg.training.learner import resolve
 
 SECONDS, SEEDS = 90.0, 2
 SPLITS = {

@@ -15,16 +15,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from unetseg import PredictSettings, evaluate, folder
-from unetseg.config import TrainSettings
-from unetseg.folder import Pair
-from unetseg.interrupts import Caught
-from unetseg.learner import Learner, resolve
-from unetseg.metrics import Scores
+from unetseg import PredictSettings, evaluate
+from unetseg.dataset import pairing
+from unetseg.dataset.pairing import Pair
+from unetseg.dataset.store import Store, open_store
+from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import ignore
-from unetseg.runs import RunFolder
-from unetseg.store import Store, open_store
-from unetseg.trainer import Trainer
+from unetseg.scoring.metrics import Scores
+from unetseg.settings import TrainSettings
+from unetseg.signals import Caught
+from unetseg.training.learner import Learner, resolve
+from unetseg.training.loop import Trainer
 
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -80,7 +81,7 @@ def copy_pairs(pairs: Iterable[Pair], target: Path) -> Path:
 
 def draw_pairs(source: Path, count: int, seed: int, target: Path) -> Path:
     """Copy ``count`` labelled images of a folder, drawn by ``seed``, and its classes."""
-    pairs = folder.find_pairs(source)
+    pairs = pairing.find_pairs(source)
     drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
     copy_pairs((pairs[i] for i in drawn), target)
     if (source / "classes.toml").exists():
@@ -135,7 +136,7 @@ def quick_scores(run: Path, test: Path) -> Scores:
 
 def lines_ellipses(target: Path) -> tuple[Path, Path]:
     """Return folders to train on and to score: every fifth image in natural order is kept apart."""
-    pairs = folder.find_pairs(DATA / "lines-ellipses")
+    pairs = pairing.find_pairs(DATA / "lines-ellipses")
     train = [p for i, p in enumerate(pairs) if i % 5]
     test = [p for i, p in enumerate(pairs) if i % 5 == 0]
     return copy_pairs(train, target / "train"), copy_pairs(test, target / "test")
@@ -143,7 +144,7 @@ def lines_ellipses(target: Path) -> tuple[Path, Path]:
 
 def camvid(target: Path) -> tuple[Path, Path]:
     """Return folders to train on and to score: the sequence 0016E5 is kept apart."""
-    pairs = folder.find_pairs(DATA / "camvid-100")
+    pairs = pairing.find_pairs(DATA / "camvid-100")
     apart = re.compile("^0016E5")
     folders = (
         copy_pairs((p for p in pairs if not apart.search(p.name)), target / "train"),

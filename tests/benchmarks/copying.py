@@ -27,7 +27,7 @@ from tests.benchmarks.common import (
     train_as,
 )
 from unetseg import PatchSettings, build_store
-from unetseg.learner import Learner
+from unetseg.training.learner import Learner
 
 SEEDS = 3
 SETS = {  # how the folders are made, the labelled images, the patches trained on

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from tests.benchmarks.common import machine, print_table
-from unetseg.intervals import of_differences, of_ratios
+from unetseg.scoring.intervals import of_differences, of_ratios
 
 DRAWS = 4_000
 UNITS = (4, 8, 15, 30)

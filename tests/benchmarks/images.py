@@ -1,7 +1,7 @@
 """Held-out score against the number of training images, lines-ellipses, 180 seconds each.
 
-The other side is the random forest of unetseg.floors, trained on the same images: what one has
-without a network.
+The other side is the random forest of unetseg.scoring.baselines on the same images: the score
+that needs no network.
 """
 
 import statistics
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tests.benchmarks.accuracy import SEEDS, score
 from tests.benchmarks.common import DATA, draw_pairs, lines_ellipses, machine, print_table
-from unetseg import folder, images, masks
-from unetseg.cases import Case
-from unetseg.floors import forest_floor
+from unetseg.dataset import pairing
+from unetseg.pictures import masks, reading
+from unetseg.scoring.baselines import forest_floor
+from unetseg.scoring.cases import Case
 
 COUNTS = (5, 10, 20, 40, 80)
 _BUDGET = 180.0
@@ -26,11 +27,11 @@ def forest_score(train_folder: Path, test_folder: Path, seed: int) -> float:
 
 
 def _read(path: Path):
-    pairs = folder.find_pairs(path)
-    found = {str(p.mask): masks.find_keys(images.read_mask(p.mask)) for p in pairs}
+    pairs = pairing.find_pairs(path)
+    found = {str(p.mask): masks.find_keys(reading.read_mask(p.mask)) for p in pairs}
     table = masks.discover(found)
     for pair in pairs:
-        yield images.read_image(pair.image), masks.decode(images.read_mask(pair.mask), table)
+        yield reading.read_image(pair.image), masks.decode(reading.read_mask(pair.mask), table)
 
 
 def main(words: list[str]) -> None:

@@ -22,8 +22,8 @@ from tests.benchmarks.common import (
     train_as,
 )
 from unetseg import PatchSettings, build_store
-from unetseg.folder import find_pairs
-from unetseg.learner import Learner
+from unetseg.dataset.pairing import find_pairs
+from unetseg.training.learner import Learner
 
 SEEDS = 2
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.benchmarks.common import machine, print_table
-from unetseg import checkpoints, folder, inference
-from unetseg.batches import Patches, epoch_order
-from unetseg.checkpoints import ModelCard
 from unetseg.classes import table_of
-from unetseg.networks import build_network
-from unetseg.store import Source, StoreInfo, open_store, write_store
+from unetseg.dataset import pairing
+from unetseg.dataset.store import Source, StoreInfo, open_store, write_store
+from unetseg.network.unet import build_network
+from unetseg.prediction import model_file, session
+from unetseg.prediction.model_file import ModelCard
+from unetseg.training.batches import Patches, epoch_order
 
 _SIDE = 16  # of tiny images and patches
 _LARGE = 136  # stored side of patches of 96: 96 + 2 x 20
@@ -72,20 +73,20 @@ def _names(table: _Table, home: Path, count: int) -> None:
     for k in range(count):
         (home / "images" / f"img_{k:07d}.png").write_bytes(picture)
         (home / "masks" / f"mask_{k:07d}.png").write_bytes(picture)
-    pairs = table.timed("list and pair a folder", lambda: folder.find_pairs(home))
+    pairs = table.timed("list and pair a folder", lambda: pairing.find_pairs(home))
     names, rng = [pair.name for pair in pairs], np.random.default_rng(0)
     hashes, present = [f"{k:064x}" for k in range(count)], rng.random((count, 3)) < 0.9
     groups = [name[:-1] for name in names]  # of ten each
-    table.timed("split", lambda: folder.split_groups(names, present, hashes, 0.2, 0))
-    table.timed("split by group", lambda: folder.split_groups(groups, present, hashes, 0.2, 0))
-    table.timed("five folds by group", lambda: folder.split_folds(groups, present, hashes, 5, 0))
-    found = table.timed("predict: list", lambda: inference._collect([home / "images"]))
+    table.timed("split", lambda: pairing.split_groups(names, present, hashes, 0.2, 0))
+    table.timed("split by group", lambda: pairing.split_groups(groups, present, hashes, 0.2, 0))
+    table.timed("five folds by group", lambda: pairing.split_folds(groups, present, hashes, 5, 0))
+    found = table.timed("predict: list", lambda: session._collect([home / "images"]))
     wanted = {"overlay": False, "probabilities": False, "confidence": False}
     jobs = table.timed(
         "predict: read the headers",
-        lambda: [inference._job(path, home / "out", "auto", wanted, None) for path in found],
+        lambda: [session._job(path, home / "out", "auto", wanted, None) for path in found],
     )
-    table.timed("predict: check what is in the way", lambda: inference._check_places(jobs, False))
+    table.timed("predict: check what is in the way", lambda: session._check_places(jobs, False))
 
 
 def _small_store(table: _Table, home: Path, count: int) -> StoreInfo:
@@ -125,16 +126,16 @@ def _model(table: _Table, home: Path, info: StoreInfo) -> None:
         trained="2026-01-01T00:00:00", patches_seen=1,
     )  # fmt: skip
     state, path = build_network("compact", 1, 2, **card.settings).state_dict(), home / "m"
-    table.timed("model: write, at each save", lambda: checkpoints.write_model(path, state, card))
+    table.timed("model: write, at each save", lambda: model_file.write_model(path, state, card))
     size = path.stat().st_size
     note = f"{size / 2**20:,.1f} MiB, {size / len(info.sources):.0f} bytes an image"
-    table.timed("model: read", lambda: _outcome(lambda: checkpoints.load_model(path)), note)
+    table.timed("model: read", lambda: _outcome(lambda: model_file.load_model(path)), note)
 
 
 def _outcome(work: Callable[[], object]) -> None:
     try:
         work()
-    except checkpoints.InputError as error:
+    except model_file.InputError as error:
         print(error)
 
 

@@ -26,10 +26,10 @@ from tests.benchmarks.common import (
     print_table,
 )
 from unetseg import PatchSettings, PredictSettings, evaluate, train
-from unetseg.checkpoints import ModelCard, write_model
 from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.networks import build_network
-from unetseg.segmentation import Segmenter
+from unetseg.network.unet import build_network
+from unetseg.prediction.model_file import ModelCard, write_model
+from unetseg.prediction.segmenter import Segmenter
 
 _SIZE = 96  # of a window
 _NORM = {"means": [[128.0] * 3], "stds": [[64.0] * 3]}

@@ -26,8 +26,8 @@ from tests.benchmarks.common import (
     train_as,
 )
 from unetseg import PatchSettings, build_store, train
-from unetseg.folder import find_pairs
-from unetseg.learner import Learner
+from unetseg.dataset.pairing import find_pairs
+from unetseg.training.learner import Learner
 
 PATCHES, SEEDS = 2560, 3
 SETS = {"lines-ellipses": (lines_ellipses, (5, 10)), "camvid-100": (camvid, (10,))}

@@ -18,7 +18,7 @@ import torch
 from tests.benchmarks.common import advance, machine, new_learner, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.cli.app import WAITING
-from unetseg.distributed import join
+from unetseg.ranks import join
 
 _SECONDS = 10.0  # of each measurement
 _TURNS = 3

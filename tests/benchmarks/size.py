@@ -19,7 +19,7 @@ _STEPS = 60
 
 def measure(path: str, from_disk: str) -> None:
     """Print patches by the clock's second, by the processor's, and MB, in a process of its own."""
-    from unetseg import batches
+    from unetseg.training import batches
 
     if from_disk == "disk":
         batches.memory_of = lambda _: 0  # as on a machine whose memory is too small

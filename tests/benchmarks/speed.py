@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks.common import advance_for, machine, matmul_rate, new_learner, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.devices import is_fast_in_bfloat16
-from unetseg.networks import build_network
+from unetseg.network.unet import build_network
 
 _SECONDS = 20.0  # measured on each side
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.common import DATA, copy_pairs, lines_ellipses, machine, print_table
-from unetseg import PatchSettings, build_store, evaluate, folder, suggest_images, train
+from unetseg import PatchSettings, build_store, evaluate, suggest_images, train
+from unetseg.dataset import pairing
 
 PATCHES, SEEDS = 2000, 5
 _MORE = 10
@@ -33,7 +34,7 @@ def score(test: Path, run: Path) -> float:
 
 def measure(everything: Path, test: Path, root: Path, seed: int, patches: int) -> list[float]:
     """Return the scores with 10 images, with 10 suggested ones more, with 10 random ones more."""
-    pairs = list(folder.find_pairs(everything))
+    pairs = list(pairing.find_pairs(everything))
     order = np.random.default_rng(seed).permutation(len(pairs))
     first, others = ([pairs[i] for i in part] for part in np.split(order, [_MORE]))
     copy_pairs(first, root / "first")
@@ -42,7 +43,7 @@ def measure(everything: Path, test: Path, root: Path, seed: int, patches: int) -
     done = suggest_images(
         root / "others/images", models=[str(root / "run-first")], n=_MORE, out=root / "suggested"
     )
-    names = {folder.stem_of(s.image) for s in done.chosen}
+    names = {pairing.stem_of(s.image) for s in done.chosen}
     more = {"suggested": [p for p in others if p.name in names], "random": others[:_MORE]}
     found = [score(test, root / "run-first")]
     for name, added in more.items():

@@ -247,8 +247,8 @@ _LINKS: dict[str, Callable[[Any, Path], None]] = {
 
 
 def _open_traced(path: Path) -> int:
+    from unetseg.dataset.store import open_store
     from unetseg.errors import InputError
-    from unetseg.store import open_store
 
     ready()
     try:
@@ -318,19 +318,19 @@ def _deflated(megabytes: int) -> bytes:
 
 def _forged_model(model: Path, **changes: object) -> bytes:
     """Return a model whose card says something else, with a fitting checksum."""
-    from unetseg import checkpoints
+    from unetseg.prediction import model_file
 
     data = model.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header, content = json.loads(data[8 : 8 + length]), data[8 + length :]
     card = json.loads(header["__metadata__"]["unetseg"]) | changes
     arrays = {
-        name: checkpoints._Array(name, a["dtype"], tuple(a["shape"]), *a["data_offsets"])
+        name: model_file._Array(name, a["dtype"], tuple(a["shape"]), *a["data_offsets"])
         for name, a in header.items()
         if name != "__metadata__"
     }
     parts = {name: content[a.begin : a.end] for name, a in arrays.items()}
-    card["sha256"] = checkpoints._digest(card, arrays.values(), parts.__getitem__)
+    card["sha256"] = model_file._digest(card, arrays.values(), parts.__getitem__)
     header["__metadata__"]["unetseg"] = json.dumps(card)
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + content
@@ -401,10 +401,10 @@ _BOMBS: dict[str, tuple[str, _Maker]] = {
 
 def _read_measured(path: Path) -> int:
     """Read a file by its suffix; write what it took to a file beside it."""
-    from unetseg.checkpoints import load_model, read_checkpoint
+    from unetseg.dataset.store import open_store
     from unetseg.errors import UnetsegError
-    from unetseg.images import read_image
-    from unetseg.store import open_store
+    from unetseg.pictures.reading import read_image
+    from unetseg.prediction.model_file import load_model, read_checkpoint
 
     readers: dict[str, Callable[[Path], object]] = {
         ".h5": open_store, ".pt": read_checkpoint, ".safetensors": load_model,

@@ -27,7 +27,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the forked ones inherit it
 
-from tests.sets import write_set
+from tests.support import write_set
 
 ROOT = Path(__file__).parents[2]
 TIMES = ("seconds", "patches_per_second")  # columns of a history that no two runs share
@@ -129,7 +129,10 @@ def some(cases: Sequence[Any], share: float) -> list[Any]:
 def _forks() -> Any:
     context = multiprocessing.get_context("forkserver")
     commands = ("app", "train", "predict", "synth", "patch", "info", "evaluate", "tables")
-    rooms = ("training", "inference", "preparation", "evaluation", "cross_validation", "reporting")
+    rooms = (
+        *("training.run", "training.folds", "prediction.session", "dataset.cutting"),
+        *("scoring.evaluation", "reports.gathering"),
+    )
     # What the first optimizer, image and save import.
     late = ("torch._dynamo", "PIL.AvifImagePlugin", "safetensors.torch", "numpy.ctypeslib")
     ours = [*(f"unetseg.cli.{name}" for name in commands), *(f"unetseg.{name}" for name in rooms)]
@@ -278,17 +281,18 @@ def assert_plain(text: str) -> None:
 
 def save_often() -> None:
     """Make `train` save after every step: the short runs here would save twice."""
-    from unetseg import trainer
+    from unetseg.training import loop
 
-    assert trainer._SAVE_SECONDS > 0
-    trainer._SAVE_SECONDS = 0.0
+    assert loop._SAVE_SECONDS > 0
+    loop._SAVE_SECONDS = 0.0
 
 
 def each(owner: str, name: str, act: Callable[[int], None]) -> None:
     """Make every call of a function do something else first.
 
     Args:
-        owner: Dotted name of a module, or of a module and a class of it: "unetseg.trainer:Trainer".
+        owner: Dotted name of a module, or of a module and a class of it, as in
+            "unetseg.training.loop:Trainer".
         name: Of the function or method.
         act: Is given the number of the call, from 0.
     """
@@ -389,7 +393,7 @@ def temporaries(folder: Path) -> list[str]:
 
 def go_on(home: Path, before: Callable[[], None] | None = None) -> Child:
     """Start training again after a fault, with nothing cleaned up: resumed if anything is saved."""
-    from unetseg.runs import RunFolder
+    from unetseg.prediction.run_folder import RunFolder
 
     state = RunFolder(home / "runs" / "default").state()
     return start(home, *(TRAIN if state == "new" else ("train", "--resume")), before=before)

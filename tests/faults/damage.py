@@ -125,17 +125,17 @@ def mutate(kind: str, data: bytes, seed: int) -> bytes:
 
 
 def _read_picture(path: Path) -> object:
-    from unetseg import images
     from unetseg.errors import UnetsegError
+    from unetseg.pictures import reading
 
-    for read in (images.read_info, images.read_mask, images.read_text):
+    for read in (reading.read_info, reading.read_mask, reading.read_text):
         with contextlib.suppress(UnetsegError):
             read(path)
-    return images.read_image(path)
+    return reading.read_image(path)
 
 
 def _read_model(path: Path) -> object:
-    from unetseg.checkpoints import load_model, read_card
+    from unetseg.prediction.model_file import load_model, read_card
 
     read_card(path)
     network, card = load_model(path)
@@ -143,7 +143,7 @@ def _read_model(path: Path) -> object:
 
 
 def _read_checkpoint(path: Path) -> object:
-    from unetseg.checkpoints import read_checkpoint
+    from unetseg.prediction.model_file import read_checkpoint
 
     return _as_lists(read_checkpoint(path))
 
@@ -158,7 +158,7 @@ def _as_lists(value: Any) -> Any:
 
 
 def _read_store(path: Path) -> object:
-    from unetseg.store import open_store
+    from unetseg.dataset.store import open_store
 
     store = open_store(path)
     whole = [[a.tolist() for a in store.held_out(k)[:2]] for k in range(store.held_out_count)]

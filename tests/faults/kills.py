@@ -94,9 +94,9 @@ def training_killed_again_and_again(lab: Lab, share: float) -> Tally:
 
 
 _FILES = (
-    ("unetseg.checkpoints", "write_checkpoint"),
-    ("unetseg.trainer", "write_history"),
-    ("unetseg.checkpoints", "write_model"),
+    ("unetseg.prediction.model_file", "write_checkpoint"),
+    ("unetseg.training.loop", "write_history"),
+    ("unetseg.prediction.model_file", "write_model"),
 )
 
 
@@ -157,14 +157,14 @@ def _kill_a_writer(lab: Lab, share: float, check: Callable[[Path], None], *args:
 
 
 def _whole_store(folder: Path) -> None:
-    from unetseg.store import open_store
+    from unetseg.dataset.store import open_store
 
     if (folder / "new.h5").exists():
         open_store(folder / "new.h5")  # reads and checks all of it
 
 
 def _whole_pictures(folder: Path) -> None:
-    from unetseg.images import read_image
+    from unetseg.pictures.reading import read_image
 
     for path in [*folder.glob("predictions/**/*.png"), *folder.glob("drawn/**/*.png")]:
         if not path.name.startswith("."):
@@ -207,8 +207,13 @@ _CAN_FAIL = {
 
 def _save_run(folder: Path, generation: int) -> int:
     """Write what `train` writes in a save: model, history and checkpoint, of one generation."""
-    from unetseg.checkpoints import load_model, read_checkpoint, write_checkpoint, write_model
-    from unetseg.runs import write_history
+    from unetseg.prediction.model_file import (
+        load_model,
+        read_checkpoint,
+        write_checkpoint,
+        write_model,
+    )
+    from unetseg.prediction.run_folder import write_history
 
     _, card = load_model(folder / "start.safetensors")
     state = read_checkpoint(folder / "start.pt")
@@ -225,7 +230,7 @@ def _save_store(folder: Path, generation: int) -> int:
     """Write the store once more, with another seed in its header."""
     import dataclasses
 
-    from unetseg.store import open_store, write_store
+    from unetseg.dataset.store import open_store, write_store
 
     old = open_store(folder / "start.h5")
     info = dataclasses.replace(old.info, seed=generation)
@@ -241,7 +246,7 @@ def _save_mask(folder: Path, generation: int) -> int:
     import numpy as np
 
     from unetseg.classes import table_of
-    from unetseg.images import write_mask
+    from unetseg.pictures.reading import write_mask
 
     table = table_of([0, 1, 2])
     ready()

@@ -97,9 +97,9 @@ def _on_disk(pid: int, home: Path) -> None:
 
 def _assert_whole(folder: Path) -> None:
     """Check that every file below a folder that has its final name can be read."""
-    from unetseg.checkpoints import load_model, read_checkpoint
-    from unetseg.images import read_image
-    from unetseg.store import open_store
+    from unetseg.dataset.store import open_store
+    from unetseg.pictures.reading import read_image
+    from unetseg.prediction.model_file import load_model, read_checkpoint
 
     readers: dict[str, Callable[[Path], object]] = {
         ".png": read_image, ".tif": read_image, ".h5": open_store,
@@ -189,7 +189,7 @@ def _kilobytes(folder: Path) -> int:
 def _stop_early() -> None:
     """Make `train` be stopped by SIGTERM at its third step."""
     stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-    once("unetseg.trainer:Trainer", "look", 3, stop)
+    once("unetseg.training.loop:Trainer", "look", 3, stop)
 
 
 # --- no right to write -----------------------------------------------------------------------
@@ -250,7 +250,7 @@ def folder_deleted(lab: Lab, share: float) -> Tally:
 
 def _delete_run(home: Path) -> None:
     delete = functools.partial(shutil.rmtree, home / "runs/default")
-    once("unetseg.trainer:Trainer", "look", 4, delete)
+    once("unetseg.training.loop:Trainer", "look", 4, delete)
 
 
 # --- limits of a process ---------------------------------------------------------------------

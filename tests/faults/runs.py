@@ -32,7 +32,7 @@ def _pause(file: Path) -> None:
         while not file.exists():
             time.sleep(0.01)
 
-    once("unetseg.trainer:Trainer", "look", 3, wait)
+    once("unetseg.training.loop:Trainer", "look", 3, wait)
 
 
 @fault("F21", "eight runs started into one folder", "one wins, the others name it", quick=0.2)
@@ -90,7 +90,7 @@ def _stopped(lab: Lab) -> Path:
 def _stop() -> None:
     save_often()
     stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-    once("unetseg.trainer:Trainer", "look", 12, stop)
+    once("unetseg.training.loop:Trainer", "look", 12, stop)
 
 
 def _truncate(path: Path) -> None:
@@ -164,12 +164,12 @@ def _cut_anew(home: Path, step: int) -> None:
     cut = functools.partial(
         build_store, home / "data/train", home / "data/patches.h5", settings, overwrite=True
     )
-    once("unetseg.trainer:Trainer", "look", step, cut)
+    once("unetseg.training.loop:Trainer", "look", step, cut)
 
 
 @fault("F23", "train --lr 1e30", "exit 4, every file finite", quick=0.1)
 def diverging(lab: Lab, share: float) -> Tally:
-    from unetseg.checkpoints import load_model
+    from unetseg.prediction.model_file import load_model
 
     tally = Tally()
     for seed in some(range(20), share):

@@ -29,15 +29,15 @@ from tests.faults.common import (
 _PROMISED = 10.0  # seconds from a signal to the end of the process
 # Where training is when the signal comes: the call that it comes before, and which one of these.
 _PLACES = {
-    "first batch": ("unetseg.learner:Learner", "batch", 0),
-    "warm-up": ("unetseg.learner:Learner", "learn", 1),
-    "step": ("unetseg.learner:Learner", "learn", 9),
-    "late step": ("unetseg.learner:Learner", "learn", 16),
-    "end of an epoch": ("unetseg.trainer:Trainer", "_add_row", 0),
-    "validation": ("unetseg.trainer", "score_held_out", 0),
-    "last validation": ("unetseg.trainer:Trainer", "_calibrate", 0),
-    "save": ("unetseg.checkpoints", "write_checkpoint", 2),
-    "save of the model": ("unetseg.checkpoints", "write_model", 1),
+    "first batch": ("unetseg.training.learner:Learner", "batch", 0),
+    "warm-up": ("unetseg.training.learner:Learner", "learn", 1),
+    "step": ("unetseg.training.learner:Learner", "learn", 9),
+    "late step": ("unetseg.training.learner:Learner", "learn", 16),
+    "end of an epoch": ("unetseg.training.loop:Trainer", "_add_row", 0),
+    "validation": ("unetseg.training.loop", "score_held_out", 0),
+    "last validation": ("unetseg.training.loop:Trainer", "_calibrate", 0),
+    "save": ("unetseg.prediction.model_file", "write_checkpoint", 2),
+    "save of the model": ("unetseg.prediction.model_file", "write_model", 1),
 }
 
 

@@ -119,7 +119,7 @@ def environments(lab: Lab, share: float) -> Tally:
 
 @fault("F36", "patch and info under them", "the same store and exit code", quick=0)
 def stores_in_environments(lab: Lab, share: float) -> Tally:
-    from unetseg.store import open_store
+    from unetseg.dataset.store import open_store
 
     expected = open_store(lab.made / "data/patches.h5").content_hash
     line = command("patch", "--size", 32, "--per-image", 4, "--val", 0.25, "--overwrite")

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from unetseg import __version__, interrupts, plugins
-from unetseg.cli import settings
+from unetseg import __version__, plugins, signals
+from unetseg.cli import config_file
 from unetseg.errors import Followed, InputError, MachineError, UnetsegError, show
 
 # Name -> (module with a function of that name, one line for `unetseg --help`), in order of use.
@@ -84,12 +84,12 @@ class Commands(TyperGroup):
                 raise plugins.failure(self.called, "not usable as a command", error) from error
             raise
         if (path := ctx.params.get("config")) and not ctx.resilient_parsing:
-            tables = settings.read_tables(path)
+            tables = config_file.read_tables(path)
             if not tables.keys() <= BUILT_INS.keys():
-                settings.check_tables(path, tables, self.list_commands(ctx))
+                config_file.check_tables(path, tables, self.list_commands(ctx))
             parameters = command.get_params(ctx)
             ctx.default_map = {
-                name: settings.defaults(path, name, tables.get(name, {}), parameters)
+                name: config_file.defaults(path, name, tables.get(name, {}), parameters)
             }
         return name, command, rest
 
@@ -112,7 +112,7 @@ class Commands(TyperGroup):
             if not inspect.isfunction(function):  # a click or Typer object can be called, too
                 raise plugins.no_function(plugin, function)
             return function
-        remedy = settings.suggestion(name, self.list_commands(ctx))
+        remedy = config_file.suggestion(name, self.list_commands(ctx))
         raise InputError(f"command {name!r}", "not known", remedy)
 
     def _plugins(self, ctx: Any) -> dict[str, plugins.Plugin]:
@@ -153,7 +153,7 @@ def main(args: Sequence[str] | None = None) -> int:
     _set_waiting()
     group = _group()
     try:
-        with interrupts.exiting(), _standard_streams():
+        with signals.exiting(), _standard_streams():
             code = group.main(words, prog_name="unetseg", standalone_mode=False)
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk shows here, and is an error like any other

@@ -11,7 +11,7 @@ from unetseg.cli.console import Reporter, print_line, print_next, print_table, s
 from unetseg.errors import InputError, quote
 
 if TYPE_CHECKING:
-    from unetseg.inspection import Inspection
+    from unetseg.dataset.survey import Inspection
 
 _OUT = "What is written"
 _FINDINGS = 20  # shown; the files of --html and --json hold all
@@ -56,10 +56,10 @@ def check(
         unetseg check MYFOLDER --html sheet.html
         unetseg check MYFOLDER --ignore 255 --group '^(.+)_'
     """
-    from unetseg import atomic
-    from unetseg.contact_sheet import write_contact_sheet
-    from unetseg.inspection import inspect_folder
+    from unetseg import files
+    from unetseg.dataset.survey import inspect_folder
     from unetseg.progress import Note
+    from unetseg.reports.dataset_sheet import write_contact_sheet
 
     options.refuse_existing(overwrite, html, json_file)
     settings = options.patch_settings(size, "auto", 1 / 3, val, group, scale, 0, page)
@@ -78,7 +78,7 @@ def check(
     _print_findings(found)
     if json_file:
         text = json.dumps(found.to_dict(), indent=2, ensure_ascii=True)
-        atomic.write_bytes(json_file, f"{text}\n".encode())
+        files.write_bytes(json_file, f"{text}\n".encode())
     for path in filter(None, (html, json_file)):
         print_line(f"Wrote {path}.")
     if found.table and not found.classes_file:

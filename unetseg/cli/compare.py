@@ -10,7 +10,7 @@ from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_table
 
 if TYPE_CHECKING:
-    from unetseg.comparison import Comparison, Difference
+    from unetseg.scoring.comparison import Comparison, Difference
 
 _OUT = "What is written"
 
@@ -59,8 +59,8 @@ def compare(
         unetseg compare default wide
         unetseg compare default OTHER_MASKS MYTEST --json difference.json
     """
-    from unetseg import atomic
-    from unetseg.comparison import compare as compare_models
+    from unetseg import files
+    from unetseg.scoring.comparison import compare as compare_models
 
     options.refuse_existing(overwrite, json_file)
     with Reporter() as report:
@@ -80,7 +80,7 @@ def compare(
     _print(found)
     if json_file:
         text = json.dumps(found.to_dict(), indent=2, allow_nan=False)
-        atomic.write_bytes(json_file, f"{text}\n".encode())
+        files.write_bytes(json_file, f"{text}\n".encode())
         print_line(f"Wrote {json_file}.")
 
 

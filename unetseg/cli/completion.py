@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from unetseg import config, plugins
+from unetseg import plugins, settings
 
 Completion = Callable[[], tuple[str, ...]]
 
@@ -26,10 +26,10 @@ def runs() -> tuple[str, ...]:
 networks = offered(plugins.NETWORKS)
 losses = offered(plugins.LOSSES)
 augments = offered(plugins.AUGMENTATIONS)
-optimizers = words(*config.OPTIMIZERS)
-schedules = words(*config.SCHEDULES)
-symmetries = words("auto", "none", *config.SYMMETRIES)
-modes = words(*config.MODES)
-weights = words(*config.WEIGHTS)
+optimizers = words(*settings.OPTIMIZERS)
+schedules = words(*settings.SCHEDULES)
+symmetries = words("auto", "none", *settings.SYMMETRIES)
+modes = words(*settings.MODES)
+weights = words(*settings.WEIGHTS)
 devices = words("auto", "cpu", "cuda", "mps")
-precisions = words(*config.PRECISIONS)
+precisions = words(*settings.PRECISIONS)

@@ -68,7 +68,7 @@ def convert(
         unetseg convert CELLS CLEAN --instances
         unetseg convert DRIVE/training CLEAN --fov mask
     """
-    from unetseg.conversion import convert_folder
+    from unetseg.dataset.conversion import convert_folder
     from unetseg.progress import Note
 
     with Reporter() as report:

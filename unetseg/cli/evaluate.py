@@ -10,7 +10,7 @@ from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line
 
 if TYPE_CHECKING:
-    from unetseg.metrics import Scores
+    from unetseg.scoring.metrics import Scores
 
 _OUT = "What is written"
 _OF_A_MODEL = (
@@ -100,14 +100,13 @@ def evaluate(
         unetseg evaluate MYTEST --model wide --confusion --html report.html
         unetseg evaluate MYTEST --group '^(.*)_' --predictions MASKS --json scores.json
     """
-    from unetseg import atomic
+    from unetseg import files
     from unetseg.cli.tables import print_boundaries, print_confusion, print_scores
-    from unetseg.distributed import join
     from unetseg.errors import InputError
-    from unetseg.evaluation import evaluate as evaluate_images
-    from unetseg.evaluation import score_boundaries
-    from unetseg.reporting import report_evaluation
-    from unetseg.runs import RunFolder
+    from unetseg.prediction.run_folder import RunFolder
+    from unetseg.ranks import join
+    from unetseg.reports.gathering import report_evaluation
+    from unetseg.scoring.evaluation import evaluate as evaluate_images, score_boundaries
 
     for name in _OF_A_MODEL if predictions else ():
         source = ctx.get_parameter_source(name)
@@ -145,7 +144,7 @@ def evaluate(
     if json_file:
         data = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
         text = json.dumps(data, indent=2, allow_nan=False)
-        atomic.write_bytes(json_file, f"{text}\n".encode())
+        files.write_bytes(json_file, f"{text}\n".encode())
         print_line(f"Wrote {json_file}.")
     if csv_file:
         _write_per_image(csv_file, found.scores)
@@ -154,7 +153,7 @@ def evaluate(
 
 def _write_per_image(path: Path, scores: "Scores") -> None:
     """Write image, mean IoU, and IoU of each class; an absent class is an empty cell."""
-    from unetseg.csv_tables import write_table
+    from unetseg.prediction.csv_tables import write_table
 
     header = ["image", "mean_iou", *(f"iou_{name}" for name in scores.classes)]
     rows = [

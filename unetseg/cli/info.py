@@ -9,9 +9,9 @@ from typer import Argument, Option
 from unetseg.cli.console import print_line, print_table, swatch
 
 if TYPE_CHECKING:
-    from unetseg.checkpoints import ModelCard
     from unetseg.classes import ClassTable
-    from unetseg.store import Store
+    from unetseg.dataset.store import Store
+    from unetseg.prediction.model_file import ModelCard
 
 _CHANGE = "Change a model's classes, without training again"
 
@@ -47,8 +47,9 @@ def info(
         unetseg info default
         unetseg info default --rename 0=background --recolour 1=#ff0000
     """
-    from unetseg import checkpoints, store
+    from unetseg.dataset import store
     from unetseg.errors import InputError
+    from unetseg.prediction import model_file
 
     if Path(file).suffix in (".h5", ".hdf5") or _is_store(Path(file)):
         if rename or recolour:
@@ -56,20 +57,20 @@ def info(
             raise InputError(file, "a store keeps the names it was made with", remedy)
         _print_store(store.open_store(file))
         return
-    for path in checkpoints.resolve_model(file):
+    for path in model_file.resolve_model(file):
         if rename or recolour:
-            card = checkpoints.change_classes(path, rename or (), recolour or ())
+            card = model_file.change_classes(path, rename or (), recolour or ())
             print_line(f"Wrote {path}: its classes are changed, its weights are not.")
             print_line("A classes.toml beside masks to score must have the same names.")
         else:
-            card = checkpoints.read_card(path)
+            card = model_file.read_card(path)
         _print_model(path, card)
 
 
 def _is_store(path: Path) -> bool:
     """Whether a file begins as a patch store does, whatever its name."""
-    from unetseg.atomic import open_regular
-    from unetseg.store import FORMAT
+    from unetseg.dataset.store import FORMAT
+    from unetseg.files import open_regular
 
     if not path.is_file():
         return False

@@ -9,7 +9,7 @@ from unetseg.cli import completion
 from unetseg.errors import InputError
 
 if TYPE_CHECKING:
-    from unetseg.config import PatchSettings, PredictSettings
+    from unetseg.settings import PatchSettings, PredictSettings
 
 _PATCHES = "Patches (of a folder)"
 _SPLIT = "Held-out images (of a folder)"
@@ -215,7 +215,7 @@ def patch_settings(
     page: int | None,
 ) -> "PatchSettings":
     """Return the settings that a command line gave."""
-    from unetseg.config import PatchSettings
+    from unetseg.settings import PatchSettings
 
     return PatchSettings(
         number_or_auto("--size", size),
@@ -242,7 +242,7 @@ def predict_settings(
     fill_holes: list[str] | None,
 ) -> "PredictSettings":
     """Return the settings that a command line gave."""
-    from unetseg.config import PredictSettings
+    from unetseg.settings import PredictSettings
 
     kept, filled = tuple(largest or ()), tuple(fill_holes or ())
     return PredictSettings(
@@ -259,7 +259,7 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
 
 def refuse_existing(overwrite: bool, *paths: Path | None) -> None:
     """Raise `InputError` where one of the files to write is there; None is a file not asked for."""
-    from unetseg import atomic
+    from unetseg import files
 
     for path in filter(None, paths):
-        atomic.refuse_existing(path, overwrite)
+        files.refuse_existing(path, overwrite)

@@ -41,7 +41,7 @@ def patch(
         unetseg patch --size 96 --per-image 20
         unetseg patch MYFOLDER --group '^(.*)_' --ignore 255
     """
-    from unetseg.preparation import build_store
+    from unetseg.dataset.cutting import build_store
 
     with Reporter() as report:
         summary = build_store(

@@ -81,7 +81,7 @@ def predict(
         unetseg predict NEWIMAGES/ --model wide --out masks --mode seamless
         unetseg predict SLIDES/ --min-size 50 --fill-holes cell --confidence
     """
-    from unetseg.inference import predict as predict_images
+    from unetseg.prediction.session import predict as predict_images
 
     settings = options.predict_settings(
         mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes

@@ -9,8 +9,8 @@ def runs() -> None:
     Example:
         unetseg runs
     """
-    from unetseg.config import format_duration
-    from unetseg.runs import RUNS, list_runs
+    from unetseg.prediction.run_folder import RUNS, list_runs
+    from unetseg.settings import format_duration
 
     found = list_runs()
     if not found:

@@ -11,7 +11,7 @@ from unetseg.cli.console import Reporter, print_line, print_next, print_table
 from unetseg.errors import PartialFailure, quote, show
 
 if TYPE_CHECKING:
-    from unetseg.suggestions import Suggestions
+    from unetseg.prediction.suggestions import Suggestions
 
 _OUT = "What is written"
 _FEW = 3  # names shown in a message
@@ -59,8 +59,8 @@ def suggest(
         unetseg suggest NEWIMAGES/
         unetseg suggest NEWIMAGES/ --model wide --n 20 --out round2
     """
-    from unetseg.config import PredictSettings
-    from unetseg.suggestions import suggest_images
+    from unetseg.prediction.suggestions import suggest_images
+    from unetseg.settings import PredictSettings
 
     with Reporter() as report:
         done = suggest_images(
@@ -128,8 +128,8 @@ def _copying(done: "Suggestions") -> list[str]:
 
 def _training(done: "Suggestions", models: list[str]) -> str:
     """Return what to type to train on the labelled pairs, old and new."""
-    from unetseg.checkpoints import resolve_model
-    from unetseg.runs import RunFolder
+    from unetseg.prediction.model_file import resolve_model
+    from unetseg.prediction.run_folder import RunFolder
 
     line = f"unetseg train {quote(show(done.labelled or 'MYFOLDER'))}"
     if done.labelled is None or not (done.labelled / "classes.toml").exists():

@@ -12,10 +12,10 @@ from unetseg.cli.console import Reporter, print_line, print_table
 from unetseg.errors import InputError, quote, show
 
 if TYPE_CHECKING:
-    from unetseg.cases import Case
-    from unetseg.cross_validation import CrossValidation
-    from unetseg.evaluation import Evaluation
-    from unetseg.suspects import Suspect
+    from unetseg.scoring.cases import Case
+    from unetseg.scoring.evaluation import Evaluation
+    from unetseg.scoring.suspects import Suspect
+    from unetseg.training.folds import CrossValidation
 
 _OUT = "What is written"
 _RARE = 3  # a score that is rare among correct masks
@@ -70,16 +70,16 @@ def suspects(
         unetseg suspects wide --html suspects.html
         unetseg suspects MYFOLDER --predictions MASKS
     """
-    from unetseg import atomic
+    from unetseg import files
     from unetseg.progress import Note, Progress
-    from unetseg.suspects import rank_suspects
+    from unetseg.scoring.suspects import rank_suspects
 
     options.refuse_existing(overwrite, html, json_file)
     with Reporter() as report:
         found: CrossValidation | Evaluation
         if predictions:
-            from unetseg.config import PredictSettings
-            from unetseg.evaluation import evaluate
+            from unetseg.scoring.evaluation import evaluate
+            from unetseg.settings import PredictSettings
 
             found = evaluate(
                 run,
@@ -106,7 +106,7 @@ def suspects(
 
         ranked = rank_suspects(cases(), found.scores.classes)
         if html:
-            from unetseg.suspect_sheet import write_suspects
+            from unetseg.reports.suspect_sheet import write_suspects
 
             places = {name: k for k, name in enumerate(names)}
             write_suspects(
@@ -120,14 +120,14 @@ def suspects(
     _print_ranked(ranked, n, f"{subject}: {len(names)} masks")
     if json_file:
         text = json.dumps([_plain(k, s) for k, s in enumerate(ranked, 1)], indent=2)
-        atomic.write_bytes(json_file, f"{text}\n".encode())
+        files.write_bytes(json_file, f"{text}\n".encode())
     for path in filter(None, (html, json_file)):
         print_line(f"Wrote {path}.")
 
 
 def _run_with_folds(run: Path) -> "CrossValidation":
-    from unetseg.cross_validation import load_cross_validation
-    from unetseg.runs import RunFolder
+    from unetseg.prediction.run_folder import RunFolder
+    from unetseg.training.folds import load_cross_validation
 
     place = RunFolder(run)
     if place.model.exists() and not place.folds.exists():

@@ -47,8 +47,7 @@ def synth(
         unetseg synth --n 100
         unetseg synth --n 20 --contrast 0.3 --out hard
     """
-    from unetseg.preparation import synthesize
-    from unetseg.synthesis import SynthSettings
+    from unetseg.dataset.synthesis import SynthSettings, synthesize
 
     settings = SynthSettings(height, width, seed, noise, contrast, max_shapes)
     with Reporter() as report:

@@ -13,9 +13,9 @@ from unetseg.cli.console import make_console, print_line, print_table, swatch
 from unetseg.errors import show
 
 if TYPE_CHECKING:
-    from unetseg.boundaries import Boundaries
-    from unetseg.metrics import Scores
-    from unetseg.preparation import StoreSummary
+    from unetseg.dataset.cutting import StoreSummary
+    from unetseg.scoring.boundaries import Boundaries
+    from unetseg.scoring.metrics import Scores
 
 _ROWS = 8  # epochs shown at once
 _WIDE_CLASSES = 8  # up to which the confusion matrix has room for six letters of a name
@@ -105,7 +105,7 @@ def print_scores(scores: "Scores", title: str, floors: str = "") -> None:
 
 
 def _most_common_line(scores: "Scores") -> str:
-    from unetseg.floors import most_common
+    from unetseg.scoring.baselines import most_common
 
     floor = most_common(scores, scores.confusion.sum(axis=1)).scores.mean_iou
     return f"the most common class everywhere would score {_number(floor)}"

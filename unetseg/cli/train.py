@@ -10,8 +10,8 @@ from unetseg.cli import completion, options
 from unetseg.cli.console import Reporter, print_line, print_next
 
 if TYPE_CHECKING:
-    from unetseg.cross_validation import CrossValidation
-    from unetseg.trainer import TrainResult
+    from unetseg.training.folds import CrossValidation
+    from unetseg.training.loop import TrainResult
 
 _LENGTH = "How long"
 _HOW = "How"
@@ -249,11 +249,11 @@ def train(
         unetseg train --resume --run wide
     """
     from unetseg.cli.tables import TrainingView, print_store
-    from unetseg.config import parse_duration
+    from unetseg.dataset.cutting import StoreSummary
     from unetseg.errors import InputError
-    from unetseg.preparation import StoreSummary
+    from unetseg.prediction.run_folder import RunFolder
     from unetseg.progress import Plan
-    from unetseg.runs import RunFolder
+    from unetseg.settings import parse_duration
 
     settings: dict[str, Any] = {
         name: ctx.params[name] for name in _SETTINGS if _is_given(ctx, name)
@@ -334,10 +334,10 @@ def _train_one(
     source: Path | None, settings: dict[str, Any], html: Path | None, report: Reporter
 ) -> None:
     """Train one model, write its page, and print how it did."""
-    from unetseg.distributed import join
-    from unetseg.evaluation import evaluate_held_out
-    from unetseg.reporting import report_evaluation
-    from unetseg.training import train as train_run
+    from unetseg.ranks import join
+    from unetseg.reports.gathering import report_evaluation
+    from unetseg.scoring.evaluation import evaluate_held_out
+    from unetseg.training.run import train as train_run
 
     with report:
         with join() as ranks:
@@ -361,9 +361,9 @@ def _train_folds(
     report: Reporter,
 ) -> None:
     """Train a model for each fold, write their page, and print how they did."""
-    from unetseg.cross_validation import cross_validate
-    from unetseg.floors import compare_with_floors
-    from unetseg.reporting import floors_of_folds, report_folds
+    from unetseg.reports.gathering import floors_of_folds, report_folds
+    from unetseg.scoring.baselines import compare_with_floors
+    from unetseg.training.folds import cross_validate
 
     with report:
         result = cross_validate(source, folds=folds, **settings)
@@ -381,7 +381,7 @@ def _print_page(html: Path) -> None:
 
 def _print_result(result: "TrainResult") -> None:
     from unetseg.cli.tables import print_scores
-    from unetseg.config import format_duration
+    from unetseg.settings import format_duration
 
     run = result.run
     model = run.option().replace("--run", "--model", 1)
@@ -401,7 +401,7 @@ def _print_result(result: "TrainResult") -> None:
 
 def _print_folds(result: "CrossValidation", floors: str) -> None:
     from unetseg.cli.tables import print_scores
-    from unetseg.config import format_duration
+    from unetseg.settings import format_duration
 
     run = result.run
     if result.already:

@@ -1,0 +1,371 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.dataset.test_label_traps import COLOURS, objects
+from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.cutting import build_store
+from unetseg.errors import InputError
+
+COUNT, HEIGHT, WIDTH = 3, 120, 140
+
+
+def truth(k):
+    """Return (120, 140): 0 ground, 1 a block, 2 a stripe."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[90:110] = 2
+    mask[10 + 5 * k : 60, 20:80] = 1
+    return mask
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def write(root, mask, images="images", ending=".png"):
+    """Write grey images, and masks as ``mask(root, k)`` does."""
+    for k in range(COUNT):
+        save(root / images / f"im{k}{ending}", truth(k) * 90 + np.uint8(20))
+        mask(root, k)
+    return root
+
+
+def masks_of(folder):
+    files = sorted((folder / "masks").iterdir())
+    return {p.stem: np.asarray(Image.open(p)) for p in files}
+
+
+def names_of(folder):
+    text = (folder / "classes.toml").read_text()
+    return [line.split('"')[1] for line in text.splitlines() if line.startswith("name")]
+
+
+def smooth(mask):
+    """Blend the edges of colours, as a program that resizes masks smoothly does."""
+    large = Image.fromarray(COLOURS[mask]).resize((2 * WIDTH + 1, 2 * HEIGHT + 1))
+    return np.asarray(large.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
+
+
+NOISY = {
+    "smoothed": lambda r, k: save(r / f"masks/im{k}.png", smooth(truth(k))),
+    "JPEG": lambda r, k: save(r / f"masks/im{k}.jpg", COLOURS[truth(k)], quality=90),
+    "strong JPEG": lambda r, k: save(r / f"masks/im{k}.jpg", COLOURS[truth(k)], quality=60),
+}
+
+
+@pytest.mark.parametrize("how", NOISY)
+def test_blended_and_noisy_colours_go_to_the_nearest_class(tmp_path, how):
+    root = write(tmp_path / "set", NOISY[how])
+    done = convert_folder(root, tmp_path / "out", limit=0.1)
+    assert names_of(tmp_path / "out") == ["#000000", "#00ff00", "#ff0000"]
+    assert 0 < done.blended <= done.snapped < done.pixels
+    for k, mask in enumerate(masks_of(tmp_path / "out").values()):
+        wrong = np.array([0, 2, 1])[mask] != truth(k)  # sorted by colour, green comes first
+        assert wrong.mean() < 0.01
+        for y, x in np.argwhere(wrong):  # only along edges
+            patch = truth(k)[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+            assert patch.min() < patch.max()
+    build_store(tmp_path / "out", tmp_path / "store.h5")  # trains as it is
+
+
+def grey_levels(root, k):
+    levels = np.array([0, 255, 128], np.uint8)[truth(k)]
+    large = Image.fromarray(levels).resize((2 * WIDTH + 1, 2 * HEIGHT + 1))
+    save(root / f"masks/im{k}.png", np.asarray(large.resize((WIDTH, HEIGHT))))
+
+
+def forgotten(root, k):
+    save(root / f"masks/im{k}.png", truth(k) + (truth(k) == 2) * np.uint8(5))
+
+
+def patch_of_blue(root, k):
+    picture = smooth(truth(k)).copy()
+    picture[2:8, 100:106] = (0, 0, 255)
+    save(root / f"masks/im{k}.png", picture)
+
+
+def thin_lines(root, k):
+    picture = smooth(truth(k)).copy()
+    picture[:, 100::8] = (0, 0, 255)
+    save(root / f"masks/im{k}.png", picture)
+
+
+RGB_TOML = "".join(
+    f'[[class]]\nname = "{n}"\ncolour = "{c}"\n'
+    for n, c in [("ground", "#000000"), ("block", "#ff0000"), ("stripe", "#00ff00")]
+)
+VALUES_TOML = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in (0, 1, 2))
+UNSAFE = {
+    "a class between two others": (grey_levels, "", {}, "blends of"),
+    "a value no class has": (forgotten, VALUES_TOML, {}, "7 in"),
+    "a colour no class has": (patch_of_blue, RGB_TOML, {}, "#0000ff fills a patch"),
+    "too many blends": (NOISY["smoothed"], "", {"limit": 0.01}, "over the limit of 1 %"),
+    "a class of thin lines": (thin_lines, "", {}, "thin lines or noise"),
+}
+
+
+@pytest.mark.parametrize("trap", UNSAFE)
+def test_what_cannot_be_snapped_safely_is_refused(tmp_path, trap):
+    how, toml, options, text = UNSAFE[trap]
+    root = write(tmp_path / "set", how)
+    if toml:
+        (root / "classes.toml").write_text(toml)
+    with pytest.raises(InputError, match=text):
+        convert_folder(root, tmp_path / "out", **options)
+    assert not list((tmp_path / "out").glob("**/classes.toml"))
+
+
+def folders_of_classes(root, k):
+    for value, name in ((1, "block"), (2, "stripe")):
+        save(root / f"masks/{name}/im{k}.png", (truth(k) == value) * np.uint8(255))
+
+
+def suffixes(root, k):
+    for value, name in ((1, "block"), (2, "stripe")):
+        save(root / f"im{k}_{name}.png", (truth(k) == value).astype(np.uint8))
+
+
+def labelme(root, k):
+    blocks = [
+        {"label": "block", "points": [[20, 10 + 5 * k], [79, 10 + 5 * k], [79, 59], [20, 59]]},
+        {"label": "stripe", "points": [[139, 90], [0, 109]], "shape_type": "rectangle"},
+    ]
+    data = {"shapes": blocks, "imagePath": f"im{k}.png"}
+    (root / f"im{k}.json").write_text(json.dumps(data))
+
+
+def cvat(root, k):
+    save(
+        root / f"SegmentationClass/im{k}.png",
+        np.array([(0, 0, 0), (9, 9, 200), (8, 200, 8)], np.uint8)[truth(k)],
+    )
+    (root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nblock:9,9,200::\nstripe:8,200,8::\n"
+    )
+
+
+SETS = {
+    "a folder a class": (folders_of_classes, "images"),
+    "a file a class": (suffixes, "."),
+    "LabelMe": (labelme, "."),
+    "CVAT": (cvat, "JPEGImages"),
+}
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_other_ways_to_keep_labels_give_the_same_masks(tmp_path, kind):
+    how, images = SETS[kind]
+    root = write(tmp_path / "set", how, images)
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    convert_folder(root, tmp_path / "out")
+    assert names_of(tmp_path / "out") == ["background", "block", "stripe"]
+    for k, mask in enumerate(masks_of(tmp_path / "out").values()):
+        np.testing.assert_array_equal(mask, truth(k))
+        assert (tmp_path / f"out/images/im{k}.png").read_bytes() == (
+            root / images / f"im{k}.png"
+        ).read_bytes()
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+def test_overlapping_masks_of_one_class_each_are_asked_about(tmp_path):
+    def overlapping(root, k):
+        save(root / f"im{k}_a.png", (truth(k) > 0) * np.uint8(255))
+        save(root / f"im{k}_b.png", (truth(k) == 1) * np.uint8(255))
+
+    root = write(tmp_path / "set", overlapping, ".")
+    with pytest.raises(InputError, match="--order a,b"):
+        convert_folder(root, tmp_path / "no")
+    convert_folder(root, tmp_path / "out", order=["a", "b"])
+    due = np.array([0, 2, 1])[truth(0)]
+    np.testing.assert_array_equal(masks_of(tmp_path / "out")["im0"], due)
+
+
+def test_one_based_and_black_and_white_masks_are_numbered_from_zero(tmp_path):
+    root = write(tmp_path / "one", lambda r, k: save(r / f"masks/im{k}.png", truth(k) + 1))
+    convert_folder(root, tmp_path / "out")
+    np.testing.assert_array_equal(masks_of(tmp_path / "out")["im0"], truth(0))
+    assert names_of(tmp_path / "out") == ["1", "2", "3"]
+    both = lambda r, k: save(r / f"masks/im{k}.png", (truth(k) > 0) * np.uint8(255))  # noqa: E731
+    convert_folder(write(tmp_path / "two", both), tmp_path / "out2")
+    np.testing.assert_array_equal(masks_of(tmp_path / "out2")["im0"], truth(0) > 0)
+
+
+def test_numbered_objects_become_foreground_and_border(tmp_path):
+    def numbered(root, k):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint16)
+        mask[2:6, 2:6], mask[2:6, 6:9] = 1, 300  # two that touch
+        save(root / f"masks/im{k}.png", mask)
+
+    convert_folder(write(tmp_path / "set", numbered), tmp_path / "out", instances=True)
+    assert names_of(tmp_path / "out") == ["background", "foreground", "border"]
+    due = ["2222222", "2112212", "2112212", "2222222"]
+    found = masks_of(tmp_path / "out")["im0"]
+    assert ["".join(map(str, row)) for row in found[2:6, 2:9]] == due
+    assert (found > 0).sum() == 28
+
+
+def test_outside_the_field_of_view_is_ignored_on_request(tmp_path):
+    def drive(root, k):
+        save(root / f"1st_manual/im{k}_manual1.gif", (truth(k) > 0) * np.uint8(255))
+        view = np.zeros((HEIGHT, WIDTH), np.uint8)
+        view[5:-5] = 255
+        save(root / f"mask/im{k}_mask.gif", view)
+
+    root = write(tmp_path / "set", drive)
+    with pytest.raises(InputError, match="--fov mask"):
+        convert_folder(root, tmp_path / "no")
+    done = convert_folder(root, tmp_path / "out", fov="mask")
+    assert done.ignored == COUNT * 10 * WIDTH
+    due = (truth(0) > 0).astype(np.uint8)
+    due[:5], due[-5:] = 255, 255
+    np.testing.assert_array_equal(masks_of(tmp_path / "out")["im0"], due)
+
+
+def voc(root, k):
+    mask = truth(k)
+    mask[0] = 255
+    picture = Image.fromarray(mask)
+    picture.putpalette(bytes([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 756 + [224, 224, 192]))
+    (root / "SegmentationClass").mkdir(exist_ok=True)
+    picture.save(root / f"SegmentationClass/im{k}.png")
+    (root / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+    (root / "Annotations").mkdir(exist_ok=True)
+
+
+def lists(root, train, val):
+    for name, text in (("train", train), ("val", val)):
+        (root / f"ImageSets/Segmentation/{name}.txt").write_text(text)
+
+
+def test_lists_become_folders_and_outlines_of_pascal_voc_are_ignored(tmp_path):
+    root = write(tmp_path / "set", voc, "JPEGImages", ".jpg")
+    save(root / "JPEGImages/unlabelled.jpg", truth(0))
+    lists(root, "im0\n\n", "JPEGImages/im2.jpg SegmentationClass/im2.png\n")
+    done = convert_folder(root, tmp_path / "out")
+    assert [(p.name, n) for p, n in zip(done.folders, done.images, strict=True)] == [
+        ("train", 1),
+        ("val", 1),
+    ]
+    assert done.left_out == ("im1",)
+    due = truth(2)
+    due[0] = 255
+    np.testing.assert_array_equal(masks_of(tmp_path / "out/val")["im2"], due)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "text"),
+    [
+        ("im0\nim1", "im1", "val.txt: names im1, which train.txt names, too"),
+        ("im0", "im9", "val.txt: names im9, which has no image"),
+    ],
+)
+def test_lists_that_overlap_or_name_nothing_are_refused(tmp_path, train, val, text):
+    root = write(tmp_path / "set", voc, "JPEGImages", ".jpg")
+    lists(root, train, val)
+    with pytest.raises(InputError) as caught:
+        convert_folder(root, tmp_path / "out")
+    assert text in str(caught.value)
+
+
+def test_a_turned_image_is_written_upright_beside_its_mask(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 3
+    root = tmp_path / "set"
+    save(root / "images/a.jpg", truth(0), exif=exif, quality=95)
+    save(root / "masks/a.png", np.rot90(truth(0), 2).copy())
+    convert_folder(root, tmp_path / "out")
+    upright = np.asarray(Image.open(tmp_path / "out/images/a.png")).astype(int)
+    assert np.abs(upright - np.rot90(truth(0), 2)).max() < 10
+    np.testing.assert_array_equal(masks_of(tmp_path / "out")["a"], np.rot90(truth(0), 2))
+
+
+@pytest.mark.parametrize("target", ["set", "set/new", "."])
+def test_a_target_in_or_around_the_source_is_refused(tmp_path, target):
+    root = write(tmp_path / "set", NOISY["JPEG"])
+    with pytest.raises(InputError, match="or around it"):
+        convert_folder(root, tmp_path / target, overwrite=True)
+
+
+def test_a_folder_that_holds_something_is_left_alone_without_a_word(tmp_path):
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        convert_folder(root, tmp_path / "out")
+    save(tmp_path / "out/images/old.png", truth(0))
+    convert_folder(root, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out/mine.txt").read_text() == "mine"
+    assert not (tmp_path / "out/images/old.png").exists()
+
+
+def test_over_64_objects_are_no_classes_but_convert_as_objects(tmp_path):
+    root = tmp_path / "set"
+    save(root / "images/a.png", np.zeros((40, 48), np.uint8))
+    save(root / "masks/a.png", objects(100))
+    with pytest.raises(InputError, match="per object"):
+        convert_folder(root, tmp_path / "no")
+    convert_folder(root, tmp_path / "out", instances=True)
+    found = masks_of(tmp_path / "out")["a"]
+    # A block of 3 x 3 has one inner pixel, two where it touches the image's edge, four in a corner.
+    assert [(found == i).sum() for i in (1, 2)] == [122, 778]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "useless"),
+    [
+        ("LabelMe", {"instances": True, "limit": 0.2}, "--instances, --limit"),
+        ("LabelMe", {"order": ["block", "stripe"]}, "--order"),
+        ("a folder a class", {"ignored": [255], "instances": True}, "--ignore, --instances"),
+        ("CVAT", {"order": ["a"]}, "--order"),
+        ("CVAT", {"instances": True, "ignored": [0]}, "--ignore"),
+    ],
+)
+def test_options_that_do_nothing_for_a_set_are_refused(tmp_path, kind, options, useless):
+    how, images = SETS[kind]
+    root = write(tmp_path / "set", how, images)
+    with pytest.raises(InputError, match="does nothing here: the set holds") as caught:
+        convert_folder(root, tmp_path / "out", **options)
+    assert caught.value.what == useless
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_limit_holds_for_one_mask_a_class_too(tmp_path):
+    def blended(root, k):
+        for value, name in ((1, "block"), (2, "stripe")):
+            mask = (truth(k) == value) * np.uint8(200)
+            mask[:, 70:72] //= 2  # half of the class along two columns
+            save(root / f"masks/{name}/im{k}.png", mask)
+
+    root = write(tmp_path / "set", blended)
+    with pytest.raises(InputError, match="larger --limit"):
+        convert_folder(root, tmp_path / "no", limit=0.001)
+    convert_folder(root, tmp_path / "out")
+
+
+def test_a_file_of_classes_wins_over_a_labelmap(tmp_path):
+    root = write(tmp_path / "set", cvat, "JPEGImages")
+    toml = RGB_TOML.replace("#ff0000", "#0909c8").replace("#00ff00", "#08c808")
+    (tmp_path / "mine.toml").write_text(toml)
+    convert_folder(root, tmp_path / "out", classes=tmp_path / "mine.toml")
+    assert names_of(tmp_path / "out") == ["ground", "block", "stripe"]
+
+
+def test_ignoring_all_that_masks_hold_is_said(tmp_path):
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
+    with pytest.raises(InputError, match="--ignore: leaves no class: masks hold 0, 1, 2 only"):
+        convert_folder(root, tmp_path / "out", ignored=(0, 1, 2))
+
+
+def test_accents_of_macos_stand_for_the_same_letter(tmp_path):
+    def accents(root, k):
+        save(root / f"masks/pr\u00fcfung {k}.png", truth(k))
+        save(root / f"images/pru\u0308fung {k}.png", truth(k))
+        (root / f"images/im{k}.png").unlink()
+
+    root = write(tmp_path / "set", accents)
+    (root / "train.txt").write_text("pru\u0308fung 0\npr\u00fcfung 1\n")
+    (root / "val.txt").write_text("pru\u0308fung 2\n")
+    assert convert_folder(root, tmp_path / "out").images == (2, 1)

@@ -1,0 +1,299 @@
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import unetseg
+from tests.dataset.test_label_traps import COUNT, TRAPS, grey_of, mask_of, png, with_255, write
+from tests.support import NAMES, QUICK, write_set
+from unetseg.cli.app import main
+from unetseg.dataset.survey import inspect_folder, suggest_group
+from unetseg.prediction import model_file
+
+
+def severities(found, text):
+    return [f.severity for f in found.findings if text in str(f)]
+
+
+def saved(save):
+    """Return a writer of images that changes number 1."""
+    return lambda p, k: save(p) if k == 1 else png(p, grey_of(k))
+
+
+def test_a_clean_folder_has_its_facts_and_no_findings(tmp_path):
+    found = inspect_folder(write(tmp_path / "set"))
+    assert found.findings == ()
+    data = found.to_dict()
+    assert data["images"] == COUNT
+    assert data["sizes"] == [[40, 48]]
+    assert (data["channels"], data["dtypes"], data["formats"]) == ([1], ["uint8"], {"PNG": COUNT})
+    block = 12 * 14
+    stripe = 4 * 48
+    assert [c["pixels"] for c in data["classes"]] == [
+        COUNT * (40 * 48 - block - stripe),
+        COUNT * block,
+        COUNT * stripe,
+    ]
+    assert [c["images"] for c in data["classes"]] == [COUNT] * 3
+    assert data["suggested"] == {"size": 64, "scale": 1.0, "group": None}
+    assert not data["stops_training"]
+
+
+def test_every_problem_is_found_at_once_and_equal_ones_stand_together(tmp_path):
+    root = write(tmp_path / "set", mask=lambda p, k: png(p, with_255(k)))
+    (root / "images/im0.png").write_bytes(b"no picture")
+    png(root / "images/im1", grey_of(1)[:, :-1])
+    png(root / "images/extra", grey_of(9))
+    found = inspect_folder(root)
+    texts = "\n".join(map(str, found.errors))
+    assert len(found.errors) == 4
+    for part in ("extra.png", "im0.png: not a PNG", "40 x 47 pixels", "value 255 stands beside"):
+        assert part in texts
+    line = next(f.line for f in found.errors if "255" in f.problem)
+    assert line == f"unetseg check {root} --ignore 255"
+    two = inspect_folder(root, ignored=[255])
+    assert not any("255" in f.problem for f in two.errors)
+
+
+def test_equal_images_are_named_and_their_other_masks(tmp_path):
+    same = lambda p: png(p, grey_of(0))  # noqa: E731
+    found = inspect_folder(write(tmp_path / "set", image=saved(same)))
+    assert severities(found, "im1.png: the same picture as im0.png, with another mask") == [
+        "warning"
+    ]
+
+
+def test_neighbours_in_a_video_are_found_and_a_group_is_suggested(tmp_path):
+    def frame(k):  # three scenes of three frames
+        scene = np.random.default_rng(k // 3).integers(20, 230, (10, 12)).astype(np.uint8)
+        noise = np.random.default_rng(100 + k).integers(0, 20, (40, 48)).astype(np.uint8)
+        return np.kron(scene, np.ones((4, 4), np.uint8)) + noise
+
+    root = tmp_path / "set"
+    for k in range(9):
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        (root / "masks").mkdir(exist_ok=True)
+        png(root / f"images/scene{k // 3}_{k:03d}", frame(k))
+        png(root / f"masks/scene{k // 3}_{k:03d}", mask_of(k))
+    found = inspect_folder(root)
+    assert severities(found, "9 pairs of images are nearly equal") == ["warning"]
+    assert found.group == "^(.+)[-_ .]"
+    grouped = inspect_folder(root, unetseg.PatchSettings(group=found.group))
+    assert not severities(grouped, "nearly equal")
+    assert not severities(inspect_folder(write(tmp_path / "other")), "nearly equal")
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"], "^(.+)[-_ .]"),
+        (["a1", "a2", "b1", "b2", "c1", "c2"], r"^(.*\D)\d+$"),
+        (["100", "101", "110", "111", "120", "121"], r"^(.*)\d$"),
+        (["one", "two", "three", "four", "five", "six"], ""),
+    ],
+)
+def test_a_group_is_suggested_only_where_names_show_one(names, pattern):
+    near = [tuple(names[:2]), tuple(names[2:4])]
+    assert suggest_group(names, near) == pattern
+
+
+def test_masks_without_labels_and_classes_without_pixels_are_warned_of(tmp_path):
+    blank = np.zeros((40, 48), np.uint8)
+    root = write(tmp_path / "set", mask=lambda p, k: png(p, blank if k == 1 else mask_of(k)))
+    found = inspect_folder(root)
+    assert severities(found, "im1.png: nothing but 0 in these masks (1 of 4)") == ["warning"]
+    toml = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in range(4))
+    (root / "classes.toml").write_text(toml)
+    assert severities(inspect_folder(root), "no mask shows c3") == ["warning"]
+    empty = inspect_folder(write(tmp_path / "empty", mask=lambda p, k: png(p, blank)))
+    assert severities(empty, "all masks hold one class only, 0") == ["warning"]
+
+
+def test_a_constant_channel_is_warned_of(tmp_path):
+    def image(path, k):
+        png(path, np.dstack([grey_of(k), np.full((40, 48), 7, np.uint8), 255 - grey_of(k)]))
+
+    found = inspect_folder(write(tmp_path / "set", image=image))
+    assert severities(found, "channel 2 holds 7 in every pixel") == ["warning"]
+
+
+@pytest.mark.parametrize(("side", "scale"), [(600, 0.25), (300, 0.5), (200, 1.0), (50, 1.0)])
+def test_objects_far_larger_than_a_patch_suggest_a_scale(tmp_path, side, scale):
+    root = tmp_path / "set"
+    mask = np.zeros((1000, 1000), np.uint8)
+    mask[100 : 100 + side, 200 : 200 + side] = 1
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+        png(root / folder / "a", mask)
+    found = inspect_folder(root, unetseg.PatchSettings(size=128, val=0))  # up to 1.5 patches pass
+    assert found.scale == scale
+    assert severities(found, f"--scale {scale:g} lets") == (["note"] if scale < 1 else [])
+
+
+def test_a_blend_as_thin_as_a_line_is_asked_about(tmp_path):
+    colours = np.array([(0, 0, 0), (200, 0, 0), (100, 0, 0)], np.uint8)
+
+    def thin(path, k):
+        mask = mask_of(k)
+        mask[mask == 2] = 0
+        rows, columns = np.nonzero(mask)
+        mask[rows.min() - 1, columns.min() : columns.max()] = 2
+        png(path, colours[mask])
+
+    found = inspect_folder(write(tmp_path / "set", mask=thin))
+    assert severities(found, "#640000 is a line one pixel wide") == ["error"]
+    # index values 0, 1, 2 are never taken for blends
+    values = inspect_folder(write(tmp_path / "two", mask=lambda p, k: png(p, mask_of(k))))
+    assert not values.errors
+
+
+# --- the commands ----------------------------------------------------------------------------
+
+
+def test_check_prints_everything_and_ends_with_2_where_training_would_stop(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "set", mask=lambda p, k: png(p, with_255(k)))
+    assert main(["check", "set"]) == 2
+    shown = capsys.readouterr()
+    assert "4 labelled images" in shown.out
+    assert "    unetseg check set --ignore 255\n" in shown.out
+    assert shown.err.splitlines()[-1].startswith("unetseg: error: set: 1 problem stops training")
+    assert main(["check", "set", "--ignore", "255"]) == 0
+    shown = capsys.readouterr()
+    assert "unetseg train set --budget 10m --ignore 255" in shown.out
+    assert 'name = "2"' in shown.out
+
+
+def test_check_writes_a_page_that_needs_nothing_else_and_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = write(tmp_path / "set")
+    toml = '[[class]]\nname = "<script>"\nvalue = 0\n[[class]]\nname = "b"\nvalue = 1\n'
+    (root / "classes.toml").write_text(toml + '[[class]]\nname = "c"\nvalue = 2\n')
+    before = sorted(p.name for p in root.rglob("*"))
+    assert main(["check", "set", "--html", "s.html", "--json", "s.json"]) == 0
+    page = (tmp_path / "s.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 * COUNT
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=.https?:", page)
+    data = json.loads((tmp_path / "s.json").read_text())
+    assert data["images"] == COUNT
+    assert sorted(p.name for p in root.rglob("*")) == before
+    assert main(["check", "set", "--html", "s.html"]) == 2
+    assert "already exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_check_survives_every_trap_and_still_draws_a_page(tmp_path, monkeypatch, capsys, trap):
+    monkeypatch.chdir(tmp_path)
+    how, texts = TRAPS[trap]
+    write(tmp_path / "set", **how)
+    assert main(["check", "set", "--html", "s.html"]) == 2
+    shown = capsys.readouterr()
+    assert any(text in shown.out for text in texts)
+    assert "stops training" in shown.err or "stop training" in shown.err
+    assert (tmp_path / "s.html").exists()
+
+
+@pytest.mark.parametrize("folder", ["images", "masks/line"])
+def test_what_only_convert_reads_is_said_by_check(tmp_path, monkeypatch, capsys, folder):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "set", where=("set" if folder == "images" else "images", folder))
+    assert main(["check", "set"]) == 2
+    assert "unetseg convert SOURCE FOLDER" in capsys.readouterr().err
+
+
+def test_convert_says_what_was_moved_and_what_to_type(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    how, _ = TRAPS["few objects"]
+    write(tmp_path / "set", **how)
+    assert main(["convert", "set", "out", "--instances"]) == 0
+    shown = capsys.readouterr()
+    assert "Wrote 4 labelled images to out." in shown.out
+    assert "unetseg check out --html sheet.html" in shown.out
+    assert main(["check", "out"]) == 0
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_set("data/train", 4)
+    unetseg.train("data/train", patches=unetseg.PatchSettings(size=32, per_image=2), **QUICK)
+    return tmp_path
+
+
+def test_info_shows_a_store_a_model_and_a_run(trained, capsys):
+    for name in ("runs/default/patches.h5", "default", "runs/default/model.safetensors"):
+        assert main(["info", name]) == 0
+        shown = capsys.readouterr().out
+        assert all(n in shown for n in NAMES)
+        assert "32 x 32 pixels" in shown
+    assert main(["info", "data/train/classes.toml"]) == 2
+    assert main(["info", "runs/default/patches.h5", "--rename", "ground=x"]) == 2
+    assert "keeps the names" in capsys.readouterr().err
+
+
+def test_names_and_colours_change_and_weights_stay(trained, capsys):
+    path = trained / "runs/default/model.safetensors"
+    before, card = model_file.load_model(path)
+    assert main(["info", "default", "--rename", "ground=a=b", "--recolour", "stripe=#FF0000"]) == 0
+    after, changed = model_file.load_model(path)
+    assert changed.classes.names == ("a=b", "square", "stripe")
+    assert changed.classes.classes[2].colour == "#ff0000"
+    assert changed.sha256 != card.sha256
+    assert set(changed.scores["iou"]) == set(changed.classes.names)
+    for name, tensor in before.state_dict().items():
+        assert tensor.equal(after.state_dict()[name])
+    assert main(["predict", "data/train/images/im0.png"]) == 0
+    for change in (
+        ["--rename", "nobody=x"],
+        ["--recolour", "square=red"],
+        ["--rename", "a=b=square"],
+    ):
+        assert main(["info", "default", *change]) == 2
+    assert model_file.read_card(path) == changed
+
+
+def test_predict_takes_the_page_that_is_asked_for(trained, capsys):
+    page = np.asarray(Image.open("data/train/images/im0.png"))
+    tifffile.imwrite("stack.tif", np.stack([page[::-1], page]), photometric="minisblack")
+    assert main(["predict", "stack.tif"]) == 2
+    assert "--page 0" in capsys.readouterr().err
+    assert main(["predict", "stack.tif", "data/train/images/im0.png", "--page", "1"]) == 5
+    assert "no page 1, there are 1" in capsys.readouterr().err
+    assert main(["predict", "data/train/images/im0.png"]) == 0
+    masks = [np.asarray(Image.open(f"predictions/{name}.png")) for name in ("stack", "im0")]
+    np.testing.assert_array_equal(*masks)
+
+
+def test_an_unfinished_model_keeps_its_names(trained, capsys):
+    path = trained / "runs/default/model.safetensors"
+    network, card = model_file.load_model(path)
+    model_file.write_model(path, network.state_dict(), replace(card, finished=False))
+    assert main(["info", "default", "--rename", "ground=x"]) == 2
+    assert "not finished" in capsys.readouterr().err
+
+
+def test_runs_lists_every_run_with_its_state(trained, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"default\s+finished\s+\d{4}-\d\d-\d\d\s+compact\s+3", shown)
+    (trained / "runs/default/model.safetensors").unlink()
+    (trained / "runs/notes").mkdir()
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"default\s+interrupted", shown)
+    assert "notes" not in shown
+
+
+def test_runs_of_an_empty_folder_say_how_to_start_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs"]) == 0
+    assert "unetseg train" in capsys.readouterr().out

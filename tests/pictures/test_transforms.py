@@ -1,0 +1,84 @@
+"""Work on pixels that training and prediction do alike."""
+
+import numpy as np
+import pytest
+
+from unetseg.errors import InputError
+from unetseg.pictures.transforms import (
+    collapse_grey,
+    convert_depth,
+    pixel_hash,
+    rescale_image,
+    rescale_mask,
+    scaled_size,
+)
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"), [(1, (30, 20)), (0.5, (15, 10)), (2, (60, 40)), (0.01, (1, 1))]
+)
+def test_scaled_size(scale, expected):
+    assert scaled_size(30, 20, scale) == expected
+
+
+def test_8_bits_become_16_by_the_ratio_of_their_ranges():
+    image = np.arange(256, dtype=np.uint8)[None, :, None]
+    deep = convert_depth(image, np.dtype(np.uint16), "a.png")
+    assert deep.dtype == np.uint16
+    assert deep[0, [0, 1, 255], 0].tolist() == [0, 257, 65535]
+    np.testing.assert_array_equal(convert_depth(deep, np.dtype(np.uint8), "a.png"), image)
+
+
+def test_16_bits_are_rounded_to_the_nearest_of_8():
+    values = np.arange(65536, dtype=np.uint16)[None, :, None]
+    found = convert_depth(values, np.dtype(np.uint8), "a.png")
+    assert np.abs(found[0, :, 0] - np.arange(65536) / 257).max() <= 0.5
+
+
+def test_an_equal_depth_is_left_alone():
+    image = np.zeros((2, 2, 1), np.float32)
+    assert convert_depth(image, np.dtype(np.float32), "a.tif") is image
+
+
+@pytest.mark.parametrize(("old", "new"), [(np.float32, np.uint8), (np.uint16, np.float32)])
+def test_a_range_that_is_not_known_is_refused(old, new):
+    with pytest.raises(InputError, match=r"a.tif: is (float32|uint16), the model was trained on"):
+        convert_depth(np.zeros((2, 2, 1), old), np.dtype(new), "a.tif")
+
+
+def test_grey_saved_as_colour_is_grey():
+    grey = np.random.default_rng(0).integers(0, 256, (5, 6, 1), np.uint8)
+    colour = np.repeat(grey, 3, 2)
+    np.testing.assert_array_equal(collapse_grey(colour), grey)
+    assert pixel_hash(colour) == pixel_hash(grey)
+    colour[0, 0, 2] ^= 1
+    assert collapse_grey(colour).shape == (5, 6, 3)
+    assert pixel_hash(colour) != pixel_hash(grey)
+
+
+def test_hash_tells_shape_and_depth_apart_and_not_byte_order():
+    zeros = np.zeros((4, 6, 1), np.uint8)
+    hashes = {
+        pixel_hash(zeros),
+        pixel_hash(zeros.reshape(6, 4, 1)),
+        pixel_hash(zeros.astype(np.uint16)),
+    }
+    assert len(hashes) == 3
+    values = np.arange(6, dtype="<u2").reshape(2, 3, 1)
+    assert pixel_hash(values) == pixel_hash(values.astype(">u2"))
+
+
+def test_rescaling_down_averages_and_keeps_dtype():
+    image = np.zeros((8, 8, 2), np.uint16)
+    image[::2, :, 0] = 60_000  # every other row: its mean everywhere
+    half = rescale_image(image, (2, 2))
+    assert half.shape == (2, 2, 2)
+    assert half.dtype == np.uint16
+    assert np.abs(half[..., 0].astype(int) - 30_000).max() < 3000
+    assert (half[..., 1] == 0).all()
+
+
+def test_rescaling_a_mask_invents_no_class():
+    mask = np.array([[0, 200], [7, 255]], np.uint8)
+    big = rescale_mask(mask, (4, 6))
+    np.testing.assert_array_equal(big, mask.repeat(2, 0).repeat(3, 1))

@@ -1,0 +1,340 @@
+"""Covering a whole image: against a slow double loop over all windows."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unetseg.dataset.geometry import window_weights
+from unetseg.network.unet import build_classic, build_compact, fill_to_multiple
+from unetseg.prediction import segmenter
+from unetseg.prediction.segmenter import Segmenter, resized
+
+
+class Local(nn.Module):
+    """Three classes from what a 3 x 3 window shows and from where it is: seams would show."""
+
+    def __init__(self, seed=0, channels=1):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def forward(self, x):
+        ramp = torch.linspace(-1, 1, x.shape[3], device=x.device)
+        return 2 * self.layer(x) + ramp * torch.tensor([0.5, -1.0, 0.2]).view(3, 1, 1)
+
+
+def segmenter_of(networks, **changes):
+    count = len(networks)
+    norm = {"means": [[100.0]] * count, "stds": [[40.0]] * count}
+    options = {"size": 16, "stride": 8, "batch_size": 5, **norm}
+    return Segmenter(networks, **{**options, **changes})
+
+
+def slow(networks, image, size, stride, kind, flips=(), mean=100.0, std=40.0):
+    height, width = image.shape[:2]
+    fill = [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)]
+    padded = np.pad(image, fill, mode="symmetric")
+    total, weight = np.zeros((3, *padded.shape[:2])), np.zeros(padded.shape[:2])
+    weights = window_weights(size, kind)
+    last = padded.shape[0] - size, padded.shape[1] - size
+    for row in [*range(0, last[0], stride), last[0]]:
+        for column in [*range(0, last[1], stride), last[1]]:
+            window = padded[row : row + size, column : column + size].astype(np.float32)
+            batch = torch.from_numpy((window - mean) / std).permute(2, 0, 1)[None].float()
+            views = []
+            with torch.inference_mode():
+                for network in networks:
+                    for axes in ((), *flips):
+                        seen = batch.flip(axes) if axes else batch
+                        shares = network(seen).softmax(1)
+                        views.append((shares.flip(axes) if axes else shares)[0].numpy())
+            total[:, row : row + size, column : column + size] += np.mean(views, 0) * weights
+            weight[row : row + size, column : column + size] += weights
+    return (total / weight)[:, :height, :width]
+
+
+def unet(build=build_compact, depth=2, seed=0):
+    """An untrained U-Net whose batch normalisation has statistics of its own, as after training."""
+    torch.manual_seed(seed)
+    network = build(1, 3, width=4, depth=depth)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    network.head.weight.data.mul_(4)
+    return network.eval()
+
+
+def whole(networks, image, flips=()):
+    """The probabilities of one pass over the whole image, a view after the other."""
+    views = []
+    batch = torch.from_numpy((image.astype(np.float32) - 100) / 40).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        for network in networks:
+            views.append(network(batch).softmax(1)[0])
+            for axes in flips:
+                filled = fill_to_multiple(batch, network.multiple).flip(axes)
+                shares = network(filled).softmax(1).flip(axes)[0]
+                views.append(shares[:, : image.shape[0], : image.shape[1]])
+    return torch.stack(views).mean(0).numpy()
+
+
+class Lazy:
+    """Rows that are had by slices alone, and remembered."""
+
+    def __init__(self, image):
+        self.image, self.shape, self.asked = image, image.shape, []
+
+    def __getitem__(self, rows):
+        self.asked.append((rows.start, rows.stop))
+        return self.image[rows]
+
+
+def picture(shape, channels=1, dtype=np.uint8):
+    return np.random.default_rng(3).integers(0, 250, (*shape, channels)).astype(dtype)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_computes_in_the_precision_of_training():
+    seen = []
+
+    class Spy(Local):
+        def forward(self, x):
+            seen.append(torch.get_autocast_dtype("cuda"))
+            return super().forward(x.float())
+
+    segmenter_of([Spy()], device="cuda").labels(picture((20, 20)))
+    assert set(seen) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("shape", [(40, 56), (37, 51), (16, 16), (17, 33), (9, 50), (5, 3)])
+@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
+def test_blending_equals_a_slow_loop(shape, kind):
+    network = Local()
+    image = picture(shape)
+    found = segmenter_of([network], weights=kind).probabilities(image)
+    assert found.shape == (3, *shape)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, slow([network], image, 16, 8, kind), atol=2e-6)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 260), (257, 301), (16, 400), (399, 17), (96, 64)])
+@pytest.mark.parametrize(("build", "depth"), [(build_compact, 2), (build_classic, 2)])
+@pytest.mark.parametrize("flips", [(), ((-1,), (-2,), (-2, -1))])
+def test_seamless_tiles_equal_one_pass_over_the_whole(monkeypatch, shape, build, depth, flips):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    network, image = unet(build, depth), picture(shape)
+    found = segmenter_of([network], stride=None, flips=flips).probabilities(image)
+    np.testing.assert_allclose(found, whole([network], image, flips), atol=1e-5)
+
+
+def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 288**2})
+    network, image = unet(depth=4), picture((333, 350))
+    tiled = segmenter_of([network], stride=None)
+    halo, kept = segmenter.tiling([network], 350, torch.device("cpu"))
+    assert (halo, kept) == (96, (96, 96))  # nine tiles and more
+    np.testing.assert_allclose(tiled.probabilities(image), whole([network], image), atol=1e-5)
+
+
+def test_windows_for_which_there_is_no_memory_are_computed_in_parts():
+    class Small(Local):
+        def forward(self, x):
+            if len(x) > 3:
+                raise torch.OutOfMemoryError("4 windows are too many")
+            return super().forward(x)
+
+    image = picture((40, 56))
+    cover = segmenter_of([Small()], batch_size=8)
+    np.testing.assert_array_equal(cover.labels(image), segmenter_of([Local()]).labels(image))
+    assert cover.batch_size == 3  # half of the 6 windows in a row
+
+
+def test_a_window_for_which_there_is_no_memory_is_an_error():
+    class Empty(Local):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("one is too many")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        segmenter_of([Empty()]).labels(picture((40, 56)))
+
+
+@pytest.mark.parametrize("stride", [None, 8, 5])
+@pytest.mark.parametrize("shape", [(200, 170), (10, 300)])
+def test_the_pixels_computed_are_counted_beforehand(monkeypatch, shape, stride):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 96**2})
+    seen, network = [], unet()
+
+    def count(module, arguments):
+        seen.append(arguments[0].shape[0] * arguments[0].shape[2] * arguments[0].shape[3])
+
+    cover = segmenter_of([network], stride=stride)
+    cover.networks[0].register_forward_pre_hook(count)
+    cover.labels(picture(shape))
+    device = torch.device("cpu")
+    assert segmenter.computed_pixels(shape, [network], 16, stride, device) == sum(seen)
+
+
+def test_an_ensemble_takes_the_widest_halo_and_the_coarsest_grid(monkeypatch):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 160**2})
+    networks, image = [unet(depth=1), unet(depth=3, seed=1)], picture((201, 190))
+    found = segmenter_of(networks, stride=None).probabilities(image)
+    np.testing.assert_allclose(found, whole(networks, image), atol=1e-5)
+
+
+def test_a_halo_too_narrow_would_show(monkeypatch):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    network, image = unet(), picture((300, 260))
+    network.halo = 4
+    found = segmenter_of([network], stride=None).probabilities(image)
+    assert np.abs(found - whole([network], image)).max() > 1e-3
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 96**2})
+    network, image = unet(), picture((400, 50))
+    lazy = Lazy(image)
+    cover = segmenter_of([network], stride=stride)
+    np.testing.assert_array_equal(cover.labels(lazy), cover.labels(image))
+    assert max(stop - start for start, stop in lazy.asked) < 200
+    assert [start for start, _ in lazy.asked] == sorted(start for start, _ in lazy.asked)
+
+
+@pytest.mark.parametrize("stride", [1, 5, 11, 16])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_neither_stride_nor_batch_breaks_it(stride, batch_size):
+    network, image = Local(), picture((29, 38))
+    found = segmenter_of([network], stride=stride, batch_size=batch_size).probabilities(image)
+    np.testing.assert_allclose(found, slow([network], image, 16, stride, "gaussian"), atol=2e-6)
+
+
+def test_networks_and_flips_are_averaged():
+    networks = [Local(0), Local(1), Local(2)]
+    flips = ((-1,), (-2,), (-2, -1))
+    image = picture((33, 27))
+    found = segmenter_of(networks, flips=flips).probabilities(image)
+    expected = slow(networks, image, 16, 8, "gaussian", flips)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    one = segmenter_of(networks[:1]).probabilities(image)
+    assert np.abs(one - found).max() > 0.01
+
+
+def test_every_network_is_normalised_by_its_own_images():
+    networks, image = [Local(0), Local(1), Local(2)], picture((33, 27))
+    means, stds = [[100.0], [30.0], [100.0]], [[40.0], [90.0], [40.0]]
+    found = segmenter_of(networks, means=means, stds=stds).probabilities(image)
+    each = [
+        slow([n], image, 16, 8, "gaussian", mean=m[0], std=s[0])
+        for n, m, s in zip(networks, means, stds, strict=True)
+    ]
+    np.testing.assert_allclose(found, np.mean(each, 0), atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [None, (50, 31)])
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_a_temperature_changes_probabilities_and_no_label(temperature, shape):
+    networks, image = [Local(0), Local(1)], picture((37, 45))
+    plain = segmenter_of(networks).probabilities(image, shape)
+    cover = segmenter_of(networks, temperature=temperature)
+    found = cover.probabilities(image, shape)
+    expected = torch.from_numpy(plain).double().log().div(temperature).softmax(0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    bands = list(cover.labelled_bands(image, shape))
+    labels = np.concatenate([band for band, _ in bands])
+    shares = torch.cat([part for _, part in bands], 1).numpy()
+    np.testing.assert_array_equal(shares, found)
+    np.testing.assert_array_equal(labels, plain.argmax(0))
+    np.testing.assert_array_equal(cover.labels(image, shape), labels)
+    if shape is None:
+        np.testing.assert_array_equal(torch.cat(list(cover.bands(image)), 1), found)
+
+
+@pytest.mark.parametrize("shape", [None, (37, 45), (80, 30), (20, 60)])
+def test_confidence_is_the_probability_of_the_label(shape):
+    image, cover = picture((37, 45)), segmenter_of([Local()], temperature=2.0)
+    labels, confidence = cover.labels_and_confidence(image, shape)
+    assert (labels.dtype, confidence.dtype) == (np.uint8, np.float32)
+    assert labels.shape == confidence.shape == (shape or (37, 45))
+    np.testing.assert_array_equal(labels, cover.labels(image, shape))
+    np.testing.assert_array_equal(confidence, cover.probabilities(image, shape).max(0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_every_depth_and_several_channels(dtype):
+    network, image = Local(channels=4), picture((20, 30), 4, dtype)
+    options = {"means": [[100.0] * 4], "stds": [[40.0] * 4]}
+    found = segmenter_of([network], **options).probabilities(image)
+    np.testing.assert_allclose(found, slow([network], image, 16, 8, "gaussian"), atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(61, 20), (16, 40), (10, 10), (33, 16)])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_bands_follow_each_other_from_top_to_bottom(shape, batch_size):
+    image = picture(shape)
+    cover = segmenter_of([Local()], batch_size=batch_size)
+    bands = list(cover.bands(image))
+    assert all(band.shape[0] == 3 and band.shape[2] == shape[1] for band in bands)
+    assert all(band.shape[1] > 0 for band in bands)
+    assert sum(band.shape[1] for band in bands) == shape[0]
+    np.testing.assert_array_equal(torch.cat(bands, 1).numpy(), cover.probabilities(image))
+
+
+def test_a_high_image_is_never_held_whole():
+    bands = list(segmenter_of([Local()], batch_size=4).bands(picture((400, 30))))
+    assert len(bands) > 10
+    assert max(band.shape[1] for band in bands) <= 40
+
+
+def test_probabilities_of_a_high_image_never_exist_whole_for_labels_and_confidence(monkeypatch):
+    rows = []
+    scaled = Segmenter._scaled
+
+    def spy(self, band):
+        rows.append(band.shape[1])
+        return scaled(self, band)
+
+    monkeypatch.setattr(Segmenter, "_scaled", spy)
+    cover = segmenter_of([Local()], batch_size=4)
+    for shape, most in ((None, 40), ((800, 60), 90)):
+        rows.clear()
+        cover.labels_and_confidence(picture((400, 30)), shape)
+        assert sum(rows) == (shape or (400,))[0]
+        assert max(rows) <= most
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (7, 90), (100, 3), (24, 20), (1, 1), (25, 21)])
+@pytest.mark.parametrize("cuts", [[24], [1, 22, 1], [5, 2, 3, 14], [1] * 24])
+def test_an_image_in_bands_is_resized_as_a_whole_one(shape, cuts):
+    whole = torch.rand(2, 24, 20, generator=torch.Generator().manual_seed(1))
+    expected = nn.functional.interpolate(whole[None], shape, mode="bilinear")[0]
+    found = torch.cat(list(resized(whole.split(cuts, 1), 24, shape)), 1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_labels_are_the_most_probable_classes():
+    image, cover = picture((37, 45)), segmenter_of([Local()])
+    labels = cover.labels(image)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, cover.probabilities(image).argmax(0))
+
+
+def test_another_shape_is_reached_by_interpolation():
+    image, cover = picture((24, 20)), segmenter_of([Local()])
+    shares = cover.probabilities(image, (48, 40))
+    assert shares.shape == (3, 48, 40)
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(cover.labels(image, (48, 40)), shares.argmax(0))
+    np.testing.assert_array_equal(cover.labels(image, (24, 20)), cover.labels(image))
+
+
+def test_networks_are_used_as_they_predict_not_as_they_train():
+    class Noisy(Local):
+        def forward(self, x):
+            return nn.functional.dropout(super().forward(x), 0.9, self.training)
+
+    image, network = picture((20, 20)), Noisy().train()
+    cover = segmenter_of([network])
+    np.testing.assert_array_equal(cover.probabilities(image), cover.probabilities(image))

@@ -1,0 +1,715 @@
+"""Prediction: what is written, what is left alone, and what is refused before any work."""
+
+import gc
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from scipy import ndimage
+
+import unetseg
+from tests.support import NAMES, QUICK, draw, write_image, write_set
+from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.pictures.reading import read_mask
+from unetseg.prediction import segmenter, session
+from unetseg.prediction.model import ModelInput
+from unetseg.prediction.model_file import load_model, write_model
+from unetseg.prediction.postprocessing import PostProcessing, clean
+from unetseg.prediction.summary import read_summary
+from unetseg.progress import Note, Progress
+from unetseg.signals import Caught
+
+IMAGES = Path("data/test/images")
+
+
+def read(path):
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def cover(image, mean, std, network, size, stride):
+    """Return class probabilities of an image (H, W, C), window by window, uniformly weighted."""
+    height, width = image.shape[:2]
+    total, seen = 0.0, np.zeros((height, width))
+    rows = [*range(0, height - size, stride), height - size]
+    columns = [*range(0, width - size, stride), width - size]
+    for row in rows:
+        for column in columns:
+            window = image[row : row + size, column : column + size]
+            batch = torch.from_numpy((window - mean) / std).permute(2, 0, 1)[None].float()
+            with torch.inference_mode():
+                shares = network(batch).softmax(1)[0].numpy()
+            whole = np.zeros((len(shares), height, width))
+            whole[:, row : row + size, column : column + size] = shares
+            total = total + whole
+            seen[row : row + size, column : column + size] += 1
+    return total / seen
+
+
+def with_card(run, new, **changes):
+    """Write the model of a run again as run ``new``, with changes to its card."""
+    network, card = load_model(f"runs/{run}/model.safetensors")
+    Path(f"runs/{new}").mkdir()
+    write_model(f"runs/{new}/model.safetensors", network.state_dict(), replace(card, **changes))
+
+
+def test_mask_has_the_values_palette_and_size_of_what_was_trained_on(home):
+    done = unetseg.predict([IMAGES])
+    assert [p.name for p in done.written] == ["im100.png", "im101.png", "im102.png"]
+    table = unetseg.Model(["default"], unetseg.PredictSettings()).card.classes
+    with Image.open(done.written[0]) as mask:
+        assert mask.mode == "P"
+        assert mask.size == (56, 64)
+        palette = mask.getpalette()
+        said = mask.text
+    assert set(np.unique(read(done.written[0]))) <= {0, 1, 2}
+    for i, one in enumerate(table.classes):
+        rgb = tuple(bytes.fromhex(one.colour[1:]))
+        assert tuple(palette[3 * i : 3 * i + 3]) == rgb
+    assert sum(done.pixels.values()) == pytest.approx(1)
+    assert set(done.pixels) == set(NAMES)
+    assert len(said) == 1
+    assert {"model", "input", "options"} <= json.loads(said["unetseg"]).keys()
+
+
+def test_mask_is_that_of_a_slow_walk_over_all_windows(home):
+    settings = unetseg.PredictSettings(stride="12", weights="uniform")
+    model = unetseg.Model(["default"], settings)
+    done = unetseg.predict([IMAGES / "im100.png"], settings=settings)
+    image = read(IMAGES / "im100.png")[..., None].astype(np.float64)
+    card, (network,) = model.card, model.segmenter.networks
+    slow = cover(image, card.mean, card.std, network, card.patch_size, 12)
+    top = np.sort(slow, 0)
+    sure = top[-1] - top[-2] > 1e-4  # elsewhere rounding may decide
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(read(done.written[0])[sure], slow.argmax(0)[sure])
+
+
+def test_predictions_are_better_than_guessing(home):
+    done = unetseg.predict([IMAGES])
+    for path in done.written:
+        truth = read(Path("data/test/masks") / path.name)
+        assert (read(path) == truth).mean() > 0.85
+
+
+def test_masks_of_0_and_255_come_back_as_0_and_255(empty):
+    write_set("set", 4, values=(0, 255, 255), toml=None)
+    patches = unetseg.PatchSettings(size=32, per_image=6)
+    unetseg.train("set", patches=patches, **{**QUICK, "epochs": 8})
+    done = unetseg.predict(["set"])
+    found = {int(v) for path in done.written for v in np.unique(read(path))}
+    assert found == {0, 255}
+
+
+def test_masks_of_colours_come_back_as_indices_painted_in_them(empty):
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
+    write_set("set", 4, toml=None)
+    for path in Path("set/masks").iterdir():
+        Image.fromarray(colours[read(path)]).save(path)
+    patches = unetseg.PatchSettings(size=32, per_image=6)
+    unetseg.train("set", patches=patches, **{**QUICK, "epochs": 4})
+    done = unetseg.predict(["set"])
+    assert set(np.unique(read(done.written[0]))) <= {0, 1, 2}
+    with Image.open(done.written[0]) as mask:
+        painted = np.array(mask.convert("RGB"))
+    # Found colours are sorted: #000000, #00ff00, #ff0000.
+    np.testing.assert_array_equal(painted, colours[[0, 2, 1]][read(done.written[0])])
+    assert len(unetseg.evaluate("set", predictions="predictions").scores.names) == 4
+
+
+def test_a_second_run_leaves_all_as_it_is(home):
+    first = unetseg.predict([IMAGES])
+    stamps = {p: p.stat().st_mtime_ns for p in (*first.written, *first.overlays)}
+    second = unetseg.predict([IMAGES])
+    assert second.written == ()
+    assert second.skipped == first.written
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+def test_batch_size_and_device_change_no_mask_so_nothing_is_done_again(home):
+    unetseg.predict([IMAGES])
+    again = unetseg.predict([IMAGES], settings=unetseg.PredictSettings(batch_size=3, device="cpu"))
+    assert len(again.skipped) == 3
+
+
+def test_the_same_stride_in_other_words_is_the_same_option(home):
+    unetseg.predict([IMAGES], settings=unetseg.PredictSettings(stride="50%"))
+    again = unetseg.predict([IMAGES], settings=unetseg.PredictSettings(stride="16"))
+    assert len(again.skipped) == 3  # windows are 32 pixels wide
+
+
+@pytest.mark.parametrize("change", ["option", "image", "model", "overlay", "probabilities"])
+def test_what_has_changed_is_done_again(home, change):
+    unetseg.predict([IMAGES], overlay=False)
+    settings, options = unetseg.PredictSettings(), {"overlay": False}
+    if change == "option":
+        settings = unetseg.PredictSettings(stride="8")
+    elif change == "image":
+        shutil.copy(IMAGES / "im101.png", IMAGES / "im100.png")
+    elif change == "model":
+        unetseg.train(overwrite=True, **{**QUICK, "epochs": 1})
+    else:
+        options[change] = True
+    again = unetseg.predict([IMAGES], settings=settings, **options)
+    assert len(again.written) == (1 if change == "image" else 3)
+
+
+def test_a_strangers_file_is_kept_unless_told_otherwise(home):
+    Path("predictions").mkdir()
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save("predictions/im101.png")
+    with pytest.raises(InputError, match=r"im101.png: already exists and was not written by"):
+        unetseg.predict([IMAGES])
+    assert sorted(p.name for p in Path("predictions").iterdir()) == ["im101.png"]
+    unetseg.predict([IMAGES], overwrite=True)
+    assert read("predictions/im101.png").shape == (64, 56)
+
+
+def test_a_strangers_file_that_is_no_picture_is_treated_alike(home):
+    Path("predictions").mkdir()
+    Path("predictions/im101.png").write_text("notes")
+    with pytest.raises(InputError, match="was not written by unetseg"):
+        unetseg.predict([IMAGES])
+    done = unetseg.predict([IMAGES], overwrite=True)
+    assert len(done.written) == 3
+
+
+@pytest.fixture
+def strangers(home):
+    """Pictures in the places of an overlay and of probabilities."""
+    places = Path("predictions/overlays/im101.png"), Path("predictions/probabilities/im101.tif")
+    for place in places:
+        place.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(place)
+    return places
+
+
+def test_a_strangers_overlay_or_probabilities_are_kept_unless_told_otherwise(strangers):
+    overlay, shares = strangers
+    with pytest.raises(InputError, match=r"overlays.im101.png: already exists and was not"):
+        unetseg.predict([IMAGES])
+    with pytest.raises(InputError, match=r"probabilities.im101.tif: already exists and was not"):
+        unetseg.predict([IMAGES], overlay=False, probabilities=True)
+    assert not Path("predictions/im100.png").exists()
+    unetseg.predict([IMAGES], probabilities=True, overwrite=True)
+    assert read(overlay).shape[:2] != (4, 4)
+    assert tifffile.imread(shares).shape == (3, 64, 56)
+    assert len(unetseg.predict([IMAGES], probabilities=True).skipped) == 3
+
+
+def test_an_overlay_and_probabilities_of_other_options_are_done_again(home):
+    image, near = [IMAGES / "im100.png"], unetseg.PredictSettings(stride="8")
+    unetseg.predict(image, probabilities=True)
+    files = [Path(f"predictions/{n}") for n in ("overlays/im100.png", "probabilities/im100.tif")]
+    before = [f.read_bytes() for f in files]
+    unetseg.predict(image, settings=near, overlay=False)  # the mask alone is of these options
+    done = unetseg.predict(image, settings=near, probabilities=True)
+    assert len(done.written) == 1
+    assert all(f.read_bytes() != b for f, b in zip(files, before, strict=True))
+
+
+def test_an_input_that_must_not_be_read_is_one_that_failed(home, monkeypatch):
+    opened = session.files.open_regular
+
+    def refuse(path):  # a closed file would open to root
+        if Path(path) == IMAGES / "im101.png":
+            raise MachineError(path, "no permission to read it")
+        return opened(path)
+
+    monkeypatch.setattr(session.files, "open_regular", refuse)
+    done = unetseg.predict([IMAGES])
+    assert [p.name for p in done.written] == ["im100.png", "im102.png"]
+    assert [(p.name, e.exit_code) for p, e in done.failed] == [("im101.png", 3)]
+
+
+def test_what_cannot_be_written_ends_the_work(home, monkeypatch):
+    def refuse(path, data):
+        raise MachineError(path, "not written: the disk is full")
+
+    monkeypatch.setattr(session.files, "write_bytes", refuse)
+    with pytest.raises(MachineError, match="the disk is full"):
+        unetseg.predict([IMAGES])
+
+
+def test_transparency_is_said_to_be_left_out_once(home):
+    Path("clear").mkdir()
+    for k in (1, 2):
+        Image.fromarray(read(IMAGES / "im100.png")).convert("LA").save(f"clear/{k}.png")
+    seen = []
+    unetseg.predict(["clear"], on_progress=seen.append)
+    assert [str(r) for r in seen if "transparency" in str(r)] == [
+        f"{Path('clear/1.png')}: transparency is left out"
+    ]
+
+
+def test_no_model_is_an_error(home):
+    with pytest.raises(InputError, match="model: none is named"):
+        unetseg.predict([IMAGES], models=())
+
+
+@pytest.mark.parametrize("other", ["im100.tif", "IM100.png"])
+def test_two_images_of_one_stem_are_an_error_before_any_work(home, other):
+    Path("more").mkdir()
+    shutil.copy(IMAGES / "im100.png", Path("more") / other)
+    with pytest.raises(InputError, match="would both be written to"):
+        unetseg.predict([IMAGES, "more"])
+    assert not Path("predictions").exists()
+
+
+def test_writing_over_an_input_is_refused(home):
+    with pytest.raises(InputError, match="would overwrite an input"):
+        unetseg.predict([IMAGES], out=IMAGES, overwrite=True)
+    Path("out/overlays").mkdir(parents=True)
+    shutil.copy(IMAGES / "im100.png", "out/overlays")
+    with pytest.raises(InputError, match="would overwrite an input"):
+        unetseg.predict(["out/overlays"], out="out", overwrite=True)
+
+
+def test_one_bad_image_of_three_is_named_and_the_rest_are_done(home):
+    (IMAGES / "im101.png").write_bytes((IMAGES / "im101.png").read_bytes()[:60])
+    done = unetseg.predict([IMAGES])
+    assert [p.name for p in done.written] == ["im100.png", "im102.png"]
+    ((path, error),) = done.failed
+    assert path == IMAGES / "im101.png"
+    assert "im101.png" in str(error)
+    assert not Path("predictions/im101.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("look", "problem"),
+    [
+        ({"channels": 3}, "channels"),
+        ({"channels": 5}, "channels"),
+        ({"dtype": np.float32}, "was trained on uint8"),
+    ],
+)
+def test_an_image_unlike_those_trained_on_is_refused(home, look, problem):
+    image, _ = draw(5, **look)
+    path = write_image(Path("odd"), image)
+    done = unetseg.predict([path, IMAGES / "im100.png"])
+    assert len(done.written) == 1
+    assert problem in str(done.failed[0][1])
+
+
+def test_equal_channels_and_deeper_bits_are_understood(home):
+    grey = read(IMAGES / "im100.png")
+    unetseg.predict([IMAGES / "im100.png"])
+    write_image(Path("rgb"), np.repeat(grey[..., None], 3, 2))
+    write_image(Path("deep"), grey[..., None].astype(np.uint16) * 257)
+    unetseg.predict(["rgb.png", "deep.tif"])
+    for name in ("rgb", "deep"):
+        np.testing.assert_array_equal(
+            read(f"predictions/{name}.png"), read("predictions/im100.png")
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20, 90), (33, 31), (150, 7)])
+def test_any_size_of_image_gets_a_mask_of_its_own_size(home, shape):
+    path = write_image(Path("odd"), np.full((*shape, 1), 90, np.uint8))
+    done = unetseg.predict([path])
+    assert read(done.written[0]).shape == shape
+
+
+def test_overlays_are_drawn_for_up_to_20_images(home, monkeypatch):
+    assert len(unetseg.predict([IMAGES]).overlays) == 3
+    overlay = read("predictions/overlays/im100.png")
+    assert overlay.shape[2] == 3
+    assert overlay.shape[0] >= 64
+    monkeypatch.setattr(session, "_OVERLAYS", 2)
+    assert unetseg.predict([IMAGES], out="many").overlays == ()
+    assert not Path("many/overlays").exists()
+    assert len(unetseg.predict([IMAGES], out="many", overlay=True).overlays) == 3
+    assert unetseg.predict([IMAGES], out="none", overlay=False).overlays == ()
+
+
+def test_probabilities_sum_to_1_and_lead_to_the_mask(home):
+    done = unetseg.predict([IMAGES / "im100.png"], probabilities=True)
+    shares = tifffile.imread("predictions/probabilities/im100.tif")
+    assert shares.shape == (3, 64, 56)
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(shares.argmax(0), read(done.written[0]))
+
+
+def test_a_model_trained_on_scaled_images_predicts_at_full_size(home):
+    patches = unetseg.PatchSettings(size=16, per_image=8, scale=0.5)
+    unetseg.train("data/train", run="half", patches=patches, **{**QUICK, "epochs": 3})
+    done = unetseg.predict([IMAGES / "im100.png"], models=["half"], probabilities=True)
+    assert read(done.written[0]).shape == (64, 56)
+    shares = tifffile.imread("predictions/probabilities/im100.tif")
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+
+
+def test_several_models_are_averaged(home):
+    unetseg.train(run="trained", **{**QUICK, "epochs": 3, "seed": 9})
+    with_card("default", "one", temperature=1.0)
+    with_card("trained", "two", temperature=1.0)
+    for models, out in ((["one"], "a"), (["two"], "b"), (["one", "two"], "both")):
+        unetseg.predict([IMAGES / "im100.png"], models=models, out=out, probabilities=True)
+    one, two, both = (
+        tifffile.imread(f"{out}/probabilities/im100.tif") for out in ("a", "b", "both")
+    )
+    np.testing.assert_allclose(both, (one + two) / 2, atol=1e-5)
+
+
+def test_a_temperature_scales_probabilities_and_leaves_the_mask(home):
+    with_card("default", "plain", temperature=1.0)
+    with_card("default", "soft", temperature=2.5)
+    image = [IMAGES / "im100.png"]
+    for run in ("plain", "soft"):
+        unetseg.predict(image, models=[run], out=run, probabilities=True)
+    plain, soft = (tifffile.imread(f"{r}/probabilities/im100.tif") for r in ("plain", "soft"))
+    powers = plain.astype(float).clip(1e-7) ** (1 / 2.5)
+    np.testing.assert_allclose(soft, powers / powers.sum(0), atol=1e-5)
+    np.testing.assert_array_equal(read("plain/im100.png"), read("soft/im100.png"))
+    unetseg.predict(image, models=["soft"], out="labels", overlay=False)
+    np.testing.assert_array_equal(read("labels/im100.png"), read("soft/im100.png"))
+
+
+def test_an_ensemble_has_the_mean_temperature_and_each_network_its_own_normalisation(home):
+    first = unetseg.Model(["default"]).card
+    with_card("default", "a", temperature=1.0)
+    with_card("default", "b", temperature=3.0, mean=(first.mean[0] + 200,), std=(first.std[0] / 2,))
+    both = unetseg.Model(["a", "b"])
+    assert both.segmenter.temperature == 2.0
+    image = both.read(IMAGES / "im100.png")
+    each = []
+    for run in ("a", "b"):
+        one = unetseg.Model([run])
+        one.segmenter.temperature = 1.0
+        each.append(one.probabilities(image, (64, 56)))
+    assert np.abs(each[0] - each[1]).max() > 0.1
+    powers = np.mean(each, 0, dtype=float).clip(1e-7) ** 0.5
+    found = both.probabilities(image, (64, 56))
+    np.testing.assert_allclose(found, powers / powers.sum(0), atol=1e-5)
+
+
+def test_labels_come_with_the_probability_of_each(home):
+    model = unetseg.Model(["default"])
+    image = model.read(IMAGES / "im100.png")
+    labels, confidence = model.labels_and_confidence(image)
+    np.testing.assert_array_equal(labels, model.labels(image))
+    np.testing.assert_array_equal(confidence, model.probabilities(image, (64, 56)).max(0))
+
+
+def test_models_that_do_not_go_together_are_refused(home):
+    write_set("two", 4, values=(0, 1, 1), toml=None)
+    patches = unetseg.PatchSettings(size=32, per_image=2)
+    unetseg.train("two", run="two", patches=patches, **{**QUICK, "epochs": 1})
+    with pytest.raises(InputError, match="another classes than"):
+        unetseg.predict([IMAGES], models=["default", "two"])
+
+
+def test_mirror_images_are_averaged(home):
+    settings = unetseg.PredictSettings(tta=True, stride="100%", weights="uniform")
+    with_card("default", "plain", temperature=1.0)
+    model = unetseg.Model(["plain"], settings)
+    views = {(), *model.segmenter.views}
+    assert views <= {(), (-1,), (-2,), (-2, -1)}
+    image = read(IMAGES / "im100.png")[:32, :32, None]
+    card, (network,) = model.card, model.segmenter.networks
+    expected = 0.0
+    for axes in model.segmenter.views:
+        numpy_axes = tuple(a + 2 for a in axes)  # of (H, W, C)
+        seen = np.flip(image, numpy_axes).astype(np.float64)
+        expected = expected + np.flip(
+            cover(seen, card.mean, card.std, network, 32, 32), tuple(a + 3 for a in axes)
+        )
+    expected /= len(model.segmenter.views)
+    np.testing.assert_allclose(model.probabilities(image, (32, 32)), expected, atol=1e-5)
+
+
+def test_an_unknown_model_lists_the_runs_there_are(home):
+    with pytest.raises(InputError, match="runs there are: default"):
+        unetseg.predict([IMAGES], models=["wide"])
+
+
+@pytest.mark.parametrize("inputs", [["missing.png"], ["nothing"], ["http://host/a.png"], []])
+def test_nothing_to_predict_is_said(home, inputs):
+    Path("nothing").mkdir()
+    with pytest.raises(InputError):
+        unetseg.predict(inputs)
+    assert not Path("predictions").exists()
+
+
+def test_a_stopped_prediction_is_finished_by_the_same_line(home, monkeypatch):
+    seen = []
+    check = Caught.check
+
+    def stop_before_third(self, what, remedy):
+        seen.append(what)
+        if len(seen) == 5:  # looked at before each image, and after each band of rows
+            raise Interrupted(2, what, "stopped", remedy)
+        check(self, what, remedy)
+
+    monkeypatch.setattr(Caught, "check", stop_before_third)
+    with pytest.raises(Interrupted, match="run the same line again"):
+        unetseg.predict([IMAGES])
+    done = unetseg.predict([IMAGES])
+    assert (len(done.skipped), len(done.written)) == (2, 1)
+
+
+def test_a_model_says_what_it_is(home):
+    text = str(unetseg.Model(["default"], unetseg.PredictSettings()))
+    assert text.startswith("runs/default/model.safetensors (compact, trained ")
+    assert text.endswith("on 9 images)")
+
+
+# --- modes, large images, further pictures -----------------------------------------------------
+
+
+def large(name, shape=(300, 210), **options):
+    """Write an image that is no multiple of anything, with stripes and squares, as TIFF."""
+    image, _ = draw(7, shape)
+    tifffile.imwrite(name, image[..., 0], **options)
+    return image
+
+
+def test_a_seamless_mask_is_that_of_one_pass_over_the_image(home):
+    settings = unetseg.PredictSettings(mode="seamless")
+    model = unetseg.Model(["default"], settings)
+    done = unetseg.predict([IMAGES / "im100.png"], settings=settings)
+    image = read(IMAGES / "im100.png")[..., None].astype(np.float32)
+    network, card = load_model("runs/default/model.safetensors")
+    batch = torch.from_numpy((image - np.array(card.mean)) / np.array(card.std)).float()
+    with torch.inference_mode():
+        whole = network.eval()(batch.permute(2, 0, 1)[None]).softmax(1)[0].numpy()
+    top = np.sort(whole, 0)
+    sure = top[-1] - top[-2] > 1e-4
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(read(done.written[0])[sure], whole.argmax(0)[sure])
+    assert model.segmenter.stride is None
+
+
+def test_a_mode_is_an_option_that_makes_predictions_differ(home):
+    unetseg.predict([IMAGES], overlay=False)
+    settings = unetseg.PredictSettings(mode="seamless")
+    assert len(unetseg.predict([IMAGES], settings=settings, overlay=False).written) == 3
+
+
+@pytest.mark.parametrize("mode", ["blend", "seamless"])
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_a_large_image_is_covered_by_bands_with_the_same_result(home, monkeypatch, mode, suffix):
+    image = large("big.tif", tile=(16, 16), compression="adobe_deflate")
+    if suffix == "png":
+        Image.fromarray(image[..., 0]).save("big.png")
+    settings, source = unetseg.PredictSettings(mode=mode), Path(f"big.{suffix}")
+    plain = unetseg.predict([source], settings=settings, out="plain")
+    expected = read(plain.written[0])
+    monkeypatch.setattr(session, "_LARGE", 1000)
+    monkeypatch.setattr(session, "_AHEAD", 1000)
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 64**2})
+    done = unetseg.predict([source], settings=settings, out="bands")
+    assert done.written == (Path("bands/big.tif"),)  # a TIFF, as it is large
+    assert done.overlays == ()
+    with tifffile.TiffFile(done.written[0]) as tif:
+        assert tif.pages.first.is_tiled
+        assert tif.pages.first.compression != 1
+    found = read_mask("bands/big.tif").values
+    assert (found != expected).mean() < 1e-3  # windows of other batches round otherwise
+    assert unetseg.predict([source], settings=settings, out="bands").skipped == done.written
+
+
+def test_what_a_large_image_cannot_have_is_said_before_any_work(home, monkeypatch):
+    large("big.tif")
+    monkeypatch.setattr(session, "_LARGE", 1000)
+    for option in ("overlay", "probabilities", "confidence"):
+        with pytest.raises(InputError, match=f"--{option}: .*megapixels"):
+            unetseg.predict(["big.tif"], **{option: True})
+    assert not Path("predictions").exists()
+
+
+def test_masks_can_be_tiffs_and_are_masks_again(home):
+    png = unetseg.predict([IMAGES], out="png", overlay=False)
+    tif = unetseg.predict([IMAGES], out="tif", overlay=False, format="tif")
+    assert [p.name for p in tif.written] == ["im100.tif", "im101.tif", "im102.tif"]
+    for a, b in zip(png.written, tif.written, strict=True):
+        np.testing.assert_array_equal(read_mask(b).values, read(a))
+    scored = [unetseg.evaluate("data/test", predictions=out).scores for out in ("png", "tif")]
+    assert scored[0].mean_iou == scored[1].mean_iou
+    assert len(unetseg.predict([IMAGES], out="tif", overlay=False, format="tif").skipped) == 3
+
+
+def test_pixels_without_data_are_ignored_and_the_place_on_the_map_is_kept(home):
+    image, _ = draw(3, (80, 70))
+    image = np.maximum(image, 1)  # 0 says that there is no data
+    image[:30, :40] = 0
+    scale = (33550, "d", 3, (0.5, 0.5, 0.0), True)
+    tags = [scale, (42113, "s", 0, "0", True)]
+    tifffile.imwrite("map.tif", image[..., 0], extratags=tags)
+    done = unetseg.predict(["map.tif"], format="tif")
+    mask = read_mask("predictions/map.tif").values
+    assert (mask[:30, :40] == 255).all()
+    assert (mask != 255).sum() == 80 * 70 - 1200
+    with tifffile.TiffFile(done.written[0]) as tif:
+        assert tif.pages.first.tags[33550].value == (0.5, 0.5, 0.0)
+        assert tif.pages.first.tags[42113].value.strip("\0") == "255"
+    rows = read_summary(done.summary)
+    assert sum(int(row[2]) for row in rows) == 80 * 70 - 1200
+    assert {row[8] for row in rows} == {"map unit²"}
+    assert sum(float(row[3]) for row in rows) == pytest.approx(1)
+
+
+def test_confidence_is_grey_and_255_is_certain(home):
+    done = unetseg.predict([IMAGES], probabilities=True, confidence=True)
+    assert len(done.written) == 3
+    shares = tifffile.imread("predictions/probabilities/im100.tif")
+    grey = read("predictions/confidence/im100.png")
+    np.testing.assert_array_equal(grey, np.rint(shares.max(0) * 255))
+    assert len(unetseg.predict([IMAGES], probabilities=True, confidence=True).skipped) == 3
+
+
+def test_the_summary_has_areas_objects_and_confidence(home):
+    done = unetseg.predict([IMAGES], probabilities=True)
+    rows = {(row[0], row[1]): row for row in read_summary(done.summary)}
+    assert set(rows) == {(f"im{k}.png", name) for k in (100, 101, 102) for name in NAMES}
+    mask = read("predictions/im101.png")
+    shares = tifffile.imread("predictions/probabilities/im101.tif")
+    for value, name in enumerate(NAMES):
+        row, where = rows["im101.png", name], mask == value
+        numbers, count = ndimage.label(where, np.ones((3, 3)))
+        areas = np.bincount(numbers.ravel())[1:]
+        assert int(row[2]) == where.sum()
+        assert float(row[3]) == pytest.approx(where.mean())
+        assert int(row[4]) == count
+        if count:
+            assert [float(c) for c in row[5:8]] == pytest.approx(
+                [areas.mean(), np.median(areas), areas.max()]
+            )
+            assert float(row[9]) == pytest.approx(shares[value][where].mean(), abs=1e-4)
+        assert float(row[10]) > 0
+
+
+def test_the_summary_keeps_the_rows_of_what_is_skipped_and_gains_new_ones(home):
+    first = unetseg.predict([IMAGES / "im100.png"])
+    before = read_summary(first.summary)
+    unetseg.predict([IMAGES])
+    after = read_summary(first.summary)
+    assert after[:3] == before
+    assert len(after) == 9
+
+
+def test_a_prediction_that_is_stopped_has_the_summary_of_what_is_done(home, monkeypatch):
+    predict_one, seen = session._Session._predict, []
+
+    def stop_at_third(self, *arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise Interrupted(2, "predictions", "stopped", "again")
+        predict_one(self, *arguments)
+
+    monkeypatch.setattr(session._Session, "_predict", stop_at_third)
+    with pytest.raises(Interrupted):
+        unetseg.predict([IMAGES])
+    assert {row[0] for row in read_summary(Path("predictions/summary.csv"))} == {
+        "im100.png",
+        "im101.png",
+    }
+
+
+def test_a_strangers_summary_is_not_replaced_without_overwrite(home):
+    Path("predictions").mkdir()
+    Path("predictions/summary.csv").write_text("my,own\n1,2\n")
+    with pytest.raises(InputError, match=r"summary\.csv"):
+        unetseg.predict([IMAGES])
+    assert list(Path("predictions").iterdir()) == [Path("predictions/summary.csv")]
+    assert len(unetseg.predict([IMAGES], overwrite=True).written) == 3
+
+
+def test_masks_are_mended_as_asked_and_scored_so(home):
+    settings = unetseg.PredictSettings(largest=("square",), min_size=30, fill_holes=("square",))
+    plain = unetseg.predict([IMAGES], out="plain")
+    done = unetseg.predict([IMAGES], settings=settings)
+    rules = PostProcessing((1,), 30, (1,))
+    for a, b in zip(plain.written, done.written, strict=True):
+        np.testing.assert_array_equal(read(b), clean(read(a), rules))
+    found = unetseg.evaluate("data/test", settings=settings).scores
+    again = unetseg.evaluate("data/test", predictions="predictions").scores
+    np.testing.assert_array_equal(found.confusion, again.confusion)
+    assert len(unetseg.predict([IMAGES], settings=settings).skipped) == 3
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_with_the_nearest(home):
+    with pytest.raises(InputError, match=r"--largest: 'squares' is no class.*'square'"):
+        unetseg.Model(["default"], unetseg.PredictSettings(largest=("squares",)))
+
+
+def test_pixels_that_prove_damaged_in_the_middle_fail_alone(home, monkeypatch):
+    large("bad.tif", tile=(16, 16), compression="adobe_deflate")
+    with tifffile.TiffFile("bad.tif") as tif:
+        place = tif.pages.first.dataoffsets[-1]
+    data = bytearray(Path("bad.tif").read_bytes())
+    data[place : place + 8] = b"nonsense"
+    Path("bad.tif").write_bytes(data)
+    monkeypatch.setattr(session, "_AHEAD", 1000)
+    done = unetseg.predict(["bad.tif", IMAGES / "im100.png"])
+    assert [path for path, _ in done.failed] == [Path("bad.tif")]
+    assert "bad.tif" in str(done.failed[0][1])
+    assert [p.name for p in done.written] == ["im100.png"]
+    assert not Path("predictions/bad.png").exists()
+
+
+def test_progress_is_told_in_pixels_up_to_all_of_them(home):
+    told = []
+    unetseg.predict([IMAGES], on_progress=told.append)
+    steps = [one for one in told if isinstance(one, Progress)]
+    assert {one.unit for one in steps} == {"pixels"}
+    assert {one.total for one in steps} == {3 * 64 * 56}
+    assert [one.done for one in steps] == sorted(one.done for one in steps)
+    assert steps[-1].done == steps[-1].total
+    assert "image 3 of 3, im102.png" in steps[-1].detail
+
+
+def test_an_image_unlike_the_training_images_is_named_with_what_is_unlike(home):
+    image = read(IMAGES / "im100.png")
+    Image.fromarray(255 - image).save("negative.png")
+    Image.fromarray(image // 4).save("dark.png")
+    told = []
+    sources = [IMAGES / "im100.png", "negative.png", "dark.png"]
+    done = unetseg.predict(sources, on_progress=told.append)
+    assert [path.name for path, _ in done.unlike] == ["negative.png", "dark.png"]
+    assert "darker (mean" in dict(done.unlike)[Path("dark.png")]
+    warned = [str(one) for one in told if isinstance(one, Note) and one.warning]
+    assert len(warned) == 2
+    assert warned[1].startswith("warning: dark.png is unlike the images trained on: ")
+    assert len(done.written) == 3  # they are predicted all the same
+
+
+def test_a_model_that_does_not_know_its_images_warns_of_none(home):
+    with_card("default", "old", looks={})
+    Image.fromarray(read(IMAGES / "im100.png") // 4).save("dark.png")
+    assert unetseg.predict(["dark.png"], models=["old"]).unlike == ()
+
+
+def test_of_many_images_only_those_at_hand_are_in_memory(home):
+    for k in range(9):
+        Image.fromarray(draw(k)[0][..., 0]).save(IMAGES / f"more{k}.png")
+    most = 0
+
+    def count(_):
+        nonlocal most
+        held = [o for o in gc.get_objects() if type(o) is ModelInput]
+        most = max(most, sum(one._whole is not None for one in held))
+
+    assert len(unetseg.predict([IMAGES], on_progress=count).written) == 12
+    assert 1 <= most <= 4  # one read ahead, one computed, one written, one about to be let go
+
+
+def test_what_cannot_be_written_is_the_fault_of_its_own_image(home):
+    """255 is a class of masks of 0 and 255, so nothing is left that could stand for no data."""
+    write_set("set", 4, values=(0, 255, 255), toml=None)
+    patches = unetseg.PatchSettings(size=32, per_image=6)
+    unetseg.train("set", patches=patches, run="two", **QUICK)
+    image, _ = draw(3, (80, 70))
+    image[:30, :40] = 0
+    tags = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite("a.tif", image[..., 0], extratags=tags)
+    done = unetseg.predict(["a.tif", IMAGES / "im100.png"], models=["two"])
+    assert [path for path, _ in done.failed] == [Path("a.tif")]
+    assert [path.name for path in done.written] == ["im100.png"]
+    assert not Path("predictions/a.png").exists()

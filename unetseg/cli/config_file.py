@@ -1,0 +1,89 @@
+"""``--config FILE``: options of the commands from a TOML file, a table a command."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unetseg.errors import InputError, show
+from unetseg.settings import nearest, read_toml
+
+Tables = dict[str, dict[str, Any]]
+
+
+def read_tables(path: Path) -> Tables:
+    """Read a settings file: ``[train]`` and below it ``epochs = 50``.
+
+    Raises:
+        InputError: Not found, not TOML (with line and column), or a key outside a table.
+    """
+    tables = read_toml(path)
+    for key, value in tables.items():
+        if not isinstance(value, dict):
+            text = f"{key!r} stands outside a table"
+            raise InputError(path, text, "write it below its command, such as [train]")
+    return tables
+
+
+def check_tables(path: Path, tables: Tables, commands: Iterable[str]) -> None:
+    """Raise `InputError` for a table that is named after none of ``commands``."""
+    known = list(commands)
+    for name in tables:
+        if name not in known:
+            raise InputError(path, f"unknown table [{name}]", suggestion(name, known))
+
+
+def defaults(path: Path, name: str, table: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
+    """Return the values of ``[name]`` as the command line would give them, by parameter name.
+
+    Args:
+        path: The settings file, for errors.
+        name: The command.
+        table: Keys are long option names, with - or _, and arguments as ``--help`` shows them.
+        parameters: The parameters of the command as Typer builds them.
+
+    Raises:
+        InputError: An unknown key (names the nearest known one), or a value of a wrong type.
+    """
+    by_key = {key: parameter for parameter in parameters for key in _keys(parameter)}
+    values = {}
+    for key, value in table.items():
+        parameter = by_key.get(key.lower().replace("-", "_"))
+        if parameter is None:
+            known = sorted(k.replace("_", "-") for k in by_key)
+            text = f"unknown key {key!r} in [{name}]"
+            raise InputError(path, text, suggestion(key.replace("_", "-"), known))
+        values[parameter.name] = _as_typed(f"{path}: [{name}] {key}", value, parameter)
+    return values
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """Return ``did you mean 'epochs'?``, or all that is known where nothing is near."""
+    return nearest(name, known).strip() or f"known are {', '.join(sorted(known))}"
+
+
+def _keys(parameter: Any) -> list[str]:
+    """Return the keys a parameter goes by: ``val``, ``per_image``, an argument's ``folder``."""
+    if parameter.param_type_name == "argument":
+        metavar = (parameter.metavar or parameter.name).lower()
+        return [parameter.name, metavar.strip("[]{}.").replace("-", "_")]
+    names = [name[2:] for name in parameter.opts if name.startswith("--")]
+    return [n.replace("-", "_") for n in names if n not in ("help", "version")]
+
+
+def _as_typed(where: str, value: Any, parameter: Any) -> Any:
+    """Return ``value`` as the text typed for it on a command line; switches stay true or false."""
+    if getattr(parameter, "is_flag", False):
+        if not isinstance(value, bool):
+            raise InputError(where, f"{show(repr(value))} is no switch", "write true or false")
+        return value
+    if parameter.nargs != 1 or getattr(parameter, "multiple", False):
+        items = value if isinstance(value, list) else [value]
+        return [_word(where, item) for item in items]
+    return _word(where, value)
+
+
+def _word(where: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        problem = f"{show(repr(value))} is neither a number nor text"
+        raise InputError(where, problem, "see --help for what it takes")
+    return str(value)

@@ -1,0 +1,253 @@
+"""Repairing a set of labelled images into ``images/``, ``masks/`` and ``classes.toml``.
+
+Every source is read into class indices first; what is written is always the same: images as they
+were, masks of values 0, 1, 2, ... with a palette, 255 where a pixel is to be ignored.
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import files
+from unetseg.classes import IGNORED, ClassTable, SegmentationClass
+from unetseg.dataset import annotations, pairing
+from unetseg.dataset.annotations import Annotations
+from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
+from unetseg.errors import InputError, show
+from unetseg.pictures import reading
+from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.signals import catching
+
+_LISTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_folder` wrote.
+
+    Attributes:
+        folders: The folders of labelled images: one, or one a list (``train``, ``val``).
+        images: How many labelled images are in each.
+        left_out: Images that no list names.
+        classes: As written.
+        pixels: Pixels of all masks.
+        snapped: Of them, moved to the nearest class.
+        blended: Of these, farther from it than noise.
+        ignored: Pixels to be ignored.
+    """
+
+    folders: tuple[Path, ...]
+    images: tuple[int, ...]
+    left_out: tuple[str, ...]
+    classes: ClassTable
+    pixels: int
+    snapped: int
+    blended: int
+    ignored: int
+
+
+def convert_folder(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    classes: Path | None = None,
+    ignored: Sequence[int | str] = (),
+    instances: bool = False,
+    fov: str | None = None,
+    order: Sequence[str] = (),
+    limit: float = LIMIT,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> Conversion:
+    """Write a repaired copy of a set of labelled images; the original is not touched.
+
+    Read are: LabelMe files (polygons, rectangles, circles); one mask a class (``x_line.png`` or
+    ``masks/line/x.png``); Pascal VOC and CVAT masks with their ``labelmap.txt``; and all that
+    `find_pairs` reads, with masks that are blended or noisy, or saved as JPEG.
+    ``train.txt``, ``val.txt`` and ``test.txt`` become folders of these names.
+
+    Args:
+        source: The set.
+        out: A new or empty folder outside of it.
+        classes: A ``classes.toml`` that says what the masks hold; None takes the set's own, or
+            the values and colours found.
+        ignored: Mask values or colours that are no class.
+        instances: Masks number objects: make background, foreground and border of them, the
+            border one pixel wide inside each object.
+        fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
+        order: Where masks of one class each overlap: all classes, the topmost last.
+        limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
+            noise.
+        overwrite: Replace what an earlier conversion wrote.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: A set that cannot be read safely in one way, or an option that does nothing for
+            a set of its kind.
+        MachineError: The disk is full, or writing is not permitted.
+        Interrupted: A signal came.
+    """
+    root, target = Path(source), Path(out)
+    _check_places(root, target, overwrite)
+    given = {
+        "--classes": classes is not None,
+        "--ignore": bool(ignored),
+        "--instances": instances,
+        "--order": bool(order),
+        "--limit": limit != LIMIT,
+    }
+    without = Path(fov).name if fov else ""
+    of_view = ("--limit",) if fov else ()  # masks of the field of view are snapped, too
+    if found := annotations.read_labelme(root):
+        _refuse_unused(given, "LabelMe files", of_view)
+    elif found := annotations.read_class_masks(root, tuple(order), limit):
+        _refuse_unused(given, "one mask a class", ("--order", "--limit"))
+    elif instances:
+        _refuse_unused(given, "masks that number objects", ("--instances", *of_view))
+        found = annotations.read_objects(root, without)
+    else:
+        _refuse_unused(given, "one mask an image", ("--classes", "--ignore", "--limit"))
+        found = annotations.read_pairs(root, classes, tuple(ignored), without, limit)
+    views = _fields_of_view(root, fov, found.images) if fov else {}
+    parts, left_out = _parts(root, found)
+    # Values are indices; colours stay, so that predictions look like the masks people know.
+    written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(found.classes))
+    table = ClassTable(written, (IGNORED,))
+    total, tally = sum(map(len, parts.values())), Counter[str]()
+    _clear(target)  # not sooner: what is wrong with the source shows first
+    with catching() as caught:
+        for part, names in parts.items():
+            for name in names:
+                caught.check(target, "run the same line again with --overwrite")
+                one = _mask_of(found, name, views.get(name), limit)
+                _write(target / part, name, found.images[name], one.mask, table)
+                tally["images"] += 1
+                tally["pixels"] += one.mask.size
+                tally["snapped"] += one.moved
+                tally["blended"] += one.blended
+                tally["ignored"] += int((one.mask == IGNORED).sum())
+                on_progress(Progress("converting", tally["images"], total, "images", show(name)))
+            pairing.write_classes(target / part, table)
+    return Conversion(
+        tuple(target / part for part in parts),
+        tuple(map(len, parts.values())),
+        left_out,
+        table,
+        tally["pixels"],
+        tally["snapped"],
+        tally["blended"],
+        tally["ignored"],
+    )
+
+
+def _refuse_unused(given: Mapping[str, bool], kind: str, used: Sequence[str]) -> None:
+    """Refuse options that were given and do nothing for a set of this kind."""
+    useless = ", ".join(o for o, is_given in given.items() if is_given and o not in used)
+    if useless:
+        raise InputError(useless, f"does nothing here: the set holds {kind}", "leave it out")
+
+
+def _check_places(root: Path, target: Path, overwrite: bool) -> None:
+    """Refuse a target that is, holds or lies in the source, or holds other things."""
+    if not root.is_dir():
+        raise InputError(
+            root, "not found" if not root.exists() else "is no folder", "name a folder"
+        )
+    ours, theirs = target.resolve(), root.resolve()
+    if ours == theirs or theirs in ours.parents or ours in theirs.parents:
+        raise InputError(target, f"lies in {root} or around it", "name a folder elsewhere")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(target, "is a file; a folder is due here", "choose another")
+    if any(target.iterdir()) and not overwrite:
+        raise InputError(target, "is not empty", "choose another, or --overwrite")
+
+
+def _clear(target: Path) -> None:
+    """Remove what an earlier conversion wrote."""
+    for part in ("", *_LISTS):
+        for pattern in ("images/*", "masks/*.png", "classes.toml"):
+            for old in (target / part).glob(pattern):
+                if old.is_file():
+                    old.unlink()
+
+
+def _mask_of(found: Annotations, name: str, view: Path | None, limit: float) -> Snapped:
+    """Return the class indices of an image, ignored outside its field of view."""
+    info = reading.read_info(found.images[name])
+    shape = (info.height, info.width)
+    one = found.read(name, shape)
+    annotations.check_shape(found.images[name], shape, one.mask.shape)
+    if view is None:
+        return one
+    inside = read_binary(annotations.read_raw(view), view, limit).mask
+    annotations.check_shape(view, shape, inside.shape)
+    return replace(one, mask=np.where(inside == 1, one.mask, np.uint8(IGNORED)))
+
+
+def _write(part: Path, name: str, image: Path, mask: NDArray[np.uint8], table: ClassTable) -> None:
+    """Write a labelled image, the mask first; the image byte by byte, but for one to be turned."""
+    reading.write_mask(part / "masks" / f"{name}.png", mask, table)
+    if reading.read_info(image).orientation == 1:
+        files.write_bytes(part / "images" / image.name, image.read_bytes())
+        return
+    pixels = reading.read_image(image)
+    if pixels.shape[2] not in (1, 3) or pixels.dtype.kind == "f":
+        text = "is turned by its EXIF orientation and holds more than a PNG can"
+        raise InputError(image, text, "save it upright")
+    reading.write_picture(part / "images" / f"{name}.png", pixels)
+
+
+# --- splits and fields of view ---------------------------------------------------------------
+
+
+def _parts(root: Path, found: Annotations) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Return the names of each part ("" where there are no lists), and those in no list."""
+    lists = {}
+    for home in (root, root / "ImageSets" / "Segmentation"):
+        lists = {n: home / f"{n}.txt" for n in _LISTS if (home / f"{n}.txt").is_file()}
+        if lists:
+            break
+    if len(lists) < 2:
+        if found.problem:
+            raise found.problem
+        return {"": list(found.images)}, ()
+    parts: dict[str, list[str]] = {}
+    owner: dict[str, Path] = {}
+    for part, path in lists.items():
+        parts[part] = []
+        for line in _composed(path).splitlines():
+            if not line.strip():
+                continue
+            # a name, a path, or the paths of image and mask
+            words = (Path(line.strip()), Path(line.split()[0]))
+            known = [n for w in words for n in (w.name, w.stem) if n in found.images]
+            if not known:
+                text = f"names {show(line.strip())}, which has no image or no mask"
+                raise InputError(path, text, "mend the list")
+            if known[0] in owner:
+                text = f"names {show(known[0])}, which {owner[known[0]].name} names, too"
+                raise InputError(path, text, "an image stands on one side only")
+            owner[known[0]] = path
+            parts[part].append(known[0])
+    return parts, tuple(n for n in found.images if n not in owner)
+
+
+def _composed(path: Path) -> str:
+    """Return a list's text in the letters of `folder.stem_of`."""
+    return unicodedata.normalize("NFC", path.read_text("utf-8-sig", "replace"))
+
+
+def _fields_of_view(root: Path, fov: str, paths: Mapping[str, Path]) -> dict[str, Path]:
+    home = root / fov if (root / fov).is_dir() else Path(fov)
+    pairs, problem = pairing.match_files(home, list(paths.values()), pairing.list_images(home))
+    if problem:
+        raise problem
+    return {pair.name: pair.mask for pair in pairs}

@@ -1,0 +1,347 @@
+"""Making what training reads: synthetic sets, and patch stores from folders of labelled images."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import __version__
+from unetseg.classes import ClassTable
+from unetseg.dataset import pairing
+from unetseg.dataset.geometry import (
+    auto_count,
+    auto_size,
+    covered_share,
+    cut,
+    margin_of,
+    pad_for_cutting,
+    sample_corners,
+    symmetries_of,
+)
+from unetseg.dataset.store import Source, StoreInfo, write_store
+from unetseg.dataset.survey import Survey, inspect_folder
+from unetseg.errors import InputError, show
+from unetseg.pictures import masks, reading, transforms
+from unetseg.pictures.transforms import scaled_size
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.settings import PatchSettings
+from unetseg.signals import catching
+
+_AUTO_BYTES = 1 << 30  # what --per-image auto stores at most
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """What was cut into a store.
+
+    Attributes:
+        path: The store.
+        info: Its header: classes, split, sizes.
+        classes_file: The ``classes.toml`` that was read; None where classes are the values found.
+        patches: How many were cut from the training images.
+        used_share: Share of the training images' labelled pixels that is in at least one patch.
+        missing: Names of classes that no held-out image has.
+        rare: Names of classes that only one held-out image has.
+    """
+
+    path: Path
+    info: StoreInfo
+    classes_file: Path | None
+    patches: int
+    used_share: float
+    missing: tuple[str, ...]
+    rare: tuple[str, ...]
+
+    def __str__(self) -> str:
+        info = self.info
+        held_out = len(info.held_out)
+        return (
+            f"{self.path}: {self.patches} patches of {info.size} x {info.size} pixels from "
+            f"{len(info.sources) - held_out} images, {held_out} images held out whole"
+        )
+
+
+def build_store(
+    source: str | os.PathLike[str] = "data/train",
+    out: str | os.PathLike[str] = "data/patches.h5",
+    settings: PatchSettings | None = None,
+    *,
+    classes: Path | None = None,
+    ignored: Sequence[int | str] = (),
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> StoreSummary:
+    """Cut a folder of labelled images into a patch store.
+
+    Args:
+        source: Folder of labelled images, laid out as `find_pairs` reads it.
+        out: The store to write.
+        settings: Patch size and number, split, scale, seed.
+        classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
+        ignored: Mask values or colours that are neither trained on nor scored.
+        overwrite: Replace a store that is there.
+        on_progress: Receives `Progress` and `Note`.
+
+    Raises:
+        InputError: Anything in the folder that cannot be read safely in one way.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    settings, out, root = settings or PatchSettings(), Path(out), Path(source)
+    if out.exists() and not overwrite:
+        raise InputError(out, "already exists", "choose another --out, or --overwrite")
+    on_progress(Note(f"cutting the labelled images of {show(root)} into {show(out)}"))
+    labelled = LabelledFolder(
+        root, settings, classes=classes, ignored=ignored, on_progress=on_progress
+    )
+    splits = pairing.split_groups(
+        labelled.groups,
+        labelled.counts > 0,
+        labelled.hashes,
+        settings.val,
+        settings.seed,
+    )
+    summary = labelled.cut(out, splits)
+    for names, problem in (
+        (summary.missing, "no held-out image has {}: there will be no score for it"),
+        (summary.rare, "only one held-out image has {}: its score will say little"),
+    ):
+        if names:
+            text = problem.format(", ".join(map(show, names)))
+            on_progress(Note(text, warning=True))
+    return summary
+
+
+Split = Literal["train", "val"]
+
+
+class LabelledFolder:
+    """A folder of labelled images, looked at once, to be cut into stores as often as wanted.
+
+    Args:
+        source: The folder.
+        settings: How it is cut.
+        classes: As for `build_store`.
+        ignored: As for `build_store`.
+        on_progress: Receives `Progress` and `Note`.
+
+    Raises:
+        InputError: Anything in the folder that cannot be read safely in one way.
+
+    Attributes:
+        root: The folder.
+        settings: As given.
+        found: What the look at it found.
+        table: The classes.
+        channels: Of its images, those of one that is grey among colours included.
+        groups: Of each image: what ``--group`` finds in its name, else its name.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        settings: PatchSettings,
+        *,
+        classes: Path | None = None,
+        ignored: Sequence[int | str] = (),
+        on_progress: OnProgress = ignore,
+    ) -> None:
+        self.root, self.settings, self.on_progress = source, settings, on_progress
+        self.found = inspect_folder(
+            source, settings, classes=classes, ignored=ignored, on_progress=on_progress
+        )
+        self.found.refuse()
+        assert self.found.table is not None
+        self.table: ClassTable = self.found.table
+        for finding in self.found.findings:
+            on_progress(Note(str(finding), warning=finding.severity == "warning"))
+        self.channels = max(s.channels for s in self.found.surveys)
+        names, pattern = [s.pair.name for s in self.found.surveys], settings.group
+        self.groups = [pairing.group_of(n, pattern) for n in names] if pattern else names
+        self._sums: dict[int, NDArray[np.float64]] = {}
+
+    @property
+    def surveys(self) -> tuple[Survey, ...]:
+        """The labelled images, in natural order."""
+        return self.found.surveys
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """``(n, C)`` pixels of each class in each mask."""
+        return self.found.counts
+
+    @property
+    def hashes(self) -> list[str]:
+        """SHA-256 of each image's pixels."""
+        return [s.sha256 for s in self.surveys]
+
+    def cut(
+        self, out: Path, splits: Sequence[Split], settings: PatchSettings | None = None
+    ) -> StoreSummary:
+        """Write a store of the images, divided as ``splits`` says of each.
+
+        Args:
+            out: The store; what stands there is replaced.
+            splits: One for each image.
+            settings: None for those of the folder. Others must be equal in ``page``, ``group`` and
+                ``scale``.
+
+        Raises:
+            MachineError: The disk is full, or writing is not permitted.
+            Interrupted: A signal came.
+        """
+        settings = settings or self.settings
+        with catching() as caught:
+            info, per_image = self._plan(splits, settings)
+            cutter = _Cutter(
+                self.surveys, info, per_image, settings, self.on_progress, caught.check
+            )
+            write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
+        file = self.found.classes_file
+        return _summary(out, info, file, sum(per_image), cutter, self.counts)
+
+    def _plan(
+        self, splits: Sequence[Split], settings: PatchSettings
+    ) -> tuple[StoreInfo, list[int]]:
+        """Return the store's header, and how many patches each image gives (0 if held out)."""
+        surveys, counts = self.surveys, self.counts
+        shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
+        train = [i for i, split in enumerate(splits) if split == "train"]
+        size = settings.size or auto_size([shapes[i] for i in train])
+        per_image = [0] * len(surveys)
+        for i in train:
+            per_image[i] = settings.per_image or auto_count(shapes[i], size, settings.rare)
+        if settings.per_image is None:
+            itemsize = np.dtype(surveys[0].info.dtype).itemsize
+            patch_bytes = (size + 2 * margin_of(size)) ** 2 * (self.channels * itemsize + 1)
+            excess = sum(per_image) * patch_bytes / _AUTO_BYTES
+            per_image = [math.ceil(c / excess) for c in per_image] if excess > 1 else per_image
+        mean, std = self._statistics(train)
+        pixels = {side: counts[[s == side for s in splits]].sum(0) for side in ("train", "val")}
+        info = StoreInfo(
+            size=size,
+            margin=margin_of(size),
+            seed=settings.seed,
+            settings=dataclasses.asdict(settings)
+            | {"symmetries": sorted(symmetries_of(self.found.halves[train]))},
+            folder=str(self.root),
+            classes=self.table,
+            mean=mean,
+            std=std,
+            dtype=surveys[0].info.dtype,
+            channels=self.channels,
+            scale=settings.scale,
+            class_pixels_train=tuple(int(c) for c in pixels["train"]),
+            class_pixels_val=tuple(int(c) for c in pixels["val"]),
+            sources=tuple(
+                Source(
+                    s.pair.image.name,
+                    s.sha256,
+                    group,
+                    split,
+                    *(shape if split == "train" else s.shape),
+                )
+                for s, group, split, shape in zip(surveys, self.groups, splits, shapes, strict=True)
+            ),
+            version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return info, per_image
+
+    def _statistics(self, train: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and deviation of each channel over images; a constant channel gets 1."""
+        total, squares, pixels = np.sum([self._sums_of(i) for i in train], 0)  # each (C,)
+        mean = total / pixels
+        std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+        std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+    def _sums_of(self, index: int) -> NDArray[np.float64]:
+        """Return ``(3, C)``: sums of an image's values, of their squares, its pixels; read once."""
+        if index not in self._sums:
+            path, settings = self.surveys[index].pair.image, self.settings
+            image = reading.read_scaled(path, self.channels, settings.scale, settings.page)
+            image = image.astype(np.float64)
+            pixels = np.full(self.channels, image.shape[0] * image.shape[1])
+            self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
+        return self._sums[index]
+
+
+class _Cutter:
+    """Reads the images once more and cuts them; counts which labelled pixels are used."""
+
+    def __init__(
+        self,
+        surveys: Sequence[Survey],
+        info: StoreInfo,
+        per_image: list[int],
+        settings: PatchSettings,
+        on_progress: OnProgress,
+        check: Callable[[object, str], None],
+    ) -> None:
+        self.surveys, self.info, self.per_image = surveys, info, per_image
+        self.settings, self.on_progress, self.check = settings, on_progress, check
+        self.used = self.labelled = self.done = 0
+
+    def patches(
+        self,
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any], int, tuple[int, int]]]:
+        """Yield every patch: image, mask, index of its source, corner of its core."""
+        size = self.info.size
+        for index, (s, count) in enumerate(zip(self.surveys, self.per_image, strict=True)):
+            if not count:
+                continue
+            image, mask = self._read(s, self.info.scale)
+            rng = np.random.default_rng([self.settings.seed, index])
+            corners = sample_corners(mask, size, count, self.settings.rare, rng)
+            used, labelled = covered_share(mask, corners, size)
+            self.used, self.labelled = self.used + used, self.labelled + labelled
+            padded_image, padded_mask = pad_for_cutting(image, mask, size)
+            for corner in corners:
+                place = (int(corner[0]), int(corner[1]))
+                yield cut(padded_image, place, size), cut(padded_mask, place, size), index, place
+
+    def held_out(self) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+        """Yield the held-out images whole and at full size, as ``predict`` gets them."""
+        for s, source in zip(self.surveys, self.info.sources, strict=True):
+            if source.split == "val":
+                yield self._read(s, 1.0)
+
+    def _read(self, s: Survey, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        self.check(self.info.folder, "run the same line again")
+        image = reading.read_scaled(s.pair.image, self.info.channels, scale, self.settings.page)
+        mask = masks.decode(
+            reading.read_mask(s.pair.mask, self.settings.page), self.info.classes, s.pair.mask
+        )
+        self.done += 1
+        text = show(s.pair.name)
+        self.on_progress(Progress("cutting", self.done, len(self.surveys), "images", text))
+        return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
+
+
+def _summary(
+    out: Path,
+    info: StoreInfo,
+    classes_file: Path | None,
+    count: int,
+    cutter: _Cutter,
+    counts: NDArray[np.int64],
+) -> StoreSummary:
+    held_out = [s.split == "val" for s in info.sources]
+    having = (counts[held_out] > 0).sum(0)  # held-out images that have each class
+    names = info.classes.names
+    return StoreSummary(
+        out,
+        info,
+        classes_file,
+        count,
+        cutter.used / max(cutter.labelled, 1),
+        tuple(n for n, h in zip(names, having, strict=True) if h == 0) if any(held_out) else (),
+        tuple(n for n, h in zip(names, having, strict=True) if h == 1),
+    )

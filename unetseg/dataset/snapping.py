@@ -1,0 +1,228 @@
+"""From blended, noisy or numbered masks to class indices, where that is safe.
+
+Arrays in, arrays out. What lies near no class, or may be one of its own, is asked about.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
+from unetseg.errors import InputError
+from unetseg.pictures import masks
+from unetseg.pictures.masks import NOISE, RawMask, is_between
+
+LIMIT = 0.05  # share of blended pixels over which a mask is no mask with smooth edges any more
+
+_CLUSTER = 0.001  # share of all pixels that makes a colour of a noisy set a class
+_SOLID = 0.05  # of its pixels: a class that is more than thin lines fills patches with as many
+_COMMON = 0.01  # share of all pixels over which a colour is not passed over as noise
+_ADVICE = "list the classes in a file and pass it with --classes"
+
+
+@dataclass(frozen=True)
+class Snapped:
+    """A mask whose pixels went to the nearest class.
+
+    Attributes:
+        mask: ``(H, W)`` uint8 class indices, 255 ignored.
+        moved: Pixels that were not exactly of a class.
+        blended: Of these, farther from it than noise.
+    """
+
+    mask: NDArray[np.uint8]
+    moved: int = 0
+    blended: int = 0
+
+
+def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) -> Snapped:
+    """Return the class of each pixel; that of the nearest colour where it is not exactly one.
+
+    Args:
+        raw: The stored pixels.
+        table: The classes and what stands for them.
+        what: The file, for messages.
+        limit: Share of the pixels, 0 to 1, that may lie farther from the nearest class than noise.
+
+    Raises:
+        InputError: As `masks.decode`, unless classes lie far apart, no blend of two looks like a
+            third, no solid patch is far from all, and few pixels are blends.
+    """
+    try:
+        return Snapped(masks.decode(raw, table, what))
+    except InputError as error:
+        return _snap(raw, table, what, limit, error)
+
+
+def read_binary(raw: RawMask, what: object, limit: float = LIMIT) -> Snapped:
+    """Return 1 where a mask of two values holds the higher, else 0; zeros only stay 0.
+
+    Raises:
+        InputError: More values that are no blends of two.
+    """
+    grey = raw.values
+    if raw.palette is not None:
+        grey = raw.palette.max(1)[raw.values]
+    elif grey.ndim == 3:
+        grey = grey.max(-1)
+    levels = np.unique(grey)
+    if len(levels) <= 2:
+        return Snapped(((grey == levels[-1]) & (grey > 0)).astype(np.uint8))
+    text = f"{len(levels)} values where two are due"
+    error = InputError(what, text, "save it as black and white")
+    return _snap(RawMask(grey), table_of([0, int(levels[-1])]), what, limit, error)
+
+
+def outline_objects(raw: RawMask) -> NDArray[np.uint8]:
+    """Return ``(H, W)`` 0 background, 1 foreground, 2 border of a mask that numbers objects.
+
+    The border are the pixels of an object beside another number: one pixel wide along the
+    background, two where objects touch.
+    """
+    # In a palette or RGB mask black is the background, in others 0.
+    numbers = raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values)
+    padded = np.pad(numbers, 1, mode="edge")
+    height, width = numbers.shape
+    border = np.zeros(numbers.shape, bool)
+    for row in (0, 1, 2):
+        for column in (0, 1, 2):
+            border |= padded[row : row + height, column : column + width] != numbers
+    inside = numbers != 0
+    return np.where(inside, np.where(border, 2, 1), 0).astype(np.uint8)
+
+
+def find_centres(read_all: Callable[[], Iterable[RawMask]]) -> list[str]:
+    """Return the colours "#rrggbb" that a noisy set is made of.
+
+    The commonest colour takes all that lie within noise of it, then the commonest of the rest,
+    and so on. A group that holds hardly any pixels, lies on the way between two others, or fills
+    no patch of 3 x 3 pixels is noise or a blend.
+
+    Args:
+        read_all: Returns all masks of the set one by one; called twice.
+
+    Raises:
+        InputError: A group that may be a class of thin lines, or noise.
+    """
+    histogram: Counter[int] = Counter()
+    for raw in read_all():
+        codes, counts = np.unique(masks.colour_codes(raw, "masks"), return_counts=True)
+        histogram.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
+    points, shares, group = _groups(histogram)
+    solid = np.zeros(len(points))
+    for raw in read_all():
+        solid += _solid_pixels(raw, group, len(points))
+    solid /= np.maximum(shares * histogram.total(), 1)
+    centres: list[NDArray[np.int64]] = []
+    for i in np.argsort(-shares):
+        point = points[i]
+        if shares[i] < _CLUSTER or any(
+            is_between(point, a, b) for k, a in enumerate(centres) for b in centres[:k]
+        ):
+            continue
+        if solid[i] >= _SOLID:
+            centres.append(point)
+        elif shares[i] >= _COMMON and all(np.abs(c - point).max() > 2 * NOISE for c in centres):
+            text = f"{_clean(point)} in {100 * shares[i]:.1f} % of the pixels: thin lines or noise?"
+            raise InputError("masks", text, _ADVICE)
+    return [_clean(c) for c in centres]
+
+
+def _groups(
+    histogram: Counter[int],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, int]]:
+    """Return colours ``(G, 3)``, the share of pixels of each group, and the group of each code."""
+    codes = np.array([c for c, _ in histogram.most_common()], np.int64)
+    counts = np.array([n for _, n in histogram.most_common()], np.int64)
+    points = _unpack(codes)
+    group = np.full(len(codes), -1)
+    firsts: list[int] = []
+    while (group < 0).any() and len(firsts) < masks.MAX_FOUND:
+        first = int((group < 0).argmax())
+        near = (group < 0) & (np.abs(points - points[first]).max(1) <= NOISE)
+        group[near] = len(firsts)
+        firsts.append(first)
+    shares = np.array([counts[group == i].sum() for i in range(len(firsts))]) / counts.sum()
+    return points[firsts], shares, dict(zip(codes.tolist(), group.tolist(), strict=True))
+
+
+def _solid_pixels(raw: RawMask, group: Mapping[int, int], count: int) -> NDArray[np.int64]:
+    """Return for each group the pixels whose eight neighbours are of it, too."""
+    codes = masks.colour_codes(raw, "masks")
+    distinct, places = np.unique(codes, return_inverse=True)
+    groups = np.array([group[c] for c in distinct.tolist()])[places].reshape(codes.shape)
+    inside = _even(groups) & (groups >= 0)
+    return np.bincount(groups[inside], minlength=count)
+
+
+def _even(codes: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return where all eight neighbours are equal to a pixel."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.maximum_filter(codes, 3) == ndimage.minimum_filter(codes, 3))
+
+
+def _clean(colour: NDArray[np.int64]) -> str:
+    """Return "#rrggbb", with channels a few levels from 0, 128 or 255 moved there."""
+    pure = np.array([0, 128, 255])
+    nearest = pure[np.abs(colour[:, None] - pure).argmin(1)]
+    channels = np.where(np.abs(colour - nearest) <= 8, nearest, colour)
+    return "#{:02x}{:02x}{:02x}".format(*channels.tolist())
+
+
+def _snap(
+    raw: RawMask, table: ClassTable, what: object, limit: float, error: InputError
+) -> Snapped:
+    """Return the class nearest to each pixel's colour; raise ``error`` where that is not clear."""
+    if raw.values.ndim == 2 and raw.values.max() > 255:
+        raise error
+    keys = [table.key(i) for i in range(len(table.classes))] + list(table.ignore)
+    indices = [*range(len(table.classes)), *(IGNORED for _ in table.ignore)]
+    points = np.array(
+        [colour_to_rgb(k) if isinstance(k, str) else (min(k, 255),) * 3 for k in keys]
+    )
+    apart = np.abs(points[:, None] - points[None]).max(-1)
+    np.fill_diagonal(apart, 255)
+    if apart.min() < 2 * NOISE:
+        raise error
+    codes = masks.colour_codes(raw, what)
+    distinct, places = np.unique(codes, return_inverse=True)
+    distances = np.abs(_unpack(distinct)[:, None] - points[None]).max(-1)  # (codes, keys)
+    nearest, distance = distances.argmin(1), distances.min(1)
+    far = (distance > NOISE)[places].reshape(codes.shape)
+    blended = int(far.sum())
+    if blended:
+        _check_blends(what, points, keys)
+        _check_solid(what, codes, far)
+    if blended > limit * codes.size:
+        text = f"{100 * blended / codes.size:.1f} % of the pixels lie between classes"
+        remedy = f"over the limit of {100 * limit:g} %: look at it, then pass a larger --limit"
+        raise InputError(what, text, remedy)
+    snapped = np.array(indices, np.uint8)[nearest][places].reshape(codes.shape)
+    return Snapped(snapped, int((distance > 0)[places].sum()), blended)
+
+
+def _check_blends(what: object, points: NDArray[np.int64], keys: Sequence[int | str]) -> None:
+    for i, point in enumerate(points):
+        for j, a in enumerate(points):
+            for k in range(j):
+                if i not in (j, k) and is_between(point, a, points[k]):
+                    text = f"blends of {keys[j]} and {keys[k]} look like class {keys[i]}"
+                    raise InputError(what, text, "save the masks without smoothing")
+
+
+def _check_solid(what: object, codes: NDArray[np.integer], far: NDArray[np.bool_]) -> None:
+    """Refuse a patch of 3 x 3 pixels of one colour that is no class: no blend is so wide."""
+    solid = far & _even(codes)
+    if solid.any():
+        y, x = np.argwhere(solid)[0]
+        text = f"colour #{int(codes[y, x]):06x} fills a patch at (x {x}, y {y}) and is no class"
+        raise InputError(what, text, _ADVICE)
+
+
+def _unpack(codes: NDArray[np.integer]) -> NDArray[np.int64]:
+    wide = codes.astype(np.int64)
+    return np.stack([wide >> 16, wide >> 8 & 255, wide & 255], axis=-1)

@@ -1,0 +1,228 @@
+"""Grey images of lines and ellipses with their masks: a set whose answer is known exactly."""
+
+import math
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import ClassTable, SegmentationClass
+from unetseg.dataset import pairing
+from unetseg.errors import InputError, show
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.signals import catching
+
+CLASSES = ClassTable(
+    (
+        SegmentationClass("background", 0, "#000000"),
+        SegmentationClass("line", 1, "#ff0000"),
+        SegmentationClass("ellipse", 2, "#00ff00"),
+    )
+)
+_LINE, _ELLIPSE = 1, 2
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """What a synthetic set looks like, and how hard it is.
+
+    Attributes:
+        height: Rows of an image, 1 to 10,000.
+        width: Columns of an image, 1 to 10,000.
+        seed: 0 to 2^63 - 1.
+        noise: Standard deviation of the background before truncation, 0 to 1, where 1 is white.
+        contrast: How much of a shape's drawn distance in grey from the mean of the background is
+            kept, 0 to 1: 1 keeps it, 0.1 leaves a tenth, at 0 only the missing noise shows a shape.
+        max_shapes: Most ellipses, and most lines, in one image, 1 to 1,000.
+
+    Raises:
+        InputError: A value out of range; names the option.
+    """
+
+    height: int = 400
+    width: int = 200
+    seed: int = 0
+    noise: float = 0.1
+    contrast: float = 1.0
+    max_shapes: int = 9
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("height", 1, 10_000),
+            ("width", 1, 10_000),
+            ("seed", 0, 2**63 - 1),
+            ("noise", 0, 1),
+            ("contrast", 0, 1),
+            ("max_shapes", 1, 1000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:  # nan fails too
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(option, str(value), f"{low} to {high} is possible")
+
+
+def draw_image(
+    settings: SynthSettings, split: str, index: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw image ``index`` of ``split`` ("train", "test").
+
+    It depends on the settings, the split and the index alone: a longer set begins with the shorter
+    one, and ``noise`` and ``contrast`` leave every shape in its place.
+
+    Background: Gaussian, truncated to 0.6..1.0 (redrawn, not clipped), its mean drawn per image
+    from 0.7..0.9. Over it 1 to ``max_shapes`` ellipses (radii 5 to 20, axis ratio 0.5 to 2), over
+    those 1 to ``max_shapes`` lines (length 20 to 200, half-width 1 or 2), each of one grey value
+    from 0..0.7, centred anywhere in the image, at any angle, and cut at the border. Lengths are in
+    pixels.
+
+    Returns:
+        The image ``(H, W, 1)`` uint8, and its mask ``(H, W)`` uint8: indices into `CLASSES`.
+    """
+    key = (zlib.crc32(split.encode()), index)  # apart from the seed, whatever its size
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
+    mean = rng.uniform(0.7, 0.9)
+    ellipses = [_draw_ellipse(rng) for _ in range(rng.integers(1, settings.max_shapes + 1))]
+    lines = [_draw_line(rng) for _ in range(rng.integers(1, settings.max_shapes + 1))]
+    places = rng.uniform(size=(len(ellipses) + len(lines), 3))  # row, column, angle
+    greys = mean + settings.contrast * (rng.uniform(0, 0.7, len(places)) - mean)
+
+    shape = (settings.height, settings.width)
+    mask = np.zeros(shape, np.uint8)
+    image = _truncated_normal(rng, mean, settings.noise, shape)  # last: it takes many draws
+    for label, radii, place, grey in zip(
+        [_ELLIPSE] * len(ellipses) + [_LINE] * len(lines),
+        ellipses + lines,
+        places * (settings.height, settings.width, math.pi) - (0.5, 0.5, 0),
+        greys,
+        strict=True,
+    ):
+        window, inside = _rasterise(label, radii, place, shape)
+        image[window][inside] = grey
+        mask[window][inside] = label
+    return np.rint(image * 255).astype(np.uint8)[..., None], mask
+
+
+def _draw_ellipse(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw two radii, both 5 to 20 and neither more than twice the other."""
+    first = rng.uniform(5, 20)
+    return first, rng.uniform(max(5, first / 2), min(20, 2 * first))
+
+
+def _draw_line(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw half a length, 10 to 100, and a half-width, 1 or 2."""
+    return rng.uniform(10, 100), float(rng.integers(1, 3))
+
+
+def _rasterise(
+    label: int, radii: tuple[float, float], place: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """Return the window of the image that a shape may touch, and which of its pixels it covers.
+
+    A pixel is covered when its centre is. With (u, v) its distances from the shape's centre along
+    and across, as shares of the radii, that is u^2 + v^2 <= 1 in an ellipse, and
+    max(|u|, |v|) <= 1 in a line, which is a rectangle.
+    """
+    row, column, angle = place
+    reach = math.hypot(*radii)
+    window = (_span(row, reach, shape[0]), _span(column, reach, shape[1]))
+    y, x = np.ogrid[window]
+    u = ((x - column) * math.cos(angle) + (y - row) * math.sin(angle)) / radii[0]
+    v = ((y - row) * math.cos(angle) - (x - column) * math.sin(angle)) / radii[1]
+    return window, (u * u + v * v <= 1) if label == _ELLIPSE else np.maximum(abs(u), abs(v)) <= 1
+
+
+def _span(centre: float, reach: float, length: int) -> slice:
+    return slice(max(0, math.floor(centre - reach)), min(length, math.ceil(centre + reach) + 1))
+
+
+def _truncated_normal(
+    rng: np.random.Generator, mean: float, std: float, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Draw float32 values of a normal distribution given that they lie in 0.6..1.0.
+
+    What falls outside is drawn again: under a sixth at std 0.1, six sevenths at std 1.
+    """
+    values: NDArray[np.float32] = rng.standard_normal(shape, np.float32) * std + np.float32(mean)
+    flat = values.reshape(-1)
+    outside = np.flatnonzero((flat < 0.6) | (flat > 1))
+    while len(outside):
+        redrawn = rng.standard_normal(len(outside), np.float32) * std + np.float32(mean)
+        flat[outside] = redrawn
+        outside = outside[(redrawn < 0.6) | (redrawn > 1)]
+    return values
+
+
+def synthesize(
+    out: str | os.PathLike[str] = "data",
+    *,
+    n: int = 100,
+    n_test: int = 10,
+    settings: SynthSettings | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> tuple[Path, Path]:
+    """Write a synthetic set of lines and ellipses whose true masks are known.
+
+    Args:
+        out: Folder that receives ``train/`` and ``test/``, each a folder of labelled images.
+        n: Images in ``train``, 1 to 1,000,000.
+        n_test: Images in ``test``, 0 to 1,000,000.
+        settings: Size, seed and difficulty.
+        overwrite: Replace a set that is there.
+        on_progress: Receives `Progress`.
+
+    Returns:
+        The folders ``train`` and ``test``.
+
+    Raises:
+        InputError: Numbers out of range, or a set is there already.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    settings = settings or SynthSettings()
+    for option, count, least in (("--n", n, 1), ("--n-test", n_test, 0)):
+        if not least <= count <= 10**6:
+            raise InputError(option, f"{count} is out of range", f"{least} to 1000000")
+    parts = [(Path(out) / split, split, count) for split, count in (("train", n), ("test", n_test))]
+    for path, _, _ in parts:
+        if not overwrite and _labelled_files(path):
+            whole = (path / "classes.toml").exists()
+            text = "already holds labelled images" if whole else "holds a half-written set"
+            raise InputError(path, text, "choose another --out, or --overwrite")
+        _check_strangers(path)
+    done = 0
+    size = f"{settings.height} rows x {settings.width} columns"
+    on_progress(Note(f"drawing {n + n_test} images of {size} into {show(out)}"))
+    with catching() as caught:
+        for path, split, count in parts:
+            for old in _labelled_files(path):
+                old.unlink()
+            for index in range(count):
+                caught.check(path, "run the same line again with --overwrite")
+                image, mask = draw_image(settings, split, index)
+                pairing.write_labelled(path, f"{index:04d}", image, mask, CLASSES)
+                done += 1
+                on_progress(Progress("drawing", done, n + n_test, "images"))
+            if count:
+                pairing.write_classes(path, CLASSES)
+    return parts[0][0], parts[1][0]
+
+
+def _labelled_files(path: Path) -> list[Path]:
+    """Return what an earlier `synthesize` wrote, its mark of completeness first."""
+    parts = ("classes.toml", "images/*.png", "masks/*.png")
+    files = [file for part in parts for file in sorted(path.glob(part))]
+    return [f for f in files if f.suffix == ".toml" or re.fullmatch("[0-9]{4,6}", f.stem)]
+
+
+def _check_strangers(path: Path) -> None:
+    """Refuse a folder with pictures that `synthesize` did not draw: they are left alone."""
+    ours = set(_labelled_files(path))
+    others = [f for part in ("images", "masks") for f in sorted((path / part).glob("[!.]*"))]
+    for file in others:
+        if file not in ours:
+            text = f"holds {show(file.name)}, which synth did not draw"
+            raise InputError(path, text, "choose another --out")

@@ -1,0 +1,226 @@
+"""Pictures larger than memory: read by rows, and masks of them written by tiles."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import tifffile
+from numpy.typing import DTypeLike, NDArray
+
+from unetseg import files
+from unetseg.classes import ClassTable
+from unetseg.pictures import reading
+from unetseg.pictures.georeference import Georeference
+from unetseg.pictures.opening import (
+    MAX_PIXELS,
+    ImageInfo,
+    Picture,
+    RowReader,
+    check_page,
+    naming_the_file,
+    open_file,
+    plain,
+    upright,
+)
+
+_TILE = 512  # pixels along a side of a tile that is written
+_CLASSIC = 2**32 - 2**25  # bytes of pixels up to which the offsets of a TIFF have 32 bits for sure
+_RESOLUTION_UNITS = {None: 1, "inch": 2, "cm": 3}  # TIFF 6.0, ResolutionUnit
+_NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
+
+
+class Raster:
+    """An opened picture whose rows are decoded when they are asked for.
+
+    ``raster[a:b]`` are rows ``(b - a, W, C)`` in an array of their own, equal to those of
+    `images.read_image`, except that NaN may stand for a pixel without data where the file says
+    which pixels have none. Of a TIFF, the tiles that the rows touch are decoded; other formats are
+    decoded once, into a single copy; so is, in its own memory, what is stored turned or in an
+    unusual way. Not for several threads at once.
+
+    Attributes:
+        info: The header.
+        georeference: What a prediction takes over.
+        shape: ``(H, W, C)``.
+        dtype: uint8, uint16 or float32.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], handle: BinaryIO, kind: str, picture: Picture
+    ) -> None:
+        self._path, self._handle, self._kind, self._picture = path, handle, kind, picture
+        self._reader: RowReader | None = None
+        self.info: ImageInfo = picture.info
+        self.georeference: Georeference = picture.georeference().turned(picture.orientation)
+        self.shape = (self.info.height, self.info.width, self.info.channels)
+        self.dtype: np.dtype[Any] = np.dtype(self.info.dtype)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let go of what was decoded."""
+        self._handle.close()
+        self._reader = None
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Return rows ``(n, W, C)``.
+
+        Raises:
+            IndexError: No rows, or with steps between them.
+            InputError: The pixels are damaged, or not finite.
+            MachineError: Not enough memory.
+        """
+        first, last, step = rows.indices(self.shape[0])
+        if step != 1 or first >= last:
+            raise IndexError(f"rows {rows.start} to {rows.stop} of {self.shape[0]}")
+        with naming_the_file(self._path, self._kind):
+            self._reader = self._reader or self._open_reader()
+            return self._reader(first, last)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the whole picture ``(H, W, C)``."""
+        if copy is False:
+            raise ValueError("the rows of a raster are decoded, so they are always new")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def _open_reader(self) -> RowReader:
+        """Return what reads rows as they are handed out."""
+        picture = self._picture
+        stored = picture.rows() if picture.info.orientation == 1 else None
+        if stored is not None:
+            return lambda first, last: np.ascontiguousarray(self._plain(stored(first, last), first))
+        whole = upright(self._plain(picture.pixels(), 0), picture.orientation)
+        return lambda first, last: whole[first:last].copy()
+
+    def _plain(self, pixels: NDArray[Any], top: int) -> NDArray[Any]:
+        return plain(self._path, self._picture, pixels, top, self.georeference.nodata)
+
+
+def open_raster(
+    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Raster:
+    """Open a picture to be read by rows; no pixels are decoded yet.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
+        page: Which picture of a TIFF, from 0; may be None where there is one.
+        max_pixels: Larger pictures (height x width) are refused.
+
+    Raises:
+        InputError: As `images.read_image`, as far as the header shows it.
+        MachineError: No permission to read.
+    """
+    with ExitStack() as stack:
+        handle, kind = open_file(path)
+        stack.callback(handle.close)
+        with naming_the_file(path, kind):
+            picture = reading.open_picture(path, handle, kind, max_pixels, page or 0)
+            check_page(path, picture.info, page)
+            raster = Raster(path, handle, kind, picture)
+        stack.pop_all()
+        return raster
+
+
+def valid_pixels(rows: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
+    """Return which pixels ``(n, W)`` of rows ``(n, W, C)`` hold data.
+
+    Not those where every channel is ``nodata``, or NaN. None where there is no ``nodata``.
+    """
+    if nodata is None:
+        return None
+    if rows.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # as a double's lowest became -inf in the rows
+            missing = np.isnan(rows) | (rows == rows.dtype.type(nodata))
+    elif nodata in range(np.iinfo(rows.dtype).max + 1):
+        missing = rows == rows.dtype.type(nodata)
+    else:
+        return np.ones(rows.shape[:2], np.bool_)
+    valid: NDArray[np.bool_] = ~missing.all(axis=2)
+    return valid
+
+
+def write_mask_tiff(
+    path: str | os.PathLike[str],
+    bands: Iterable[NDArray[np.uint8]],
+    shape: tuple[int, int],
+    table: ClassTable,
+    text: Mapping[str, str],
+    georeference: Georeference,
+) -> None:
+    """Write class indices as a TIFF that `images.read_mask` and any viewer show in colour.
+
+    Pixels and palette are those of `images.write_mask`. The tiles are written while ``bands`` is
+    consumed: no more than a band and a row of tiles is held.
+
+    Args:
+        path: The file, which is written whole or not at all.
+        bands: ``(rows, W)`` uint8 class indices, 255 ignored; from the top, any number of rows.
+        shape: Height and width of the mask.
+        table: The classes.
+        text: Goes into the JSON description, where `images.read_text` finds it.
+        georeference: Of the input. Resolution and GeoTIFF tags are kept; where the input has
+            pixels without data, the mask declares the value that stands for ignored.
+
+    Raises:
+        InputError: ``path`` is a folder; ignored pixels that no value of ``table`` stands for.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    encoding = reading.mask_encoding(table, georeference)
+    is_byte = encoding.values.dtype == np.uint8
+    tags = list(georeference.tags)
+    if georeference.nodata is not None and encoding.ignored is not None:
+        tags.append((_NODATA, _ASCII, 0, str(encoding.ignored), True))
+    pixels = (encoding.pixels(path, band) for band in bands)
+    with files.replacing(Path(path)) as temporary:
+        tifffile.imwrite(
+            temporary,
+            _tiles(pixels, shape),
+            shape=shape,
+            dtype=encoding.values.dtype,
+            tile=(_TILE, _TILE),
+            bigtiff=math.prod(shape) * encoding.values.itemsize > _CLASSIC,
+            compression="zlib",
+            maxworkers=1,  # more would hold 256 MB of tiles before the first is written
+            photometric="palette" if is_byte else "minisblack",
+            colormap=encoding.palette.T.astype(np.uint16) * 257 if is_byte else None,
+            resolution=georeference.resolution,
+            resolutionunit=_RESOLUTION_UNITS[georeference.resolution_unit],
+            metadata=dict(text),
+            extratags=tags,
+        )
+        if any(map(len, pixels)):  # asked even when all is written: makers of bands have an end
+            raise _too_many(shape[0])
+
+
+def _tiles(bands: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Iterator[NDArray[Any]]:
+    """Yield the tiles of a picture that comes in bands of rows, one row of tiles after another."""
+    height, width = shape
+    row: NDArray[Any] | None = None
+    done = 0  # rows of pixels
+    for band in bands:
+        if done + len(band) > height:
+            raise _too_many(height)
+        while len(band):
+            if row is None:
+                row = np.empty((min(_TILE, height - done), width), band.dtype)
+            at = done % _TILE
+            part, band = band[: len(row) - at], band[len(row) - at :]
+            row[at : at + len(part)] = part
+            done += len(part)
+            if at + len(part) == len(row):
+                yield from (row[:, left : left + _TILE] for left in range(0, width, _TILE))
+                row = None
+    if done != height:
+        raise ValueError(f"bands of {done} rows, the mask has {height}")
+
+
+def _too_many(height: int) -> ValueError:
+    return ValueError(f"bands of more than the {height} rows of a mask")

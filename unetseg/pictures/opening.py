@@ -1,0 +1,242 @@
+"""A picture file before it is decoded: opened, told by its first bytes, judged by its header.
+
+What is on disk is judged before it is decoded: a regular file, a format told by its first bytes
+(never by its name), a size that fits the file. Nothing here knows how a format is decoded.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import files
+from unetseg.errors import InputError, MachineError
+from unetseg.pictures.georeference import Georeference
+
+MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
+ORIENTATION = 274  # the EXIF and TIFF tag
+LOSSY = "in a lossy format (JPEG), which blurs labels"
+COPY_AGAIN = "it may be damaged: copy or save it again"
+
+# No compression of these formats packs much more than LZW at its best (4096 bytes in 12 bits), so
+# a file that declares more than this for each byte it has is a forgery or a torso.
+_MAX_EXPANSION = 4096
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+
+# tifffile reports oddities of a file through logging, which prints them where nobody listens.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+RowReader = Callable[[int, int], NDArray[Any]]
+"""Returns the rows from a first one to before a last one, as `Picture.pixels` has them."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header of a picture declares.
+
+    Attributes:
+        height: Rows, after any EXIF orientation is applied.
+        width: Columns, likewise.
+        channels: As `read_image` returns them, so without transparency.
+        dtype: "uint8", "uint16" or "float32", as `read_image` returns it.
+        format: "PNG", "JPEG", "TIFF", "BMP" or "GIF".
+        alpha: Whether there is transparency, which `read_image` drops.
+        pages: Pictures in the file.
+        palette: Whether pixels are indices of a palette.
+        orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    format: str
+    alpha: bool = False
+    pages: int = 1
+    palette: bool = False
+    orientation: int = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An opened picture: its header, and how its pixels are had.
+
+    Attributes:
+        info: The header.
+        pixels: Decodes ``(H, W)`` or ``(H, W, C)`` in the file's own dtype and orientation,
+            palette indices where ``palette`` is not None, with transparency after the other
+            channels.
+        rows: Makes ready to decode a part of those rows at a time; returns None where the file
+            can be decoded only as a whole.
+        palette: ``(256, 3)`` uint8, or None.
+        orientation: How the pixels are stored (EXIF 2.32, tag 274); other than 1 to 8 means 1.
+        doubt: Why it is no mask; empty where it may be one.
+        georeference: Reads what it says about its pixels, as they are stored.
+    """
+
+    info: ImageInfo
+    pixels: Callable[[], NDArray[Any]]
+    rows: Callable[[], RowReader | None]
+    palette: NDArray[np.uint8] | None = None
+    orientation: int = 1
+    doubt: str = ""
+    georeference: Callable[[], Georeference] = field(default=Georeference)
+
+
+def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
+    """Open a picture file, at its beginning, and tell its format ("PNG", "JPEG", "TIFF", ...).
+
+    Raises:
+        InputError: Not found, no regular file, not a picture.
+        MachineError: No permission to read.
+    """
+    handle = files.open_regular(path)
+    try:
+        with naming_the_file(path, "a picture"):
+            start = handle.read(8)
+            kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
+            if not kind:
+                text = f"not a PNG, JPEG, TIFF, BMP or GIF (starts {start!r})"
+                raise InputError(path, text, "save it in one of these formats")
+            handle.seek(0)
+    except BaseException:
+        handle.close()
+        raise
+    return handle, kind
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
+    """Yield what `open_file` returns; what is raised on reading becomes one of our errors."""
+    handle, kind = open_file(path)
+    with handle, naming_the_file(path, kind):
+        yield handle, kind
+
+
+@contextmanager
+def naming_the_file(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Turn whatever reading a picture raises into an error that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters in them is an error here
+            yield
+    except (InputError, MachineError):
+        raise
+    except MemoryError:
+        raise MachineError(path, "not enough memory to read it", "close other programs") from None
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        text = f"not readable as {kind}: {error or type(error).__name__}"
+        raise InputError(path, text, COPY_AGAIN) from error
+
+
+def check_size(
+    path: str | os.PathLike[str],
+    handle: BinaryIO,
+    shape: tuple[int, int],
+    size: int,
+    max_pixels: int,
+) -> None:
+    """Refuse no pixels, too many, and more bytes (``size``) than the file can hold packed."""
+    height, width = shape
+    if height * width == 0:
+        raise InputError(path, f"{height} x {width} pixels", COPY_AGAIN)
+    if height * width > max_pixels:
+        text = f"{height:,} x {width:,} pixels, over the limit of {max_pixels:,}"
+        raise InputError(path, text, "cut it into parts")
+    held = os.fstat(handle.fileno()).st_size
+    if size > _MAX_EXPANSION * held:
+        text = f"declares {files.human_bytes(size)}, the file holds {files.human_bytes(held)}"
+        raise InputError(path, text, COPY_AGAIN)
+
+
+def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | None) -> None:
+    """Refuse several pictures where none was chosen, and the choice of one that is not there."""
+    if page is None and info.pages > 1:
+        text = f"holds {info.pages} pages of {info.height} x {info.width} pixels, one is due"
+        remedy = "pass --page 0 for the first; pages that are channels need the axes CYX"
+        raise InputError(path, text, remedy)
+    if page is not None and not 0 <= page < info.pages:
+        raise InputError(path, f"no page {page}, there are {info.pages}", "count from 0")
+
+
+def palette_channels(palette: NDArray[np.uint8]) -> int:
+    """Return 1 where all colours of a palette ``(256, 3)`` are grey, else 3."""
+    return 3 if (palette != palette[:, :1]).any() else 1
+
+
+def bits_as_bytes(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return one-bit pixels as 0 and 255, others as they are."""
+    return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn stored rows and columns upright (EXIF 2.32, tag 274: 1 to 8; others mean 1)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def plain(
+    path: str | os.PathLike[str],
+    picture: Picture,
+    pixels: NDArray[Any],
+    top: int = 0,
+    nodata: float | None = None,
+) -> NDArray[Any]:
+    """Return stored pixels in the channels and the dtype of the header, a palette as its colours.
+
+    Args:
+        path: The file, for the message.
+        picture: Whose pixels they are.
+        pixels: Rows of it, as `Picture.pixels` has them.
+        top: The first of these rows.
+        nodata: What a pixel without data holds; where it is not None, NaN is such a pixel, too.
+
+    Raises:
+        InputError: Values not finite, or more than float32 holds.
+    """
+    if picture.palette is not None:
+        pixels = picture.palette[pixels if pixels.ndim == 2 else pixels[..., 0]]
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    return _plain_dtype(path, pixels[..., : picture.info.channels], top, nodata)
+
+
+def _plain_dtype(
+    path: str | os.PathLike[str], image: NDArray[Any], top: int, nodata: float | None
+) -> NDArray[Any]:
+    """Return ``image`` as uint8, uint16 or float32; refuse what that would change."""
+    if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
+        return image.astype(image.dtype.newbyteorder("="), copy=False)
+    floats = image.astype(np.float32)
+    if image.dtype.kind in "iu" and (floats.astype(np.float64) != image).any():
+        text = f"whole numbers up to {image.max():,}, more than float32 holds"
+        raise InputError(path, text, "save it as 16-bit or as floats")
+    bad = ~np.isfinite(floats)
+    if nodata is not None:
+        bad &= ~(np.isnan(floats) | (floats == np.float32(nodata)))
+    if bad.any():
+        y, x = np.argwhere(bad)[0][:2]
+        text = f"{bad.sum():,} values are not finite, first at (x {x}, y {top + y})"
+        raise InputError(path, text, "replace NaN and infinity by numbers")
+    return floats

@@ -1,0 +1,485 @@
+"""Pictures read and written whole (`rasters` reads them by rows).
+
+Each format is read by one explicit decoder from an open handle that `pictures` has judged, so no
+name is ever taken for a URL, an archive or a clipboard. Pillow and tifffile decode; imageio, which
+shows neither palette indices nor 16-bit colour, writes.
+"""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import imageio.v3 as iio
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from unetseg import files
+from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
+from unetseg.errors import InputError
+from unetseg.pictures import tiff
+from unetseg.pictures.georeference import Georeference, of_dpi
+from unetseg.pictures.masks import RawMask
+from unetseg.pictures.opening import (
+    LOSSY,
+    MAX_PIXELS,
+    ORIENTATION,
+    ImageInfo,
+    Picture,
+    RowReader,
+    bits_as_bytes,
+    check_page,
+    check_size,
+    opened,
+    palette_channels,
+    plain,
+    upright,
+)
+from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+_CROP = 2**26  # pixels; Pillow takes a crop of 2.7 times as many for an attack
+_PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
+
+_DECODERS: dict[str, Any] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+}
+_CHANNELS = {"1": 1, "L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read_info(
+    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> ImageInfo:
+    """Read the header of a picture, of a TIFF that of ``page``; no pixels are decoded.
+
+    Raises:
+        InputError: As for `read_image`, as far as the header shows it.
+        MachineError: No permission to read.
+    """
+    with opened(path) as (handle, kind):
+        return open_picture(path, handle, kind, max_pixels, page or 0).info
+
+
+def read_image(
+    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
+    """Read a picture in the depth that it was stored in.
+
+    One-bit pictures become 0 and 255; palettes become their colours, or grey where all are grey;
+    an orientation in the file is applied; transparency is dropped (`ImageInfo.alpha` tells).
+    Signed, 32-bit, 64-bit and half-precision TIFF become float32; integers must come through
+    exactly.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
+        page: Which picture of a TIFF, from 0; may be None where there is one.
+        max_pixels: Larger pictures (height x width) are refused before they are decoded.
+
+    Returns:
+        ``(H, W, C)`` uint8, uint16 or float32; C is at least 1.
+
+    Raises:
+        InputError: Not found, no regular file, not a picture, damaged, too large, several
+            pictures without ``page``, colours other than grey and RGB, values not finite.
+        MachineError: No permission to read, not enough memory.
+    """
+    with opened(path) as (handle, kind):
+        picture = open_picture(path, handle, kind, max_pixels, page or 0)
+        check_page(path, picture.info, page)
+        image = plain(path, picture, picture.pixels())
+        return np.ascontiguousarray(upright(image, picture.orientation))
+
+
+def read_scaled(path: Path, channels: int, scale: float, page: int | None = None) -> NDArray[Any]:
+    """Read an image with this many channels (grey becomes 3 equal ones, and back) and scale it.
+
+    Raises:
+        InputError: As `read_image`, or the image has other channels.
+    """
+    image = fit_channels(read_image(path, page), channels, path)
+    return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
+
+
+def read_mask(
+    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> RawMask:
+    """Read a mask as it is stored: values, palette indices with their palette, or colours.
+
+    One-bit masks become 0 and 255. An orientation in the file is applied as for an image. ``page``
+    is which picture of a TIFF that holds several; where it holds one, that one is read.
+
+    Raises:
+        InputError: As `read_image`; a lossy format; transparent pixels; negative or fractional
+            values; a number of channels that is neither 1 nor 3.
+        MachineError: No permission to read, not enough memory.
+    """
+    with opened(path) as (handle, kind):
+        picture = open_picture(path, handle, kind, max_pixels, page or 0)
+        if picture.doubt:
+            raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG")
+        check_page(path, picture.info, page if picture.info.pages > 1 else None)
+        values = picture.pixels()
+        if picture.info.alpha and picture.palette is None:
+            values = _without_alpha(path, values)
+        if values.ndim == 3 and values.shape[-1] == 1:
+            values = values[..., 0]
+        if values.ndim == 3 and values.shape[-1] != 3:
+            text = f"a mask with {values.shape[-1]} channels"
+            raise InputError(path, text, "save one channel of values, or RGB colours")
+        values = _whole_numbers(path, values)
+        return RawMask(np.ascontiguousarray(upright(values, picture.orientation)), picture.palette)
+
+
+def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what `write_mask`, `write_picture` and `write_float_tiff` were told to add.
+
+    These are the text chunks that stand before the pixels of a PNG, and texts in the JSON
+    description of a TIFF; of any other picture {}.
+
+    Raises:
+        InputError: Not found, no regular file, not a picture, damaged.
+        MachineError: No permission to read.
+    """
+    with opened(path) as (handle, kind):
+        info: Mapping[Any, Any] = {}
+        if kind == "PNG":
+            info = PngImageFile(handle).info  # Pillow bounds what compressed text may grow to
+        elif kind == "TIFF":
+            info = tiff.read_description(handle)
+        return {k: str(v) for k, v in info.items() if isinstance(k, str) and isinstance(v, str)}
+
+
+def open_picture(
+    path: str | os.PathLike[str], handle: BinaryIO, kind: str, max_pixels: int, page: int = 0
+) -> Picture:
+    """Read the header of an opened file and refuse what must not be decoded.
+
+    Args:
+        path: The file, for the message.
+        handle: What `pictures.open_file` returned.
+        kind: Likewise, the format.
+        max_pixels: Larger pictures (height x width) are refused.
+        page: Which picture of a TIFF; that it is there says `pictures.check_page`.
+
+    Raises:
+        InputError: The header declares what is not read, or not there.
+    """
+    if kind == "TIFF":
+        picture = tiff.open_tiff(path, handle, max_pixels, page)
+    else:
+        picture = _open_with_pillow(path, handle, kind)
+        info = picture.info
+        size = info.height * info.width * info.channels * np.dtype(info.dtype).itemsize
+        check_size(path, handle, (info.height, info.width), size, max_pixels)
+    info = picture.info
+    if picture.orientation in (5, 6, 7, 8):  # turned by a quarter
+        info = replace(info, height=info.width, width=info.height)
+    turned = picture.orientation if 1 < picture.orientation < 9 else 1
+    info = replace(info, palette=picture.palette is not None, orientation=turned)
+    return replace(picture, info=info)
+
+
+# --- PNG, JPEG, BMP, GIF ---------------------------------------------------------------------
+
+
+def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str) -> Picture:
+    opened = _DECODERS[kind](handle)
+    is_deep = kind == "PNG" and opened.tile and ";16B" in str(opened.tile[0].args)
+    mode = opened.mode
+    if is_deep and "LA" in opened.tile[0].args:
+        mode = "LA"
+    palette = _palette(opened) if mode == "P" else None
+    if palette is None and mode not in _CHANNELS:
+        raise InputError(path, f"colours of kind {mode}", "save it as grey or RGB")
+    if getattr(opened, "n_frames", 1) > 1:
+        raise InputError(
+            path, f"holds {opened.n_frames} frames, one is due", "save one frame alone"
+        )
+    width, height = opened.size
+    channels = _CHANNELS[mode] if palette is None else palette_channels(palette)
+    dtype = "uint16" if is_deep else "uint8"
+    alpha = mode.endswith("A") or "transparency" in opened.info
+    # Of a PNG only what stands before the pixels: Pillow would decode them to look behind.
+    has_exif = kind == "JPEG" or "exif" in opened.info
+    return Picture(
+        ImageInfo(height, width, channels, dtype, kind, alpha),
+        lambda: _pillow_pixels(handle, kind),
+        lambda: _pillow_rows(handle, kind) if mode == "I;16" or not is_deep else None,
+        palette,
+        int(opened.getexif().get(ORIENTATION, 1)) if has_exif else 1,
+        LOSSY if kind == "JPEG" else "",
+        lambda: of_dpi(opened.info.get("dpi")),
+    )
+
+
+def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
+    opened = _reopened(handle, kind)
+    layout = str(opened.tile[0].args) if kind == "PNG" else ""
+    if layout == "LA;16B":  # four bytes a pixel, taken as they come
+        opened.tile = [opened.tile[0]._replace(args="RGBA")]
+        return np.array(opened).view(">u2").astype(np.uint16)
+    if layout in ("RGB;16B", "RGBA;16B"):
+        # Pillow keeps one byte a sample, the high one; read as little-endian, the low one.
+        high = np.asarray(opened).astype(np.uint16)
+        handle.seek(0)
+        opened = PngImageFile(handle)
+        opened.tile = [opened.tile[0]._replace(args=layout[:-1] + "L")]
+        deep: NDArray[np.uint16] = high << 8 | np.asarray(opened)
+        return deep
+    return bits_as_bytes(np.asarray(opened))
+
+
+def _reopened(handle: BinaryIO, kind: str) -> Any:
+    """Return a picture to decode, its checksums verified where it has any."""
+    if kind == "PNG":
+        handle.seek(0)
+        PngImageFile(handle).verify()  # decoding alone passes over them
+    handle.seek(0)
+    return _DECODERS[kind](handle)
+
+
+def _pillow_rows(handle: BinaryIO, kind: str) -> RowReader | None:
+    """Return the reader of rows from the picture as Pillow holds it: never a copy of the whole."""
+    opened = _reopened(handle, kind)
+    width = opened.size[0]
+    if width > _CROP:
+        return None
+    opened.load()
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        step = _CROP // width
+        tops = range(first, last, step)
+        crops = [opened.crop((0, top, width, min(top + step, last))) for top in tops]
+        return bits_as_bytes(np.concatenate([np.asarray(crop) for crop in crops]))
+
+    return read
+
+
+def _palette(opened: Any) -> NDArray[np.uint8]:
+    """Return the palette ``(256, 3)`` uint8 of a picture that is opened but not decoded."""
+    probe = Image.new("P", (1, 1))
+    probe.putpalette(opened.palette.palette, opened.palette.rawmode or opened.palette.mode)
+    colours = np.array(probe.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    # A palette may be shorter than what its pixels can say; the rest is black, as decoders show it.
+    return np.concatenate([colours, np.zeros((256 - len(colours), 3), np.uint8)])
+
+
+# --- masks -----------------------------------------------------------------------------------
+
+
+def _without_alpha(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[Any]:
+    """Return a mask without its last channel, which must say that nothing is transparent."""
+    top = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
+    clear = values[..., -1] != top
+    if clear.any():
+        y, x = np.argwhere(clear)[0]
+        text = f"{clear.sum():,} pixels are transparent, first at (x {x}, y {y})"
+        raise InputError(path, text, "save the mask without transparency")
+    return values[..., :-1]
+
+
+def _whole_numbers(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[np.integer]:
+    """Return a mask's values as uint8, uint16 or int64; RGB as uint8."""
+    if values.dtype.kind == "f":
+        fractions = ~(np.isfinite(values) & (values == np.floor(values)))
+        if fractions.any():
+            y, x = np.argwhere(fractions)[0][:2]
+            text = f"value {values[y, x]} at (x {x}, y {y}) is no whole number"
+            raise InputError(path, text, "a mask numbers its classes; save it as 8-bit")
+    if values.dtype.kind != "u" and values.min() < 0:
+        text = f"negative values, down to {values.min():g}"
+        raise InputError(path, text, "number the classes from 0; pass ignored ones as 255")
+    if values.ndim == 3 and values.dtype != np.uint8:
+        if values.dtype.kind != "u" or values.dtype.itemsize != 2 or (values % 257).any():
+            raise InputError(path, f"colours of type {values.dtype}", "save RGB with 8 bits")
+        return (values // 257).astype(np.uint8)
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    return values.astype(np.int64)
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def write_picture(
+    path: str | os.PathLike[str], image: NDArray[Any], text: Mapping[str, str] | None = None
+) -> None:
+    """Write ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16 as PNG, whole or not at all.
+
+    ``text`` goes into text chunks (keys of 1 to 79 Latin-1 characters).
+
+    Raises:
+        InputError: ``path`` is a folder.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    data, chunks = encode_picture(image), b""
+    for key, item in (text or {}).items():  # PNG 3rd edition, 11.3.3.4, nothing compressed
+        chunks += _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + item.encode())
+    files.write_bytes(path, data[:_PNG_HEADER] + chunks + data[_PNG_HEADER:])
+
+
+def encode_picture(image: NDArray[Any], lossy: bool = False) -> bytes:
+    """Return the bytes of a PNG of ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16.
+
+    With ``lossy`` they are those of a JPEG: a tenth of the size, for pictures of photographs.
+    """
+    if image.dtype == np.uint16 and image.shape[2] == 3:
+        return _deep_png(image)
+    pixels = image[..., 0] if image.shape[2] == 1 else image
+    options = {"extension": ".jpg", "quality": 85} if lossy else {"extension": ".png"}
+    data: bytes = iio.imwrite("<bytes>", pixels, plugin="pillow", **options)
+    return data
+
+
+def _deep_png(image: NDArray[np.uint16]) -> bytes:
+    """Encode 16-bit RGB, which Pillow does not write (PNG 3rd edition, 5 and 11; no filter)."""
+    height, width = image.shape[:2]
+    samples = image.astype(">u2").reshape(height, -1).view(np.uint8)
+    rows = np.pad(samples, ((0, 0), (1, 0))).tobytes()  # each row begins with its filter: none
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@dataclass(frozen=True)
+class MaskEncoding:
+    """How class indices become the pixels of a mask that `read_mask` and any viewer understand.
+
+    Attributes:
+        values: ``(256,)`` uint8, or uint16 where some value is over 255: the pixel of each index.
+        palette: ``(256, 3)`` uint8, the class colours, to be stored beside uint8.
+        ignored: The value that stands for ignored; None where nothing does.
+    """
+
+    values: NDArray[np.uint8] | NDArray[np.uint16]
+    palette: NDArray[np.uint8]
+    ignored: int | None
+
+    def pixels(
+        self, path: str | os.PathLike[str], indices: NDArray[np.uint8]
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Return the pixels of class indices. Raises `InputError` naming ``path`` where there are
+        ignored ones that no value stands for.
+        """
+        if self.ignored is None and (indices == IGNORED).any():
+            free = next((v for v in range(255, -1, -1) if v not in self.values), 256)
+            remedy = f"add ignore = [{free}] to classes.toml"
+            raise InputError(path, "ignored pixels, but no value that says so", remedy)
+        return self.values[indices]
+
+
+def mask_encoding(
+    table: ClassTable, georeference: Georeference | None = None, *, has_ignored: bool = True
+) -> MaskEncoding:
+    """Return how masks of these classes are written.
+
+    A class is its mask value, or its index where masks are colours. Ignored is the first value
+    that the table ignores, 255 where masks are colours; where the table ignores none and the input
+    may have pixels without data, 255 unless that is a class.
+
+    Args:
+        table: The classes.
+        georeference: Of the input, where it has one.
+        has_ignored: Whether there can be ignored pixels.
+    """
+    ignored = _ignored_value(table, georeference)
+    first = table.ignore[0] if table.ignore else None
+    values, palette = np.zeros(256, np.uint16), np.zeros((256, 3), np.uint8)
+    values[: len(table.classes)] = table.pixel_values()
+    palette[IGNORED] = 128
+    if has_ignored and ignored is not None:
+        values[IGNORED] = ignored
+        if isinstance(first, str):
+            palette[IGNORED] = colour_to_rgb(first)
+    if values.max() > 255:
+        return MaskEncoding(values, palette, ignored)
+    for value, one in zip(table.pixel_values(), table.classes, strict=True):
+        palette[value] = colour_to_rgb(one.colour)
+    return MaskEncoding(values.astype(np.uint8), palette, ignored)
+
+
+def _ignored_value(table: ClassTable, georeference: Georeference | None) -> int | None:
+    if table.ignore:
+        first = table.ignore[0]
+        return first if isinstance(first, int) else IGNORED
+    has_nodata = georeference is not None and georeference.nodata is not None
+    return IGNORED if has_nodata and IGNORED not in table.pixel_values() else None
+
+
+def write_mask(
+    path: str | os.PathLike[str],
+    indices: NDArray[np.uint8],
+    table: ClassTable,
+    text: Mapping[str, str] | None = None,
+    georeference: Georeference | None = None,
+) -> None:
+    """Write class indices ``(H, W)`` as a PNG that `read_mask` and any viewer show in colour.
+
+    What stands for a class and for ignored (255) says `mask_encoding`; the palette holds the class
+    colours. Values over 255 become 16-bit grey. ``text`` goes into text chunks; of the input's
+    ``georeference`` the resolution is kept.
+
+    Raises:
+        InputError: There are ignored pixels and ``table`` has nothing that stands for ignored.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    has_ignored = bool((indices == IGNORED).any())
+    encoding = mask_encoding(table, georeference, has_ignored=has_ignored)
+    picture = Image.fromarray(encoding.pixels(path, indices))
+    if encoding.values.dtype == np.uint8:
+        picture.putpalette(encoding.palette.tobytes())
+    chunks = PngInfo()
+    for key, item in (text or {}).items():
+        chunks.add_text(key, item)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks, **_physical_size(georeference))
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _physical_size(georeference: Georeference | None) -> dict[str, tuple[float, float]]:
+    """Return Pillow's option for a PNG's pHYs chunk, which holds whole pixels per metre."""
+    per_metre = georeference.pixels_per_metre if georeference else None
+    if per_metre is None or not all(1 <= round(r) < 2**31 for r in per_metre):
+        return {}
+    return {"dpi": (per_metre[0] * 0.0254, per_metre[1] * 0.0254)}
+
+
+def write_float_tiff(
+    path: str | os.PathLike[str],
+    planes: NDArray[np.float32],
+    text: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``(C, H, W)`` float32 as a TIFF with axes CYX, whole or not at all.
+
+    ``text`` goes into its JSON description.
+
+    Raises:
+        InputError: ``path`` is a folder.
+        MachineError: The disk is full (told before writing) or read-only, and the like.
+    """
+    final = Path(path)
+    files.check_free(final, planes.nbytes)
+    with files.replacing(final) as temporary:
+        metadata = {**(text or {}), "axes": "CYX"}
+        tifffile.imwrite(temporary, planes, photometric="minisblack", metadata=metadata)

@@ -1,0 +1,391 @@
+"""TIFF as tifffile decodes it: whole, or the tiles that rows lie in."""
+
+import json
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import TiffImageFile
+
+from unetseg.errors import InputError
+from unetseg.pictures import georeference
+from unetseg.pictures.georeference import Georeference
+from unetseg.pictures.opening import (
+    COPY_AGAIN,
+    LOSSY,
+    ORIENTATION,
+    ImageInfo,
+    Picture,
+    RowReader,
+    bits_as_bytes,
+    check_size,
+    palette_channels,
+    upright,
+)
+
+_DEFLATED = (8, 32946)  # TIFF compression numbers of zlib: Adobe's, and the older one
+_SUSPICIOUS = 2**17  # bytes of a deflated strip or tile: looking into smaller ones is not worth it
+_MAX_PAGES = 10_000  # a list of TIFF pages this long takes seconds to walk
+_KEPT = 2**26  # bytes of decoded tiles: bands that are asked for may overlap by hundreds of rows
+
+
+def open_tiff(
+    path: str | os.PathLike[str], handle: BinaryIO, max_pixels: int, page: int
+) -> Picture:
+    """Read the header of a TIFF and refuse what must not be decoded.
+
+    ``page`` counts the pictures in all series; where there is none of this number, the header is
+    that of the first.
+
+    Raises:
+        InputError: What it declares is not read, or not there.
+    """
+    # An OME-TIFF may name other files to read; none but this one is.
+    tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
+    if len(tif.pages) > _MAX_PAGES:
+        raise InputError(path, f"holds {len(tif.pages):,} pages, one is due", "save one alone")
+    all_series = [s for s in tif.series if {"Y", "X"} <= set(s.axes)]
+    if not all_series:
+        raise InputError(path, "a TIFF without a picture", COPY_AGAIN)
+    for one in all_series:
+        _check(path, handle, one, max_pixels)
+    planes = [(series, i) for series in all_series for i in range(_planes_of(series))]
+    series, plane = planes[page if 0 <= page < len(planes) else 0]
+    first = series.keyframe
+    orientation = first.tags.get(ORIENTATION)
+    palette = _palette(first)
+    return Picture(
+        _info(series, palette, len(planes)),
+        lambda: _pixels(path, handle, series, plane),
+        lambda: _rows(handle, series, plane),
+        palette,
+        int(orientation.value) if orientation else 1,
+        LOSSY if _is_lossy(first) else "with white as zero" if _is_inverted(first) else "",
+        lambda: _georeference(tif, series),
+    )
+
+
+def read_description(handle: BinaryIO) -> Mapping[Any, Any]:
+    """Return the JSON object that describes the first page of a TIFF; {} where there is none."""
+    tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
+    try:
+        description = json.loads(tif.pages.first.description)
+    except ValueError:
+        return {}
+    return description if isinstance(description, dict) else {}
+
+
+def _check(path: str | os.PathLike[str], handle: BinaryIO, series: Any, max_pixels: int) -> None:
+    """Refuse what a TIFF declares and does not hold, and colours and numbers that are not read."""
+    first, sizes = series.keyframe, _sizes(series)
+    if first.dtype is None or first.dtype.kind not in "buif" or first.dtype.itemsize > 8:
+        raise InputError(path, f"pixels of type {first.dtype}", "save whole numbers or floats")
+    declared = max(series.size, int(np.prod(first.chunks))) * first.dtype.itemsize
+    check_size(path, handle, (sizes["Y"], sizes["X"]), declared, max_pixels)
+    colours = first.photometric
+    if colours > 3 and not (colours == tifffile.PHOTOMETRIC.YCBCR and _is_lossy(first)):
+        raise InputError(path, f"colours of kind {_name(colours)}", "save it as grey or RGB")
+    if colours == tifffile.PHOTOMETRIC.PALETTE and first.dtype != np.uint8:
+        raise InputError(path, f"a palette for {first.dtype} pixels", "save it with 8 bits")
+    held = os.fstat(handle.fileno()).st_size
+    for page in {id(p): p for p in series.pages if p is not None}.values():
+        segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+        if not segments or min(count for _, count in segments) == 0:
+            raise InputError(path, "a TIFF with strips or tiles that are absent", COPY_AGAIN)
+        if max(offset + count for offset, count in segments) > held:
+            raise InputError(path, "truncated: pixels lie beyond its end", COPY_AGAIN)
+
+
+def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageInfo:
+    sizes, alphas = _sizes(series), _alpha_channels(series)
+    channels = sizes.get("S", 1) * sizes.get("C", 1) - len(alphas)
+    if palette is not None:
+        channels = palette_channels(palette)
+    # What `plain` makes of the rest.
+    exact = {("b", 1): "uint8", ("u", 1): "uint8", ("u", 2): "uint16"}
+    stored = np.dtype(series.keyframe.dtype)
+    dtype = exact.get((stored.kind, stored.itemsize), "float32")
+    return ImageInfo(sizes["Y"], sizes["X"], channels, dtype, "TIFF", bool(alphas), pages)
+
+
+def _palette(first: Any) -> NDArray[np.uint8] | None:
+    if first.photometric != tifffile.PHOTOMETRIC.PALETTE or first.colormap is None:
+        return None
+    palette = np.zeros((256, 3), np.uint8)  # entries are 16 bits wide in the file
+    palette[: first.colormap.shape[1]] = (first.colormap >> 8).T[:256]
+    return palette
+
+
+def _georeference(tif: Any, series: Any) -> Georeference:
+    first, ome = series.keyframe, (tif.ome_metadata or "") if tif.is_ome else ""
+    imagej = (tif.imagej_metadata or {}) if tif.is_imagej else {}
+    found = georeference.of_tiff(first.tags, imagej, ome, tif.series.index(series))
+    stands_as_stored = first.photometric in (
+        tifffile.PHOTOMETRIC.MINISBLACK,
+        tifffile.PHOTOMETRIC.RGB,
+        tifffile.PHOTOMETRIC.YCBCR,
+    )
+    if stands_as_stored and first.dtype != bool:
+        return found
+    return Georeference(found.resolution, found.resolution_unit, found.tags)
+
+
+def _sizes(series: Any) -> dict[str, int]:
+    return dict(zip(series.axes, series.shape, strict=True))
+
+
+def _planes_of(series: Any) -> int:
+    """Return how many pictures a series holds: all its axes but rows, columns and channels."""
+    sizes = zip(series.axes, series.shape, strict=True)
+    return int(np.prod([size for axis, size in sizes if axis not in "YXSC"]))
+
+
+def _alpha_channels(series: Any) -> list[int]:
+    """Return which samples of a series are transparency (TIFF 6.0, ExtraSamples 1 and 2)."""
+    extra = series.keyframe.extrasamples if "S" in series.axes else ()
+    start = series.shape[series.axes.index("S")] - len(extra) if extra else 0
+    return [start + i for i, kind in enumerate(extra) if kind in (1, 2)]
+
+
+def _is_lossy(page: Any) -> bool:
+    return any(name in _name(page.compression) for name in ("JPEG", "JP2000", "WEBP"))
+
+
+def _is_inverted(page: Any) -> bool:
+    """Tell whether white is zero and nobody knows whether the numbers are meant turned; of a bit,
+    white is 255 either way.
+    """
+    is_bit: bool = np.dtype(page.dtype).kind == "b"
+    return page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not is_bit
+
+
+def _name(code: int) -> str:
+    """Return the name of a TIFF compression or colour space; of an unknown one its number."""
+    return str(getattr(code, "name", code))
+
+
+# --- whole -----------------------------------------------------------------------------------
+
+
+def _pixels(
+    path: str | os.PathLike[str], handle: BinaryIO, series: Any, plane: int
+) -> NDArray[Any]:
+    """Return one picture of a series, channels last, transparency after all others."""
+    for page in {id(p): p for p in series.pages if p is not None}.values():
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            if count > _SUSPICIOUS and page.keyframe.compression in _DEFLATED:
+                handle.seek(offset)
+                _refuse_bomb(page.keyframe, handle.read(count))
+    try:
+        stack, axes = series.asarray(), series.axes
+    except ValueError as error:
+        if not _lacks_codec(error):
+            raise
+        pixels = _pixels_with_pillow(path, handle, series, plane)
+        return _alpha_last(series, bits_as_bytes(pixels))
+    others = [i for i, axis in enumerate(axes) if axis not in "YXSC"]
+    channels = [i for i, axis in enumerate(axes) if axis in "SC"]
+    stack = stack.transpose(*others, axes.index("Y"), axes.index("X"), *channels)
+    pixels = stack.reshape(-1, *stack.shape[len(others) :])[plane]
+    if len(channels) == 2:
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return _black_as_zero(series, pixels)
+
+
+def _refuse_bomb(page: Any, data: bytes) -> None:
+    """Raise ValueError for a deflated strip or tile that unpacks to more than it may hold.
+
+    zlib would give all of it, up to 1032 times what is stored.
+    """
+    if len(data) > _SUSPICIOUS and page.compression in _DEFLATED:
+        most = 2 * int(np.prod(page.chunks)) * page.dtype.itemsize  # some writers pad
+        if len(zlib.decompressobj().decompress(data, most + 1)) > most:
+            raise ValueError("a strip or tile that unpacks to more than it may hold")
+
+
+def _lacks_codec(error: ValueError) -> bool:
+    return "imagecodecs" in str(error)
+
+
+def _black_as_zero(series: Any, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels as tifffile decodes them in the order and sense that `Picture` has."""
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = ~pixels if pixels.dtype.kind in "bu" else -pixels
+    return _alpha_last(series, bits_as_bytes(pixels))
+
+
+def _alpha_last(series: Any, pixels: NDArray[Any]) -> NDArray[Any]:
+    alphas = _alpha_channels(series)
+    if not alphas:
+        return pixels
+    return np.concatenate([np.delete(pixels, alphas, axis=2), pixels[..., alphas]], axis=2)
+
+
+def _pixels_with_pillow(
+    path: str | os.PathLike[str], handle: BinaryIO, series: Any, plane: int
+) -> NDArray[Any]:
+    """Decode LZW, JPEG and the like as far as Pillow does so without loss of depth."""
+    first = series.keyframe
+    handle.seek(0)
+    opened = TiffImageFile(handle)
+    depths = {"1": 1, "L": 8, "P": 8, "RGB": 8, "RGBA": 8, "YCbCr": 8, "I;16": 16, "I;16B": 16}
+    is_whole = {**depths, "F": 32}.get(opened.mode) == first.bitspersample or opened.mode == "P"
+    is_white_zero = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    if not is_whole or (is_white_zero and first.bitspersample == 16) or "C" in series.axes:
+        text = f"{_name(first.compression)} compression of {first.samplesperpixel} x {first.dtype}"
+        raise InputError(path, f"{text} needs imagecodecs", "pip install unetseg[tiff]")
+    opened.seek(series.pages[plane].index)
+    pixels = np.asarray(opened.convert("RGB") if opened.mode == "YCbCr" else opened)
+    tag = first.tags.get(ORIENTATION)
+    turned = int(tag.value) if tag else 1
+    # Pillow has turned these pixels already; turning is left to one place, so back they go.
+    return upright(pixels, {6: 8, 8: 6}.get(turned, turned))
+
+
+# --- by rows ---------------------------------------------------------------------------------
+
+
+def _rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:
+    """Return the reader of the rows of one picture; None where it is to be decoded whole."""
+    stored = _stored_rows(handle, series, plane)
+    if stored is None:
+        return None
+    try:
+        stored(0, 1)
+    except ValueError as error:
+        if not _lacks_codec(error):
+            raise
+        return None
+    return lambda first, last: _black_as_zero(series, stored(first, last))
+
+
+def _stored_rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:
+    """Return a reader of rows ``(n, W, C)`` as tifffile decodes them, or None."""
+    if not _is_plain_stack(series):
+        return None
+    page, sizes = series.keyframe, _sizes(series)
+    separate, _, height, width, samples = page.shaped
+    planes = _planes_of(series)
+    # In how many planes of samples the channels of one picture lie, and how many pages hold these.
+    apart = sizes.get("C", separate)
+    count = apart // separate
+    size = height * width * samples * page.dtype.itemsize
+    if series.dataoffset is not None:
+        offsets = [series.dataoffset + (plane * apart + i) * size for i in range(apart)]
+        return _contiguous_rows(handle, page, offsets)
+    if len(series) != planes * count:
+        return None
+    pages = [series[plane * count + i] for i in range(count)]
+    if any(p is None for p in pages):
+        return None
+    if page.is_final:
+        offsets = [p.dataoffsets[0] + i * size for p in pages for i in range(separate)]
+        return _contiguous_rows(handle, page, offsets)
+    # Uncompressed, but with a predictor or the bits turned: not what a tile's decoder is for.
+    return None if page.is_contiguous else _Tiles(handle, pages).rows
+
+
+def _is_plain_stack(series: Any) -> bool:
+    """Tell whether a series is one picture after another, each of pages as wide and high as it."""
+    page, sizes = series.keyframe, _sizes(series)
+    axes = "".join(axis for axis in series.axes if axis in "YXSC")
+    separate, depth, *shape, samples = page.shaped
+    return (
+        axes in ("YX", "YXS", "SYX", "CYX")
+        and series.axes.endswith(axes)
+        and shape == [sizes["Y"], sizes["X"]]
+        and sizes.get("S", 1) == (separate if axes == "SYX" else samples)
+        and depth == 1
+        and series.transform is None
+        and page.jpegheader is None  # a microscope's JPEG of one strip
+    )
+
+
+def _contiguous_rows(handle: BinaryIO, page: Any, offsets: Sequence[int]) -> RowReader:
+    """Return the reader of rows that lie uncompressed one after the other.
+
+    Args:
+        handle: The file.
+        page: Which tells the width, the samples that stand side by side, and the dtype.
+        offsets: Where the first row of each plane of samples lies.
+    """
+    width, samples = page.shaped[-2:]
+    dtype = page.dtype.newbyteorder(page.parent.byteorder)
+    row = width * samples * dtype.itemsize
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        planes = []
+        for offset in offsets:
+            handle.seek(offset + first * row)
+            data = handle.read((last - first) * row)
+            planes.append(np.frombuffer(data, dtype).reshape(last - first, width, samples))
+        return np.concatenate(planes, axis=2)
+
+    return read
+
+
+class _Tiles:
+    """The tiles or strips of the pages that make up one picture.
+
+    A row of them is decoded when a row of pixels in it is asked for. The last ones are kept.
+
+    Args:
+        handle: The file.
+        pages: Of one kind; the channels of a later one stand after those of an earlier one.
+    """
+
+    def __init__(self, handle: BinaryIO, pages: Sequence[Any]) -> None:
+        page = pages[0].keyframe
+        self._handle, self._pages = handle, pages
+        self._separate, _, self._height, self._width, self._samples = page.shaped
+        is_tiled = page.is_tiled
+        self._length = min(page.tilelength if is_tiled else page.rowsperstrip, self._height)
+        self._down = -(-self._height // self._length)
+        self._across = -(-self._width // page.tilewidth) if is_tiled else 1
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Return rows ``(n, W, C)`` in an array of their own."""
+        parts = []
+        for i in range(first // self._length, -(-last // self._length)):
+            top = i * self._length
+            parts.append(self._row_of_tiles(i)[max(first - top, 0) : last - top])
+        return np.concatenate(parts)
+
+    def _row_of_tiles(self, index: int) -> NDArray[Any]:
+        if index not in self._kept:
+            self._kept[index] = self._decode(index)
+        self._kept.move_to_end(index)
+        tiles = self._kept[index]
+        if len(self._kept) > max(1, _KEPT // tiles.nbytes):
+            self._kept.popitem(last=False)
+        return tiles
+
+    def _decode(self, index: int) -> NDArray[Any]:
+        top = index * self._length
+        height = min(self._length, self._height - top)
+        channels = self._separate * self._samples
+        shape = (height, self._width, len(self._pages) * channels)
+        pixels = np.empty(shape, self._pages[0].keyframe.dtype)
+        for i, page in enumerate(self._pages):
+            for plane in range(self._separate):
+                at = i * channels + plane * self._samples
+                tiles = (plane * self._down + index) * self._across
+                for tile in range(tiles, tiles + self._across):
+                    self._place(page, tile, pixels[..., at : at + self._samples])
+        return pixels
+
+    def _place(self, page: Any, index: int, pixels: NDArray[Any]) -> None:
+        """Decode one tile into the row ``(h, W, C)`` of tiles that it lies in."""
+        key = page.keyframe
+        self._handle.seek(page.dataoffsets[index])
+        data = self._handle.read(page.databytecounts[index])
+        _refuse_bomb(key, data)
+        tables = {"jpegtables": page.jpegtables} if page.jpegtables is not None else {}
+        tile, (*_, left, _), (_, _, width, _) = key.decode(data, index, **tables)
+        pixels[:, left : left + width] = tile[0, : len(pixels), : self._width - left]

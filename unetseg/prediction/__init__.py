@@ -1,0 +1,8 @@
+"""A trained model at work.
+
+Read in this order: ``model_file`` is the file of a model; ``run_folder`` is the folder of a run;
+``model`` makes one file or an ensemble ready for images; ``segmenter`` takes a network over an
+image of any size; ``session`` writes a mask for every image; ``objects`` counts and mends;
+``summary`` writes the table; ``calibration`` and ``likeness`` say how far a model can be trusted;
+``suggestions`` ranks the images to label next; ``onnx_export`` leaves torch behind.
+"""

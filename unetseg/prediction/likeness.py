@@ -1,0 +1,347 @@
+"""Whether an image looks like those that a model was trained on, in a few numbers and plain words.
+
+A network says nothing of an image that it was not made for: its mask may be wrong, and its
+probabilities high. Some of what may have changed between two images shows in plain statistics
+(exposure, bit depth, contrast, a negative, focus, magnification), which an eye can check.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.dataset.geometry import pad_to
+from unetseg.errors import InputError
+from unetseg.prediction.segmenter import Rows
+
+WINDOWS = 64  # of an image at most
+SIDE = 96  # of a window at most: with these an image is described in less than 0.1 s
+FEWEST = 8  # training images: the range of fewer says too little of the next one
+_SMALLEST = 8  # side of a window: half of it still has second differences
+# Of so many windows of so many images, a run finds out in about a second what all look like.
+_TRAINING_WINDOWS, _TRAINING_IMAGES = 16, 100
+_TINY = 1e-30  # keeps the logarithms of an empty image finite
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image looks like: the first four per channel, the others one value, the mean of all.
+
+    Attributes:
+        mean: Of the pixels.
+        contrast: Base-2 logarithm of their standard deviation.
+        low: Their 1st percentile.
+        high: Their 99th percentile.
+        skewness: Third standardised moment: below 0 where dark pixels are few, above where bright
+            ones are. A negative has the opposite one.
+        sharpness: The root mean square of the second differences (the four-neighbour Laplacian)
+            over that of the first ones, at full resolution over the same at half resolution, as a
+            base-2 logarithm. About 0 for what looks alike at any scale, as photographs do (Field,
+            1987, "Relations between the statistics of natural images and the response properties of
+            cortical cells"); below where the finest scale lacks its share, as after a blur or a
+            resampling. It is 0 for white noise too, and brightness and contrast change nothing.
+        fineness: The root mean square of the Laplacian at full over that at half resolution, as a
+            base-2 logarithm: 1 for white noise, about -2 for what is smooth. The energy of the
+            Laplacian is a measure of focus (Pech-Pacheco et al., 2000, "Diatom autofocusing in
+            brightfield microscopy"); relative to half resolution it also tells fine structures from
+            coarse ones.
+    """
+
+    mean: tuple[float, ...]
+    contrast: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    skewness: tuple[float, ...]
+    sharpness: tuple[float, ...]
+    fineness: tuple[float, ...]
+
+    def values(self) -> list[float]:
+        """Return all numbers, in the order of the attributes."""
+        return [value for name in _NAMES for value in getattr(self, name)]
+
+
+_NAMES = tuple(field.name for field in fields(Look))
+_POOLED = ("skewness", "sharpness", "fineness")  # over channels
+
+
+def sample_windows(image: Rows, size: int) -> NDArray[np.float32]:
+    """Return windows spread evenly over an image, up to `WINDOWS`.
+
+    Args:
+        image: (H, W, C); one smaller than a window is reflected up to its size.
+        size: Side S of a window.
+
+    Returns:
+        (n, S, S, C) float32.
+    """
+    height, width = image.shape[:2]
+    if height < size or width < size:
+        image = pad_to(image[0:height], size, size)
+    most = math.isqrt(WINDOWS)
+    tops, lefts = (
+        np.linspace(0, side - size, min(most, -(-side // size))).astype(np.int64).tolist()
+        for side in image.shape[:2]
+    )
+    strips = (image[top : top + size] for top in tops)
+    return np.stack([s[:, left : left + size] for s in strips for left in lefts]).astype(np.float32)
+
+
+def describe(windows: NDArray[np.float32]) -> Look:
+    """Return what an image looks like by windows of it (n, S, S, C), S at least 8."""
+    planes = np.ascontiguousarray(np.moveaxis(windows, 3, 0))
+    table = np.array([_measures(plane) for plane in planes])
+    columns = {name: tuple(table[:, k].tolist()) for k, name in enumerate(_NAMES)}
+    return Look(**columns | {name: (fmean(columns[name]),) for name in _POOLED})
+
+
+def _measures(x: NDArray[np.float32]) -> tuple[float, ...]:
+    """Return the values of a `Look`, in order, of one channel (n, S, S)."""
+    few = x[:, ::2, ::2].ravel()
+    mean, spread = float(few.mean(dtype=np.float64)), float(few.std(dtype=np.float64))
+    low, high = np.percentile(few, (1, 99)).tolist()
+    unit = np.float32(spread if spread > _TINY else 1)  # no power of what is left can overflow
+    away, x = few / unit - np.float32(mean / float(unit)), x / unit
+    first, second = _differences(x)
+    first_half, second_half = _differences(_halved(x))
+    return (
+        mean,
+        math.log2(spread + _TINY),
+        low,
+        high,
+        float((away * away * away).mean(dtype=np.float64)),
+        second - first - (second_half - first_half),
+        second - second_half,
+    )
+
+
+def _differences(x: NDArray[np.float32]) -> tuple[float, float]:
+    """Return log2 of the root mean squares of first differences and Laplacian."""
+    down, right = np.diff(x, axis=1), np.diff(x, axis=2)
+    laplacian = down[:, 1:, 1:-1] - down[:, :-1, 1:-1]
+    laplacian += right[:, 1:-1, 1:]
+    laplacian -= right[:, 1:-1, :-1]
+    energies = (_energy(down) + _energy(right)) / 2, _energy(laplacian)
+    first, second = (math.log2(energy + _TINY) / 2 for energy in energies)
+    return first, second
+
+
+def _energy(x: NDArray[np.float32]) -> float:
+    return float(np.square(x).mean(dtype=np.float64))
+
+
+def _halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the means of 2 x 2 pixels."""
+    even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    rows = even[:, ::2] + even[:, 1::2]
+    return np.asarray((rows[:, :, ::2] + rows[:, :, 1::2]) / 4, np.float32)
+
+
+# The least tolerance: for intensities, a share of the standard deviation within the typical
+# training image; for the rest, what hardly shows.
+_INTENSITY = 0.5
+_LEAST = {"contrast": 0.25, "skewness": 0.3, "sharpness": 0.03, "fineness": 0.1}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The range of looks of the images that a model was trained on.
+
+    Two sets of 100 images were tried, road scenes from video and drawn lines and ellipses, each
+    image judged by the patches of the other 99. None was taken to be unlike. All were when their
+    brightness was a quarter, their values divided by 257 (8 bits in 16), blurred (sigma 3), or
+    enlarged to double size; reduced to half, 87 and 100 % were; inverted, 52 and 100 %, as road
+    scenes have much of both dark and bright. Judged by 20 others drawn at random, 0.2 and 1.2 % of
+    the unchanged images were taken to be unlike; by 10 others, 0.5 and 2.1 %.
+
+    Attributes:
+        images: How many images they are.
+        size: Side of the windows that they were described by.
+        least: The least value of each measure.
+        most: The greatest.
+        tolerance: How far beyond these a value may lie, above 0.
+
+    Raises:
+        InputError: Ranges that are none, or of unlike numbers of channels.
+    """
+
+    images: int
+    size: int
+    least: Look
+    most: Look
+    tolerance: Look
+
+    def __post_init__(self) -> None:
+        shapes = {
+            tuple(len(getattr(look, name)) for name in _NAMES)
+            for look in (self.least, self.most, self.tolerance)
+        }
+        channels = len(self.least.mean)
+        if shapes != {tuple(1 if name in _POOLED else channels for name in _NAMES)}:
+            _refuse("measures of unlike numbers of channels")
+        ranges = zip(*(x.values() for x in (self.least, self.most, self.tolerance)), strict=True)
+        if not all(least <= most and tolerance > 0 for least, most, tolerance in ranges):
+            _refuse("a range that is none")
+        if not (self.images >= 1 and _SMALLEST <= self.size <= SIDE):
+            _refuse(f"{self.images} images in windows of {self.size}")
+
+    @classmethod
+    def of(cls, looks: Sequence[Look], size: int) -> Self:
+        """Return the range of the looks of one or more images, described by windows of ``size``.
+
+        The tolerance is 1 + 20 / n standard deviations of the n images, as the range of few is
+        narrow; and at least what hardly matters to a network.
+        """
+        channels = len(looks[0].mean)
+        table = np.array([look.values() for look in looks])
+        within = 2 ** np.median([look.contrast for look in looks], axis=0)
+        floor = [
+            np.broadcast_to(
+                _LEAST.get(name, _INTENSITY * within), 1 if name in _POOLED else channels
+            )
+            for name in _NAMES
+        ]
+        tolerance = np.maximum(table.std(0) * (1 + 20 / len(looks)), np.concatenate(floor))
+        ends = (_from_values(v, channels) for v in (table.min(0), table.max(0), tolerance))
+        return cls(len(looks), size, *ends)
+
+    def unlike(self, look: Look) -> list[str]:
+        """Say in plain words what of an image lies beyond the tolerance.
+
+        Such as "darker (mean 12; training images 80 to 140)"; nothing where nothing does.
+
+        Args:
+            look: By windows of the same ``size``.
+
+        Raises:
+            ValueError: Another number of channels.
+        """
+        if len(look.mean) != len(self.least.mean):
+            raise ValueError(f"{len(look.mean)} channels, not {len(self.least.mean)}")
+        said: dict[str, str] = {}
+        for name in _WORDS:
+            implied = said.keys() & _IMPLIED_BY.get(name, ())
+            if not implied and (text := self._phrase(name, look)):
+                said[name] = text
+        return list(said.values())
+
+    def _phrase(self, name: str, look: Look) -> str:
+        """Say how far a measure is beyond, in the channel that is furthest; "" where none is."""
+        found, least, most, tolerance = (
+            np.array(getattr(x, name)) for x in (look, self.least, self.most, self.tolerance)
+        )
+        beyond = np.maximum(least - found, found - most) / tolerance
+        worst = int(beyond.argmax())
+        if not beyond[worst] > 1:
+            return ""
+        what, below, above = _WORDS[name]
+        ends = (found[worst], least[worst], most[worst])
+        numbers = [f"{2**v if name == 'contrast' else v:.3g}" for v in ends]
+        if name == "skewness" and least[0] <= -found[0] <= most[0]:
+            below = above = "like a negative"
+        where = f" of channel {worst + 1}" if len(found) > 1 else ""
+        words = below if found[worst] < least[worst] else above
+        theirs = f"training images {numbers[1]} to {numbers[2]}"
+        return f"{words} ({what}{where} {numbers[0]}; {theirs})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON."""
+        data = asdict(self)
+        for end in ("least", "most", "tolerance"):
+            data[end] = {name: list(values) for name, values in data[end].items()}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` returned. Raises `InputError` on anything else."""
+        try:
+            looks = [_read_look(data[key]) for key in ("least", "most", "tolerance")]
+            counts = [data["images"], data["size"]]
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            _refuse(f"not readable ({error!r})")
+        if not all(type(count) is int for count in counts):
+            _refuse("counts that are no whole numbers")
+        return cls(*counts, *looks)
+
+
+# Of each measure: what the number is, and what an image is like that has less, or more of it.
+_WORDS = {
+    "mean": ("mean", "darker", "brighter"),
+    "contrast": ("standard deviation", "less contrast", "more contrast"),
+    "low": ("1st percentile", "darker dark parts", "brighter dark parts"),
+    "high": ("99th percentile", "darker bright parts", "brighter bright parts"),
+    "skewness": ("skewness", "dark parts are rarer", "bright parts are rarer"),
+    "sharpness": (
+        "log2 sharpness",
+        "less sharp: blurred, enlarged or reduced",
+        "sharper, or noisier",
+    ),
+    "fineness": ("log2 fineness", "coarser structures", "finer structures, or more noise"),
+}
+# What another measure has said need not be said again.
+_IMPLIED_BY = {
+    "low": ("mean", "contrast"),
+    "high": ("mean", "contrast"),
+    "fineness": ("sharpness",),
+}
+
+
+def looks_of_patches(
+    patches: NDArray[Any], sources: NDArray[np.integer[Any]], size: int
+) -> Looks | None:
+    """Return the range of looks of the images that patches were cut from.
+
+    Args:
+        patches: (N, P, P, C); the middle of each is looked at.
+        sources: (N,) the number of the image that each was cut from.
+        size: Side of the middle, at most P.
+
+    Returns:
+        None for fewer than `FEWEST` images, or too small a size.
+    """
+    side, images = min(size, SIDE), np.unique(sources)
+    if len(images) < FEWEST or side < _SMALLEST:
+        return None
+    images = images[_spread(len(images), _TRAINING_IMAGES)]
+    looks = [describe(_windows(patches, sources == image, size, side)) for image in images]
+    return Looks.of(looks, side)
+
+
+def _windows(
+    patches: NDArray[Any], chosen: NDArray[np.bool_], size: int, side: int
+) -> NDArray[np.float32]:
+    """Return some of the windows (n, side, side, C) that lie side by side in the chosen patches."""
+    first, across = (patches.shape[1] - size) // 2, size // side
+    numbers, found = np.flatnonzero(chosen), []
+    for k in _spread(len(numbers) * across**2, _TRAINING_WINDOWS).tolist():
+        patch, row, column = k // across**2, k // across % across, k % across
+        top, left = first + row * side, first + column * side
+        found.append(patches[numbers[patch], top : top + side, left : left + side])
+    return np.stack(found).astype(np.float32)
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return up to ``most`` of the numbers below ``count``, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+
+
+def _from_values(values: NDArray[np.float64], channels: int) -> Look:
+    counts = [1 if name in _POOLED else channels for name in _NAMES]
+    parts = np.split(values, np.cumsum(counts)[:-1])
+    return Look(*(tuple(part.tolist()) for part in parts))
+
+
+def _read_look(data: Mapping[str, Any]) -> Look:
+    columns = {name: tuple(data[name]) for name in _NAMES}
+    for name, values in columns.items():
+        for value in values:
+            if type(value) not in (int, float) or not abs(value) < 1e300:  # false for NaN too
+                raise ValueError(f"{name} of {value!r:.20}")
+    return Look(**columns)
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise InputError("looks of the training images", problem)

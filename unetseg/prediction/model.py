@@ -1,0 +1,218 @@
+"""Models at work: one model file, or several as an ensemble, and images as they take them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.devices import pick_device
+from unetseg.errors import InputError, show
+from unetseg.network.unet import can_be_seamless
+from unetseg.pictures import bands
+from unetseg.pictures.transforms import convert_depth, fit_channels, rescale_image, scaled_size
+from unetseg.prediction import model_file
+from unetseg.prediction.likeness import Looks, describe, sample_windows
+from unetseg.prediction.model_file import ModelCard
+from unetseg.prediction.postprocessing import PostProcessing, clean
+from unetseg.prediction.segmenter import Segmenter
+from unetseg.settings import PredictSettings, nearest
+
+_FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
+
+
+class Model:
+    """One model file, or several as an ensemble, ready for images.
+
+    Args:
+        names: Runs, run folders or model files; their classes and channels must agree.
+        settings: How images are covered, and masks mended; None for the defaults.
+
+    Raises:
+        InputError: A model that cannot be read, or models that do not go together; settings that
+            do not fit.
+
+    Attributes:
+        card: What the (first) model says about itself.
+        cards: The same of all.
+        paths: Their files.
+        segmenter: Their networks, and how they cover an image.
+        digest: SHA-256 over the models' files: part of what makes two predictions equal.
+        cleaning: What is mended in a mask.
+        looks: What the images that the (first) was trained on look like; None where unknown.
+    """
+
+    def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
+        self.settings = settings = settings or PredictSettings()
+        self.paths = [path for name in names for path in model_file.resolve_model(name)]
+        if not self.paths:
+            raise InputError("model", "none is named", "name a run or a model file")
+        loaded = [model_file.load_model(path) for path in self.paths]
+        networks = [network for network, _ in loaded]
+        self.cards: list[ModelCard] = [card for _, card in loaded]
+        self.card = self.cards[0]
+        for path, card in zip(self.paths, self.cards, strict=True):
+            self._check_alike(path, card)
+        self.digest = hashlib.sha256(
+            b"".join(hashlib.sha256(p.read_bytes()).digest() for p in self.paths)
+        ).hexdigest()
+        flips: list[tuple[int, ...]] = (
+            [_FLIPS[s] for s in _FLIPS if s in self.card.symmetries] if settings.tta else []
+        )
+        if len(flips) == 2:
+            flips.append((-2, -1))
+        self.segmenter = Segmenter(
+            networks,
+            size=self.card.patch_size,
+            means=[card.mean for card in self.cards],
+            stds=[card.std for card in self.cards],
+            stride=settings.stride_for(
+                self.card.patch_size, all(can_be_seamless(network) for network in networks)
+            ),
+            weights=settings.weights,
+            flips=flips,
+            batch_size=settings.batch_size,
+            temperature=fmean(card.temperature for card in self.cards),
+            device=pick_device(settings.device),
+        )
+        self.looks = Looks.from_dict(self.card.looks) if self.card.looks else None
+        self.cleaning = PostProcessing(
+            self._indices("--largest", settings.largest),
+            settings.min_size,
+            self._indices("--fill-holes", settings.fill_holes),
+        )
+
+    def _check_alike(self, path: Path, card: ModelCard) -> None:
+        for what in ("classes", "channels", "scale", "patch_size", "dtype"):
+            if getattr(card, what) != getattr(self.card, what):
+                text = f"another {what.replace('_', ' ')} than {show(self.paths[0])}"
+                raise InputError(path, text, "average models of one kind only")
+
+    def _indices(self, option: str, names: Sequence[str]) -> tuple[int, ...]:
+        known = self.card.classes.names
+        for name in names:
+            if name not in known:
+                remedy = f"{nearest(name, known)}one of {', '.join(map(show, known))}"
+                raise InputError(option, f"{name!r} is no class of the model", remedy)
+        return tuple(known.index(name) for name in names)
+
+    def __str__(self) -> str:
+        others = f" and {len(self.cards) - 1} more" if len(self.cards) > 1 else ""
+        state = "" if self.card.finished else ", its training was not finished"
+        return (
+            f"{show(self.paths[0])}{others} ({self.card.network}, trained {self.card.trained[:10]} "
+            f"on {self.card.images_trained_on} images{state})"
+        )
+
+    def open(self, path: Path) -> "ModelInput":
+        """Open an image whose rows come in the channels, depth and scale of the training images.
+
+        Raises:
+            InputError: Not an image, or with other channels; what only its pixels show is raised
+                when they are read.
+        """
+        return ModelInput(path, self.card, self.settings.page)
+
+    def read(self, path: Path) -> NDArray[Any]:
+        """Read an image (H, W, C) in the channels, depth and scale of the training images.
+
+        Raises:
+            InputError: Not an image, or with other channels.
+        """
+        with self.open(path) as picture:
+            return picture[: picture.shape[0]]
+
+    def unlike(self, picture: "ModelInput") -> str:
+        """Return what is unlike the images trained on, in words; "" where nothing is known to be.
+
+        Raises:
+            InputError: The pixels are damaged.
+        """
+        if self.looks is None:
+            return ""
+        found = describe(sample_windows(picture, self.looks.size))
+        return "; ".join(self.looks.unlike(found))
+
+    def labels(
+        self, image: NDArray[Any], shape: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return (H, W) uint8 class indices for an image as `read` returns it.
+
+        ``shape`` is the height and width wanted; None keeps the image's own.
+        """
+        return self.mend(self.segmenter.labels(image, shape))
+
+    def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return class indices (H, W) as the settings want them mended."""
+        return clean(labels, self.cleaning)
+
+    def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K.
+
+        They are scaled by the model's temperature, an ensemble's by the mean of theirs.
+        """
+        return self.segmenter.probabilities(image, shape)
+
+    def labels_and_confidence(
+        self, image: NDArray[Any], shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
+        labels, confidence = self.segmenter.labels_and_confidence(image, shape)
+        return self.mend(labels), confidence
+
+
+class ModelInput:
+    """An opened image as a model takes it: its channels, depth and scale; a context manager.
+
+    Rows are decoded when they are asked for; at a scale other than 1, all with the first. Pixels
+    without data are the mean of the training images.
+
+    Attributes:
+        raster: The file, with its own size.
+        shape: Height, width and channels as the model takes them.
+    """
+
+    def __init__(self, path: Path, card: ModelCard, page: int | None = None) -> None:
+        self.path, self._card = path, card
+        self.raster = bands.open_raster(path, page)
+        height, width, _ = self.raster.shape
+        self.shape = (*scaled_size(height, width, card.scale), card.channels)
+        self._whole: NDArray[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.raster.close()
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Return rows (n, W, C) in the dtype of the training images."""
+        if self._whole is None and self._card.scale == 1:
+            return self._converted(self.raster[rows])
+        if self._whole is None:
+            self.load()
+        assert self._whole is not None
+        return self._whole[rows]
+
+    def load(self) -> None:
+        """Decode the whole image now: rows are then had without the file."""
+        whole = self._converted(self.raster[0 : self.raster.shape[0]])
+        self._whole = rescale_image(whole, (self.shape[0], self.shape[1]))
+
+    def valid(self, rows: slice) -> NDArray[np.bool_] | None:
+        """Return which pixels (n, W) of rows of the file hold data; None where all do."""
+        nodata = self.raster.georeference.nodata
+        return None if nodata is None else bands.valid_pixels(self.raster[rows], nodata)
+
+    def _converted(self, image: NDArray[Any]) -> NDArray[Any]:
+        nodata = self.raster.georeference.nodata
+        valid = None if nodata is None else bands.valid_pixels(image, nodata)
+        image = fit_channels(image, self._card.channels, self.path)
+        image = convert_depth(image, np.dtype(self._card.dtype), self.path)
+        if valid is None:
+            return image
+        missing = ~valid[..., None] | (image != image)  # NaN alone differs from itself
+        return np.where(missing, np.array(self._card.mean).astype(image.dtype), image)

@@ -1,0 +1,708 @@
+"""Weights on disk: model files, which anyone may read, and checkpoints, from which a run goes on.
+
+A model file is safetensors: arrays and one JSON text, the `ModelCard`, which carries a SHA-256 of
+itself and of every array. It holds no code, so a stranger's model is data. Everything is checked
+against the header, and the names, shapes and dtypes against a network without memory, before the
+weights are read.
+
+A checkpoint is a zip file of ``torch.save``, of plain types and dense tensors. Its zip checksums
+are checked before torch sees it (torch alone does not notice a flipped bit), and torch is told to
+load weights only. The one before it is kept beside it.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+from unetseg import plugins
+from unetseg.classes import ClassTable
+from unetseg.dataset.store import Source, Store, open_store
+from unetseg.errors import DivergenceError, InputError, UnetsegError, show
+from unetseg.files import kind_of, machine_error, open_regular, replacing, write_bytes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MODEL_NAME = "model.safetensors"
+MODEL_FORMAT = "unetseg-model"
+CHECKPOINT_FORMAT = "unetseg-checkpoint"
+VERSION = 1
+
+_MAX_HEADER = 64 << 20  # bytes; ours take about 100 a tensor and 130 a source image
+_MAX_DIRECTORY = 4 << 20  # bytes of a checkpoint's zip directory; ours take about 80 a tensor
+_ITEM_SIZES = {"F32": 4, "I64": 8}
+_CHECKPOINT = "give the last.pt of a run, or train again with --overwrite"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """An image that the store of a model's training held: name, pixel SHA-256, "train" or "val"."""
+
+    name: str
+    sha256: str
+    split: str
+
+    def __post_init__(self) -> None:
+        for name in ("name", "sha256", "split"):
+            _check_type(name, getattr(self, name), str)
+        _check(self.split in ("train", "val"), f"split {self.split[:50]!r}")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything that the reader of a model needs beside its weights.
+
+    Attributes:
+        network: Registered name of the network.
+        settings: What it is built with beside channels and classes, plain JSON types.
+        channels: Of the images.
+        classes: Its classes, with how masks encode them.
+        mean: Per channel, subtracted from the pixels.
+        std: Per channel, above 0; the pixels are divided by it.
+        dtype: Of the training images: "uint8", "uint16" or "float32".
+        scale: Factor by which images are resized before the network, above 0.
+        patch_size: Side in pixels of the patches it was trained on.
+        symmetries: Names of the symmetries it was trained with.
+        scores: On the held-out images; plain JSON types, None for a score that is not there.
+        name: Of the run.
+        store: Path of the store it was trained on.
+        store_hash: That store's `content_hash`.
+        sources: The images of that store.
+        trained: ISO time.
+        patches_seen: Patches that training went over, repetitions counted.
+        temperature: The logarithm of averaged probabilities is divided by it, above 0.
+        finished: False while training may still go on.
+        kept: Which weights these are: "" for the averaged ones of the schedule's end.
+        versions: Of unetseg, torch and the like, by name.
+        looks: Of the training images, as `likeness.Looks.to_dict` gives them; empty where unknown.
+        sha256: Of all this and the weights; filled in by `write_model`.
+
+    Raises:
+        InputError: A value of the wrong type or out of range.
+    """
+
+    network: str
+    settings: Mapping[str, Any]
+    channels: int
+    classes: ClassTable
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dtype: str
+    scale: float
+    patch_size: int
+    symmetries: tuple[str, ...]
+    scores: Mapping[str, Any]
+    name: str
+    store: str
+    store_hash: str
+    sources: "tuple[ModelSource | Source, ...]"
+    trained: str
+    patches_seen: int
+    temperature: float = 1.0
+    finished: bool = True
+    kept: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    looks: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            for item in value if name in _TUPLES else (value,):
+                _check_type(name, item, kind)
+        _check(1 <= self.channels <= 4096, f"{self.channels} channels, not 1 to 4096")
+        _check(len(self.mean) == len(self.std) == self.channels, "mean or std of other length")
+        _check(min(self.std) > 0, "a std that is not above 0")
+        _check(self.dtype in ("uint8", "uint16", "float32"), f"images of {self.dtype[:50]!r}")
+        _check(self.scale > 0 and self.temperature > 0, "scale or temperature not above 0")
+        _check(1 <= self.patch_size <= 65536, f"patch size {self.patch_size}, not 1 to 65536")
+        _check(self.patches_seen >= 0, f"{self.patches_seen} patches seen")
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """The SHA-256 of the pixels of each image that it was trained on."""
+        return frozenset(s.sha256 for s in self.sources if s.split == "train")
+
+    @property
+    def images_trained_on(self) -> int:
+        """How many images it was trained on; those with the same pixels count each."""
+        return sum(s.split == "train" for s in self.sources)
+
+    def to_json(self) -> str:
+        """Return the card as one line of ASCII JSON with sorted keys.
+
+        Raises:
+            ValueError: Scores or settings hold NaN or infinity, which JSON cannot.
+        """
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["classes"] = self.classes.to_dict()
+        keys = ("name", "sha256", "split")
+        data["sources"] = [{key: getattr(s, key) for key in keys} for s in self.sources]
+        return _to_json(data | {"format": MODEL_FORMAT, "version": VERSION})
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelCard":
+        """Read what `to_json` returned; keys that it does not know are left out.
+
+        Raises:
+            InputError: Not such a text, a newer format, or a value of wrong type or out of range.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.get("format") != MODEL_FORMAT:
+                _refuse_card("no card of a unetseg model")
+            if type(data["version"]) is not int or data["version"] > VERSION:
+                _refuse_card(f"format {data['version']}; this unetseg reads up to {VERSION}")
+            data.setdefault("looks", {})  # came later than the rest
+            values = {f.name: data[f.name] for f in fields(cls)}
+            for name in _TUPLES:
+                values[name] = tuple(values[name])
+            values["classes"] = ClassTable.from_dict(values["classes"])
+            values["sources"] = tuple(
+                ModelSource(s["name"], s["sha256"], s["split"]) for s in values["sources"]
+            )
+            return cls(**values)
+        except KeyError as error:
+            _refuse_card(f"{error} is missing")
+        except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+            _refuse_card(f"not readable ({error})")
+
+
+_TUPLES = ("mean", "std", "symmetries", "sources")
+_KINDS: dict[str, type] = {
+    "network": str, "settings": Mapping, "channels": int, "classes": ClassTable, "mean": float,
+    "std": float, "dtype": str, "scale": float, "patch_size": int, "symmetries": str,
+    "scores": Mapping, "name": str, "store": str, "store_hash": str, "trained": str,
+    "patches_seen": int, "temperature": float, "finished": bool, "kept": str, "versions": Mapping,
+    "looks": Mapping, "sha256": str,
+}  # fmt: skip
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        _check(abs(value) < 1e300, f"{name} is not finite")  # false for NaN too
+    elif not isinstance(value, kind) or (kind is int and not number):
+        _refuse_card(f"{name} is of type {type(value).__name__}")
+
+
+def _refuse_card(problem: str) -> NoReturn:
+    raise InputError("model card", problem, "")
+
+
+def _check(condition: bool, problem: str) -> None:
+    if not condition:
+        _refuse_card(problem)
+
+
+def _to_json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+def write_model(
+    path: str | os.PathLike[str], state: Mapping[str, "torch.Tensor"], card: ModelCard
+) -> ModelCard:
+    """Write a model file, whole or not at all; return the card with its SHA-256.
+
+    Args:
+        path: The file, ``*.safetensors``.
+        state: The network's ``state_dict()``, on any device. Floating point is written as
+            float32, whole numbers as int64.
+        card: What it is.
+
+    Raises:
+        DivergenceError: A weight is not finite; what stood at ``path`` stays.
+        InputError: The card names too many images, over some 500,000.
+        MachineError: The disk is full, permission is missing.
+    """
+    import torch
+    from safetensors.torch import save
+
+    tensors = {}
+    for name, tensor in state.items():
+        dtype = torch.float32 if tensor.is_floating_point() else torch.int64
+        # a copy of its own: safetensors refuses tensors that share memory
+        tensors[name] = (
+            tensor.detach().to("cpu", dtype).clone(memory_format=torch.contiguous_format)
+        )
+        if not torch.isfinite(tensors[name]).all():
+            text = f"weights of {name} are not finite; not written"
+            raise DivergenceError(path, text, "train with a smaller --lr")
+    data = json.loads(card.to_json())
+    arrays = [
+        _Array(name, "F32" if t.is_floating_point() else "I64", tuple(t.shape), 0, t.nbytes)
+        for name, t in tensors.items()
+    ]
+    content = {name: t.numpy().tobytes() for name, t in tensors.items()}
+    data["sha256"] = _digest(data, arrays, content.__getitem__)
+    whole = save(tensors, {"unetseg": _to_json(data)})
+    if int.from_bytes(whole[:8], "little") > _MAX_HEADER:  # of the header, which comes first
+        text = f"{len(card.sources):,} images are more than a model can name"
+        raise InputError(path, text, "train on fewer")
+    write_bytes(path, whole)
+    return replace(card, sha256=data["sha256"])
+
+
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read what a model file says of itself, from its header alone: fast, weights unchecked.
+
+    Raises:
+        InputError: Not a model file of unetseg (the message says what it is), or a damaged one.
+        MachineError: No permission to read.
+    """
+    path = Path(path)
+    with open_regular(path) as file:
+        return _read_header(path, file)[0]
+
+
+def open_training_store(card: ModelCard, file: Path) -> Store:
+    """Open the store that a model was trained on, also where it was moved with its run.
+
+    Args:
+        card: Of the model.
+        file: Where the model lies.
+
+    Raises:
+        InputError: It is not there, or cannot be read.
+    """
+    path, beside = Path(card.store), file.parent / "patches.h5"
+    if path.exists():
+        return open_store(path)
+    if beside.exists():
+        opened = open_store(beside)
+        if opened.content_hash == card.store_hash:
+            return opened
+    text = "not found, and no folder was named"
+    raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+
+
+def load_model(
+    path: str | os.PathLike[str], device: "str | torch.device" = "cpu"
+) -> tuple["nn.Module", ModelCard]:
+    """Read a model file and build its network, in evaluation mode, on ``device``.
+
+    Raises:
+        InputError: Not a model file of unetseg, damaged (its SHA-256 differs), of an unknown
+            network, or with weights that do not fit that network or are not finite.
+        MachineError: No permission to read.
+    """
+    import torch
+    from safetensors.torch import load
+
+    path = Path(path)
+    with open_regular(path) as file:
+        card, data, arrays = _read_header(path, file)
+        begin = file.tell()
+        _compare(path, _build(path, card, "meta").state_dict(), arrays)
+        file.seek(0)
+        content = file.read()
+    view, places = memoryview(content)[begin:], {a.name: slice(a.begin, a.end) for a in arrays}
+    if _digest(data, arrays, lambda name: view[places[name]]) != card.sha256:
+        raise InputError(path, "checksum differs (damaged file)", "copy it again or train again")
+    network = _build(path, card, "cpu")
+    try:
+        tensors = load(content)
+        network.load_state_dict(tensors)
+    except Exception as error:  # a forged header that the two readers take differently
+        raise InputError(path, f"not readable ({error})", "copy it again") from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(path, f"weights of {name} are not finite", "train again")
+    return network.to(device).eval(), card
+
+
+def change_classes(
+    path: str | os.PathLike[str], names: Iterable[str], colours: Iterable[str]
+) -> ModelCard:
+    """Give a model's classes other names and colours; its weights stay. Return its new card.
+
+    Args:
+        path: The model file.
+        names: "OLD=NEW" each.
+        colours: "NAME=#rrggbb" each, by the names before the change.
+
+    Raises:
+        InputError: A model that cannot be read or is not finished, an unknown class, a name or
+            colour that is not valid or stands twice; colours where masks are colours, as they say
+            which masks the model can be scored against.
+        MachineError: The disk is full, permission is missing.
+    """
+    network, card = load_model(path)
+    if not card.finished:
+        text = "its training is not finished, and would write the old classes again"
+        raise InputError(path, text, "finish it first")
+    colours = tuple(colours)
+    if colours and card.classes.encoding == "colours":
+        text = "its masks are colours: --recolour would change how masks to score are read"
+        raise InputError(path, text, "only --rename is possible")
+    table = card.classes.changed(names, colours)
+    new = dict(zip(card.classes.names, table.names, strict=True))
+    scores = {key: _renamed(value, new) for key, value in card.scores.items()}
+    return write_model(path, network.state_dict(), replace(card, classes=table, scores=scores))
+
+
+def _renamed(scores: Any, new: Mapping[str, str]) -> Any:
+    """Return a part of a model's scores with other class names, at any depth."""
+    if isinstance(scores, Mapping):
+        return {new.get(k, k): _renamed(v, new) for k, v in scores.items()}
+    if isinstance(scores, list):
+        return [new.get(v, v) if isinstance(v, str) else _renamed(v, new) for v in scores]
+    return scores
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An entry of a safetensors header: bytes ``begin`` to ``end`` after the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def _digest(
+    card: Mapping[str, Any], arrays: Iterable[_Array], content: Callable[[str], bytes | memoryview]
+) -> str:
+    """Return the SHA-256 over the card without its own, and every array in order of names."""
+    digest = hashlib.sha256(_to_json({k: v for k, v in card.items() if k != "sha256"}).encode())
+    for array in sorted(arrays, key=lambda a: a.name):
+        digest.update(json.dumps([array.name, array.dtype, array.shape]).encode())
+        digest.update(content(array.name))
+    return digest.hexdigest()
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[ModelCard, dict[str, Any], list[_Array]]:
+    """Read and check a model's header; leave ``file`` at the first byte behind it."""
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(600)
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{":
+        text = f"not a model of unetseg (it is {kind_of(head)})"
+        raise InputError(path, text, f"give a run or a {MODEL_NAME}")
+    if not 2 <= length <= min(_MAX_HEADER, size - 8):
+        text = f"truncated or damaged: a header of {length:,} bytes in a file of {size:,}"
+        raise InputError(path, text, "copy it again or train again")
+    file.seek(8)
+    try:
+        header = json.loads(file.read(length))
+        text = header.pop("__metadata__", {}).get("unetseg")
+        if text is None:
+            names = ", ".join(sorted(header)[:3])
+            problem = f"a safetensors file of another program (with {names})"
+            raise InputError(path, problem, f"give a run or a {MODEL_NAME} of unetseg")
+        card = ModelCard.from_json(text)
+        arrays = [
+            _Array(name, a["dtype"], tuple(a["shape"]), *a["data_offsets"])
+            for name, a in header.items()
+        ]
+        _check_arrays(arrays, size - 8 - length)
+        return card, json.loads(text), arrays
+    except InputError as error:
+        raise InputError(path, error.problem, error.remedy or "copy it again") from None
+    except Exception as error:  # of JSON of any shape
+        problem = f"the header is damaged ({type(error).__name__}: {error})"
+        raise InputError(path, problem, "copy it again or train again") from None
+
+
+def _check_arrays(arrays: list[_Array], size: int) -> None:
+    """Raise ValueError unless the arrays fill the ``size`` bytes behind the header exactly."""
+    position = 0
+    for a in sorted(arrays, key=lambda a: (a.begin, a.end)):
+        numbers = (*a.shape, a.begin, a.end)
+        if a.dtype not in _ITEM_SIZES or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError(f"{a.name} is of type {a.dtype} {a.shape}")
+        if a.begin != position or a.end - a.begin != math.prod(a.shape) * _ITEM_SIZES[a.dtype]:
+            raise ValueError(f"{a.name} does not lie where it should")
+        position = a.end
+    if position != size:
+        raise ValueError(f"{size:,} bytes where {position:,} are due: truncated, perhaps")
+
+
+def _build(path: Path, card: ModelCard, device: str) -> "nn.Module":
+    import torch
+
+    from unetseg.network.unet import build_network
+
+    try:
+        plugins.choose(plugins.NETWORKS, card.network)
+    except InputError:
+        problem = f"its network {card.network!r} is of a plug-in that is not installed here"
+        raise InputError(path, problem, "install it") from None
+    try:
+        with torch.device(device):
+            return build_network(
+                card.network, card.channels, len(card.classes.classes), **card.settings
+            )
+    except UnetsegError as error:
+        raise type(error)(path, f"{error.what}: {error.problem}", error.remedy) from None
+    except Exception as error:  # settings of any kind, and networks of plug-ins
+        problem = f"its network {card.network!r} cannot be built ({error})"
+        raise InputError(path, problem, "train again") from None
+
+
+def _compare(path: Path, expected: Mapping[str, "torch.Tensor"], arrays: list[_Array]) -> None:
+    """Refuse arrays that are not the network's, before anything is allocated for them."""
+    found = {a.name: (a.dtype, a.shape) for a in arrays}
+    wanted = {
+        name: ("F32" if t.is_floating_point() else "I64", tuple(t.shape))
+        for name, t in expected.items()
+    }
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            have, want = (" ".join(map(str, x.get(name, ("nothing",)))) for x in (found, wanted))
+            text = f"{name} is {have} where the network has {want}"
+            raise InputError(path, text, "train again, or install the network it was trained with")
+
+
+def resolve_model(name: str | os.PathLike[str]) -> list[Path]:
+    """Return the model files that ``name`` stands for.
+
+    Args:
+        name: A file; a run's folder; or a run's name, for ``runs/NAME``. A folder without a model
+            whose folders ``fold-1``, ``fold-2``, ... hold one each stands for all of these.
+
+    Raises:
+        InputError: There is none; the message lists the runs there are.
+    """
+    for path in (Path(name), Path("runs") / name):
+        if path.is_dir():
+            models = [path / MODEL_NAME]
+            if not models[0].exists():
+                models = sorted(path.glob(f"fold-*/{MODEL_NAME}"), key=_fold_number)
+            if models:
+                return models
+        elif path.exists():
+            return [path]
+    plain = {m.parent.name for m in Path("runs").glob(f"*/{MODEL_NAME}")}
+    runs = sorted(plain | {m.parts[-3] for m in Path("runs").glob(f"*/fold-1/{MODEL_NAME}")})
+    remedy = f"runs there are: {', '.join(runs)}" if runs else 'run "unetseg train" first'
+    raise InputError(name, "no model of this name", remedy)
+
+
+def _fold_number(model: Path) -> tuple[int, str]:
+    digits = model.parent.name.removeprefix("fold-")
+    return int(digits) if digits.isdecimal() else 0, digits
+
+
+# --- checkpoints -----------------------------------------------------------------------------
+
+
+def previous_path(path: Path) -> Path:
+    """Return where the checkpoint before ``path`` is kept: last.pt -> last-previous.pt."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
+
+
+def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all, and keep the one it replaces beside it.
+
+    At every instant one of the two names holds a whole checkpoint.
+
+    Args:
+        path: The file, such as ``runs/default/last.pt``.
+        state: Nested dicts, lists, tuples, str, int, float, bool, None and dense tensors.
+
+    Raises:
+        DivergenceError: A tensor holds NaN or infinity; what stood there stays.
+        MachineError: The disk is full, permission is missing; what stood there stays.
+        TypeError: The state holds anything else.
+    """
+    import torch
+
+    path, buffer = Path(path), io.BytesIO()
+    try:
+        plain = _plain(state, "state")
+    except DivergenceError as error:
+        raise DivergenceError(path, error.problem, error.remedy) from None
+    content = {"format": CHECKPOINT_FORMAT, "version": VERSION, "state": plain}
+    torch.save(content, buffer)
+    if not path.is_file():
+        write_bytes(path, buffer.getbuffer())
+        return
+    # The old one takes its second name only when the new one stands: were it damaged, it would
+    # otherwise push out the one that a resume fell back to.
+    with replacing(previous_path(path)) as kept:
+        _link_or_copy(path, kept)
+        write_bytes(path, buffer.getbuffer())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.unlink()
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise machine_error(source, error) from None
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return ``value`` with tensors on the CPU, contiguous and alone in their memory."""
+    import torch
+
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise TypeError(f"{where} has a key of type {type(key).__name__}")
+        return {k: _plain(v, f"{where}.{k}") for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(v, f"{where}[{i}]") for i, v in enumerate(value))
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
+        tensor = value.detach().to("cpu").contiguous()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            text = f"{where} is not finite; not written"
+            raise DivergenceError("checkpoint", text, "train with a smaller --lr")
+        # torch.save writes the memory a tensor lies in, all of it
+        alone = tensor.untyped_storage().nbytes() == tensor.nbytes
+        return tensor if alone else tensor.clone()
+    raise TypeError(f"{where} is of type {type(value).__name__}; a checkpoint holds plain types")
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint that `write_checkpoint` wrote; tensors come to the CPU.
+
+    Raises:
+        InputError: Not a checkpoint of unetseg (the message says what it is), damaged (a zip
+            checksum differs), of a newer format, or holding code.
+        MachineError: No permission to read.
+    """
+    import pickle
+
+    import torch
+
+    path = Path(path)
+    with open_regular(path) as file:
+        try:
+            _check_zip(file)
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            return _unwrap(content)
+        except pickle.UnpicklingError:
+            problem = "holds code or a type of another program; refused"
+            raise InputError(path, problem, _CHECKPOINT) from None
+        except InputError as error:
+            raise InputError(path, error.problem, error.remedy or _CHECKPOINT) from None
+        except Exception as error:  # of zip files and pickles of any shape
+            problem = f"damaged ({type(error).__name__}: {error})"
+            raise InputError(path, problem, _CHECKPOINT) from None
+
+
+def _refuse_checkpoint(problem: str, remedy: str = "") -> NoReturn:
+    raise InputError("checkpoint", problem, remedy)  # its reader puts the path there
+
+
+def _check_zip(file: BinaryIO) -> None:
+    """Refuse a file that is no whole zip of torch.save, before torch reads it."""
+    head = file.read(600)
+    if not head.startswith(b"PK\x03\x04"):
+        remedy = "give a model to --from instead" if head[8:9] == b"{" else ""
+        _refuse_checkpoint(f"not a checkpoint (it is {kind_of(head)})", remedy)
+    if _directory_size(file) > _MAX_DIRECTORY:
+        _refuse_checkpoint("holds more members than any checkpoint of unetseg")
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        names = [m.filename for m in members]
+        root = names[0].split("/")[0] if names else ""
+        pattern = re.compile(re.escape(root) + r"/(data\.pkl|[.\w]+|data/\d+|\.data/\w+)", re.ASCII)
+        if f"{root}/constants.pkl" in names or f"{root}/code" in names:
+            _refuse_checkpoint("a TorchScript program, not a checkpoint")
+        if f"{root}/data.pkl" not in names:
+            _refuse_checkpoint("a zip archive, not a checkpoint (no data.pkl)")
+        if len(set(names)) != len(names):
+            _refuse_checkpoint("two members have one name")
+        for member in members:
+            if not pattern.fullmatch(member.filename):
+                _refuse_checkpoint(f"member {member.filename[:100]!r} is none of a checkpoint")
+            if (
+                member.compress_type != zipfile.ZIP_STORED
+                or member.file_size != member.compress_size
+            ):
+                _refuse_checkpoint(f"member {member.filename} is compressed; ours are not")
+        if sum(m.file_size for m in members) > os.fstat(file.fileno()).st_size:
+            _refuse_checkpoint("its members overlap")
+        damaged = archive.testzip()
+        if damaged:
+            _refuse_checkpoint(f"checksum differs in {damaged} (damaged file)")
+
+
+def _directory_size(file: BinaryIO) -> int:
+    """Return how long a zip file says its directory is, before it is read (APPNOTE 4.3.14-16)."""
+    file.seek(-98, os.SEEK_END)
+    tail = file.read(98)  # end record of zip64 (56 bytes), its locator (20), end record (22)
+    if tail[76:80] != b"PK\x05\x06":
+        _refuse_checkpoint("truncated (a zip archive without its end)")
+    if tail[56:60] == b"PK\x06\x07":
+        return int(struct.unpack_from("<Q", tail, 40)[0])
+    return int(struct.unpack_from("<I", tail, 76 + 12)[0])
+
+
+def _unwrap(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+        keys = (
+            f" (keys {', '.join(map(str, list(content)[:3]))})" if isinstance(content, dict) else ""
+        )
+        _refuse_checkpoint(f"a torch file of another program, not a checkpoint of unetseg{keys}")
+    if content["version"] != VERSION:
+        text = f"checkpoint format {content['version']}; this unetseg reads {VERSION}"
+        _refuse_checkpoint(text)
+    state = content["state"]
+    if not isinstance(state, dict) or not _is_plain(state):
+        _refuse_checkpoint("holds tensors that unetseg does not write")
+    return state
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether every tensor is dense and holds no more than its memory does."""
+    import torch
+
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, torch.Tensor):
+        dense = value.layout == torch.strided and value.device.type == "cpu"
+        return dense and not value.is_quantized and value.is_contiguous()
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def read_checkpoint_with_fallback(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], Path, str | None]:
+    """Read a checkpoint, or the one before it where this one cannot be read.
+
+    Returns:
+        The state, the file it came from, and a warning that names both where it is the older one.
+
+    Raises:
+        InputError: Neither can be read; the message gives both reasons.
+        MachineError: No permission to read.
+    """
+    last = Path(path)
+    previous = previous_path(last)
+    try:
+        return read_checkpoint(last), last, None
+    except InputError as error:
+        reason = error.problem
+    try:
+        state = read_checkpoint(previous)
+    except InputError as error:
+        text = f"{reason}; {previous.name} {error.problem}"
+        raise InputError(last, text, "train again with --overwrite") from None
+    return state, previous, f"{show(last)}: {reason}; going on from {show(previous)}"

@@ -1,0 +1,363 @@
+"""A run folder: what it holds, what state it is in, and who is writing to it."""
+
+import csv
+import io
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from unetseg import files
+from unetseg.errors import InputError, MachineError, UnetsegError, quote, show
+from unetseg.pictures import reading
+from unetseg.prediction.model_file import ModelCard, previous_path, read_card
+
+FOLDS_FORMAT = "unetseg-folds"
+FOLDS_VERSION = 1
+LABEL = "unetseg"  # key of the text in a picture that says what made it
+
+State = Literal["new", "interrupted", "finished"]
+RUNS = Path("runs")
+_RETRY = 0.2  # seconds: a look by `RunFolder.is_locked` is over by then
+
+
+class RunFolder:
+    """The files of one training run, and their names.
+
+    Attributes:
+        path: The folder; a bare name "wide" means ``runs/wide``.
+    """
+
+    def __init__(self, name: str | os.PathLike[str]) -> None:
+        text = os.fspath(name)
+        bare = os.sep not in text and "/" not in text and text not in (".", "..")
+        if not text:
+            raise InputError("--run", "is empty", "give a name")
+        self.path = RUNS / text if bare else Path(text)
+        self.name = self.path.name
+
+    @property
+    def model(self) -> Path:
+        """The weights to predict with."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a resume needs."""
+        return self.path / "last.pt"
+
+    @property
+    def store(self) -> Path:
+        """Where ``train FOLDER`` keeps the patches it cuts."""
+        return self.path / "patches.h5"
+
+    @property
+    def history(self) -> Path:
+        """One row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def config(self) -> Path:
+        """The settings as resolved."""
+        return self.path / "config.toml"
+
+    @property
+    def samples(self) -> Path:
+        """The first augmented batch, painted."""
+        return self.path / "samples.png"
+
+    @property
+    def validation(self) -> Path:
+        """Held-out images, their truth and their prediction."""
+        return self.path / "validation.png"
+
+    @property
+    def events(self) -> Path:
+        """Folder of what TensorBoard shows."""
+        return self.path / "events"
+
+    @property
+    def folds(self) -> Path:
+        """What a run with folds has divided, trained and scored so far."""
+        return self.path / "folds.json"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the masks of a run with folds, each by a model that never saw the image."""
+        return self.path / "masks"
+
+    @property
+    def confidence(self) -> Path:
+        """Folder of how sure these masks are."""
+        return self.path / "confidence"
+
+    def fold(self, number: int) -> "RunFolder":
+        """Return the folder of one fold, counted from 1: an ordinary run."""
+        return RunFolder(os.path.join(self.path, f"fold-{number}"))  # never a bare name
+
+    def read_folds(self) -> dict[str, Any]:
+        """Return what ``folds.json`` holds; of its keys, "finished" alone is checked.
+
+        Raises:
+            InputError: There is none, or it is damaged or of another program.
+            MachineError: No permission to read.
+        """
+        with files.open_regular(self.folds) as file:
+            try:
+                data = json.loads(file.read())
+                if data["format"] != FOLDS_FORMAT or data["version"] > FOLDS_VERSION:
+                    raise ValueError(f"{data['format']}, version {data['version']}")
+                if not isinstance(data["finished"], bool):
+                    raise TypeError("finished is neither true nor false")
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
+                text = f"not readable as the folds of a run ({error})"
+                raise InputError(self.folds, text, "train again with --overwrite") from None
+        return dict(data)
+
+    def state(self) -> State:
+        """Return what has happened in the folder so far."""
+        if self.folds.exists():
+            try:
+                return "finished" if self.read_folds()["finished"] else "interrupted"
+            except InputError:
+                return "interrupted"
+        if not self.checkpoint.exists() and not self.model.exists():
+            return "new"
+        try:
+            return "finished" if read_card(self.model).finished else "interrupted"
+        except InputError:
+            return "interrupted"
+
+    def option(self) -> str:
+        """Return the option that names the run, a space before it; nothing for the default run."""
+        if self.path == RUNS / "default":
+            return ""
+        name = self.name if self.path == RUNS / self.name else str(self.path)
+        if len(self.path.parts) == 1:
+            name = os.path.join(".", name)  # bare it would lie in runs/
+        return f" --run {quote(show(name))}"
+
+    def resume_line(self) -> str:
+        """Return what to type to go on with the run."""
+        return f"unetseg train --resume{self.option()}"
+
+    def clear(self, keep: Path | None = None) -> None:
+        """Remove what a run writes, its folds and their masks too, all but ``keep``.
+
+        Other files of the folder stay, and so does a mask that unetseg did not write.
+        """
+        for path in (
+            self.folds,  # first: without it nothing here is taken for a run with folds
+            self.model,
+            self.checkpoint,
+            previous_path(self.checkpoint),
+            self.store,
+            self.history,
+            self.config,
+            self.samples,
+            self.validation,
+        ):
+            with suppress(FileNotFoundError):
+                if keep is None or not path.samefile(keep):
+                    path.unlink()
+        for path in self.events.glob("events.out.tfevents.*"):
+            path.unlink()
+        _remove_if_empty(self.events)
+        for path in self.path.glob("fold-*"):
+            if re.fullmatch(r"fold-\d+", path.name) and path.is_dir():
+                RunFolder(os.path.join(path.parent, path.name)).clear(keep)
+                _remove_if_empty(path)
+        for folder in (self.masks, self.confidence):
+            for path in folder.glob("*.png"):
+                if is_ours(path):
+                    path.unlink()
+            _remove_if_empty(folder)
+
+    def is_locked(self) -> bool:
+        """Tell whether a process is training in the folder now."""
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _try_lock(
+                descriptor, shared=True
+            )  # two that look are not in each other's way
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process while the block runs.
+
+        The lock is the kernel's, so it ends with the process, however that ends.
+
+        Raises:
+            MachineError: Another process holds it; the message says which.
+        """
+        files.make_folder(self.path)
+        path = self.path / ".lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise files.machine_error(path, error) from None
+        try:
+            if not _take_lock(descriptor):
+                holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
+                text = f"in use by {show(holder) or 'another process'}"
+                raise MachineError(self.path, text, "choose another --run, or wait for it")
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def is_ours(picture: Path) -> bool:
+    """Whether unetseg wrote a picture, and nobody has saved it since."""
+    try:
+        return bool(reading.read_text(picture).get(LABEL))
+    except (InputError, MachineError):
+        return False
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run in a list of all.
+
+    Attributes:
+        name: Of the run, as ``--run`` takes it.
+        state: "interrupted", "finished", "running", or "unreadable" where no file can be looked at.
+        card: Of its model, of the first one where there are folds; None where none is saved yet or
+            it cannot be read.
+        seconds: Time of its training; None where none is recorded.
+        folds: How many it has; 0 where it is no run with folds.
+        images: Those trained on; with folds, all.
+        patches: Trained on, repetitions counted; with folds, those of all finished ones.
+        mean_iou: On the held-out images, with folds on all; None where none is recorded.
+    """
+
+    name: str
+    state: str
+    card: ModelCard | None = None
+    seconds: float | None = None
+    folds: int = 0
+    images: int | None = None
+    patches: int | None = None
+    mean_iou: float | None = None
+
+
+def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
+    """Return the runs in a folder, sorted by name; folders that hold no run are left out."""
+    found = []
+    for path in sorted(root.glob("*")):
+        try:
+            one = _summarize(RunFolder(path)) if path.is_dir() else None
+        except (UnetsegError, OSError):  # another person's, say: the others are listed all the same
+            one = RunSummary(path.name, "unreadable")
+        if one:
+            found.append(one)
+    return tuple(found)
+
+
+def _summarize(run: RunFolder) -> RunSummary | None:
+    """Return what is known of a run; None where the folder holds none."""
+    state = "running" if run.is_locked() else run.state()
+    if state == "new":
+        return None
+    if run.folds.exists():
+        return _summarize_folds(run, state)
+    card, seconds = None, None
+    with suppress(InputError):
+        card = read_card(run.model)
+    with suppress(OSError, KeyError, TypeError, ValueError, IndexError):
+        seconds = float(read_history(run.history)[-1]["seconds"])
+    if card is None:
+        return RunSummary(run.name, state, None, seconds)
+    count, score = card.images_trained_on, card.scores.get("mean_iou")
+    return RunSummary(run.name, state, card, seconds, 0, count, card.patches_seen, score)
+
+
+def _summarize_folds(run: RunFolder, state: str) -> RunSummary:
+    card, data = None, {}
+    with suppress(InputError):
+        card = read_card(run.fold(1).model)
+    with suppress(InputError):
+        data = run.read_folds()
+    try:
+        return RunSummary(
+            run.name,
+            state,
+            card,
+            float(data["seconds"]),
+            int(data["folds"]),
+            len(data["images"]),
+            sum(int(one["patches"]) for one in data["done"]),
+            data["scores"] and data["scores"]["mean_iou"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return RunSummary(run.name, state, card)
+
+
+def _take_lock(descriptor: int) -> bool:
+    """Take the lock of an open file to hold it, also where somebody looks at it just now."""
+    if _try_lock(descriptor):
+        return True
+    time.sleep(_RETRY)
+    return _try_lock(descriptor)
+
+
+def _try_lock(descriptor: int, shared: bool = False) -> bool:
+    """Take the lock of an open file without waiting; False where another has it.
+
+    A shared one excludes those who hold the lock, not others who share it (but on Windows).
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            # A byte far behind the text: Windows locks keep others from reading what they cover.
+            os.lseek(descriptor, 2**20, os.SEEK_SET)
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            finally:
+                os.lseek(descriptor, 0, os.SEEK_SET)  # where the text is read and written
+        else:
+            import fcntl
+
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``history.csv``: one row an epoch; an empty cell where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: _cell(v) for k, v in row.items()})
+    files.write_bytes(path, text.getvalue().encode())
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a ``history.csv``, each cell as its text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

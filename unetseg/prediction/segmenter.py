@@ -1,0 +1,333 @@
+"""A network over a whole image of any size, in bounded memory, in one of two ways.
+
+Blended: overlapping windows of the size trained on are computed row by row. Their weighted
+probabilities are summed in a band as high as the rows at hand; lines that no later window touches
+are divided by their weights and handed on.
+
+Seamless: large tiles lie side by side. Each sees, beyond what is kept of it, all that the network's
+output there depends on (its ``halo``) and starts on the grid of its pooling (its ``multiple``), so
+that the kept parts are those of one pass over the whole image.
+
+Either way an image comes in rows and leaves in bands of rows, and neither it nor its probabilities
+need ever exist as a whole.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unetseg.dataset.geometry import pad_to, starts, tiles, window_weights
+from unetseg.network.unet import fill_to_multiple, fold_normalisation
+from unetseg.prediction.calibration import scale_
+
+# What is computed at once, in pixels. On a CPU more gains nothing; a halo costs the less the larger
+# a tile is. A GPU takes windows by the hundred.
+_TILE = {"cpu": 2**20, "cuda": 2**22, "mps": 2**21}
+_BAND = 2**23  # pixels in a band of tiles: at a dozen classes 400 MB of probabilities
+
+
+class Rows(Protocol):
+    """An image (H, W, C) that is had by rows: an array, or a file that decodes what is asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Return the rows (n, W, C) of a slice with start and stop."""
+
+
+class Segmenter:
+    """One network or several (their probabilities averaged) with all it takes to cover an image.
+
+    Args:
+        networks: Each maps (N, C, S, S) float32 to logits (N, K, S, S); computed on a copy.
+        means: Of each network, per channel, in the units of the training images.
+        stds: Likewise, above 0.
+        size: Side S of a window in pixels.
+        stride: Pixels between windows, 1 to ``size``, which are blended; None covers the image
+            seamlessly, for which each network must declare ``halo`` and ``multiple``.
+        weights: Of windows, "gaussian" or "uniform", see `unetseg.dataset.geometry.window_weights`.
+        flips: Symmetries to average over besides the plain view, each a tuple of axes to flip:
+            (-1,) left-right, (-2,) up-down, (-2, -1) both.
+        batch_size: Windows computed at once; None takes as many as pay.
+        temperature: Above 0; what `bands`, `probabilities` and confidences are is softmax(log(p) /
+            T) of the averages p over windows, networks and views. No label changes.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        size: int,
+        means: Sequence[Sequence[float]],
+        stds: Sequence[Sequence[float]],
+        stride: int | None = None,
+        weights: str = "gaussian",
+        flips: Sequence[tuple[int, ...]] = (),
+        batch_size: int | None = None,
+        temperature: float = 1.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.networks: list[Any] = [
+            fold_normalisation(n).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for n in networks
+        ]
+        self.size, self.stride = size, stride
+        self.batch_size = batch_size or max(1, _TILE[self.device.type] // size**2)
+        self.temperature = temperature
+        self.views: list[tuple[int, ...]] = [(), *flips]
+        self._weights = torch.from_numpy(window_weights(size, weights)).to(self.device)
+        # Networks that are normalised alike see one and the same batch.
+        groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[nn.Module]] = {}
+        for network, mean, std in zip(self.networks, means, stds, strict=True):
+            groups.setdefault((tuple(mean), tuple(std)), []).append(network)
+        self._groups = [
+            (self._per_channel(mean), self._per_channel(std), members)
+            for (mean, std), members in groups.items()
+        ]
+
+    def _per_channel(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self.device).view(-1, 1, 1)
+
+    def labels(self, image: Rows, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the most probable class of each pixel of an image (H, W, C).
+
+        Args:
+            image: As for `bands`.
+            shape: Height and width wanted; None, the image's own. Others are reached by bilinear
+                interpolation of the probabilities, which keeps borders smooth.
+
+        Returns:
+            (H, W) uint8 class indices, or of ``shape``.
+        """
+        rows = [_labels(band) for band in self._averages(image, shape)]
+        return torch.cat(rows).numpy()
+
+    def labels_and_confidence(
+        self, image: Rows, shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return `labels` and the probability (H, W) float32 of each; ``shape`` as there.
+
+        The probabilities of the other classes never exist for the whole image at once.
+        """
+        labels, confidence = [], []
+        for band, probabilities in self.labelled_bands(image, shape):
+            labels.append(band)
+            confidence.append(probabilities.amax(0).cpu().numpy())
+        return np.concatenate(labels), np.concatenate(confidence)
+
+    def labelled_bands(
+        self, image: Rows, shape: tuple[int, int] | None = None
+    ) -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
+        """Yield `labels` (rows, W) and `bands` (K, rows, W) together, from top to bottom."""
+        for band in self._averages(image, shape):
+            yield _labels(band).numpy(), self._scaled(band)
+
+    def probabilities(
+        self, image: Rows, shape: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the class probabilities (K, H, W) float32, summing to 1; ``shape`` as above."""
+        return torch.cat([band.cpu() for band in self.bands(image, shape)], 1).numpy()
+
+    def bands(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
+        """Yield the probabilities of an image from top to bottom in bands (K, rows, W) float32.
+
+        Args:
+            image: (H, W, C) in the units and channels of the training images. One smaller than a
+                window is reflected up to its size first, and cut back.
+            shape: As for `labels`.
+        """
+        return map(self._scaled, self._averages(image, shape))
+
+    @torch.inference_mode()
+    def _scaled(self, band: Tensor) -> Tensor:
+        return scale_(band, self.temperature)
+
+    def _averages(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
+        """Yield `bands` of ``shape``, interpolated where need be, before any temperature."""
+        bands, own = self._averages_of(image), (image.shape[0], image.shape[1])
+        return bands if shape in (None, own) else resized(bands, own[0], shape)
+
+    @torch.inference_mode()
+    def _averages_of(self, image: Rows) -> Iterator[Tensor]:
+        """Yield `bands` of the image's own size, before any temperature."""
+        height, width = image.shape[:2]
+        if height < self.size or width < self.size:
+            image = pad_to(image[0:height], self.size, self.size)
+        bands = self._seamless(image) if self.stride is None else self._blended(image, self.stride)
+        for band in bands:
+            yield band[:, :height, :width]
+            height -= band.shape[1]
+            if height <= 0:
+                return
+
+    def _seamless(self, image: Rows) -> Iterator[Tensor]:
+        height, width = image.shape[:2]
+        halo, kept = tiling(self.networks, width, self.device)
+        for seen, inner in tiles(height, kept[0], halo):
+            strip = image[seen]
+            row = [
+                self._softmax(strip[None, :, across])[0, :, inner, middle]
+                for across, middle in tiles(width, kept[1], halo)
+            ]
+            yield row[0] if len(row) == 1 else torch.cat(row, 2)
+
+    def _blended(self, image: Rows, stride: int) -> Iterator[Tensor]:
+        height, width = image.shape[:2]
+        rows = starts(height, self.size, stride)
+        columns = starts(width, self.size, stride)
+        together = max(1, self.batch_size // len(columns))  # rows of windows that fill a batch
+        total = weight = None
+        for first in range(0, len(rows), together):
+            group = rows[first : first + together]
+            top = int(group[0])
+            bottom = int(group[-1]) + self.size
+            strip = image[top:bottom]
+            corners = [(int(r) - top, int(c)) for r in group for c in columns]
+            s, count = self.size, self.batch_size
+            for begin in range(0, len(corners), count):
+                batch = corners[begin : begin + count]
+                probabilities = self._fitted(
+                    np.stack([strip[r : r + s, c : c + s] for r, c in batch])
+                )  # (n, K, S, S)
+                if total is None or weight is None:
+                    total = probabilities.new_zeros(probabilities.shape[1], 0, width)
+                    weight = probabilities.new_zeros(0, width)
+                if total.shape[1] < bottom - top:
+                    grow = bottom - top - total.shape[1]
+                    total = nn.functional.pad(total, (0, 0, 0, grow))
+                    weight = nn.functional.pad(weight, (0, 0, 0, grow))
+                for (row, column), window in zip(batch, probabilities, strict=True):
+                    place = (slice(row, row + s), slice(column, column + s))
+                    total[:, *place].addcmul_(window, self._weights)
+                    weight[place] += self._weights
+            assert total is not None
+            assert weight is not None
+            following = first + together
+            done = int(rows[following]) - top if following < len(rows) else height - top
+            yield total[:, :done] / weight[:done]
+            total, weight = total[:, done:].clone(), weight[done:].clone()
+
+    def _fitted(self, stack: NDArray[Any]) -> Tensor:
+        """Return `_softmax` of windows, in halves where the device has no memory for all."""
+        try:
+            return self._softmax(stack)
+        except torch.OutOfMemoryError:
+            half = len(stack) // 2
+            if half == 0:
+                raise
+        self.batch_size = min(self.batch_size, half)  # the next ones come so from the start
+        return torch.cat([self._fitted(stack[:half]), self._fitted(stack[half:])])
+
+    def _softmax(self, stack: NDArray[Any]) -> Tensor:
+        """Return the probabilities (n, K, h, w) of parts (n, h, w, C) of an image.
+
+        They are averaged over networks and views; each view is of whole cells of the pooling grid,
+        so that a mirror image is pooled as the image itself is.
+        """
+        if stack.dtype == np.uint16:
+            stack = stack.astype(np.float32)  # torch computes little on uint16
+        batch = torch.from_numpy(np.require(stack, requirements=["C", "W"])).to(self.device)
+        batch = batch.permute(0, 3, 1, 2).float()
+        result: Tensor | None = None
+        for mean, std, networks in self._groups:
+            seen = (batch - mean) / std
+            for network, axes in itertools.product(networks, self.views):
+                view = fill_to_multiple(seen, getattr(network, "multiple", 1)) if axes else seen
+                with torch.autocast(  # as in training
+                    self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+                ):
+                    logits = network(view.flip(axes) if axes else view)
+                shares = logits.float().softmax(1)
+                if axes:
+                    shares = shares.flip(axes)[:, :, : seen.shape[2], : seen.shape[3]]
+                result = shares if result is None else result.add_(shares)
+        assert result is not None
+        parts = len(self.networks) * len(self.views)
+        return result if parts == 1 else result.div_(parts)
+
+
+def tiling(
+    networks: Sequence[Any], width: int, device: torch.device
+) -> tuple[int, tuple[int, int]]:
+    """Return the halo of all networks, and the rows and columns that are kept of a tile.
+
+    Args:
+        networks: Each declares ``multiple`` and ``halo``.
+        width: Of the image.
+        device: Where they compute, which says how much at once.
+    """
+    grid = math.lcm(*(n.multiple for n in networks))
+    halo = -(-max(n.halo for n in networks) // grid) * grid
+    pixels = _TILE[device.type]
+    rows = min(math.isqrt(pixels) - 2 * halo, _BAND // width)
+    rows = max(rows // grid, -(-halo // grid), 1) * grid
+    columns = max(pixels // (rows + 2 * halo) - 2 * halo, rows)
+    return halo, (rows, columns // grid * grid)
+
+
+def computed_pixels(
+    shape: tuple[int, int],
+    networks: Sequence[Any],
+    size: int,
+    stride: int | None,
+    device: torch.device,
+) -> int:
+    """Return how many pixels a `Segmenter` of these computes for an image of ``shape``."""
+    height, width = (max(side, size) for side in shape)
+    if stride is not None:
+        return len(starts(height, size, stride)) * len(starts(width, size, stride)) * size**2
+    halo, kept = tiling(networks, width, device)
+    sides = (
+        sum(seen.stop - seen.start for seen, _ in tiles(length, part, halo))
+        for length, part in zip((height, width), kept, strict=True)
+    )
+    return math.prod(sides)
+
+
+def _labels(band: Tensor) -> Tensor:
+    return band.argmax(0).to(torch.uint8).cpu()
+
+
+def resized(bands: Iterable[Tensor], height: int, shape: tuple[int, int]) -> Iterator[Tensor]:
+    """Interpolate an image that comes in bands; what goes out comes in bands, too.
+
+    Equal to `torch.nn.functional.interpolate` of the whole image, mode "bilinear", within rounding.
+
+    Args:
+        bands: (K, rows, W) float32, from top to bottom.
+        height: Rows of all of them together.
+        shape: Height and width wanted.
+
+    Yields:
+        (K, rows, ``shape[1]``), ``shape[0]`` rows together.
+    """
+    # Where in the image the centre of each wanted row lies, and the rows above and below it.
+    places = ((torch.arange(shape[0]) + 0.5) * (height / shape[0]) - 0.5).clamp(0, height - 1)
+    above = places.long()
+    below, share = (above + 1).clamp_max(height - 1), (places - above)[:, None]
+    held, first, done = None, 0, 0  # rows at hand, the number of their first, rows handed on
+    for band in bands:
+        band = nn.functional.interpolate(band[None], (band.shape[1], shape[1]), mode="bilinear")[0]
+        held = band if held is None else torch.cat([held, band], 1)
+        ready = int(torch.searchsorted(below, first + held.shape[1]))
+        if ready > done:
+            rows, device = slice(done, ready), held.device
+            upper, lower = (
+                held.index_select(1, (numbers[rows] - first).to(device))
+                for numbers in (above, below)
+            )
+            yield upper.lerp(lower, share[rows].to(device))
+            done = ready
+        if ready < shape[0]:
+            unneeded = min(int(above[ready]) - first, held.shape[1])
+            held, first = held[:, unneeded:], first + unneeded

@@ -1,0 +1,586 @@
+"""Writing a mask for every image: read ahead, covered, and written behind.
+
+An image passes through in bands of rows. What is found in a usual one is written by a thread while
+the next is computed, and that one was read by another thread before. Of an image over 100
+megapixels nothing is ever held as a whole: its mask is a tiled TIFF, written band by band.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg import files
+from unetseg.classes import IGNORED
+from unetseg.dataset import pairing
+from unetseg.errors import InputError, MachineError, UnetsegError, show
+from unetseg.pictures import bands, drawing, reading
+from unetseg.prediction.model import Model, ModelInput
+from unetseg.prediction.objects import ObjectCounter
+from unetseg.prediction.postprocessing import PostProcessing
+from unetseg.prediction.summary import ImageSummary, update_summary
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.ranks import join, world
+from unetseg.settings import PredictSettings, check_choice
+from unetseg.signals import catching
+
+FORMATS = ("auto", "png", "tif")
+_OVERLAYS = 20  # images up to which overlays are drawn without being asked for
+_LARGE = 100_000_000  # pixels above which nothing of an image is held as a whole
+_COUNTED = 512  # rows whose objects are counted at once
+_AHEAD = 25_000_000  # pixels up to which an image is decoded while another is computed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predict` did.
+
+    Attributes:
+        out: The folder of masks.
+        written: Masks written, in the order of the inputs.
+        skipped: Masks that were there already, made by the same model, input and options.
+        failed: Each input that could not be read, with its error.
+        overlays: Overlays written.
+        pixels: Share of each class over the written masks, by name.
+        unlike: Each image that is unlike those trained on, with what is unlike about it.
+        summary: The table with a row an image and class.
+    """
+
+    out: Path
+    written: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+    failed: tuple[tuple[Path, UnetsegError], ...]
+    overlays: tuple[Path, ...]
+    pixels: dict[str, float]
+    unlike: tuple[tuple[Path, str], ...]
+    summary: Path
+
+
+@join()
+def predict(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    models: Sequence[str] = ("default",),
+    out: str | os.PathLike[str] = "predictions",
+    settings: PredictSettings | None = None,
+    format: str = "auto",
+    overlay: bool | None = None,
+    probabilities: bool = False,
+    confidence: bool = False,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> Predictions:
+    """Write a mask for every image; what an equal earlier call wrote is left as it is.
+
+    Processes started by ``torchrun`` share the images.
+
+    Args:
+        inputs: Images, or folders of images (or of labelled images: then their ``images/``).
+        models: Runs, run folders or model files; several are averaged.
+        out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
+        settings: How images are covered, and masks mended; None for the defaults.
+        format: One of `FORMATS`, of the masks; "auto" is PNG, for images over 100 megapixels TIFF.
+        overlay: Draw overlays; None draws them for up to 20 images.
+        probabilities: Write (K, H, W) float32 TIFFs, too.
+        confidence: Write the probability of each pixel's class, too: grey PNGs, 255 is certain.
+        overwrite: Replace files that unetseg did not write.
+        on_progress: Receives `Note` and `Progress`.
+
+    Raises:
+        InputError: Before any work: no image, two images of one stem, a file in the way, a model
+            that cannot be read. An image that cannot be read, whyever, is in ``failed`` instead.
+        MachineError: The disk is full, or writing is not permitted; a folder that must not be read.
+    """
+    settings, out = settings or PredictSettings(), Path(out)
+    check_choice("--format", format, FORMATS)
+    sources = _collect(inputs)
+    wanted = {"overlay": overlay, "probabilities": probabilities, "confidence": confidence}
+    if overlay is None:
+        wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
+    jobs = [_job(source, out, format, wanted, settings.page) for source in sources]
+    _check_places(jobs, overwrite)
+    ranks, table = world(), out / "summary.csv"
+    if ranks.is_writer:
+        update_summary(table, [], (), overwrite)
+    model, on_progress = Model(models, settings), ranks.heard(on_progress)
+    names = model.card.classes.names
+    count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
+    on_progress(Note(f"predicting {count} with {model}"))
+    session = _Session(model, out, ranks.share(jobs), on_progress)
+    try:
+        session.run()
+    except UnetsegError:
+        if ranks.size == 1:  # of several, none knows what the others write
+            update_summary(table, [t.summary for t in session.turns if t.summary], names)
+        raise
+    told = ranks.collect([turn.to_dict() for turn in session.turns])
+    turns = [_Turn.from_dict(job, one) for job, one in zip(jobs, told, strict=True)]
+    if ranks.is_writer:
+        update_summary(table, [turn.summary for turn in turns if turn.summary], names)
+    return _predictions(out, table, turns, names)
+
+
+# --- what is to be done ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image and all that is written for it.
+
+    Attributes:
+        pixels: Of the image, as its header says; 1 where it cannot be read.
+    """
+
+    image: Path
+    pixels: int
+    mask: Path
+    overlay: Path | None
+    probabilities: Path | None
+    confidence: Path | None
+
+    @property
+    def places(self) -> list[Path]:
+        """All files that are written."""
+        places = (self.mask, self.overlay, self.probabilities, self.confidence)
+        return [place for place in places if place]
+
+
+def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return the images that files and folders name.
+
+    Raises:
+        InputError: There is none, or the only one is not there.
+        MachineError: No permission to read a folder, or the only image.
+    """
+    found: list[Path] = []
+    for item in map(Path, inputs):
+        if not _is_folder(item):
+            found.append(item)
+            continue
+        inside = item / "images"
+        found += pairing.list_images(inside if inside.is_dir() else item)
+    if not found:
+        raise InputError("predict", "no image is named", "name images or folders of images")
+    if len(found) == 1:
+        files.open_regular(found[0]).close()  # says what is wrong before a model is loaded
+    return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # in a closed folder, say: reading it will tell
+        return False
+
+
+def _job(
+    source: Path, out: Path, format: str, wanted: dict[str, bool | None], page: int | None
+) -> _Job:
+    """Return what is written for an image.
+
+    Args:
+        source: The image.
+        out: Folder of the masks.
+        format: One of `FORMATS`.
+        wanted: Whether to write further pictures, by kind; None where the image is not too large.
+        page: Which picture of a TIFF.
+
+    Raises:
+        InputError: It is too large for a picture that is asked for.
+    """
+    try:
+        info = reading.read_info(source, page)
+        pixels = info.height * info.width
+    except (InputError, MachineError):  # which is said in its turn
+        pixels = 1
+    large = pixels > _LARGE
+    for kind, asked in wanted.items():
+        if large and asked:
+            text = f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {_LARGE / 1e6:.0f}"
+            raise InputError(f"--{kind}", text, "cut it, or leave the option out")
+    stem, tiff = source.stem, format == "tif" or (large and format == "auto")
+
+    def place(kind: str, name: str) -> Path | None:
+        return out / name if wanted[kind] or (wanted[kind] is None and not large) else None
+
+    return _Job(
+        source,
+        pixels,
+        out / f"{stem}{'.tif' if tiff else '.png'}",
+        place("overlay", f"overlays/{stem}.png"),
+        place("probabilities", f"probabilities/{stem}.tif"),
+        place("confidence", f"confidence/{stem}.png"),
+    )
+
+
+def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
+    """Raise `InputError` where outputs would meet each other, an input, or a stranger's file."""
+    places: dict[str, Path] = {}
+    inputs = {os.path.realpath(job.image) for job in jobs}
+    for job in jobs:
+        key = str(job.mask).casefold()  # some file systems do not tell A.png from a.png
+        if key in places:
+            text = f"and {show(job.image)} would both be written to {show(job.mask)}"
+            raise InputError(places[key], text, "predict them apart, with another --out")
+        places[key] = job.image
+        for place in job.places:
+            if os.path.realpath(place) in inputs:
+                raise InputError(place, "would overwrite an input", "choose another --out")
+            if place.exists() and not overwrite and not _read_label(place):
+                text = "already exists and was not written by unetseg"
+                raise InputError(place, text, "choose another --out, or --overwrite")
+
+
+# --- what has been done already --------------------------------------------------------------
+
+_TEXT = "unetseg"  # key of the text in a file that says what made it
+
+
+def _label(model: Model, job: _Job) -> str:
+    """Return what makes two predictions equal: the models, the input and the options."""
+    settings = model.settings
+    options = {
+        "stride": model.segmenter.stride,  # null where it is seamless
+        "weights": settings.weights,
+        "tta": settings.tta,
+        "page": settings.page,
+        "largest": settings.largest,
+        "min_size": settings.min_size,
+        "fill_holes": settings.fill_holes,
+    }
+    data = {
+        "model": model.digest,
+        "input": _file_hash(job.image),
+        "options": options,
+    }
+    return json.dumps(data, sort_keys=True)
+
+
+def _file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; see `files.open_regular` for what it raises."""
+    with files.open_regular(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise MachineError(path, f"not readable: {error}", "try again") from None
+
+
+def _read_label(path: Path) -> str:
+    """Return what `_label` said of a file; "" where there is none or unetseg did not write it."""
+    try:
+        return reading.read_text(path).get(_TEXT, "")
+    except InputError:  # not even a picture
+        return ""
+
+
+# --- the work --------------------------------------------------------------------------------
+
+
+@dataclass
+class _Turn:
+    """An image whose turn has come, and what became of it.
+
+    Attributes:
+        label: See `_label`.
+        picture: The image; None where there is nothing to do, or ``error``.
+        backdrop: The image as it is drawn over.
+        unlike: What is unlike the images trained on; "" where nothing is.
+        error: Why it failed; None where it did not.
+        summary: What was found; None where nothing was written.
+    """
+
+    job: _Job
+    label: str = ""
+    picture: ModelInput | None = None
+    backdrop: NDArray[Any] | None = None
+    unlike: str = ""
+    error: UnetsegError | None = None
+    summary: ImageSummary | None = None
+
+    def let_go(self) -> None:
+        """Forget the pixels: all images of a call are remembered until its end."""
+        self.picture = self.backdrop = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what became of it in JSON's types, for other processes."""
+        error, one = self.error, self.summary
+        return {
+            "unlike": self.unlike,
+            "error": error and [type(error).__name__, error.what, error.problem, error.remedy],
+            "summary": one
+            and {
+                **vars(one),
+                "pixels": one.pixels.tolist(),
+                "areas": [areas.tolist() for areas in one.areas],
+                "confidence": one.confidence.tolist(),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, job: _Job, data: dict[str, Any]) -> Self:
+        """Return what `to_dict` told."""
+        error, one = data["error"], data["summary"]
+        kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
+        return cls(
+            job,
+            unlike=data["unlike"],
+            error=error and kinds[error[0]](*error[1:]),
+            summary=one
+            and ImageSummary(
+                one["name"],
+                np.array(one["pixels"], np.int64),
+                [np.array(areas, np.int64) for areas in one["areas"]],
+                np.array(one["confidence"]),
+                one["pixel_size"],
+                one["seconds"],
+            ),
+        )
+
+
+def _predictions(
+    out: Path, table: Path, turns: Sequence[_Turn], names: Sequence[str]
+) -> Predictions:
+    """Return what was done, for the caller."""
+    written = [turn for turn in turns if turn.summary]
+    pixels = np.zeros(len(names), np.int64)
+    for turn in written:
+        assert turn.summary is not None
+        pixels += turn.summary.pixels
+    shares = (pixels / max(int(pixels.sum()), 1)).tolist()
+    return Predictions(
+        out,
+        tuple(turn.job.mask for turn in written),
+        tuple(turn.job.mask for turn in turns if not turn.summary and not turn.error),
+        tuple((turn.job.image, turn.error) for turn in turns if turn.error),
+        tuple(turn.job.overlay for turn in written if turn.job.overlay),
+        dict(zip(names, shares, strict=True)),
+        tuple((turn.job.image, turn.unlike) for turn in turns if turn.unlike),
+        table,
+    )
+
+
+@dataclass
+class _Found:
+    """What is gathered while the bands of an image pass by.
+
+    Attributes:
+        pixels: Of each class in the mask, (K,) int64.
+        sure: Sum of the probabilities of the pixels of each class, and their number, (2, K).
+        confidence: (rows, W) uint8 of the bands, where it is wanted.
+        probabilities: (K, rows, W) float32 of the bands, where they are wanted.
+    """
+
+    pixels: NDArray[np.int64]
+    objects: ObjectCounter
+    sure: NDArray[np.float64]
+    confidence: list[NDArray[np.uint8]] = field(default_factory=list)
+    probabilities: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def summary(self, job: _Job, picture: ModelInput, seconds: float) -> ImageSummary:
+        """Return what the table says of the image."""
+        size = picture.raster.georeference.pixel_size
+        areas = self.objects.areas()
+        return ImageSummary(job.image.name, self.pixels, areas, self.sure, size, seconds)
+
+
+class _Session:
+    """One call of `predict`: its model, and how far it has come."""
+
+    def __init__(
+        self, model: Model, out: Path, jobs: Sequence[_Job], on_progress: OnProgress
+    ) -> None:
+        self.model, self.out, self.jobs, self.on_progress = model, out, jobs, on_progress
+        self.total, self.done = sum(job.pixels for job in jobs), 0
+        self.turns: list[_Turn] = []
+        self.alpha_said = False
+
+    def run(self) -> None:
+        """Do all jobs, in their order."""
+        with catching() as self.caught, _Behind() as behind:
+            for number, turn in enumerate(_ahead(self._prepare, self.jobs), 1):
+                self._stop_if_caught()
+                self.place = f"image {number} of {len(self.jobs)}, {show(turn.job.image.name)}"
+                self.turns.append(turn)
+                self._do(turn, behind)
+                self.done += turn.job.pixels
+                self._report(0)
+
+    def _stop_if_caught(self) -> None:
+        self.caught.check(self.out, "run the same line again: what is done is kept")
+
+    def _report(self, pixels: float) -> None:
+        done = self.done + pixels
+        self.on_progress(Progress("predicting", done, self.total, "pixels", self.place))
+
+    def _prepare(self, job: _Job) -> _Turn:
+        """Read of an image what can be read before its turn."""
+        turn = _Turn(job)
+        try:
+            turn.label = _label(self.model, job)
+            if any(_read_label(place) != turn.label for place in job.places):
+                picture = self.model.open(job.image)
+                if job.pixels <= _AHEAD:
+                    picture.load()
+                if job.overlay:
+                    turn.backdrop = np.asarray(picture.raster)
+                turn.unlike = self.model.unlike(picture)
+                turn.picture = picture
+        except (InputError, MachineError) as error:
+            turn.error = error
+        return turn
+
+    def _do(self, turn: _Turn, behind: "_Behind") -> None:
+        """Compute what is found in an image, and have it written."""
+        if turn.picture is None:
+            return
+        self._say(turn)
+        try:
+            with turn.picture:
+                self._predict(turn, turn.picture, behind)
+        except InputError as error:  # of pixels that were decoded only now
+            turn.error = error
+            turn.let_go()
+
+    def _say(self, turn: _Turn) -> None:
+        assert turn.picture is not None
+        image = show(turn.job.image)
+        if turn.picture.raster.info.alpha and not self.alpha_said:
+            self.on_progress(Note(f"{image}: transparency is left out"))
+            self.alpha_said = True
+        if turn.unlike:
+            text = f"{image} is unlike the images trained on: {turn.unlike}"
+            self.on_progress(Note(text, warning=True))
+
+    def _predict(self, turn: _Turn, picture: ModelInput, behind: "_Behind") -> None:
+        job, begin = turn.job, time.perf_counter()
+        classes = len(self.model.card.classes.classes)
+        found = _Found(np.zeros(classes, np.int64), ObjectCounter(classes), np.zeros((2, classes)))
+        labels = self._mend(self._cover(job, picture, found))
+        if job.pixels > _LARGE and job.mask.suffix == ".tif":
+            self._write_mask(turn, picture, self._count(labels, found))
+            turn.summary = found.summary(job, picture, time.perf_counter() - begin)
+            turn.let_go()
+            return
+        whole = np.concatenate(list(labels))
+        seconds = time.perf_counter() - begin
+
+        def write() -> None:
+            try:
+                self._write_pictures(turn, whole, found)
+                self._write_mask(turn, picture, self._count(iter([whole]), found))
+                turn.summary = found.summary(job, picture, seconds)
+            except InputError as error:  # of this image, whichever is computed meanwhile
+                turn.error = error
+            turn.let_go()
+
+        behind.do(write)
+
+    def _cover(self, job: _Job, picture: ModelInput, found: _Found) -> Iterator[NDArray[np.uint8]]:
+        """Yield class indices (rows, W) band by band; 255 where the image has no data."""
+        height, width, _ = picture.raster.shape
+        row = 0
+        for labels, shares in self.model.segmenter.labelled_bands(picture, (height, width)):
+            rows = slice(row, row + len(labels))
+            highest = shares.amax(0).cpu().numpy()
+            if (valid := picture.valid(rows)) is not None:
+                labels[~valid] = IGNORED
+            flat, classes = labels.ravel(), len(found.pixels)
+            found.sure[0] += np.bincount(flat, highest.ravel(), 256)[:classes]
+            found.sure[1] += np.bincount(flat, minlength=256)[:classes]
+            if job.confidence:
+                found.confidence.append(np.rint(highest * 255).astype(np.uint8))
+            if job.probabilities:
+                found.probabilities.append(shares.cpu().numpy())
+            yield labels
+            row = rows.stop
+            self._stop_if_caught()
+            self._report(job.pixels * row / height)
+
+    def _mend(self, parts: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the parts as they are or, where rules are given, the whole mended mask."""
+        if self.model.cleaning == PostProcessing():
+            yield from parts
+        else:
+            yield self.model.mend(np.concatenate(list(parts)))
+
+    def _count(
+        self, parts: Iterator[NDArray[np.uint8]], found: _Found
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the parts, counting pixels and objects on the way."""
+        for labels in parts:
+            found.pixels += np.bincount(labels.ravel(), minlength=256)[: len(found.pixels)]
+            for top in range(0, len(labels), _COUNTED):
+                found.objects.add(labels[top : top + _COUNTED])
+            yield labels
+
+    def _write_pictures(self, turn: _Turn, labels: NDArray[np.uint8], found: _Found) -> None:
+        job, text, classes = turn.job, {_TEXT: turn.label}, self.model.card.classes
+        if job.probabilities:
+            shares = np.concatenate(found.probabilities, 1)
+            reading.write_float_tiff(job.probabilities, shares, text)
+        if job.confidence:
+            grey = np.concatenate(found.confidence)[..., None]
+            reading.write_picture(job.confidence, grey, text)
+        if job.overlay and turn.backdrop is not None:
+            plain = drawing.commonest(labels)
+            picture = drawing.overlay(turn.backdrop, labels, classes, plain)
+            reading.write_picture(job.overlay, picture, text)
+
+    def _write_mask(
+        self, turn: _Turn, picture: ModelInput, parts: Iterator[NDArray[np.uint8]]
+    ) -> None:
+        """Write the mask: last, so that it stands for all that belongs to it."""
+        path, table, text = turn.job.mask, self.model.card.classes, {_TEXT: turn.label}
+        place = picture.raster.georeference
+        if path.suffix == ".tif":
+            height, width, _ = picture.raster.shape
+            bands.write_mask_tiff(path, parts, (height, width), table, text, place)
+        else:
+            reading.write_mask(path, np.concatenate(list(parts)), table, text, place)
+
+
+def _ahead(work: Callable[[_Job], T], jobs: Sequence[_Job]) -> Iterator[T]:
+    """Yield the work of each job, that of the next being done in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        following: Future[T] | None = None
+        for job in jobs:
+            current, following = following, pool.submit(work, job)
+            if current:
+                yield current.result()
+        if following:
+            yield following.result()
+
+
+class _Behind:
+    """A thread that does one piece of work while the next is prepared.
+
+    What a piece raises is raised when the next is given, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown()
+        if self._pending and kind is None:
+            self._pending.result()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do ``work`` as soon as what was given before is done."""
+        if self._pending:
+            self._pending.result()
+        self._pending = self._pool.submit(work)

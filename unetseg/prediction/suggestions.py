@@ -1,0 +1,428 @@
+"""Which images to label next: those that stand for most of what a model is unsure of."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetseg import files
+from unetseg.classes import ClassTable
+from unetseg.dataset import pairing
+from unetseg.dataset.pairing import Pair
+from unetseg.errors import InputError, MachineError, UnetsegError, show
+from unetseg.pictures import drawing, reading
+from unetseg.pictures.transforms import pixel_hash
+from unetseg.prediction import csv_tables
+from unetseg.prediction.model import Model
+from unetseg.prediction.model_file import open_training_store
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.settings import PredictSettings
+from unetseg.signals import Caught, catching
+
+LIST = "suggestions.csv"
+_COLUMNS = ("rank", "image", "score", "uncertainty", "difference", "why")
+_PART = 0.1  # of an image, its most uncertain: what it is judged by, however large a plain rest is
+_CELLS = 8  # along a patch: as fine as an image is looked at
+_NEAR = 0.5  # of the usual distance: a Gaussian of this width says how far an image stands for one
+_ALIKE = 0.5  # likeness from which an image is said to stand for another
+_MOST = 4_000  # images compared with each other: a matrix of 64 MB
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An image to label.
+
+    Attributes:
+        image: The file.
+        score: Share, 0 to 1, of the uncertainty about all images that this one newly stands for.
+        uncertainty: Mean entropy of the most uncertain tenth of it, 0 (sure) to 1 (all classes
+            alike).
+        difference: Distance to the most similar image that is labelled or stands above it, in
+            units of the median distance of two images; None where there is no such image.
+        why: The same in words.
+    """
+
+    image: Path
+    score: float
+    uncertainty: float
+    difference: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What `suggest_images` found and wrote.
+
+    Attributes:
+        out: The folder.
+        chosen: The images to label, the best first.
+        left_out: Images that are labelled already, by their pixels.
+        failed: Each image that could not be read, with its error.
+        labelled: Folder of the labelled images; None where it is not known.
+        pair: One of them with its mask, to see where and how they lie; None where there is none.
+        same_names: Of the chosen, those named like a labelled image.
+        cutting: How the labelled images were cut for the model, where it is not the default:
+            ``group``, ``scale`` and ``page``.
+    """
+
+    out: Path
+    chosen: tuple[Suggestion, ...]
+    left_out: int
+    failed: tuple[tuple[Path, UnetsegError], ...]
+    labelled: Path | None
+    pair: Pair | None
+    same_names: tuple[str, ...]
+    cutting: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """An image's place: its number, and `Suggestion.score` and ``difference``.
+
+    Attributes:
+        stands_for: How many other images not labelled it is most similar to.
+    """
+
+    index: int
+    score: float
+    difference: float | None
+    stands_for: int
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is kept of an image.
+
+    Attributes:
+        features: (D,) float32, what it shows, as a whole and in its most uncertain tenth.
+        uncertainty: As in `Suggestion`.
+        pair: The two classes that it is most unsure between; one alone where there is one.
+    """
+
+    features: NDArray[np.float32]
+    uncertainty: float
+    pair: tuple[int, ...]
+
+
+def suggest_images(
+    source: str | os.PathLike[str],
+    *,
+    models: Sequence[str] = ("default",),
+    n: int = 10,
+    out: str | os.PathLike[str] = "suggested",
+    labelled: str | os.PathLike[str] | None = None,
+    settings: PredictSettings | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> Suggestions:
+    """Choose the images whose labels would teach a model most, with a mask of each to correct.
+
+    An image counts by its most uncertain tenth, and by how many images like it there are; one like
+    a labelled one, or like one that is chosen already, counts little: see `rank_images`. With a
+    model of 10 images of lines and ellipses, the entropy of that tenth put 70 others in the order
+    of their wrong pixels (Spearman's 0.93); the mean entropy, which plain background rules, did not
+    (0.50).
+
+    Written are ``images/`` (copies), ``masks/`` (predictions, encoded like the masks trained on),
+    ``classes.toml``, ``overlays/`` and ``suggestions.csv``: corrected, a folder of labelled images.
+
+    Args:
+        source: A folder of images, or of labelled images: then its ``images/``. Those that the
+            model was trained on or scored by are left out, by their pixels.
+        models: Runs, run folders or model files; several are averaged.
+        n: How many to choose.
+        out: A new or empty folder.
+        labelled: Folder of the images labelled so far; None takes the one that the model's store
+            was cut from, where it is there.
+        settings: How images are covered; None for the defaults.
+        overwrite: Replace what an earlier call wrote, corrected masks too.
+        on_progress: Receives `Note` and `Progress`.
+
+    Raises:
+        InputError: No image left to choose from, two images of one stem, a folder in the way.
+        MachineError: The disk is full, or writing is not permitted.
+        Interrupted: A signal came.
+    """
+    target, root = Path(out), Path(source)
+    pool = pairing.list_images(root / "images" if (root / "images").is_dir() else root)
+    _check_places(target, pool, overwrite)
+    model = Model(models, settings)
+    home, cutting = _training(model, labelled)
+    _refuse_inputs(target, pool, home)
+    pairs = pairing.match_pairs(home)[0] if home else ()
+    on_progress(Note(f"looking at {len(pool)} images of {show(root)} with {model}"))
+    with catching() as caught:
+        looker = _Looker(model, caught, on_progress, len(pairs) + len(pool))
+        before = [looker.look(pair.image) for pair in pairs]
+        looker.leave_out()
+        after = {path: found for path in pool if (found := looker.look(path))}
+        if not after:
+            raise _nothing_left(root, looker)
+        ranks = rank_images(
+            np.stack([look.features for look in after.values()]),
+            np.array([look.uncertainty for look in after.values()]),
+            np.array([look.features for look in before if look]),
+            n,
+        )
+        looks, names = list(after.items()), model.card.classes.names
+        chosen = tuple(_suggestion(rank, *looks[rank.index], names) for rank in ranks)
+        _write(target, chosen, model, caught, on_progress)
+    taken = {pair.name for pair in pairs}
+    return Suggestions(
+        target,
+        chosen,
+        looker.left_out,
+        tuple(looker.failed),
+        home,
+        pairs[0] if pairs else None,
+        tuple(s.image.name for s in chosen if pairing.stem_of(s.image) in taken),
+        cutting,
+    )
+
+
+def rank_images(
+    features: NDArray[Any], uncertainty: NDArray[Any], labelled: NDArray[Any], count: int
+) -> tuple[Rank, ...]:
+    """Choose images that together stand for as much of the uncertainty about all as they can.
+
+    Each image weighs as much as it is uncertain, and is stood for as far as the most similar
+    labelled or chosen image resembles it. So a chosen image is uncertain, or like many that are,
+    and unlike all labelled and chosen before it; an odd one out counts for itself only. That is a
+    facility location function of what is labelled (Wei, Iyer, Bilmes, 2015, ICML), weighted by
+    uncertainty as the images of Yang et al. (2017, MICCAI, "Suggestive annotation") are chosen
+    first; taking the best image each time comes within 1 - 1/e of the best set (Nemhauser, Wolsey,
+    Fisher, 1978). With few labels uncertainty alone takes near copies and odd images, and coverage
+    alone (Sener, Savarese, 2018, ICLR) what is known already; their product is what BADGE (Ash et
+    al., 2020, ICLR) takes, with gradients for features.
+
+    Args:
+        features: (n, D) of the images to choose from; each column is scaled to its own spread.
+        uncertainty: (n,) 0 or more.
+        labelled: (m, D) of those labelled so far; m may be 0.
+        count: How many to choose at most. Beyond 4,000 images only the most uncertain are compared.
+
+    Returns:
+        The chosen, the best first.
+    """
+    kept = np.argsort(-uncertainty, kind="stable")[:_MOST]
+    own = len(kept)
+    stacked = np.concatenate([features[kept], labelled.reshape(-1, features.shape[1])])
+    distances = _distances(stacked.astype(np.float64))[:own]  # (own, own + m)
+    likeness = np.exp(-0.5 * np.square(distances / _NEAR))
+    weights = uncertainty[kept].astype(np.float64)
+    weights = weights / weights.sum() if weights.any() else np.full(own, 1 / own)
+    covered = likeness[:, own:].max(axis=1, initial=0)
+    nearest = distances[:, own:].min(axis=1, initial=np.inf)
+    left, ranks = np.ones(own, bool), []
+    for _ in range(min(count, own)):
+        gains = np.maximum(likeness[:, :own] - covered[:, None], 0).T @ weights
+        best = int(np.where(left, gains, -1).argmax())
+        near = likeness[:, best]
+        stands_for = int(((near > np.maximum(covered, _ALIKE)) & left).sum()) - 1
+        difference = float(nearest[best]) if np.isfinite(nearest[best]) else None
+        ranks.append(Rank(int(kept[best]), float(gains[best]), difference, max(stands_for, 0)))
+        left[best] = False
+        covered = np.maximum(covered, near)
+        nearest = np.minimum(nearest, distances[:, best])
+    return tuple(ranks)
+
+
+def _distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far images are apart (n, n), their median distance being 1."""
+    spread = features.std(axis=0)
+    scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    squares = np.square(scaled).sum(axis=1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * scaled @ scaled.T, 0))
+    np.fill_diagonal(distances, 0)
+    pairs = distances[np.triu_indices(len(distances), 1)]
+    usual = float(np.median(pairs)) if len(pairs) else 0.0
+    result: NDArray[np.float64] = distances / (usual or 1.0)
+    return result
+
+
+# --- looking at images -----------------------------------------------------------------------
+
+
+class _Looker:
+    """Looks at one image after the other, and counts what is left out and what fails."""
+
+    def __init__(self, model: Model, caught: Caught, on_progress: OnProgress, total: int) -> None:
+        self.model, self.caught, self.on_progress = model, caught, on_progress
+        self.total, self.done, self.left_out = total, 0, 0
+        self.failed: list[tuple[Path, UnetsegError]] = []
+        self._seen: set[str] = set()
+        self._excluded: set[str] = set()
+
+    def leave_out(self) -> None:
+        """From now on, leave out the images looked at so far, and those of the model's store."""
+        self._excluded = self._seen | {s.sha256 for card in self.model.cards for s in card.sources}
+
+    def look(self, path: Path) -> _Look | None:
+        """Look at an image; None where it is left out or cannot be read."""
+        self.caught.check(path, "run the same line again")
+        try:
+            return self._look(path)
+        except (InputError, MachineError) as error:
+            self.failed.append((path, error))
+            return None
+        finally:
+            self.done += 1
+            self.on_progress(Progress("looking", self.done, self.total, "images", show(path.name)))
+
+    def _look(self, path: Path) -> _Look | None:
+        key = pixel_hash(reading.read_image(path, self.model.settings.page))
+        self._seen.add(key)
+        if key in self._excluded:
+            self.left_out += 1
+            return None
+        return _describe(self.model, self.model.read(path))
+
+
+def _describe(model: Model, image: NDArray[Any]) -> _Look:
+    """Return what is kept of an image (H, W, C), as the model takes it."""
+    classes = len(model.card.classes.classes)
+    cell = max(model.card.patch_size // _CELLS, 1)
+    confused, parts = np.zeros(classes**2), []
+    for band in model.segmenter.bands(image):  # (K, rows, W)
+        entropy = -(band * band.clamp_min(1e-7).log()).sum(0) / math.log(max(classes, 2))
+        first, last = band.topk(min(classes, 2), 0).indices[[0, -1]].cpu().numpy()
+        pairs = np.minimum(first, last) * classes + np.maximum(first, last)
+        weights = entropy.cpu().numpy()
+        confused += np.bincount(pairs.ravel(), weights.ravel(), classes**2)
+        # Cells are made of columns here, of rows below: bands are of any height.
+        parts.append(_cells(torch.cat([band, entropy[None]]), 1, cell).cpu())
+    shares = _cells(torch.cat(parts, 1), cell, 1)  # (K + 1, rows, columns) of cells
+    pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.card.mean, model.card.std))
+    pixels = (pixels - mean) / std
+    level = _cells(pixels, cell, cell)
+    texture = (_cells(pixels.square(), cell, cell) - level.square()).clamp_min(0).sqrt()
+    unsure = shares[-1].flatten()
+    worst = unsure.topk(max(1, round(_PART * len(unsure)))).indices
+    shown = torch.cat([shares[:-1], level, texture]).flatten(1)  # (K + 2 C, cells)
+    features = torch.cat([shown.mean(1), shown[:, worst].mean(1)]).numpy()
+    pair = np.unique(np.unravel_index(int(confused.argmax()), (classes, classes)))
+    return _Look(features, float(unsure[worst].mean()), tuple(map(int, pair)))
+
+
+def _cells(planes: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the means of planes (n, H, W) over cells; those at the border may be smaller."""
+    return F.avg_pool2d(planes[None], (rows, columns), ceil_mode=True)[0]
+
+
+def _suggestion(rank: Rank, path: Path, look: _Look, names: Sequence[str]) -> Suggestion:
+    why = "unsure about " + " and ".join(names[i] for i in look.pair)
+    if rank.difference is not None and rank.difference > 1:
+        why += "; unlike the labelled images and those above"
+    if rank.stands_for:
+        why += f"; stands for {rank.stands_for} more like it"
+    return Suggestion(path, rank.score, look.uncertainty, rank.difference, why)
+
+
+def _nothing_left(root: Path, looker: _Looker) -> UnetsegError:
+    if looker.failed:
+        return looker.failed[0][1]
+    text = f"all {looker.left_out} images are labelled already"
+    return InputError(root, text, "name a folder of new images")
+
+
+def _training(
+    model: Model, labelled: str | os.PathLike[str] | None
+) -> tuple[Path | None, dict[str, Any]]:
+    """Return the folder of labelled images, where known, and how it was cut: see `Suggestions`."""
+    cutting: dict[str, Any] = {"scale": model.card.scale} if model.card.scale != 1 else {}
+    home = Path(labelled) if labelled is not None else None
+    try:
+        with open_training_store(model.card, model.paths[0]) as store:
+            own, recorded = Path(store.info.folder), store.info.settings
+    except (InputError, MachineError):  # moved or deleted since; only its folder is asked for
+        return home, cutting
+    for name in ("group", "page"):
+        if recorded.get(name) is not None:
+            cutting[name] = recorded[name]
+    return home or (own if own.is_dir() else None), cutting
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def _check_places(target: Path, pool: Sequence[Path], overwrite: bool) -> None:
+    """Refuse what would replace masks that a person made or corrected."""
+    stems: dict[str, Path] = {}
+    for path in pool:
+        key = pairing.stem_of(path).casefold()
+        if key in stems:
+            text = f"and {show(stems[key])} would have masks of one name"
+            raise InputError(path, text, "rename one of them")
+        stems[key] = path
+    found = [p for p in ("images", "masks", LIST) if (target / p).exists()]
+    if LIST in found and not overwrite:
+        text = "holds suggestions, whose masks may be corrected by now"
+        raise InputError(target, text, "choose another --out, or --overwrite")
+    if found and LIST not in found:
+        text = f"holds {found[0]} that are no suggestions"
+        raise InputError(target, text, "choose another --out")
+
+
+def _refuse_inputs(target: Path, pool: Sequence[Path], home: Path | None) -> None:
+    inputs = {os.path.realpath(p) for p in (pool[0].parent, home) if p is not None}
+    if inputs & {os.path.realpath(p) for p in (target, target / "images")}:
+        raise InputError(target, "holds images to look at", "choose another --out")
+
+
+def _write(
+    target: Path,
+    chosen: Sequence[Suggestion],
+    model: Model,
+    caught: Caught,
+    on_progress: OnProgress,
+) -> None:
+    """Write the folder; the list first, by which a later call knows what it may replace."""
+    _clear(target)
+    rows = (_row(rank, one) for rank, one in enumerate(chosen, 1))
+    csv_tables.write_table(target / LIST, _COLUMNS, rows)
+    table = model.card.classes
+    pairing.write_classes(target, table)
+    for done, one in enumerate(chosen, 1):
+        caught.check(target, "run the same line again with --overwrite")
+        picture = reading.read_image(one.image, model.settings.page)
+        labels = model.labels(model.read(one.image), (picture.shape[0], picture.shape[1]))
+        name = f"{one.image.stem}.png"
+        overlay = drawing.overlay(picture, labels, table, drawing.commonest(labels))
+        reading.write_picture(target / "overlays" / name, overlay)
+        _write_mask(target / "masks" / name, labels, table)
+        files.write_bytes(target / "images" / one.image.name, one.image.read_bytes())
+        on_progress(Progress("writing", done, len(chosen), "images", show(one.image.name)))
+
+
+def _write_mask(path: Path, labels: NDArray[np.uint8], table: ClassTable) -> None:
+    """Write a mask as those trained on are: values with a palette, or RGB colours."""
+    if table.encoding == "colours":
+        reading.write_picture(path, drawing.paint(labels, table))
+    else:
+        reading.write_mask(path, labels, table)
+
+
+def _clear(target: Path) -> None:
+    """Remove what an earlier call wrote."""
+    if not (target / LIST).exists():
+        return
+    for _, name, *_ in csv_tables.read_table(target / LIST, _COLUMNS):
+        image = Path(name).name
+        mask = f"{Path(name).stem}.png"
+        for old in (Path("images", image), Path("masks", mask), Path("overlays", mask)):
+            (target / old).unlink(missing_ok=True)
+
+
+def _row(rank: int, one: Suggestion) -> tuple[str | float | None, ...]:
+    numbers = (one.score, one.uncertainty, one.difference)
+    rounded = (None if x is None else round(x, 4) for x in numbers)
+    return (rank, one.image.name, *rounded, one.why)

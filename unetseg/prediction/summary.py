@@ -1,0 +1,151 @@
+"""The table of what was found in each image: areas, objects and confidence, class by class."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.errors import InputError, show
+from unetseg.prediction.csv_tables import read_table, write_table
+
+COLUMNS = (
+    "image",
+    "class",
+    "pixels",
+    "area_fraction",
+    "objects",
+    "mean_object_area",
+    "median_object_area",
+    "largest_object_area",
+    "area_unit",
+    "mean_confidence",
+    "seconds",
+)
+Cell = str | float | None
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """What one image gives to the table.
+
+    Attributes:
+        name: Of the image's file, without folder.
+        pixels: Of each of the K classes in the mask, (K,) int64.
+        areas: Of the objects of each class in pixels, K arrays (n,), in any order.
+        confidence: Of the pixels that were predicted to be of each class, the sum of the
+            probabilities of it, and their number, (2, K) float64.
+        pixel_size: Height and width of a pixel and their unit, "µm", say; None where not known.
+        seconds: That the image took.
+    """
+
+    name: str
+    pixels: NDArray[np.int64]
+    areas: Sequence[NDArray[np.int64]]
+    confidence: NDArray[np.float64]
+    pixel_size: tuple[float, float, str] | None
+    seconds: float
+
+
+def summary_rows(summaries: Iterable[ImageSummary], classes: Sequence[str]) -> list[list[Cell]]:
+    """Return the rows of the table, one an image and class, also of a class that was not found.
+
+    ``area_fraction`` is the share of the image's pixels that are not ignored; objects and their
+    areas are those of `unetseg.prediction.objects`. Areas are in ``area_unit``: the unit of the
+    pixel size, squared, where it is known, else "px". ``mean_confidence`` is the mean probability
+    of the predicted class, 0 to 1. ``seconds`` are those of the whole image, in each of its rows. A
+    value that no pixel says anything about is None.
+
+    Args:
+        summaries: Of K classes each.
+        classes: Their names.
+
+    Returns:
+        Rows with a cell for each of `COLUMNS`.
+    """
+    return [row for summary in summaries for row in _rows_of(summary, classes)]
+
+
+def _rows_of(summary: ImageSummary, classes: Sequence[str]) -> list[list[Cell]]:
+    total = int(summary.pixels.sum())
+    area, unit = 1.0, "px"
+    if summary.pixel_size is not None:
+        area, unit = math.prod(summary.pixel_size[:2]), f"{summary.pixel_size[2]}²"
+    rows = list[list[Cell]]()
+    for k, name in enumerate(classes):
+        objects, (sure, count) = summary.areas[k], summary.confidence[:, k].tolist()
+        sizes: list[Cell] = [None] * 3
+        if len(objects):
+            sizes = [float(f(objects)) * area for f in (np.mean, np.median, np.max)]
+        rows.append(
+            [
+                show(summary.name),
+                name,
+                int(summary.pixels[k]),
+                int(summary.pixels[k]) / total if total else None,
+                len(objects),
+                *sizes,
+                unit,
+                sure / count if count else None,
+                round(summary.seconds, 3),
+            ]
+        )
+    return rows
+
+
+def read_summary(path: Path) -> list[list[str]]:
+    """Return the rows of a table, each cell as its text.
+
+    Raises:
+        InputError: Not there, or not such a table.
+        MachineError: No permission to read.
+    """
+    return read_table(path, COLUMNS)
+
+
+def update_summary(
+    path: Path,
+    summaries: Sequence[ImageSummary],
+    classes: Sequence[str],
+    overwrite: bool = False,
+) -> None:
+    """Write the table, or new rows into the one that is there.
+
+    Rows of the same image are replaced where they stand; those of other images stay; images that
+    are new follow. Without ``summaries``, a table that is there stays as it is, and where there is
+    none, none is written.
+
+    Args:
+        path: The file.
+        summaries: Of the images that are new or done again.
+        classes: Names of their classes.
+        overwrite: Replace a file that is no such table.
+
+    Raises:
+        InputError: The file is no such table.
+        MachineError: It cannot be read or written.
+    """
+    kept, foreign = list[list[str]](), False
+    if path.exists():
+        try:
+            kept = read_summary(path)
+        except InputError as error:
+            if not overwrite:
+                remedy = "choose another --out, or --overwrite"
+                raise InputError(path, error.problem, remedy) from None
+            foreign = True
+    if summaries or foreign:
+        write_table(path, COLUMNS, _merged(kept, summary_rows(summaries, classes)))
+
+
+def _merged(old: Sequence[Sequence[Cell]], new: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
+    """Return the rows of both, image by image, in the order in which images first appear."""
+    by_image: dict[Cell, list[Sequence[Cell]]] = {}
+    for row in old:
+        by_image.setdefault(row[0], []).append(row)
+    by_image |= {row[0]: [] for row in new}
+    for row in new:
+        by_image[row[0]].append(row)
+    return [row for rows in by_image.values() for row in rows]

@@ -1,0 +1,305 @@
+"""Several processes that work as one run, started by ``torchrun``: their shares, and their talk.
+
+``torchrun --nproc-per-node 2 -m unetseg train`` starts two processes, each told by the environment
+which of them it is (its rank). All run the same code; what differs is here: `World.share` gives a
+rank its part of the work, `World.gather` brings the results together, and rank 0 alone writes files
+and reports. Without torchrun the world is one process, and nothing is exchanged.
+"""
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from unetseg.errors import Followed, MachineError, show
+from unetseg.progress import OnProgress, ignore
+from unetseg.signals import catching
+
+_SILENCE = timedelta(seconds=120)  # after so long without a word in a step a rank counts as lost
+_PATIENCE = timedelta(days=7)  # while one rank cuts patches or predicts a large image, others wait
+_ROLL_CALL = 1.0  # seconds in which the ranks that are left must have answered
+_AGAIN = "start it again, train with --resume"
+_FAILED = "failed"  # key of the first failure
+_JOINS = itertools.count()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen by one of them.
+
+    What exchanges something must be called by every rank, in the same order: all methods but
+    `share`, `heard` and `check`.
+
+    Attributes:
+        rank: Of this process, 0 to ``size`` - 1.
+        size: How many processes there are.
+        local_size: How many of them are on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+    _store: Any = field(default=None, repr=False)
+    _patient: Any = field(default=None, repr=False)
+    _parent: int = field(default=0, repr=False)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this is rank 0, the one that writes files and reports."""
+        return self.rank == 0
+
+    @property
+    def part(self) -> slice:
+        """This rank's part of a sequence: every ``size``-th item, from the ``rank``-th on."""
+        return slice(self.rank, None, self.size)
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Return this rank's `part` of ``items``; all parts together are all of them."""
+        return items[self.part]
+
+    def collect(self, mine: Sequence[T]) -> list[T]:
+        """Return what all ranks found for their shares, in the order of what was shared out.
+
+        Args:
+            mine: One item of JSON's types for each item of this rank's `share`.
+        """
+        parts = self.gather(list(mine))
+        return [parts[k % self.size][k // self.size] for k in range(sum(map(len, parts)))]
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, that of rank 0 first.
+
+        However long one rank works before it calls this, the others wait.
+
+        Args:
+            value: What JSON holds; with several ranks tuples come back as lists.
+        """
+        if self.size == 1:
+            return [value]
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        return [json.loads(part.numpy().tobytes()) for part in self._gather_rows(data)]
+
+    def heard(self, on_progress: OnProgress) -> OnProgress:
+        """Return ``on_progress`` on rank 0; on others what drops all reports."""
+        return on_progress if self.is_writer else ignore
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` gives on rank 0, where alone it is called; of JSON's types."""
+        return self.gather(work() if self.is_writer else None)[0]  # type: ignore[return-value]
+
+    def concatenate(self, rows: Tensor) -> Tensor:
+        """Return the rows of all ranks, those of rank 0 first; on the CPU.
+
+        Args:
+            rows: (n, ...), n as it may be on each rank, all else alike.
+        """
+        if self.size == 1:
+            return rows.cpu()
+        shapes = self.gather(list(rows.shape[1:]) if len(rows) else None)
+        shape = next((s for s in shapes if s is not None), list(rows.shape[1:]))
+        return torch.cat(self._gather_rows(rows.cpu().reshape(-1, *shape)))
+
+    def _gather_rows(self, rows: Tensor) -> list[Tensor]:
+        """Return the rows (n, ...) of each rank, n as it may be."""
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)]), group=self._patient)
+        longest = max(int(count) for count in counts)
+        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        found = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(found, padded, group=self._patient)
+        return [part[: int(count)] for part, count in zip(found, counts, strict=True)]
+
+    def maximum(self, *values: float) -> list[float]:
+        """Return the largest of all ranks in each place: one small message, on the CPU."""
+        if self.size == 1:
+            return list(values)
+        self._look_for_parent()
+        numbers = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX)
+        return numbers.tolist()
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Add up a tensor over all ranks, in place and on its device; return it."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all ranks, through which gradients flow."""
+        if self.size == 1:
+            return tensor
+        summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+        return summed
+
+    @torch.no_grad()
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace floating tensors of one type and device by their means over all ranks."""
+        if self.size == 1 or not tensors:
+            return
+        flat = self.sum_(torch.cat([t.flatten() for t in tensors])) / self.size
+        parts = torch.split(flat, [t.numel() for t in tensors])
+        torch._foreach_copy_(
+            list(tensors), [p.view_as(t) for p, t in zip(parts, tensors, strict=True)]
+        )
+
+    def check(self) -> None:
+        """Raise where another rank has failed; for long work between two exchanges.
+
+        Raises:
+            Followed: It said why.
+            MachineError: What had started this process is gone.
+        """
+        if self.size == 1:
+            return
+        self._look_for_parent()
+        if self._store.check([_FAILED]):
+            raise self._followed(self._store.get(_FAILED))
+
+    def _look_for_parent(self) -> None:
+        if self._parent and os.getppid() != self._parent:
+            raise MachineError("torchrun", "is gone", _AGAIN)
+
+    def _followed(self, told: bytes) -> Followed:
+        rank, exit_code = json.loads(told)
+        return Followed(rank, exit_code)
+
+    def _explain(self, error: BaseException) -> BaseException:
+        """Return what this rank should end with, and let the others know that it ends.
+
+        The first rank to fail ends with its own error. Those that fail after it, be it over the
+        same or because they lost it, end with `Followed`: one line is enough for all.
+        """
+        with catching() as caught:
+            try:
+                shown = self._first_to_fail(error)
+            except dist.DistError:
+                shown = error
+                if _is_of_exchange(error):
+                    shown = MachineError("torchrun", "is gone", _AGAIN)
+            # torchrun ends the others when it misses one; they end anyway, and have to say why.
+            caught.signum = None
+        return shown
+
+    def _first_to_fail(self, error: BaseException) -> BaseException:
+        if self._store.check([_FAILED]):
+            return self._followed(self._store.get(_FAILED))
+        if _is_of_exchange(error):
+            error = self._call_roll()
+        mine = json.dumps([self.rank, _exit_code(error)])
+        told = self._store.compare_set(_FAILED, "", mine)
+        return error if told == mine.encode() else self._followed(told)
+
+    def _call_roll(self) -> MachineError:
+        """Return the error that names the ranks which do not answer."""
+        self._store.set(f"alive/{self.rank}", "")
+        missing, end = list(range(self.size)), time.monotonic() + _ROLL_CALL
+        while missing and time.monotonic() < end:
+            missing = [r for r in missing if not self._store.check([f"alive/{r}"])]
+            time.sleep(0.05)
+        what = "rank " + ", ".join(map(str, missing)) if missing else "the network between ranks"
+        text = "was lost: killed, out of memory, or its machine is gone"
+        return MachineError(what, text, _AGAIN)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all ranks; its gradient is the sum of what the ranks' results ask for."""
+
+    @staticmethod
+    def forward(_: Any, tensor: Tensor) -> Tensor:
+        tensor = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(tensor)
+        return tensor
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(context, *gradients)
+
+
+_alone = World()
+_current = _alone
+
+
+def world() -> World:
+    """Return the processes that work together now: one alone outside of `join`."""
+    return _current
+
+
+@contextmanager
+def join() -> Iterator[World]:
+    """Work together with the other processes that ``torchrun`` started, while the block runs.
+
+    Without torchrun, and inside another `join`, nothing happens. An error on any rank ends all:
+    the first to fail raises its own, the others `Followed`.
+
+    Raises:
+        MachineError: A rank was lost, or the others cannot be reached.
+    """
+    global _current
+    if _current is not _alone or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield _current
+        return
+    _current = _connect()
+    try:
+        yield _current
+    except BaseException as error:
+        shown = _current._explain(error)
+        # Kernels that wait for a lost rank would keep this one from ending.
+        dist.group.WORLD.abort()  # type: ignore[union-attr]
+        if not (_current.is_writer or isinstance(shown, Followed)):
+            shown.add_note(f"on rank {_current.rank} alone")  # so it is for that rank to say
+        if shown is error:
+            raise
+        raise shown from error
+    finally:
+        _current = _alone
+        dist.destroy_process_group()
+
+
+def _connect() -> World:
+    """Return the world that the environment describes, its processes connected."""
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=_SILENCE))
+        store = PrefixStore(f"unetseg/{next(_JOINS)}", store)
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local < torch.cuda.device_count():
+            torch.cuda.set_device(local)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=_SILENCE, store=store, rank=rank, world_size=size)
+        patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    except (dist.DistError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        text = f"the processes do not reach each other ({show(reason)})"
+        raise MachineError("torchrun", text, "start them all with torchrun") from error
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
+    parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else 0
+    return World(rank, size, local_size, store, patient, parent)
+
+
+def _is_of_exchange(error: BaseException) -> bool:
+    """Whether an exchange failed: a rank that is lost, or silent for too long."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
+
+
+def _exit_code(error: BaseException) -> int:
+    """Return the exit code of a command that ends with ``error``."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return int(getattr(error, "exit_code", 1))

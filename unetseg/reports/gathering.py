@@ -1,0 +1,174 @@
+"""Gathering what a report shows: the scores of a run or an evaluation, floors, suspects, curves."""
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from unetseg import __version__
+from unetseg.errors import InputError, show
+from unetseg.prediction.calibration import Calibration, Reliability
+from unetseg.prediction.run_folder import RunFolder, read_history
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.reports.score_report import Report, write_report
+from unetseg.scoring.baselines import Floor, compare_with_floors, forest_floor_of_folds, most_common
+from unetseg.scoring.cases import Case
+from unetseg.scoring.evaluation import Evaluation
+from unetseg.scoring.suspects import Suspect, rank_suspects
+from unetseg.settings import read_toml
+from unetseg.training.folds import CrossValidation
+
+_FOREST_PIXELS = 100_000_000  # of all images; to filter so many takes about a minute
+
+
+def floors_of_folds(found: CrossValidation, on_progress: OnProgress = ignore) -> tuple[Floor, ...]:
+    """Return what simple methods score on the images of a run with folds, fold by fold.
+
+    The random forest is left out, with a note that says why, where scikit-learn is not installed
+    and where the images are so large or many that it would take minutes.
+    """
+    scores, folds = found.scores, [one.fold for one in found.images]
+    pixels = scores.matrices.sum(axis=2)  # (images, classes), the true ones
+    others = [pixels[[other != fold for other in folds]].sum(axis=0) for fold in folds]
+    floors = [most_common(scores, others)]
+    try:
+        if pixels.sum() > _FOREST_PIXELS:
+            text = f"{pixels.sum() / 1e6:.0f} million pixels would take minutes"
+            raise InputError("random forest", text, "")
+        forest = forest_floor_of_folds(
+            found.case, folds, scores.classes, groups=scores.groups, on_progress=on_progress
+        )
+        floors.append(forest)
+    except InputError as error:
+        on_progress(Note(f"no random forest to compare with: {error.problem}; {error.remedy}"))
+    return tuple(floors)
+
+
+def report_folds(
+    path: str | os.PathLike[str],
+    found: CrossValidation,
+    floors: Sequence[Floor],
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> tuple[Suspect, ...]:
+    """Write the report of a run with folds; return the masks that may be wrong.
+
+    Args:
+        path: The HTML file.
+        found: The run.
+        floors: Of `floors_of_folds`.
+        overwrite: Replace a file that is there.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: ``path`` exists, or an image cannot be read any more.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    look = _Look(found.case, len(found.images), on_progress)
+    suspects = rank_suspects(look.cases(), found.scores.classes)
+    option = found.run.option()
+    report = Report(
+        title=show(found.folder.name),
+        subject=f"{len(found.images)} images in {found.folds} folds, each scored by a "
+        f"{found.settings['network']} U-Net that never saw it; {found.patches:,} patches in all.",
+        scores=found.scores,
+        classes=found.classes,
+        case=found.case,
+        floors=floors,
+        floor_line=compare_with_floors(found.scores, floors),
+        histories=found.histories(),
+        suspects=suspects,
+        calibration=look.calibration(),
+        settings=_given({**found.cutting, **found.settings}),
+        data={
+            "folder": str(found.folder),
+            "images": str(len(found.images)),
+            "SHA-256 of images and masks": found.content,
+        },
+        versions=_versions(),
+        lines=(
+            f"unetseg suspects{option.replace(' --run', '', 1)}",
+            f"unetseg predict NEWIMAGES{option.replace('--run', '--model', 1)}",
+        ),
+    )
+    write_report(path, report, overwrite, on_progress)
+    return suspects
+
+
+def report_evaluation(
+    path: str | os.PathLike[str],
+    found: Evaluation,
+    run: RunFolder | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> None:
+    """Write the report of an evaluation.
+
+    Args:
+        path: The HTML file.
+        found: The evaluation.
+        run: Of the model, whose settings and history are shown; None where masks were scored.
+        overwrite: Replace a file that is there.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: ``path`` exists, or an image cannot be read any more.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    scores = found.scores
+    look = _Look(found.case, len(scores.names), on_progress)
+    for _ in look.cases():
+        pass
+    left_out = f"; {found.trained_on} of {found.total} were trained on and are left out"
+    # The most common class of the images at hand: a floor at least as high as any other's.
+    floors = (most_common(scores, scores.confusion.sum(axis=1)),)
+    report = Report(
+        title=show(found.subject),
+        subject=f"{len(scores.names)} images{left_out if found.trained_on else ''}.",
+        scores=scores,
+        classes=found.classes,
+        case=found.case,
+        floors=floors,
+        floor_line=compare_with_floors(scores, floors),
+        histories={run.name: read_history(run.history)} if run and run.history.exists() else {},
+        calibration=look.calibration(),
+        settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
+        versions=_versions(),
+    )
+    write_report(path, report, overwrite, on_progress)
+
+
+class _Look:
+    """Goes through all images once, and counts on the way how often confidence is right."""
+
+    def __init__(self, case: Callable[[int], Case], count: int, on_progress: OnProgress) -> None:
+        self._case, self._count, self._on_progress = case, count, on_progress
+        self._reliability, self._sure = Reliability(), True
+
+    def cases(self) -> Iterator[Case]:
+        for k in range(self._count):
+            one = self._case(k)
+            if one.confidence is None:
+                self._sure = False
+            else:
+                self._reliability.add(one.truth, one.prediction, one.confidence)
+            yield one
+            self._on_progress(Progress("looking at", k + 1, self._count, "images", show(one.name)))
+
+    def calibration(self) -> Calibration | None:
+        return self._reliability.calibration() if self._sure else None
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _versions() -> dict[str, str]:
+    used = ("torch", "numpy", "scipy", "h5py", "pillow")
+    return {
+        "unetseg": __version__,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in used},
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

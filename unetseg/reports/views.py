@@ -1,0 +1,156 @@
+"""Parts of images as our pages draw them: which part, how large, and where in it a place lies."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import ClassTable
+from unetseg.pictures import drawing, transforms
+from unetseg.reports import html
+from unetseg.scoring.cases import Case
+
+SIDE = 480  # pixels of a picture at most
+SMALL = 240  # smaller pictures are enlarged by whole numbers, so that pixels stay sharp
+_BLOCK = 16  # pixels: the step in which the fullest part is searched
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+# Image for a screen (H, W, 3), truth and prediction (H, W).
+Drawn = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of an image; one larger than `SIDE` is drawn shrunk.
+
+    Attributes:
+        shape: Rows and columns of the whole image.
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    shape: tuple[int, int]
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the image as a whole."""
+        return (self.height, self.width) == self.shape
+
+    @property
+    def longest(self) -> int:
+        """Rows or columns, whichever are more."""
+        return max(self.height, self.width)
+
+    @property
+    def caption(self) -> str:
+        """Which part it is, or by how much it is shrunk; "" for an image drawn as it is."""
+        size = f"{self.shape[0]} x {self.shape[1]}"
+        if not self.is_whole:
+            rows = f"rows {self.top} to {self.top + self.height - 1}"
+            return f"{rows}, columns {self.left} to {self.left + self.width - 1} of {size}"
+        return f"{size}, shrunk to {100 * self._scale:.0f} %" if self._scale < 1 else ""
+
+    @property
+    def _scale(self) -> float:
+        return min(1.0, SIDE / self.longest)
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of an array that has the rows and columns of the image."""
+        return values[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def draw(self, case: Case) -> Drawn:
+        """Return this part of a case, shrunk where it is larger than `SIDE`."""
+        shape = transforms.scaled_size(self.height, self.width, self._scale)
+        image = transforms.rescale_image(self.of(drawing.to_display(case.image)), shape)
+        truth, prediction = (
+            transforms.rescale_mask(np.ascontiguousarray(self.of(mask)), shape)
+            for mask in (case.truth, case.prediction)
+        )
+        return image, truth, prediction
+
+    def frame(self, box: Box) -> str:
+        """Return where a box is in it, as CSS."""
+        places = {
+            "top": (box[0] - self.top) / self.height,
+            "left": (box[1] - self.left) / self.width,
+            "height": box[2] / self.height,
+            "width": box[3] / self.width,
+        }
+        return "; ".join(f"{name}: {100 * value:.2f}%" for name, value in places.items())
+
+
+def whole(shape: tuple[int, int]) -> View:
+    """Return the view of all rows and columns."""
+    return View(shape, 0, 0, *shape)
+
+
+def around(shape: tuple[int, int], box: Box, least: int) -> View:
+    """Return the square around a box, or the whole image where little would be left out.
+
+    Args:
+        shape: Rows and columns of the image.
+        box: What is to be seen.
+        least: Pixels of the square's side at least; it has three times those of the box.
+    """
+    top, left, rows, columns = box
+    side = max(least, 3 * max(rows, columns))
+    if 2 * side > max(shape):
+        return whole(shape)
+    return _cut(shape, (top + rows // 2 - side // 2, left + columns // 2 - side // 2), side)
+
+
+def fullest(wanted: NDArray[np.bool_]) -> View:
+    """Return the square of `SIDE` pixels that holds most of what is wanted, by whole blocks.
+
+    Args:
+        wanted: (H, W), the rows and columns of the image; where they fit, the view is whole.
+    """
+    starts = [np.arange(0, n, _BLOCK) for n in wanted.shape]
+    counts = np.add.reduceat(wanted, starts[0], axis=0, dtype=np.int64)
+    sums = np.add.reduceat(counts, starts[1], axis=1).cumsum(0).cumsum(1)
+    sums = np.pad(sums, ((1, 0), (1, 0)))
+    rows, columns = (min(SIDE // _BLOCK, len(s)) for s in starts)
+    inside = sums[rows:, columns:] + sums[:-rows, :-columns]
+    inside = inside - sums[:-rows, columns:] - sums[rows:, :-columns]
+    row, column = np.unravel_index(inside.argmax(), inside.shape)
+    height, width = wanted.shape
+    return _cut((height, width), (int(row) * _BLOCK, int(column) * _BLOCK), SIDE)
+
+
+def _cut(shape: tuple[int, int], corner: tuple[int, int], side: int) -> View:
+    """Return the view of a square from ``corner``, moved and cut to lie within the image."""
+    rows, columns = min(shape[0], side), min(shape[1], side)
+    top = int(np.clip(corner[0], 0, shape[0] - rows))
+    left = int(np.clip(corner[1], 0, shape[1] - columns))
+    return View(shape, top, left, rows, columns)
+
+
+def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return a picture or mask with each pixel as ``factor`` x ``factor`` pixels."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def paint(drawn: Drawn, classes: ClassTable, plain: int | None) -> list[NDArray[np.uint8]]:
+    """Return three pictures (H, W, 3): the image, and each mask over it.
+
+    Args:
+        drawn: Image and masks, as `View.draw` returns them.
+        classes: Of the masks.
+        plain: The class that is not painted.
+    """
+    image, *masks = drawn
+    return [image, *(drawing.blend(image, mask, classes, plain) for mask in masks)]
+
+
+def titled(title: str, picture: NDArray[np.uint8], lossy: bool = True) -> dict[str, Any]:
+    """Return what a template names of a picture (H, W, 3): title, uri, height and width."""
+    height, width = picture.shape[:2]
+    uri = html.picture_uri(picture, lossy)
+    return {"title": title, "uri": uri, "height": height, "width": width}

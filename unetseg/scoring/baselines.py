@@ -1,0 +1,357 @@
+"""What simple methods score on the same images: a floor that a network has to beat."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unetseg.classes import IGNORED
+from unetseg.errors import InputError
+from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import Scores, confusion, scores
+
+MOST_COMMON, FOREST = "most common class", "random forest"
+
+_SIGMAS = (0.5, 1, 2, 4, 8)  # pixels: from thin lines to blobs of thirty pixels
+_HALO = 3 * 8 + 2  # rows that a filter reaches
+_TREES, _DEPTH = 50, 20
+_PIXELS = 40_000  # a forest learns from: half as many scored 0.01 less, more took too long
+_PIXELS_OF_IMAGE = 8_000
+_POOL = 4 * _PIXELS  # pixels held at most before these are drawn
+_BAND = 250_000  # pixels filtered and classified at once
+_CLASSIFIED = 10_000_000  # pixels of a set with folds: a third of a minute
+_JOBS = 2
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a simple method scores.
+
+    Attributes:
+        name: "most common class" or "random forest".
+        scores: On the same images as the network's.
+    """
+
+    name: str
+    scores: Scores
+
+
+def most_common(found: Scores, train_pixels: ArrayLike) -> Floor:
+    """Score one class everywhere: the most common one of the training pixels.
+
+    Args:
+        found: Scores of any method on the images; only the true pixels of its matrices count.
+        train_pixels: Number of training pixels of each class, (C,); or (n, C) where the n images
+            were scored by models with different training images.
+
+    Raises:
+        ValueError: The number of classes or images differs.
+    """
+    images, count = len(found.names), len(found.classes)
+    winners = np.broadcast_to(np.asarray(train_pixels), (images, count)).argmax(axis=1)
+    matrices = np.zeros_like(found.matrices)
+    matrices[np.arange(images), :, winners] = found.matrices.sum(axis=2)
+    return Floor(MOST_COMMON, scores(matrices, found.names, found.classes, found.groups))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled pixels of an image.
+
+    Attributes:
+        features: (n, F) float32.
+        labels: (n,) uint8 class indices.
+        pixels: (C,) int64, all labelled pixels of the image by class.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    pixels: NDArray[np.int64]
+
+
+class Forest:
+    """A random forest that classifies each pixel by simple filters around it.
+
+    The filters are the mean of the channels, smoothed, its gradient's length and both eigenvalues
+    of its Hessian, each at sigma 0.5, 1, 2, 4 and 8 pixels, and each channel's difference from
+    that mean, smoothed alike; much like the trainable segmentation of ImageJ, and like
+    multiscale_basic_features of scikit-image.
+
+    Args:
+        classes: Number of classes, 1 to 255.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._make = _import_forest()
+        self._trees: Any = None
+        self._varying = np.zeros(0, np.int64)
+
+    def fit(
+        self, images: Iterable[NDArray[Any]], masks: Iterable[NDArray[np.uint8]], seed: int = 0
+    ) -> None:
+        """Learn from some pixels of each image, drawn evenly by class.
+
+        Args:
+            images: (H, W, C) in any dtype; the same number of channels in all.
+            masks: (H, W) uint8 class indices, 255 ignored.
+            seed: Of the drawing and of the trees.
+
+        Raises:
+            InputError: Every pixel of every mask is ignored.
+        """
+        pairs = zip(images, masks, strict=True)
+        self.fit_samples(draw_samples(pairs, self._classes, seed), seed)
+
+    def fit_samples(self, samples: Sequence[Sample], seed: int = 0) -> None:
+        """Learn from samples of images: of at most 40,000 of their pixels, drawn evenly by class.
+
+        Each class weighs as much as it has pixels in the images, drawn or not.
+
+        Args:
+            samples: Of `draw_samples`.
+            seed: Of the drawing and of the trees.
+
+        Raises:
+            InputError: There are no pixels.
+        """
+        rng = np.random.default_rng(seed)
+        labels = np.concatenate([s.labels for s in samples]) if samples else np.zeros(0, np.uint8)
+        if not len(labels):
+            raise InputError(FOREST, "every pixel is ignored", "look at the masks")
+        chosen = _draw_evenly(labels, self._classes, _PIXELS, rng)
+        features = np.concatenate([s.features for s in samples])[chosen]
+        # A tree draws some columns for each branch: those that tell nothing would waste draws.
+        self._varying = np.flatnonzero(np.ptp(features, axis=0))
+        drawn = np.bincount(labels[chosen], minlength=self._classes)
+        weights = np.sum([s.pixels for s in samples], axis=0) / np.maximum(drawn, 1)
+        self._trees = self._make(_TREES, max_depth=_DEPTH, n_jobs=_JOBS, random_state=seed)
+        self._trees.fit(features[:, self._varying], labels[chosen], weights[labels[chosen]])
+
+    def predict(self, image: NDArray[Any], step: int = 1) -> NDArray[np.uint8]:
+        """Return the class of each pixel of an image (H, W, C): (H, W) uint8.
+
+        Of that ``[::step, ::step]``, what takes less time.
+        """
+        width, parts = image.shape[1], []
+        for start, features in _bands(image):
+            rows = features.reshape(-1, width, features.shape[1])
+            chosen = rows[-(start // width) % step :: step, ::step]
+            flat = chosen.reshape(-1, features.shape[1])[:, self._varying]
+            if len(flat):
+                parts.append(self._trees.predict(flat).astype(np.uint8))
+        return np.concatenate(parts).reshape(-1, len(range(0, width, step)))
+
+
+def draw_samples(
+    pairs: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]],
+    classes: int,
+    seed: int = 0,
+    each: Callable[[int], None] = lambda done: None,
+) -> list[Sample]:
+    """Draw labelled pixels of each image, evenly by class: at most 8,000, of many images fewer.
+
+    Args:
+        pairs: Images (H, W, C) and masks (H, W), class indices, 255 ignored; one held at a time.
+        classes: Number of classes.
+        seed: Of the drawing.
+        each: Called after each image with their number so far.
+    """
+    rng = np.random.default_rng(seed)
+    samples: list[Sample] = []
+    most = _PIXELS_OF_IMAGE
+    for image, mask in pairs:
+        samples.append(_sample(image, mask, classes, most, rng))
+        if sum(len(s.labels) for s in samples) > _POOL:
+            most //= 2
+            samples = [_thin(s, classes, most, rng) for s in samples]
+        each(len(samples))
+    return samples
+
+
+def _sample(
+    image: NDArray[Any],
+    mask: NDArray[np.uint8],
+    classes: int,
+    most: int,
+    rng: np.random.Generator,
+) -> Sample:
+    labels = mask.ravel()
+    chosen = np.sort(_draw_evenly(labels, classes, most, rng))
+    parts = [
+        features[chosen[(chosen >= start) & (chosen < start + len(features))] - start]
+        for start, features in _bands(image)
+    ]
+    pixels = np.bincount(labels, minlength=IGNORED + 1)[:classes]
+    return Sample(np.concatenate(parts), labels[chosen], pixels)
+
+
+def _thin(sample: Sample, classes: int, most: int, rng: np.random.Generator) -> Sample:
+    chosen = _draw_evenly(sample.labels, classes, most, rng)
+    return Sample(sample.features[chosen], sample.labels[chosen], sample.pixels)
+
+
+def _draw_evenly(
+    labels: NDArray[np.uint8], classes: int, most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return places in ``labels``, at most ``most``: alike many of each class, or all it has."""
+    present = [p for p in (np.flatnonzero(labels == c) for c in range(classes)) if len(p)]
+    chosen, left = [np.zeros(0, np.int64)], most
+    for i, places in enumerate(sorted(present, key=len)):  # the rare first: they leave some over
+        count = min(len(places), left // (len(present) - i))
+        chosen.append(rng.choice(places, count, replace=False))
+        left -= count
+    return np.concatenate(chosen)
+
+
+def _bands(image: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the features of some whole rows, (pixels, F), and the number of pixels before them."""
+    height, width = image.shape[:2]
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        first = max(0, top - _HALO)
+        part = _filter(image[first : top + rows + _HALO])
+        kept = part[top - first : top - first + min(rows, height - top)]
+        yield top * width, kept.reshape(-1, kept.shape[2])
+
+
+def _filter(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return (H, W, F) float32 of (H, W, C): F is 21, and 6 C more where C > 1."""
+    from scipy import ndimage
+
+    values = image.astype(np.float32)
+    grey = values.mean(axis=2)
+    planes = [grey]
+    for sigma in _SIGMAS:
+        smooth = ndimage.gaussian_filter(grey, sigma, truncate=3)
+        rows, columns = _slopes(smooth)
+        (rr, rc), (_, cc) = _slopes(rows), _slopes(columns)
+        middle, spread = (rr + cc) / 2, np.hypot((rr - cc) / 2, rc)
+        planes += [smooth, np.hypot(rows, columns), middle + spread, middle - spread]
+    for channel in np.moveaxis(values, 2, 0) if image.shape[2] > 1 else ():
+        tint = channel - grey
+        planes.append(tint)
+        for sigma in _SIGMAS:
+            planes.append(ndimage.gaussian_filter(tint, sigma, truncate=3) if tint.any() else tint)
+    return np.stack(planes, axis=-1)
+
+
+def _slopes(plane: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the central differences along rows and columns; 0 along an axis of one pixel."""
+    down, right = (
+        np.gradient(plane, axis=axis) if plane.shape[axis] > 1 else np.zeros_like(plane)
+        for axis in (0, 1)
+    )
+    return down, right
+
+
+def forest_floor(
+    train: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]],
+    test: Iterable[Case],
+    classes: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Floor:
+    """Score a random forest that learnt from some images on others.
+
+    Args:
+        train: Images (H, W, C) and masks (H, W), class indices, 255 ignored; one held at a time.
+        test: Images with their true masks; what was predicted for them does not matter.
+        classes: Names of the classes.
+        groups: Of the images of ``test``, as in `metrics.scores`.
+        seed: Of the forest.
+
+    Raises:
+        InputError: scikit-learn is not installed, or there is nothing to learn from.
+    """
+    forest, count = Forest(len(classes)), len(classes)
+    forest.fit_samples(draw_samples(train, count, seed), seed)
+    names, matrices = [], []
+    for one in test:
+        names.append(one.name)
+        matrices.append(confusion(one.truth, forest.predict(one.image), count))
+    stack = np.array(matrices, np.int64).reshape(-1, count, count)
+    return Floor(FOREST, scores(stack, names, classes, groups))
+
+
+def forest_floor_of_folds(
+    case: Callable[[int], Case],
+    folds: Sequence[int],
+    classes: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    on_progress: OnProgress = ignore,
+) -> Floor:
+    """Score random forests on all images, each by one that learnt from the other folds.
+
+    Of large sets every second row and column is classified, or every third and so on.
+
+    Args:
+        case: Reads the k-th image and its true mask; called twice for each.
+        folds: The fold of each image.
+        classes: Names of the classes.
+        groups: Of the images, as in `metrics.scores`.
+        seed: Of the forests.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: scikit-learn is not installed, all images are of one fold, or there is nothing
+            to learn from.
+    """
+    forest, count, images = Forest(len(classes)), len(classes), len(folds)
+
+    def say(done: int) -> None:
+        on_progress(Progress("scoring a random forest", done, 2 * images, "images"))
+
+    read = (case(k) for k in range(images))
+    samples = draw_samples(((c.image, c.truth) for c in read), count, seed, say)
+    step = math.ceil(math.sqrt(sum(s.pixels.sum() for s in samples) / _CLASSIFIED))
+    names, matrices, done = [""] * images, np.zeros((images, count, count), np.int64), images
+    for fold in dict.fromkeys(folds):
+        others = [s for s, own in zip(samples, folds, strict=True) if own != fold]
+        forest.fit_samples(others, seed)
+        for k in np.flatnonzero(np.array(folds) == fold):
+            one = case(int(k))
+            names[k] = one.name
+            predicted = forest.predict(one.image, step)
+            matrices[k] = confusion(one.truth[::step, ::step], predicted, count)
+            done += 1
+            say(done)
+    return Floor(FOREST, scores(matrices, names, classes, groups))
+
+
+def compare_with_floors(found: Scores, floors: Sequence[Floor]) -> str:
+    """Say in one line whether a network's mean IoU is above that of simple methods."""
+    if found.mean_iou is None:
+        return "The U-Net has no score to compare."
+    own = f"The U-Net ({found.mean_iou:.3f})"
+    known = [(f.name, f.scores.mean_iou) for f in floors if f.scores.mean_iou is not None]
+    if not known:
+        return f"{own} was compared with no simpler method."
+    named = " and ".join(f"the {name} ({value:.3f})" for name, value in known)
+    ahead = [(name, value) for name, value in known if value >= found.mean_iou]
+    if ahead:
+        better = " and ".join(f"the {name} ({value:.3f})" for name, value in ahead)
+        return f"{own} does NOT beat {better}: train longer, or look at the labels."
+    low = found.mean_iou_ci95[0] if found.mean_iou_ci95 else None
+    if low is not None and max(value for _, value in known) >= low:
+        return f"{own} is above {named}, but not surely: its interval begins at {low:.3f}."
+    return f"{own} beats {named}."
+
+
+def _import_forest() -> Any:
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+    except ImportError:
+        text = "needs scikit-learn, which is not installed"
+        raise InputError(FOREST, text, "pip install 'unetseg[forest]'") from None
+    return RandomForestClassifier

@@ -1,0 +1,370 @@
+"""Which of two models, or sets of masks, is better on the same images, and whether it is chance."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.dataset import pairing
+from unetseg.errors import InputError, show
+from unetseg.prediction import model_file
+from unetseg.prediction.model_file import ModelCard, open_training_store
+from unetseg.progress import Note, OnProgress, ignore
+from unetseg.scoring import intervals
+from unetseg.scoring.evaluation import (
+    DEFAULT_FOLDER,
+    Evaluation,
+    evaluate,
+    untrained,
+)
+from unetseg.scoring.metrics import Scores, interval, iou_of, overlaps, scores
+from unetseg.settings import PredictSettings
+
+_LOSSES = 5  # images named
+_TIE = 1e-12  # IoU closer than this differ by rounding alone
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of A and of B on the same images.
+
+    Attributes:
+        a: IoU of A, 0 to 1; None where neither its masks nor the true ones hold the class.
+        b: Likewise of B.
+        difference: ``b - a``.
+        ci95: Its paired 95 % interval; None where there are too few images for one.
+        won: Images in which B scores higher.
+        lost: Images in which B scores lower.
+        tied: Images in which both score the same; those that show a class in no mask count for
+            none of the three.
+    """
+
+    a: float | None
+    b: float | None
+    difference: float | None
+    ci95: tuple[float, float] | None
+    won: int
+    lost: int
+    tied: int
+
+    @property
+    def better(self) -> str | None:
+        """Return "A" or "B", "" where the interval holds 0, None where there is none."""
+        if self.difference == 0:
+            return ""
+        if self.ci95 is None:
+            return None
+        return "B" if self.ci95[0] > 0 else "A" if self.ci95[1] < 0 else ""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An image in which B scores lower than A.
+
+    Attributes:
+        name: Of the image.
+        a: Mean IoU of A on it.
+        b: Mean IoU of B on it.
+        weakest: The class that lost most.
+    """
+
+    name: str
+    a: float
+    b: float
+    weakest: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, or sets of masks, on the same images.
+
+    Attributes:
+        a: What A is, for a heading.
+        b: What B is.
+        scores_a: Of A.
+        scores_b: Of B, of the same images and classes in the same order.
+        mean: Mean IoU of both; its images are won by their mean over classes.
+        classes: IoU of both, by class.
+        losses: The five images, or fewer, that B loses by most, worst first.
+        left_out: Images left out because one of the two was trained on them.
+        total: Images found, those left out included.
+    """
+
+    a: str
+    b: str
+    scores_a: Scores
+    scores_b: Scores
+    mean: Difference
+    classes: dict[str, Difference]
+    losses: tuple[Loss, ...]
+    left_out: int
+    total: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON, null where undefined."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "images": len(self.scores_a.names),
+            "units": self.scores_a.units,
+            "left_out": self.left_out,
+            "mean_iou": _plain(self.mean),
+            "iou": {name: _plain(one) for name, one in self.classes.items()},
+            "losses": [asdict(loss) for loss in self.losses],
+            "scores_a": self.scores_a.to_dict(),
+            "scores_b": self.scores_b.to_dict(),
+        }
+
+
+def compare(
+    a: str,
+    b: str,
+    source: str | os.PathLike[str] | None = None,
+    *,
+    settings: PredictSettings | None = None,
+    include_trained: bool = False,
+    classes: str | os.PathLike[str] | None = None,
+    ignored: tuple[int | str, ...] = (),
+    group: str | None = None,
+    on_progress: OnProgress = ignore,
+) -> Comparison:
+    """Score A and B on the same images and say by how much, and how surely, B is better.
+
+    Args:
+        a: A run, a model file, or a folder of masks named like the images. A run with folds is the
+            ensemble of its models. Masks are encoded as the folder's ``classes.toml`` says; without
+            it as those that the other side's model writes, else like the true masks.
+        b: Likewise.
+        source: Folder of labelled images. None takes ``data/test`` where there is one, else the
+            images that the stores of both models held out.
+        settings: How models cover an image; of it ``page`` holds for masks, too.
+        include_trained: Score images that A or B was trained on, too.
+        classes: A ``classes.toml`` for the true masks instead of the folder's own.
+        ignored: Values or colours in the true masks that are not scored, too.
+        group: A pattern searched in the stems: intervals are taken over groups of images.
+        on_progress: Receives `Note` and `Progress`.
+
+    Raises:
+        InputError: What `evaluate` raises; other classes on both sides; no image that neither was
+            trained on.
+    """
+    sides = _Side(a), _Side(b)
+    if source is None and DEFAULT_FOLDER.is_dir():
+        source = DEFAULT_FOLDER
+    if source is None:
+        names, total = _held_out_by_both(sides)
+        place = "the images that both hold out"
+    else:
+        names, total = _fit_to_score(Path(source), sides, include_trained, settings)
+        place = show(source)
+    left_out = total - len(names)
+    if left_out:
+        text = f"{left_out} of {total} images were trained on by A or B, left out"
+        on_progress(Note(f"{text}; {len(names)} scored", warning=source is not None))
+    on_progress(Note(f"scoring A, {show(a)}, and B, {show(b)}, on {len(names)} images of {place}"))
+    bare = source is None or pairing.load_classes(source, classes) is None
+
+    def score(side: _Side, other: _Side) -> Evaluation:
+        as_written_by = [other.name] if bare and not other.is_masks else None
+        return evaluate(
+            source,
+            models=as_written_by if side.is_masks else [side.name],
+            predictions=side.name if side.is_masks else None,
+            settings=settings,
+            include_trained=True,  # those to leave out are not among `names`
+            classes=classes,
+            ignored=ignored,
+            group=group,
+            only=names,
+            on_progress=_without_notes(on_progress),
+        )
+
+    found = score(*sides), score(*sides[::-1])
+    one, other = _align(found[0].scores, found[1].scores, sides)
+    mean_ends, class_ends = intervals.of_differences(
+        *overlaps(one.matrices, one.groups), *overlaps(other.matrices, one.groups)
+    )
+    per_class = iou_of(one.matrices), iou_of(other.matrices)  # (n, C) each
+    per_image = _image_means(per_class[0]), _image_means(per_class[1])  # (n,) each
+    return Comparison(
+        a=a,
+        b=b,
+        scores_a=one,
+        scores_b=other,
+        mean=_difference(one.mean_iou, other.mean_iou, mean_ends, *per_image),
+        classes={
+            name: _difference(
+                one.iou[name],
+                other.iou[name],
+                class_ends[c],
+                per_class[0][:, c],
+                per_class[1][:, c],
+            )
+            for c, name in enumerate(one.classes)
+        },
+        losses=_losses(one, *per_image, *per_class),
+        left_out=left_out,
+        total=total,
+    )
+
+
+class _Side:
+    """A or B: masks in a folder, or a model.
+
+    Attributes:
+        name: As given.
+        is_masks: Whether it is a folder of pictures without a model.
+        files: Of its models.
+        cards: Of its models.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.is_masks = name, _is_masks(Path(name))
+        self.files = [] if self.is_masks else model_file.resolve_model(name)
+        self.cards: list[ModelCard] = [model_file.read_card(file) for file in self.files]
+
+
+def _is_masks(path: Path) -> bool:
+    model = model_file.MODEL_NAME
+    if not path.is_dir() or (path / model).exists() or any(path.glob(f"fold-*/{model}")):
+        return False
+    try:
+        return bool(pairing.list_images(path))
+    except InputError:  # no pictures: a run may bear the name
+        return False
+
+
+def _fit_to_score(
+    root: Path, sides: Sequence[_Side], include_trained: bool, settings: PredictSettings | None
+) -> tuple[set[str], int]:
+    """Return the stems of a folder that neither side was trained on, and how many it has."""
+    pairs = pairing.find_pairs(root)
+    cards = [] if include_trained else [card for side in sides for card in side.cards]
+    kept = untrained(pairs, cards, settings.page if settings else None)
+    if not kept:
+        text = f"all {len(pairs)} images were trained on by A or B"
+        raise InputError(root, text, "name other images, or give --include-trained")
+    return {pair.name for pair in kept}, len(pairs)
+
+
+def _held_out_by_both(sides: Sequence[_Side]) -> tuple[set[str], int]:
+    """Return the stems that the stores of both models hold out, and how many images A's has."""
+    remedy = "name a folder of labelled images: unetseg compare A B FOLDER"
+    for side in sides:
+        if side.is_masks:
+            raise InputError("FOLDER", f"is missing, and {show(side.name)} is masks only", remedy)
+        if len(side.files) > 1:
+            text = f"is {len(side.files)} models, which together were trained on all their images"
+            raise InputError(side.name, text, remedy)
+    stores = [open_training_store(side.cards[0], side.files[0]) for side in sides]
+    seen = frozenset.union(*(side.cards[0].trained_on for side in sides))
+    common = set.intersection(
+        *({(Path(s.name).stem, s.sha256) for s in store.info.held_out} for store in stores)
+    )
+    names = {stem for stem, digest in common if digest not in seen}
+    if not names:
+        text = "is missing, and the models' stores hold out no image that both have not seen"
+        raise InputError("FOLDER", text, remedy)
+    return names, len(stores[0].info.sources)
+
+
+def _without_notes(on_progress: OnProgress) -> OnProgress:
+    """Return a callback that drops what is said of each side alone, but for warnings."""
+
+    def passed_on(record: object) -> None:
+        if not isinstance(record, Note) or record.warning:
+            on_progress(record)
+
+    return passed_on
+
+
+def _align(one: Scores, other: Scores, sides: Sequence[_Side]) -> tuple[Scores, Scores]:
+    """Return both scores with images and classes in the order of A's.
+
+    Raises:
+        InputError: Other classes on both sides, or other true masks.
+    """
+    classes = tuple(dict.fromkeys((*one.classes, *other.classes)))
+    alike = len(classes) == len(one.classes) == len(other.classes)
+    if not alike and not all(side.is_masks for side in sides):
+        text = f"has the classes {', '.join(other.classes)}; A has {', '.join(one.classes)}"
+        raise InputError(sides[1].name, text, "compare what was made for the same classes")
+    first, second = (_arrange(s, one.names, classes) for s in (one, other))
+    differing = (first.sum(axis=2) != second.sum(axis=2)).any(axis=1)
+    if differing.any():
+        name = one.names[int(differing.argmax())]
+        text = f"the stores of A and B hold other masks of {show(name)}"
+        raise InputError("compare", text, "name a folder of labelled images")
+    one, other = (scores(m, one.names, classes, one.groups) for m in (first, second))
+    return one, other
+
+
+def _arrange(found: Scores, names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the matrices (n, C, C) of images and classes in this order, 0 for those it lacks."""
+    rows = [found.names.index(name) for name in names]
+    places = [classes.index(name) for name in found.classes]
+    matrices = np.zeros((len(names), len(classes), len(classes)), np.int64)
+    matrices[np.ix_(range(len(names)), places, places)] = found.matrices[rows]
+    return matrices
+
+
+def _image_means(iou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean (n,) over the classes of each image that are defined (n, C); NaN for none."""
+    defined = ~np.isnan(iou)
+    count = defined.sum(axis=1)
+    total = np.where(defined, iou, 0.0).sum(axis=1)
+    mean: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
+def _difference(
+    a: float | None,
+    b: float | None,
+    ends: NDArray[np.float64],
+    images_a: NDArray[np.float64],
+    images_b: NDArray[np.float64],
+) -> Difference:
+    """Return a difference; ``images_a`` and ``images_b`` (n,) are the IoU of each image."""
+    shown = ~(np.isnan(images_a) & np.isnan(images_b))
+    gain = _gain(images_a, images_b)[shown]
+    won, lost = int((gain > _TIE).sum()), int((gain < -_TIE).sum())
+    return Difference(
+        a=a,
+        b=b,
+        difference=None if a is None or b is None else b - a,
+        ci95=interval(ends),
+        won=won,
+        lost=lost,
+        tied=len(gain) - won - lost,
+    )
+
+
+def _gain(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much B scores higher; who rightly finds no pixel of a class has all of it."""
+    gain: NDArray[np.float64] = np.nan_to_num(b, nan=1.0) - np.nan_to_num(a, nan=1.0)
+    return gain
+
+
+def _losses(
+    found: Scores,
+    mean_a: NDArray[np.float64],
+    mean_b: NDArray[np.float64],
+    class_a: NDArray[np.float64],
+    class_b: NDArray[np.float64],
+) -> tuple[Loss, ...]:
+    gain = _gain(mean_a, mean_b)
+    weakest = _gain(class_a, class_b).argmin(axis=1)
+    worst = [int(k) for k in np.argsort(gain, kind="stable")[:_LOSSES] if gain[k] < -_TIE]
+    return tuple(
+        Loss(found.names[k], float(mean_a[k]), float(mean_b[k]), found.classes[weakest[k]])
+        for k in worst
+    )
+
+
+def _plain(difference: Difference) -> dict[str, Any]:
+    plain = asdict(difference)
+    return plain | {"ci95": list(difference.ci95) if difference.ci95 else None}

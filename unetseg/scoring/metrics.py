@@ -1,0 +1,230 @@
+"""Scores of masks against the truth: integer counts first, ratios after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED
+from unetseg.scoring import intervals
+
+_CHUNK = 1 << 20  # pixels counted at once: bincount needs 8 bytes for each
+
+
+def confusion(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Count the pixels of every true class by predicted class.
+
+    Args:
+        truth: Class indices, any shape, integers; pixels of `IGNORED` are not counted.
+        prediction: Class indices, as many as in ``truth``, each below ``classes`` where counted.
+        classes: Number of classes C.
+
+    Returns:
+        ``(C, C)`` int64: rows truth, columns prediction. Matrices of parts add up to that of all.
+
+    Raises:
+        ValueError: Shapes differ, or an index that is no class.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
+    counts = np.zeros(classes * classes, np.int64)
+    rows, columns = truth.reshape(-1), prediction.reshape(-1)
+    for start in range(0, len(rows), _CHUNK):
+        row, column = rows[start : start + _CHUNK], columns[start : start + _CHUNK]
+        counted = row != IGNORED
+        if not counted.all():
+            row, column = row[counted], column[counted]
+        for indices in (row, column):
+            if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < classes:
+                raise ValueError(f"class index outside 0..{classes - 1}")
+        # A pair as one number below C^2, in the narrowest type that holds it.
+        pair = row.astype(np.uint16 if classes <= IGNORED else np.int64) * classes + column
+        counts += np.bincount(pair, minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well masks agree with the truth; every ratio is a fraction 0 to 1, or None (undefined).
+
+    With TP, FP, FN the pixels of a class that were found, wrongly claimed and missed, pooled over
+    all images: IoU = TP / (TP + FP + FN), Dice = 2 TP / (2 TP + FP + FN), precision =
+    TP / (TP + FP), recall = TP / (TP + FN). A class that neither truth nor prediction holds has no
+    IoU and stays out of means; one that only the prediction holds has IoU 0.
+
+    The intervals say how far the scores may lie from those of all images of the kind, see
+    `unetseg.scoring.intervals`: None where there are too few units, or all of them score the same.
+
+    Attributes:
+        names: Of the images, in order.
+        groups: The unit of each image over which intervals are taken: its group, else its name.
+        classes: Names of the classes, in order.
+        matrices: ``(n, C, C)`` int64, one `confusion` per image.
+        confusion: ``(C, C)`` int64, their sum.
+        iou: By class name, as are ``dice``, ``precision``, ``recall``.
+        iou_ci95: Both ends of the 95 % interval of ``iou``.
+        mean_iou: Mean of ``iou``.
+        mean_iou_ci95: Both ends of its 95 % interval.
+        mean_iou_without_first: The same without the first class, which often is a background.
+        mean_iou_per_image: Mean over images of `per_image_iou`'s mean.
+        pixel_accuracy: Share of the counted pixels that have their true class.
+        pixels: Number of true pixels by class name.
+        absent: Names of the classes that neither truth nor prediction holds.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+    matrices: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+    iou: dict[str, float | None]
+    iou_ci95: dict[str, tuple[float, float] | None]
+    dice: dict[str, float | None]
+    precision: dict[str, float | None]
+    recall: dict[str, float | None]
+    mean_iou: float | None
+    mean_iou_ci95: tuple[float, float] | None
+    mean_iou_without_first: float | None
+    mean_iou_per_image: float | None
+    pixel_accuracy: float | None
+    pixels: dict[str, int]
+    absent: tuple[str, ...]
+
+    @property
+    def units(self) -> int:
+        """Over how many groups, or images where there are none, intervals are taken."""
+        return len(set(self.groups))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON, null where undefined."""
+        per_image = [
+            {
+                "name": name,
+                "mean_iou": _mean(iou),
+                "iou": dict(zip(self.classes, _plain(iou), strict=True)),
+            }
+            for name, iou in zip(self.names, iou_of(self.matrices), strict=True)
+        ]
+        return {
+            "images": len(self.names),
+            "mean_iou": self.mean_iou,
+            "iou": self.iou,
+            "mean_iou_ci95": list(self.mean_iou_ci95) if self.mean_iou_ci95 else None,
+            "iou_ci95": {name: list(ci) if ci else None for name, ci in self.iou_ci95.items()},
+            "units": self.units,
+            **({} if self.groups == self.names else {"groups": list(self.groups)}),
+            "dice": self.dice,
+            "precision": self.precision,
+            "recall": self.recall,
+            "pixel_accuracy": self.pixel_accuracy,
+            "mean_iou_per_image": self.mean_iou_per_image,
+            "mean_iou_without_first": self.mean_iou_without_first,
+            "confusion": self.confusion.tolist(),
+            "pixels": self.pixels,
+            "per_image": per_image,
+            "absent": list(self.absent),
+        }
+
+
+def scores(
+    matrices: NDArray[np.int64],
+    names: Sequence[str],
+    classes: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> Scores:
+    """Score images from their confusion matrices.
+
+    Args:
+        matrices: ``(n, C, C)`` int64, one `confusion` per image; n may be 0.
+        names: Of the n images, no two alike.
+        classes: Names of the C classes.
+        groups: What each image belongs to, for the intervals; None takes each for itself.
+
+    Raises:
+        ValueError: The four do not fit together.
+    """
+    if matrices.shape != (len(names), len(classes), len(classes)):
+        text = f"{len(names)} names and {len(classes)} classes"
+        raise ValueError(f"matrices {matrices.shape} do not fit {text}")
+    groups = names if groups is None else groups
+    if len(groups) != len(names):
+        raise ValueError(f"{len(groups)} groups do not fit {len(names)} names")
+    total = matrices.sum(axis=0)
+    found, claimed, true = total.diagonal(), total.sum(axis=0), total.sum(axis=1)
+    iou = iou_of(total)
+    mean_ci, class_ci = intervals.of_ratios(*overlaps(matrices, groups))
+
+    def by_class(ratios: NDArray[np.float64]) -> dict[str, float | None]:
+        return dict(zip(classes, _plain(ratios), strict=True))
+
+    return Scores(
+        names=tuple(names),
+        groups=tuple(groups),
+        classes=tuple(classes),
+        matrices=matrices,
+        confusion=total,
+        iou=by_class(iou),
+        iou_ci95=dict(zip(classes, map(interval, class_ci), strict=True)),
+        dice=by_class(_ratio(2 * found, claimed + true)),
+        precision=by_class(_ratio(found, claimed)),
+        recall=by_class(_ratio(found, true)),
+        mean_iou=_mean(iou),
+        mean_iou_ci95=interval(mean_ci),
+        mean_iou_without_first=_mean(iou[1:]),
+        mean_iou_per_image=_mean(np.array([_mean(m) for m in iou_of(matrices)], np.float64)),
+        pixel_accuracy=_plain(_ratio(found.sum(), total.sum()))[0],
+        pixels=dict(zip(classes, true.tolist(), strict=True)),
+        absent=tuple(c for c, value in zip(classes, iou, strict=True) if np.isnan(value)),
+    )
+
+
+def overlaps(
+    matrices: NDArray[np.int64], groups: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pixels of intersection and of union of every class, pooled by group.
+
+    Args:
+        matrices: ``(n, C, C)``, one `confusion` per image.
+        groups: The group of each image.
+
+    Returns:
+        Two arrays ``(units, C)`` int64, in the order in which groups first appear.
+    """
+    order = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    pooled = np.zeros((len(order), *matrices.shape[1:]), np.int64)
+    np.add.at(pooled, np.array([order[g] for g in groups], np.intp), matrices)
+    found = pooled.diagonal(axis1=1, axis2=2)
+    return found, pooled.sum(axis=1) + pooled.sum(axis=2) - found
+
+
+def interval(ends: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return both ends of an interval as `unetseg.scoring.intervals` gives them; None for NaN."""
+    return None if np.isnan(ends).any() else (float(ends[0]), float(ends[1]))
+
+
+def iou_of(matrices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the IoU of every class, ``(..., C)`` float64, of confusion matrices ``(..., C, C)``.
+
+    NaN marks a class that neither truth nor prediction holds.
+    """
+    found = matrices.diagonal(axis1=-2, axis2=-1)
+    return _ratio(found, matrices.sum(axis=-2) + matrices.sum(axis=-1) - found)
+
+
+def _ratio(part: Any, whole: Any) -> NDArray[np.float64]:
+    """Divide counts; NaN where there is nothing to divide by."""
+    part, whole = np.atleast_1d(part), np.atleast_1d(whole)
+    result = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def _mean(ratios: NDArray[np.float64]) -> float | None:
+    defined = ratios[~np.isnan(ratios)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _plain(ratios: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(r) else float(r) for r in ratios]

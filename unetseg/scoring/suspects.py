@@ -1,0 +1,421 @@
+"""Which labels look wrong: places where a mask and a model that never saw it disagree surely."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED
+from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import confusion
+
+_MOST_PIXELS = 2_000_000  # of a larger image every second (third, ...) row and column is read
+_NEAR, _FAR = (
+    1.0,
+    4.0,
+)  # pixels by which a border may be off: counts nothing up to, and in full from
+_BINS = 256  # of confidence: what an 8-bit picture of it can tell apart
+_REGIONS = 50  # kept of each image: the largest
+_REACH = 12  # pixels a mask is moved at most, in looking for a shift
+_SHIFT_SHARE = 0.4  # of the disagreement must go when a mask is moved or turned
+_SHIFT_PIXELS = 20  # must agree more when a mask is moved or turned
+_SWAPPED = 0.4  # share of each of two classes that the model calls the other
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose mask may be wrong.
+
+    Attributes:
+        name: Of the image.
+        score: By how many standard deviations its disagreement exceeds that of a usual image of
+            the set (`rank_suspects`); over 3 is rare among correct masks.
+        box: (top, left, height, width) of the worst place, in pixels.
+        text: What is suspected there.
+    """
+
+    name: str
+    score: float
+    box: tuple[int, int, int, int]
+    text: str
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A place where mask and model disagree beyond what a moved border explains.
+
+    Attributes:
+        truth: The mask's class.
+        predicted: The model's class.
+        pixels: Number of pixels looked at.
+        weights: (_BINS,) float32, by confidence: the pixels, those near a border counted less.
+        box: As in `Suspect`, in pixels looked at.
+    """
+
+    truth: int
+    predicted: int
+    pixels: int
+    weights: NDArray[np.float32]
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is kept of one image.
+
+    Attributes:
+        name: Of the image.
+        shape: Rows and columns.
+        step: One row and column of so many was looked at.
+        matrix: (C, C) int64, rows the mask's class, columns the model's.
+        disagreed: (C, C) int64, the pixels in regions.
+        agreed: (C, _BINS) int64, pixels by class and confidence where both agree; all 0 where no
+            confidence is known.
+        sure: Whether the confidence is known.
+        regions: The largest.
+        moved: Pixels that agree more when the mask is moved or turned; 0 where that does not help.
+        movement: What was done to the mask that helps, in words.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    step: int
+    matrix: NDArray[np.int64]
+    disagreed: NDArray[np.int64]
+    agreed: NDArray[np.int64]
+    sure: bool
+    regions: tuple[_Region, ...]
+    moved: int
+    movement: str
+
+
+def rank_suspects(cases: Iterable[Case], classes: Sequence[str]) -> tuple[Suspect, ...]:
+    """Rank images by how much speaks against their masks, worst first.
+
+    The predictions must come from models that did not see the masks. What counts is sure
+    disagreement, not a hard image:
+
+    * Disagreement that a border off by a pixel or few explains counts little: a pixel of class A
+      in the mask, B by the model, where the mask has B and the model A close by.
+    * A disagreeing pixel counts by how sure the model is: the share of the pixels of that class,
+      among all where model and masks agree, of which it is less sure. So each class has its own
+      measure, as in confident learning (Northcutt, Jiang, Chuang, 2021, JAIR 70), and a
+      temperature of the probabilities does not matter. Without confidences all count alike.
+    * Pixels count as connected regions, as -log10 of the share of class A that the model calls B
+      in the other images: what it often confuses is no sign of a wrong mask. Regions add up as
+      the root of their squares, so that one large one outweighs many small ones.
+    * A mask that agrees clearly better when moved by some pixels, or mirrored or turned, is
+      suspect for the pixels so gained.
+
+    The score is the logarithm of that evidence against the median of all images, in robust
+    standard deviations (1.4826 times the median absolute deviation, at least 0.5).
+
+    Args:
+        cases: Images with their masks; gone through once, one held at a time.
+        classes: Names of the classes.
+
+    Returns:
+        One entry for each image in which something speaks against the mask.
+
+    Raises:
+        ValueError: Mask and prediction differ in shape, or hold an index that is no class.
+    """
+    looks = [_look(case, len(classes)) for case in cases]
+    if not looks:
+        return ()
+    rank_of = _ranks(np.stack([look.agreed for look in looks]).sum(axis=0))
+    matrices = np.stack([look.matrix for look in looks])
+    rarities = _rarities(matrices, np.stack([look.disagreed for look in looks]))
+    commonest = int(matrices.sum(axis=(0, 2)).argmax())
+    evidence, worst = [], []
+    for look, rarity in zip(looks, rarities, strict=True):
+        parts = [
+            float(rarity[r.truth, r.predicted]) * _surely_wrong(r, rank_of, look) * look.step**2
+            for r in look.regions
+        ]
+        worst.append(look.regions[int(np.argmax(parts))] if parts else None)
+        # Half the pixels gained by moving: that of a pixel as sure as the middle one of its class.
+        parts.append(float(rarity.max()) * look.moved * look.step**2 / 2)
+        evidence.append(float(np.sqrt(np.square(parts).sum())))
+    levels = np.log1p(evidence)
+    middle = np.median(levels)
+    spread = max(1.4826 * float(np.median(np.abs(levels - middle))), 0.5)
+    order = sorted(range(len(looks)), key=lambda i: -levels[i])
+    return tuple(
+        Suspect(
+            looks[i].name,
+            float((levels[i] - middle) / spread),
+            _box(looks[i], worst[i]),
+            _text(looks[i], worst[i], classes, commonest),
+        )
+        for i in order
+        if evidence[i] > 0
+    )
+
+
+def _look(case: Case, classes: int) -> _Look:
+    truth, prediction, sure = case.truth, case.prediction, case.confidence
+    step = max(1, int(np.ceil(np.sqrt(truth.size / _MOST_PIXELS))))
+    truth, prediction = truth[::step, ::step], prediction[::step, ::step]
+    matrix = confusion(truth, prediction, classes)
+    levels = np.full(truth.shape, _BINS // 2, np.uint8)
+    agreed = np.zeros((classes, _BINS), np.int64)
+    if sure is not None:
+        levels = np.rint(sure[::step, ::step].clip(0, 1) * (_BINS - 1)).astype(np.uint8)
+        same = truth == prediction
+        pairs = truth[same].astype(np.int64) * _BINS + levels[same]
+        agreed = np.bincount(pairs, minlength=classes * _BINS).reshape(classes, _BINS)
+    wrong = (truth != prediction) & (truth != IGNORED)
+    disagreed, regions = np.zeros_like(matrix), tuple[_Region, ...]()
+    moved, movement = 0, ""
+    if wrong.any():
+        weights = _beyond_border(truth, prediction, wrong, step)
+        disagreed, regions = _regions(truth, prediction, weights, levels, classes)
+        moved, movement = _movement(truth, prediction, step)
+    return _Look(
+        case.name,
+        (case.truth.shape[0], case.truth.shape[1]),
+        step,
+        matrix,
+        disagreed,
+        agreed,
+        sure is not None,
+        regions,
+        moved,
+        movement,
+    )
+
+
+def _beyond_border(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], wrong: NDArray[np.bool_], step: int
+) -> NDArray[np.float32]:
+    """Return (H, W) float32: 0 where masks agree or a moved border explains that they do not, to 1.
+
+    A border moved by d pixels leaves, around each pixel that it makes disagree, a pixel of the
+    model's class in the mask and one of the mask's class in the prediction, both within d.
+    """
+    off = np.maximum(_distance_to(truth, prediction, wrong), _distance_to(prediction, truth, wrong))
+    weights = np.clip((off * step - _NEAR) / (_FAR - _NEAR), 0, 1)
+    return np.where(wrong, weights, 0).astype(np.float32)
+
+
+def _distance_to(
+    labels: NDArray[np.uint8], wanted: NDArray[np.uint8], where: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return how far (in rows or columns, the larger) the nearest pixel of ``labels`` is that has
+    the class ``wanted`` at the pixel; found only ``where`` asked, and inf without any.
+    """
+    from scipy import ndimage
+
+    result = np.full(labels.shape, np.inf, np.float32)
+    for label in np.unique(wanted[where]):
+        has = labels == label
+        if has.any():
+            asked = where & (wanted == label)
+            result[asked] = ndimage.distance_transform_cdt(~has, "chessboard")[asked]
+    return result
+
+
+def _regions(
+    truth: NDArray[np.uint8],
+    prediction: NDArray[np.uint8],
+    weights: NDArray[np.float32],
+    levels: NDArray[np.uint8],
+    classes: int,
+) -> tuple[NDArray[np.int64], tuple[_Region, ...]]:
+    """Return the pixels in regions by both classes (C, C), and the largest regions.
+
+    A region is what is connected, corners too, and of one class on either side.
+    """
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(weights > 0, np.ones((3, 3)))
+    rows, columns = np.nonzero(labels)
+    pair = truth[rows, columns].astype(np.int64) * classes + prediction[rows, columns]
+    counts = np.bincount(pair, minlength=classes**2).reshape(classes, classes)
+    key = labels[rows, columns].astype(np.int64) * classes**2 + pair
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    groups = np.split(order, starts[1:]) if len(starts) else []
+    weight, level = weights[rows, columns], levels[rows, columns]
+    groups.sort(key=lambda group: -float(weight[group].sum()))
+    return counts, tuple(
+        _Region(
+            int(pair[group[0]] // classes),
+            int(pair[group[0]] % classes),
+            len(group),
+            np.bincount(level[group], weight[group], _BINS).astype(np.float32),
+            _span(rows[group], columns[group]),
+        )
+        for group in groups[:_REGIONS]
+    )
+
+
+def _span(rows: NDArray[Any], columns: NDArray[Any]) -> tuple[int, int, int, int]:
+    top, left = int(rows.min()), int(columns.min())
+    return top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1
+
+
+def _movement(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], step: int
+) -> tuple[int, str]:
+    """Return how many more pixels agree when the mask is moved or turned, and how it looks now.
+
+    0 and "" where no movement takes away enough of the disagreement.
+    """
+    wrong = (truth != prediction) & (truth != IGNORED)
+    before = int(np.count_nonzero(wrong))
+    if before < _SHIFT_PIXELS:
+        return 0, ""
+    turned, turning = _turning(truth, prediction, before)
+    gained, (down, right) = _shift(truth, prediction, wrong)
+    best, text = turned, turning
+    # Border noise moves a mask by a pixel.
+    if gained > turned and max(abs(down), abs(right)) * step >= 2:
+        best, text = gained, f"shifted by {_direction(down * step, right * step)}"
+    if best < max(_SHIFT_SHARE * before, _SHIFT_PIXELS):
+        return 0, ""
+    return best, text
+
+
+def _shift(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], wrong: NDArray[np.bool_]
+) -> tuple[int, tuple[int, int]]:
+    """Return the pixels gained by the shift (down, right) of the mask that explains most, and it.
+
+    Every third shift is tried first, then all around the best of them.
+    """
+    reach = min(_REACH, truth.shape[0] // 8, truth.shape[1] // 8)
+
+    def gain(shift: tuple[int, int]) -> int:
+        mask, model = _overlap(*shift)
+        after = np.count_nonzero((truth[mask] != prediction[model]) & (truth[mask] != IGNORED))
+        return int(np.count_nonzero(wrong[model])) - int(after)
+
+    coarse = range(-(reach // 3) * 3, reach + 1, 3)
+    best = max(((down, right) for down in coarse for right in coarse), key=gain)
+    fine = [
+        (down, right)
+        for down in range(max(best[0] - 2, -reach), min(best[0] + 2, reach) + 1)
+        for right in range(max(best[1] - 2, -reach), min(best[1] + 2, reach) + 1)
+    ]
+    best = max(fine, key=gain)
+    return gain(best), best
+
+
+def _overlap(down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return the parts of a mask shifted by so much, and of the image, that lie on each other."""
+
+    def parts(by: int) -> tuple[slice, slice]:
+        return (slice(by, None), slice(None, -by or None)) if by >= 0 else parts(-by)[::-1]
+
+    (mask_rows, rows), (mask_columns, columns) = parts(down), parts(right)
+    return (mask_rows, mask_columns), (rows, columns)
+
+
+def _direction(down: int, right: int) -> str:
+    """Return a shift in words: "6 pixels down, 3 right"."""
+    words = []
+    if down:
+        words.append((abs(down), "down" if down > 0 else "up"))
+    if right:
+        words.append((abs(right), "right" if right > 0 else "left"))
+    return ", ".join(
+        f"{count} pixels {word}" if i == 0 else f"{count} {word}"
+        for i, (count, word) in enumerate(words)
+    )
+
+
+def _turning(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], before: int
+) -> tuple[int, str]:
+    turned = [
+        (truth[:, ::-1], "mirrored left to right"),
+        (truth[::-1], "mirrored top to bottom"),
+        (truth[::-1, ::-1], "turned upside down"),
+    ]
+    if truth.shape[0] == truth.shape[1]:
+        turned += [
+            (np.rot90(truth), "turned by 90 degrees clockwise"),
+            (np.rot90(truth, -1), "turned by 90 degrees anticlockwise"),
+            (truth.T, "mirrored along its diagonal"),
+        ]
+    gains = [
+        before - int(np.count_nonzero((mask != prediction) & (mask != IGNORED)))
+        for mask, _ in turned
+    ]
+    best = int(np.argmax(gains))
+    return (gains[best], turned[best][1]) if gains[best] > 0 else (0, "")
+
+
+def _ranks(agreed: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (C, _BINS): of the agreeing pixels of a class, the share less sure than a bin.
+
+    Half of those in the bin itself count as less sure. A class without any agreeing pixel takes
+    all classes'; without confidences, every share is a half.
+    """
+    counts = agreed.astype(np.float64)
+    total = counts.sum(axis=0)
+    if not total.any():
+        return np.full(counts.shape, 0.5)
+    counts[~counts.any(axis=1)] = total
+    below = counts.cumsum(axis=1) - counts / 2
+    # One pixel more, half below and half above: no share is 0 or 1.
+    shares: NDArray[np.float64] = (below + 0.5) / (counts.sum(axis=1, keepdims=True) + 1)
+    return shares
+
+
+def _surely_wrong(region: _Region, rank_of: NDArray[np.float64], look: _Look) -> float:
+    """Return a region's pixels, each by how sure the model is of its class there, 0 to 1."""
+    if not look.sure:
+        return float(region.weights.sum()) / 2
+    return float(region.weights @ rank_of[region.predicted])
+
+
+def _rarities(matrices: NDArray[np.int64], disagreed: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (n, C, C): -log10 of the share of a class that the model calls another elsewhere.
+
+    Elsewhere: in all images but the one itself, and in regions, not along borders.
+
+    Args:
+        matrices: (n, C, C), rows the masks' classes.
+        disagreed: (n, C, C), the part of them in regions.
+    """
+    true = matrices.sum(axis=2)
+    others = true.sum(axis=0) - true  # (n, C)
+    confused = disagreed.sum(axis=0) - disagreed
+    # One pixel more on both sides: no share is 0, and a class seen nowhere else tells nothing.
+    rarity: NDArray[np.float64] = -np.log10((confused + 1) / (others[..., None] + 1))
+    return np.clip(rarity, 0.1, 4)
+
+
+def _box(look: _Look, region: _Region | None) -> tuple[int, int, int, int]:
+    height, width = look.shape
+    if region is None or look.movement:
+        return 0, 0, height, width
+    top, left, rows, columns = (value * look.step for value in region.box)
+    return top, left, min(rows, height - top), min(columns, width - left)
+
+
+def _text(look: _Look, region: _Region | None, classes: Sequence[str], commonest: int) -> str:
+    """Return what is suspected, in plain words."""
+    if look.movement:
+        return f"the mask looks {look.movement}"
+    if region is None:
+        return ""
+    a, b = region.truth, region.predicted
+    shares = look.matrix / np.maximum(look.matrix.sum(axis=1, keepdims=True), 1)
+    if shares[a, b] > _SWAPPED and shares[b, a] > _SWAPPED:
+        first, second = sorted((a, b))
+        return f"{classes[first]} and {classes[second]} look swapped in the mask"
+    about = "about " if look.step > 1 else ""
+    count = region.pixels * look.step**2
+    pixels = "pixel" if count == 1 else "pixels"
+    text = f"{about}{count:,} {pixels} of {classes[a]} in the mask, {classes[b]} by the model"
+    if a == commonest:
+        return f"{text}: is {classes[b]} missing in the mask?"
+    if b == commonest:
+        return f"{text}: is there {classes[a]} at all?"
+    return f"{text}: is it {classes[b]}?"

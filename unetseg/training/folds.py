@@ -1,0 +1,571 @@
+"""Cross-validation: every image gets a mask, and a score, from a model that never saw it.
+
+The images are divided into folds. For each fold a model is trained on the others and predicts the
+images of its own: ``runs/NAME/fold-1`` and so on are ordinary runs, ``runs/NAME/masks`` and
+``runs/NAME/confidence`` hold what they predicted, and ``runs/NAME/folds.json`` says which image is
+in which fold and what is done, so that a run that was stopped anywhere goes on exactly.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unetseg import files, plugins
+from unetseg.classes import ClassTable
+from unetseg.dataset import pairing
+from unetseg.dataset.cutting import LabelledFolder, Split
+from unetseg.dataset.store import open_store
+from unetseg.errors import InputError, Interrupted, quote, show
+from unetseg.network.unet import build_network
+from unetseg.pictures import masks, reading
+from unetseg.prediction import model_file
+from unetseg.prediction.model import Model
+from unetseg.prediction.run_folder import LABEL, RunFolder, is_ours, read_history
+from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.ranks import join, world
+from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import Scores, confusion
+from unetseg.settings import (
+    PatchSettings,
+    PredictSettings,
+    TrainSettings,
+    format_duration,
+    to_toml,
+)
+from unetseg.signals import Caught, catching
+from unetseg.training.fold_record import FoldDone, FoldImage, FoldRecord
+from unetseg.training.learner import resolve
+from unetseg.training.run import (
+    begin_run,
+    check_agreement,
+    check_state,
+    cutting_asked,
+    like_model,
+    names_asked,
+    resume_run,
+)
+
+DEFAULT_FOLDS = 5
+DEFAULT_FOLDER = Path("data/train")
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """What a run with folds leaves.
+
+    Attributes:
+        run: Its folder.
+        folder: The labelled images.
+        folds: How many.
+        images: All images, in natural order.
+        scores: Of all of them, each by the model that held it out; pooled.
+        classes: Of the masks.
+        seconds: Time of the whole, sessions before a resume included.
+        patches: Patches trained on in all folds, repetitions counted.
+        settings: How each fold was trained, as resolved: fields of `TrainSettings`. ``seed`` and
+            ``budget`` are those of the whole.
+        cutting: How patches were cut: fields of `PatchSettings`.
+        content: SHA-256 of the images and of what their masks hold.
+        version: Of the unetseg that made the folds.
+        already: The run had been finished before; nothing was done.
+    """
+
+    run: RunFolder
+    folder: Path
+    folds: int
+    images: tuple[FoldImage, ...]
+    scores: Scores
+    classes: ClassTable
+    seconds: float
+    patches: int
+    settings: Mapping[str, Any]
+    cutting: Mapping[str, Any]
+    content: str
+    version: str
+    already: bool = False
+
+    @property
+    def masks(self) -> Path:
+        """The folder of the masks, ``<stem>.png`` each, encoded as ``predict`` does."""
+        return self.run.masks
+
+    def case(self, k: int) -> Case:
+        """Return the k-th image with its truth, its mask and the confidence of that.
+
+        Raises:
+            InputError: One of the files is gone, damaged, or of another size.
+        """
+        one, page = self.images[k], self.cutting["page"]
+        made, sure = self.masks / f"{one.name}.png", self.run.confidence / f"{one.name}.png"
+        image = reading.read_image(one.image, page)
+        truth = masks.decode(reading.read_mask(one.mask, page), self.classes, one.mask)
+        prediction = masks.decode(reading.read_mask(made), self.classes, made)
+        confidence = reading.read_image(sure)[..., 0]
+        for path, values in ((one.mask, truth), (made, prediction), (sure, confidence)):
+            if values.shape != image.shape[:2]:
+                text = f"{values.shape[0]} x {values.shape[1]} pixels, its image has "
+                text += f"{image.shape[0]} x {image.shape[1]}"
+                raise InputError(path, text, "the folder has changed: train again")
+        share = confidence.astype(np.float32) / np.float32(255)
+        return Case(one.name, image, truth, prediction, share)
+
+    def histories(self) -> dict[str, list[dict[str, str]]]:
+        """Return the rows of each fold's ``history.csv``, by "fold 1" and so on."""
+        numbers = range(1, self.folds + 1)
+        return {f"fold {n}": read_history(self.run.fold(n).history) for n in numbers}
+
+
+@join()
+def cross_validate(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    folds: int | None = None,
+    run: str | os.PathLike[str] = "default",
+    patches: PatchSettings | None = None,
+    classes: Path | None = None,
+    ignored: tuple[int | str, ...] = (),
+    start_from: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    started: float | None = None,
+    on_progress: OnProgress = ignore,
+    **settings: Any,
+) -> CrossValidation:
+    """Train a model for each fold of a folder, and score every image by the one that held it out.
+
+    Args:
+        source: Folder of labelled images; None means ``data/train``, with ``resume`` the run's.
+        folds: How many, 2 or more; None means 5, with ``resume`` the run's.
+        run: Name ("wide" is ``runs/wide``) or folder of the run.
+        patches: How the folder is cut; of it ``group`` and ``seed`` make the folds, too, and
+            ``val`` is not used.
+        classes: A ``classes.toml`` for a folder that has none.
+        ignored: Mask values or colours of the folder to leave out.
+        start_from: A model (name of a run, folder or file) whose weights are the start of every
+            fold; it must not have been trained on these images.
+        resume: Go on with an interrupted run, exactly where it stopped.
+        overwrite: Start again in the folder of an earlier run.
+        started: `time.monotonic` when the whole command began, from which ``budget`` counts.
+        on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records, and the
+            `StoreSummary` of the first fold.
+        settings: Fields of `TrainSettings`; ``budget`` is the time of the whole. With ``resume``
+            they must agree with the run's.
+
+    Raises:
+        InputError: Wrong settings, a bad folder, too few images or groups, a run in the wrong
+            state for this.
+        MachineError: The folder is in use, or the disk or the memory failed.
+        DivergenceError: The loss stopped being finite.
+        Interrupted: A signal came; everything is saved for ``resume``.
+    """
+    started = time.monotonic() if started is None else started
+    if world().size > 1:
+        text = f"is for one process, torchrun started {world().size}"
+        raise InputError("--folds", text, "leave torchrun out")
+    _check_options(folds, patches, settings)
+    given = TrainSettings(**settings)
+    plugins.check_names(given)
+    place = RunFolder(run)
+    with place.locked(), catching() as caught:
+        state = place.state()
+        named = "" if source is None else f" {quote(source)}"
+        line = f"unetseg train{named} --folds {folds or DEFAULT_FOLDS}"
+        check_state(place, state, line, resume, overwrite)
+        if resume:
+            record = FoldRecord.read(place)
+            cut, kept = dataclasses.asdict(record.cutting), dataclasses.asdict(record.settings)
+            before = {**cut, **kept, **record.given}
+            before |= {"folds": record.folds, "folder": record.folder}
+            asked = {
+                **cutting_asked(cut, record.table, patches, ignored),
+                **settings,
+                **names_asked(start_from, classes),
+                "folds": folds,
+                "folder": None if source is None else str(Path(source)),
+            }
+            check_agreement(before, asked)
+            if state == "finished":
+                return dataclasses.replace(_result(place, record), already=True)
+            return _Runner(place, record, None, started, caught, on_progress).finish()
+        root, count = _folder_of(source), folds or DEFAULT_FOLDS
+        on_progress(Note(f"dividing the labelled images of {show(root)} into {count} folds"))
+        cutting = patches or PatchSettings()
+        labelled = _look_at(root, cutting, classes, ignored, on_progress)
+        cutting = dataclasses.replace(cutting, size=labelled.found.size, val=1 / count)
+        numbers = pairing.split_folds(
+            labelled.groups, labelled.counts > 0, labelled.hashes, count, cutting.seed
+        )
+        assert cutting.size is not None
+        record = FoldRecord(
+            folder=str(root),
+            folds=count,
+            images=tuple(
+                FoldImage(s.pair.name, s.pair.image, s.pair.mask, s.sha256, group, int(number) + 1)
+                for s, group, number in zip(labelled.surveys, labelled.groups, numbers, strict=True)
+            ),
+            table=labelled.table,
+            settings=resolve(like_model(given, settings, start_from), cutting.size),
+            cutting=cutting,
+            given=names_asked(start_from, classes),
+            ignored=ignored,
+            content=_content(labelled),
+        )
+        _check_models(record, labelled, start_from)
+        _warn_of_lone_classes(record, labelled, on_progress)
+        runner = _Runner(place, record, labelled, started, caught, on_progress)
+        runner.share()
+        _make_room(place, record, overwrite)
+        runner.save()
+        return runner.finish()
+
+
+def load_cross_validation(run: str | os.PathLike[str] = "default") -> CrossValidation:
+    """Return the result of a finished run with folds from its files.
+
+    Args:
+        run: Name or folder of the run.
+
+    Raises:
+        InputError: No run with folds, one that is not finished, or a damaged one.
+        MachineError: No permission to read.
+    """
+    place = RunFolder(run)
+    record = FoldRecord.read(place)
+    if len(record.done) < record.folds:
+        text = f"{len(record.done)} of its {record.folds} folds are finished"
+        raise InputError(place.path, text, f"go on with: {place.resume_line()}")
+    return _result(place, record)
+
+
+def _result(run: RunFolder, record: FoldRecord) -> CrossValidation:
+    return CrossValidation(
+        run=run,
+        folder=Path(record.folder),
+        folds=record.folds,
+        images=record.images,
+        scores=record.pooled(),
+        classes=record.table,
+        seconds=record.seconds,
+        patches=sum(done.patches for done in record.done.values()),
+        settings=dataclasses.asdict(record.settings),
+        cutting=dataclasses.asdict(record.cutting),
+        content=record.content,
+        version=record.version,
+    )
+
+
+# --- starting --------------------------------------------------------------------------------
+
+
+def _check_options(
+    folds: int | None, patches: PatchSettings | None, settings: Mapping[str, Any]
+) -> None:
+    """Raise `InputError` for options that do not go with folds."""
+    if folds is not None and folds < 2:
+        text = f"{folds} is no cross-validation, as nothing would be left to train on"
+        raise InputError("--folds", text, "give --folds 2 or more")
+    if patches and patches.val != PatchSettings().val:
+        text = "excludes --val, as each image is held out once"
+        raise InputError("--folds", text, "leave --val out")
+    if settings.get("patience") is not None:
+        text = "excludes --patience, which would choose each model by the images that score it"
+        raise InputError("--folds", text, "give --epochs or --budget")
+
+
+def _folder_of(source: str | os.PathLike[str] | None) -> Path:
+    """Return the folder to divide. Raises `InputError` for a store, which is divided already."""
+    path = DEFAULT_FOLDER if source is None else Path(source)
+    if source is None and not path.is_dir():
+        text = "needs a folder of labelled images"
+        raise InputError("--folds", text, "name one: unetseg train FOLDER --folds 5")
+    if path.is_file():
+        text = "is a file; --folds divides the images of a folder anew"
+        try:
+            home = quote(open_store(path).info.folder)
+        except InputError:
+            home = "FOLDER"
+        raise InputError(path, text, f"name the folder: unetseg train {home} --folds 5")
+    return path
+
+
+def _look_at(
+    root: Path,
+    cutting: PatchSettings,
+    classes: Path | None,
+    ignored: tuple[int | str, ...],
+    on_progress: OnProgress,
+) -> LabelledFolder:
+    # Nothing is held out by share, and nothing is to be said about that.
+    cutting = dataclasses.replace(cutting, val=0.0)
+    return LabelledFolder(root, cutting, classes=classes, ignored=ignored, on_progress=on_progress)
+
+
+def _content(labelled: LabelledFolder) -> str:
+    """Return a SHA-256 of the names and pixels of all images, and of what their masks hold."""
+    names = [s.pair.name for s in labelled.surveys]
+    text = json.dumps([names, labelled.hashes, labelled.table.to_dict()], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    digest.update(labelled.found.halves.tobytes())
+    return digest.hexdigest()
+
+
+def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str | None) -> None:
+    """Raise `InputError` for what would else show once an earlier run is removed.
+
+    A model to start from must not have seen the images: their scores would be too good.
+    """
+    sizes = {"width": record.settings.width, "depth": record.settings.depth}
+    sizes = {k: v for k, v in sizes.items() if v is not None}
+    with torch.device("meta"):
+        build_network(
+            record.settings.network, labelled.channels, len(record.table.classes), **sizes
+        )
+    if start_from is None:
+        return
+    trained = model_file.read_card(model_file.resolve_model(start_from)[0]).trained_on
+    known = sum(one.sha256 in trained for one in record.images)
+    if known:
+        text = f"{start_from} was trained on {known} of these {len(record.images)} images: "
+        text += "their scores would be too good"
+        raise InputError("--from", text, "choose another model, or leave --from out")
+
+
+def _warn_of_lone_classes(
+    record: FoldRecord, labelled: LabelledFolder, on_progress: OnProgress
+) -> None:
+    """Say which classes are learnt by no model that is scored on them."""
+    folds = np.array([one.fold for one in record.images])
+    for name, count in zip(record.table.names, labelled.counts.T, strict=True):
+        having = np.unique(folds[count > 0])
+        if len(having) == 1:
+            text = f"all that shows {show(name)} is in fold {having[0]}: the model that is scored "
+            on_progress(Note(text + "on it never learnt it", warning=True))
+
+
+def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
+    """Remove an earlier run where that is asked for; refuse to meet files of others."""
+    if not overwrite:
+        for path in sorted(run.path.glob("fold-*")):
+            if RunFolder(os.path.join(run.path, path.name)).state() != "new":
+                text = "holds a run already"
+                raise InputError(path, text, "choose another --run, or --overwrite")
+        for one in record.images:
+            for home in (run.masks, run.confidence):
+                path = home / f"{one.name}.png"
+                if path.exists() and not is_ours(path):
+                    text = "already exists and was not written by unetseg"
+                    raise InputError(path, text, "choose another --run, or --overwrite")
+    run.clear()
+    settings, cutting = dataclasses.asdict(record.settings), dataclasses.asdict(record.cutting)
+    budget = settings["budget"]
+    text = to_toml(
+        "train",
+        {
+            "source": record.folder,
+            "run": str(run.path),
+            "folds": record.folds,
+            **settings,
+            **record.given,
+            **{k: v for k, v in cutting.items() if k not in ("val", "seed")},
+            "ignore": [str(item) for item in record.ignored] or None,
+            "validate": None,  # no option of the command
+            "budget": None if budget is None else f"{budget:.12g}s",
+        },
+    )
+    files.write_bytes(run.config, text.encode())
+
+
+# --- going through the folds -----------------------------------------------------------------
+
+
+class _Runner:
+    """Trains what is not trained yet, and predicts what is not predicted yet.
+
+    Args:
+        run: The folder of the whole; the caller holds its lock.
+        record: What is to be done, and what is done.
+        labelled: The folder as looked at; None where that was in an earlier session.
+        started: `time.monotonic` when this session began.
+        caught: Signals.
+        on_progress: Receives all records.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        record: FoldRecord,
+        labelled: LabelledFolder | None,
+        started: float,
+        caught: Caught,
+        on_progress: OnProgress,
+    ) -> None:
+        self.run, self.record, self._labelled = run, record, labelled
+        self.caught, self.on_progress = caught, on_progress
+        self._is_new = labelled is not None
+        self._began = started - record.seconds  # as if all sessions were one
+
+    def save(self) -> None:
+        """Write ``folds.json``: the old one stays, or this one is there whole."""
+        self.record = dataclasses.replace(self.record, seconds=self.seconds())
+        self.record.write(self.run)
+
+    def seconds(self) -> float:
+        """Return the time spent so far, sessions before this one included."""
+        return time.monotonic() - self._began
+
+    def finish(self) -> CrossValidation:
+        """Do all that is left to do."""
+        for fold in range(1, self.record.folds + 1):
+            if fold in self.record.done:
+                continue
+            try:
+                done = self._do(fold)
+            except Interrupted as error:
+                raise Interrupted(
+                    error.exit_code - 128,
+                    self.run.path,
+                    f"{self._name(fold)}: {error.problem}",
+                    f"go on with: {self.run.resume_line()}",
+                ) from None
+            self.record = dataclasses.replace(self.record, done={**self.record.done, fold: done})
+            self.save()
+        return _result(self.run, self.record)
+
+    def _name(self, fold: int) -> str:
+        return f"fold {fold} of {self.record.folds}"
+
+    def _do(self, fold: int) -> FoldDone:
+        self.caught.check(self.run.path, "")  # `finish` says how to go on
+        held = self.record.held_out(fold)
+        count = len(self.record.images) - len(held)
+        text = f"{self._name(fold)}: {count} images to train on, {len(held)} held out"
+        self.on_progress(Note(text))
+        self._train(fold)
+        matrices = self._predict(fold)
+        found = self.record.scores_of(held, matrices).mean_iou
+        if found is not None:
+            text = f"{self._name(fold)}: mean IoU {found:.4f} on its {len(held)} images"
+            self.on_progress(Note(text))
+        card = model_file.read_card(self.run.fold(fold).model)
+        return FoldDone(card.patches_seen, tuple(matrices))
+
+    def _train(self, fold: int) -> None:
+        """Train the model of a fold, or go on with it; nothing where it is trained."""
+        place, begin = self.run.fold(fold), time.monotonic()
+        if place.state() == "finished":
+            return
+        if place.checkpoint.exists() or model_file.previous_path(place.checkpoint).exists():
+            result = resume_run(place, begin, self.caught, self.on_progress, passes=2)
+            # What it had trained before this session was not counted yet.
+            self._began -= max(0.0, result.seconds - (time.monotonic() - begin))
+            return
+        settings = dataclasses.replace(
+            self.record.settings,
+            seed=_seed_of(self.record.settings.seed, fold),
+            budget=self.share(),
+        )
+        splits: list[Split] = ["val" if i.fold == fold else "train" for i in self.record.images]
+        summary = self._look().cut(place.store, splits, self.record.cutting)
+        if fold == 1 and self._is_new:
+            self.on_progress(summary)
+        start_from, classes = (self.record.given.get(key) for key in ("from", "classes"))
+        try:
+            begin_run(
+                place.store,
+                place,
+                settings,
+                start_from,
+                None if classes is None else Path(classes),
+                begin,
+                self.caught,
+                self.on_progress,
+                passes=2,  # one scores the model, one writes the masks
+            )
+        except InputError as error:
+            if fold == 1 and self._is_new:  # nothing is there to go on with
+                self.run.clear()
+            if error.what != "--budget":
+                raise
+            raise self._no_time(f"{error.remedy} for each of them") from None
+
+    def share(self) -> float | None:
+        """Return the seconds for the next fold: what is left by the folds left; None for epochs.
+
+        Raises:
+            InputError: Hardly anything is left.
+        """
+        budget, folds = self.record.settings.budget, self.record.folds
+        if budget is None:
+            return None
+        share = (budget - self.seconds()) / (folds - len(self.record.done))
+        if not self._is_new:  # what a stop has cost must not keep the rest from being trained
+            share = max(share, budget / folds / 2)
+        if share < 1:  # the least that a budget may be
+            raise self._no_time("give more")
+        return share
+
+    def _no_time(self, remedy: str) -> InputError:
+        budget = format_duration(self.record.settings.budget or 0.0)
+        text = f"{budget} leaves no time to train {self.record.folds} folds"
+        return InputError("--budget", text, remedy)
+
+    def _look(self) -> LabelledFolder:
+        """Return the folder as looked at, once a session; it must be as it was at the start."""
+        if self._labelled is None:
+            record = self.record
+            classes = record.given.get("classes")
+            labelled = _look_at(
+                Path(record.folder),
+                record.cutting,
+                None if classes is None else Path(classes),
+                record.ignored,
+                self.on_progress,
+            )
+            if _content(labelled) != record.content:
+                text = "has changed since the run began: other images, or other masks"
+                raise InputError(record.folder, text, "train a new --run on it")
+            self._labelled = labelled
+        return self._labelled
+
+    def _predict(self, fold: int) -> list[NDArray[np.int64]]:
+        """Write mask and confidence of each held-out image; return their confusion matrices."""
+        record, place = self.record, self.run.fold(fold)
+        page = record.cutting.page
+        model = Model([str(place.path)], PredictSettings(device=record.settings.device, page=page))
+        trained = model.card.trained_on
+        held, matrices = record.held_out(fold), []
+        for one in held:
+            self.caught.check(self.run.path, "")
+            if one.sha256 in trained:
+                text = f"was trained on {one.name}, which its fold holds out"
+                raise InputError(model.paths[0], text, "train again with --overwrite")
+            truth = masks.decode(reading.read_mask(one.mask, page), record.table, one.mask)
+            shape = (truth.shape[0], truth.shape[1])
+            labels, confidence = model.labels_and_confidence(model.read(one.image), shape)
+            name, label = f"{one.name}.png", self._label(one, model)
+            grey = np.rint(confidence * 255).astype(np.uint8)
+            reading.write_picture(self.run.confidence / name, grey[..., None], label)
+            reading.write_mask(self.run.masks / name, labels, record.table, label)
+            matrices.append(confusion(truth, labels, len(record.table.classes)))
+            done, detail = len(matrices), show(one.name)
+            self.on_progress(Progress("predicting", done, len(held), "images", detail))
+        return matrices
+
+    def _label(self, one: FoldImage, model: Model) -> dict[str, str]:
+        made = {"model": model.card.sha256, "image": one.sha256, "fold": one.fold}
+        return {LABEL: json.dumps(made, sort_keys=True)}
+
+
+def _seed_of(seed: int, fold: int) -> int:
+    """Return a seed of its own for each fold."""
+    return int(np.random.SeedSequence([seed, fold]).generate_state(1, np.uint32)[0])

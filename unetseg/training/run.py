@@ -1,0 +1,281 @@
+"""Training a network on a patch store or a folder: which run, from where, with what."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from unetseg import plugins
+from unetseg.classes import ClassTable
+from unetseg.dataset.cutting import build_store
+from unetseg.dataset.store import Store, StoreInfo, open_store
+from unetseg.errors import InputError, quote
+from unetseg.prediction import model_file
+from unetseg.prediction.run_folder import RunFolder, State
+from unetseg.progress import Note, OnProgress, ignore
+from unetseg.ranks import join, world
+from unetseg.settings import PatchSettings, TrainSettings
+from unetseg.signals import Caught, catching
+from unetseg.training.learner import resolve
+from unetseg.training.loop import Trainer, TrainResult
+
+
+@join()
+def train(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    run: str | os.PathLike[str] = "default",
+    patches: PatchSettings | None = None,
+    classes: Path | None = None,
+    ignored: tuple[int | str, ...] = (),
+    start_from: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    started: float | None = None,
+    on_progress: OnProgress = ignore,
+    **settings: Any,
+) -> TrainResult:
+    """Train a network; the model so far is in the run's folder from its first save on.
+
+    Processes started by ``torchrun`` share every batch. Store and run must have the same paths on
+    all machines; rank 0 alone writes, and reports.
+
+    Args:
+        source: A patch store, or a folder of labelled images that is cut into one first, kept in
+            the run's folder. None means ``data/patches.h5``; with ``resume`` the run's own.
+        run: Name ("wide" is ``runs/wide``) or folder of the run.
+        patches: How a folder is cut; None for the defaults.
+        classes: A ``classes.toml`` for a folder that has none.
+        ignored: Mask values or colours of a folder to leave out.
+        start_from: A model (name of a run, folder or file) whose weights are the start.
+        resume: Go on with an interrupted run, exactly where it stopped.
+        overwrite: Start again in the folder of an earlier run.
+        started: `time.monotonic` when the whole command began, from which ``budget`` counts.
+        on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
+        settings: Fields of `TrainSettings`. With ``resume`` they must agree with the run's.
+
+    Raises:
+        InputError: Wrong settings, a bad store or folder, a run in the wrong state for this.
+        MachineError: The folder is in use, or the disk or the memory failed.
+        DivergenceError: The loss stopped being finite.
+        Interrupted: A signal came; everything is saved for ``resume``.
+    """
+    started = time.monotonic() if started is None else started
+    folder = RunFolder(run)
+    given = TrainSettings(**settings)
+    plugins.check_names(given)
+    ranks = world()
+    on_progress = ranks.heard(on_progress)
+    with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
+        line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
+        state = ranks.first(lambda: _allowed_state(folder, line, resume, overwrite))
+        if state == "finished" and resume:
+            return _finished_result(folder)
+        if not resume:
+            found = ranks.first(
+                lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
+            )
+            path, given = Path(found), like_model(given, settings, start_from)
+            return begin_run(path, folder, given, start_from, classes, started, caught, on_progress)
+
+        def check(saved: Mapping[str, Any], info: StoreInfo) -> None:
+            asked = {
+                **settings,
+                **cutting_asked(info.settings, info.classes, patches, ignored),
+                **names_asked(start_from, classes),
+            }
+            is_folder = source is not None and Path(source).is_dir()
+            if is_folder and str(source) != info.folder:
+                asked["folder"] = source
+            before = saved["settings"] | saved["given"]
+            if source is not None and not is_folder and _is_other(source, saved["store"]):
+                asked["store"], before["store"] = source, saved["store"]
+            check_agreement(before, asked)
+
+        return resume_run(folder, started, caught, on_progress, check)
+
+
+def begin_run(
+    path: Path,
+    folder: RunFolder,
+    settings: TrainSettings,
+    start_from: str | None,
+    classes: Path | None,
+    started: float,
+    caught: Caught,
+    on_progress: OnProgress,
+    passes: int = 1,
+) -> TrainResult:
+    """Train from the start on the store ``path``; the caller holds the lock of ``folder``.
+
+    Raises what `train` does. Arguments are those of `train` and `Trainer`.
+    """
+    with _opened_alike(path) as opened:
+        resolved = resolve(settings, opened.info.size)
+        trainer = Trainer(opened, folder, resolved, started, caught, on_progress, passes)
+        trainer.given = names_asked(start_from, classes)
+        trainer.start(start_from)
+        return trainer.run()
+
+
+def resume_run(
+    folder: RunFolder,
+    started: float,
+    caught: Caught,
+    on_progress: OnProgress,
+    check: Callable[[Mapping[str, Any], StoreInfo], None] = lambda *_: None,
+    passes: int = 1,
+) -> TrainResult:
+    """Go on with an interrupted run; the caller holds the lock of ``folder``.
+
+    Raises what `train` does, and what ``check`` does, which is given the checkpoint and the header
+    of its store.
+    """
+    saved, used, warning = model_file.read_checkpoint_with_fallback(folder.checkpoint)
+    if warning:
+        on_progress(Note(warning, warning=True))
+    with _opened_alike(Path(saved["store"])) as opened:
+        check(saved, opened.info)
+        settings = TrainSettings(**saved["settings"])
+        trainer = Trainer(opened, folder, settings, started, caught, on_progress, passes)
+        trainer.restore(saved, used)
+        return trainer.run()
+
+
+@contextmanager
+def _opened_alike(path: Path) -> Iterator[Store]:
+    """Open a store, the same one on all ranks."""
+    with open_store(path) as opened:
+        if len(set(world().gather(opened.content_hash))) > 1:
+            text = "is not the same store on all machines"
+            raise InputError(path, text, "copy one of them to the others")
+        yield opened
+
+
+def _allowed_state(folder: RunFolder, line: str, resume: bool, overwrite: bool) -> State:
+    """Return the state of a folder in which this call may go on; see `check_state`."""
+    state = folder.state()
+    check_state(folder, state, line, resume, overwrite)
+    if resume and folder.folds.exists():
+        text = "holds a run with folds"
+        raise InputError(folder.path, text, f"go on with: {folder.resume_line()}")
+    return state
+
+
+def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwrite: bool) -> None:
+    """Raise `InputError`, with what to type, where the folder's state forbids the call ``line``."""
+    if state == "new" and resume:
+        text = "nothing is saved there to go on from"
+        raise InputError(folder.path, text, "leave --resume out to start")
+    if resume or overwrite or state == "new":
+        return
+    if state == "finished":
+        other = RunFolder(folder.path.with_name(f"{folder.name}-2"))
+        remedy = f"start another with: {line}{other.option()}"
+        raise InputError(folder.path, "holds a finished run", remedy)
+    remedy = (
+        f"go on with: {folder.resume_line()}, or start again with: "
+        f"{line}{folder.option()} --overwrite"
+    )
+    raise InputError(folder.path, "holds an interrupted run", remedy)
+
+
+def _finished_result(folder: RunFolder) -> TrainResult:
+    card = model_file.read_card(folder.model)
+    names = tuple(s.name for s in card.sources if s.split == "val")
+    return TrainResult(folder, None, names, 0.0, card.patches_seen, card.kept, already=True)
+
+
+def _store_path(
+    source: str | os.PathLike[str] | None,
+    folder: RunFolder,
+    patches: PatchSettings | None,
+    classes: Path | None,
+    ignored: tuple[int | str, ...],
+    on_progress: OnProgress,
+) -> Path:
+    path = Path("data/patches.h5" if source is None else source)
+    if path.is_dir():
+        summary = build_store(
+            path,
+            folder.store,
+            patches or PatchSettings(),
+            classes=classes,
+            ignored=ignored,
+            overwrite=True,
+            on_progress=on_progress,
+        )
+        on_progress(summary)
+        return folder.store
+    if patches or classes or ignored:
+        text = "options that cut patches need a folder of images"
+        raise InputError(path, text, "give them to unetseg patch")
+    if source is None and not path.exists():
+        text = "not found"
+        raise InputError(path, text, "run unetseg patch first, or name a store or a folder")
+    return path
+
+
+def like_model(
+    given: TrainSettings, asked: Mapping[str, Any], start_from: str | None
+) -> TrainSettings:
+    """Return the settings with the network of the model whose weights are the start.
+
+    Raises:
+        InputError: Another network was asked for.
+    """
+    if start_from is None:
+        return given
+    path = model_file.resolve_model(start_from)[0]
+    card = model_file.read_card(path)
+    theirs = {"network": card.network, "width": None, "depth": None} | dict(card.settings)
+    for key in ("network", "width", "depth"):
+        if asked.get(key) is not None and asked[key] != theirs[key]:
+            text = f"{asked[key]}, but the model to start from has {theirs[key] or 'its own'}"
+            raise InputError(f"--{key}", text, "leave it out, or choose another --from")
+    return dataclasses.replace(
+        given, network=card.network, width=theirs["width"], depth=theirs["depth"]
+    )
+
+
+def check_agreement(before: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise `InputError` listing what was asked for and differs from the interrupted run."""
+    differing = [
+        f"{'' if key in ('store', 'folder') else '--'}{key.replace('_', '-')} "
+        f"{before.get(key, 'as it was')} -> {value}"
+        for key, value in asked.items()
+        if value is not None and before.get(key) != value
+    ]
+    if differing:
+        text = "differs from the interrupted run: " + ", ".join(differing)
+        raise InputError("--resume", text, "leave these options out, or start another --run")
+
+
+def names_asked(start_from: str | None, classes: Path | None) -> dict[str, str]:
+    """Return what was asked for beside settings, by option."""
+    named = {"from": start_from, "classes": classes}
+    return {k: str(v) for k, v in named.items() if v is not None}
+
+
+def cutting_asked(
+    recorded: Mapping[str, Any],
+    table: ClassTable,
+    patches: PatchSettings | None,
+    ignored: tuple[int | str, ...],
+) -> dict[str, Any]:
+    """Return what of the options that cut patches is not as ``recorded``, by option."""
+    asked: dict[str, Any] = {}
+    if patches:
+        given, usual = dataclasses.asdict(patches), dataclasses.asdict(PatchSettings())
+        asked |= {
+            k: v for k, v in given.items() if v != usual[k] and k in recorded and recorded[k] != v
+        }
+    others = [item for item in ignored if item not in table.ignore]
+    return asked | ({"ignore": others} if others else {})
+
+
+def _is_other(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    return os.path.realpath(one) != os.path.realpath(other)
