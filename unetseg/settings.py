@@ -12,7 +12,7 @@ from typing import Any
 
 from unetseg.errors import InputError, show
 
-NETWORKS = ("compact", "classic")
+NETWORKS = ("compact", "fused", "classic")
 LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
 OPTIMIZERS = ("muon", "adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "steps")
@@ -94,6 +94,7 @@ class TrainSettings:
         network: One of `NETWORKS`, or a plug-in's.
         width: Channels at full resolution; None takes the network's own.
         depth: Times the resolution is halved; None takes the network's own.
+        weights: File of the pretrained part's weights; None takes those installed with unetseg.
         ema: Share of the training over which the averaged weights look back; 0 averages none.
         patience: Validations without a better mean IoU after which training stops.
         validate: Epochs between validations; None keeps validation under a tenth of the time.
@@ -119,6 +120,7 @@ class TrainSettings:
     network: str = "compact"
     width: int | None = None
     depth: int | None = None
+    weights: str | None = None
     ema: float = 0.05
     patience: int | None = None
     validate: int | None = None

@@ -154,7 +154,8 @@ def train(
         str,
         Option(
             "--network",
-            help="compact, classic or a plug-in's.",
+            help="compact, fused (compact with what a million photographs taught), classic or a "
+            "plug-in's.",
             autocompletion=completion.networks,
             rich_help_panel=_NET,
         ),
@@ -174,6 +175,16 @@ def train(
             "--depth",
             help="Times the image is halved.",
             show_default="by network",
+            rich_help_panel=_NET,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights of the pretrained part of fused: safetensors or a state dict.",
+            show_default="those installed",
             rich_help_panel=_NET,
         ),
     ] = None,
@@ -317,6 +328,7 @@ _SETTINGS = (
     "network",
     "width",
     "depth",
+    "weights",
     "seed",
     "device",
     "precision",

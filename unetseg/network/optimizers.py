@@ -102,10 +102,11 @@ def build_optimizer(
 
     The caller sets each group's ``lr``, times its ``share`` where it has one. Biases and the scales
     of normalisation layers are not decayed: pulling them to zero regularises nothing (He et al.,
-    2019, "Bag of tricks for image classification").
+    2019, "Bag of tricks for image classification"). Weights that take no gradient are left out.
     """
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    moving = _moving(network)
+    weights = [p for p in moving if p.ndim > 1]
+    others = [p for p in moving if p.ndim <= 1]
     groups: list[dict[str, Any]] = [
         {"params": weights, "weight_decay": weight_decay},
         {"params": others},
@@ -173,9 +174,8 @@ class _Averages(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Move the averages towards the parameters and buffers of ``model``."""
-        averages = [*self.module.parameters(), *self.module.buffers()]
-        currents = [*model.parameters(), *model.buffers()]
+        """Move the averages towards the buffers of ``model`` and the parameters that learn."""
+        averages, currents = ([*_moving(m), *m.buffers()] for m in (self.module, model))
         n = int(self.n_averaged)
         share = 1 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0
         floating = [average.is_floating_point() for average in averages]
@@ -186,6 +186,10 @@ class _Averages(AveragedModel):
             if not average.is_floating_point():  # a counter of batches
                 average.copy_(current)
         self.n_averaged += 1
+
+
+def _moving(network: nn.Module) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if p.requires_grad]
 
 
 def match_layouts(optimizer: torch.optim.Optimizer) -> None:

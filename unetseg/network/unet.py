@@ -8,6 +8,10 @@ Both built-in networks are one class. `classic` is the published one: two convol
 64 channels at full resolution, twice as many on each level below, skips concatenated. `compact` is
 made for a CPU, where full resolution costs most: 16 channels (one register of the processor's
 vector unit), one convolution there and in the decoder, at most 128 channels below, skips added.
+
+`fused` is `compact` with the features of a pretrained encoder added on the way down. Full
+resolution and fine lines are learned as in `compact`; the features, which never change, bring what
+a million photographs taught.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +27,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unetseg import plugins
 from unetseg.errors import InputError
+from unetseg.network.pretrained import PretrainedEncoder
 
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
+_DEVIATION = 0.47  # of photographs as the pretrained encoder takes them; images here have 1
 
 
 class ConvolutionBlock(nn.Sequential):
@@ -52,6 +58,8 @@ class UNet(nn.Module):
         decoder: Convolutions of each level on the way up.
         concatenate: Join a skip by concatenation; else by addition, which halves the cost of the
             decoder's first convolution.
+        features: Channels of features to add behind the levels below full resolution, in their
+            order; fewer than there are levels leave the lowest without.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class UNet(nn.Module):
         encoder: Sequence[int],
         decoder: int,
         concatenate: bool,
+        features: Sequence[int] = (),
     ) -> None:
         super().__init__()
         depth = len(widths) - 1
@@ -74,6 +83,10 @@ class UNet(nn.Module):
             ConvolutionBlock(i, o, n)
             for i, o, n in zip([channels, *widths[:-1]], widths, encoder, strict=True)
         )
+        self.joins = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, 1, bias=False), nn.BatchNorm2d(o))
+            for i, o in zip(features, widths[1:], strict=False)
+        )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(i, o, 2, stride=2)
             for i, o in zip(widths[1:], widths[:-1], strict=True)
@@ -82,19 +95,65 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(ConvolutionBlock(joined * w, w, decoder) for w in widths[:-1])
         self.head = nn.Conv2d(widths[0], classes, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (N, K, H, W) for normalised images (N, C, H, W)."""
+    def forward(self, x: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
+        """Return logits (N, K, H, W) for normalised images (N, C, H, W).
+
+        Args:
+            x: The images.
+            features: (N, c, H / s, W / s) at s of 2, 4, ..., of the channels c declared. With
+                them, H and W are multiples of ``multiple``.
+        """
         height, width = x.shape[2:]
         x = fill_to_multiple(x, self.multiple)
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else F.max_pool2d(x, 2))
+            if 1 <= level <= len(self.joins):
+                x = x + self.joins[level - 1](features[level - 1])
             skips.append(x)
         skips.pop()
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             skip, x = skips.pop(), up(x)
             x = block(torch.cat([skip, x], 1) if self.concatenate else x.add_(skip))
         logits: Tensor = self.head(x)
+        return logits[:, :, :height, :width]
+
+
+class FusedUNet(nn.Module):
+    """`compact` with the features of a frozen encoder at strides 2, 4, 8 and 16, and 32 enlarged.
+
+    The encoder sees red, green and blue: of a grey image three times the same, of two channels the
+    first, the second and the first, of more the first three, as red, green and blue come first in
+    images with infrared or depth. The learned part sees all channels.
+
+    Args:
+        channels: Channels C of the images.
+        classes: Number K of classes.
+        widths: As for `UNet`.
+    """
+
+    def __init__(self, channels: int, classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.pretrained = PretrainedEncoder()
+        *most, fourth, fifth = self.pretrained.channels
+        depth, features = len(widths) - 1, [*most, fourth + fifth]
+        self.unet = UNet(channels, classes, widths, [1] + [2] * depth, 1, False, features)
+        self.colours = [colour % channels for colour in range(3)]
+        self.multiple = max(self.unet.multiple, self.pretrained.multiple)
+        # Farthest go the features of stride 32, which are enlarged by a cell's neighbours and pass
+        # through the decoder: one convolution at each stride below the lowest.
+        reach = self.pretrained.reach + 32 + self.unet.multiple - 1
+        self.halo = -(-max(reach, self.unet.halo) // self.multiple) * self.multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) for normalised images (N, C, H, W)."""
+        height, width = x.shape[2:]
+        x = fill_to_multiple(x, self.multiple)
+        with torch.no_grad():
+            *features, last = self.pretrained(x[:, self.colours] * _DEVIATION)
+            enlarged = F.interpolate(last, scale_factor=2.0, mode="bilinear")
+            features[-1] = torch.cat([features[-1], enlarged], 1)
+        logits: Tensor = self.unet(x, features)
         return logits[:, :, :height, :width]
 
 
@@ -111,6 +170,12 @@ def build_compact(channels: int, classes: int, width: int = 16, depth: int = 4) 
     return UNet(channels, classes, widths, [1] + [2] * depth, 1, concatenate=False)
 
 
+def build_fused(channels: int, classes: int, width: int = 16, depth: int = 4) -> FusedUNet:
+    """Return `compact` with pretrained features; they are zero until their weights are loaded."""
+    _check(width, depth, least_depth=4)
+    return FusedUNet(channels, classes, [width * min(2**level, 8) for level in range(depth + 1)])
+
+
 def build_classic(channels: int, classes: int, width: int = 64, depth: int = 4) -> UNet:
     """Return the published network: 64-128-256-512-1024 channels by default."""
     _check(width, depth)
@@ -122,12 +187,12 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
     """Return a new network.
 
     Args:
-        name: "compact", "classic", or the name of an entry point in the group
+        name: "compact", "fused", "classic", or the name of an entry point in the group
             ``unetseg.networks``: a function ``build(channels, classes, **settings)``.
         channels: Channels of the images.
         classes: Number of classes.
-        settings: ``width`` (1 to 1024) and ``depth`` (1 to 8) for the built-in ones; None takes
-            the network's own.
+        settings: ``width`` (1 to 1024) and ``depth`` (1 to 8, of `fused` from 4) for the built-in
+            ones; None takes the network's own.
 
     Raises:
         InputError: A name that nobody offers, or settings that the network does not take.
@@ -147,7 +212,11 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
     return network
 
 
-_BUILT_IN: dict[str, Callable[..., UNet]] = {"compact": build_compact, "classic": build_classic}
+_BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "compact": build_compact,
+    "fused": build_fused,
+    "classic": build_classic,
+}
 
 
 def can_be_seamless(network: nn.Module) -> bool:
@@ -176,8 +245,9 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _check(width: int, depth: int) -> None:
+def _check(width: int, depth: int, least_depth: int = 1) -> None:
     """Bound what a forged model file could make `UNet` allocate."""
-    for option, value, most in (("--width", width, _MAX_WIDTH), ("--depth", depth, _MAX_DEPTH)):
-        if not isinstance(value, int) or not 1 <= value <= most:
-            raise InputError(option, f"{value!r} is out of range", f"1 to {most}")
+    limits = (("--width", width, 1, _MAX_WIDTH), ("--depth", depth, least_depth, _MAX_DEPTH))
+    for option, value, least, most in limits:
+        if not isinstance(value, int) or not least <= value <= most:
+            raise InputError(option, f"{value!r} is out of range", f"{least} to {most}")

@@ -41,7 +41,7 @@ VERSION = 1
 
 _MAX_HEADER = 64 << 20  # bytes; ours take about 100 a tensor and 130 a source image
 _MAX_DIRECTORY = 4 << 20  # bytes of a checkpoint's zip directory; ours take about 80 a tensor
-_ITEM_SIZES = {"F32": 4, "I64": 8}
+_ITEM_SIZES = {"F32": 4, "F16": 2, "I64": 8}
 _CHECKPOINT = "give the last.pt of a run, or train again with --overwrite"
 
 
@@ -220,8 +220,8 @@ def write_model(
 
     Args:
         path: The file, ``*.safetensors``.
-        state: The network's ``state_dict()``, on any device. Floating point is written as
-            float32, whole numbers as int64.
+        state: The network's ``state_dict()``, on any device. Float16 stays so, other floating
+            point is written as float32, whole numbers as int64.
         card: What it is.
 
     Raises:
@@ -234,7 +234,7 @@ def write_model(
 
     tensors = {}
     for name, tensor in state.items():
-        dtype = torch.float32 if tensor.is_floating_point() else torch.int64
+        dtype = {"F16": torch.float16, "F32": torch.float32, "I64": torch.int64}[_code(tensor)]
         # a copy of its own: safetensors refuses tensors that share memory
         tensors[name] = (
             tensor.detach().to("cpu", dtype).clone(memory_format=torch.contiguous_format)
@@ -243,10 +243,7 @@ def write_model(
             text = f"weights of {name} are not finite; not written"
             raise DivergenceError(path, text, "train with a smaller --lr")
     data = json.loads(card.to_json())
-    arrays = [
-        _Array(name, "F32" if t.is_floating_point() else "I64", tuple(t.shape), 0, t.nbytes)
-        for name, t in tensors.items()
-    ]
+    arrays = [_Array(name, _code(t), tuple(t.shape), 0, t.nbytes) for name, t in tensors.items()]
     content = {name: t.numpy().tobytes() for name, t in tensors.items()}
     data["sha256"] = _digest(data, arrays, content.__getitem__)
     whole = save(tensors, {"unetseg": _to_json(data)})
@@ -455,18 +452,28 @@ def _build(path: Path, card: ModelCard, device: str) -> "nn.Module":
         raise InputError(path, problem, "train again") from None
 
 
+def _code(tensor: "torch.Tensor") -> str:
+    """Return the type that a tensor is written as, in the words of safetensors."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return "I64"
+    return "F16" if tensor.dtype is torch.float16 else "F32"
+
+
 def _compare(path: Path, expected: Mapping[str, "torch.Tensor"], arrays: list[_Array]) -> None:
     """Refuse arrays that are not the network's, before anything is allocated for them."""
     found = {a.name: (a.dtype, a.shape) for a in arrays}
-    wanted = {
-        name: ("F32" if t.is_floating_point() else "I64", tuple(t.shape))
-        for name, t in expected.items()
-    }
+    wanted = {name: (_code(t), tuple(t.shape)) for name, t in expected.items()}
     for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            have, want = (" ".join(map(str, x.get(name, ("nothing",)))) for x in (found, wanted))
-            text = f"{name} is {have} where the network has {want}"
+        have, want = (x.get(name, ("nothing",)) for x in (found, wanted))
+        if have != want and (have, want) != (("F16", *want[1:]), ("F32", *have[1:])):
+            text = f"{name} is {_words(have)} where the network has {_words(want)}"
             raise InputError(path, text, "train again, or install the network it was trained with")
+
+
+def _words(values: tuple[object, ...]) -> str:
+    return " ".join(map(str, values))
 
 
 def resolve_model(name: str | os.PathLike[str]) -> list[Path]:

@@ -26,7 +26,9 @@ from unetseg.network.optimizers import (
     build_optimizer,
     match_layouts,
 )
-from unetseg.network.unet import build_network
+from unetseg.network.pretrained import frozen_digest, frozen_state, learned_state
+from unetseg.network.unet import FusedUNet, build_network
+from unetseg.prediction.encoder_weights import read_encoder_weights
 from unetseg.ranks import world
 from unetseg.settings import DEFAULT_EPOCHS, SYMMETRIES, TrainSettings, split_augment
 from unetseg.training.batches import Patches, epoch_order
@@ -117,13 +119,24 @@ class Learner:
         self.epoch = self.step_in_epoch = self.step = self.patches_seen = 0
 
     def build(self) -> nn.Module:
-        """Return a new network for these patches."""
-        return build_network(
+        """Return a new network for these patches, its pretrained part as it was taught elsewhere.
+
+        Raises:
+            InputError: Unknown names or settings, or weights that cannot be read.
+            MachineError: The installed weights are missing or damaged.
+        """
+        network = build_network(
             self.settings.network,
             self.info.channels,
             len(self.info.classes.classes),
             **self.network_settings,
         )
+        if isinstance(network, FusedUNet):
+            network.pretrained.load_state_dict(read_encoder_weights(self.settings.weights))
+        elif self.settings.weights is not None:
+            text = f"the network {self.settings.network} has no pretrained part"
+            raise InputError("--weights", text, "leave it out, or add --network fused")
+        return network
 
     def take(self, network: nn.Module) -> None:
         """Make ``network`` the one that learns: on its device, with an optimizer of its own."""
@@ -283,11 +296,15 @@ class Learner:
         return {name: getattr(self, name) for name in _POSITION}
 
     def state(self) -> dict[str, Any]:
-        """Return all that decides the next steps but the position, for a checkpoint."""
+        """Return all that decides the next steps but the position, for a checkpoint.
+
+        Weights that take no gradient are named by their digest.
+        """
         on_cuda = self.device.type == "cuda"
         return {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
+            "network": learned_state(self.network),
+            "average": learned_state(self.average),
+            "frozen": frozen_digest(self.network),
             "optimizer": self.optimizer.state_dict(),
             "torch_random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state(self.device) if on_cuda else None,
@@ -295,8 +312,8 @@ class Learner:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take over `state` and `position` of a checkpoint, after `take` and `average_over`."""
-        self.network.load_state_dict(saved["network"])
-        self.average.load_state_dict(saved["average"])
+        self.network.load_state_dict(frozen_state(self.network) | saved["network"])
+        self.average.load_state_dict(frozen_state(self.average) | saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         match_layouts(self.optimizer)
         torch.set_rng_state(saved["torch_random"])

