@@ -4,7 +4,17 @@ import importlib
 import sys
 
 NAMES = (
-    *("speed", "waiting", "size", "choices", "accuracy", "images", "networks", "pretraining"),
+    *(
+        "speed",
+        "waiting",
+        "size",
+        "choices",
+        "accuracy",
+        "images",
+        "networks",
+        "pretraining",
+        "pretrained",
+    ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "million", "ranks"),
 )
 

@@ -21,10 +21,7 @@ SMALL = {"width": 4, "depth": 2}
 
 def small(name, channels=1, classes=3, **changes):
     torch.manual_seed(0)
-    settings = {**SMALL, **changes}
-    if name == "fused":
-        settings["depth"] += 2  # it takes 4 and more
-    return build_network(name, channels, classes, **settings).eval()
+    return build_network(name, channels, classes, **{**SMALL, **changes}).eval()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -109,7 +109,7 @@ class UNet(nn.Module):
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else F.max_pool2d(x, 2))
             if 1 <= level <= len(self.joins):
-                x = x + self.joins[level - 1](features[level - 1])
+                x = F.relu(x + self.joins[level - 1](features[level - 1]), inplace=True)
             skips.append(x)
         skips.pop()
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
@@ -120,10 +120,13 @@ class UNet(nn.Module):
 
 
 class FusedUNet(nn.Module):
-    """`compact` with the features of a frozen encoder at strides 2, 4, 8 and 16, and 32 enlarged.
+    """`compact` with the features of a frozen encoder, each at the level of its stride.
+
+    Those of larger strides than the lowest level's, by default the features of stride 32, are
+    enlarged to that level and joined to its own.
 
     The encoder sees red, green and blue: of a grey image three times the same, of two channels the
-    first, the second and the first, of more the first three, as red, green and blue come first in
+    first, the second and the first. Of more it sees the first three, as colours come first in
     images with infrared or depth. The learned part sees all channels.
 
     Args:
@@ -135,14 +138,16 @@ class FusedUNet(nn.Module):
     def __init__(self, channels: int, classes: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.pretrained = PretrainedEncoder()
-        *most, fourth, fifth = self.pretrained.channels
-        depth, features = len(widths) - 1, [*most, fourth + fifth]
+        given, depth = self.pretrained.channels, len(widths) - 1
+        self.lowest = min(depth, len(given))
+        features = [*given[: self.lowest - 1], sum(given[self.lowest - 1 :])]
         self.unet = UNet(channels, classes, widths, [1] + [2] * depth, 1, False, features)
         self.colours = [colour % channels for colour in range(3)]
         self.multiple = max(self.unet.multiple, self.pretrained.multiple)
         # Farthest go the features of stride 32, which are enlarged by a cell's neighbours and pass
-        # through the decoder: one convolution at each stride below the lowest.
-        reach = self.pretrained.reach + 32 + self.unet.multiple - 1
+        # through the decoder (one convolution at each level) and what lies below.
+        below = self.unet.multiple - 1 if depth <= len(given) else self.unet.halo
+        reach = self.pretrained.reach + self.pretrained.multiple + below
         self.halo = -(-max(reach, self.unet.halo) // self.multiple) * self.multiple
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,9 +155,13 @@ class FusedUNet(nn.Module):
         height, width = x.shape[2:]
         x = fill_to_multiple(x, self.multiple)
         with torch.no_grad():
-            *features, last = self.pretrained(x[:, self.colours] * _DEVIATION)
-            enlarged = F.interpolate(last, scale_factor=2.0, mode="bilinear")
-            features[-1] = torch.cat([features[-1], enlarged], 1)
+            features = self.pretrained(x[:, self.colours] * _DEVIATION)
+            lowest, *lower = features[self.lowest - 1 :]
+            enlarged = [
+                F.interpolate(feature, scale_factor=2.0**times, mode="bilinear")
+                for times, feature in enumerate(lower, 1)
+            ]
+            features[self.lowest - 1 :] = [torch.cat([lowest, *enlarged], 1)]
         logits: Tensor = self.unet(x, features)
         return logits[:, :, :height, :width]
 
@@ -172,7 +181,7 @@ def build_compact(channels: int, classes: int, width: int = 16, depth: int = 4) 
 
 def build_fused(channels: int, classes: int, width: int = 16, depth: int = 4) -> FusedUNet:
     """Return `compact` with pretrained features; they are zero until their weights are loaded."""
-    _check(width, depth, least_depth=4)
+    _check(width, depth)
     return FusedUNet(channels, classes, [width * min(2**level, 8) for level in range(depth + 1)])
 
 
@@ -191,8 +200,8 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
             ``unetseg.networks``: a function ``build(channels, classes, **settings)``.
         channels: Channels of the images.
         classes: Number of classes.
-        settings: ``width`` (1 to 1024) and ``depth`` (1 to 8, of `fused` from 4) for the built-in
-            ones; None takes the network's own.
+        settings: ``width`` (1 to 1024) and ``depth`` (1 to 8) for the built-in ones; None takes
+            the network's own.
 
     Raises:
         InputError: A name that nobody offers, or settings that the network does not take.
@@ -245,9 +254,8 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _check(width: int, depth: int, least_depth: int = 1) -> None:
+def _check(width: int, depth: int) -> None:
     """Bound what a forged model file could make `UNet` allocate."""
-    limits = (("--width", width, 1, _MAX_WIDTH), ("--depth", depth, least_depth, _MAX_DEPTH))
-    for option, value, least, most in limits:
-        if not isinstance(value, int) or not least <= value <= most:
-            raise InputError(option, f"{value!r} is out of range", f"{least} to {most}")
+    for option, value, most in (("--width", width, _MAX_WIDTH), ("--depth", depth, _MAX_DEPTH)):
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise InputError(option, f"{value!r} is out of range", f"1 to {most}")
