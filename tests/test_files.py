@@ -16,6 +16,7 @@ import pytest
 
 from unetseg import files
 from unetseg.errors import InputError, MachineError
+from unetseg.text import human_bytes
 
 
 def names(folder: Path) -> list[str]:
@@ -297,7 +298,7 @@ def test_a_file_is_named_by_its_first_bytes(head, kind):
 
 def test_sizes_read_as_people_write_them():
     expected = {999: "999 B", 1500: "1.5 kB", 3_400_000: "3.4 MB", 120_000_000: "120 MB"}
-    assert {n: files.human_bytes(n) for n in expected} == expected
+    assert {n: human_bytes(n) for n in expected} == expected
 
 
 def test_a_folder_that_cannot_be_flushed_is_told_apart_from_a_file_not_written(

@@ -356,12 +356,12 @@ def test_a_loss_is_given_the_class_weights_and_an_augmentation_a_generator_of_it
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": "wrok"}, r"--loss: 'wrok' is not known; did you mean 'work'\? one of ce, "),
-        ({"augment": "lihgt"}, r"--augment: 'lihgt' is not known; did you mean 'light'\?"),
-        ({"augment": "strnog+own"}, r"--augment: 'strnog' is not known; did you mean 'strong'\?"),
+        ({"loss": "wrok"}, r"loss: 'wrok' is not known; did you mean 'work'\? one of ce, "),
+        ({"augment": "lihgt"}, r"augment: 'lihgt' is not known; did you mean 'light'\?"),
+        ({"augment": "strnog+own"}, r"augment: 'strnog' is not known; did you mean 'strong'\?"),
         ({"augment": "strong+light"}, r"'strong\+light' has no plug-in's after the '\+'"),
         ({"augment": "strong+"}, r"'strong\+' has no plug-in's after the '\+'"),
-        ({"network": "wokr"}, r"--network: 'wokr' is not known; did you mean 'work'\?"),
+        ({"network": "wokr"}, r"network: 'wokr' is not known; did you mean 'work'\?"),
     ],
 )
 def test_unknown_names_are_answered_with_the_nearest_before_any_work(folder, settings, message):

@@ -6,59 +6,52 @@ import tomllib
 import pytest
 
 from unetseg.errors import InputError
-from unetseg.settings import (
-    PatchSettings,
-    PredictSettings,
-    TrainSettings,
-    format_duration,
-    nearest,
-    parse_duration,
-    read_toml,
-    to_toml,
-)
+from unetseg.files import read_toml
+from unetseg.settings import PatchSettings, PredictSettings, TrainSettings, parse_duration
+from unetseg.text import format_duration, nearest, to_toml
 
 
 @pytest.mark.parametrize(
     ("kind", "wrong", "option"),
     [
-        (PatchSettings, {"size": 8}, "--size"),
-        (PatchSettings, {"per_image": 0}, "--per-image"),
-        (PatchSettings, {"val": 1.0}, "--val"),
-        (PatchSettings, {"val": -0.1}, "--val"),
-        (PatchSettings, {"scale": 0.0}, "--scale"),
-        (PatchSettings, {"scale": float("nan")}, "--scale"),
-        (PatchSettings, {"seed": -1}, "--seed"),
-        (PatchSettings, {"seed": 2**63}, "--seed"),
-        (PatchSettings, {"rare": 1.5}, "--rare"),
-        (PatchSettings, {"group": "(["}, "--group"),
-        (TrainSettings, {"epochs": 0}, "--epochs"),
-        (TrainSettings, {"epochs": 3, "budget": 60.0}, "--epochs"),
-        (TrainSettings, {"budget": 0.5}, "--budget"),
-        (TrainSettings, {"batch_size": 0}, "--batch-size"),
-        (TrainSettings, {"lr": 0.0}, "--lr"),
-        (TrainSettings, {"lr": float("inf")}, "--lr"),
-        (TrainSettings, {"weight_decay": -1.0}, "--weight-decay"),
-        (TrainSettings, {"optimizer": "adam"}, "--optimizer"),
-        (TrainSettings, {"schedule": "step"}, "--schedule"),
-        (TrainSettings, {"depth": 9}, "--depth"),
-        (TrainSettings, {"ema": 2.0}, "--ema"),
-        (TrainSettings, {"patience": 0}, "--patience"),
-        (PredictSettings, {"weights": "gauss"}, "--weights"),
-        (PredictSettings, {"batch_size": 0}, "--batch-size"),
-        (PredictSettings, {"mode": "fast"}, "--mode"),
-        (PredictSettings, {"min_size": -1}, "--min-size"),
-        (PredictSettings, {"page": -1}, "--page"),
-        (PredictSettings, {"stride": "half"}, "--stride"),
-        (PredictSettings, {"stride": "0"}, "--stride"),
-        (PredictSettings, {"stride": "120%"}, "--stride"),
-        (PredictSettings, {"stride": "-5"}, "--stride"),
-        (PredictSettings, {"stride": "1.5"}, "--stride"),
+        (PatchSettings, {"size": 8}, "size"),
+        (PatchSettings, {"per_image": 0}, "per_image"),
+        (PatchSettings, {"val": 1.0}, "val"),
+        (PatchSettings, {"val": -0.1}, "val"),
+        (PatchSettings, {"scale": 0.0}, "scale"),
+        (PatchSettings, {"scale": float("nan")}, "scale"),
+        (PatchSettings, {"seed": -1}, "seed"),
+        (PatchSettings, {"seed": 2**63}, "seed"),
+        (PatchSettings, {"rare": 1.5}, "rare"),
+        (PatchSettings, {"group": "(["}, "group"),
+        (TrainSettings, {"epochs": 0}, "epochs"),
+        (TrainSettings, {"epochs": 3, "budget": 60.0}, "epochs"),
+        (TrainSettings, {"budget": 0.5}, "budget"),
+        (TrainSettings, {"batch_size": 0}, "batch_size"),
+        (TrainSettings, {"lr": 0.0}, "lr"),
+        (TrainSettings, {"lr": float("inf")}, "lr"),
+        (TrainSettings, {"weight_decay": -1.0}, "weight_decay"),
+        (TrainSettings, {"optimizer": "adam"}, "optimizer"),
+        (TrainSettings, {"schedule": "step"}, "schedule"),
+        (TrainSettings, {"depth": 9}, "depth"),
+        (TrainSettings, {"ema": 2.0}, "ema"),
+        (TrainSettings, {"patience": 0}, "patience"),
+        (PredictSettings, {"weights": "gauss"}, "weights"),
+        (PredictSettings, {"batch_size": 0}, "batch_size"),
+        (PredictSettings, {"mode": "fast"}, "mode"),
+        (PredictSettings, {"min_size": -1}, "min_size"),
+        (PredictSettings, {"page": -1}, "page"),
+        (PredictSettings, {"stride": "half"}, "stride"),
+        (PredictSettings, {"stride": "0"}, "stride"),
+        (PredictSettings, {"stride": "120%"}, "stride"),
+        (PredictSettings, {"stride": "-5"}, "stride"),
+        (PredictSettings, {"stride": "1.5"}, "stride"),
     ],
 )
 def test_a_value_out_of_range_names_its_option(kind, wrong, option):
     with pytest.raises(InputError) as error:
         kind(**wrong)
-    assert error.value.what == option
+    assert error.value.argument == option
     assert error.value.remedy
 
 

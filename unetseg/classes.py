@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unetseg.errors import InputError, show
-from unetseg.settings import read_toml
+from unetseg.errors import InputError, arg
+from unetseg.files import read_toml
+from unetseg.text import show
 
 IGNORED = 255  # the class index of pixels that are neither trained on nor scored
 MAX_CLASSES = 255
@@ -131,14 +132,14 @@ class ClassTable:
             InputError: No such class, or a name or colour that is not valid.
         """
         classes = list(self.classes)
-        for option, items in (("--rename", names), ("--recolour", colours)):
+        for option, items in ((arg("rename"), names), (arg("recolour"), colours)):
             for item in items:
                 index = next((i for i, n in enumerate(self.names) if item.startswith(f"{n}=")), -1)
                 if index < 0:
                     remedy = f"write NAME=NEW; the classes are {', '.join(self.names)}"
                     raise InputError(option, f"{item!r} begins with no class", remedy)
                 value = item[len(self.names[index]) + 1 :]
-                if option == "--rename":
+                if option == arg("rename"):
                     classes[index] = replace(classes[index], name=value)
                 else:
                     classes[index] = replace(classes[index], colour=value.lower())
@@ -178,7 +179,7 @@ class ClassTable:
 def leaves_no_class(keys: Iterable[int | str]) -> InputError:
     """Return the error for a set whose values or colours are all to be ignored."""
     named = ", ".join(map(str, keys))
-    return InputError("--ignore", f"leaves no class: masks hold {named} only", "ignore fewer")
+    return InputError(arg("ignored"), f"leaves no class: masks hold {named} only", "ignore fewer")
 
 
 def table_of(keys: list[int] | list[str], ignore: tuple[int | str, ...] = ()) -> ClassTable:
@@ -253,7 +254,7 @@ def parse_ignored(text: str) -> int | str:
     Raises:
         InputError: Neither, or a value over 65535.
     """
-    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text, "--ignore")
+    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text, arg("ignored"))
 
 
 def _text(value: Any) -> str:

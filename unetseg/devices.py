@@ -5,7 +5,7 @@ import os
 import torch
 from torch import Tensor
 
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,7 +27,7 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and cuda:
         return torch.device(cuda[0])
     if name not in there:
-        raise InputError("--device", f"{name!r} is not here", "devices: " + ", ".join(there))
+        raise InputError(arg("device"), f"{name!r} is not here", "devices: " + ", ".join(there))
     return torch.device(name)
 
 
@@ -38,10 +38,10 @@ def _own_device(name: str) -> torch.device:
         return torch.device("cpu")
     if name not in ("auto", "cuda"):
         text = f"{name!r} cannot be shared by {ranks} processes"
-        raise InputError("--device", text, "choose of auto, cuda, cpu")
+        raise InputError(arg("device"), text, "choose of auto, cuda, cpu")
     if ranks > there:
         text = f"{ranks} processes on this machine, {there} GPUs"
-        raise InputError("--device", text, "start one a GPU, or give --device cpu")
+        raise InputError(arg("device"), text, f"start one a GPU, or give {arg('device')} cpu")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 

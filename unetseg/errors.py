@@ -1,44 +1,117 @@
-"""The ways a command can fail, each with its exit code, and how names are shown to a person."""
+"""The ways in which work can fail, each with its exit code, and how a message names arguments.
 
-import os
+Every error says what is at fault, what is wrong with it, and what to do next:
+
+    UnetsegError            1  a bug, or an error of a plug-in
+    ├── InputError          2  wrong usage, or a file that is not what it should be
+    ├── MachineError        3  disk, permission, memory, a lock, a lost worker
+    ├── DivergenceError     4  training met a loss that is not finite
+    ├── PartialFailure      5  some inputs failed, the rest is done
+    ├── Interrupted  128 + n  a signal with the number n came
+    └── Followed               another process of the same run failed first
+
+The words of an error are for people alone. A program asks for its class or its `Code`.
+"""
+
+import json
 import re
-import shlex
+from collections.abc import Callable
+from enum import StrEnum, auto
+from typing import Any
+
+from unetseg.text import MARKS, quote, show
+
+Wording = Callable[[str, Any], str]
+"""Says an argument: is given its name and its value, which is None where none is meant."""
+
+_ARG = re.compile("{0}([a-z_]+)(?:=([^{1}]*))?{1}".format(*MARKS))
+# Options that are not called as the argument is.
+_OPTIONS = {"start_from": "from", "ignored": "ignore", "models": "model"}
 
 
-def show(value: object) -> str:
-    r"""Return ``value`` as text on one line that cannot steer a terminal.
+class Code(StrEnum):
+    """What a program may ask an error for, as `unetseg check` does to name a command."""
 
-    Control characters, line ends and bytes that are no UTF-8 appear as escapes (``\x1b``).
+    OBJECT_NUMBERS = auto()  # a mask numbers objects instead of classes
+    BLENDED_MASK = auto()  # a mask was smoothed, resized or compressed
+    TURNED_IMAGE = auto()  # an image is turned by its EXIF orientation, its mask is not
+    NO_TIME = auto()  # the budget leaves no time to train
+
+
+def arg(name: str, value: object = None) -> str:
+    """Return a mark that stands for an argument in a message.
+
+    Python shows it as ``lr`` or ``scale=0.5``, the command line as ``--lr`` or ``--scale 0.5``.
+
+    Args:
+        name: The argument of the public function, or the field of the settings.
+        value: A value to give; True stands for a switch.
     """
-    text = str(value)
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
+    return f"{MARKS[0]}{name}{'' if value is None else f'={json.dumps(value)}'}{MARKS[1]}"
 
 
-def quote(value: object) -> str:
-    """Return ``value`` as one word of a command line to paste, in the quotes of this system."""
-    text = str(value)
-    if os.name != "nt":
-        return shlex.quote(text)
-    return text if re.fullmatch(r"[\w.:\\/~-]+", text) else f'"{text}"'
+def as_argument(name: str, value: Any) -> str:
+    """Say an argument as Python writes it: ``lr``, ``run='wide'``."""
+    return name if value is None else f"{name}={value!r}"
+
+
+def as_option(name: str, value: Any) -> str:
+    """Say an argument as the command line writes it: ``--lr``, ``--run wide``."""
+    option = "--" + _OPTIONS.get(name, name).replace("_", "-")
+    if value is None or value is True:
+        return option
+    return f"{option} {quote(','.join(value) if isinstance(value, list) else value)}"
+
+
+def worded(text: str, wording: Wording) -> str:
+    """Return a message in which each `arg` is said by ``wording``."""
+
+    def said(match: re.Match[str]) -> str:
+        return wording(match[1], json.loads(match[2]) if match[2] else None)
+
+    return _ARG.sub(said, text)
 
 
 class UnetsegError(Exception):
-    """An error that a person can act on: what, what is wrong with it, and what to do.
+    """An error that a person can act on: what is at fault, what is wrong, and what to do.
 
     Args:
-        what: The file, folder or option at fault.
-        problem: What is wrong, with the value found.
-        remedy: What to do next; may be empty where the problem says it.
+        what: The file or folder at fault, or the `arg`.
+        problem: What is wrong, with the value found; may hold a `arg`.
+        remedy: What to do next; may hold a `arg`, and may be empty where the problem says it.
+        code: What a program may ask for.
+        give: An argument, and the value of it, that would help.
+
+    Attributes:
+        what, problem, remedy: As given, on one line each; an `arg` is still a mark in them. Hand
+            them to a new error that says the same of another file; never compare them.
+        subject: What is at fault, as the object that was given: a path is still a path.
+        argument: Name of the argument at fault; empty where a file is.
+        code, give: As given.
     """
 
     exit_code = 1
 
-    def __init__(self, what: object, problem: str, remedy: str = "") -> None:
+    def __init__(
+        self,
+        what: object,
+        problem: str,
+        remedy: str = "",
+        *,
+        code: Code | None = None,
+        give: tuple[str, object] | None = None,
+    ) -> None:
+        self.subject = what
         self.what, self.problem, self.remedy = show(what), show(problem), show(remedy)
-        super().__init__(f"{self.what}: {self.problem}" + (f"; {self.remedy}" if remedy else ""))
+        match = _ARG.fullmatch(self.what)
+        self.argument = match[1] if match else ""
+        self.code, self.give = code, give
+        super().__init__(worded(self.message, as_argument))
+
+    @property
+    def message(self) -> str:
+        """The whole message on one line, in which an `arg` is still a mark."""
+        return f"{self.what}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 class InputError(UnetsegError):
@@ -59,21 +132,25 @@ class DivergenceError(UnetsegError):
     exit_code = 4
 
 
-class PartialFailure(UnetsegError):  # noqa: N818 - the word says it
+class PartialFailure(UnetsegError):  # noqa: N818 - the word says that it is an error
     """Some inputs of several failed; the rest were done (exit code 5)."""
 
     exit_code = 5
 
 
-class Interrupted(UnetsegError):  # noqa: N818 - likewise
-    """Work stopped on a signal after saving what it had (exit code 128 + signal number)."""
+class Interrupted(UnetsegError):  # noqa: N818 - the word says that it is an error
+    """Work stopped on a signal after saving what it had (exit code 128 + signal number).
+
+    Attributes:
+        signum: The number of the signal.
+    """
 
     def __init__(self, signum: int, what: object, problem: str, remedy: str = "") -> None:
         super().__init__(what, problem, remedy)
-        self.exit_code = 128 + signum
+        self.signum, self.exit_code = signum, 128 + signum
 
 
-class Followed(UnetsegError):  # noqa: N818 - likewise
+class Followed(UnetsegError):  # noqa: N818 - the word says that it is an error
     """Another process of the run has failed and said why; this one ends with its exit code."""
 
     def __init__(self, rank: int, exit_code: int) -> None:

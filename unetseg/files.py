@@ -15,12 +15,15 @@ import secrets
 import shutil
 import socket
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, arg
+from unetseg.text import human_bytes, show
 
 _HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:20] or "host"
 _TOKEN = secrets.token_hex(4)  # in a container the next process may well have the same number
@@ -46,15 +49,6 @@ def machine_error(path: Path, error: OSError) -> MachineError:
     if error.errno is None:  # NumPy counts what fitted and does not say why
         problem = f"the disk is full, or a size limit is reached ({error})"
     return MachineError(path, f"not written: {problem}", "what stood there before is unchanged")
-
-
-def human_bytes(count: float) -> str:
-    """Return a size in bytes as a person reads it: ``human_bytes(3_400_000) == "3.4 MB"``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def make_folder(path: Path) -> Path:
@@ -88,7 +82,9 @@ def check_free(path: Path, needed: int) -> None:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `InputError` where a file that is not to be replaced is there."""
     if path.exists() and not overwrite:
-        raise InputError(path, "already exists", "choose another name, or --overwrite")
+        raise InputError(
+            path, "already exists", f"choose another name, or {arg('overwrite', True)}"
+        )
 
 
 @contextmanager
@@ -213,6 +209,20 @@ def kind_of(head: bytes) -> str:
     text = head.decode("utf-8", "ignore")
     readable = len(text) > len(head) - 4 and all(c.isprintable() or c.isspace() for c in text)
     return f"text that begins {text[:12]!r}" if readable else "of an unknown format"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's tables.
+
+    Raises:
+        InputError: Not found, not readable, not UTF-8, not TOML (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))  # Windows may begin it with a mark
+    except FileNotFoundError:
+        raise InputError(path, "not found", "check the name") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(path, f"not readable as TOML ({show(error)})", "mend it") from None
 
 
 def _check_target(final: Path) -> None:

@@ -14,8 +14,9 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from unetseg import settings
-from unetseg.errors import MachineError, UnetsegError, show
+from unetseg.errors import MachineError, UnetsegError
 from unetseg.settings import TrainSettings, check_choice, split_augment
+from unetseg.text import show
 
 # Groups of entry points.
 COMMANDS = "unetseg.commands"
@@ -24,9 +25,9 @@ LOSSES = "unetseg.losses"
 AUGMENTATIONS = "unetseg.augmentations"
 # Group -> the option that takes its names, and the built-in ones, which win.
 OPTIONS = {
-    NETWORKS: ("--network", settings.NETWORKS),
-    LOSSES: ("--loss", settings.LOSSES),
-    AUGMENTATIONS: ("--augment", settings.AUGMENTS),
+    NETWORKS: ("network", settings.NETWORKS),
+    LOSSES: ("loss", settings.LOSSES),
+    AUGMENTATIONS: ("augment", settings.AUGMENTS),
 }
 _REMEDY = "update or remove it, and tell its authors"
 

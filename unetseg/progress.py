@@ -1,12 +1,13 @@
 """What long work reports while it runs: plain records that a callback shows or ignores."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
-from unetseg.files import human_bytes
-from unetseg.settings import format_duration
+from unetseg.errors import as_argument, worded
+from unetseg.text import format_duration, human_bytes, show
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Note:
     warning: bool = False
 
     def __str__(self) -> str:
+        return worded(self.message, as_argument)
+
+    @property
+    def message(self) -> str:
+        """The line, in which an `unetseg.errors.arg` is still a mark."""
         return f"warning: {self.text}" if self.warning else self.text
 
 
@@ -103,8 +109,34 @@ class EpochDone:
         )
 
 
+Item = TypeVar("Item")
 OnProgress = Callable[[object], None]
 """Receives `Progress`, `Note`, `Plan` and `EpochDone` records; ``print`` will do."""
+
+
+def steps(
+    items: Sequence[Item],
+    stage: str,
+    unit: str,
+    on_progress: OnProgress,
+    *,
+    name: Callable[[Item], str] = lambda _: "",
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Item]:
+    """Yield the items one after the other, and report each when the caller is done with it.
+
+    Args:
+        items: What is worked through.
+        stage: What is done with them, as a verb phrase: "reading".
+        unit: Plural noun of an item: "images".
+        on_progress: Receives a `Progress` after each item.
+        name: What an item is called in the report.
+        check: Called before each item; stops the work by an error, as `signals.Caught.check` does.
+    """
+    for done, item in enumerate(items, 1):
+        check()
+        yield item
+        on_progress(Progress(stage, done, len(items), unit, show(name(item))))
 
 
 def ignore(_: object) -> None:

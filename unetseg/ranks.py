@@ -22,14 +22,15 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from unetseg.errors import Followed, MachineError, show
+from unetseg.errors import Followed, MachineError, arg
 from unetseg.progress import OnProgress, ignore
 from unetseg.signals import catching
+from unetseg.text import show
 
 _SILENCE = timedelta(seconds=120)  # after so long without a word in a step a rank counts as lost
 _PATIENCE = timedelta(days=7)  # while one rank cuts patches or predicts a large image, others wait
 _ROLL_CALL = 1.0  # seconds in which the ranks that are left must have answered
-_AGAIN = "start it again, train with --resume"
+_AGAIN = f"start it again, train with {arg('resume', True)}"
 _FAILED = "failed"  # key of the first failure
 _JOINS = itertools.count()
 

@@ -1,16 +1,12 @@
 """The settings of each piece of work: frozen, checked when made, and written as TOML."""
 
-import difflib
-import json
 import math
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
+from unetseg.text import nearest
 
 NETWORKS = ("compact", "fused", "classic")
 LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
@@ -53,21 +49,21 @@ class PatchSettings:
 
     def __post_init__(self) -> None:
         if self.page is not None:
-            _check("--page", self.page, 0, 9999)
+            _check("page", self.page, 0, 9999)
         if self.size is not None:
-            _check("--size", self.size, 16, 4096)
+            _check("size", self.size, 16, 4096)
         if self.per_image is not None:
-            _check("--per-image", self.per_image, 1, 10**6)
-        _check("--val", self.val, 0, 0.95)
-        _check("--rare", self.rare, 0, 1)
-        _check("--scale", self.scale, 0.01, 16)
-        _check("--seed", self.seed, 0, 2**63 - 1)
+            _check("per_image", self.per_image, 1, 10**6)
+        _check("val", self.val, 0, 0.95)
+        _check("rare", self.rare, 0, 1)
+        _check("scale", self.scale, 0.01, 16)
+        _check("seed", self.seed, 0, 2**63 - 1)
         if self.group is not None:
             try:
                 re.compile(self.group)
             except re.error as error:
                 text = f"{self.group!r} is no regular expression ({error})"
-                raise InputError("--group", text, "quote it, as in '^(.*)_'") from None
+                raise InputError(arg("group"), text, "quote it, as in '^(.*)_'") from None
 
 
 @dataclass(frozen=True)
@@ -130,28 +126,28 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.budget is not None:
-            raise InputError("--epochs", "excludes --budget", "give one of them")
+            raise InputError(arg("epochs"), f"excludes {arg('budget')}", "give one of them")
         for option, value, low, high in (
-            ("--epochs", self.epochs, 1, 10**6),
-            ("--budget", self.budget, 1, 10**8),
-            ("--batch-size", self.batch_size, 1, 65536),
-            ("--lr", self.lr, 1e-12, math.inf),
-            ("--weight-decay", self.weight_decay, 0, 1e6),
-            ("--width", self.width, 1, 1024),
-            ("--depth", self.depth, 1, 8),
-            ("--ema", self.ema, 0, 1),
-            ("--patience", self.patience, 1, 10**6),
-            ("--validate", self.validate, 1, 10**6),
-            ("--seed", self.seed, 0, 2**63 - 1),
+            ("epochs", self.epochs, 1, 10**6),
+            ("budget", self.budget, 1, 10**8),
+            ("batch_size", self.batch_size, 1, 65536),
+            ("lr", self.lr, 1e-12, math.inf),
+            ("weight_decay", self.weight_decay, 0, 1e6),
+            ("width", self.width, 1, 1024),
+            ("depth", self.depth, 1, 8),
+            ("ema", self.ema, 0, 1),
+            ("patience", self.patience, 1, 10**6),
+            ("validate", self.validate, 1, 10**6),
+            ("seed", self.seed, 0, 2**63 - 1),
         ):
             if value is not None:
                 _check(option, value, low, high)
-        check_choice("--optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("--schedule", self.schedule, SCHEDULES)
-        check_choice("--precision", self.precision, PRECISIONS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
         if self.symmetries not in ("auto", "none"):
             for name in self.symmetries.split(","):
-                check_choice("--symmetries", name, SYMMETRIES)
+                check_choice("symmetries", name, SYMMETRIES)
 
 
 @dataclass(frozen=True)
@@ -187,15 +183,17 @@ class PredictSettings:
     fill_holes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choice("--mode", self.mode, MODES)
-        check_choice("--weights", self.weights, WEIGHTS)
+        check_choice("mode", self.mode, MODES)
+        check_choice("weights", self.weights, WEIGHTS)
         if self.batch_size is not None:
-            _check("--batch-size", self.batch_size, 1, 65536)
+            _check("batch_size", self.batch_size, 1, 65536)
         if self.page is not None:
-            _check("--page", self.page, 0, 9999)
-        _check("--min-size", self.min_size, 0, 2**31)
+            _check("page", self.page, 0, 9999)
+        _check("min_size", self.min_size, 0, 2**31)
         if self.mode == "seamless" and self.stride is not None:
-            raise InputError("--stride", "is for blended windows", "leave it or --mode out")
+            raise InputError(
+                arg("stride"), "is for blended windows", f"leave it or {arg('mode')} out"
+            )
         self._blended_stride(96)
 
     def stride_for(self, size: int, can_be_seamless: bool) -> int | None:
@@ -206,7 +204,7 @@ class PredictSettings:
         """
         if self.mode == "seamless" and not can_be_seamless:
             text = "this network does not say how far it sees (halo, multiple)"
-            raise InputError("--mode", text, "use blend")
+            raise InputError(arg("mode"), text, "use blend")
         return None if self.mode == "seamless" else self._blended_stride(size)
 
     def _blended_stride(self, size: int) -> int:
@@ -214,13 +212,13 @@ class PredictSettings:
         match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(%?)", text)
         if not match or (not match[2] and "." in match[1]):
             problem = f"{self.stride!r} is neither pixels nor a share"
-            raise InputError("--stride", problem, "write 48 or 50%")
+            raise InputError(arg("stride"), problem, "write 48 or 50%")
         number = float(match[1])
         if match[2]:
-            _check("--stride", number, 1, 100)
+            _check("stride", number, 1, 100)
             return max(1, round(size * number / 100))
         if number < 1:
-            raise InputError("--stride", "is 0", "at least 1 pixel")
+            raise InputError(arg("stride"), "is 0", "at least 1 pixel")
         return min(size, int(number))
 
 
@@ -234,25 +232,19 @@ def split_augment(text: str) -> tuple[str, str | None]:
     """
     preset, plus, own = text.rpartition("+")
     if plus and own in ("", *AUGMENTS):
-        raise InputError("--augment", f"{text!r} has no plug-in's after the '+'", "name one")
+        raise InputError(arg("augment"), f"{text!r} has no plug-in's after the '+'", "name one")
     if own in AUGMENTS:
         preset, own = own, ""
-    check_choice("--augment", preset or "auto", AUGMENTS)
+    check_choice("augment", preset or "auto", AUGMENTS)
     return ("light" if preset in ("", "auto") else preset), own or None
 
 
-def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise `InputError` naming the nearest choice unless ``value`` is one of ``choices``."""
     choices = tuple(choices)
     if value not in choices:
         text = f"{value!r} is not known"
-        raise InputError(option, text, nearest(value, choices) + "one of " + ", ".join(choices))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"did you mean 'lr'? "`` where a known word is close to ``word``, else ""."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean '{close[0]}'? " if close else ""
+        raise InputError(arg(name), text, nearest(value, choices) + "one of " + ", ".join(choices))
 
 
 def parse_duration(text: str) -> float:
@@ -265,45 +257,12 @@ def parse_duration(text: str) -> float:
         r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
     )
     if not match or not any(match.groups()):
-        raise InputError("--budget", f"{text!r} is no time", "write 90s, 10m or 1h")
+        raise InputError(arg("budget"), f"{text!r} is no time", "write 90s, 10m or 1h")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
-def format_duration(seconds: float) -> str:
-    """Return a time as a person says it: "8 s", "3 min 20 s", "1 h 5 min"."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
-    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
-
-
-def to_toml(table: str, settings: Mapping[str, Any]) -> str:
-    """Return one TOML table; keys that are None are left out, as TOML has no null."""
-    lines = [f"[{table}]"]
-    for key, value in settings.items():
-        if value is not None:
-            lines.append(f"{key.replace('_', '-')} = {json.dumps(value, ensure_ascii=True)}")
-    return "\n".join(lines) + "\n"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file's tables.
-
-    Raises:
-        InputError: Not found, not readable, not UTF-8, not TOML (with line and column).
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))  # Windows may begin it with a mark
-    except FileNotFoundError:
-        raise InputError(path, "not found", "check the name") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(path, f"not readable as TOML ({show(error)})", "mend it") from None
-
-
-def _check(option: str, value: float, low: float, high: float) -> None:
+def _check(name: str, value: float, low: float, high: float) -> None:
     if math.isnan(value) or math.isinf(value) or not low <= value <= high:
         top = "" if math.isinf(high) else f" to {high:g}"
-        raise InputError(option, f"{value:g} is out of range", f"{low:g}{top or ' or more'}")
+        raise InputError(arg(name), f"{value:g} is out of range", f"{low:g}{top or ' or more'}")

@@ -456,11 +456,11 @@ def test_quiet_leaves_warnings_and_results_only(capsys, monkeypatch):
 def test_a_failed_input_is_named_once_even_when_quiet(capsys, monkeypatch):
     monkeypatch.setattr(console, "_quiet", True)
     with console.Reporter() as report:
-        report.fail(Path("a[x].png"), InputError("a[x].png", "is empty"))
-        report.fail(Path("b.png"), ValueError("bad\n"))
+        report.fail(Path("a[x].png"), InputError(Path("a[x].png"), "is empty"))
+        report.fail(Path("b.png"), MachineError("memory", "bad\n"))
     assert capsys.readouterr().err.splitlines() == [
         "unetseg: error: a[x].png: is empty",
-        r"unetseg: error: b.png: bad\n",
+        r"unetseg: error: b.png: memory: bad\n",
     ]
 
 

@@ -176,7 +176,7 @@ def test_overlapping_masks_of_one_class_each_are_asked_about(tmp_path):
         save(root / f"im{k}_b.png", (truth(k) == 1) * np.uint8(255))
 
     root = write(tmp_path / "set", overlapping, ".")
-    with pytest.raises(InputError, match="--order a,b"):
+    with pytest.raises(InputError, match=r"order=\['a', 'b'\]"):
         convert_folder(root, tmp_path / "no")
     convert_folder(root, tmp_path / "out", order=["a", "b"])
     due = np.array([0, 2, 1])[truth(0)]
@@ -316,11 +316,11 @@ def test_over_64_objects_are_no_classes_but_convert_as_objects(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "useless"),
     [
-        ("LabelMe", {"instances": True, "limit": 0.2}, "--instances, --limit"),
-        ("LabelMe", {"order": ["block", "stripe"]}, "--order"),
-        ("a folder a class", {"ignored": [255], "instances": True}, "--ignore, --instances"),
-        ("CVAT", {"order": ["a"]}, "--order"),
-        ("CVAT", {"instances": True, "ignored": [0]}, "--ignore"),
+        ("LabelMe", {"instances": True, "limit": 0.2}, "instances, limit"),
+        ("LabelMe", {"order": ["block", "stripe"]}, "order"),
+        ("a folder a class", {"ignored": [255], "instances": True}, "ignored, instances"),
+        ("CVAT", {"order": ["a"]}, "order"),
+        ("CVAT", {"instances": True, "ignored": [0]}, "ignored"),
     ],
 )
 def test_options_that_do_nothing_for_a_set_are_refused(tmp_path, kind, options, useless):
@@ -328,7 +328,7 @@ def test_options_that_do_nothing_for_a_set_are_refused(tmp_path, kind, options, 
     root = write(tmp_path / "set", how, images)
     with pytest.raises(InputError, match="does nothing here: the set holds") as caught:
         convert_folder(root, tmp_path / "out", **options)
-    assert caught.value.what == useless
+    assert str(caught.value).startswith(f"{useless}: does nothing here")
     assert not (tmp_path / "out").exists()
 
 
@@ -340,7 +340,7 @@ def test_the_limit_holds_for_one_mask_a_class_too(tmp_path):
             save(root / f"masks/{name}/im{k}.png", mask)
 
     root = write(tmp_path / "set", blended)
-    with pytest.raises(InputError, match="larger --limit"):
+    with pytest.raises(InputError, match="larger limit"):
         convert_folder(root, tmp_path / "no", limit=0.001)
     convert_folder(root, tmp_path / "out")
 
@@ -355,7 +355,7 @@ def test_a_file_of_classes_wins_over_a_labelmap(tmp_path):
 
 def test_ignoring_all_that_masks_hold_is_said(tmp_path):
     root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
-    with pytest.raises(InputError, match="--ignore: leaves no class: masks hold 0, 1, 2 only"):
+    with pytest.raises(InputError, match="ignored: leaves no class: masks hold 0, 1, 2 only"):
         convert_folder(root, tmp_path / "out", ignored=(0, 1, 2))
 
 

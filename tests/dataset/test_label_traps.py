@@ -271,7 +271,10 @@ def tagged(path, k):
 
 
 TRAPS = {
-    "255 beside others": ({"mask": lambda p, k: png(p, with_255(k))}, ["--ignore 255"]),
+    "255 beside others": (
+        {"mask": lambda p, k: png(p, with_255(k))},
+        ["255 stands beside", "ignored=255"],
+    ),
     "JPEG masks": (
         {"mask": lambda p, k: Image.fromarray(mask_of(k) * 100).save(f"{p}.jpg")},
         ["im0.jpg", "lossy"],
@@ -301,7 +304,7 @@ TRAPS = {
     "turned image, untagged mask": ({"image": tagged}, ["EXIF", "both ways", "unetseg convert"]),
     "pages": (
         {"image": lambda p, k: tif(p, np.stack([grey_of(k)] * 2), photometric="minisblack")},
-        ["2 pages", "--page 0"],
+        ["2 pages", "page=0"],
     ),
     "one of another depth": (
         {"image": lambda p, k: png(p, some(k, grey_of(k), grey_of(k).astype(np.uint16) * 99))},

@@ -159,7 +159,7 @@ def test_a_group_is_what_the_brackets_catch_else_the_match():
     assert group_of("0006R0_f01050", r"^(.*)\d{3}$") == "0006R0_f01"
     assert group_of("0006R0_f01050", r"^[^_]+") == "0006R0"
     assert group_of("a7", r"b(\d)|a\d") == "a7"
-    with pytest.raises(InputError, match=r"^cat: --group"):
+    with pytest.raises(InputError, match=r"^cat: group"):
         group_of("cat", r"\d+")
     with pytest.raises(InputError, match=r"no regular expression .*; quote it"):
         group_of("cat", "(")
@@ -290,14 +290,14 @@ def test_a_class_of_two_images_is_in_two_folds():
 @pytest.mark.parametrize(
     ("groups", "folds", "said"),
     [
-        ("abc", 4, "4, but there are only 3 different images; give --folds 3 or fewer"),
-        ("aabb", 3, "3, but there are only 2 groups; give --folds 2 or fewer"),
+        ("abc", 4, "4, but there are only 3 different images; give folds=3 or fewer"),
+        ("aabb", 3, "3, but there are only 2 groups; give folds=2 or fewer"),
         ("aaaa", 2, "2, but there is only 1 group; label more"),
         ("a", 2, "2, but there is only 1 different image; label more"),
     ],
 )
 def test_more_folds_than_groups_say_what_would_work(groups, folds, said):
-    with pytest.raises(InputError, match=f"--folds: {said}"):
+    with pytest.raises(InputError, match=f"folds: {said}"):
         deal(list(groups), folds)
 
 

@@ -131,7 +131,7 @@ def test_objects_far_larger_than_a_patch_suggest_a_scale(tmp_path, side, scale):
         png(root / folder / "a", mask)
     found = inspect_folder(root, unetseg.PatchSettings(size=128, val=0))  # up to 1.5 patches pass
     assert found.scale == scale
-    assert severities(found, f"--scale {scale:g} lets") == (["note"] if scale < 1 else [])
+    assert severities(found, f"scale={scale:g} lets") == (["note"] if scale < 1 else [])
 
 
 def test_a_blend_as_thin_as_a_line_is_asked_about(tmp_path):

@@ -119,9 +119,7 @@ def test_filling_repeats_the_border():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(
-        InputError, match=r"--network: 'compat' is not known; did you mean 'compact"
-    ):
+    with pytest.raises(InputError, match=r"network: 'compat' is not known; did you mean 'compact"):
         build_network("compat", 1, 2)
 
 

@@ -570,7 +570,7 @@ def test_the_colours_of_a_model_whose_masks_are_colours_stay(tmp_path, network):
 
 
 def test_a_model_given_for_a_checkpoint_gets_the_way_out(model):
-    with pytest.raises(InputError, match="give a model to --from instead"):
+    with pytest.raises(InputError, match="give a model to start_from instead"):
         read_checkpoint(model)
 
 

@@ -143,7 +143,7 @@ def test_a_file_that_is_there_stays(home):
 
 
 def test_operators_out_of_range_are_refused(home):
-    with pytest.raises(InputError, match="--opset: 7 is out of range; 18 to"):
+    with pytest.raises(InputError, match="opset: 7 is out of range; 18 to"):
         unetseg.export_onnx(opset=7)
 
 

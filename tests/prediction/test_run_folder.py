@@ -36,7 +36,7 @@ def test_a_bare_name_lies_in_runs_and_a_path_where_it_says(empty, name, path, op
 
 
 def test_an_empty_name_is_refused():
-    with pytest.raises(InputError, match="--run: is empty"):
+    with pytest.raises(InputError, match="run: is empty"):
         RunFolder("")
 
 

@@ -635,7 +635,7 @@ def test_masks_are_mended_as_asked_and_scored_so(home):
 
 
 def test_a_class_that_the_model_does_not_know_is_refused_with_the_nearest(home):
-    with pytest.raises(InputError, match=r"--largest: 'squares' is no class.*'square'"):
+    with pytest.raises(InputError, match=r"largest: 'squares' is no class.*'square'"):
         unetseg.Model(["default"], unetseg.PredictSettings(largest=("squares",)))
 
 

@@ -103,7 +103,7 @@ def test_without_new_rows_nothing_is_written():
 def test_a_file_of_another_program_is_replaced_only_where_that_is_asked_for():
     path = Path("s.csv")
     path.write_text("my,own\n1,2\n")
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="overwrite=True"):
         update_summary(path, [], CLASSES)
     assert path.read_text() == "my,own\n1,2\n"
     update_summary(path, [], CLASSES, overwrite=True)

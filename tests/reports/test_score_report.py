@@ -306,7 +306,7 @@ def test_a_report_of_a_hundred_images_stays_small(tmp_path):
 def test_a_file_is_replaced_only_where_that_is_wanted(tmp_path):
     path = tmp_path / "r.html"
     path.write_text("mine")
-    with pytest.raises(InputError, match="already exists; choose another name, or --overwrite"):
+    with pytest.raises(InputError, match="already exists; choose another name, or overwrite=True"):
         write_report(path, make(1, **BARE))
     assert path.read_text() == "mine"
     write_report(path, make(1, **BARE), overwrite=True)

@@ -155,7 +155,7 @@ def test_masks_of_several_pages_are_scored_by_the_page_named(empty):
 def test_values_to_ignore_and_classes_may_be_given_for_masks_of_any_program(empty):
     write_set("set", 2, values=(0, 7, 9), toml=None, ignored=255)
     shutil.copytree("set/masks", "made")
-    with pytest.raises(InputError, match="--ignore 255"):
+    with pytest.raises(InputError, match="ignored=255"):
         unetseg.evaluate("set", predictions="made")
     found = unetseg.evaluate("set", predictions="made", ignored=(255,)).scores
     assert found.classes == ("0", "7", "9")
@@ -175,7 +175,7 @@ def test_ignored_values_are_left_out_of_a_models_score_too(home):
     found = unetseg.evaluate(ignored=(1,)).scores.confusion
     np.testing.assert_array_equal(found, everything * np.array([[1], [0], [1]]))
     shutil.rmtree("data/test")
-    with pytest.raises(InputError, match="--ignore: is for a folder of true masks"):
+    with pytest.raises(InputError, match="ignored: is for a folder of true masks"):
         unetseg.evaluate(ignored=(1,))
 
 
@@ -326,7 +326,7 @@ def test_intervals_are_over_the_images_or_over_groups_of_them(home):
     unetseg.predict(["many"], out="made")
     by_masks = unetseg.evaluate("many", predictions="made", group="im30.").scores
     assert by_masks.mean_iou_ci95 == found.mean_iou_ci95
-    with pytest.raises(InputError, match="--group 'x' is not found"):
+    with pytest.raises(InputError, match="group 'x' is not found"):
         unetseg.evaluate("many", group="x")
 
 

@@ -217,7 +217,7 @@ def test_groups_stay_together_and_are_the_units_of_the_scores(empty):
     assert all(len(f) == 1 for f in folds.values())
     assert set(result.scores.groups) == {f"plate{k}" for k in range(4)}
     assert load_cross_validation().scores.groups == result.scores.groups
-    with pytest.raises(InputError, match="--folds: 5, but there are only 4 groups; give --folds 4"):
+    with pytest.raises(InputError, match="folds: 5, but there are only 4 groups; give folds=4"):
         cross_validate("set", folds=5, run="more", patches=cutting, **TINY)
 
 
@@ -351,11 +351,11 @@ def test_a_folder_that_has_changed_is_not_gone_on_with(divided):
 @pytest.mark.parametrize(
     ("wrong", "listed"),
     [
-        ({"folds": 4}, "--folds 3 -> 4"),
-        ({"lr": 0.5, "epochs": 9}, "--epochs 1 -> 9"),
-        ({"patches": unetseg.PatchSettings(size=48)}, "--size 32 -> 48"),
-        ({"ignored": (2,)}, "--ignore as it was -> [2]"),
-        ({"start_from": "other"}, "--from as it was -> other"),
+        ({"folds": 4}, "folds 3 -> 4"),
+        ({"lr": 0.5, "epochs": 9}, "epochs 1 -> 9"),
+        ({"patches": unetseg.PatchSettings(size=48)}, "size 32 -> 48"),
+        ({"ignored": (2,)}, "ignored as it was -> [2]"),
+        ({"start_from": "other"}, "start_from as it was -> other"),
         ({"source": "other"}, "folder set -> other"),
     ],
 )
@@ -489,14 +489,14 @@ def test_a_run_with_folds_is_one_row_in_the_list(divided):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"folds": 1}, "--folds: 1 is no cross-validation.*give --folds 2"),
-        ({"folds": 10}, "--folds: 10, but there are only 9 different images; give --folds 9"),
-        ({"patches": unetseg.PatchSettings(val=0.3)}, "--folds: excludes --val"),
-        ({"patience": 3}, "--folds: excludes --patience"),
+        ({"folds": 1}, "folds: 1 is no cross-validation.*give folds=2"),
+        ({"folds": 10}, "folds: 10, but there are only 9 different images; give folds=9"),
+        ({"patches": unetseg.PatchSettings(val=0.3)}, "folds: excludes val"),
+        ({"patience": 3}, "folds: excludes patience"),
         ({"network": "compakt"}, "did you mean 'compact'"),
         ({"start_from": "nobody"}, "nobody: no model of this name"),
-        ({"start_from": "default"}, "--from: default was trained on 6 of these 9 images"),
-        ({"budget": 1.0, "epochs": None}, "--budget: 1 s leaves no time to train 5 folds"),
+        ({"start_from": "default"}, "start_from: default was trained on 6 of these 9 images"),
+        ({"budget": 1.0, "epochs": None}, "budget: 1 s leaves no time to train 5 folds"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_removed(divided, settings, said):
@@ -511,7 +511,7 @@ def test_what_cannot_be_is_refused_before_anything_is_removed(divided, settings,
 def test_a_budget_too_small_says_what_is_enough_and_leaves_a_new_run(empty):
     write_set("set", 4, **SMALL)
     settings = {k: v for k, v in TINY.items() if k != "epochs"}
-    said = r"--budget: 3 s leaves no time to train 2 folds; give more than \d+ s for each of them"
+    said = r"budget: 3 s leaves no time to train 2 folds; give more than \d+ s for each of them"
     with pytest.raises(InputError, match=said):
         cross_validate("set", folds=2, budget=3.0, patches=PATCHES, **settings)
     assert RunFolder("default").state() == "new"
@@ -522,7 +522,7 @@ def test_a_store_is_refused_and_its_folder_named(empty):
     unetseg.build_store("set", "p.h5", PATCHES)
     with pytest.raises(InputError, match=r"p.h5: is a file; .*: unetseg train set --folds 5"):
         cross_validate("p.h5", **TINY)
-    with pytest.raises(InputError, match="--folds: needs a folder of labelled images"):
+    with pytest.raises(InputError, match="folds: needs a folder of labelled images"):
         cross_validate(**TINY)
 
 

@@ -16,7 +16,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from unetseg import __version__, plugins, signals
 from unetseg.cli import config_file
-from unetseg.errors import Followed, InputError, MachineError, UnetsegError, show
+from unetseg.errors import Followed, InputError, MachineError, UnetsegError, as_option, worded
+from unetseg.text import show
 
 # Name -> (module with a function of that name, one line for `unetseg --help`), in order of use.
 BUILT_INS = {
@@ -307,7 +308,7 @@ def _exit_code(error: BaseException, plugin: plugins.Plugin | None) -> int:
         return error.exit_code
     shown = _as_shown(error, plugin)
     if not _IS_SILENT or getattr(error, "__notes__", None):  # else rank 0 says the same
-        _say(f"unetseg: error: {shown}")
+        _say(f"unetseg: error: {worded(shown.message, as_option)}")
     return shown.exit_code
 
 

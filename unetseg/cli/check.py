@@ -8,7 +8,8 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
-from unetseg.errors import InputError, quote
+from unetseg.errors import InputError
+from unetseg.text import quote
 
 if TYPE_CHECKING:
     from unetseg.dataset.survey import Inspection
@@ -145,7 +146,7 @@ def _print_facts(found: "Inspection") -> None:
 def _print_findings(found: "Inspection") -> None:
     prefix = f"{found.root}/"
     for finding in found.findings[:_FINDINGS]:
-        print_line(f"{finding.severity}: {finding}".replace(prefix, ""))
+        print_line(f"{finding.severity}: {finding.message}".replace(prefix, ""))
         if finding.line:
             print_line(f"    {finding.line}")
     if len(found.findings) > _FINDINGS:

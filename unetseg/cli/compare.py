@@ -86,7 +86,7 @@ def compare(
 
 def _print(found: "Comparison") -> None:
     from unetseg.cli.tables import cut, units_of
-    from unetseg.errors import show
+    from unetseg.text import show
 
     columns = ["IoU", "A", "B", "B - A", "95 %", "won", "lost", "tied"]
     rows = [(cut(name), *_cells(one)) for name, one in found.classes.items()]

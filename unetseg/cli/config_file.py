@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unetseg.errors import InputError, show
-from unetseg.settings import nearest, read_toml
+from unetseg.errors import InputError
+from unetseg.files import read_toml
+from unetseg.text import nearest, show
 
 Tables = dict[str, dict[str, Any]]
 

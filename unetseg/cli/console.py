@@ -27,8 +27,9 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from unetseg.errors import show
+from unetseg.errors import UnetsegError, as_option, worded
 from unetseg.progress import Note, Progress
+from unetseg.text import show
 
 _LOG_WIDTH = 100  # columns where the output is no terminal and COLUMNS does not say
 _MIN_WIDTH = 60  # narrower tables in a log are unreadable
@@ -179,12 +180,12 @@ class Reporter:
         except OSError:  # a full disk under a log, a pipe whose reader left
             self._lost = True  # nobody looks; Rich would keep all that it could not write
 
-    def fail(self, path: object, error: Exception) -> None:
+    def fail(self, path: object, error: UnetsegError) -> None:
         """Say on a line of its own that one input of several failed, and why; ``-q`` too."""
-        name = show(path)
-        line = str(error) if name in str(error) else f"{name}: {error}"
+        named = error.subject == path
+        line = error.message if named else f"{show(path)}: {error.message}"
         with suppress(OSError):
-            self._print(Text(f"unetseg: error: {show(line)}"))
+            self._print(Text(f"unetseg: error: {worded(line, as_option)}"))
 
     def _show_progress(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -258,7 +259,8 @@ def _rate(speed: float, unit: str) -> str:
 def _as_text(value: object, style: str = "") -> Text:
     if isinstance(value, Text):
         return value
-    return Text("\n".join(show(line) for line in str(value).split("\n")), style=style)
+    text = worded(getattr(value, "message", None) or str(value), as_option)
+    return Text("\n".join(show(line) for line in text.split("\n")), style=style)
 
 
 def _as_cell(value: object) -> Text:

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
-from unetseg.errors import quote
+from unetseg.text import quote
 
 _KIND = "What the masks are"
 

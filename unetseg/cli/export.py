@@ -39,8 +39,8 @@ def export(
         unetseg export
         unetseg export --model wide --out wide.onnx
     """
-    from unetseg.files import human_bytes
     from unetseg.prediction.onnx_export import export_onnx
+    from unetseg.text import human_bytes
 
     with Reporter() as report:
         done = export_onnx(

@@ -8,7 +8,7 @@ from typer import Argument, Option
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_next
 from unetseg.cli.tables import print_store
-from unetseg.errors import quote
+from unetseg.text import quote
 
 
 def patch(

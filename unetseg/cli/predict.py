@@ -7,7 +7,8 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_next, print_table
-from unetseg.errors import PartialFailure, quote, show
+from unetseg.errors import PartialFailure
+from unetseg.text import quote, show
 
 _OUT = "What is written"
 

@@ -10,7 +10,7 @@ def runs() -> None:
         unetseg runs
     """
     from unetseg.prediction.run_folder import RUNS, list_runs
-    from unetseg.settings import format_duration
+    from unetseg.text import format_duration
 
     found = list_runs()
     if not found:

@@ -9,7 +9,8 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import Reporter, print_line, print_table
-from unetseg.errors import InputError, quote, show
+from unetseg.errors import InputError
+from unetseg.text import quote, show
 
 if TYPE_CHECKING:
     from unetseg.scoring.cases import Case

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unetseg.cli.console import Reporter, print_line, print_next
-from unetseg.errors import quote
+from unetseg.text import quote
 
 _HARD = "How hard the set is"
 

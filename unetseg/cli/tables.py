@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unetseg.cli.console import make_console, print_line, print_table, swatch
-from unetseg.errors import show
+from unetseg.text import show
 
 if TYPE_CHECKING:
     from unetseg.dataset.cutting import StoreSummary

@@ -393,7 +393,7 @@ def _print_page(html: Path) -> None:
 
 def _print_result(result: "TrainResult") -> None:
     from unetseg.cli.tables import print_scores
-    from unetseg.settings import format_duration
+    from unetseg.text import format_duration
 
     run = result.run
     model = run.option().replace("--run", "--model", 1)
@@ -413,7 +413,7 @@ def _print_result(result: "TrainResult") -> None:
 
 def _print_folds(result: "CrossValidation", floors: str) -> None:
     from unetseg.cli.tables import print_scores
-    from unetseg.settings import format_duration
+    from unetseg.text import format_duration
 
     run = result.run
     if result.already:

@@ -17,9 +17,10 @@ import numpy as np
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
 from unetseg.dataset import pairing, snapping
 from unetseg.dataset.snapping import Snapped
-from unetseg.errors import InputError, show
+from unetseg.errors import Code, InputError, arg
 from unetseg.pictures import drawing, masks, reading
 from unetseg.pictures.masks import RawMask
+from unetseg.text import show
 
 _VOID = "#e0e0c0"  # the outlines that Pascal VOC leaves out
 
@@ -144,7 +145,7 @@ def _table_found(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) ->
     try:
         return masks.discover(found, ignored)
     except InputError as error:
-        if "looks like" not in error.problem or "per object" in error.problem:
+        if error.code is not Code.BLENDED_MASK:
             raise
     centres = snapping.find_centres(lambda: map(read_raw, paths))
     classes = tuple(SegmentationClass(c, None, c) for c in sorted(centres))
@@ -173,7 +174,7 @@ def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annota
     paths, files = parts  # image of a name; (class, file) of a name
     names = sorted({c for found in files.values() for c, _ in found}, key=pairing.natural_key)
     if order and sorted(order) != sorted(names):
-        raise InputError("--order", f"{', '.join(order)}", f"the classes are {', '.join(names)}")
+        raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
     names = list(order) or names
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
@@ -186,7 +187,7 @@ def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annota
             overlap = int((mask[inside] > 0).sum())
             if overlap and not order:
                 other = names[int(mask[inside].max()) - 1]
-                remedy = f"say which is on top, the last: --order {other},{label}"
+                remedy = f"say which is on top, the last: {arg('order', [other, label])}"
                 raise InputError(path, f"{overlap:,} pixels are {show(other)}, too", remedy)
             mask[inside] = names.index(label) + 1
             moved, blended = moved + one.moved, blended + one.blended

@@ -19,10 +19,11 @@ from unetseg.classes import IGNORED, ClassTable, SegmentationClass
 from unetseg.dataset import annotations, pairing
 from unetseg.dataset.annotations import Annotations
 from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.pictures import reading
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.signals import catching
+from unetseg.text import show
 
 _LISTS = ("train", "val", "test")
 
@@ -96,23 +97,23 @@ def convert_folder(
     root, target = Path(source), Path(out)
     _check_places(root, target, overwrite)
     given = {
-        "--classes": classes is not None,
-        "--ignore": bool(ignored),
-        "--instances": instances,
-        "--order": bool(order),
-        "--limit": limit != LIMIT,
+        arg("classes"): classes is not None,
+        arg("ignored"): bool(ignored),
+        arg("instances"): instances,
+        arg("order"): bool(order),
+        arg("limit"): limit != LIMIT,
     }
     without = Path(fov).name if fov else ""
-    of_view = ("--limit",) if fov else ()  # masks of the field of view are snapped, too
+    of_view = (arg("limit"),) if fov else ()  # masks of the field of view are snapped, too
     if found := annotations.read_labelme(root):
         _refuse_unused(given, "LabelMe files", of_view)
     elif found := annotations.read_class_masks(root, tuple(order), limit):
-        _refuse_unused(given, "one mask a class", ("--order", "--limit"))
+        _refuse_unused(given, "one mask a class", (arg("order"), arg("limit")))
     elif instances:
-        _refuse_unused(given, "masks that number objects", ("--instances", *of_view))
+        _refuse_unused(given, "masks that number objects", (arg("instances"), *of_view))
         found = annotations.read_objects(root, without)
     else:
-        _refuse_unused(given, "one mask an image", ("--classes", "--ignore", "--limit"))
+        _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignored"), arg("limit")))
         found = annotations.read_pairs(root, classes, tuple(ignored), without, limit)
     views = _fields_of_view(root, fov, found.images) if fov else {}
     parts, left_out = _parts(root, found)
@@ -124,7 +125,7 @@ def convert_folder(
     with catching() as caught:
         for part, names in parts.items():
             for name in names:
-                caught.check(target, "run the same line again with --overwrite")
+                caught.check(target, f"run the same line again with {arg('overwrite', True)}")
                 one = _mask_of(found, name, views.get(name), limit)
                 _write(target / part, name, found.images[name], one.mask, table)
                 tally["images"] += 1
@@ -167,7 +168,7 @@ def _check_places(root: Path, target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise InputError(target, "is a file; a folder is due here", "choose another")
     if any(target.iterdir()) and not overwrite:
-        raise InputError(target, "is not empty", "choose another, or --overwrite")
+        raise InputError(target, "is not empty", f"choose another, or {arg('overwrite', True)}")
 
 
 def _clear(target: Path) -> None:

@@ -27,12 +27,13 @@ from unetseg.dataset.geometry import (
 )
 from unetseg.dataset.store import Source, StoreInfo, write_store
 from unetseg.dataset.survey import Survey, inspect_folder
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.transforms import scaled_size
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
+from unetseg.text import show
 
 _AUTO_BYTES = 1 << 30  # what --per-image auto stores at most
 
@@ -95,7 +96,9 @@ def build_store(
     """
     settings, out, root = settings or PatchSettings(), Path(out), Path(source)
     if out.exists() and not overwrite:
-        raise InputError(out, "already exists", "choose another --out, or --overwrite")
+        raise InputError(
+            out, "already exists", f"choose another {arg('out')}, or {arg('overwrite', True)}"
+        )
     on_progress(Note(f"cutting the labelled images of {show(root)} into {show(out)}"))
     labelled = LabelledFolder(
         root, settings, classes=classes, ignored=ignored, on_progress=on_progress

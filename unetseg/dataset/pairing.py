@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, read_classes
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, arg
 from unetseg.files import write_bytes
 from unetseg.pictures import reading
 
@@ -171,9 +171,11 @@ def group_of(stem: str, pattern: str) -> str:
         match = re.search(pattern, stem)
     except re.error as error:
         text = f"{pattern!r} is no regular expression ({error})"
-        raise InputError("--group", text, "quote it, as in '^(.*)_'") from None
+        raise InputError(arg("group"), text, "quote it, as in '^(.*)_'") from None
     if match is None:
-        raise InputError(stem, f"--group {pattern!r} is not found in it", "widen the pattern")
+        raise InputError(
+            stem, f"{arg('group')} {pattern!r} is not found in it", "widen the pattern"
+        )
     return (match[1] if match.re.groups else None) or match[0]
 
 
@@ -209,8 +211,8 @@ def split_groups(
     units = _units(groups, hashes)  # (n,), numbered from 0
     total = int(units.max()) + 1
     if total == 1:
-        remedy = "label more images, widen --group, or pass --val 0"
-        raise InputError("--val", f"{count} images in one group, nothing to hold out", remedy)
+        remedy = f"label more images, widen {arg('group')}, or pass {arg('val', 0)}"
+        raise InputError(arg("val"), f"{count} images in one group, nothing to hold out", remedy)
     floor = 3 if count >= 10 else 1
     target = max(floor, share * count)
     sizes = np.bincount(units)
@@ -270,8 +272,10 @@ def split_folds(
     if total < folds:
         kind = "group" if len(set(groups)) < len(groups) else "different image"
         text = f"{folds}, but there {'are' if total > 1 else 'is'} only {total} {kind}"
-        remedy = f"give --folds {total} or fewer, or label more" if total > 1 else "label more"
-        raise InputError("--folds", text + "s" * (total > 1), remedy)
+        remedy = (
+            f"give {arg('folds', total)} or fewer, or label more" if total > 1 else "label more"
+        )
+        raise InputError(arg("folds"), text + "s" * (total > 1), remedy)
     sizes = np.bincount(units)
     present = np.zeros((total, class_presence.shape[1]), bool)
     np.logical_or.at(present, units, class_presence)

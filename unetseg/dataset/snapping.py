@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.pictures import masks
 from unetseg.pictures.masks import NOISE, RawMask, is_between
 
@@ -20,7 +20,7 @@ LIMIT = 0.05  # share of blended pixels over which a mask is no mask with smooth
 _CLUSTER = 0.001  # share of all pixels that makes a colour of a noisy set a class
 _SOLID = 0.05  # of its pixels: a class that is more than thin lines fills patches with as many
 _COMMON = 0.01  # share of all pixels over which a colour is not passed over as noise
-_ADVICE = "list the classes in a file and pass it with --classes"
+_ADVICE = f"list the classes in a file and pass it with {arg('classes')}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,9 @@ def _snap(
         _check_solid(what, codes, far)
     if blended > limit * codes.size:
         text = f"{100 * blended / codes.size:.1f} % of the pixels lie between classes"
-        remedy = f"over the limit of {100 * limit:g} %: look at it, then pass a larger --limit"
+        remedy = (
+            f"over the limit of {100 * limit:g} %: look at it, then pass a larger {arg('limit')}"
+        )
         raise InputError(what, text, remedy)
     snapped = np.array(indices, np.uint8)[nearest][places].reshape(codes.shape)
     return Snapped(snapped, int((distance > 0)[places].sum()), blended)

@@ -15,12 +15,13 @@ from unetseg.classes import ClassTable, colour_to_rgb
 from unetseg.dataset import pairing
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.pairing import Pair
-from unetseg.errors import InputError, quote, show
+from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
+from unetseg.text import quote, show
 
 Severity = Literal["error", "warning", "note"]
 
@@ -40,6 +41,7 @@ class Finding:
         problem: What is the matter, with the values found.
         remedy: What to do about it; may be empty.
         line: A command to type next; may be empty.
+        code: What a program may ask for, as of an error.
     """
 
     severity: Severity
@@ -47,12 +49,21 @@ class Finding:
     problem: str
     remedy: str = ""
     line: str = ""
+    code: Code | None = None
 
     def __str__(self) -> str:
-        shown = ", ".join(self.files[:3])
+        return worded(self.message, as_argument)
+
+    @property
+    def message(self) -> str:
+        """The finding on one line, in which an `unetseg.errors.arg` is still a mark."""
+        return InputError(self.subject, self.problem, self.remedy).message
+
+    @property
+    def subject(self) -> str:
+        """The first files that it is about."""
         more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
-        remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{shown}{more}: {self.problem}{remedy}"
+        return ", ".join(self.files[:3]) + more
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,13 +146,11 @@ class Inspection:
             return
         first, others = self.errors[0], len(self.errors) - 1
         remedies = [first.remedy] if first.remedy else []
-        if first.line.startswith("unetseg convert"):
+        if first.code:  # the line repairs the masks
             remedies.append(first.line)
         if others:
             remedies.append(f"{others} more: unetseg check {quote(str(self.root))}")
-        remedy = "; ".join(remedies)
-        what, _, _ = str(first).partition(f": {first.problem}")
-        raise InputError(what, first.problem, remedy)
+        raise InputError(first.subject, first.problem, "; ".join(remedies), code=first.code)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; classes are empty where they cannot be told."""
@@ -177,8 +186,8 @@ class Inspection:
                 {
                     "severity": f.severity,
                     "files": list(f.files),
-                    "problem": f.problem,
-                    "remedy": f.remedy,
+                    "problem": worded(f.problem, as_option),
+                    "remedy": worded(f.remedy, as_option),
                     "line": f.line,
                 }
                 for f in self.findings
@@ -260,21 +269,20 @@ class _Look:
         self.root, self.settings = root, settings
         self.has_objects = False  # one value per object
         self._found: list[Finding] = []
-        given = [("--classes", classes), *(("--ignore", i) for i in ignored)]
-        given += [("--group", settings.group), ("--page", settings.page)]
+        given = [("classes", classes), *(("ignored", i) for i in ignored)]
+        given += [("group", settings.group), ("page", settings.page)]
         self._given = "".join(
-            f" {name} {quote(str(value))}" for name, value in given if value is not None
+            f" {as_option(name, value)}" for name, value in given if value is not None
         )
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what was found, the worst first, files with one problem together."""
         order = ("error", "warning", "note")
-        merged: dict[tuple[str, ...], list[str]] = {}
+        merged: dict[tuple[Any, ...], list[str]] = {}
         for f in sorted(self._found, key=lambda f: order.index(f.severity)):
-            merged.setdefault((f.severity, f.problem, f.remedy, f.line), []).extend(f.files)
+            merged.setdefault((f.severity, f.problem, f.remedy, f.line, f.code), []).extend(f.files)
         return tuple(
-            Finding(severity, tuple(files), problem, remedy, line)  # type: ignore[arg-type]
-            for (severity, problem, remedy, line), files in merged.items()
+            Finding(severity, tuple(files), *rest) for (severity, *rest), files in merged.items()
         )
 
     def add(
@@ -284,21 +292,22 @@ class _Look:
         problem: str,
         remedy: str = "",
         line: str = "",
+        code: Code | None = None,
     ) -> None:
-        self._found.append(Finding(severity, tuple(map(show, files)), problem, remedy, line))
+        shown = tuple(map(show, files))
+        self._found.append(Finding(severity, shown, problem, remedy, line, code))
 
     def error(self, error: InputError) -> None:
         """Add what a reader refused, with the command that helps where there is one."""
         here, target = self._quoted(), self._quoted("-converted")
-        option = re.search(r"--(ignore|page|group) \S+?(?=[,;]|$| )", error.remedy)
         line = ""
-        if option:
-            line = f"unetseg check {here}{self._given} {option[0]}"
-        elif "per object" in error.problem:
+        if error.give:
+            line = f"unetseg check {here}{self._given} {as_option(*error.give)}"
+        elif error.code is Code.OBJECT_NUMBERS:
             line = f"unetseg convert {here} {target} --instances"
-        elif "looks like" in error.problem or "lossy" in error.problem:
+        elif error.code is Code.BLENDED_MASK:
             line = f"unetseg convert {here} {target}"
-        self._found.append(Finding("error", (error.what,), error.problem, error.remedy, line))
+        self.add("error", [error.what], error.problem, error.remedy, line, error.code)
 
     def _quoted(self, end: str = "") -> str:
         return quote(str(self.root).rstrip("/") + end)
@@ -327,7 +336,7 @@ class _Look:
                 "orientation from the images"
             )
             line = f"unetseg convert {self._quoted()} {self._quoted('-converted')}"
-            self.add("error", [pair.image], text, remedy, line)
+            self.add("error", [pair.image], text, remedy, line, Code.TURNED_IMAGE)
         return Survey(
             pair,
             info,
@@ -397,7 +406,8 @@ class _Look:
                 "make foreground and border of them"
             )
             line = f"unetseg convert {self._quoted()} {self._quoted('-converted')} --instances"
-            self.add("error", [s.pair.mask for s in surveys], text, remedy, line)
+            masks_of = [s.pair.mask for s in surveys]
+            self.add("error", masks_of, text, remedy, line, Code.OBJECT_NUMBERS)
         return table
 
     def contents(self, surveys: list[Survey], table: ClassTable, halves: NDArray[np.int64]) -> None:
@@ -405,7 +415,12 @@ class _Look:
         counts = halves[:, 0].sum(1)
         names = table.names
         if not counts.any():
-            self.add("error", [self.root], "every pixel of every mask is ignored", "see --ignore")
+            self.add(
+                "error",
+                [self.root],
+                "every pixel of every mask is ignored",
+                f"see {arg('ignored')}",
+            )
             return
         absent = [show(n) for n, total in zip(names, counts.sum(0), strict=True) if not total]
         if absent:
@@ -518,8 +533,9 @@ class _Look:
         text += "; ..." if len(near) > 2 else ""
         text += ": on two sides of the split they make the score too good"
         pattern = "" if group else suggest_group(names, near)
-        remedy = f"pass --group {quote(pattern)}" if pattern else "pass a --group"
-        line = f"unetseg check {self._quoted()}{self._given} {remedy[5:]}" if pattern else ""
+        remedy = f"pass {arg('group', pattern)}" if pattern else f"pass a {arg('group')}"
+        option = as_option("group", pattern)
+        line = f"unetseg check {self._quoted()}{self._given} {option}" if pattern else ""
         self.add("warning", [self.root], text, remedy, line)
         return pattern
 
@@ -556,7 +572,9 @@ class _Look:
         if factor < self.settings.scale and across > 2 * size:
             text = f"objects are about {across:.0f} pixels across, a patch shows {size}"
             line = f"unetseg train {self._quoted()}{self._given} --scale {factor:g}"
-            self.add("note", [self.root], text, f"--scale {factor:g} lets a patch show one", line)
+            self.add(
+                "note", [self.root], text, f"{arg('scale', factor)} lets a patch show one", line
+            )
             return factor
         return self.settings.scale
 
@@ -579,7 +597,7 @@ class _Look:
         if len(encodings) > 1:
             text = "masks are stored in several ways: "
             text += ", ".join(f"{name} ({count})" for name, count in encodings.most_common())
-            self.add("note", [self.root], text, "look at the pictures of check --html")
+            self.add("note", [self.root], text, f"look at the pictures of check {arg('html')}")
 
 
 def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.signals import catching
+from unetseg.text import show
 
 CLASSES = ClassTable(
     (
@@ -183,7 +184,7 @@ def synthesize(
         MachineError: The disk is full, or writing is not permitted.
     """
     settings = settings or SynthSettings()
-    for option, count, least in (("--n", n, 1), ("--n-test", n_test, 0)):
+    for option, count, least in ((arg("n"), n, 1), (arg("n_test"), n_test, 0)):
         if not least <= count <= 10**6:
             raise InputError(option, f"{count} is out of range", f"{least} to 1000000")
     parts = [(Path(out) / split, split, count) for split, count in (("train", n), ("test", n_test))]
@@ -191,7 +192,9 @@ def synthesize(
         if not overwrite and _labelled_files(path):
             whole = (path / "classes.toml").exists()
             text = "already holds labelled images" if whole else "holds a half-written set"
-            raise InputError(path, text, "choose another --out, or --overwrite")
+            raise InputError(
+                path, text, f"choose another {arg('out')}, or {arg('overwrite', True)}"
+            )
         _check_strangers(path)
     done = 0
     size = f"{settings.height} rows x {settings.width} columns"
@@ -201,7 +204,7 @@ def synthesize(
             for old in _labelled_files(path):
                 old.unlink()
             for index in range(count):
-                caught.check(path, "run the same line again with --overwrite")
+                caught.check(path, f"run the same line again with {arg('overwrite', True)}")
                 image, mask = draw_image(settings, split, index)
                 pairing.write_labelled(path, f"{index:04d}", image, mask, CLASSES)
                 done += 1
@@ -225,4 +228,4 @@ def _check_strangers(path: Path) -> None:
     for file in others:
         if file not in ours:
             text = f"holds {show(file.name)}, which synth did not draw"
-            raise InputError(path, text, "choose another --out")
+            raise InputError(path, text, f"choose another {arg('out')}")

@@ -22,7 +22,7 @@ from torch import Tensor
 from unetseg import plugins
 from unetseg.classes import IGNORED
 from unetseg.devices import to_device
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.settings import SYMMETRIES
 
 _SPANS = 4  # of the elastic spline across the core, on each axis
@@ -116,7 +116,7 @@ def preset(name: str, symmetries: frozenset[str] = frozenset()) -> Augmentation:
         InputError: An unknown name or symmetry.
     """
     if name not in PRESETS:
-        raise InputError("--augment", f"{name!r} is unknown", f"choose of {', '.join(PRESETS)}")
+        raise InputError(arg("augment"), f"{name!r} is unknown", f"choose of {', '.join(PRESETS)}")
     if unknown := sorted(symmetries - set(SYMMETRIES)):
         known = ", ".join(SYMMETRIES)
         raise InputError("symmetries", f"{unknown[0]!r} is unknown", f"choose of {known}")

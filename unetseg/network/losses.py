@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unetseg import plugins
 from unetseg.classes import IGNORED
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 
 _RAREST = 1e-3  # classes with a smaller share of the pixels weigh as if they had this one
 
@@ -64,7 +64,9 @@ def build_loss(
         return _build_plugin(plugin, class_weights)
     parts = name.split("+")
     if "weighted-ce" in parts and class_weights is None:
-        raise InputError("--loss", "weighted-ce without class weights", "give them, or choose ce")
+        raise InputError(
+            arg("loss"), "weighted-ce without class weights", "give them, or choose ce"
+        )
 
     def loss(logits: Tensor, target: Tensor, valid_count: Tensor | float | None = None) -> Tensor:
         log_p = logits.float().log_softmax(1)  # (N, C, H, W)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unetseg import plugins
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.network.pretrained import PretrainedEncoder
 
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
@@ -213,7 +213,7 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
     try:
         signature(build).bind(channels, classes, **settings)
     except TypeError as error:
-        raise InputError("--network", f"{name} does not take these settings ({error})") from None
+        raise InputError(arg("network"), f"{name} does not take these settings ({error})") from None
     with plugins.blaming(plugin):
         network = build(channels, classes, **settings)
         if not isinstance(network, nn.Module):
@@ -256,6 +256,7 @@ def count_parameters(network: nn.Module) -> int:
 
 def _check(width: int, depth: int) -> None:
     """Bound what a forged model file could make `UNet` allocate."""
-    for option, value, most in (("--width", width, _MAX_WIDTH), ("--depth", depth, _MAX_DEPTH)):
+    limits = ((arg("width"), width, _MAX_WIDTH), (arg("depth"), depth, _MAX_DEPTH))
+    for option, value, most in limits:
         if not isinstance(value, int) or not 1 <= value <= most:
             raise InputError(option, f"{value!r} is out of range", f"1 to {most}")

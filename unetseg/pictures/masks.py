@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, leaves_no_class, table_of
-from unetseg.errors import InputError
+from unetseg.errors import Code, InputError, arg
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
 NOISE = 32  # levels in any channel that JPEG of fair quality adds to even areas at most
@@ -82,16 +82,17 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     """
     for name, one in found.items():
         if one.distinct > MAX_FOUND or (one.distinct > _MAX_FLICKERING and one.run < _SHORT_RUN):
-            raise InputError(name, *diagnose(one))
+            raise _diagnosis(name, one)
     keys, colours = _merged_keys(found) - set(ignore), _merged_palette(found)
     if not keys:
         raise leaves_no_class(k for k in ignore if k in _merged_keys(found))
     if len(keys) > MAX_FOUND:
-        raise InputError("masks", *diagnose(_merged(found)))
+        raise _diagnosis("masks", _merged(found))
     if IGNORED in keys and len(keys) > 2:
         name = next(n for n, f in found.items() if {IGNORED, "#ffffff"} & f.counts.keys())
         problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
-        raise InputError(name, problem, "pass --ignore 255, or list the classes in classes.toml")
+        remedy = f"pass {arg('ignored', 255)}, or list the classes in classes.toml"
+        raise InputError(name, problem, remedy, give=("ignored", IGNORED))
     table = table_of(list(keys), ignore)  # type: ignore[arg-type]  # _merged_keys mixes no kinds
     paint = [colours.get(c.value, c.colour) if c.value is not None else "" for c in table.classes]
     if not colours or len(set(paint)) < len(paint):
@@ -100,8 +101,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     return ClassTable(classes, ignore)
 
 
-def diagnose(found: Found) -> tuple[str, str]:
-    """Say what a mask with too many values or colours looks like, and what helps.
+def _diagnosis(what: object, found: Found) -> InputError:
+    """Return the error of a mask with too many values or colours; it says what that looks like.
 
     An object has a width, so numbers of objects come in runs along a row; the values of smoothed
     edges and of compression change from pixel to pixel. Of these two the latter stay close to the
@@ -110,15 +111,20 @@ def diagnose(found: Found) -> tuple[str, str]:
     kind = "colours" if isinstance(next(iter(found.counts)), str) else "values"
     start = f"{found.distinct:,} {kind}: looks like "
     if found.run >= _SHORT_RUN:
-        cause = f"one {kind[:-1]} per object"
-        return start + cause, "make masks in which all objects of a class share one value"
+        return InputError(
+            what,
+            f"{start}one {kind[:-1]} per object",
+            "make masks in which all objects of a class share one value",
+            code=Code.OBJECT_NUMBERS,
+        )
     pixels = np.array(list(found.counts.values()))
     points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in found.counts])
     common = pixels >= min(0.02 * pixels.sum(), pixels.max())
     apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
     cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
     remedy = "save it without smoothing or lossy compression, or list its classes in classes.toml"
-    return f"{start}{cause} around {common.sum()} {kind}", remedy
+    text = f"{start}{cause} around {common.sum()} {kind}"
+    return InputError(what, text, remedy, code=Code.BLENDED_MASK)
 
 
 def is_between(point: NDArray[np.integer], a: NDArray[np.integer], b: NDArray[np.integer]) -> bool:
@@ -207,7 +213,7 @@ def _unknown(
     """Return the error that names the commonest unknown value or colour and where it starts."""
     others, counts, _ = _count(codes[unknown])
     if len(others) > MAX_FOUND:
-        return InputError(what, *diagnose(_found(codes, table.encoding == "colours")))
+        return _diagnosis(what, _found(codes, table.encoding == "colours"))
     code, count = others[counts.argmax()], counts.max()
     y, x = np.argwhere(unknown & (codes == code))[0]
     key = _hex(code) if table.encoding == "colours" else str(code)
@@ -215,7 +221,8 @@ def _unknown(
     known = ", ".join(str(table.key(i)) for i in range(min(8, len(table.classes))))
     known += ", ..." if len(table.classes) > 8 else ""
     problem = f"{key} in {count:,} pixels, first at (x {x}, y {y}){more}; classes are {known}"
-    return InputError(what, problem, f"add it to classes.toml, or pass --ignore {key}")
+    remedy = f"add it to classes.toml, or pass {arg('ignored', key)}"
+    return InputError(what, problem, remedy, give=("ignored", key))
 
 
 def _merged_keys(found: Mapping[str, Found]) -> set[Key]:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, arg
 from unetseg.pictures.georeference import Georeference
+from unetseg.text import human_bytes
 
 MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
 ORIENTATION = 274  # the EXIF and TIFF tag
@@ -162,7 +163,7 @@ def check_size(
         raise InputError(path, text, "cut it into parts")
     held = os.fstat(handle.fileno()).st_size
     if size > _MAX_EXPANSION * held:
-        text = f"declares {files.human_bytes(size)}, the file holds {files.human_bytes(held)}"
+        text = f"declares {human_bytes(size)}, the file holds {human_bytes(held)}"
         raise InputError(path, text, COPY_AGAIN)
 
 
@@ -170,8 +171,8 @@ def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | None) 
     """Refuse several pictures where none was chosen, and the choice of one that is not there."""
     if page is None and info.pages > 1:
         text = f"holds {info.pages} pages of {info.height} x {info.width} pixels, one is due"
-        remedy = "pass --page 0 for the first; pages that are channels need the axes CYX"
-        raise InputError(path, text, remedy)
+        remedy = f"pass {arg('page', 0)} for the first; pages that are channels need the axes CYX"
+        raise InputError(path, text, remedy, give=("page", 0))
     if page is not None and not 0 <= page < info.pages:
         raise InputError(path, f"no page {page}, there are {info.pages}", "count from 0")
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unetseg import files
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError
+from unetseg.text import show
 
 # A spreadsheet takes a text that begins so for a formula. An apostrophe before it is shown by none;
 # one that belongs to a text gets another, so that every text can be had back.
@@ -22,7 +23,7 @@ def write_table(
     Args:
         path: The file.
         header: Names of the columns.
-        rows: Cells, one a column: text (put on one line as `errors.show` does), numbers (fractions
+        rows: Cells, one a column: text (put on one line as `text.show` does), numbers (fractions
             with up to ten digits), or None for an empty cell.
 
     Raises:

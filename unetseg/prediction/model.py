@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.devices import pick_device
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
 from unetseg.pictures import bands
 from unetseg.pictures.transforms import convert_depth, fit_channels, rescale_image, scaled_size
@@ -19,7 +19,8 @@ from unetseg.prediction.likeness import Looks, describe, sample_windows
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.postprocessing import PostProcessing, clean
 from unetseg.prediction.segmenter import Segmenter
-from unetseg.settings import PredictSettings, nearest
+from unetseg.settings import PredictSettings
+from unetseg.text import nearest, show
 
 _FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
 
@@ -80,9 +81,9 @@ class Model:
         )
         self.looks = Looks.from_dict(self.card.looks) if self.card.looks else None
         self.cleaning = PostProcessing(
-            self._indices("--largest", settings.largest),
+            self._indices(arg("largest"), settings.largest),
             settings.min_size,
-            self._indices("--fill-holes", settings.fill_holes),
+            self._indices(arg("fill_holes"), settings.fill_holes),
         )
 
     def _check_alike(self, path: Path, card: ModelCard) -> None:

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from unetseg import plugins
 from unetseg.classes import ClassTable
 from unetseg.dataset.store import Source, Store, open_store
-from unetseg.errors import DivergenceError, InputError, UnetsegError, show
+from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, machine_error, open_regular, replacing, write_bytes
+from unetseg.text import show
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,7 @@ VERSION = 1
 _MAX_HEADER = 64 << 20  # bytes; ours take about 100 a tensor and 130 a source image
 _MAX_DIRECTORY = 4 << 20  # bytes of a checkpoint's zip directory; ours take about 80 a tensor
 _ITEM_SIZES = {"F32": 4, "F16": 2, "I64": 8}
-_CHECKPOINT = "give the last.pt of a run, or train again with --overwrite"
+_CHECKPOINT = f"give the last.pt of a run, or train again with {arg('overwrite', True)}"
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ def write_model(
         )
         if not torch.isfinite(tensors[name]).all():
             text = f"weights of {name} are not finite; not written"
-            raise DivergenceError(path, text, "train with a smaller --lr")
+            raise DivergenceError(path, text, f"train with a smaller {arg('lr')}")
     data = json.loads(card.to_json())
     arrays = [_Array(name, _code(t), tuple(t.shape), 0, t.nbytes) for name, t in tensors.items()]
     content = {name: t.numpy().tobytes() for name, t in tensors.items()}
@@ -344,8 +345,8 @@ def change_classes(
         raise InputError(path, text, "finish it first")
     colours = tuple(colours)
     if colours and card.classes.encoding == "colours":
-        text = "its masks are colours: --recolour would change how masks to score are read"
-        raise InputError(path, text, "only --rename is possible")
+        text = f"its masks are colours: {arg('recolour')} would change how masks to score are read"
+        raise InputError(path, text, f"only {arg('rename')} is possible")
     table = card.classes.changed(names, colours)
     new = dict(zip(card.classes.names, table.names, strict=True))
     scores = {key: _renamed(value, new) for key, value in card.scores.items()}
@@ -575,7 +576,7 @@ def _plain(value: Any, where: str) -> Any:
         tensor = value.detach().to("cpu").contiguous()
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             text = f"{where} is not finite; not written"
-            raise DivergenceError("checkpoint", text, "train with a smaller --lr")
+            raise DivergenceError("checkpoint", text, f"train with a smaller {arg('lr')}")
         # torch.save writes the memory a tensor lies in, all of it
         alone = tensor.untyped_storage().nbytes() == tensor.nbytes
         return tensor if alone else tensor.clone()
@@ -619,7 +620,7 @@ def _check_zip(file: BinaryIO) -> None:
     """Refuse a file that is no whole zip of torch.save, before torch reads it."""
     head = file.read(600)
     if not head.startswith(b"PK\x03\x04"):
-        remedy = "give a model to --from instead" if head[8:9] == b"{" else ""
+        remedy = f"give a model to {arg('start_from')} instead" if head[8:9] == b"{" else ""
         _refuse_checkpoint(f"not a checkpoint (it is {kind_of(head)})", remedy)
     if _directory_size(file) > _MAX_DIRECTORY:
         _refuse_checkpoint("holds more members than any checkpoint of unetseg")
@@ -711,5 +712,5 @@ def read_checkpoint_with_fallback(
         state = read_checkpoint(previous)
     except InputError as error:
         text = f"{reason}; {previous.name} {error.problem}"
-        raise InputError(last, text, "train again with --overwrite") from None
+        raise InputError(last, text, f"train again with {arg('overwrite', True)}") from None
     return state, previous, f"{show(last)}: {reason}; going on from {show(previous)}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetseg import __version__, files
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, arg
 from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import Model
 from unetseg.progress import Note, OnProgress, ignore
@@ -89,7 +89,7 @@ def export_onnx(
     _check_packages()
     files.refuse_existing(path, overwrite)
     if opset is not None and not _OPSETS[0] <= opset <= _OPSETS[1]:
-        raise InputError("--opset", f"{opset} is out of range", "{} to {}".format(*_OPSETS))
+        raise InputError(arg("opset"), f"{opset} is out of range", "{} to {}".format(*_OPSETS))
     model = Model(models, PredictSettings(device="cpu"))
     on_progress(Note(f"writing {model} as ONNX"))
     graph = _Graph(model).eval()
@@ -100,7 +100,7 @@ def export_onnx(
     difference = _difference(graph, data, model, checked)
     if difference > _TOLERANCE:
         text = f"ONNX Runtime differs from PyTorch by {difference:.2g} of a probability"
-        raise MachineError(path, f"{text}; not written", "try another --opset")
+        raise MachineError(path, f"{text}; not written", f"try another {arg('opset')}")
     files.write_bytes(path, data)
     inputs, outputs = (tuple(_axes(v[0])) for v in (program.graph.inputs, program.graph.outputs))
     return OnnxExport(path, inputs, outputs, program.opset_imports[""], checked, difference)
@@ -200,7 +200,7 @@ def _translate(graph: _Graph, model: Model, opset: int | None) -> Any:
     program: Any = exported.model if exported else None
     if opset not in (None, program.opset_imports[""]):
         text = f"{opset} cannot be written for this network"
-        raise InputError("--opset", text, f"leave it out: {program.opset_imports['']} can")
+        raise InputError(arg("opset"), text, f"leave it out: {program.opset_imports['']} can")
     for node in program.graph:
         node.metadata_props.clear()  # holds paths of this machine
     for value in (program.graph.inputs[0], program.graph.outputs[0]):
@@ -264,7 +264,7 @@ def _difference(
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # each of its failures has a class of its own
         text = f"this ONNX Runtime does not read what PyTorch makes ({error}); not written"
-        raise MachineError("onnxruntime", text, "try another --opset") from error
+        raise MachineError("onnxruntime", text, f"try another {arg('opset')}") from error
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (model.card.mean, model.card.std))
     rng, worst = np.random.default_rng(0), 0.0
     for shape in shapes:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unetseg import files
-from unetseg.errors import InputError, MachineError, UnetsegError, quote, show
+from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import reading
 from unetseg.prediction.model_file import ModelCard, previous_path, read_card
+from unetseg.text import quote, show
 
 FOLDS_FORMAT = "unetseg-folds"
 FOLDS_VERSION = 1
@@ -38,7 +39,7 @@ class RunFolder:
         text = os.fspath(name)
         bare = os.sep not in text and "/" not in text and text not in (".", "..")
         if not text:
-            raise InputError("--run", "is empty", "give a name")
+            raise InputError(arg("run"), "is empty", "give a name")
         self.path = RUNS / text if bare else Path(text)
         self.name = self.path.name
 
@@ -117,7 +118,9 @@ class RunFolder:
                     raise TypeError("finished is neither true nor false")
             except (KeyError, TypeError, ValueError, RecursionError) as error:
                 text = f"not readable as the folds of a run ({error})"
-                raise InputError(self.folds, text, "train again with --overwrite") from None
+                raise InputError(
+                    self.folds, text, f"train again with {arg('overwrite', True)}"
+                ) from None
         return dict(data)
 
     def state(self) -> State:
@@ -211,7 +214,7 @@ class RunFolder:
             if not _take_lock(descriptor):
                 holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
                 text = f"in use by {show(holder) or 'another process'}"
-                raise MachineError(self.path, text, "choose another --run, or wait for it")
+                raise MachineError(self.path, text, f"choose another {arg('run')}, or wait for it")
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from unetseg import files
 from unetseg.classes import IGNORED
 from unetseg.dataset import pairing
-from unetseg.errors import InputError, MachineError, UnetsegError, show
+from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import bands, drawing, reading
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.objects import ObjectCounter
@@ -31,6 +31,7 @@ from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.settings import PredictSettings, check_choice
 from unetseg.signals import catching
+from unetseg.text import show
 
 FORMATS = ("auto", "png", "tif")
 _OVERLAYS = 20  # images up to which overlays are drawn without being asked for
@@ -102,7 +103,7 @@ def predict(
         MachineError: The disk is full, or writing is not permitted; a folder that must not be read.
     """
     settings, out = settings or PredictSettings(), Path(out)
-    check_choice("--format", format, FORMATS)
+    check_choice("format", format, FORMATS)
     sources = _collect(inputs)
     wanted = {"overlay": overlay, "probabilities": probabilities, "confidence": confidence}
     if overlay is None:
@@ -231,14 +232,16 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
         key = str(job.mask).casefold()  # some file systems do not tell A.png from a.png
         if key in places:
             text = f"and {show(job.image)} would both be written to {show(job.mask)}"
-            raise InputError(places[key], text, "predict them apart, with another --out")
+            raise InputError(places[key], text, f"predict them apart, with another {arg('out')}")
         places[key] = job.image
         for place in job.places:
             if os.path.realpath(place) in inputs:
-                raise InputError(place, "would overwrite an input", "choose another --out")
+                raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
             if place.exists() and not overwrite and not _read_label(place):
                 text = "already exists and was not written by unetseg"
-                raise InputError(place, text, "choose another --out, or --overwrite")
+                raise InputError(
+                    place, text, f"choose another {arg('out')}, or {arg('overwrite', True)}"
+                )
 
 
 # --- what has been done already --------------------------------------------------------------

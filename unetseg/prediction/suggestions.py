@@ -17,7 +17,7 @@ from unetseg import files
 from unetseg.classes import ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.pairing import Pair
-from unetseg.errors import InputError, MachineError, UnetsegError, show
+from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import drawing, reading
 from unetseg.pictures.transforms import pixel_hash
 from unetseg.prediction import csv_tables
@@ -26,6 +26,7 @@ from unetseg.prediction.model_file import open_training_store
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.settings import PredictSettings
 from unetseg.signals import Caught, catching
+from unetseg.text import show
 
 LIST = "suggestions.csv"
 _COLUMNS = ("rank", "image", "score", "uncertainty", "difference", "why")
@@ -366,16 +367,16 @@ def _check_places(target: Path, pool: Sequence[Path], overwrite: bool) -> None:
     found = [p for p in ("images", "masks", LIST) if (target / p).exists()]
     if LIST in found and not overwrite:
         text = "holds suggestions, whose masks may be corrected by now"
-        raise InputError(target, text, "choose another --out, or --overwrite")
+        raise InputError(target, text, f"choose another {arg('out')}, or {arg('overwrite', True)}")
     if found and LIST not in found:
         text = f"holds {found[0]} that are no suggestions"
-        raise InputError(target, text, "choose another --out")
+        raise InputError(target, text, f"choose another {arg('out')}")
 
 
 def _refuse_inputs(target: Path, pool: Sequence[Path], home: Path | None) -> None:
     inputs = {os.path.realpath(p) for p in (pool[0].parent, home) if p is not None}
     if inputs & {os.path.realpath(p) for p in (target, target / "images")}:
-        raise InputError(target, "holds images to look at", "choose another --out")
+        raise InputError(target, "holds images to look at", f"choose another {arg('out')}")
 
 
 def _write(
@@ -392,7 +393,7 @@ def _write(
     table = model.card.classes
     pairing.write_classes(target, table)
     for done, one in enumerate(chosen, 1):
-        caught.check(target, "run the same line again with --overwrite")
+        caught.check(target, f"run the same line again with {arg('overwrite', True)}")
         picture = reading.read_image(one.image, model.settings.page)
         labels = model.labels(model.read(one.image), (picture.shape[0], picture.shape[1]))
         name = f"{one.image.stem}.png"

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.prediction.csv_tables import read_table, write_table
+from unetseg.text import show
 
 COLUMNS = (
     "image",
@@ -133,7 +134,7 @@ def update_summary(
             kept = read_summary(path)
         except InputError as error:
             if not overwrite:
-                remedy = "choose another --out, or --overwrite"
+                remedy = f"choose another {arg('out')}, or {arg('overwrite', True)}"
                 raise InputError(path, error.problem, remedy) from None
             foreign = True
     if summaries or foreign:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from unetseg import files
 from unetseg.dataset.survey import Inspection, Survey
-from unetseg.errors import show
 from unetseg.pictures import drawing, masks, reading, transforms
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.reports import html
+from unetseg.text import show
 
 _PICTURES = 100  # labelled images shown at most; more are chosen evenly
 _SIDE = 320  # pixels: two of them side by side on a screen, one below the other on a phone
@@ -36,7 +36,7 @@ channel{{ "" if found.channels == [1] else "s" }}, {{ found.dtypes|join(" and ")
 {% for name, count in found.mask_encodings.items() %}{{ name }} ({{ count }})
 {%- if not loop.last %}, {% endif %}{% endfor %}.</p>
 {% for f in findings %}
-<div class="finding {{ f.severity }}"><b>{{ f.severity }}</b> {{ f }}
+<div class="finding {{ f.severity }}"><b>{{ f.severity }}</b> {{ f.message|options }}
 {% if f.line %}<code>{{ f.line }}</code>{% endif %}</div>
 {% endfor %}
 {% if found.classes %}

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 from unetseg import __version__
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError
+from unetseg.files import read_toml
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.progress import Note, OnProgress, Progress, ignore
@@ -16,7 +17,7 @@ from unetseg.scoring.baselines import Floor, compare_with_floors, forest_floor_o
 from unetseg.scoring.cases import Case
 from unetseg.scoring.evaluation import Evaluation
 from unetseg.scoring.suspects import Suspect, rank_suspects
-from unetseg.settings import read_toml
+from unetseg.text import show
 from unetseg.training.folds import CrossValidation
 
 _FOREST_PIXELS = 100_000_000  # of all images; to filter so many takes about a minute

@@ -1,6 +1,7 @@
 """How our HTML pages are made: one file, no script, nothing loaded, every text escaped."""
 
 import base64
+import functools
 from typing import Any
 
 import jinja2
@@ -8,8 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from unetseg.errors import show
+from unetseg.errors import as_option, worded
 from unetseg.pictures import reading
+from unetseg.text import show
 
 # Colours have one accent, and one for what is wrong; those of lines (s0 to s5) are told apart on
 # white and on black. A chart's places are percentages, so it needs no size but its height.
@@ -138,6 +140,7 @@ def render(title: str, template: str, style: str = "", **contents: Any) -> bytes
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters.update(name=show, number=number, interval=interval, count="{:,}".format)
+    environment.filters["options"] = functools.partial(worded, wording=as_option)
     body = Markup(environment.from_string(template).render(**contents))
     page = environment.from_string(_PAGE)
     text = page.render(title=title, style=Markup(_STYLE + style), body=body)

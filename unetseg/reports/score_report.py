@@ -13,13 +13,13 @@ from markupsafe import Markup
 
 from unetseg import files
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.errors import show
 from unetseg.pictures import drawing
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.reports import charts, html, views
 from unetseg.reports.views import Drawn, View
 from unetseg.scoring.cases import Case
 from unetseg.scoring.metrics import Scores
+from unetseg.text import show
 
 if TYPE_CHECKING:  # what these hold is shown here, never computed
     from unetseg.prediction.calibration import Calibration
@@ -631,7 +631,7 @@ class (columns).</p>
 {% for row in confusion %}
 <tr><th scope="row"><span title="{{ row.name|name }}">{{ row.name|name }}</span></th>
 {% for cell in row.cells %}
-<td{{ ' class="right"'|safe if cell.right }} style="--shade: {{ cell.shade }}"
+<td{{ ' class="right"'|safe if cell.right }} style=f"{arg('shade')}: {{ cell.shade }}"
  title="{{ cell.hover }}"><span{{ ' class="soft"'|safe if cell.faint }}>{{ cell.text }}</span></td>
 {% endfor %}
 </tr>

@@ -6,12 +6,12 @@ from typing import Any
 
 from unetseg import files
 from unetseg.classes import ClassTable
-from unetseg.errors import show
 from unetseg.pictures import drawing
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.reports import html, views
 from unetseg.scoring.cases import Case
 from unetseg.scoring.suspects import Suspect
+from unetseg.text import show
 
 _PLACE = 128  # pixels around a suspected place at least
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.dataset import pairing
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard, open_training_store
 from unetseg.progress import Note, OnProgress, ignore
@@ -23,6 +23,7 @@ from unetseg.scoring.evaluation import (
 )
 from unetseg.scoring.metrics import Scores, interval, iou_of, overlaps, scores
 from unetseg.settings import PredictSettings
+from unetseg.text import show
 
 _LOSSES = 5  # images named
 _TIE = 1e-12  # IoU closer than this differ by rounding alone
@@ -247,7 +248,7 @@ def _fit_to_score(
     kept = untrained(pairs, cards, settings.page if settings else None)
     if not kept:
         text = f"all {len(pairs)} images were trained on by A or B"
-        raise InputError(root, text, "name other images, or give --include-trained")
+        raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")
     return {pair.name for pair in kept}, len(pairs)
 
 

@@ -16,7 +16,7 @@ from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.pairing import Pair
 from unetseg.dataset.store import Store
-from unetseg.errors import InputError, show
+from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
@@ -29,6 +29,7 @@ from unetseg.scoring.cases import Case
 from unetseg.scoring.metrics import Scores, confusion, scores
 from unetseg.settings import PredictSettings
 from unetseg.signals import catching
+from unetseg.text import show
 
 DEFAULT_FOLDER = Path("data/test")
 
@@ -111,7 +112,7 @@ def evaluate(
     model = Model(("default",) if models is None else models, settings)
     if source is None:
         if classes is not None or ignored:
-            what = "--ignore" if classes is None else "--classes"
+            what = arg("ignored") if classes is None else arg("classes")
             raise InputError(what, "is for a folder of true masks", "name one")
         return _score_held_out(model, choice, on_progress)
     own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
@@ -203,7 +204,7 @@ def _score_folder(
     left_out = len(pairs) - len(chosen)
     if not chosen:
         text = f"all {len(pairs)} images were trained on"
-        raise InputError(root, text, "name other images, or give --include-trained")
+        raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")
     if left_out:
         on_progress(
             Note(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetseg import __version__, files
 from unetseg.classes import ClassTable
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
 from unetseg.scoring.metrics import Scores, scores
 from unetseg.settings import PatchSettings, TrainSettings
@@ -131,7 +131,9 @@ class FoldRecord:
             return cls._from_dict(data)
         except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
             text = f"not readable as the folds of a run ({error})"
-            raise InputError(run.folds, text, "train again with --overwrite") from None
+            raise InputError(
+                run.folds, text, f"train again with {arg('overwrite', True)}"
+            ) from None
 
     def _to_json(self) -> str:
         finished = len(self.done) == self.folds

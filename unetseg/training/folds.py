@@ -25,7 +25,7 @@ from unetseg.classes import ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.cutting import LabelledFolder, Split
 from unetseg.dataset.store import open_store
-from unetseg.errors import InputError, Interrupted, quote, show
+from unetseg.errors import Code, InputError, Interrupted, arg
 from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading
 from unetseg.prediction import model_file
@@ -35,14 +35,9 @@ from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.scoring.cases import Case
 from unetseg.scoring.metrics import Scores, confusion
-from unetseg.settings import (
-    PatchSettings,
-    PredictSettings,
-    TrainSettings,
-    format_duration,
-    to_toml,
-)
+from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
+from unetseg.text import format_duration, quote, show, to_toml
 from unetseg.training.fold_record import FoldDone, FoldImage, FoldRecord
 from unetseg.training.learner import resolve
 from unetseg.training.run import (
@@ -171,7 +166,7 @@ def cross_validate(
     started = time.monotonic() if started is None else started
     if world().size > 1:
         text = f"is for one process, torchrun started {world().size}"
-        raise InputError("--folds", text, "leave torchrun out")
+        raise InputError(arg("folds"), text, "leave torchrun out")
     _check_options(folds, patches, settings)
     given = TrainSettings(**settings)
     plugins.check_names(given)
@@ -273,13 +268,15 @@ def _check_options(
     """Raise `InputError` for options that do not go with folds."""
     if folds is not None and folds < 2:
         text = f"{folds} is no cross-validation, as nothing would be left to train on"
-        raise InputError("--folds", text, "give --folds 2 or more")
+        raise InputError(arg("folds"), text, f"give {arg('folds', 2)} or more")
     if patches and patches.val != PatchSettings().val:
-        text = "excludes --val, as each image is held out once"
-        raise InputError("--folds", text, "leave --val out")
+        text = f"excludes {arg('val')}, as each image is held out once"
+        raise InputError(arg("folds"), text, f"leave {arg('val')} out")
     if settings.get("patience") is not None:
-        text = "excludes --patience, which would choose each model by the images that score it"
-        raise InputError("--folds", text, "give --epochs or --budget")
+        text = (
+            f"excludes {arg('patience')}, which would choose each model by the images that score it"
+        )
+        raise InputError(arg("folds"), text, f"give {arg('epochs')} or {arg('budget')}")
 
 
 def _folder_of(source: str | os.PathLike[str] | None) -> Path:
@@ -287,9 +284,9 @@ def _folder_of(source: str | os.PathLike[str] | None) -> Path:
     path = DEFAULT_FOLDER if source is None else Path(source)
     if source is None and not path.is_dir():
         text = "needs a folder of labelled images"
-        raise InputError("--folds", text, "name one: unetseg train FOLDER --folds 5")
+        raise InputError(arg("folds"), text, "name one: unetseg train FOLDER --folds 5")
     if path.is_file():
-        text = "is a file; --folds divides the images of a folder anew"
+        text = f"is a file; {arg('folds')} divides the images of a folder anew"
         try:
             home = quote(open_store(path).info.folder)
         except InputError:
@@ -337,7 +334,9 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
     if known:
         text = f"{start_from} was trained on {known} of these {len(record.images)} images: "
         text += "their scores would be too good"
-        raise InputError("--from", text, "choose another model, or leave --from out")
+        raise InputError(
+            arg("start_from"), text, f"choose another model, or leave {arg('start_from')} out"
+        )
 
 
 def _warn_of_lone_classes(
@@ -358,13 +357,17 @@ def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
         for path in sorted(run.path.glob("fold-*")):
             if RunFolder(os.path.join(run.path, path.name)).state() != "new":
                 text = "holds a run already"
-                raise InputError(path, text, "choose another --run, or --overwrite")
+                raise InputError(
+                    path, text, f"choose another {arg('run')}, or {arg('overwrite', True)}"
+                )
         for one in record.images:
             for home in (run.masks, run.confidence):
                 path = home / f"{one.name}.png"
                 if path.exists() and not is_ours(path):
                     text = "already exists and was not written by unetseg"
-                    raise InputError(path, text, "choose another --run, or --overwrite")
+                    raise InputError(
+                        path, text, f"choose another {arg('run')}, or {arg('overwrite', True)}"
+                    )
     run.clear()
     settings, cutting = dataclasses.asdict(record.settings), dataclasses.asdict(record.cutting)
     budget = settings["budget"]
@@ -432,7 +435,7 @@ class _Runner:
                 done = self._do(fold)
             except Interrupted as error:
                 raise Interrupted(
-                    error.exit_code - 128,
+                    error.signum,
                     self.run.path,
                     f"{self._name(fold)}: {error.problem}",
                     f"go on with: {self.run.resume_line()}",
@@ -494,7 +497,7 @@ class _Runner:
         except InputError as error:
             if fold == 1 and self._is_new:  # nothing is there to go on with
                 self.run.clear()
-            if error.what != "--budget":
+            if error.code is not Code.NO_TIME:
                 raise
             raise self._no_time(f"{error.remedy} for each of them") from None
 
@@ -517,7 +520,7 @@ class _Runner:
     def _no_time(self, remedy: str) -> InputError:
         budget = format_duration(self.record.settings.budget or 0.0)
         text = f"{budget} leaves no time to train {self.record.folds} folds"
-        return InputError("--budget", text, remedy)
+        return InputError(arg("budget"), text, remedy)
 
     def _look(self) -> LabelledFolder:
         """Return the folder as looked at, once a session; it must be as it was at the start."""
@@ -533,7 +536,7 @@ class _Runner:
             )
             if _content(labelled) != record.content:
                 text = "has changed since the run began: other images, or other masks"
-                raise InputError(record.folder, text, "train a new --run on it")
+                raise InputError(record.folder, text, f"train a new {arg('run')} on it")
             self._labelled = labelled
         return self._labelled
 
@@ -548,7 +551,7 @@ class _Runner:
             self.caught.check(self.run.path, "")
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
-                raise InputError(model.paths[0], text, "train again with --overwrite")
+                raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
             truth = masks.decode(reading.read_mask(one.mask, page), record.table, one.mask)
             shape = (truth.shape[0], truth.shape[1])
             labels, confidence = model.labels_and_confidence(model.read(one.image), shape)

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from unetseg.classes import IGNORED
 from unetseg.dataset.store import Store, StoreInfo
 from unetseg.devices import is_fast_in_bfloat16, pick_device
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.network import augmentation
 from unetseg.network.losses import build_loss, class_weights
 from unetseg.network.optimizers import (
@@ -54,7 +54,7 @@ def resolve(settings: TrainSettings, size: int) -> TrainSettings:
         settings = dataclasses.replace(settings, batch_size=max(batch, ranks))
     elif settings.batch_size < ranks:
         text = f"{settings.batch_size} patches a step for {ranks} processes"
-        raise InputError("--batch-size", text, "give at least one for each")
+        raise InputError(arg("batch_size"), text, "give at least one for each")
     if settings.precision == "auto":
         fast = is_fast_in_bfloat16(device)
         settings = dataclasses.replace(settings, precision="bfloat16" if fast else "float32")

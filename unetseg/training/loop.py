@@ -18,7 +18,7 @@ from unetseg import __version__, files
 from unetseg.classes import ClassTable
 from unetseg.dataset.store import Store
 from unetseg.devices import describe_device
-from unetseg.errors import DivergenceError, InputError, Interrupted, show
+from unetseg.errors import Code, DivergenceError, InputError, Interrupted, arg
 from unetseg.network.optimizers import rate_at
 from unetseg.network.pretrained import frozen_digest, frozen_state, learned_state
 from unetseg.network.unet import can_be_seamless, count_parameters
@@ -32,14 +32,9 @@ from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress
 from unetseg.ranks import world
 from unetseg.scoring.evaluation import score_held_out
 from unetseg.scoring.metrics import Scores
-from unetseg.settings import (
-    PredictSettings,
-    TrainSettings,
-    format_duration,
-    split_augment,
-    to_toml,
-)
+from unetseg.settings import PredictSettings, TrainSettings, split_augment
 from unetseg.signals import Caught
+from unetseg.text import format_duration, show, to_toml
 from unetseg.training import artefacts
 from unetseg.training.events import Events
 from unetseg.training.learner import Learner, Step
@@ -123,7 +118,7 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         network = self.learner.build() if start_from is None else self._from_model(start_from)
         if self.settings.patience and self.store.held_out_count == 0:
-            raise InputError("--patience", "no image is held out to judge by", "leave it out")
+            raise InputError(arg("patience"), "no image is held out to judge by", "leave it out")
         self._prepare(network)
         self.on_progress(Note(self._augmentation_text()))
         if self.ranks.is_writer:  # not sooner: what is wrong with the call shows first
@@ -147,7 +142,7 @@ class Trainer:
         old, card = model_file.load_model(paths[0])
         if card.channels != self.store.info.channels:
             text = f"trained on {card.channels} channels, the store has {self.store.info.channels}"
-            raise InputError(paths[0], text, "choose another --from")
+            raise InputError(paths[0], text, f"choose another {arg('start_from')}")
         network = self.learner.build()
         weights = old.state_dict()
         text = f"starting from {show(paths[0])} ({card.name}, {len(card.sources)} images)"
@@ -179,12 +174,14 @@ class Trainer:
             if self.available <= 0 and not self.seconds_before:
                 need = format_duration(settings.budget - self.available + 1)
                 text = f"{format_duration(settings.budget)} leaves no time to train"
-                raise InputError("--budget", text, f"give more than {need}")
+                raise InputError(arg("budget"), text, f"give more than {need}", code=Code.NO_TIME)
             self.expected_steps = max(1, int(self.available * self.rate / learner.batch_size))
             if self.expected_steps < learner.steps_per_epoch:
                 share = self.expected_steps / learner.steps_per_epoch
                 text = f"there is time for {100 * share:.0f} % of the patches only: give more, or "
-                self.on_progress(Note(f"{text}train on smaller images (--scale 0.5)", warning=True))
+                self.on_progress(
+                    Note(f"{text}train on smaller images ({arg('scale', 0.5)})", warning=True)
+                )
         else:
             assert settings.epochs is not None
             self.expected_steps = settings.epochs * learner.steps_per_epoch
@@ -283,7 +280,7 @@ class Trainer:
             self.folder.path,
             f"the loss is not finite ({loss}) at step {step.number}, learning rate {step.lr:.3g}; "
             f"last epoch's loss {last}; last good model: {show(good)}",
-            "try a smaller --lr",
+            f"try a smaller {arg('lr')}",
         )
 
     def _report_step(self) -> None:
@@ -555,7 +552,7 @@ class Trainer:
         """Take over the state of a checkpoint read from ``path``."""
         if saved["store_hash"] != self.store.content_hash:
             text = f"has changed since {show(path)} was saved"
-            raise InputError(self.store.path, text, "train a new --run on it")
+            raise InputError(self.store.path, text, f"train a new {arg('run')} on it")
         torch.set_num_threads(saved["machine"]["threads"])
         self.given = dict(saved["given"])
         self.seconds_before = float(saved["seconds"])

@@ -12,13 +12,14 @@ from unetseg import plugins
 from unetseg.classes import ClassTable
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.store import Store, StoreInfo, open_store
-from unetseg.errors import InputError, quote
+from unetseg.errors import InputError, arg
 from unetseg.prediction import model_file
 from unetseg.prediction.run_folder import RunFolder, State
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.ranks import join, world
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.signals import Caught, catching
+from unetseg.text import quote
 from unetseg.training.learner import resolve
 from unetseg.training.loop import Trainer, TrainResult
 
@@ -169,7 +170,7 @@ def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwr
     """Raise `InputError`, with what to type, where the folder's state forbids the call ``line``."""
     if state == "new" and resume:
         text = "nothing is saved there to go on from"
-        raise InputError(folder.path, text, "leave --resume out to start")
+        raise InputError(folder.path, text, f"leave {arg('resume', True)} out to start")
     if resume or overwrite or state == "new":
         return
     if state == "finished":
@@ -235,7 +236,7 @@ def like_model(
     for key in ("network", "width", "depth"):
         if asked.get(key) is not None and asked[key] != theirs[key]:
             text = f"{asked[key]}, but the model to start from has {theirs[key] or 'its own'}"
-            raise InputError(f"--{key}", text, "leave it out, or choose another --from")
+            raise InputError(arg(key), text, f"leave it out, or choose another {arg('start_from')}")
     return dataclasses.replace(
         given, network=card.network, width=theirs["width"], depth=theirs["depth"]
     )
@@ -244,19 +245,21 @@ def like_model(
 def check_agreement(before: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `InputError` listing what was asked for and differs from the interrupted run."""
     differing = [
-        f"{'' if key in ('store', 'folder') else '--'}{key.replace('_', '-')} "
+        f"{key if key in ('store', 'folder') else arg('start_from' if key == 'from' else key)} "
         f"{before.get(key, 'as it was')} -> {value}"
         for key, value in asked.items()
         if value is not None and before.get(key) != value
     ]
     if differing:
         text = "differs from the interrupted run: " + ", ".join(differing)
-        raise InputError("--resume", text, "leave these options out, or start another --run")
+        raise InputError(
+            arg("resume"), text, f"leave these options out, or start another {arg('run')}"
+        )
 
 
 def names_asked(start_from: str | None, classes: Path | None) -> dict[str, str]:
     """Return what was asked for beside settings, by option."""
-    named = {"from": start_from, "classes": classes}
+    named = {"from": start_from, "classes": classes}  # as runs record them
     return {k: str(v) for k, v in named.items() if v is not None}
 
 
@@ -274,7 +277,7 @@ def cutting_asked(
             k: v for k, v in given.items() if v != usual[k] and k in recorded and recorded[k] != v
         }
     others = [item for item in ignored if item not in table.ignore]
-    return asked | ({"ignore": others} if others else {})
+    return asked | ({"ignored": others} if others else {})
 
 
 def _is_other(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -1,0 +1,74 @@
+"""Words for people and files: names on one line, words to paste, durations, sizes, TOML."""
+
+import difflib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# These marks surround the name of an argument in a message; see `unetseg.errors.arg`. They are
+# noncharacters of Unicode, which no text contains.
+MARKS = "\ufdd0\ufdd1"
+
+
+def show(value: object) -> str:
+    r"""Return ``value`` as text on one line that cannot steer a terminal.
+
+    Control characters, line ends and bytes that are no UTF-8 appear as escapes (``\x1b``).
+    """
+    text = str(value)
+    return "".join(
+        c
+        if c.isprintable() or c in MARKS
+        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )
+
+
+def quote(value: object) -> str:
+    """Return ``value`` as one word of a command line to paste, in the quotes of this system."""
+    text = str(value)
+    if os.name != "nt":
+        return shlex.quote(text)
+    return text if re.fullmatch(r"[\w.:\\/~-]+", text) else f'"{text}"'
+
+
+def plural(count: int, noun: str, several: str = "") -> str:
+    """Return ``"1 image"`` or ``"20 images"``; ``several`` is the plural where "s" is wrong."""
+    return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean 'lr'? "`` where a known word is close to ``word``, else ""."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time as a person says it: "8 s", "3 min 20 s", "1 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
+
+
+def human_bytes(count: float) -> str:
+    """Return a size in bytes as a person reads it: ``human_bytes(3_400_000) == "3.4 MB"``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def to_toml(table: str, settings: Mapping[str, Any]) -> str:
+    """Return one TOML table; keys that are None are left out, as TOML has no null."""
+    lines = [f"[{table}]"]
+    for key, value in settings.items():
+        if value is not None:
+            lines.append(f"{key.replace('_', '-')} = {json.dumps(value, ensure_ascii=True)}")
+    return "\n".join(lines) + "\n"
