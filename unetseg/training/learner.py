@@ -135,7 +135,9 @@ class Learner:
             network.pretrained.load_state_dict(read_encoder_weights(self.settings.weights))
         elif self.settings.weights is not None:
             text = f"the network {self.settings.network} has no pretrained part"
-            raise InputError("--weights", text, "leave it out, or add --network fused")
+            raise InputError(
+                arg("weights"), text, f"leave it out, or add {arg('network', 'fused')}"
+            )
         return network
 
     def take(self, network: nn.Module) -> None:
