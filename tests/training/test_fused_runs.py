@@ -124,7 +124,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, state, problem):
 
 
 def test_weights_for_a_network_without_a_pretrained_part_are_refused(home):
-    with pytest.raises(InputError, match="--weights: the network compact has no pretrained part"):
+    with pytest.raises(InputError, match="weights: the network compact has no pretrained part"):
         unetseg.train(run="on", **QUICK, weights="w.pth")
 
 
@@ -153,6 +153,6 @@ def test_a_run_from_a_model_takes_its_encoder_and_its_settings(home):
     assert read_card("runs/new/model.safetensors").network == "fused"
     for name in (n for n in old if n.startswith("pretrained.")):
         np.testing.assert_array_equal(old[name], new[name])
-    problem = "--network: fused, but the model to start from has compact"
+    problem = "network: fused, but the model to start from has compact"
     with pytest.raises(InputError, match=problem):
         unetseg.train(run="other", start_from="default", network="fused", epochs=1)
