@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import draw
+from tests.support import NAMES, draw
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError
 from unetseg.reports import score_report
@@ -156,6 +156,19 @@ def test_numbers_are_those_of_the_scores(tmp_path):
         assert f"{image['name']}: {image['mean_iou']:.3f}" in page.text
     assert "1.2 percentage points" in page.text
     assert "The U-Net does not beat the random forest" in page.text
+
+
+def test_cells_of_the_confusion_are_the_darker_the_more_pixels_they_hold(tmp_path):
+    write_report(tmp_path / "r.html", make(9))
+    found = re.findall(
+        r'style="--shade: ([\d.]+)"\s+title="([\d,]+) pixels of (\w+)',
+        (tmp_path / "r.html").read_text("utf-8"),
+    )
+    assert len(found) == 9
+    for name in NAMES:
+        row = [(int(n.replace(",", "")), float(shade)) for shade, n, true in found if true == name]
+        assert sorted(row) == sorted(row, key=lambda cell: cell[1])
+        assert max(row)[1] > 0.5
 
 
 def test_intervals_over_groups_say_so(tmp_path):

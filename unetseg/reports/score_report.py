@@ -631,7 +631,7 @@ class (columns).</p>
 {% for row in confusion %}
 <tr><th scope="row"><span title="{{ row.name|name }}">{{ row.name|name }}</span></th>
 {% for cell in row.cells %}
-<td{{ ' class="right"'|safe if cell.right }} style=f"{arg('shade')}: {{ cell.shade }}"
+<td{{ ' class="right"'|safe if cell.right }} style="--shade: {{ cell.shade }}"
  title="{{ cell.hover }}"><span{{ ' class="soft"'|safe if cell.faint }}>{{ cell.text }}</span></td>
 {% endfor %}
 </tr>
