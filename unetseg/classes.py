@@ -158,7 +158,7 @@ class ClassTable:
                 SegmentationClass(_text(c["name"]), _number(c["value"]), _text(c["colour"]))
                 for c in data["classes"]
             )
-            ignore = tuple(i if isinstance(i, int) else _text(i) for i in data["ignore"])
+            ignore = tuple(i if type(i) is int else _text(i) for i in data["ignore"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError("classes", f"not a class table ({error!r})", "") from None
         return cls(classes, ignore)

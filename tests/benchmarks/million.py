@@ -23,7 +23,7 @@ from unetseg.dataset import pairing
 from unetseg.dataset.store import Source, StoreInfo, open_store, write_store
 from unetseg.network.unet import build_network
 from unetseg.prediction import model_file, session
-from unetseg.prediction.model_file import ModelCard
+from unetseg.prediction.model_file import ModelCard, ModelSource
 from unetseg.training.batches import Patches, epoch_order
 
 _SIDE = 16  # of tiny images and patches
@@ -122,7 +122,8 @@ def _model(table: _Table, home: Path, info: StoreInfo) -> None:
     card = ModelCard(
         network="compact", settings={"width": 4, "depth": 1}, channels=1, classes=info.classes,
         mean=info.mean, std=info.std, dtype="uint8", scale=1.0, patch_size=_SIDE, symmetries=(),
-        scores={}, name="run", store="small.h5", store_hash="0" * 64, sources=info.sources,
+        scores={}, name="run", store="small.h5", store_hash="0" * 64,
+        sources=tuple(ModelSource(s.name, s.sha256, s.split) for s in info.sources),
         trained="2026-01-01T00:00:00", patches_seen=1,
     )  # fmt: skip
     state, path = build_network("compact", 1, 2, **card.settings).state_dict(), home / "m"

@@ -20,15 +20,18 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn
+
+from pydantic import Field, StrictBool, StrictInt
+from pydantic.dataclasses import dataclass
 
 from unetseg import plugins
-from unetseg.classes import ClassTable
-from unetseg.dataset.store import Source, Store, open_store
+from unetseg.dataset.store import DTYPES, Store, open_store
 from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, machine_error, open_regular, replacing, write_bytes
+from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
 from unetseg.text import show
 
 if TYPE_CHECKING:
@@ -50,14 +53,9 @@ _CHECKPOINT = f"give the last.pt of a run, or train again with {arg('overwrite',
 class ModelSource:
     """An image that the store of a model's training held: name, pixel SHA-256, "train" or "val"."""
 
-    name: str
-    sha256: str
-    split: str
-
-    def __post_init__(self) -> None:
-        for name in ("name", "sha256", "split"):
-            _check_type(name, getattr(self, name), str)
-        _check(self.split in ("train", "val"), f"split {self.split[:50]!r}")
+    name: Text
+    sha256: Text
+    split: Literal["train", "val"]
 
 
 @dataclass(frozen=True)
@@ -90,45 +88,38 @@ class ModelCard:
         sha256: Of all this and the weights; filled in by `write_model`.
 
     Raises:
-        InputError: A value of the wrong type or out of range.
+        ValueError: A value of the wrong type or out of range.
     """
 
-    network: str
-    settings: Mapping[str, Any]
-    channels: int
-    classes: ClassTable
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    dtype: str
-    scale: float
-    patch_size: int
-    symmetries: tuple[str, ...]
-    scores: Mapping[str, Any]
-    name: str
-    store: str
-    store_hash: str
-    sources: "tuple[ModelSource | Source, ...]"
-    trained: str
-    patches_seen: int
-    temperature: float = 1.0
-    finished: bool = True
-    kept: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    looks: Mapping[str, Any] = field(default_factory=dict)
-    sha256: str = ""
+    network: Text
+    settings: dict[str, Any]
+    channels: Annotated[StrictInt, Field(ge=1, le=4096)]
+    classes: Classes
+    mean: tuple[Number, ...]
+    std: tuple[Positive, ...]
+    dtype: Text
+    scale: Positive
+    patch_size: Annotated[StrictInt, Field(ge=1, le=65536)]
+    symmetries: tuple[Text, ...]
+    scores: dict[str, Any]
+    name: Text
+    store: Text
+    store_hash: Text
+    sources: tuple[ModelSource, ...]
+    trained: Text
+    patches_seen: Count
+    temperature: Positive = 1.0
+    finished: StrictBool = True
+    kept: Text = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    looks: dict[str, Any] = field(default_factory=dict)
+    sha256: Text = ""
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            for item in value if name in _TUPLES else (value,):
-                _check_type(name, item, kind)
-        _check(1 <= self.channels <= 4096, f"{self.channels} channels, not 1 to 4096")
-        _check(len(self.mean) == len(self.std) == self.channels, "mean or std of other length")
-        _check(min(self.std) > 0, "a std that is not above 0")
-        _check(self.dtype in ("uint8", "uint16", "float32"), f"images of {self.dtype[:50]!r}")
-        _check(self.scale > 0 and self.temperature > 0, "scale or temperature not above 0")
-        _check(1 <= self.patch_size <= 65536, f"patch size {self.patch_size}, not 1 to 65536")
-        _check(self.patches_seen >= 0, f"{self.patches_seen} patches seen")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("mean or std of other length")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"images of {self.dtype!r:.50}")
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -146,11 +137,7 @@ class ModelCard:
         Raises:
             ValueError: Scores or settings hold NaN or infinity, which JSON cannot.
         """
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["classes"] = self.classes.to_dict()
-        keys = ("name", "sha256", "split")
-        data["sources"] = [{key: getattr(s, key) for key in keys} for s in self.sources]
-        return _to_json(data | {"format": MODEL_FORMAT, "version": VERSION})
+        return _to_json(to_plain(self) | {"format": MODEL_FORMAT, "version": VERSION})
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
@@ -161,50 +148,15 @@ class ModelCard:
         """
         try:
             data = json.loads(text)
-            if not isinstance(data, dict) or data.get("format") != MODEL_FORMAT:
-                _refuse_card("no card of a unetseg model")
-            if type(data["version"]) is not int or data["version"] > VERSION:
-                _refuse_card(f"format {data['version']}; this unetseg reads up to {VERSION}")
-            data.setdefault("looks", {})  # came later than the rest
-            values = {f.name: data[f.name] for f in fields(cls)}
-            for name in _TUPLES:
-                values[name] = tuple(values[name])
-            values["classes"] = ClassTable.from_dict(values["classes"])
-            values["sources"] = tuple(
-                ModelSource(s["name"], s["sha256"], s["split"]) for s in values["sources"]
-            )
-            return cls(**values)
-        except KeyError as error:
-            _refuse_card(f"{error} is missing")
-        except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            _refuse_card(f"not readable ({error})")
-
-
-_TUPLES = ("mean", "std", "symmetries", "sources")
-_KINDS: dict[str, type] = {
-    "network": str, "settings": Mapping, "channels": int, "classes": ClassTable, "mean": float,
-    "std": float, "dtype": str, "scale": float, "patch_size": int, "symmetries": str,
-    "scores": Mapping, "name": str, "store": str, "store_hash": str, "trained": str,
-    "patches_seen": int, "temperature": float, "finished": bool, "kept": str, "versions": Mapping,
-    "looks": Mapping, "sha256": str,
-}  # fmt: skip
-
-
-def _check_type(name: str, value: Any, kind: type) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
-        _check(abs(value) < 1e300, f"{name} is not finite")  # false for NaN too
-    elif not isinstance(value, kind) or (kind is int and not number):
-        _refuse_card(f"{name} is of type {type(value).__name__}")
-
-
-def _refuse_card(problem: str) -> NoReturn:
-    raise InputError("model card", problem, "")
-
-
-def _check(condition: bool, problem: str) -> None:
-    if not condition:
-        _refuse_card(problem)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError("model card", f"not readable ({error})") from None
+        if not isinstance(data, dict) or data.get("format") != MODEL_FORMAT:
+            raise InputError("model card", "no card of a unetseg model")
+        version = data.get("version")
+        if type(version) is not int or version > VERSION:
+            text = f"format {version}; this unetseg reads up to {VERSION}"
+            raise InputError("model card", text)
+        return read_record(cls, data, "model card")
 
 
 def _to_json(data: Mapping[str, Any]) -> str:
