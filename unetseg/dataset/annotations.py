@@ -1,7 +1,8 @@
-"""The ways in which others keep labels, each read into class indices.
+"""Labels as other programs keep them, read into class indices.
 
-LabelMe files (polygons, rectangles, circles); one mask a class; numbered objects; and one mask an
-image, with the colours of a CVAT or Pascal VOC ``labelmap.txt`` where there is one.
+These are LabelMe files (polygons, rectangles, circles), one mask for each class, masks that
+number objects, and one mask for each image. The last may have the colours of a ``labelmap.txt``,
+which CVAT and Pascal VOC write.
 """
 
 import json
@@ -22,19 +23,19 @@ from unetseg.pictures import drawing, masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
 
-_VOID = "#e0e0c0"  # the outlines that Pascal VOC leaves out
+_VOID = "#e0e0c0"  # Pascal VOC paints outlines in this colour and leaves them out of scores
 
 ReadMask = Callable[[str, tuple[int, int]], Snapped]
-"""From the name of an image and its (height, width) to its mask."""
+"""Takes the name of an image and its (height, width), and returns its mask of that size."""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """A set as it was found.
+    """The labelled images of a set, before any mask is read.
 
     Attributes:
-        images: The file of each image that has labels, by name (`folder.stem_of`).
-        classes: In the order of the indices that ``read`` returns.
+        images: The file of each image that has labels, by name (`pairing.stem_of`).
+        classes: The classes, in the order of the indices that ``read`` returns.
         read: Reads the mask of an image.
         problem: What is wrong with files that belong to no image.
     """
@@ -45,55 +46,52 @@ class Annotations:
     problem: InputError | None = None
 
 
-def check_shape(path: Path, due: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    """Refuse a mask ``shape`` (height, width) that is not that of its image.
-
-    Raises:
-        InputError: They differ; it names ``path``.
-    """
-    if due != shape:
-        text = f"image of {due[0]} x {due[1]} pixels, mask of {shape[0]} x {shape[1]}"
-        raise InputError(path, text, "make image and mask the same size")
-
-
 def read_raw(path: Path) -> RawMask:
-    """Read a mask as `images.read_mask` does, and JPEG masks too."""
+    """Read a mask as `reading.read_mask` does; a JPEG, which that function refuses, is read too."""
     if reading.read_info(path).format != "JPEG":
         return reading.read_mask(path)
     pixels = reading.read_image(path)
     return RawMask(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _numbered(names: list[str]) -> tuple[SegmentationClass, ...]:
+def _classes_named(names: list[str]) -> tuple[SegmentationClass, ...]:
+    """Return classes whose mask values are 0, 1, 2, ..."""
     return tuple(SegmentationClass(n, i, default_colour(i)) for i, n in enumerate(names))
 
 
-# --- one mask an image -----------------------------------------------------------------------
+# --- one mask for each image -----------------------------------------------------------------
 
 
 def read_pairs(
-    root: Path, file: Path | None, ignored: tuple[int | str, ...], without: str, limit: float
+    root: Path,
+    classes_file: Path | None,
+    ignored: tuple[int | str, ...],
+    without: str,
+    limit: float,
 ) -> Annotations:
-    """Read images with one mask each, as `folder.find_pairs` finds them.
+    """Read images with one mask each, as `pairing.find_pairs` finds them.
 
     Args:
         root: The set.
-        file: A ``classes.toml``; None takes the set's ``labelmap.txt`` or ``classes.toml``, or the
-            values and colours found.
+        classes_file: A ``classes.toml``; None takes the set's ``labelmap.txt`` or
+            ``classes.toml``, or the values and colours found.
         ignored: Mask values or colours that are no class.
-        without: Name of a folder that holds neither images nor masks; "" for none.
+        without: The name of a folder that holds neither images nor masks; "" for none.
         limit: As in `snapping.snap`.
 
     Raises:
-        InputError: Nothing to pair, or masks whose classes are not clear.
+        InputError: There is nothing to pair, or masks whose classes are not clear.
     """
     pairs, problem = pairing.match_pairs(root, without)
     mask_of = {p.name: p.mask for p in pairs}
-    table = (None if file else _labelmap(root)) or pairing.load_classes(root, file)
-    table = _table_found(mask_of, ignored) if table is None else _with(table, ignored)
+    labelmap = None if classes_file else _read_labelmap(root)
+    table = labelmap or pairing.load_classes(root, classes_file)
+    table = _discover(mask_of, ignored) if table is None else _with_ignored(table, ignored)
 
-    def read(name: str, _: tuple[int, int]) -> Snapped:
-        return snapping.snap(read_raw(mask_of[name]), table, mask_of[name], limit)
+    def read(name: str, shape: tuple[int, int]) -> Snapped:
+        raw = read_raw(mask_of[name])
+        masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
+        return snapping.snap(raw, table, mask_of[name], limit)
 
     return Annotations({p.name: p.image for p in pairs}, table.classes, read, problem)
 
@@ -102,23 +100,25 @@ def read_objects(root: Path, without: str) -> Annotations:
     """Read images with masks that number objects: background, foreground and border.
 
     Raises:
-        InputError: Nothing to pair.
+        InputError: There is nothing to pair.
     """
     pairs, problem = pairing.match_pairs(root, without)
     mask_of = {p.name: p.mask for p in pairs}
 
-    def read(name: str, _: tuple[int, int]) -> Snapped:
-        return Snapped(snapping.outline_objects(reading.read_mask(mask_of[name])))
+    def read(name: str, shape: tuple[int, int]) -> Snapped:
+        raw = reading.read_mask(mask_of[name])
+        masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
+        return Snapped(snapping.outline_objects(raw))
 
-    classes = _numbered(["background", "foreground", "border"])
+    classes = _classes_named(["background", "foreground", "border"])
     return Annotations({p.name: p.image for p in pairs}, classes, read, problem)
 
 
-def _with(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTable:
+def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTable:
     return table.with_ignored(ignored) if ignored else table
 
 
-def _labelmap(root: Path) -> ClassTable | None:
+def _read_labelmap(root: Path) -> ClassTable | None:
     """Return the classes of a CVAT or Pascal VOC ``labelmap.txt``: ``name:r,g,b:parts:actions``."""
     path = root / "labelmap.txt"
     if not path.is_file():
@@ -136,43 +136,46 @@ def _labelmap(root: Path) -> ClassTable | None:
     return ClassTable(tuple(classes), void)
 
 
-def _table_found(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> ClassTable:
-    """Return the classes that masks hold, those of noisy masks by their commonest colours."""
+def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> ClassTable:
+    """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
-    found = {str(path): masks.find_keys(read_raw(path)) for path in paths}
-    if any(f.colours.get(IGNORED) == _VOID for f in found.values()):
+    keys = {str(path): masks.find_keys(read_raw(path)) for path in paths}
+    if any(k.colours.get(IGNORED) == _VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     try:
-        return masks.discover(found, ignored)
+        return masks.discover(keys, ignored)
     except InputError as error:
         if error.code is not Code.BLENDED_MASK:
             raise
     centres = snapping.find_centres(lambda: map(read_raw, paths))
     classes = tuple(SegmentationClass(c, None, c) for c in sorted(centres))
-    keep = tuple(i for i in ignored if isinstance(i, str))
-    return _with(ClassTable(classes), keep)
+    colours = tuple(i for i in ignored if isinstance(i, str))
+    return _with_ignored(ClassTable(classes), colours)
 
 
-# --- one mask a class ------------------------------------------------------------------------
+# --- one mask for each class -----------------------------------------------------------------
 
 
 def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annotations | None:
-    """Read ``masks/line/x.png`` or ``x_line.png`` for each class; None where it is neither.
+    """Read one mask for each class, ``masks/line/x.png`` or ``x_line.png``.
 
     Args:
         root: The set.
         order: The classes, the topmost last, where masks overlap; empty where none may.
         limit: As in `snapping.snap`.
 
+    Returns:
+        None where the set is laid out in neither way.
+
     Raises:
-        InputError: A mask without image, an order of other classes. On reading: masks that
-            overlap without an order, or of another size than the image.
+        InputError: A mask has no image, or the order names other classes. On reading: masks
+            overlap without an order, or a mask is not as large as its image.
     """
     parts = _class_folders(root) or _class_suffixes(root)
     if parts is None:
         return None
-    paths, files = parts  # image of a name; (class, file) of a name
-    names = sorted({c for found in files.values() for c, _ in found}, key=pairing.natural_key)
+    paths, files = parts
+    names = sorted({c for masks_of in files.values() for c, _ in masks_of}, key=pairing.natural_key)
     if order and sorted(order) != sorted(names):
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
     names = list(order) or names
@@ -181,22 +184,23 @@ def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annota
         mask = np.zeros(shape, np.uint8)
         moved = blended = 0
         for label, path in sorted(files[name], key=lambda item: names.index(item[0])):
-            one = snapping.read_binary(read_raw(path), path, limit)
-            check_shape(path, shape, one.mask.shape)
-            inside = one.mask == 1
+            drawn = snapping.read_binary(read_raw(path), path, limit)
+            masks.check_same_size(path, drawn.mask.shape, shape)
+            inside = drawn.mask == 1
             overlap = int((mask[inside] > 0).sum())
             if overlap and not order:
                 other = names[int(mask[inside].max()) - 1]
                 remedy = f"say which is on top, the last: {arg('order', [other, label])}"
                 raise InputError(path, f"{overlap:,} pixels are {show(other)}, too", remedy)
             mask[inside] = names.index(label) + 1
-            moved, blended = moved + one.moved, blended + one.blended
+            moved, blended = moved + drawn.moved, blended + drawn.blended
         return Snapped(mask, moved, blended)
 
-    return Annotations(paths, _numbered(["background", *names]), read)
+    return Annotations(paths, _classes_named(["background", *names]), read)
 
 
 _Files = tuple[dict[str, Path], dict[str, list[tuple[str, Path]]]]
+"""The image of each name, and the masks of each name: pairs of a class and a file."""
 
 
 def _class_folders(root: Path) -> _Files | None:
@@ -235,7 +239,7 @@ def _class_suffixes(root: Path) -> _Files | None:
         if name not in files:
             return None
         files[name].append((label, path))
-    labels = Counter(label for found in files.values() for label, _ in found)
+    labels = Counter(label for masks_of in files.values() for label, _ in masks_of)
     are_masks = {f"_{label}".lower() in pairing.MASK_SUFFIXES for label in labels}
     complete = len(owner) == len(others) - (0 if beside else len(paths)) and all(files.values())
     # A label of one image only is more likely a part of its name.
@@ -264,11 +268,11 @@ def _pictures(home: Path) -> list[Path]:
 
 
 def read_labelme(root: Path) -> Annotations | None:
-    """Read the shapes of LabelMe's JSON files, drawn in order; None where there are none.
+    """Read the shapes of LabelMe's JSON files, drawn in order; None where there are no such files.
 
     Raises:
-        InputError: A file that is no JSON, or whose image is missing or has another file. On
-            reading: a shape that is not drawn.
+        InputError: A file is no JSON, its image is missing, or another file has the same image.
+            On reading: a shape of a kind that is not drawn.
     """
     homes = [root, *_folders(root)]
     shapes: dict[str, list[dict[str, Any]]] = {}
@@ -289,29 +293,29 @@ def read_labelme(root: Path) -> Annotations | None:
         paths[stem], shapes[stem] = image, data["shapes"]
     if not shapes:
         return None
-    labels = {str(s.get("label", "")) for found in shapes.values() for s in found}
+    labels = {str(s.get("label", "")) for drawn in shapes.values() for s in drawn}
     names = sorted(labels - {"_background_", "background", "__ignore__"}, key=pairing.natural_key)
     index = {"_background_": 0, "background": 0, "__ignore__": IGNORED}
     index |= {name: i + 1 for i, name in enumerate(names)}
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask = np.zeros(shape, np.uint8)
-        for one in shapes[name]:
-            kind = one.get("shape_type") or "polygon"
+        for drawn in shapes[name]:
+            kind = drawn.get("shape_type") or "polygon"
             try:
-                points = [(float(x), float(y)) for x, y in one["points"]]
-                mask[drawing.fill_shape(shape, kind, points)] = index[str(one.get("label", ""))]
+                points = [(float(x), float(y)) for x, y in drawn["points"]]
+                mask[drawing.fill_shape(shape, kind, points)] = index[str(drawn.get("label", ""))]
             except (KeyError, TypeError, ValueError) as error:
                 text = f"a shape that is not drawn ({error})"
                 remedy = "polygons, rectangles and circles are; draw it as one of them"
                 raise InputError(paths[name], text, remedy) from None
         return Snapped(mask)
 
-    return Annotations(paths, _numbered(["background", *names]), read)
+    return Annotations(paths, _classes_named(["background", *names]), read)
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
-    """Return what a LabelMe file holds; None of other JSON."""
+    """Return the content of a LabelMe file; None where the file is other JSON."""
     try:
         data = json.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

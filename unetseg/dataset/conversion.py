@@ -1,7 +1,7 @@
 """Repairing a set of labelled images into ``images/``, ``masks/`` and ``classes.toml``.
 
-Every source is read into class indices first; what is written is always the same: images as they
-were, masks of values 0, 1, 2, ... with a palette, 255 where a pixel is to be ignored.
+Every source is read into class indices first. The copy always has one form: the images are
+unchanged, the masks hold the values 0, 1, 2, ... with a palette, and 255 where a pixel is ignored.
 """
 
 import os
@@ -20,8 +20,8 @@ from unetseg.dataset import annotations, pairing
 from unetseg.dataset.annotations import Annotations
 from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
 from unetseg.errors import InputError, arg
-from unetseg.pictures import reading
-from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.pictures import masks, reading
+from unetseg.progress import OnProgress, ignore, steps
 from unetseg.signals import catching
 from unetseg.text import show
 
@@ -33,14 +33,14 @@ class Conversion:
     """What `convert_folder` wrote.
 
     Attributes:
-        folders: The folders of labelled images: one, or one a list (``train``, ``val``).
-        images: How many labelled images are in each.
-        left_out: Images that no list names.
-        classes: As written.
-        pixels: Pixels of all masks.
-        snapped: Of them, moved to the nearest class.
-        blended: Of these, farther from it than noise.
-        ignored: Pixels to be ignored.
+        folders: The folders of labelled images: one, or one for each list (``train``, ``val``).
+        images: How many labelled images are in each folder.
+        left_out: The images that no list names.
+        classes: The classes as written.
+        pixels: The number of pixels of all masks.
+        snapped: The number of pixels that were moved to the nearest class.
+        blended: The number of those that were farther from that class than noise.
+        ignored: The number of ignored pixels.
     """
 
     folders: tuple[Path, ...]
@@ -104,51 +104,49 @@ def convert_folder(
         arg("limit"): limit != LIMIT,
     }
     without = Path(fov).name if fov else ""
-    of_view = (arg("limit"),) if fov else ()  # masks of the field of view are snapped, too
-    if found := annotations.read_labelme(root):
+    of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
+    if labelled := annotations.read_labelme(root):
         _refuse_unused(given, "LabelMe files", of_view)
-    elif found := annotations.read_class_masks(root, tuple(order), limit):
+    elif labelled := annotations.read_class_masks(root, tuple(order), limit):
         _refuse_unused(given, "one mask a class", (arg("order"), arg("limit")))
     elif instances:
         _refuse_unused(given, "masks that number objects", (arg("instances"), *of_view))
-        found = annotations.read_objects(root, without)
+        labelled = annotations.read_objects(root, without)
     else:
         _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignored"), arg("limit")))
-        found = annotations.read_pairs(root, classes, tuple(ignored), without, limit)
-    views = _fields_of_view(root, fov, found.images) if fov else {}
-    parts, left_out = _parts(root, found)
-    # Values are indices; colours stay, so that predictions look like the masks people know.
-    written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(found.classes))
+        labelled = annotations.read_pairs(root, classes, tuple(ignored), without, limit)
+    views = _fields_of_view(root, fov, labelled.images) if fov else {}
+    parts, left_out = _parts(root, labelled)
+    # Keep the colours: predictions then look like the masks that people know.
+    written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
     table = ClassTable(written, (IGNORED,))
-    total, tally = sum(map(len, parts.values())), Counter[str]()
-    _clear(target)  # not sooner: what is wrong with the source shows first
+    again = f"run the same line again with {arg('overwrite', True)}"
+    items = [(part, name) for part, names in parts.items() for name in names]
+    tally = Counter[str]()
+    _clear(target)  # errors in the source must show before anything is removed
     with catching() as caught:
-        for part, names in parts.items():
-            for name in names:
-                caught.check(target, f"run the same line again with {arg('overwrite', True)}")
-                one = _mask_of(found, name, views.get(name), limit)
-                _write(target / part, name, found.images[name], one.mask, table)
-                tally["images"] += 1
-                tally["pixels"] += one.mask.size
-                tally["snapped"] += one.moved
-                tally["blended"] += one.blended
-                tally["ignored"] += int((one.mask == IGNORED).sum())
-                on_progress(Progress("converting", tally["images"], total, "images", show(name)))
+        for part, name in steps(
+            items,
+            "converting",
+            "images",
+            on_progress,
+            name=lambda item: item[1],
+            check=lambda: caught.check(target, again),
+        ):
+            snapped = _mask_of(labelled, name, views.get(name), limit)
+            _write(target / part, name, labelled.images[name], snapped.mask, table)
+            ignored_here = int((snapped.mask == IGNORED).sum())
+            tally.update(pixels=snapped.mask.size, ignored=ignored_here)
+            tally.update(snapped=snapped.moved, blended=snapped.blended)
+        for part in parts:
             pairing.write_classes(target / part, table)
-    return Conversion(
-        tuple(target / part for part in parts),
-        tuple(map(len, parts.values())),
-        left_out,
-        table,
-        tally["pixels"],
-        tally["snapped"],
-        tally["blended"],
-        tally["ignored"],
-    )
+    counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
+    folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
+    return Conversion(folders, images, left_out, table, **counts)
 
 
 def _refuse_unused(given: Mapping[str, bool], kind: str, used: Sequence[str]) -> None:
-    """Refuse options that were given and do nothing for a set of this kind."""
+    """Refuse options that would do nothing for a set of this kind."""
     useless = ", ".join(o for o, is_given in given.items() if is_given and o not in used)
     if useless:
         raise InputError(useless, f"does nothing here: the set holds {kind}", "leave it out")
@@ -180,21 +178,20 @@ def _clear(target: Path) -> None:
                     old.unlink()
 
 
-def _mask_of(found: Annotations, name: str, view: Path | None, limit: float) -> Snapped:
+def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) -> Snapped:
     """Return the class indices of an image, ignored outside its field of view."""
-    info = reading.read_info(found.images[name])
+    info = reading.read_info(labelled.images[name])
     shape = (info.height, info.width)
-    one = found.read(name, shape)
-    annotations.check_shape(found.images[name], shape, one.mask.shape)
+    snapped = labelled.read(name, shape)
     if view is None:
-        return one
+        return snapped
     inside = read_binary(annotations.read_raw(view), view, limit).mask
-    annotations.check_shape(view, shape, inside.shape)
-    return replace(one, mask=np.where(inside == 1, one.mask, np.uint8(IGNORED)))
+    masks.check_same_size(view, inside.shape, shape)
+    return replace(snapped, mask=np.where(inside == 1, snapped.mask, np.uint8(IGNORED)))
 
 
 def _write(part: Path, name: str, image: Path, mask: NDArray[np.uint8], table: ClassTable) -> None:
-    """Write a labelled image, the mask first; the image byte by byte, but for one to be turned."""
+    """Write the mask, then the image: a copy of its file, or a PNG where EXIF turns it."""
     reading.write_mask(part / "masks" / f"{name}.png", mask, table)
     if reading.read_info(image).orientation == 1:
         files.write_bytes(part / "images" / image.name, image.read_bytes())
@@ -209,7 +206,7 @@ def _write(part: Path, name: str, image: Path, mask: NDArray[np.uint8], table: C
 # --- splits and fields of view ---------------------------------------------------------------
 
 
-def _parts(root: Path, found: Annotations) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+def _parts(root: Path, labelled: Annotations) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Return the names of each part ("" where there are no lists), and those in no list."""
     lists = {}
     for home in (root, root / "ImageSets" / "Segmentation"):
@@ -217,19 +214,19 @@ def _parts(root: Path, found: Annotations) -> tuple[dict[str, list[str]], tuple[
         if lists:
             break
     if len(lists) < 2:
-        if found.problem:
-            raise found.problem
-        return {"": list(found.images)}, ()
+        if labelled.problem:
+            raise labelled.problem
+        return {"": list(labelled.images)}, ()
     parts: dict[str, list[str]] = {}
     owner: dict[str, Path] = {}
     for part, path in lists.items():
         parts[part] = []
-        for line in _composed(path).splitlines():
+        for line in _read_composed(path).splitlines():
             if not line.strip():
                 continue
-            # a name, a path, or the paths of image and mask
+            # A line holds a name, a path, or the paths of image and mask.
             words = (Path(line.strip()), Path(line.split()[0]))
-            known = [n for w in words for n in (w.name, w.stem) if n in found.images]
+            known = [n for w in words for n in (w.name, w.stem) if n in labelled.images]
             if not known:
                 text = f"names {show(line.strip())}, which has no image or no mask"
                 raise InputError(path, text, "mend the list")
@@ -238,11 +235,11 @@ def _parts(root: Path, found: Annotations) -> tuple[dict[str, list[str]], tuple[
                 raise InputError(path, text, "an image stands on one side only")
             owner[known[0]] = path
             parts[part].append(known[0])
-    return parts, tuple(n for n in found.images if n not in owner)
+    return parts, tuple(n for n in labelled.images if n not in owner)
 
 
-def _composed(path: Path) -> str:
-    """Return a list's text in the letters of `folder.stem_of`."""
+def _read_composed(path: Path) -> str:
+    """Return the text of a list with accents composed as in `pairing.stem_of`."""
     return unicodedata.normalize("NFC", path.read_text("utf-8-sig", "replace"))
 
 

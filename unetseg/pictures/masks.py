@@ -37,6 +37,28 @@ class RawMask:
     palette: NDArray[np.uint8] | None = None
 
 
+def check_same_size(
+    path: object,
+    mask_size: tuple[int, ...],
+    image_size: tuple[int, ...],
+    remedy: str = "make image and mask the same size",
+) -> None:
+    """Refuse a mask that is not as large as its image.
+
+    Args:
+        path: The file that the message names.
+        mask_size: Height and width of the mask.
+        image_size: Height and width of the image.
+        remedy: What to do about it.
+
+    Raises:
+        InputError: The sizes differ.
+    """
+    if mask_size != image_size:
+        problem = "{} x {} pixels, its image has {} x {}".format(*mask_size, *image_size)
+        raise InputError(path, problem, remedy)
+
+
 @dataclass(frozen=True)
 class Found:
     """The values or colours of one mask.

@@ -487,9 +487,7 @@ def _read_truth(
 def _check_size(pair: Pair, truth: NDArray[np.uint8], page: int | None) -> None:
     """Raise `InputError` where image and mask differ in size."""
     info = reading.read_info(pair.image, page)
-    if truth.shape != (info.height, info.width):
-        text = f"{_size(truth)} pixels, its image has {info.height} x {info.width}"
-        raise InputError(pair.mask, text, "make image and mask the same size")
+    masks.check_same_size(pair.mask, truth.shape, (info.height, info.width))
 
 
 def _shape(mask: NDArray[np.uint8]) -> tuple[int, int]:

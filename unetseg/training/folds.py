@@ -107,10 +107,8 @@ class CrossValidation:
         prediction = masks.decode(reading.read_mask(made), self.classes, made)
         confidence = reading.read_image(sure)[..., 0]
         for path, values in ((one.mask, truth), (made, prediction), (sure, confidence)):
-            if values.shape != image.shape[:2]:
-                text = f"{values.shape[0]} x {values.shape[1]} pixels, its image has "
-                text += f"{image.shape[0]} x {image.shape[1]}"
-                raise InputError(path, text, "the folder has changed: train again")
+            changed = "the folder has changed: train again"
+            masks.check_same_size(path, values.shape, image.shape[:2], changed)
         share = confidence.astype(np.float32) / np.float32(255)
         return Case(one.name, image, truth, prediction, share)
 
