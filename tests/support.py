@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+import torch
 from PIL import Image
 
 # Settings of `unetseg.train` under which a run takes about a second.
@@ -53,3 +54,16 @@ def write_image(path, image):
         many = {"planarconfig": "contig"} if image.shape[2] > 1 else {}
         tifffile.imwrite(path, np.squeeze(image), photometric="minisblack", **many)
     return path
+
+
+def same(a, b):
+    """Whether two nests are equal, tensors bit by bit, with equal types."""
+    if isinstance(a, torch.Tensor):
+        return (
+            a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+        )
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b

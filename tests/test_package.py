@@ -133,7 +133,7 @@ def test_nothing_is_unpickled():
             assert "allow_pickle" not in keywords, module
             assert keywords.get("weights_only") != "False", module
             if name == "torch.load":
-                assert module in ("prediction.model_file", "prediction.encoder_weights")
+                assert module in ("training.checkpoint", "prediction.encoder_weights")
                 assert keywords["weights_only"] == "True"
             assert name not in ("eval", "exec", "pickle.load", "pickle.loads"), module
 

@@ -23,7 +23,6 @@ from unetseg.dataset.store import open_store
 from unetseg.devices import pick_device
 from unetseg.errors import InputError
 from unetseg.network.unet import build_network
-from unetseg.prediction.model_file import read_checkpoint
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.prediction.summary import read_summary
 from unetseg.progress import Progress
@@ -31,6 +30,7 @@ from unetseg.ranks import World
 from unetseg.signals import Caught
 from unetseg.training import learner
 from unetseg.training.batches import Patches
+from unetseg.training.checkpoint import read_checkpoint
 from unetseg.training.learner import Learner, resolve
 from unetseg.training.loop import Trainer
 

@@ -404,7 +404,8 @@ def _read_measured(path: Path) -> int:
     from unetseg.dataset.store import open_store
     from unetseg.errors import UnetsegError
     from unetseg.pictures.reading import read_image
-    from unetseg.prediction.model_file import load_model, read_checkpoint
+    from unetseg.prediction.model_file import load_model
+    from unetseg.training.checkpoint import read_checkpoint
 
     readers: dict[str, Callable[[Path], object]] = {
         ".h5": open_store, ".pt": read_checkpoint, ".safetensors": load_model,

@@ -143,7 +143,7 @@ def _read_model(path: Path) -> object:
 
 
 def _read_checkpoint(path: Path) -> object:
-    from unetseg.prediction.model_file import read_checkpoint
+    from unetseg.training.checkpoint import read_checkpoint
 
     return _as_lists(read_checkpoint(path))
 

@@ -94,7 +94,7 @@ def training_killed_again_and_again(lab: Lab, share: float) -> Tally:
 
 
 _FILES = (
-    ("unetseg.prediction.model_file", "write_checkpoint"),
+    ("unetseg.training.loop", "write_checkpoint"),
     ("unetseg.training.loop", "write_history"),
     ("unetseg.prediction.model_file", "write_model"),
 )
@@ -207,13 +207,9 @@ _CAN_FAIL = {
 
 def _save_run(folder: Path, generation: int) -> int:
     """Write what `train` writes in a save: model, history and checkpoint, of one generation."""
-    from unetseg.prediction.model_file import (
-        load_model,
-        read_checkpoint,
-        write_checkpoint,
-        write_model,
-    )
+    from unetseg.prediction.model_file import load_model, write_model
     from unetseg.prediction.run_folder import write_history
+    from unetseg.training.checkpoint import read_checkpoint, write_checkpoint
 
     _, card = load_model(folder / "start.safetensors")
     state = read_checkpoint(folder / "start.pt")

@@ -99,7 +99,8 @@ def _assert_whole(folder: Path) -> None:
     """Check that every file below a folder that has its final name can be read."""
     from unetseg.dataset.store import open_store
     from unetseg.pictures.reading import read_image
-    from unetseg.prediction.model_file import load_model, read_checkpoint
+    from unetseg.prediction.model_file import load_model
+    from unetseg.training.checkpoint import read_checkpoint
 
     readers: dict[str, Callable[[Path], object]] = {
         ".png": read_image, ".tif": read_image, ".h5": open_store,

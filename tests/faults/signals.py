@@ -36,7 +36,7 @@ _PLACES = {
     "end of an epoch": ("unetseg.training.loop:Trainer", "_add_row", 0),
     "validation": ("unetseg.training.loop", "score_held_out", 0),
     "last validation": ("unetseg.training.loop:Trainer", "_calibrate", 0),
-    "save": ("unetseg.prediction.model_file", "write_checkpoint", 2),
+    "save": ("unetseg.training.loop", "write_checkpoint", 2),
     "save of the model": ("unetseg.prediction.model_file", "write_model", 1),
 }
 

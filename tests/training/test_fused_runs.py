@@ -14,7 +14,8 @@ from tests.support import QUICK
 from tests.training.test_run import assert_equal_runs, at_patches, stopping, weights
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.prediction import encoder_weights
-from unetseg.prediction.model_file import read_card, read_checkpoint
+from unetseg.prediction.model_file import read_card
+from unetseg.training.checkpoint import read_checkpoint
 
 FUSED = {**QUICK, "network": "fused", "depth": 4, "epochs": 1, "validate": 1, "seed": 7}
 

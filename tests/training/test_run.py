@@ -21,9 +21,10 @@ import unetseg
 from tests.support import NAMES, QUICK, VALUES_TOML, write_set
 from unetseg.errors import DivergenceError, InputError, Interrupted, MachineError
 from unetseg.network.optimizers import DEFAULT_LR, rate_at
-from unetseg.prediction.model_file import load_model, read_card, read_checkpoint
+from unetseg.prediction.model_file import load_model, read_card
 from unetseg.progress import EpochDone, Note, Plan, Progress
 from unetseg.training import loop
+from unetseg.training.checkpoint import read_checkpoint
 from unetseg.training.learner import Learner
 
 ROOT = Path(__file__).parents[2]

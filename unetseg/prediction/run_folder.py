@@ -16,7 +16,7 @@ from typing import Any, Literal
 from unetseg import files
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import reading
-from unetseg.prediction.model_file import ModelCard, previous_path, read_card
+from unetseg.prediction.model_file import ModelCard, read_card
 from unetseg.text import quote, show
 
 FOLDS_FORMAT = "unetseg-folds"
@@ -26,6 +26,11 @@ LABEL = "unetseg"  # key of the text in a picture that says what made it
 State = Literal["new", "interrupted", "finished"]
 RUNS = Path("runs")
 _RETRY = 0.2  # seconds: a look by `RunFolder.is_locked` is over by then
+
+
+def previous_path(path: Path) -> Path:
+    """Return where the checkpoint before ``path`` is kept: last.pt -> last-previous.pt."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
 class RunFolder:

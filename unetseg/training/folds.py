@@ -30,7 +30,7 @@ from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
-from unetseg.prediction.run_folder import LABEL, RunFolder, is_ours, read_history
+from unetseg.prediction.run_folder import LABEL, RunFolder, is_ours, previous_path, read_history
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.scoring.cases import Case
@@ -465,7 +465,7 @@ class _Runner:
         place, begin = self.run.fold(fold), time.monotonic()
         if place.state() == "finished":
             return
-        if place.checkpoint.exists() or model_file.previous_path(place.checkpoint).exists():
+        if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
             result = resume_run(place, begin, self.caught, self.on_progress, passes=2)
             # What it had trained before this session was not counted yet.
             self._began -= max(0.0, result.seconds - (time.monotonic() - begin))

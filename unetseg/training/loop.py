@@ -36,6 +36,7 @@ from unetseg.settings import PredictSettings, TrainSettings, split_augment
 from unetseg.signals import Caught
 from unetseg.text import format_duration, show, to_toml
 from unetseg.training import artefacts
+from unetseg.training.checkpoint import write_checkpoint
 from unetseg.training.events import Events
 from unetseg.training.learner import Learner, Step
 
@@ -487,7 +488,7 @@ class Trainer:
             return
         card = self._card(finished, kept)  # the first may take a second, which is not of saving
         begin = time.monotonic()
-        model_file.write_checkpoint(self.folder.checkpoint, self._state(finished))
+        write_checkpoint(self.folder.checkpoint, self._state(finished))
         if self.history:
             write_history(self.folder.history, self.history)
         model_file.write_model(self.folder.model, self.learner.averaged.state_dict(), card)

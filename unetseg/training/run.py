@@ -20,6 +20,7 @@ from unetseg.ranks import join, world
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import quote
+from unetseg.training.checkpoint import read_checkpoint_with_fallback
 from unetseg.training.learner import resolve
 from unetseg.training.loop import Trainer, TrainResult
 
@@ -135,7 +136,7 @@ def resume_run(
     Raises what `train` does, and what ``check`` does, which is given the checkpoint and the header
     of its store.
     """
-    saved, used, warning = model_file.read_checkpoint_with_fallback(folder.checkpoint)
+    saved, used, warning = read_checkpoint_with_fallback(folder.checkpoint)
     if warning:
         on_progress(Note(warning, warning=True))
     with _opened_alike(Path(saved["store"])) as opened:
