@@ -7,7 +7,6 @@ import os
 import pickle
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +25,6 @@ from unetseg.prediction.model_file import (
     change_classes,
     load_model,
     read_card,
-    resolve_model,
     write_model,
 )
 from unetseg.training.checkpoint import read_checkpoint
@@ -310,31 +308,6 @@ def test_files_of_other_programs_are_named_and_their_code_never_runs(tmp_path, r
         read(tmp_path)
     with pytest.raises(InputError, match="not found"):
         read(tmp_path / "missing")
-
-
-def test_a_name_stands_for_a_file_a_folder_or_a_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("runs/a", "runs/cv/fold-10", "runs/cv/fold-2", "else/b"):
-        Path(folder).mkdir(parents=True)
-        Path(folder, "model.safetensors").touch()
-    Path("runs/started").mkdir()
-    assert resolve_model("a") == [Path("runs/a/model.safetensors")]
-    assert resolve_model("runs/a") == [Path("runs/a/model.safetensors")]
-    assert resolve_model("else/b") == [Path("else/b/model.safetensors")]
-    assert resolve_model("else/b/model.safetensors") == [Path("else/b/model.safetensors")]
-    assert resolve_model("cv") == [
-        Path("runs/cv/fold-2/model.safetensors"),
-        Path("runs/cv/fold-10/model.safetensors"),
-    ]
-    for name in ("nothing", "started"):
-        with pytest.raises(InputError, match=f"{name}: no model of this name; runs there are: a"):
-            resolve_model(name)
-
-
-def test_without_any_run_the_next_step_is_to_train(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match='run "unetseg train" first'):
-        resolve_model("default")
 
 
 def test_the_colours_of_a_model_whose_masks_are_colours_stay(tmp_path, network):

@@ -6,12 +6,19 @@ import sys
 import threading
 from pathlib import Path
 
+import filelock
 import pytest
 
 import unetseg
 from tests.support import QUICK
 from unetseg.errors import InputError, MachineError
-from unetseg.prediction.run_folder import RunFolder, list_runs, read_history, write_history
+from unetseg.prediction.run_folder import (
+    RunFolder,
+    list_runs,
+    read_history,
+    resolve_model,
+    write_history,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,14 +92,16 @@ def test_one_process_holds_a_folder_and_the_next_is_told_which(empty):
 def test_the_lock_ends_with_its_process(empty):
     code = (
         "import os; from unetseg.prediction.run_folder import RunFolder; "
-        "RunFolder('busy').locked().__enter__(); "
+        "held = RunFolder('busy').locked(); held.__enter__(); "
         "os._exit(9)"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 9
-    assert "process" in Path("runs/busy/.lock").read_text()
+    holder = Path("runs/busy/.holder")
+    assert holder.read_text().startswith("process ")
     with RunFolder("busy").locked():
-        assert Path("runs/busy/.lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert holder.read_text().startswith(f"process {os.getpid()} on ")
+    assert not holder.exists()
 
 
 def test_a_file_where_the_folder_is_due_is_said(empty):
@@ -123,18 +132,35 @@ def test_runs_are_listed_with_their_state(home):
 
 
 def test_a_look_at_a_run_keeps_no_train_from_starting(empty):
-    fcntl = pytest.importorskip("fcntl")
     folder = RunFolder("busy")
     with folder.locked():
         pass
-    with open(folder.path / ".lock") as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        assert not folder.is_locked()  # another look
-        timer = threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN))
-        timer.start()
-        with folder.locked():
-            assert folder.is_locked()
-        timer.join()
+    looking = filelock.FileLock(folder.path / ".lock", thread_local=False)
+    looking.acquire()
+    timer = threading.Timer(0.05, looking.release)
+    timer.start()
+    with folder.locked():
+        assert folder.is_locked()
+    timer.join()
+
+
+def test_looking_at_a_run_leaves_nothing_behind(empty):
+    assert not RunFolder("nope").is_locked()
+    assert not Path("runs").exists()
+
+
+def test_a_lock_that_may_not_be_taken_is_judged_by_its_holder(empty, monkeypatch):
+    folder = RunFolder("theirs")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with folder.locked(), monkeypatch.context() as patch:
+        patch.setattr(filelock.FileLock, "acquire", refuse)
+        assert folder.is_locked()
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock.FileLock, "acquire", refuse)
+        assert not folder.is_locked()
 
 
 def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(home, monkeypatch):
@@ -151,3 +177,29 @@ def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(home, monkeypat
         "default": "finished",
         "strange": "unreadable",
     }
+
+
+# --- finding a model -----------------------------------------------------------------------
+
+
+def test_a_name_stands_for_a_file_a_folder_or_a_run(empty):
+    for folder in ("runs/a", "runs/cv/fold-10", "runs/cv/fold-2", "else/b"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "model.safetensors").touch()
+    Path("runs/started").mkdir()
+    assert resolve_model("a") == [Path("runs/a/model.safetensors")]
+    assert resolve_model("runs/a") == [Path("runs/a/model.safetensors")]
+    assert resolve_model("else/b") == [Path("else/b/model.safetensors")]
+    assert resolve_model("else/b/model.safetensors") == [Path("else/b/model.safetensors")]
+    assert resolve_model("cv") == [
+        Path("runs/cv/fold-2/model.safetensors"),
+        Path("runs/cv/fold-10/model.safetensors"),
+    ]
+    for name in ("nothing", "started"):
+        with pytest.raises(InputError, match=f"{name}: no model of this name; runs there are: a"):
+            resolve_model(name)
+
+
+def test_without_any_run_the_next_step_is_to_train(empty):
+    with pytest.raises(InputError, match='run "unetseg train" first'):
+        resolve_model("default")

@@ -20,7 +20,7 @@ from unetseg.pictures.reading import read_mask
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
 from unetseg.prediction.model_file import load_model, write_model
-from unetseg.prediction.postprocessing import PostProcessing, clean
+from unetseg.prediction.objects import PostProcessing, clean
 from unetseg.prediction.summary import read_summary
 from unetseg.progress import Note, Progress
 from unetseg.signals import Caught

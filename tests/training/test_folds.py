@@ -15,8 +15,8 @@ from tests.training.test_run import stopping
 from unetseg.dataset.cutting import StoreSummary
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.prediction.model import Model
-from unetseg.prediction.model_file import read_card, resolve_model
-from unetseg.prediction.run_folder import RunFolder, list_runs
+from unetseg.prediction.model_file import read_card
+from unetseg.prediction.run_folder import RunFolder, list_runs, resolve_model
 from unetseg.progress import EpochDone, Note, Plan, Progress
 from unetseg.scoring.metrics import confusion
 from unetseg.training.folds import cross_validate, load_cross_validation

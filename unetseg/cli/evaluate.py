@@ -153,7 +153,7 @@ def evaluate(
 
 def _write_per_image(path: Path, scores: "Scores") -> None:
     """Write image, mean IoU, and IoU of each class; an absent class is an empty cell."""
-    from unetseg.prediction.csv_tables import write_table
+    from unetseg.prediction.summary import write_table
 
     header = ["image", "mean_iou", *(f"iou_{name}" for name in scores.classes)]
     rows = [

@@ -50,6 +50,7 @@ def info(
     from unetseg.dataset import store
     from unetseg.errors import InputError
     from unetseg.prediction import model_file
+    from unetseg.prediction.run_folder import resolve_model
 
     if Path(file).suffix in (".h5", ".hdf5") or _is_store(Path(file)):
         if rename or recolour:
@@ -57,7 +58,7 @@ def info(
             raise InputError(file, "a store keeps the names it was made with", remedy)
         _print_store(store.open_store(file))
         return
-    for path in model_file.resolve_model(file):
+    for path in resolve_model(file):
         if rename or recolour:
             card = model_file.change_classes(path, rename or (), recolour or ())
             print_line(f"Wrote {path}: its classes are changed, its weights are not.")

@@ -129,8 +129,7 @@ def _copying(done: "Suggestions") -> list[str]:
 
 def _training(done: "Suggestions", models: list[str]) -> str:
     """Return what to type to train on the labelled pairs, old and new."""
-    from unetseg.prediction.model_file import resolve_model
-    from unetseg.prediction.run_folder import RunFolder
+    from unetseg.prediction.run_folder import RunFolder, resolve_model
 
     line = f"unetseg train {quote(show(done.labelled or 'MYFOLDER'))}"
     if done.labelled is None or not (done.labelled / "classes.toml").exists():

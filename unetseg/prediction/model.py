@@ -17,7 +17,8 @@ from unetseg.pictures.transforms import convert_depth, fit_channels, rescale_ima
 from unetseg.prediction import model_file
 from unetseg.prediction.likeness import Looks, describe, sample_windows
 from unetseg.prediction.model_file import ModelCard
-from unetseg.prediction.postprocessing import PostProcessing, clean
+from unetseg.prediction.objects import PostProcessing, clean
+from unetseg.prediction.run_folder import resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.settings import PredictSettings
 from unetseg.text import nearest, show
@@ -48,7 +49,7 @@ class Model:
 
     def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
         self.settings = settings = settings or PredictSettings()
-        self.paths = [path for name in names for path in model_file.resolve_model(name)]
+        self.paths = [path for name in names for path in resolve_model(name)]
         if not self.paths:
             raise InputError("model", "none is named", "name a run or a model file")
         loaded = [model_file.load_model(path) for path in self.paths]

@@ -19,7 +19,7 @@ from pydantic import Field, StrictBool, StrictInt
 from pydantic.dataclasses import dataclass
 
 from unetseg import plugins
-from unetseg.dataset.store import DTYPES, Store, open_store
+from unetseg.dataset.store import DTYPES
 from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, open_regular, write_bytes
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
@@ -204,27 +204,6 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     path = Path(path)
     with open_regular(path) as file:
         return _read_header(path, file)[0]
-
-
-def open_training_store(card: ModelCard, file: Path) -> Store:
-    """Open the store that a model was trained on, also where it was moved with its run.
-
-    Args:
-        card: Of the model.
-        file: Where the model lies.
-
-    Raises:
-        InputError: It is not there, or cannot be read.
-    """
-    path, beside = Path(card.store), file.parent / "patches.h5"
-    if path.exists():
-        return open_store(path)
-    if beside.exists():
-        opened = open_store(beside)
-        if opened.content_hash == card.store_hash:
-            return opened
-    text = "not found, and no folder was named"
-    raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
 
 
 def load_model(
@@ -414,33 +393,3 @@ def _compare(path: Path, expected: Mapping[str, "torch.Tensor"], arrays: list[_A
 
 def _words(values: tuple[object, ...]) -> str:
     return " ".join(map(str, values))
-
-
-def resolve_model(name: str | os.PathLike[str]) -> list[Path]:
-    """Return the model files that ``name`` stands for.
-
-    Args:
-        name: A file; a run's folder; or a run's name, for ``runs/NAME``. A folder without a model
-            whose folders ``fold-1``, ``fold-2``, ... hold one each stands for all of these.
-
-    Raises:
-        InputError: There is none; the message lists the runs there are.
-    """
-    for path in (Path(name), Path("runs") / name):
-        if path.is_dir():
-            models = [path / MODEL_NAME]
-            if not models[0].exists():
-                models = sorted(path.glob(f"fold-*/{MODEL_NAME}"), key=_fold_number)
-            if models:
-                return models
-        elif path.exists():
-            return [path]
-    plain = {m.parent.name for m in Path("runs").glob(f"*/{MODEL_NAME}")}
-    runs = sorted(plain | {m.parts[-3] for m in Path("runs").glob(f"*/fold-1/{MODEL_NAME}")})
-    remedy = f"runs there are: {', '.join(runs)}" if runs else 'run "unetseg train" first'
-    raise InputError(name, "no model of this name", remedy)
-
-
-def _fold_number(model: Path) -> tuple[int, str]:
-    digits = model.parent.name.removeprefix("fold-")
-    return int(digits) if digits.isdecimal() else 0, digits

@@ -1,22 +1,23 @@
 """A run folder: what it holds, what state it is in, and who is writing to it."""
 
-import csv
-import io
 import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from unetseg import files
+from unetseg.dataset.store import Store, open_store
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import reading
-from unetseg.prediction.model_file import ModelCard, read_card
+from unetseg.prediction.model_file import MODEL_NAME, ModelCard, read_card
+from unetseg.prediction.summary import read_cells, write_table
 from unetseg.text import quote, show
 
 FOLDS_FORMAT = "unetseg-folds"
@@ -25,7 +26,8 @@ LABEL = "unetseg"  # key of the text in a picture that says what made it
 
 State = Literal["new", "interrupted", "finished"]
 RUNS = Path("runs")
-_RETRY = 0.2  # seconds: a look by `RunFolder.is_locked` is over by then
+STORE_NAME = "patches.h5"
+_PATIENCE = 0.2  # seconds: `RunFolder.is_locked` of another process is over by then
 
 
 def previous_path(path: Path) -> Path:
@@ -51,7 +53,7 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """The weights to predict with."""
-        return self.path / "model.safetensors"
+        return self.path / MODEL_NAME
 
     @property
     def checkpoint(self) -> Path:
@@ -61,7 +63,7 @@ class RunFolder:
     @property
     def store(self) -> Path:
         """Where ``train FOLDER`` keeps the patches it cuts."""
-        return self.path / "patches.h5"
+        return self.path / STORE_NAME
 
     @property
     def history(self) -> Path:
@@ -92,6 +94,19 @@ class RunFolder:
     def folds(self) -> Path:
         """What a run with folds has divided, trained and scored so far."""
         return self.path / "folds.json"
+
+    @property
+    def _lock(self) -> Path:
+        """The file whose lock the process that trains holds."""
+        return self.path / ".lock"
+
+    @property
+    def _holder(self) -> Path:
+        """The name of the process that holds the lock.
+
+        It has a file of its own, as Windows lets nobody read one that is locked.
+        """
+        return self.path / ".holder"
 
     @property
     def masks(self) -> Path:
@@ -183,22 +198,21 @@ class RunFolder:
                 _remove_if_empty(path)
         for folder in (self.masks, self.confidence):
             for path in folder.glob("*.png"):
-                if is_ours(path):
+                if label_of(path):
                     path.unlink()
             _remove_if_empty(folder)
 
     def is_locked(self) -> bool:
         """Tell whether a process is training in the folder now."""
-        try:
-            descriptor = os.open(self.path / ".lock", os.O_RDONLY)
-        except OSError:
+        if not self._lock.exists():
             return False
         try:
-            return not _try_lock(
-                descriptor, shared=True
-            )  # two that look are not in each other's way
-        finally:
-            os.close(descriptor)
+            with FileLock(self._lock, timeout=_PATIENCE):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # the folder of somebody else, in which we may not write
+            return self._holder.exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -210,29 +224,33 @@ class RunFolder:
             MachineError: Another process holds it; the message says which.
         """
         files.make_folder(self.path)
-        path = self.path / ".lock"
+        lock = FileLock(self._lock, timeout=_PATIENCE)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            lock.acquire()
+        except Timeout:
+            holder = "another process"
+            with suppress(OSError):
+                holder = show(self._holder.read_text("utf-8", "replace")) or holder
+            text = f"choose another {arg('run')}, or wait for it"
+            raise MachineError(self.path, f"in use by {holder}", text) from None
         except OSError as error:
-            raise files.machine_error(path, error) from None
+            raise files.machine_error(self._lock, error) from None
         try:
-            if not _take_lock(descriptor):
-                holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
-                text = f"in use by {show(holder) or 'another process'}"
-                raise MachineError(self.path, text, f"choose another {arg('run')}, or wait for it")
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            holder = f"process {os.getpid()} on {socket.gethostname()}"
+            files.write_bytes(self._holder, holder.encode())
             yield
         finally:
-            os.close(descriptor)
+            with suppress(OSError):
+                self._holder.unlink()
+            lock.release()
 
 
-def is_ours(picture: Path) -> bool:
-    """Whether unetseg wrote a picture, and nobody has saved it since."""
+def label_of(picture: Path) -> str:
+    """Return what unetseg noted in a picture that it wrote; "" where it did not write it."""
     try:
-        return bool(reading.read_text(picture).get(LABEL))
-    except (InputError, MachineError):
-        return False
+        return reading.read_text(picture).get(LABEL, "")
+    except InputError:  # not there, or no picture
+        return ""
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -289,7 +307,7 @@ def _summarize(run: RunFolder) -> RunSummary | None:
     card, seconds = None, None
     with suppress(InputError):
         card = read_card(run.model)
-    with suppress(OSError, KeyError, TypeError, ValueError, IndexError):
+    with suppress(UnetsegError, KeyError, ValueError, IndexError):
         seconds = float(read_history(run.history)[-1]["seconds"])
     if card is None:
         return RunSummary(run.name, state, None, seconds)
@@ -318,54 +336,71 @@ def _summarize_folds(run: RunFolder, state: str) -> RunSummary:
         return RunSummary(run.name, state, card)
 
 
-def _take_lock(descriptor: int) -> bool:
-    """Take the lock of an open file to hold it, also where somebody looks at it just now."""
-    if _try_lock(descriptor):
-        return True
-    time.sleep(_RETRY)
-    return _try_lock(descriptor)
-
-
-def _try_lock(descriptor: int, shared: bool = False) -> bool:
-    """Take the lock of an open file without waiting; False where another has it.
-
-    A shared one excludes those who hold the lock, not others who share it (but on Windows).
-    """
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            # A byte far behind the text: Windows locks keep others from reading what they cover.
-            os.lseek(descriptor, 2**20, os.SEEK_SET)
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            finally:
-                os.lseek(descriptor, 0, os.SEEK_SET)  # where the text is read and written
-        else:
-            import fcntl
-
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``history.csv``: one row an epoch; an empty cell where nothing was measured."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: _cell(v) for k, v in row.items()})
-    files.write_bytes(path, text.getvalue().encode())
+    write_table(path, list(rows[0]), [list(row.values()) for row in rows], digits=6)
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a ``history.csv``, each cell as its text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Return the rows of a ``history.csv``, each cell as its text.
+
+    Raises:
+        InputError: Not there.
+        MachineError: No permission to read.
+    """
+    header, *rows = read_cells(path) or [[]]
+    return [dict(zip(header, row, strict=False)) for row in rows]
 
 
-def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+# --- finding a model, and what it was trained on -----------------------------------------------
+
+
+def resolve_model(name: str | os.PathLike[str]) -> list[Path]:
+    """Return the model files that ``name`` stands for.
+
+    Args:
+        name: A file; a run's folder; or a run's name, for ``runs/NAME``. A folder without a model
+            whose folders ``fold-1``, ``fold-2``, ... hold one each stands for all of these.
+
+    Raises:
+        InputError: There is none; the message lists the runs there are.
+    """
+    for path in (Path(name), RUNS / name):
+        if path.is_dir():
+            models = [path / MODEL_NAME]
+            if not models[0].exists():
+                models = sorted(path.glob(f"fold-*/{MODEL_NAME}"), key=_fold_number)
+            if models:
+                return models
+        elif path.exists():
+            return [path]
+    plain = {m.parent.name for m in RUNS.glob(f"*/{MODEL_NAME}")}
+    runs = sorted(plain | {m.parts[-3] for m in RUNS.glob(f"*/fold-1/{MODEL_NAME}")})
+    remedy = f"runs there are: {', '.join(runs)}" if runs else 'run "unetseg train" first'
+    raise InputError(name, "no model of this name", remedy)
+
+
+def _fold_number(model: Path) -> tuple[int, str]:
+    digits = model.parent.name.removeprefix("fold-")
+    return int(digits) if digits.isdecimal() else 0, digits
+
+
+def open_training_store(card: ModelCard, file: Path) -> Store:
+    """Open the store that a model was trained on, also where it was moved with its run.
+
+    Args:
+        card: Of the model.
+        file: Where the model lies.
+
+    Raises:
+        InputError: It is not there, or cannot be read.
+    """
+    path, beside = Path(card.store), file.parent / STORE_NAME
+    if path.exists():
+        return open_store(path)
+    if beside.exists():
+        opened = open_store(beside)
+        if opened.content_hash == card.store_hash:
+            return opened
+    text = "not found, and no folder was named"
+    raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")

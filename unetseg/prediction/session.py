@@ -24,8 +24,8 @@ from unetseg.dataset import pairing
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import bands, drawing, reading
 from unetseg.prediction.model import Model, ModelInput
-from unetseg.prediction.objects import ObjectCounter
-from unetseg.prediction.postprocessing import PostProcessing
+from unetseg.prediction.objects import ObjectCounter, PostProcessing
+from unetseg.prediction.run_folder import LABEL, label_of
 from unetseg.prediction.summary import ImageSummary, update_summary
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
@@ -237,7 +237,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
         for place in job.places:
             if os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
-            if place.exists() and not overwrite and not _read_label(place):
+            if place.exists() and not overwrite and not label_of(place):
                 text = "already exists and was not written by unetseg"
                 raise InputError(
                     place, text, f"choose another {arg('out')}, or {arg('overwrite', True)}"
@@ -245,8 +245,6 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 
 
 # --- what has been done already --------------------------------------------------------------
-
-_TEXT = "unetseg"  # key of the text in a file that says what made it
 
 
 def _label(model: Model, job: _Job) -> str:
@@ -276,14 +274,6 @@ def _file_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise MachineError(path, f"not readable: {error}", "try again") from None
-
-
-def _read_label(path: Path) -> str:
-    """Return what `_label` said of a file; "" where there is none or unetseg did not write it."""
-    try:
-        return reading.read_text(path).get(_TEXT, "")
-    except InputError:  # not even a picture
-        return ""
 
 
 # --- the work --------------------------------------------------------------------------------
@@ -430,7 +420,7 @@ class _Session:
         turn = _Turn(job)
         try:
             turn.label = _label(self.model, job)
-            if any(_read_label(place) != turn.label for place in job.places):
+            if any(label_of(place) != turn.label for place in job.places):
                 picture = self.model.open(job.image)
                 if job.pixels <= _AHEAD:
                     picture.load()
@@ -527,7 +517,7 @@ class _Session:
             yield labels
 
     def _write_pictures(self, turn: _Turn, labels: NDArray[np.uint8], found: _Found) -> None:
-        job, text, classes = turn.job, {_TEXT: turn.label}, self.model.card.classes
+        job, text, classes = turn.job, {LABEL: turn.label}, self.model.card.classes
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
             reading.write_float_tiff(job.probabilities, shares, text)
@@ -543,7 +533,7 @@ class _Session:
         self, turn: _Turn, picture: ModelInput, parts: Iterator[NDArray[np.uint8]]
     ) -> None:
         """Write the mask: last, so that it stands for all that belongs to it."""
-        path, table, text = turn.job.mask, self.model.card.classes, {_TEXT: turn.label}
+        path, table, text = turn.job.mask, self.model.card.classes, {LABEL: turn.label}
         place = picture.raster.georeference
         if path.suffix == ".tif":
             height, width, _ = picture.raster.shape

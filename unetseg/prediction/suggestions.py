@@ -20,9 +20,9 @@ from unetseg.dataset.pairing import Pair
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import drawing, reading
 from unetseg.pictures.transforms import pixel_hash
-from unetseg.prediction import csv_tables
 from unetseg.prediction.model import Model
-from unetseg.prediction.model_file import open_training_store
+from unetseg.prediction.run_folder import open_training_store
+from unetseg.prediction.summary import read_table, write_table
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.settings import PredictSettings
 from unetseg.signals import Caught, catching
@@ -389,7 +389,7 @@ def _write(
     """Write the folder; the list first, by which a later call knows what it may replace."""
     _clear(target)
     rows = (_row(rank, one) for rank, one in enumerate(chosen, 1))
-    csv_tables.write_table(target / LIST, _COLUMNS, rows)
+    write_table(target / LIST, _COLUMNS, rows)
     table = model.card.classes
     pairing.write_classes(target, table)
     for done, one in enumerate(chosen, 1):
@@ -416,7 +416,7 @@ def _clear(target: Path) -> None:
     """Remove what an earlier call wrote."""
     if not (target / LIST).exists():
         return
-    for _, name, *_ in csv_tables.read_table(target / LIST, _COLUMNS):
+    for _, name, *_ in read_table(target / LIST, _COLUMNS):
         image = Path(name).name
         mask = f"{Path(name).stem}.png"
         for old in (Path("images", image), Path("masks", mask), Path("overlays", mask)):

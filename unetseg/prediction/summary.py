@@ -1,5 +1,10 @@
-"""The table of what was found in each image: areas, objects and confidence, class by class."""
+"""The table of what was found in each image, and how tables are written as CSV files.
 
+CSV files are UTF-8, with points in numbers and no text that a spreadsheet would run.
+"""
+
+import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg import files
 from unetseg.errors import InputError, arg
-from unetseg.prediction.csv_tables import read_table, write_table
 from unetseg.text import show
 
 COLUMNS = (
@@ -26,6 +31,10 @@ COLUMNS = (
     "seconds",
 )
 Cell = str | float | None
+
+# A spreadsheet takes a text that begins so for a formula. An apostrophe before it is shown by none;
+# one that belongs to a text gets another, so that every text can be had back.
+_GUARDED = ("=", "+", "-", "@", "'")
 
 
 @dataclass(frozen=True)
@@ -150,3 +159,79 @@ def _merged(old: Sequence[Sequence[Cell]], new: Sequence[Sequence[Cell]]) -> lis
     for row in new:
         by_image[row[0]].append(row)
     return [row for rows in by_image.values() for row in rows]
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def write_table(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int = 10
+) -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: The file.
+        header: Names of the columns.
+        rows: Cells, one a column: text (put on one line as `text.show` does), numbers, or None for
+            an empty cell.
+        digits: Fractions are rounded to so many significant digits.
+
+    Raises:
+        ValueError: A row of another length, or a number that is not finite.
+        InputError: ``path`` is a folder or a device.
+        MachineError: The disk is full, permission is missing.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in (header, *rows):
+        if len(row) != len(header):
+            raise ValueError(f"{len(row)} cells in {len(header)} columns")
+        writer.writerow(_to_cell(value, digits) for value in row)
+    files.write_bytes(path, text.getvalue().encode())
+
+
+def read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
+    """Return the rows of a table that `write_table` wrote, each cell as its text.
+
+    Raises:
+        InputError: Not there, or no table with these columns.
+        MachineError: No permission to read.
+    """
+    first, *rows = read_cells(path) or [[]]
+    if first != list(header) or any(len(row) != len(header) for row in rows):
+        text = f"is no table of unetseg with the columns {', '.join(header)}"
+        raise InputError(path, text, "choose another place, or remove it")
+    return rows
+
+
+def read_cells(path: Path) -> list[list[str]]:
+    """Return the lines of a table, the header first; none where it is no text.
+
+    Raises:
+        InputError: Not there.
+        MachineError: No permission to read.
+    """
+    with files.open_regular(path) as file:
+        content = file.read()
+    try:
+        lines = csv.reader(io.StringIO(content.decode(), newline=""))
+        return [[_from_cell(cell) for cell in line] for line in lines]
+    except (ValueError, csv.Error):  # no UTF-8, no line
+        return []
+
+
+def _to_cell(value: Cell, digits: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        text = show(value)
+        return f"'{text}" if text.startswith(_GUARDED) else text
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} in a table")
+    return f"{value:.{digits}g}"
+
+
+def _from_cell(cell: str) -> str:
+    return cell.removeprefix("'")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from unetseg.dataset import pairing
 from unetseg.errors import InputError, arg
 from unetseg.prediction import model_file
-from unetseg.prediction.model_file import ModelCard, open_training_store
+from unetseg.prediction.model_file import ModelCard
+from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.scoring import intervals
 from unetseg.scoring.evaluation import (
@@ -225,7 +226,7 @@ class _Side:
 
     def __init__(self, name: str) -> None:
         self.name, self.is_masks = name, _is_masks(Path(name))
-        self.files = [] if self.is_masks else model_file.resolve_model(name)
+        self.files = [] if self.is_masks else resolve_model(name)
         self.cards: list[ModelCard] = [model_file.read_card(file) for file in self.files]
 
 

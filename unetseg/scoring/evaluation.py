@@ -20,7 +20,8 @@ from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
-from unetseg.prediction.model_file import ModelCard, open_training_store
+from unetseg.prediction.model_file import ModelCard
+from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
@@ -102,7 +103,7 @@ def evaluate(
             raise InputError("FOLDER", "is missing", "name the folder with the true masks")
         page = settings.page if settings else None
         own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
-        card = model_file.read_card(model_file.resolve_model(models[0])[0]) if models else None
+        card = model_file.read_card(resolve_model(models[0])[0]) if models else None
         made = _find_masks(Path(source), Path(predictions), page)
         if card:
             truth, order = _encoding(own, card.classes, ignored, file)

@@ -30,7 +30,14 @@ from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
-from unetseg.prediction.run_folder import LABEL, RunFolder, is_ours, previous_path, read_history
+from unetseg.prediction.run_folder import (
+    LABEL,
+    RunFolder,
+    label_of,
+    previous_path,
+    read_history,
+    resolve_model,
+)
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.scoring.cases import Case
@@ -327,7 +334,7 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
         )
     if start_from is None:
         return
-    trained = model_file.read_card(model_file.resolve_model(start_from)[0]).trained_on
+    trained = model_file.read_card(resolve_model(start_from)[0]).trained_on
     known = sum(one.sha256 in trained for one in record.images)
     if known:
         text = f"{start_from} was trained on {known} of these {len(record.images)} images: "
@@ -361,7 +368,7 @@ def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
         for one in record.images:
             for home in (run.masks, run.confidence):
                 path = home / f"{one.name}.png"
-                if path.exists() and not is_ours(path):
+                if path.exists() and not label_of(path):
                     text = "already exists and was not written by unetseg"
                     raise InputError(
                         path, text, f"choose another {arg('run')}, or {arg('overwrite', True)}"

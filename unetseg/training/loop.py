@@ -26,7 +26,7 @@ from unetseg.pictures.transforms import scaled_size
 from unetseg.prediction import likeness, model_file
 from unetseg.prediction.calibration import PixelSample
 from unetseg.prediction.model_file import ModelCard, ModelSource
-from unetseg.prediction.run_folder import RunFolder, write_history
+from unetseg.prediction.run_folder import RunFolder, resolve_model, write_history
 from unetseg.prediction.segmenter import Segmenter, computed_pixels
 from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress
 from unetseg.ranks import world
@@ -139,7 +139,7 @@ class Trainer:
 
     def _from_model(self, name: str) -> nn.Module:
         """Return a network with the weights of the model ``name``; what does not fit is new."""
-        paths = model_file.resolve_model(name)
+        paths = resolve_model(name)
         old, card = model_file.load_model(paths[0])
         if card.channels != self.store.info.channels:
             text = f"trained on {card.channels} channels, the store has {self.store.info.channels}"

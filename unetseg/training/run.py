@@ -14,7 +14,7 @@ from unetseg.dataset.cutting import build_store
 from unetseg.dataset.store import Store, StoreInfo, open_store
 from unetseg.errors import InputError, arg
 from unetseg.prediction import model_file
-from unetseg.prediction.run_folder import RunFolder, State
+from unetseg.prediction.run_folder import RunFolder, State, resolve_model
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.ranks import join, world
 from unetseg.settings import PatchSettings, TrainSettings
@@ -231,7 +231,7 @@ def like_model(
     """
     if start_from is None:
         return given
-    path = model_file.resolve_model(start_from)[0]
+    path = resolve_model(start_from)[0]
     card = model_file.read_card(path)
     theirs = {"network": card.network, "width": None, "depth": None} | dict(card.settings)
     for key in ("network", "width", "depth"):
