@@ -101,9 +101,12 @@ def test_the_ground_stands_on_the_standard_library():
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("imageio", {"pictures.reading"}),
-        ("tifffile", {"pictures.reading", "pictures.bands", "pictures.tiff"}),
-        ("PIL", {f"pictures.{name}" for name in ("reading", "transforms", "drawing", "tiff")}),
+        ("imageio", {"pictures.writing"}),
+        ("tifffile", {"pictures.writing", "pictures.bands", "pictures.tiff"}),
+        (
+            "PIL",
+            {f"pictures.{n}" for n in ("reading", "writing", "transforms", "drawing", "tiff")},
+        ),
         ("h5py", {"dataset.store"}),
         ("safetensors", {"prediction.model_file", "prediction.encoder_weights"}),
     ],

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.benchmarks.common import machine, print_table
 from unetseg.classes import table_of
-from unetseg.dataset import pairing
+from unetseg.dataset import pairing, splits
 from unetseg.dataset.store import Source, StoreInfo, open_store, write_store
 from unetseg.network.unet import build_network
 from unetseg.prediction import model_file, session
@@ -77,9 +77,9 @@ def _names(table: _Table, home: Path, count: int) -> None:
     names, rng = [pair.name for pair in pairs], np.random.default_rng(0)
     hashes, present = [f"{k:064x}" for k in range(count)], rng.random((count, 3)) < 0.9
     groups = [name[:-1] for name in names]  # of ten each
-    table.timed("split", lambda: pairing.split_groups(names, present, hashes, 0.2, 0))
-    table.timed("split by group", lambda: pairing.split_groups(groups, present, hashes, 0.2, 0))
-    table.timed("five folds by group", lambda: pairing.split_folds(groups, present, hashes, 5, 0))
+    table.timed("split", lambda: splits.split_groups(names, present, hashes, 0.2, 0))
+    table.timed("split by group", lambda: splits.split_groups(groups, present, hashes, 0.2, 0))
+    table.timed("five folds by group", lambda: splits.split_folds(groups, present, hashes, 5, 0))
     found = table.timed("predict: list", lambda: session._collect([home / "images"]))
     wanted = {"overlay": False, "probabilities": False, "confidence": False}
     jobs = table.timed(

@@ -9,10 +9,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.pictures.test_reading import COLOURS, READABLE, VALUES, flipped, pil, put, tif
+from tests.pictures.samples import COLOURS, VALUES
+from tests.pictures.test_reading import READABLE, flipped, pil, put, tif
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError
-from unetseg.pictures import bands, reading, tiff
+from unetseg.pictures import bands, reading, tiff, writing
 from unetseg.pictures.bands import open_raster, valid_pixels, write_mask_tiff
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.reading import read_image
@@ -313,7 +314,7 @@ def test_a_mask_written_by_tiles_is_the_mask_written_whole(tmp_path, table, rows
     write_mask_tiff(
         tmp_path / "m.tif", cut(INDICES, *rows), INDICES.shape, table, SAID, Georeference()
     )
-    reading.write_mask(tmp_path / "m.png", INDICES, table)
+    writing.write_mask(tmp_path / "m.png", INDICES, table)
     tiled, whole = (reading.read_mask(tmp_path / name) for name in ("m.tif", "m.png"))
     np.testing.assert_array_equal(tiled.values, whole.values)
     assert tiled.values.dtype == whole.values.dtype
@@ -400,12 +401,12 @@ def test_pixels_without_data_are_declared_by_the_value_that_stands_for_them(tmp_
 
 def test_a_mask_of_a_png_says_how_large_its_pixels_are(tmp_path):
     found = Georeference((100, 50), "cm", nodata=0.0)
-    reading.write_mask(tmp_path / "m.png", INDICES, NO_IGNORE.with_ignored((3,)), {}, found)
+    writing.write_mask(tmp_path / "m.png", INDICES, NO_IGNORE.with_ignored((3,)), {}, found)
     with Image.open(tmp_path / "m.png") as opened:
         assert opened.info["dpi"] == pytest.approx((254, 127))
     # 4 nm: more than the 2^31 pixels per metre that a PNG can say; and no unit
     for none in (Georeference((2.5e7, 2.5e7), "cm"), Georeference((2, 3)), Georeference()):
-        reading.write_mask(tmp_path / "m.png", INDICES, VALUES, {}, none)
+        writing.write_mask(tmp_path / "m.png", INDICES, VALUES, {}, none)
         with Image.open(tmp_path / "m.png") as opened:
             assert "dpi" not in opened.info
 
@@ -426,7 +427,7 @@ def test_ignored_pixels_that_nothing_stands_for_leave_no_file(tmp_path, table, p
         lambda: write_mask_tiff(
             tmp_path / "m.tif", cut(indices, 40), indices.shape, table, {}, place
         ),
-        lambda: reading.write_mask(tmp_path / "m.png", indices, table, {}, place),
+        lambda: writing.write_mask(tmp_path / "m.png", indices, table, {}, place),
     ):
         with pytest.raises(InputError, match=rf"ignored pixels.*ignore = \[{free}\]"):
             write()

@@ -1,10 +1,11 @@
-"""Pictures for people: what stands where on a sheet. Overlays are tested with the images."""
+"""Pictures for people: what stands where on a sheet."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from tests.pictures.samples import RNG, VALUES
 from unetseg.classes import ClassTable, SegmentationClass, colour_to_rgb
 from unetseg.pictures import drawing
 
@@ -137,3 +138,53 @@ def test_overlays_are_blends_above_their_legend():
         drawing.overlay(image, mask, TABLE, 0)[:40, :60],
         drawing.blend(drawing.to_display(image), mask, TABLE, 0),
     )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_any_number_of_channels_can_be_shown(channels):
+    shown = drawing.to_display(RNG.normal(size=(20, 30, channels)).astype(np.float32))
+    assert (shown.shape, shown.dtype) == ((20, 30, 3), np.uint8)
+    assert shown[..., : min(3, channels)].max() == 255
+    assert shown.min() == 0
+
+
+def test_the_stretch_leaves_out_one_percent_below_and_two_thousandths_above():
+    image = np.arange(1000, dtype=np.uint16).reshape(20, 50, 1) * 10
+    shown = drawing.to_display(image)[..., 0].ravel()
+    # percentiles of 0, 10, ..., 9990: 99.9 and 9970.02
+    np.testing.assert_array_equal(shown[[9, 10, 997, 998]], [0, 0, 254, 255])
+    assert shown[504] == int((5040 - 99.9) / (9970.02 - 99.9) * 255)
+
+
+def test_a_flat_picture_can_be_shown():
+    assert len(np.unique(drawing.to_display(np.full((4, 5, 1), 7, np.uint8)))) == 1
+
+
+@pytest.mark.parametrize("side", [100, 1600])
+def test_an_overlay_keeps_the_commonest_class_plain_and_outlines_the_others(side):
+    image = RNG.integers(0, 256, (side, side, 1), dtype=np.uint8)
+    indices = np.zeros((side, side), np.uint8)
+    indices[10:40, 10:40] = 2
+    shown = drawing.overlay(image, indices, VALUES, drawing.commonest(indices))
+    plain = drawing.to_display(image)
+    assert shown.shape[0] > side  # the legend lies below
+    np.testing.assert_array_equal(shown[50:side, :side], plain[50:])
+    np.testing.assert_array_equal(shown[10, 10:40], np.tile([0, 255, 0], (30, 1)))
+    mixed = plain[25, 25] // 2 + np.array([0, 127, 0])
+    np.testing.assert_array_equal(shown[25, 25], mixed)
+    colours = {tuple(c) for c in shown[side:].reshape(-1, 3).tolist()}
+    assert (0, 255, 0) in colours
+    assert (255, 128, 0) not in colours  # no pixel of "road", so no entry
+
+
+def test_without_a_class_over_half_everything_is_painted():
+    indices = np.zeros((90, 100), np.uint8)
+    indices[:30], indices[30:60] = 1, 2
+    image = np.arange(9000, dtype=np.uint16).reshape(90, 100, 1)
+    shown = drawing.overlay(image, indices, VALUES, drawing.commonest(indices))[:90, :100]
+    assert (shown != drawing.to_display(image)).any(axis=2).all()
+
+
+def test_ignored_pixels_are_hatched_in_two_greys():
+    painted = drawing.paint(np.full((16, 16), 255, np.uint8), VALUES)
+    assert {tuple(c) for c in painted.reshape(-1, 3).tolist()} == {(110,) * 3, (170,) * 3}

@@ -16,19 +16,11 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 
-from unetseg.classes import ClassTable, SegmentationClass
+from tests.pictures.samples import BITS, FLOATS, GREY8, GREY16, INDICES, RGB8, RGB16, RNG, SPREAD
 from unetseg.errors import InputError, MachineError
-from unetseg.pictures import drawing, reading, transforms
+from unetseg.pictures import reading
 from unetseg.pictures.reading import read_image, read_info, read_mask
 
-RNG = np.random.default_rng(7)
-GREY8 = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
-RGB8 = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
-GREY16 = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
-RGB16 = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
-BITS = RNG.random((6, 9)) > 0.5
-FLOATS = RNG.normal(size=(6, 9)).astype(np.float32)
-INDICES = (np.arange(54).reshape(6, 9) % 3).astype(np.uint8)
 PALETTE = [0, 0, 0, 255, 0, 0, 0, 200, 0]
 
 
@@ -436,7 +428,6 @@ def test_an_ome_tiff_cannot_have_another_file_read(tmp_path):
 
 # --- masks -----------------------------------------------------------------------------------
 
-SPREAD = np.array([0, 7, 300], np.uint16)[INDICES]
 MASKS = [
     ("png palette", pil(INDICES, palette=PALETTE), INDICES, True),
     ("gif palette", pil(INDICES, "GIF", palette=PALETTE), INDICES, True),
@@ -499,176 +490,4 @@ def test_a_mask_that_cannot_be_trusted_is_refused(tmp_path, data, text):
     assert text in str(caught.value)
 
 
-VALUES = ClassTable(
-    (
-        SegmentationClass("sky", 0, "#102030"),
-        SegmentationClass("road", 255, "#ff8000"),
-        SegmentationClass("car", 7, "#00ff00"),
-    ),
-    (11,),
-)
-COLOURS = ClassTable(
-    (
-        SegmentationClass("a", None, "#000000"),
-        SegmentationClass("b", None, "#ff0000"),
-        SegmentationClass("c", None, "#00c800"),
-    ),
-    ("#ffffff",),
-)
-
-
-@pytest.mark.parametrize(
-    ("table", "values"), [(VALUES, [0, 255, 7, 11]), (COLOURS, [0, 1, 2, 255])]
-)
-def test_a_written_mask_holds_the_values_and_colours_of_its_classes(tmp_path, table, values):
-    path = tmp_path / "m.png"
-    indices = INDICES.copy()
-    indices[0, 0] = 255
-    reading.write_mask(path, indices, table, {"model": "abc", "note": "größer 1→2"})
-    with Image.open(path) as opened:
-        assert opened.mode == "P"
-        pixels, painted = np.asarray(opened), np.asarray(opened.convert("RGB"))
-    np.testing.assert_array_equal(
-        pixels, np.array([*values, *[0] * 252])[np.where(indices == 255, 3, indices)]
-    )
-    assert f"#{bytes(painted[1, 1]).hex()}" == table.classes[INDICES[1, 1]].colour
-    assert reading.read_text(path) == {"model": "abc", "note": "größer 1→2"}
-
-
-def test_values_over_255_are_written_as_16_bit_grey(tmp_path):
-    table = ClassTable(
-        tuple(SegmentationClass(str(v), v, f"#00000{i}") for i, v in enumerate((0, 7, 300)))
-    )
-    reading.write_mask(tmp_path / "m.png", INDICES, table)
-    np.testing.assert_array_equal(iio.imread(tmp_path / "m.png"), SPREAD)
-
-
-def test_ignored_pixels_are_not_written_where_nothing_stands_for_them(tmp_path):
-    table = ClassTable(VALUES.classes)
-    with pytest.raises(InputError, match="ignored pixels"):
-        reading.write_mask(tmp_path / "m.png", np.full((2, 2), 255, np.uint8), table)
-    assert not (tmp_path / "m.png").exists()
-
-
-@pytest.mark.parametrize(
-    "pixels", [GREY8[..., None], RGB8, GREY16[..., None]], ids=["grey", "rgb", "16"]
-)
-def test_a_written_picture_is_read_by_imageio(tmp_path, pixels):
-    reading.write_picture(tmp_path / "a.png", pixels)
-    np.testing.assert_array_equal(iio.imread(tmp_path / "a.png").reshape(pixels.shape), pixels)
-
-
-def test_16_bit_colour_is_written_in_full(tmp_path):
-    reading.write_picture(tmp_path / "a.png", RGB16)
-    assert (tmp_path / "a.png").read_bytes()[24:26] == b"\x10\x02"  # depth 16, colour type RGB
-    np.testing.assert_array_equal(iio.imread(tmp_path / "a.png"), RGB16 >> 8)  # all Pillow sees
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB16)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 5])
-def test_float_planes_come_back_through_tifffile_with_their_axes(tmp_path, channels):
-    planes = RNG.random((channels, 6, 9), dtype=np.float32)
-    reading.write_float_tiff(tmp_path / "p.tif", planes)
-    with tifffile.TiffFile(tmp_path / "p.tif") as opened:
-        np.testing.assert_array_equal(opened.asarray().reshape(planes.shape), planes)
-        assert opened.series[0].get_axes(squeeze=False) == "CYX"
-    np.testing.assert_array_equal(read_image(tmp_path / "p.tif"), planes.transpose(1, 2, 0))
-
-
 # --- arrays ----------------------------------------------------------------------------------
-
-
-def test_grey_saved_as_rgb_is_the_same_picture():
-    grey, rgb = GREY8[..., None], np.repeat(GREY8[..., None], 3, axis=2)
-    assert transforms.collapse_grey(rgb).shape == (6, 9, 1)
-    assert transforms.collapse_grey(RGB8).shape == (6, 9, 3)
-    assert transforms.pixel_hash(grey) == transforms.pixel_hash(rgb)
-
-
-def test_shape_depth_and_pixels_all_count_in_the_hash():
-    grey = GREY8[..., None]
-    others = [grey.reshape(9, 6, 1), grey.view(np.int8), grey ^ 1, grey.astype(np.uint16)]
-    assert len({transforms.pixel_hash(i) for i in [grey, *others]}) == 5
-    wide = GREY16[..., None]
-    assert transforms.pixel_hash(wide) == transforms.pixel_hash(wide.astype(">u2"))
-
-
-def test_halving_averages_and_keeps_16_bits():
-    ramp = np.arange(0, 64000, 1000, dtype=np.uint16).reshape(1, -1, 1).repeat(4, axis=0)
-    half = transforms.rescale_image(ramp, (2, 32))
-    assert half.shape == (2, 32, 1)
-    assert half.dtype == np.uint16
-    np.testing.assert_array_equal(half[0, 1:-1, 0], np.arange(2500, 62000, 2000))
-
-
-def test_a_mask_is_rescaled_without_new_values():
-    back = transforms.rescale_mask(transforms.rescale_mask(INDICES * 100, (12, 18)), (6, 9))
-    np.testing.assert_array_equal(back, INDICES * 100)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 6])
-def test_any_number_of_channels_can_be_shown(channels):
-    shown = drawing.to_display(RNG.normal(size=(20, 30, channels)).astype(np.float32))
-    assert (shown.shape, shown.dtype) == ((20, 30, 3), np.uint8)
-    assert shown[..., : min(3, channels)].max() == 255
-    assert shown.min() == 0
-
-
-def test_the_stretch_leaves_out_one_percent_below_and_two_thousandths_above():
-    image = np.arange(1000, dtype=np.uint16).reshape(20, 50, 1) * 10
-    shown = drawing.to_display(image)[..., 0].ravel()
-    # percentiles of 0, 10, ..., 9990: 99.9 and 9970.02
-    np.testing.assert_array_equal(shown[[9, 10, 997, 998]], [0, 0, 254, 255])
-    assert shown[504] == int((5040 - 99.9) / (9970.02 - 99.9) * 255)
-
-
-def test_a_flat_picture_can_be_shown():
-    assert len(np.unique(drawing.to_display(np.full((4, 5, 1), 7, np.uint8)))) == 1
-
-
-@pytest.mark.parametrize("side", [100, 1600])
-def test_an_overlay_keeps_the_commonest_class_plain_and_outlines_the_others(side):
-    image = RNG.integers(0, 256, (side, side, 1), dtype=np.uint8)
-    indices = np.zeros((side, side), np.uint8)
-    indices[10:40, 10:40] = 2
-    shown = drawing.overlay(image, indices, VALUES, drawing.commonest(indices))
-    plain = drawing.to_display(image)
-    assert shown.shape[0] > side  # the legend lies below
-    np.testing.assert_array_equal(shown[50:side, :side], plain[50:])
-    np.testing.assert_array_equal(shown[10, 10:40], np.tile([0, 255, 0], (30, 1)))
-    mixed = plain[25, 25] // 2 + np.array([0, 127, 0])
-    np.testing.assert_array_equal(shown[25, 25], mixed)
-    colours = {tuple(c) for c in shown[side:].reshape(-1, 3).tolist()}
-    assert (0, 255, 0) in colours
-    assert (255, 128, 0) not in colours  # no pixel of "road", so no entry
-
-
-def test_without_a_class_over_half_everything_is_painted():
-    indices = np.zeros((90, 100), np.uint8)
-    indices[:30], indices[30:60] = 1, 2
-    image = np.arange(9000, dtype=np.uint16).reshape(90, 100, 1)
-    shown = drawing.overlay(image, indices, VALUES, drawing.commonest(indices))[:90, :100]
-    assert (shown != drawing.to_display(image)).any(axis=2).all()
-
-
-def test_ignored_pixels_are_hatched_in_two_greys():
-    painted = drawing.paint(np.full((16, 16), 255, np.uint8), VALUES)
-    assert {tuple(c) for c in painted.reshape(-1, 3).tolist()} == {(110,) * 3, (170,) * 3}
-
-
-@pytest.mark.parametrize("image", [GREY8[..., None], RGB8, RGB8.astype(np.uint16) * 257])
-def test_text_in_a_picture_is_read_back_and_changes_no_pixel(tmp_path, image):
-    said = {"unetseg": '{"a": 1}', "note": "größer"}
-    reading.write_picture(tmp_path / "a.png", image, said)
-    assert reading.read_text(tmp_path / "a.png") == said
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
-
-
-def test_text_in_a_float_tiff_is_read_back_and_a_strangers_has_none(tmp_path):
-    planes = np.random.default_rng(0).random((3, 5, 4), np.float32)
-    reading.write_float_tiff(tmp_path / "a.tif", planes, {"unetseg": "text"})
-    assert reading.read_text(tmp_path / "a.tif")["unetseg"] == "text"
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), planes.transpose(1, 2, 0))
-    for description in (None, "words", "[1]", "5"):
-        tifffile.imwrite(tmp_path / "b.tif", planes[0], description=description, metadata=None)
-        assert reading.read_text(tmp_path / "b.tif") == {}

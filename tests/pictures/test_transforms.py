@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.pictures.samples import GREY8, GREY16, INDICES, RGB8
 from unetseg.errors import InputError
 from unetseg.pictures.transforms import (
     collapse_grey,
@@ -82,3 +83,31 @@ def test_rescaling_a_mask_invents_no_class():
     mask = np.array([[0, 200], [7, 255]], np.uint8)
     big = rescale_mask(mask, (4, 6))
     np.testing.assert_array_equal(big, mask.repeat(2, 0).repeat(3, 1))
+
+
+def test_grey_saved_as_rgb_is_the_same_picture():
+    grey, rgb = GREY8[..., None], np.repeat(GREY8[..., None], 3, axis=2)
+    assert collapse_grey(rgb).shape == (6, 9, 1)
+    assert collapse_grey(RGB8).shape == (6, 9, 3)
+    assert pixel_hash(grey) == pixel_hash(rgb)
+
+
+def test_shape_depth_and_pixels_all_count_in_the_hash():
+    grey = GREY8[..., None]
+    others = [grey.reshape(9, 6, 1), grey.view(np.int8), grey ^ 1, grey.astype(np.uint16)]
+    assert len({pixel_hash(i) for i in [grey, *others]}) == 5
+    wide = GREY16[..., None]
+    assert pixel_hash(wide) == pixel_hash(wide.astype(">u2"))
+
+
+def test_halving_averages_and_keeps_16_bits():
+    ramp = np.arange(0, 64000, 1000, dtype=np.uint16).reshape(1, -1, 1).repeat(4, axis=0)
+    half = rescale_image(ramp, (2, 32))
+    assert half.shape == (2, 32, 1)
+    assert half.dtype == np.uint16
+    np.testing.assert_array_equal(half[0, 1:-1, 0], np.arange(2500, 62000, 2000))
+
+
+def test_a_mask_is_rescaled_without_new_values():
+    back = rescale_mask(rescale_mask(INDICES * 100, (12, 18)), (6, 9))
+    np.testing.assert_array_equal(back, INDICES * 100)

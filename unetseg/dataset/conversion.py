@@ -20,7 +20,7 @@ from unetseg.dataset import annotations, pairing
 from unetseg.dataset.annotations import Annotations
 from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
 from unetseg.errors import InputError, arg
-from unetseg.pictures import masks, reading
+from unetseg.pictures import masks, reading, writing
 from unetseg.progress import OnProgress, ignore, steps
 from unetseg.signals import catching
 from unetseg.text import show
@@ -192,7 +192,7 @@ def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) 
 
 def _write(part: Path, name: str, image: Path, mask: NDArray[np.uint8], table: ClassTable) -> None:
     """Write the mask, then the image: a copy of its file, or a PNG where EXIF turns it."""
-    reading.write_mask(part / "masks" / f"{name}.png", mask, table)
+    writing.write_mask(part / "masks" / f"{name}.png", mask, table)
     if reading.read_info(image).orientation == 1:
         files.write_bytes(part / "images" / image.name, image.read_bytes())
         return
@@ -200,7 +200,7 @@ def _write(part: Path, name: str, image: Path, mask: NDArray[np.uint8], table: C
     if pixels.shape[2] not in (1, 3) or pixels.dtype.kind == "f":
         text = "is turned by its EXIF orientation and holds more than a PNG can"
         raise InputError(image, text, "save it upright")
-    reading.write_picture(part / "images" / f"{name}.png", pixels)
+    writing.write_picture(part / "images" / f"{name}.png", pixels)
 
 
 # --- splits and fields of view ---------------------------------------------------------------

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from unetseg import __version__
 from unetseg.classes import ClassTable
-from unetseg.dataset import pairing
 from unetseg.dataset.geometry import (
     auto_count,
     auto_size,
@@ -25,6 +24,7 @@ from unetseg.dataset.geometry import (
     sample_corners,
     symmetries_of,
 )
+from unetseg.dataset.splits import groups_of, split_groups
 from unetseg.dataset.store import Source, StoreInfo, write_store
 from unetseg.dataset.survey import Survey, inspect_folder
 from unetseg.errors import InputError, arg
@@ -103,7 +103,7 @@ def build_store(
     labelled = LabelledFolder(
         root, settings, classes=classes, ignored=ignored, on_progress=on_progress
     )
-    splits = pairing.split_groups(
+    splits = split_groups(
         labelled.groups,
         labelled.counts > 0,
         labelled.hashes,
@@ -165,8 +165,7 @@ class LabelledFolder:
         for finding in self.found.findings:
             on_progress(Note(str(finding), warning=finding.severity == "warning"))
         self.channels = max(s.channels for s in self.found.surveys)
-        names, pattern = [s.pair.name for s in self.found.surveys], settings.group
-        self.groups = [pairing.group_of(n, pattern) for n in names] if pattern else names
+        self.groups = groups_of([s.pair.name for s in self.found.surveys], settings.group)
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     @property

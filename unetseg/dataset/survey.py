@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, colour_to_rgb
-from unetseg.dataset import pairing
+from unetseg.dataset import pairing, splits
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.pairing import Pair
 from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
@@ -522,7 +522,7 @@ class _Look:
         group = self.settings.group
         if group:
             try:
-                near = [p for p in near if len({pairing.group_of(n, group) for n in p}) == 2]
+                near = [p for p in near if len({splits.group_of(n, group) for n in p}) == 2]
             except InputError as error:
                 self.error(error)
                 return ""
@@ -544,11 +544,10 @@ class _Look:
         if not len(halves):
             return
         try:
-            names, pattern = [s.pair.name for s in surveys], self.settings.group
-            groups = [pairing.group_of(n, pattern) for n in names] if pattern else names
+            groups = splits.groups_of([s.pair.name for s in surveys], self.settings.group)
             present = halves[:, 0].sum(1) > 0
             hashes = [s.sha256 for s in surveys]
-            pairing.split_groups(groups, present, hashes, self.settings.val, self.settings.seed)
+            splits.split_groups(groups, present, hashes, self.settings.val, self.settings.seed)
         except InputError as error:
             self.error(error)
 

@@ -1,7 +1,8 @@
 """Image files in and out: this folder knows no data set and no network.
 
 Read in this order: ``opening`` judges a file before anything is decoded; ``tiff`` reads TIFF, whole
-or by tiles; ``reading`` returns whole images and masks; ``bands`` reads images larger than the
-memory; ``masks`` turns stored values into class indices; ``transforms`` changes depth, channels
-and scale; ``drawing`` paints masks over images; ``georeference`` keeps the place on a map.
+or by tiles; ``reading`` returns whole images and masks; ``writing`` writes them; ``bands`` reads
+and writes images larger than the memory; ``masks`` turns stored values into class indices;
+``transforms`` changes depth, channels and scale; ``drawing`` paints masks over images;
+``georeference`` keeps the place on a map.
 """

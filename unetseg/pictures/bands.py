@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetseg import files
 from unetseg.classes import ClassTable
-from unetseg.pictures import reading
+from unetseg.pictures import reading, writing
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.opening import (
     MAX_PIXELS,
@@ -37,7 +37,7 @@ class Raster:
     """An opened picture whose rows are decoded when they are asked for.
 
     ``raster[a:b]`` are rows ``(b - a, W, C)`` in an array of their own, equal to those of
-    `images.read_image`, except that NaN may stand for a pixel without data where the file says
+    `reading.read_image`, except that NaN may stand for a pixel without data where the file says
     which pixels have none. Of a TIFF, the tiles that the rows touch are decoded; other formats are
     decoded once, into a single copy; so is, in its own memory, what is stored turned or in an
     unusual way. Not for several threads at once.
@@ -115,7 +115,7 @@ def open_raster(
         max_pixels: Larger pictures (height x width) are refused.
 
     Raises:
-        InputError: As `images.read_image`, as far as the header shows it.
+        InputError: As `reading.read_image`, as far as the header shows it.
         MachineError: No permission to read.
     """
     with ExitStack() as stack:
@@ -155,9 +155,9 @@ def write_mask_tiff(
     text: Mapping[str, str],
     georeference: Georeference,
 ) -> None:
-    """Write class indices as a TIFF that `images.read_mask` and any viewer show in colour.
+    """Write class indices as a TIFF that `reading.read_mask` and any viewer show in colour.
 
-    Pixels and palette are those of `images.write_mask`. The tiles are written while ``bands`` is
+    Pixels and palette are those of `writing.write_mask`. The tiles are written while ``bands`` is
     consumed: no more than a band and a row of tiles is held.
 
     Args:
@@ -165,7 +165,7 @@ def write_mask_tiff(
         bands: ``(rows, W)`` uint8 class indices, 255 ignored; from the top, any number of rows.
         shape: Height and width of the mask.
         table: The classes.
-        text: Goes into the JSON description, where `images.read_text` finds it.
+        text: Goes into the JSON description, where `reading.read_text` finds it.
         georeference: Of the input. Resolution and GeoTIFF tags are kept; where the input has
             pixels without data, the mask declares the value that stands for ignored.
 
@@ -173,7 +173,7 @@ def write_mask_tiff(
         InputError: ``path`` is a folder; ignored pixels that no value of ``table`` stands for.
         MachineError: The disk is full or read-only, and the like.
     """
-    encoding = reading.mask_encoding(table, georeference)
+    encoding = writing.mask_encoding(table, georeference)
     is_byte = encoding.values.dtype == np.uint8
     tags = list(georeference.tags)
     if georeference.nodata is not None and encoding.ignored is not None:

@@ -32,7 +32,7 @@ class Georeference:
         resolution: Pixels per unit along x and along y, above 0; None where the file does not say.
         resolution_unit: None where ``resolution`` states no more than the shape of a pixel.
         tags: The GeoTIFF tags, which place the picture on a map.
-        nodata: What a pixel without data holds, in the units of `images.read_image`; may be NaN.
+        nodata: What a pixel without data holds, in the units of `reading.read_image`; may be NaN.
     """
 
     resolution: tuple[float, float] | None = None

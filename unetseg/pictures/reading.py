@@ -1,34 +1,27 @@
-"""Pictures read and written whole (`rasters` reads them by rows).
+"""Pictures read whole (`bands` reads them by rows).
 
-Each format is read by one explicit decoder from an open handle that `pictures` has judged, so no
-name is ever taken for a URL, an archive or a clipboard. Pillow and tifffile decode; imageio, which
-shows neither palette indices nor 16-bit colour, writes.
+Each format has one decoder, Pillow or tifffile, which reads an open handle that `opening` has
+judged. So no name is ever taken for a URL, an archive or a clipboard. imageio decodes nothing here:
+it shows neither palette indices nor 16-bit colour.
 """
 
-import io
 import os
-import struct
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import imageio.v3 as iio
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import PngImageFile
 
-from unetseg import files
-from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
 from unetseg.errors import InputError
 from unetseg.pictures import tiff
-from unetseg.pictures.georeference import Georeference, of_dpi
+from unetseg.pictures.georeference import of_dpi
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import (
     LOSSY,
@@ -49,7 +42,6 @@ from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 _CROP = 2**26  # pixels; Pillow takes a crop of 2.7 times as many for an attack
-_PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
 
 _DECODERS: dict[str, Any] = {
     "PNG": PngImageFile,
@@ -172,10 +164,10 @@ def open_picture(
 
     Args:
         path: The file, for the message.
-        handle: What `pictures.open_file` returned.
+        handle: What `opening.open_file` returned.
         kind: Likewise, the format.
         max_pixels: Larger pictures (height x width) are refused.
-        page: Which picture of a TIFF; that it is there says `pictures.check_page`.
+        page: Which picture of a TIFF; that it is there says `opening.check_page`.
 
     Raises:
         InputError: The header declares what is not read, or not there.
@@ -312,174 +304,3 @@ def _whole_numbers(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArra
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return values.astype(values.dtype.newbyteorder("="), copy=False)
     return values.astype(np.int64)
-
-
-# --- writing ---------------------------------------------------------------------------------
-
-
-def write_picture(
-    path: str | os.PathLike[str], image: NDArray[Any], text: Mapping[str, str] | None = None
-) -> None:
-    """Write ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16 as PNG, whole or not at all.
-
-    ``text`` goes into text chunks (keys of 1 to 79 Latin-1 characters).
-
-    Raises:
-        InputError: ``path`` is a folder.
-        MachineError: The disk is full or read-only, and the like.
-    """
-    data, chunks = encode_picture(image), b""
-    for key, item in (text or {}).items():  # PNG 3rd edition, 11.3.3.4, nothing compressed
-        chunks += _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + item.encode())
-    files.write_bytes(path, data[:_PNG_HEADER] + chunks + data[_PNG_HEADER:])
-
-
-def encode_picture(image: NDArray[Any], lossy: bool = False) -> bytes:
-    """Return the bytes of a PNG of ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16.
-
-    With ``lossy`` they are those of a JPEG: a tenth of the size, for pictures of photographs.
-    """
-    if image.dtype == np.uint16 and image.shape[2] == 3:
-        return _deep_png(image)
-    pixels = image[..., 0] if image.shape[2] == 1 else image
-    options = {"extension": ".jpg", "quality": 85} if lossy else {"extension": ".png"}
-    data: bytes = iio.imwrite("<bytes>", pixels, plugin="pillow", **options)
-    return data
-
-
-def _deep_png(image: NDArray[np.uint16]) -> bytes:
-    """Encode 16-bit RGB, which Pillow does not write (PNG 3rd edition, 5 and 11; no filter)."""
-    height, width = image.shape[:2]
-    samples = image.astype(">u2").reshape(height, -1).view(np.uint8)
-    rows = np.pad(samples, ((0, 0), (1, 0))).tobytes()  # each row begins with its filter: none
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-
-@dataclass(frozen=True)
-class MaskEncoding:
-    """How class indices become the pixels of a mask that `read_mask` and any viewer understand.
-
-    Attributes:
-        values: ``(256,)`` uint8, or uint16 where some value is over 255: the pixel of each index.
-        palette: ``(256, 3)`` uint8, the class colours, to be stored beside uint8.
-        ignored: The value that stands for ignored; None where nothing does.
-    """
-
-    values: NDArray[np.uint8] | NDArray[np.uint16]
-    palette: NDArray[np.uint8]
-    ignored: int | None
-
-    def pixels(
-        self, path: str | os.PathLike[str], indices: NDArray[np.uint8]
-    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Return the pixels of class indices. Raises `InputError` naming ``path`` where there are
-        ignored ones that no value stands for.
-        """
-        if self.ignored is None and (indices == IGNORED).any():
-            free = next((v for v in range(255, -1, -1) if v not in self.values), 256)
-            remedy = f"add ignore = [{free}] to classes.toml"
-            raise InputError(path, "ignored pixels, but no value that says so", remedy)
-        return self.values[indices]
-
-
-def mask_encoding(
-    table: ClassTable, georeference: Georeference | None = None, *, has_ignored: bool = True
-) -> MaskEncoding:
-    """Return how masks of these classes are written.
-
-    A class is its mask value, or its index where masks are colours. Ignored is the first value
-    that the table ignores, 255 where masks are colours; where the table ignores none and the input
-    may have pixels without data, 255 unless that is a class.
-
-    Args:
-        table: The classes.
-        georeference: Of the input, where it has one.
-        has_ignored: Whether there can be ignored pixels.
-    """
-    ignored = _ignored_value(table, georeference)
-    first = table.ignore[0] if table.ignore else None
-    values, palette = np.zeros(256, np.uint16), np.zeros((256, 3), np.uint8)
-    values[: len(table.classes)] = table.pixel_values()
-    palette[IGNORED] = 128
-    if has_ignored and ignored is not None:
-        values[IGNORED] = ignored
-        if isinstance(first, str):
-            palette[IGNORED] = colour_to_rgb(first)
-    if values.max() > 255:
-        return MaskEncoding(values, palette, ignored)
-    for value, one in zip(table.pixel_values(), table.classes, strict=True):
-        palette[value] = colour_to_rgb(one.colour)
-    return MaskEncoding(values.astype(np.uint8), palette, ignored)
-
-
-def _ignored_value(table: ClassTable, georeference: Georeference | None) -> int | None:
-    if table.ignore:
-        first = table.ignore[0]
-        return first if isinstance(first, int) else IGNORED
-    has_nodata = georeference is not None and georeference.nodata is not None
-    return IGNORED if has_nodata and IGNORED not in table.pixel_values() else None
-
-
-def write_mask(
-    path: str | os.PathLike[str],
-    indices: NDArray[np.uint8],
-    table: ClassTable,
-    text: Mapping[str, str] | None = None,
-    georeference: Georeference | None = None,
-) -> None:
-    """Write class indices ``(H, W)`` as a PNG that `read_mask` and any viewer show in colour.
-
-    What stands for a class and for ignored (255) says `mask_encoding`; the palette holds the class
-    colours. Values over 255 become 16-bit grey. ``text`` goes into text chunks; of the input's
-    ``georeference`` the resolution is kept.
-
-    Raises:
-        InputError: There are ignored pixels and ``table`` has nothing that stands for ignored.
-        MachineError: The disk is full or read-only, and the like.
-    """
-    has_ignored = bool((indices == IGNORED).any())
-    encoding = mask_encoding(table, georeference, has_ignored=has_ignored)
-    picture = Image.fromarray(encoding.pixels(path, indices))
-    if encoding.values.dtype == np.uint8:
-        picture.putpalette(encoding.palette.tobytes())
-    chunks = PngInfo()
-    for key, item in (text or {}).items():
-        chunks.add_text(key, item)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", pnginfo=chunks, **_physical_size(georeference))
-    files.write_bytes(path, buffer.getvalue())
-
-
-def _physical_size(georeference: Georeference | None) -> dict[str, tuple[float, float]]:
-    """Return Pillow's option for a PNG's pHYs chunk, which holds whole pixels per metre."""
-    per_metre = georeference.pixels_per_metre if georeference else None
-    if per_metre is None or not all(1 <= round(r) < 2**31 for r in per_metre):
-        return {}
-    return {"dpi": (per_metre[0] * 0.0254, per_metre[1] * 0.0254)}
-
-
-def write_float_tiff(
-    path: str | os.PathLike[str],
-    planes: NDArray[np.float32],
-    text: Mapping[str, str] | None = None,
-) -> None:
-    """Write ``(C, H, W)`` float32 as a TIFF with axes CYX, whole or not at all.
-
-    ``text`` goes into its JSON description.
-
-    Raises:
-        InputError: ``path`` is a folder.
-        MachineError: The disk is full (told before writing) or read-only, and the like.
-    """
-    final = Path(path)
-    files.check_free(final, planes.nbytes)
-    with files.replacing(final) as temporary:
-        metadata = {**(text or {}), "axes": "CYX"}
-        tifffile.imwrite(temporary, planes, photometric="minisblack", metadata=metadata)

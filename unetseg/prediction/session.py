@@ -22,7 +22,7 @@ from unetseg import files
 from unetseg.classes import IGNORED
 from unetseg.dataset import pairing
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
-from unetseg.pictures import bands, drawing, reading
+from unetseg.pictures import bands, drawing, reading, writing
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.objects import ObjectCounter, PostProcessing
 from unetseg.prediction.run_folder import LABEL, label_of
@@ -520,14 +520,14 @@ class _Session:
         job, text, classes = turn.job, {LABEL: turn.label}, self.model.card.classes
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
-            reading.write_float_tiff(job.probabilities, shares, text)
+            writing.write_float_tiff(job.probabilities, shares, text)
         if job.confidence:
             grey = np.concatenate(found.confidence)[..., None]
-            reading.write_picture(job.confidence, grey, text)
+            writing.write_picture(job.confidence, grey, text)
         if job.overlay and turn.backdrop is not None:
             plain = drawing.commonest(labels)
             picture = drawing.overlay(turn.backdrop, labels, classes, plain)
-            reading.write_picture(job.overlay, picture, text)
+            writing.write_picture(job.overlay, picture, text)
 
     def _write_mask(
         self, turn: _Turn, picture: ModelInput, parts: Iterator[NDArray[np.uint8]]
@@ -539,7 +539,7 @@ class _Session:
             height, width, _ = picture.raster.shape
             bands.write_mask_tiff(path, parts, (height, width), table, text, place)
         else:
-            reading.write_mask(path, np.concatenate(list(parts)), table, text, place)
+            writing.write_mask(path, np.concatenate(list(parts)), table, text, place)
 
 
 def _ahead(work: Callable[[_Job], T], jobs: Sequence[_Job]) -> Iterator[T]:

@@ -18,7 +18,7 @@ from unetseg.classes import ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.pairing import Pair
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
-from unetseg.pictures import drawing, reading
+from unetseg.pictures import drawing, reading, writing
 from unetseg.pictures.transforms import pixel_hash
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import open_training_store
@@ -398,7 +398,7 @@ def _write(
         labels = model.labels(model.read(one.image), (picture.shape[0], picture.shape[1]))
         name = f"{one.image.stem}.png"
         overlay = drawing.overlay(picture, labels, table, drawing.commonest(labels))
-        reading.write_picture(target / "overlays" / name, overlay)
+        writing.write_picture(target / "overlays" / name, overlay)
         _write_mask(target / "masks" / name, labels, table)
         files.write_bytes(target / "images" / one.image.name, one.image.read_bytes())
         on_progress(Progress("writing", done, len(chosen), "images", show(one.image.name)))
@@ -407,9 +407,9 @@ def _write(
 def _write_mask(path: Path, labels: NDArray[np.uint8], table: ClassTable) -> None:
     """Write a mask as those trained on are: values with a palette, or RGB colours."""
     if table.encoding == "colours":
-        reading.write_picture(path, drawing.paint(labels, table))
+        writing.write_picture(path, drawing.paint(labels, table))
     else:
-        reading.write_mask(path, labels, table)
+        writing.write_mask(path, labels, table)
 
 
 def _clear(target: Path) -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from unetseg.errors import as_option, worded
-from unetseg.pictures import reading
+from unetseg.pictures import writing
 from unetseg.text import show
 
 # Colours have one accent, and one for what is wrong; those of lines (s0 to s5) are told apart on
@@ -159,5 +159,5 @@ def interval(bounds: tuple[float, float] | None, between: str = "–") -> str:
 
 def picture_uri(picture: NDArray[np.uint8], lossy: bool = True) -> str:
     """Return a picture ``(H, W, 3)`` uint8 as a data URI, JPEG where ``lossy``, else PNG."""
-    data = base64.b64encode(reading.encode_picture(picture, lossy)).decode()
+    data = base64.b64encode(writing.encode_picture(picture, lossy)).decode()
     return f"data:image/{'jpeg' if lossy else 'png'};base64,{data}"

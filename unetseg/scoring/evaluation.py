@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.dataset import pairing
+from unetseg.dataset import pairing, splits
 from unetseg.dataset.pairing import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg
@@ -86,7 +86,7 @@ def evaluate(
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignored: Values or colours in the true masks that are not scored, beside those that the
             classes say.
-        group: A pattern as `folder.group_of` searches it in the stems: intervals are taken over
+        group: A pattern as `splits.group_of` searches it in the stems: intervals are taken over
             groups of images. None takes those that a store recorded, else each image for itself.
         only: Stems of the images to score, others are left out; None takes all.
         on_progress: Receives `Note` and `Progress`.
@@ -165,7 +165,7 @@ class _Choice:
 
     def groups(self, names: Sequence[str]) -> list[str]:
         """Return the group of each image; its name where there are none."""
-        return [pairing.group_of(name, self.group) if self.group else name for name in names]
+        return splits.groups_of(names, self.group)
 
 
 def untrained(

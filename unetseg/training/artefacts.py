@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unetseg.classes import ClassTable
 from unetseg.dataset.store import StoreInfo
-from unetseg.pictures import drawing, reading
+from unetseg.pictures import drawing, writing
 
 _SAMPLES = 16
 
@@ -28,7 +28,7 @@ def write_samples(path: Path, pictures: Tensor, masks: Tensor, info: StoreInfo) 
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (info.mean, info.std))
     raw = (pictures[:_SAMPLES].cpu() * std + mean).permute(0, 2, 3, 1).numpy()
     labels = masks[:_SAMPLES].cpu().numpy()
-    reading.write_picture(path, drawing.sample_sheet(raw, labels, info.classes))
+    writing.write_picture(path, drawing.sample_sheet(raw, labels, info.classes))
 
 
 def write_validation(
@@ -44,4 +44,4 @@ def write_validation(
         classes: What labels mean.
     """
     if rows:
-        reading.write_picture(path, drawing.validation_sheet(rows, classes))
+        writing.write_picture(path, drawing.validation_sheet(rows, classes))

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from unetseg import files, plugins
 from unetseg.classes import ClassTable
-from unetseg.dataset import pairing
+from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
 from unetseg.dataset.store import open_store
 from unetseg.errors import Code, InputError, Interrupted, arg
 from unetseg.network.unet import build_network
-from unetseg.pictures import masks, reading
+from unetseg.pictures import masks, reading, writing
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import (
@@ -202,7 +202,7 @@ def cross_validate(
         cutting = patches or PatchSettings()
         labelled = _look_at(root, cutting, classes, ignored, on_progress)
         cutting = dataclasses.replace(cutting, size=labelled.found.size, val=1 / count)
-        numbers = pairing.split_folds(
+        numbers = splits.split_folds(
             labelled.groups, labelled.counts > 0, labelled.hashes, count, cutting.seed
         )
         assert cutting.size is not None
@@ -562,8 +562,8 @@ class _Runner:
             labels, confidence = model.labels_and_confidence(model.read(one.image), shape)
             name, label = f"{one.name}.png", self._label(one, model)
             grey = np.rint(confidence * 255).astype(np.uint8)
-            reading.write_picture(self.run.confidence / name, grey[..., None], label)
-            reading.write_mask(self.run.masks / name, labels, record.table, label)
+            writing.write_picture(self.run.confidence / name, grey[..., None], label)
+            writing.write_mask(self.run.masks / name, labels, record.table, label)
             matrices.append(confusion(truth, labels, len(record.table.classes)))
             done, detail = len(matrices), show(one.name)
             self.on_progress(Progress("predicting", done, len(held), "images", detail))
