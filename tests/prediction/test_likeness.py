@@ -12,7 +12,14 @@ from scipy import ndimage, stats
 from unetseg.errors import InputError
 from unetseg.pictures import reading
 from unetseg.pictures.transforms import rescale_image
-from unetseg.prediction.likeness import Look, Looks, describe, looks_of_patches, sample_windows
+from unetseg.prediction.likeness import (
+    Appearance,
+    AppearanceRange,
+    appearance_of_patches,
+    describe,
+    sample_windows,
+)
+from unetseg.records import read_record, to_plain
 
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[2] / "../shared/data"))
 LINES = DATA / "lines-ellipses" / "images"
@@ -31,7 +38,7 @@ def look_at(image, size=64):
 
 
 def a_look(**values):
-    return Look(*(values.get(field.name, (0.0,)) for field in fields(Look)))
+    return Appearance(*(values.get(field.name, (0.0,)) for field in fields(Appearance)))
 
 
 # --- windows ---------------------------------------------------------------------------------
@@ -139,7 +146,7 @@ def test_floats_of_any_size_have_finite_measures(scale):
 
 def test_ranges_are_widened_by_their_spread_and_at_least_a_little():
     looks = [a_look(mean=(m,), skewness=(0.5,), contrast=(2.0,)) for m in (10.0, 14.0)]
-    found = Looks.of(looks, 64)
+    found = AppearanceRange.of(looks, 64)
     assert (found.least.mean, found.most.mean) == ((10,), (14,))
     assert found.tolerance.mean == ((1 + 20 / 2) * 2,)
     assert found.tolerance.low == (0.5 * 4,)  # half the standard deviation 2^2
@@ -155,10 +162,10 @@ def test_of_several_channels_the_one_furthest_off_is_named():
     names = ("mean", "contrast", "low", "high")
     looks = [a_look(**dict.fromkeys(names, (1.0 * k, 2.0, 3.0))) for k in range(9)]
     dark = replace(looks[0], mean=(0.0, -99.0, -9.0))
-    (said,) = Looks.of(looks, 64).unlike(dark)
+    (said,) = AppearanceRange.of(looks, 64).unlike(dark)
     assert said == "darker (mean of channel 2 -99; training images 2 to 2)"
     with pytest.raises(ValueError):
-        Looks.of(looks, 64).unlike(a_look())
+        AppearanceRange.of(looks, 64).unlike(a_look())
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ def test_of_several_channels_the_one_furthest_off_is_named():
     ids=["inverted", "negative", "quarter", "/257", "lifted", "blur", "x2", "x0.5", "noise"],
 )
 def test_what_has_changed_is_said(change, words):
-    found = Looks.of([look_at(texture(k)) for k in range(12)], 64)
+    found = AppearanceRange.of([look_at(texture(k)) for k in range(12)], 64)
     image = texture(100)
     assert found.unlike(look_at(image)) == []
     said = " and ".join(found.unlike(look_at(change(image).astype(np.float32))))
@@ -185,7 +192,7 @@ def test_what_has_changed_is_said(change, words):
 
 
 def test_images_of_the_same_kind_are_alike():
-    found = Looks.of([look_at(texture(k)) for k in range(20)], 64)
+    found = AppearanceRange.of([look_at(texture(k)) for k in range(20)], 64)
     assert sum(bool(found.unlike(look_at(texture(k)))) for k in range(100, 150)) <= 1
 
 
@@ -193,7 +200,7 @@ def test_images_of_the_same_kind_are_alike():
 def test_real_images_are_alike_until_they_are_changed():
     paths = sorted(LINES.glob("*.png"))[:24]
     pictures = [reading.read_image(path)[..., :1].astype(np.float32) for path in paths]
-    found = Looks.of([look_at(p, 96) for p in pictures[:20]], 96)
+    found = AppearanceRange.of([look_at(p, 96) for p in pictures[:20]], 96)
     for picture in pictures[20:]:
         assert found.unlike(look_at(picture, 96)) == []
         for changed in (
@@ -213,37 +220,41 @@ def test_real_images_are_alike_until_they_are_changed():
 def test_the_middles_of_patches_are_looked_at():
     patches = np.stack([texture(k, 80) for k in range(16)])
     sources = np.repeat(np.arange(8), 2)
-    found = looks_of_patches(patches, sources, 64)
+    found = appearance_of_patches(patches, sources, 64)
     by_hand = [describe(patches[2 * k : 2 * k + 2, 8:72, 8:72]) for k in range(8)]
-    assert found == Looks.of(by_hand, 64)
+    assert found == AppearanceRange.of(by_hand, 64)
 
 
 def test_of_a_large_patch_windows_side_by_side_are_looked_at():
     patches = np.stack([texture(k, 200) for k in range(8)])
-    found = looks_of_patches(patches, np.arange(8), 192)
+    found = appearance_of_patches(patches, np.arange(8), 192)
     windows = [
         np.stack([p[t : t + 96, s : s + 96] for t in (4, 100) for s in (4, 100)]) for p in patches
     ]
-    assert found == Looks.of([describe(w) for w in windows], 96)
+    assert found == AppearanceRange.of([describe(w) for w in windows], 96)
 
 
 def test_too_few_images_say_nothing_of_others():
     patches = np.zeros((70, 20, 20, 1), np.uint8)
-    assert looks_of_patches(patches, np.arange(70) % 7, 16) is None
-    assert looks_of_patches(patches, np.arange(70) % 8, 16).images == 8
-    assert looks_of_patches(patches, np.arange(70) % 8, 7) is None
+    assert appearance_of_patches(patches, np.arange(70) % 7, 16) is None
+    assert appearance_of_patches(patches, np.arange(70) % 8, 16).images == 8
+    assert appearance_of_patches(patches, np.arange(70) % 8, 7) is None
 
 
 # --- as JSON ---------------------------------------------------------------------------------
 
 
 def some_looks():
-    return Looks.of([look_at(texture(k, 32, 2), 16) for k in range(3)], 16)
+    return AppearanceRange.of([look_at(texture(k, 32, 2), 16) for k in range(3)], 16)
+
+
+def read(data):
+    return read_record(AppearanceRange, data, "looks")
 
 
 def test_looks_come_back_from_json():
     found = some_looks()
-    assert Looks.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    assert read(json.loads(json.dumps(to_plain(found), allow_nan=False))) == found
 
 
 @pytest.mark.parametrize(
@@ -268,11 +279,11 @@ def test_looks_come_back_from_json():
     ids=str,
 )
 def test_damaged_looks_are_refused(change):
-    data = some_looks().to_dict()
+    data = to_plain(some_looks())
     for key, value in change.items():
         partial = isinstance(value, dict) and value
         data[key] = data[key] | value if partial else value
-    with pytest.raises(InputError, match="looks of the training images"):
-        Looks.from_dict(data)
+    with pytest.raises(InputError, match="looks: "):
+        read(data)
     with pytest.raises(InputError):
-        Looks.from_dict({})
+        read({})

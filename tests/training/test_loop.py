@@ -13,9 +13,10 @@ from tests.support import QUICK
 from unetseg.dataset.store import open_store
 from unetseg.errors import DivergenceError
 from unetseg.prediction.calibration import PixelSample
-from unetseg.prediction.likeness import Looks, describe, sample_windows
+from unetseg.prediction.likeness import AppearanceRange, describe, sample_windows
 from unetseg.prediction.model_file import read_card
 from unetseg.prediction.segmenter import Segmenter
+from unetseg.records import read_record
 from unetseg.training import loop
 from unetseg.training.learner import Learner
 
@@ -153,7 +154,7 @@ def test_a_run_that_goes_on_has_no_temperature_yet(home, monkeypatch):
 def test_a_model_knows_what_its_training_images_look_like(home):
     unetseg.train(run="seen", **QUICK)
     card, store = card_of("seen"), open_store(card_of("seen").store)
-    looks = Looks.from_dict(card.looks)
+    looks = read_record(AppearanceRange, card.looks, "looks")
     assert looks.images == card.images_trained_on
     for k in range(store.held_out_count):
         image, _, _ = store.held_out(k)

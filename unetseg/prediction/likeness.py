@@ -6,17 +6,18 @@ probabilities high. Some of what may have changed between two images shows in pl
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from statistics import fmean
-from typing import Any, NoReturn, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, StrictInt
 
 from unetseg.dataset.geometry import pad_to
-from unetseg.errors import InputError
 from unetseg.prediction.segmenter import Rows
+from unetseg.records import Number
 
 WINDOWS = 64  # of an image at most
 SIDE = 96  # of a window at most: with these an image is described in less than 0.1 s
@@ -28,7 +29,7 @@ _TINY = 1e-30  # keeps the logarithms of an empty image finite
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What an image looks like: the first four per channel, the others one value, the mean of all.
 
     Attributes:
@@ -51,20 +52,20 @@ class Look:
             coarse ones.
     """
 
-    mean: tuple[float, ...]
-    contrast: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    skewness: tuple[float, ...]
-    sharpness: tuple[float, ...]
-    fineness: tuple[float, ...]
+    mean: tuple[Number, ...]
+    contrast: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
+    skewness: tuple[Number, ...]
+    sharpness: tuple[Number, ...]
+    fineness: tuple[Number, ...]
 
     def values(self) -> list[float]:
         """Return all numbers, in the order of the attributes."""
         return [value for name in _NAMES for value in getattr(self, name)]
 
 
-_NAMES = tuple(field.name for field in fields(Look))
+_NAMES = tuple(field.name for field in fields(Appearance))
 _POOLED = ("skewness", "sharpness", "fineness")  # over channels
 
 
@@ -90,16 +91,16 @@ def sample_windows(image: Rows, size: int) -> NDArray[np.float32]:
     return np.stack([s[:, left : left + size] for s in strips for left in lefts]).astype(np.float32)
 
 
-def describe(windows: NDArray[np.float32]) -> Look:
+def describe(windows: NDArray[np.float32]) -> Appearance:
     """Return what an image looks like by windows of it (n, S, S, C), S at least 8."""
     planes = np.ascontiguousarray(np.moveaxis(windows, 3, 0))
     table = np.array([_measures(plane) for plane in planes])
     columns = {name: tuple(table[:, k].tolist()) for k, name in enumerate(_NAMES)}
-    return Look(**columns | {name: (fmean(columns[name]),) for name in _POOLED})
+    return Appearance(**columns | {name: (fmean(columns[name]),) for name in _POOLED})
 
 
 def _measures(x: NDArray[np.float32]) -> tuple[float, ...]:
-    """Return the values of a `Look`, in order, of one channel (n, S, S)."""
+    """Return the values of a `Appearance`, in order, of one channel (n, S, S)."""
     few = x[:, ::2, ::2].ravel()
     mean, spread = float(few.mean(dtype=np.float64)), float(few.std(dtype=np.float64))
     low, high = np.percentile(few, (1, 99)).tolist()
@@ -147,7 +148,7 @@ _LEAST = {"contrast": 0.25, "skewness": 0.3, "sharpness": 0.03, "fineness": 0.1}
 
 
 @dataclass(frozen=True)
-class Looks:
+class AppearanceRange:
     """The range of looks of the images that a model was trained on.
 
     Two sets of 100 images were tried, road scenes from video and drawn lines and ellipses, each
@@ -165,73 +166,71 @@ class Looks:
         tolerance: How far beyond these a value may lie, above 0.
 
     Raises:
-        InputError: Ranges that are none, or of unlike numbers of channels.
+        ValueError: Ranges that are none, or of unlike numbers of channels.
     """
 
-    images: int
-    size: int
-    least: Look
-    most: Look
-    tolerance: Look
+    images: Annotated[StrictInt, Field(ge=1)]
+    size: Annotated[StrictInt, Field(ge=_SMALLEST, le=SIDE)]
+    least: Appearance
+    most: Appearance
+    tolerance: Appearance
 
     def __post_init__(self) -> None:
         shapes = {
-            tuple(len(getattr(look, name)) for name in _NAMES)
-            for look in (self.least, self.most, self.tolerance)
+            tuple(len(getattr(end, name)) for name in _NAMES)
+            for end in (self.least, self.most, self.tolerance)
         }
         channels = len(self.least.mean)
         if shapes != {tuple(1 if name in _POOLED else channels for name in _NAMES)}:
-            _refuse("measures of unlike numbers of channels")
+            raise ValueError("measures of unlike numbers of channels")
         ranges = zip(*(x.values() for x in (self.least, self.most, self.tolerance)), strict=True)
         if not all(least <= most and tolerance > 0 for least, most, tolerance in ranges):
-            _refuse("a range that is none")
-        if not (self.images >= 1 and _SMALLEST <= self.size <= SIDE):
-            _refuse(f"{self.images} images in windows of {self.size}")
+            raise ValueError("a range that is none")
 
     @classmethod
-    def of(cls, looks: Sequence[Look], size: int) -> Self:
-        """Return the range of the looks of one or more images, described by windows of ``size``.
+    def of(cls, appearances: Sequence[Appearance], size: int) -> Self:
+        """Return the range over one or more images, which windows of ``size`` described.
 
         The tolerance is 1 + 20 / n standard deviations of the n images, as the range of few is
         narrow; and at least what hardly matters to a network.
         """
-        channels = len(looks[0].mean)
-        table = np.array([look.values() for look in looks])
-        within = 2 ** np.median([look.contrast for look in looks], axis=0)
+        channels = len(appearances[0].mean)
+        table = np.array([one.values() for one in appearances])
+        within = 2 ** np.median([one.contrast for one in appearances], axis=0)
         floor = [
             np.broadcast_to(
                 _LEAST.get(name, _INTENSITY * within), 1 if name in _POOLED else channels
             )
             for name in _NAMES
         ]
-        tolerance = np.maximum(table.std(0) * (1 + 20 / len(looks)), np.concatenate(floor))
+        tolerance = np.maximum(table.std(0) * (1 + 20 / len(appearances)), np.concatenate(floor))
         ends = (_from_values(v, channels) for v in (table.min(0), table.max(0), tolerance))
-        return cls(len(looks), size, *ends)
+        return cls(len(appearances), size, *ends)
 
-    def unlike(self, look: Look) -> list[str]:
+    def unlike(self, image: Appearance) -> list[str]:
         """Say in plain words what of an image lies beyond the tolerance.
 
         Such as "darker (mean 12; training images 80 to 140)"; nothing where nothing does.
 
         Args:
-            look: By windows of the same ``size``.
+            image: Described by windows of the same ``size``.
 
         Raises:
             ValueError: Another number of channels.
         """
-        if len(look.mean) != len(self.least.mean):
-            raise ValueError(f"{len(look.mean)} channels, not {len(self.least.mean)}")
+        if len(image.mean) != len(self.least.mean):
+            raise ValueError(f"{len(image.mean)} channels, not {len(self.least.mean)}")
         said: dict[str, str] = {}
         for name in _WORDS:
             implied = said.keys() & _IMPLIED_BY.get(name, ())
-            if not implied and (text := self._phrase(name, look)):
+            if not implied and (text := self._phrase(name, image)):
                 said[name] = text
         return list(said.values())
 
-    def _phrase(self, name: str, look: Look) -> str:
+    def _phrase(self, name: str, image: Appearance) -> str:
         """Say how far a measure is beyond, in the channel that is furthest; "" where none is."""
         found, least, most, tolerance = (
-            np.array(getattr(x, name)) for x in (look, self.least, self.most, self.tolerance)
+            np.array(getattr(x, name)) for x in (image, self.least, self.most, self.tolerance)
         )
         beyond = np.maximum(least - found, found - most) / tolerance
         worst = int(beyond.argmax())
@@ -246,25 +245,6 @@ class Looks:
         words = below if found[worst] < least[worst] else above
         theirs = f"training images {numbers[1]} to {numbers[2]}"
         return f"{words} ({what}{where} {numbers[0]}; {theirs})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON."""
-        data = asdict(self)
-        for end in ("least", "most", "tolerance"):
-            data[end] = {name: list(values) for name, values in data[end].items()}
-        return data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` returned. Raises `InputError` on anything else."""
-        try:
-            looks = [_read_look(data[key]) for key in ("least", "most", "tolerance")]
-            counts = [data["images"], data["size"]]
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            _refuse(f"not readable ({error!r})")
-        if not all(type(count) is int for count in counts):
-            _refuse("counts that are no whole numbers")
-        return cls(*counts, *looks)
 
 
 # Of each measure: what the number is, and what an image is like that has less, or more of it.
@@ -289,9 +269,9 @@ _IMPLIED_BY = {
 }
 
 
-def looks_of_patches(
+def appearance_of_patches(
     patches: NDArray[Any], sources: NDArray[np.integer[Any]], size: int
-) -> Looks | None:
+) -> AppearanceRange | None:
     """Return the range of looks of the images that patches were cut from.
 
     Args:
@@ -306,8 +286,8 @@ def looks_of_patches(
     if len(images) < FEWEST or side < _SMALLEST:
         return None
     images = images[_spread(len(images), _TRAINING_IMAGES)]
-    looks = [describe(_windows(patches, sources == image, size, side)) for image in images]
-    return Looks.of(looks, side)
+    appearances = [describe(_windows(patches, sources == image, size, side)) for image in images]
+    return AppearanceRange.of(appearances, side)
 
 
 def _windows(
@@ -328,20 +308,7 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
-def _from_values(values: NDArray[np.float64], channels: int) -> Look:
+def _from_values(values: NDArray[np.float64], channels: int) -> Appearance:
     counts = [1 if name in _POOLED else channels for name in _NAMES]
     parts = np.split(values, np.cumsum(counts)[:-1])
-    return Look(*(tuple(part.tolist()) for part in parts))
-
-
-def _read_look(data: Mapping[str, Any]) -> Look:
-    columns = {name: tuple(data[name]) for name in _NAMES}
-    for name, values in columns.items():
-        for value in values:
-            if type(value) not in (int, float) or not abs(value) < 1e300:  # false for NaN too
-                raise ValueError(f"{name} of {value!r:.20}")
-    return Look(**columns)
-
-
-def _refuse(problem: str) -> NoReturn:
-    raise InputError("looks of the training images", problem)
+    return Appearance(*(tuple(part.tolist()) for part in parts))

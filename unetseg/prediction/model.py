@@ -15,11 +15,12 @@ from unetseg.network.unet import can_be_seamless
 from unetseg.pictures import bands
 from unetseg.pictures.transforms import convert_depth, fit_channels, rescale_image, scaled_size
 from unetseg.prediction import model_file
-from unetseg.prediction.likeness import Looks, describe, sample_windows
+from unetseg.prediction.likeness import AppearanceRange, describe, sample_windows
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.objects import PostProcessing, clean
 from unetseg.prediction.run_folder import resolve_model
 from unetseg.prediction.segmenter import Segmenter
+from unetseg.records import read_record
 from unetseg.settings import PredictSettings
 from unetseg.text import nearest, show
 
@@ -44,7 +45,7 @@ class Model:
         segmenter: Their networks, and how they cover an image.
         digest: SHA-256 over the models' files: part of what makes two predictions equal.
         cleaning: What is mended in a mask.
-        looks: What the images that the (first) was trained on look like; None where unknown.
+        appearance: What the training images of the (first) model look like; None where unknown.
     """
 
     def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
@@ -80,7 +81,11 @@ class Model:
             temperature=fmean(card.temperature for card in self.cards),
             device=pick_device(settings.device),
         )
-        self.looks = Looks.from_dict(self.card.looks) if self.card.looks else None
+        self.appearance = (
+            read_record(AppearanceRange, self.card.looks, "looks of the training images")
+            if self.card.looks
+            else None
+        )
         self.cleaning = PostProcessing(
             self._indices(arg("largest"), settings.largest),
             settings.min_size,
@@ -133,10 +138,10 @@ class Model:
         Raises:
             InputError: The pixels are damaged.
         """
-        if self.looks is None:
+        if self.appearance is None:
             return ""
-        found = describe(sample_windows(picture, self.looks.size))
-        return "; ".join(self.looks.unlike(found))
+        found = describe(sample_windows(picture, self.appearance.size))
+        return "; ".join(self.appearance.unlike(found))
 
     def labels(
         self, image: NDArray[Any], shape: tuple[int, int] | None = None

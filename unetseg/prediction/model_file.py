@@ -71,7 +71,7 @@ class ModelCard:
         finished: False while training may still go on.
         kept: Which weights these are: "" for the averaged ones of the schedule's end.
         versions: Of unetseg, torch and the like, by name.
-        looks: Of the training images, as `likeness.Looks.to_dict` gives them; empty where unknown.
+        looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
         sha256: Of all this and the weights; filled in by `write_model`.
 
     Raises:

@@ -30,6 +30,7 @@ from unetseg.prediction.run_folder import RunFolder, resolve_model, write_histor
 from unetseg.prediction.segmenter import Segmenter, computed_pixels
 from unetseg.progress import EpochDone, Note, OnProgress, Plan, Progress
 from unetseg.ranks import world
+from unetseg.records import to_plain
 from unetseg.scoring.evaluation import score_held_out
 from unetseg.scoring.metrics import Scores
 from unetseg.settings import PredictSettings, TrainSettings, split_augment
@@ -529,8 +530,8 @@ class Trainer:
     def _looks(self) -> dict[str, Any]:
         """What the training images look like; empty where they are too few to say."""
         opened = self.store
-        found = likeness.looks_of_patches(opened.images, opened.source, opened.info.size)
-        return found.to_dict() if found else {}
+        found = likeness.appearance_of_patches(opened.images, opened.source, opened.info.size)
+        return to_plain(found) if found else {}
 
     def _state(self, finished: bool) -> dict[str, Any]:
         return {
