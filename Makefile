@@ -35,7 +35,7 @@ demo: $(SETUP) ## run the main job on synthetic images from end to end, in minut
 test: $(SETUP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
 
-# Linux alone; all of it takes about 40 minutes, ARGS='--share 0.1' a tenth of that.
+# Linux alone, and long: ARGS='--share 0.1' tries a tenth of each fault.
 faults: $(SETUP) ## inject every fault that is promised to do no harm
 	$(BIN)/python -m tests.faults $(ARGS)
 

@@ -198,6 +198,18 @@ def test_functions_do_not_hide_modules():
         assert name not in TREES, f"from unetseg import {name} is ambiguous"
 
 
+def test_no_text_tells_anybody_to_install_the_other_project_of_that_name():
+    # On the public index `unetseg` is a stranger's project; this distribution is `unetseg-cli`.
+    wrong = re.compile(r"pip install [^\n;]*\bunetseg(?![-\w./])|\bunetseg" + r"\[")
+    home = ROOT.parent
+    folders = [home / name for name in ("unetseg", "tests", ".ci", ".github")]
+    files = [*home.glob("*"), *(path for place in folders for path in place.rglob("*"))]
+    kinds = {".py", ".md", ".toml", ".yml", ".txt", ".html", ""}
+    texts = {p: p.read_text("utf-8") for p in files if p.is_file() and p.suffix in kinds}
+    assert len(texts) > 100
+    assert [p for p, text in texts.items() if wrong.search(text)] == []
+
+
 def test_import_of_the_package_is_quick():
     script = (
         "import sys, unetseg; heavy = {'torch', 'numpy', 'h5py', 'imageio', 'PIL', 'rich'}; "

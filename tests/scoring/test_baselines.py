@@ -169,9 +169,9 @@ def test_masks_that_are_ignored_whole_are_an_error():
         Forest(3).fit([draw(0)[0]], [np.full((64, 56), 255, np.uint8)])
 
 
-def test_a_missing_scikit_learn_is_said_with_the_extra_that_brings_it(monkeypatch):
+def test_a_missing_scikit_learn_is_said_with_the_line_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
-    with pytest.raises(InputError, match=r"pip install 'unetseg\[forest\]'"):
+    with pytest.raises(InputError, match=r"; pip install scikit-learn$"):
         Forest(2)
 
 

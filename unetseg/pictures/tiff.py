@@ -238,7 +238,7 @@ def _pixels_with_pillow(
     is_white_zero = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     if not is_whole or (is_white_zero and first.bitspersample == 16) or "C" in series.axes:
         text = f"{_name(first.compression)} compression of {first.samplesperpixel} x {first.dtype}"
-        raise InputError(path, f"{text} needs imagecodecs", "pip install unetseg[tiff]")
+        raise InputError(path, f"{text} needs imagecodecs", "pip install imagecodecs")
     opened.seek(series.pages[plane].index)
     pixels = np.asarray(opened.convert("RGB") if opened.mode == "YCbCr" else opened)
     tag = first.tags.get(ORIENTATION)

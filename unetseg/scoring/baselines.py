@@ -353,5 +353,5 @@ def _import_forest() -> Any:
         from sklearn.ensemble import RandomForestClassifier
     except ImportError:
         text = "needs scikit-learn, which is not installed"
-        raise InputError(FOREST, text, "pip install 'unetseg[forest]'") from None
+        raise InputError(FOREST, text, "pip install scikit-learn") from None
     return RandomForestClassifier
