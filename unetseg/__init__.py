@@ -23,7 +23,7 @@ _HOMES = {
     "dataset.cutting": ("build_store",),
     "dataset.store": ("open_store",),
     "dataset.survey": ("inspect_folder",),
-    "dataset.synthesis": ("SynthSettings", "synthesize"),
+    "dataset.synthesis": ("synthesize",),
     "errors": ("DivergenceError", "InputError", "Interrupted", "MachineError", "UnetsegError"),
     "prediction.model": ("Model",),
     "prediction.onnx_export": ("export_onnx",),
@@ -34,7 +34,7 @@ _HOMES = {
     "scoring.evaluation": ("evaluate",),
     "scoring.metrics": ("Scores",),
     "scoring.suspects": ("rank_suspects",),
-    "settings": ("PatchSettings", "PredictSettings", "TrainSettings"),
+    "settings": ("PatchSettings", "PredictSettings", "SynthSettings", "TrainSettings"),
     "training.folds": ("cross_validate", "load_cross_validation"),
     "training.run": ("train",),
 }
@@ -50,10 +50,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
     from unetseg.dataset.cutting import build_store as build_store
     from unetseg.dataset.store import open_store as open_store
     from unetseg.dataset.survey import inspect_folder as inspect_folder
-    from unetseg.dataset.synthesis import (
-        SynthSettings as SynthSettings,
-        synthesize as synthesize,
-    )
+    from unetseg.dataset.synthesis import synthesize as synthesize
     from unetseg.errors import (
         DivergenceError as DivergenceError,
         InputError as InputError,
@@ -76,6 +73,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
     from unetseg.settings import (
         PatchSettings as PatchSettings,
         PredictSettings as PredictSettings,
+        SynthSettings as SynthSettings,
         TrainSettings as TrainSettings,
     )
     from unetseg.training.folds import (

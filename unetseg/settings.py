@@ -18,6 +18,40 @@ SYMMETRIES = ("hflip", "vflip", "turn")
 MODES = ("blend", "seamless")
 WEIGHTS = ("gaussian", "uniform")
 DEFAULT_EPOCHS = 100
+DEFAULT_STRIDE = "50%"
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """How the images of a synthetic set look, and how hard they are.
+
+    Attributes:
+        height: Rows of an image, 1 to 10,000.
+        width: Columns of an image, 1 to 10,000.
+        seed: 0 to 2^63 - 1.
+        noise: Standard deviation of the background before truncation, 0 to 1, where 1 is white.
+        contrast: How much of a shape's drawn distance in grey from the mean of the background is
+            kept, 0 to 1: 1 keeps it, 0.1 leaves a tenth, at 0 only the missing noise shows a shape.
+        max_shapes: Most ellipses, and most lines, in one image, 1 to 1,000.
+
+    Raises:
+        InputError: A value out of its range; the message names the argument.
+    """
+
+    height: int = 400
+    width: int = 200
+    seed: int = 0
+    noise: float = 0.1
+    contrast: float = 1.0
+    max_shapes: int = 9
+
+    def __post_init__(self) -> None:
+        _check("height", self.height, 1, 10_000)
+        _check("width", self.width, 1, 10_000)
+        _check("seed", self.seed, 0, 2**63 - 1)
+        _check("noise", self.noise, 0, 1)
+        _check("contrast", self.contrast, 0, 1)
+        _check("max_shapes", self.max_shapes, 1, 1000)
 
 
 @dataclass(frozen=True)
@@ -35,7 +69,7 @@ class PatchSettings:
         page: Which picture to take of TIFFs that hold several, from 0; None where they hold one.
 
     Raises:
-        InputError: A value out of its range; the message names the option.
+        InputError: A value out of its range; the message names the argument.
     """
 
     size: int | None = None
@@ -100,7 +134,7 @@ class TrainSettings:
         seed: Seed of weights, order and augmentation.
 
     Raises:
-        InputError: A value out of its range; the message names the option.
+        InputError: A value out of its range; the message names the argument.
     """
 
     epochs: int | None = None
@@ -168,7 +202,7 @@ class PredictSettings:
         fill_holes: Classes whose holes are filled.
 
     Raises:
-        InputError: A value out of its range; the message names the option.
+        InputError: A value out of its range; the message names the argument.
     """
 
     mode: str = "blend"
@@ -208,7 +242,7 @@ class PredictSettings:
         return None if self.mode == "seamless" else self._blended_stride(size)
 
     def _blended_stride(self, size: int) -> int:
-        text = "50%" if self.stride is None else self.stride.strip()
+        text = DEFAULT_STRIDE if self.stride is None else self.stride.strip()
         match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(%?)", text)
         if not match or (not match[2] and "." in match[1]):
             problem = f"{self.stride!r} is neither pixels nor a share"

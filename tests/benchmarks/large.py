@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.common import machine, print_table
 from unetseg import build_store, evaluate, predict, synthesize, train
-from unetseg.dataset.synthesis import SynthSettings
+from unetseg.settings import SynthSettings
 
 IMAGES = 10
 

@@ -426,11 +426,11 @@ def test_a_swatch_names_its_colour_where_nothing_is_coloured(monkeypatch):
 def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with console.Reporter() as report:
+    with console.ProgressDisplay() as display:
         for done in range(21):
-            report(Progress("cutting patches", done, 20, "patches"))
+            display(Progress("cutting patches", done, 20, "patches"))
             now[0] += 0.5
-        report(Progress("cutting patches", 20, 20, "patches"))
+        display(Progress("cutting patches", 20, 20, "patches"))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
@@ -441,11 +441,11 @@ def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end(capsys, monkeypa
 
 def test_quiet_leaves_warnings_and_results_only(capsys, monkeypatch):
     monkeypatch.setattr(console, "_quiet", True)
-    with console.Reporter() as report:
-        report(Progress("cutting", 1, 1, "patches"))
-        report(Note("will cut [patches]"))
-        report("epoch 1")
-        report(Note("few [images]", warning=True))
+    with console.ProgressDisplay() as display:
+        display(Progress("cutting", 1, 1, "patches"))
+        display(Note("will cut [patches]"))
+        display("epoch 1")
+        display(Note("few [images]", warning=True))
     console.print_next("unetseg train")
     console.print_line("the result")
     shown = capsys.readouterr()
@@ -455,9 +455,9 @@ def test_quiet_leaves_warnings_and_results_only(capsys, monkeypatch):
 
 def test_a_failed_input_is_named_once_even_when_quiet(capsys, monkeypatch):
     monkeypatch.setattr(console, "_quiet", True)
-    with console.Reporter() as report:
-        report.fail(Path("a[x].png"), InputError(Path("a[x].png"), "is empty"))
-        report.fail(Path("b.png"), MachineError("memory", "bad\n"))
+    with console.ProgressDisplay() as display:
+        display.fail(Path("a[x].png"), InputError(Path("a[x].png"), "is empty"))
+        display.fail(Path("b.png"), MachineError("memory", "bad\n"))
     assert capsys.readouterr().err.splitlines() == [
         "unetseg: error: a[x].png: is empty",
         r"unetseg: error: b.png: memory: bad\n",
@@ -480,10 +480,12 @@ def test_a_terminal_gets_a_bar_and_a_table_and_is_left_clean():
     import pty
 
     code = (
-        "from unetseg.cli.console import Reporter; from unetseg.progress import Note, Progress\n"
+        "from unetseg.cli.console import ProgressDisplay\n"
+        "from unetseg.progress import Note, Progress\n"
         "try:\n"
-        "  with Reporter(lambda record: f'TABLE {record}') as report:\n"
-        "    report(Progress('cutting', 3, 20, 'patches')); report('one'); report(Note('said'))\n"
+        "  with ProgressDisplay(lambda record: f'TABLE {record}') as display:\n"
+        "    display(Progress('cutting', 3, 20, 'patches'))\n"
+        "    display('one'); display(Note('said'))\n"
         "    raise ValueError\n"
         "except ValueError: pass\n"
     )
@@ -504,11 +506,12 @@ def test_a_terminal_gets_a_bar_and_a_table_and_is_left_clean():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_log_that_takes_nothing_does_not_end_the_work():
     code = (
-        "import sys, types; from unetseg.cli import app; from unetseg.cli.console import Reporter\n"
+        "import sys, types; from unetseg.cli import app\n"
+        "from unetseg.cli.console import ProgressDisplay\n"
         "from unetseg.progress import Note\n"
         "def work():\n"
-        "  with Reporter() as report:\n"
-        "    for _ in range(99): report(Note('x' * 999))\n"
+        "  with ProgressDisplay() as display:\n"
+        "    for _ in range(99): display(Note('x' * 999))\n"
         "  print('done')\n"
         "m = types.ModuleType('m'); sys.modules['m'] = m; m.work = work\n"
         "app.BUILT_INS = {'work': ('m', 'Work')}; sys.exit(app.main(['work']))"

@@ -12,10 +12,11 @@ from scipy import ndimage
 import unetseg
 from tests.support import draw, write_set
 from unetseg.cli.app import main
-from unetseg.dataset.synthesis import CLASSES, SynthSettings, draw_image
+from unetseg.dataset.synthesis import CLASSES, draw_image
 from unetseg.reports.suspect_sheet import write_suspects
 from unetseg.scoring.cases import Case
 from unetseg.scoring.suspects import Suspect, rank_suspects
+from unetseg.settings import SynthSettings
 from unetseg.training.folds import cross_validate, load_cross_validation
 
 COUNT = 100

@@ -1,15 +1,17 @@
 """``unetseg check``."""
 
-import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
-from unetseg.errors import InputError
-from unetseg.text import quote
+from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table, swatch
+from unetseg.cli.tables import print_classes_found, write_json
+from unetseg.errors import InputError, as_option
+from unetseg.settings import PatchSettings
+from unetseg.text import plural, quote
 
 if TYPE_CHECKING:
     from unetseg.dataset.survey import Inspection
@@ -18,15 +20,13 @@ _OUT = "What is written"
 _FINDINGS = 20  # shown; the files of --html and --json hold all
 
 
+@options.takes_settings
 def check(
     folder: Annotated[
         Path, Argument(metavar="FOLDER", help="Labelled images: images/ and masks/.")
     ] = Path("data/train"),
-    size: options.Size = "auto",
-    scale: options.Scale = 1.0,
-    page: options.Page = None,
-    val: options.Val = 0.2,
-    group: options.Group = None,
+    *,
+    settings: Annotated[PatchSettings, ("size", "scale", "page", "val", "group")],
     classes: options.Classes = None,
     ignore: options.Ignore = None,
     html: Annotated[
@@ -57,52 +57,42 @@ def check(
         unetseg check MYFOLDER --html sheet.html
         unetseg check MYFOLDER --ignore 255 --group '^(.+)_'
     """
-    from unetseg import files
     from unetseg.dataset.survey import inspect_folder
     from unetseg.progress import Note
     from unetseg.reports.dataset_sheet import write_contact_sheet
 
     options.refuse_existing(overwrite, html, json_file)
-    settings = options.patch_settings(size, "auto", 1 / 3, val, group, scale, 0, page)
-    with Reporter() as report:
-        report(Note(f"looking at the labelled images of {folder}; nothing is changed"))
+    with ProgressDisplay() as display:
+        display(Note(f"looking at the labelled images of {folder}; nothing is changed"))
         found = inspect_folder(
             folder,
             settings,
             classes=classes,
             ignored=options.ignored(ignore),
-            on_progress=report,
+            on_progress=display,
         )
         if html:
-            write_contact_sheet(html, found, page, report)
+            write_contact_sheet(html, found, settings.page, display)
     _print_facts(found)
     _print_findings(found)
-    if json_file:
-        text = json.dumps(found.to_dict(), indent=2, ensure_ascii=True)
-        files.write_bytes(json_file, f"{text}\n".encode())
-    for path in filter(None, (html, json_file)):
-        print_line(f"Wrote {path}.")
+    write_json(json_file, found.to_dict())
+    if html:
+        print_line(f"Wrote {html}.")
     if found.table and not found.classes_file:
-        print_line(
-            f"Classes as found in the masks; to name them, save this as {folder / 'classes.toml'}:"
-        )
-        lines = found.table.to_toml().rstrip().split("\n")
-        print_line("\n".join(f"    {line}".rstrip() for line in lines))
+        print_classes_found(found.table, folder)
     if found.errors:
-        count = (
-            "1 problem stops" if len(found.errors) == 1 else f"{len(found.errors)} problems stop"
-        )
+        count = plural(len(found.errors), "problem stops", "problems stop")
         raise InputError(folder, f"{count} training", "see above for what to type")
+    changed = (
+        (field.name, getattr(settings, field.name), field.default) for field in fields(settings)
+    )
     needed: list[tuple[str, object]] = [  # options of this check that training needs, too
-        *(("--ignore", text) for text in ignore or ()),
-        ("--group", found.group or group),  # the one suggested, else the one given
-        ("--classes", classes),
-        ("--page", page),
-        ("--size", None if size == "auto" else size),
-        ("--scale", None if scale == 1 else f"{scale:g}"),
-        ("--val", None if val == 0.2 else f"{val:g}"),
+        *(("ignore", text) for text in ignore or ()),
+        ("group", found.group or None),
+        ("classes", classes and str(classes)),
+        *((name, value) for name, value, default in changed if value != default),
     ]
-    given = "".join(f" {name} {quote(value)}" for name, value in needed if value is not None)
+    given = "".join(f" {as_option(name, value)}" for name, value in needed if value is not None)
     print_next(f"unetseg train {quote(folder)} --budget 10m{given}")
 
 
@@ -124,7 +114,9 @@ def _print_facts(found: "Inspection") -> None:
     ]
     first = found.surveys[0].pair
     note = f"Paired by name, such as {first.image.name} with {first.mask.name}."
-    print_table(f"{found.root}: {facts['images']} labelled images", ["", "found"], rows, note)
+    print_table(
+        f"{found.root}: {plural(facts['images'], 'labelled image')}", ["", "found"], rows, note
+    )
     if facts["classes"]:
         print_table(
             "Classes",
@@ -150,6 +142,6 @@ def _print_findings(found: "Inspection") -> None:
         if finding.line:
             print_line(f"    {finding.line}")
     if len(found.findings) > _FINDINGS:
-        print_line(f"and {len(found.findings) - _FINDINGS} more; --json FILE holds all")
+        print_line(f"and {len(found.findings) - _FINDINGS:,} more; --json FILE holds all")
     if not found.findings:
         print_line("Nothing is wrong with them.")

@@ -1,13 +1,13 @@
 """``unetseg compare``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_table
+from unetseg.cli.console import ProgressDisplay, print_line, print_table
+from unetseg.settings import PredictSettings
 
 if TYPE_CHECKING:
     from unetseg.scoring.comparison import Comparison, Difference
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _OUT = "What is written"
 
 
+@options.takes_settings
 def compare(
     a: Annotated[
         str, Argument(metavar="A", help="A run, a model file, or a folder of masks of any program.")
@@ -28,17 +29,10 @@ def compare(
             show_default="data/test, else the images the stores of both models held out",
         ),
     ] = None,
+    *,
     include_trained: options.IncludeTrained = False,
     group: options.Groups = None,
-    mode: options.Mode = "blend",
-    stride: options.Stride = None,
-    weights: options.Weights = "gaussian",
-    tta: options.Tta = False,
-    page: options.Page = None,
-    batch_size: options.WindowBatch = None,
-    largest: options.Largest = None,
-    min_size: options.MinSize = 0,
-    fill_holes: options.FillHoles = None,
+    settings: PredictSettings,
     json_file: Annotated[
         Path | None,
         Option("--json", metavar="FILE", help="Write all numbers.", rich_help_panel=_OUT),
@@ -46,7 +40,6 @@ def compare(
     overwrite: Annotated[
         bool, Option("--overwrite", help="Replace the file of --json.", rich_help_panel=_OUT)
     ] = False,
-    device: options.Device = "auto",
     classes: options.Classes = None,
     ignore: options.Ignore = None,
 ) -> None:
@@ -59,38 +52,33 @@ def compare(
         unetseg compare default wide
         unetseg compare default OTHER_MASKS MYTEST --json difference.json
     """
-    from unetseg import files
+    from unetseg.cli.tables import write_json
     from unetseg.scoring.comparison import compare as compare_models
 
     options.refuse_existing(overwrite, json_file)
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         found = compare_models(
             a,
             b,
             folder,
-            settings=options.predict_settings(
-                mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes
-            ),
+            settings=settings,
             include_trained=include_trained,
             classes=classes,
             ignored=options.ignored(ignore),
             group=group,
-            on_progress=report,
+            on_progress=display,
         )
     _print(found)
-    if json_file:
-        text = json.dumps(found.to_dict(), indent=2, allow_nan=False)
-        files.write_bytes(json_file, f"{text}\n".encode())
-        print_line(f"Wrote {json_file}.")
+    write_json(json_file, found.to_dict())
 
 
 def _print(found: "Comparison") -> None:
     from unetseg.cli.tables import cut, units_of
-    from unetseg.text import show
+    from unetseg.text import plural, show
 
     columns = ["IoU", "A", "B", "B - A", "95 %", "won", "lost", "tied"]
     rows = [(cut(name), *_cells(one)) for name, one in found.classes.items()]
-    title = f"A: {show(found.a)}; B: {show(found.b)}; {len(found.scores_a.names)} images"
+    title = f"A: {show(found.a)}; B: {show(found.b)}; {plural(len(found.scores_a.names), 'image')}"
     print_table(title, columns, [*rows, ("mean", *_cells(found.mean))])
     print_line(f"mean IoU: {_verdict(found.mean)} (over {units_of(found.scores_a)})")
     for better, words in (("B", "B is better"), ("A", "A is better"), ("", "no difference shown")):

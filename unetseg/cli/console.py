@@ -115,7 +115,7 @@ def swatch(colour: str) -> Text:
     return Text("  ", style=f"on {colour}")
 
 
-class Reporter:
+class ProgressDisplay:
     """Shows what long work reports; use it as ``on_progress`` and as a context manager.
 
     On a terminal, `Progress` is one bar with rate and time left; elsewhere it is a line every few

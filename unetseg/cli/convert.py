@@ -6,8 +6,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_next, print_table, swatch
-from unetseg.text import quote
+from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table, swatch
+from unetseg.text import plural, quote
 
 _KIND = "What the masks are"
 
@@ -71,8 +71,8 @@ def convert(
     from unetseg.dataset.conversion import convert_folder
     from unetseg.progress import Note
 
-    with Reporter() as report:
-        report(Note(f"converting {source} into {folder}; {source} is not touched"))
+    with ProgressDisplay() as display:
+        display(Note(f"converting {source} into {folder}; {source} is not touched"))
         done = convert_folder(
             source,
             folder,
@@ -83,7 +83,7 @@ def convert(
             order=[name.strip() for name in order.split(",")] if order else (),
             limit=limit,
             overwrite=overwrite,
-            on_progress=report,
+            on_progress=display,
         )
     rows = [(swatch(c.colour), c.name, str(c.value)) for c in done.classes.classes]
     print_table("Classes as written", ["", "class", "in masks"], rows)
@@ -96,9 +96,9 @@ def convert(
         share = _percent(done.ignored, done.pixels)
         print_line(f"{done.ignored:,} pixels ({share}) are ignored (255).")
     if done.left_out:
-        print_line(f"{len(done.left_out)} images are in no list and were left out.")
+        print_line(f"{plural(len(done.left_out), 'image')} in no list, left out.")
     for path, count in zip(done.folders, done.images, strict=True):
-        print_line(f"Wrote {count} labelled images to {path}.")
+        print_line(f"Wrote {plural(count, 'labelled image')} to {path}.")
     first = quote(done.folders[0])
     print_next(f"unetseg check {first} --html sheet.html", f"unetseg train {first} --budget 10m")
 

@@ -1,24 +1,26 @@
 """``unetseg evaluate``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Context, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line
+from unetseg.cli.console import ProgressDisplay, print_line
+from unetseg.settings import PredictSettings
+from unetseg.text import plural
 
 if TYPE_CHECKING:
     from unetseg.scoring.metrics import Scores
 
 _OUT = "What is written"
-_OF_A_MODEL = (
-    *("include_trained", "mode", "stride", "weights", "tta"),
-    *("largest", "min_size", "fill_holes"),
-)
+# Options that change the masks a model makes: refused with --predictions, which are made already.
+_OF_A_MODEL = {"include_trained", *options.OPTIONS[PredictSettings]} - {
+    *("page", "batch_size", "device"),
+}
 
 
+@options.takes_settings
 def evaluate(
     ctx: Context,
     folder: Annotated[
@@ -29,6 +31,7 @@ def evaluate(
             show_default="data/test, else the images the model's store held out",
         ),
     ] = None,
+    *,
     model: options.Models = None,
     predictions: Annotated[
         Path | None,
@@ -41,15 +44,7 @@ def evaluate(
     ] = None,
     include_trained: options.IncludeTrained = False,
     group: options.Groups = None,
-    mode: options.Mode = "blend",
-    stride: options.Stride = None,
-    weights: options.Weights = "gaussian",
-    tta: options.Tta = False,
-    page: options.Page = None,
-    batch_size: options.WindowBatch = None,
-    largest: options.Largest = None,
-    min_size: options.MinSize = 0,
-    fill_holes: options.FillHoles = None,
+    settings: PredictSettings,
     confusion: Annotated[
         bool, Option("--confusion", help="Print the confusion matrix.", rich_help_panel=_OUT)
     ] = False,
@@ -85,7 +80,6 @@ def evaluate(
         bool,
         Option("--overwrite", help="Replace the files that are written.", rich_help_panel=_OUT),
     ] = False,
-    device: options.Device = "auto",
     classes: options.Classes = None,
     ignore: options.Ignore = None,
 ) -> None:
@@ -100,9 +94,8 @@ def evaluate(
         unetseg evaluate MYTEST --model wide --confusion --html report.html
         unetseg evaluate MYTEST --group '^(.*)_' --predictions MASKS --json scores.json
     """
-    from unetseg import files
-    from unetseg.cli.tables import print_boundaries, print_confusion, print_scores
-    from unetseg.errors import InputError
+    from unetseg.cli.tables import print_boundaries, print_confusion, print_scores, write_json
+    from unetseg.errors import InputError, arg
     from unetseg.prediction.run_folder import RunFolder
     from unetseg.ranks import join
     from unetseg.reports.gathering import report_evaluation
@@ -111,41 +104,35 @@ def evaluate(
     for name in _OF_A_MODEL if predictions else ():
         source = ctx.get_parameter_source(name)
         if source and source.name == "COMMANDLINE":  # a settings file may serve both
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(option, "is of no use with --predictions", "leave it out")
+            raise InputError(arg(name), "is of no use with --predictions", "leave it out")
     options.refuse_existing(overwrite, json_file, csv_file, html)
-    with Reporter() as report, join() as ranks:
+    with ProgressDisplay() as display, join() as ranks:
         found = evaluate_images(
             folder,
             models=model,
             predictions=predictions,
-            settings=options.predict_settings(
-                mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes
-            ),
+            settings=settings,
             include_trained=include_trained,
             classes=classes,
             ignored=options.ignored(ignore),
             group=group,
-            on_progress=report,
+            on_progress=display,
         )
         if not ranks.is_writer:
             return
-        borders = None if boundary is None else score_boundaries(found, boundary, report)
+        borders = None if boundary is None else score_boundaries(found, boundary, display)
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
-            report_evaluation(html, found, one, overwrite, report)
-    print_scores(found.scores, f"{found.subject}: {len(found.scores.names)} images")
+            report_evaluation(html, found, one, overwrite, display)
+    print_scores(found.scores, f"{found.subject}: {plural(len(found.scores.names), 'image')}")
     if confusion:
         print_confusion(found.scores)
     if borders:
         print_boundaries(borders)
     if html:
         print_line(f"Wrote {html}: open it in a browser.")
-    if json_file:
-        data = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
-        text = json.dumps(data, indent=2, allow_nan=False)
-        files.write_bytes(json_file, f"{text}\n".encode())
-        print_line(f"Wrote {json_file}.")
+    scores = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
+    write_json(json_file, scores)
     if csv_file:
         _write_per_image(csv_file, found.scores)
         print_line(f"Wrote {csv_file}.")

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_table
+from unetseg.cli.console import ProgressDisplay, print_line, print_table
 
 _OUT = "What is written"
 
@@ -40,11 +40,11 @@ def export(
         unetseg export --model wide --out wide.onnx
     """
     from unetseg.prediction.onnx_export import export_onnx
-    from unetseg.text import human_bytes
+    from unetseg.text import human_bytes, plural
 
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         done = export_onnx(
-            model or ["default"], out, opset=opset, overwrite=overwrite, on_progress=report
+            model or ["default"], out, opset=opset, overwrite=overwrite, on_progress=display
         )
     rows = [
         ("image", " x ".join(map(str, done.inputs)), "float32, as in the training images"),
@@ -54,5 +54,5 @@ def export(
     size = human_bytes(done.path.stat().st_size)
     print_line(
         f"Wrote {done.path} ({size}, opset {done.opset}): ONNX Runtime and PyTorch differ by at "
-        f"most {done.difference:.1g}, at {len(done.checked)} sizes."
+        f"most {done.difference:.1g}, at {plural(len(done.checked), 'size')}."
     )

@@ -1,72 +1,295 @@
-"""Options that several commands share, and how their text becomes settings."""
+"""Options of the commands: those that are fields of settings, and those that several share.
 
+A command that takes settings has a parameter of their class; `takes_settings` turns it into one
+option a field. The default of an option is that of the field, and stands nowhere else.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, get_args, get_origin
 
-from typer import Option
+from typer import BadParameter, Context, Option
 
-from unetseg.cli import completion
-from unetseg.errors import InputError
+from unetseg import plugins
+from unetseg.settings import (
+    DEFAULT_EPOCHS,
+    DEFAULT_STRIDE,
+    MODES,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    SYMMETRIES,
+    WEIGHTS,
+    PatchSettings,
+    PredictSettings,
+    SynthSettings,
+    TrainSettings,
+    parse_duration,
+)
 
-if TYPE_CHECKING:
-    from unetseg.settings import PatchSettings, PredictSettings
-
-_PATCHES = "Patches (of a folder)"
-_SPLIT = "Held-out images (of a folder)"
 _MASKS = "Masks (of a folder)"
-_COVER = "How an image is covered"
-_MEND = "What is mended in a mask"
 
-Size = Annotated[
-    str,
-    Option("--size", metavar="PIXELS", help="Side of a patch, or auto.", rich_help_panel=_PATCHES),
-]
-PerImage = Annotated[
-    str,
-    Option(
-        "--per-image",
-        metavar="N",
-        help="Patches from an image; auto stores each labelled pixel about once.",
-        rich_help_panel=_PATCHES,
-    ),
-]
-Rare = Annotated[
-    float,
-    Option(
-        "--rare",
-        metavar="SHARE",
-        help="Share of the patches drawn so that rare classes are in them.",
-        rich_help_panel=_PATCHES,
-        show_default="a third",
-    ),
-]
-Scale = Annotated[
-    float,
-    Option("--scale", help="Resize images first; masks come back whole.", rich_help_panel=_PATCHES),
-]
-Page = Annotated[
-    int | None,
-    Option(
-        "--page",
-        metavar="N",
-        help="Which picture of TIFFs that hold several, from 0.",
-        show_default="such files are refused",
-        rich_help_panel="Images",
-    ),
-]
-Val = Annotated[
-    float,
-    Option("--val", metavar="SHARE", help="Share of images held out.", rich_help_panel=_SPLIT),
-]
-Group = Annotated[
-    str | None,
-    Option(
-        "--group",
-        metavar="REGEX",
-        help="Images with the same match in their name stay together.",
-        rich_help_panel=_SPLIT,
-    ),
-]
+
+# --- completion: what a shell offers for a value -------------------------------------------------
+
+
+def _words(*choices: str) -> Callable[[], tuple[str, ...]]:
+    """Return a completion that always offers the same words."""
+    return lambda: choices
+
+
+def _names(group: str) -> Callable[[], tuple[str, ...]]:
+    """Return a completion that offers the built-in names of a group and those of plug-ins."""
+    return lambda: plugins.names(group)
+
+
+def _runs() -> tuple[str, ...]:
+    """Return the names of the runs in ``runs/``."""
+    return tuple(sorted(path.name for path in Path("runs").glob("*") if path.is_dir()))
+
+
+# --- options that are fields of settings ---------------------------------------------------------
+
+
+def _number_or_auto(text: str) -> int | None:
+    """Return the whole number in ``text``, or None for "auto"."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or len(text) > 12:
+        raise BadParameter(f"{text!r} is neither a whole number nor auto")
+    return int(text)
+
+
+def _panel(title: str, **options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of one panel of the help by the names of their fields."""
+    return {
+        name: Option(f"--{name.replace('_', '-')}", rich_help_panel=title, **given)
+        for name, given in options.items()
+    }
+
+
+_AUTO: dict[str, Any] = {"parser": _number_or_auto, "show_default": "auto"}
+_PAGE = _panel(
+    "Images",
+    page={
+        "metavar": "N",
+        "help": "Which picture of TIFFs that hold several, from 0.",
+        "show_default": "such files are refused",
+    },
+)
+_DEVICE: dict[str, Any] = {
+    "help": "auto, cpu, cuda, cuda:1 or mps.",
+    "autocompletion": _words("auto", "cpu", "cuda", "mps"),
+}
+
+# The options of each class of settings by field, as the help shows them. A field that is not here
+# has no option.
+OPTIONS: dict[type, dict[str, Any]] = {
+    SynthSettings: {
+        **_panel(
+            "Options",
+            height={"help": "Rows of an image."},
+            width={"help": "Columns of an image."},
+            seed={"help": "The same seed draws the same images."},
+        ),
+        **_panel(
+            "How hard the set is",
+            noise={"help": "Standard deviation of the background."},
+            contrast={"help": "How far shapes stand out from the background, 0 to 1."},
+            max_shapes={"help": "Most lines, and most ellipses."},
+        ),
+    },
+    PatchSettings: {
+        **_panel(
+            "Patches (of a folder)",
+            size={"metavar": "PIXELS", "help": "Side of a patch, or auto.", **_AUTO},
+            per_image={
+                "metavar": "N",
+                "help": "Patches from an image; auto stores each labelled pixel about once.",
+                **_AUTO,
+            },
+            rare={
+                "metavar": "SHARE",
+                "help": "Share of the patches drawn so that rare classes are in them.",
+                "show_default": f"{PatchSettings.rare:.2g}",
+            },
+            scale={"help": "Resize images first; masks come back whole."},
+        ),
+        **_PAGE,
+        **_panel(
+            "Held-out images (of a folder)",
+            val={"metavar": "SHARE", "help": "Share of images held out."},
+            group={
+                "metavar": "REGEX",
+                "help": "Images with the same match in their name stay together.",
+            },
+        ),
+        **_panel("Options", seed={"help": "Seed of the split and of the corners."}),
+    },
+    TrainSettings: {
+        **_panel(
+            "How long",
+            epochs={"help": "Passes over all patches.", "show_default": str(DEFAULT_EPOCHS)},
+            budget={
+                "metavar": "TIME",
+                "parser": parse_duration,
+                "help": "Wall time of the whole command instead of epochs: 90s, 10m, 1h.",
+            },
+            patience={
+                "metavar": "N",
+                "help": "Stop after N validations without a better one; the best epoch is kept.",
+            },
+        ),
+        **_panel(
+            "How",
+            batch_size={"help": "Patches a step.", "show_default": "by patch size"},
+            lr={"help": "Highest learning rate.", "show_default": "by optimizer"},
+            loss={
+                "help": "ce (cross-entropy), weighted-ce (by class), dice, ce+dice, "
+                "weighted-ce+dice or a plug-in's.",
+                "autocompletion": _names(plugins.LOSSES),
+            },
+            optimizer={"help": "muon, adamw or sgd.", "autocompletion": _words(*OPTIMIZERS)},
+            schedule={"help": "one-cycle, cosine or steps.", "autocompletion": _words(*SCHEDULES)},
+            weight_decay={"help": "Pull of the weights to zero.", "show_default": "by optimizer"},
+            augment={
+                "help": "none, light, strong, a plug-in's (after light) or strong+PLUGIN; auto is "
+                "light.",
+                "autocompletion": _names(plugins.AUGMENTATIONS),
+            },
+            symmetries={
+                "help": "none, or some of hflip,vflip,turn; auto: by where the classes lie.",
+                "autocompletion": _words("auto", "none", *SYMMETRIES),
+            },
+            ema={
+                "metavar": "SHARE",
+                "help": "Share of the training that the averaged weights look back over; 0 is off.",
+            },
+            seed={"help": "Seed of weights, order and augmentation."},
+        ),
+        **_panel(
+            "Network",
+            network={
+                "help": "compact, fused (compact with what a million photographs taught), classic "
+                "or a plug-in's.",
+                "autocompletion": _names(plugins.NETWORKS),
+            },
+            width={"help": "Channels at full resolution.", "show_default": "by network"},
+            depth={"help": "Times the image is halved.", "show_default": "by network"},
+            weights={
+                "metavar": "FILE",
+                "help": "Weights of the pretrained part of fused: safetensors or a state dict.",
+                "show_default": "those installed",
+            },
+        ),
+        **_panel(
+            "Machine",
+            device=_DEVICE,
+            precision={
+                "help": "float32, bfloat16 or auto (the faster here), in training.",
+                "autocompletion": _words(*PRECISIONS),
+            },
+        ),
+    },
+    PredictSettings: {
+        **_panel(
+            "How an image is covered",
+            mode={
+                "help": "blend averages overlapping windows; seamless, twice as fast and sometimes "
+                "a little worse, gives what one pass over the whole image would.",
+                "autocompletion": _words(*MODES),
+            },
+            stride={
+                "help": "Pixels between blended windows, or a share of them.",
+                "show_default": DEFAULT_STRIDE,
+            },
+            weights={
+                "help": "gaussian trusts the middle of a window most; or uniform.",
+                "autocompletion": _words(*WEIGHTS),
+            },
+            tta={
+                "help": "Average over the mirror images that training used: slower, a little "
+                "better.",
+            },
+            batch_size={"help": "Windows computed at once.", "show_default": "as many as pay"},
+        ),
+        **_PAGE,
+        **_panel(
+            "What is mended in a mask",
+            largest={
+                "metavar": "CLASS",
+                "help": "Keep only the largest object of this class; may be repeated.",
+            },
+            min_size={
+                "metavar": "PIXELS",
+                "help": "Give smaller objects to what surrounds them; 0 keeps all.",
+            },
+            fill_holes={
+                "metavar": "CLASS",
+                "help": "Fill what this class encloses; may be repeated.",
+            },
+        ),
+        **_panel("Machine", device=_DEVICE),
+    },
+}
+
+
+def takes_settings(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take settings: each parameter of a class of `OPTIONS` becomes its options.
+
+    The options stand where the parameter stands, and the command is given the settings made of
+    them. ``Annotated[PatchSettings, ("size", "val")]`` takes two of the fields alone.
+    """
+    parameters: list[inspect.Parameter] = []
+    taken: dict[str, tuple[type, list[str]]] = {}  # parameter -> its class and fields
+    for parameter in inspect.signature(function).parameters.values():
+        kind, *names = get_args(parameter.annotation) or [parameter.annotation]
+        if kind in OPTIONS:
+            taken[parameter.name] = kind, list(*names or [OPTIONS[kind]])
+            parameters += _options_of(*taken[parameter.name])
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        for name, (kind, names) in taken.items():
+            given = {field: values.pop(field) for field in names}
+            values[name] = kind(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            )
+        function(**values)
+
+    # Typer asks for both.
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _options_of(kind: type, names: list[str]) -> Iterable[inspect.Parameter]:
+    """Yield a parameter for each named field of settings, with the default of the field."""
+    known: dict[str, Any] = {field.name: field for field in fields(kind)}
+    for name in names:
+        field = known[name]
+        annotation = list[str] if get_origin(field.type) is tuple else field.type
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[annotation, OPTIONS[kind][name]],
+        )
+
+
+def given(ctx: Context, names: Iterable[str]) -> set[str]:
+    """Return those of the parameters that a person gave, in the command or the settings file."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+
+
+# --- other options that several commands share ---------------------------------------------------
+
 Classes = Annotated[
     Path | None,
     Option(
@@ -91,8 +314,28 @@ Models = Annotated[
         "--model",
         metavar="MODEL",
         help="A run's name or folder, or a model file; repeated: an ensemble.",
-        autocompletion=completion.runs,
+        autocompletion=_runs,
         show_default="default",
+    ),
+]
+From = Annotated[
+    str | None,
+    Option(
+        "--from",
+        metavar="MODEL",
+        help="Start from a model's weights.",
+        autocompletion=_runs,
+        rich_help_panel="Network",
+    ),
+]
+Run = Annotated[
+    str,
+    Option(
+        "--run",
+        metavar="NAME",
+        help="wide means runs/wide.",
+        autocompletion=_runs,
+        rich_help_panel="The run",
     ),
 ]
 IncludeTrained = Annotated[
@@ -107,147 +350,6 @@ Groups = Annotated[
         show_default="a store's own groups, else single images",
     ),
 ]
-Mode = Annotated[
-    str,
-    Option(
-        "--mode",
-        help="blend averages overlapping windows; seamless, twice as fast and sometimes a little "
-        "worse, gives what one pass over the whole image would.",
-        autocompletion=completion.modes,
-        rich_help_panel=_COVER,
-    ),
-]
-Stride = Annotated[
-    str | None,
-    Option(
-        "--stride",
-        help="Pixels between blended windows, or a share of them.",
-        show_default="50%",
-        rich_help_panel=_COVER,
-    ),
-]
-Weights = Annotated[
-    str,
-    Option(
-        "--weights",
-        help="gaussian trusts the middle of a window most; or uniform.",
-        autocompletion=completion.weights,
-        rich_help_panel=_COVER,
-    ),
-]
-Tta = Annotated[
-    bool,
-    Option(
-        "--tta",
-        help="Average over the mirror images that training used: slower, a little better.",
-        rich_help_panel=_COVER,
-    ),
-]
-WindowBatch = Annotated[
-    int | None,
-    Option(
-        "--batch-size",
-        help="Windows computed at once.",
-        show_default="as many as pay",
-        rich_help_panel=_COVER,
-    ),
-]
-Largest = Annotated[
-    list[str] | None,
-    Option(
-        "--largest",
-        metavar="CLASS",
-        help="Keep only the largest object of this class; may be repeated.",
-        rich_help_panel=_MEND,
-    ),
-]
-MinSize = Annotated[
-    int,
-    Option(
-        "--min-size",
-        metavar="PIXELS",
-        help="Give smaller objects to what surrounds them.",
-        show_default="keep all",
-        rich_help_panel=_MEND,
-    ),
-]
-FillHoles = Annotated[
-    list[str] | None,
-    Option(
-        "--fill-holes",
-        metavar="CLASS",
-        help="Fill what this class encloses; may be repeated.",
-        rich_help_panel=_MEND,
-    ),
-]
-Device = Annotated[
-    str,
-    Option(
-        "--device",
-        help="auto, cpu, cuda, cuda:1 or mps.",
-        autocompletion=completion.devices,
-        rich_help_panel="Machine",
-    ),
-]
-
-
-def number_or_auto(option: str, text: str) -> int | None:
-    """Return the whole number in ``text``, or None for "auto".
-
-    Raises:
-        InputError: Anything else.
-    """
-    if text == "auto":
-        return None
-    if not text.isdecimal() or len(text) > 12:
-        raise InputError(option, f"{text!r} is no whole number", "write a number, or auto")
-    return int(text)
-
-
-def patch_settings(
-    size: str,
-    per_image: str,
-    rare: float,
-    val: float,
-    group: str | None,
-    scale: float,
-    seed: int,
-    page: int | None,
-) -> "PatchSettings":
-    """Return the settings that a command line gave."""
-    from unetseg.settings import PatchSettings
-
-    return PatchSettings(
-        number_or_auto("--size", size),
-        number_or_auto("--per-image", per_image),
-        val,
-        group,
-        rare,
-        scale,
-        seed,
-        page,
-    )
-
-
-def predict_settings(
-    mode: str,
-    stride: str | None,
-    weights: str,
-    tta: bool,
-    batch_size: int | None,
-    device: str,
-    page: int | None,
-    largest: list[str] | None,
-    min_size: int,
-    fill_holes: list[str] | None,
-) -> "PredictSettings":
-    """Return the settings that a command line gave."""
-    from unetseg.settings import PredictSettings
-
-    kept, filled = tuple(largest or ()), tuple(fill_holes or ())
-    return PredictSettings(
-        mode, stride, weights, tta, batch_size, device, page, kept, min_size, filled
-    )
 
 
 def ignored(texts: list[str] | None) -> tuple[int | str, ...]:

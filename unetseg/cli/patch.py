@@ -6,25 +6,21 @@ from typing import Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_next
+from unetseg.cli.console import ProgressDisplay, print_next
 from unetseg.cli.tables import print_store
+from unetseg.settings import PatchSettings
 from unetseg.text import quote
 
 
+@options.takes_settings
 def patch(
     folder: Annotated[
         Path, Argument(metavar="FOLDER", help="Labelled images: images/ and masks/.")
     ] = Path("data/train"),
-    size: options.Size = "auto",
-    per_image: options.PerImage = "auto",
-    rare: options.Rare = 1 / 3,
-    val: options.Val = 0.2,
-    group: options.Group = None,
+    *,
+    settings: PatchSettings,
     classes: options.Classes = None,
     ignore: options.Ignore = None,
-    scale: options.Scale = 1.0,
-    page: options.Page = None,
-    seed: Annotated[int, Option("--seed", help="Seed of the split and of the corners.")] = 0,
     out: Annotated[Path, Option("--out", metavar="FILE", help="The store to write.")] = Path(
         "data/patches.h5"
     ),
@@ -43,15 +39,15 @@ def patch(
     """
     from unetseg.dataset.cutting import build_store
 
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         summary = build_store(
             folder,
             out,
-            options.patch_settings(size, per_image, rare, val, group, scale, seed, page),
+            settings,
             classes=classes,
             ignored=options.ignored(ignore),
             overwrite=overwrite,
-            on_progress=report,
+            on_progress=display,
         )
     print_store(summary)
     print_next("unetseg train" + ("" if out == Path("data/patches.h5") else f" {quote(out)}"))

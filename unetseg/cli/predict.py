@@ -6,25 +6,20 @@ from typing import Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_next, print_table
+from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.errors import PartialFailure
-from unetseg.text import quote, show
+from unetseg.settings import PredictSettings
+from unetseg.text import plural, quote, show
 
 _OUT = "What is written"
 
 
+@options.takes_settings
 def predict(
     inputs: Annotated[list[Path], Argument(metavar="INPUT", help="Images, or folders of them.")],
     model: options.Models = None,
-    mode: options.Mode = "blend",
-    stride: options.Stride = None,
-    weights: options.Weights = "gaussian",
-    tta: options.Tta = False,
-    page: options.Page = None,
-    batch_size: options.WindowBatch = None,
-    largest: options.Largest = None,
-    min_size: options.MinSize = 0,
-    fill_holes: options.FillHoles = None,
+    *,
+    settings: PredictSettings,
     out: Annotated[
         Path,
         Option("--out", metavar="FOLDER", help="Where the masks go.", rich_help_panel=_OUT),
@@ -70,7 +65,6 @@ def predict(
             rich_help_panel=_OUT,
         ),
     ] = False,
-    device: options.Device = "auto",
 ) -> None:
     """Write a mask for every image, in the encoding of the masks trained on.
 
@@ -84,10 +78,7 @@ def predict(
     """
     from unetseg.prediction.session import predict as predict_images
 
-    settings = options.predict_settings(
-        mode, stride, weights, tta, batch_size, device, page, largest, min_size, fill_holes
-    )
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         done = predict_images(
             list(inputs),
             models=model or ["default"],
@@ -98,30 +89,26 @@ def predict(
             probabilities=probabilities,
             confidence=confidence,
             overwrite=overwrite,
-            on_progress=report,
+            on_progress=display,
         )
         for path, error in done.failed:
-            report.fail(path, error)
+            display.fail(path, error)
     if done.written:
         shares = [(name, f"{100 * share:.1f} %") for name, share in done.pixels.items()]
         print_table("Share of the pixels", ["class", "share"], shares)
     kept = f", {len(done.skipped)} were there already" if done.skipped else ""
     overlays = f"; look at {done.overlays[0]}" if done.overlays else ""
     table = f"; the table is {done.summary}" if done.summary.exists() else ""
-    print_line(f"Wrote {_masks(len(done.written))} to {out}{kept}{table}{overlays}.")
+    print_line(f"Wrote {plural(len(done.written), 'mask')} to {out}{kept}{table}{overlays}.")
     if done.unlike:
-        text = f"{len(done.unlike)} of them are unlike the images trained on: look at those first"
-        print_line(text)
+        count = plural(len(done.unlike), "of them is", "of them are")
+        print_line(f"{count} unlike the images trained on: look at those first")
     if done.failed:
         total = len(done.failed) + len(done.written) + len(done.skipped)
-        text = f"{len(done.failed)} of {total} images failed; the rest are done"
+        text = f"{len(done.failed):,} of {total:,} images failed; the rest are done"
         if len(done.failed) == total:
             raise done.failed[0][1]
         raise PartialFailure("predict", text, "mend them and run the same line again")
     print_next(
         "unetseg evaluate" + "".join(f" --model {quote(show(name))}" for name in model or ())
     )
-
-
-def _masks(count: int) -> str:
-    return "1 mask" if count == 1 else f"{count} masks"

@@ -10,7 +10,7 @@ def runs() -> None:
         unetseg runs
     """
     from unetseg.prediction.run_folder import RUNS, list_runs
-    from unetseg.text import format_duration
+    from unetseg.text import format_duration, plural
 
     found = list_runs()
     if not found:
@@ -26,7 +26,7 @@ def runs() -> None:
                 one.state,
                 card and card.trained[:10],
                 card and card.network,
-                f"{one.images}, {one.folds} folds" if one.folds else one.images,
+                f"{one.images}, {plural(one.folds, 'fold')}" if one.folds else one.images,
                 one.patches if one.patches is None else f"{one.patches:,}",
                 one.mean_iou,
                 one.seconds and format_duration(one.seconds),

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_next, print_table
+from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.errors import PartialFailure
-from unetseg.text import quote, show
+from unetseg.settings import PredictSettings
+from unetseg.text import plural, quote, show
 
 if TYPE_CHECKING:
     from unetseg.prediction.suggestions import Suggestions
@@ -18,8 +19,10 @@ _OUT = "What is written"
 _FEW = 3  # names shown in a message
 
 
+@options.takes_settings
 def suggest(
     source: Annotated[Path, Argument(metavar="FOLDER", help="Images, labelled ones among them.")],
+    *,
     model: options.Models = None,
     n: Annotated[int, Option("--n", min=1, help="Images to choose.")] = 10,
     labelled: Annotated[
@@ -31,7 +34,6 @@ def suggest(
             show_default="the folder that the model's patches were cut from",
         ),
     ] = None,
-    page: options.Page = None,
     out: Annotated[
         Path,
         Option(
@@ -49,7 +51,7 @@ def suggest(
             rich_help_panel=_OUT,
         ),
     ] = False,
-    device: options.Device = "auto",
+    settings: Annotated[PredictSettings, ("page", "device")],
 ) -> None:
     """Choose the images to label next, and write a mask of each to correct.
 
@@ -61,27 +63,27 @@ def suggest(
         unetseg suggest NEWIMAGES/ --model wide --n 20 --out round2
     """
     from unetseg.prediction.suggestions import suggest_images
-    from unetseg.settings import PredictSettings
 
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         done = suggest_images(
             source,
             models=model or ["default"],
             n=n,
             out=out,
             labelled=labelled,
-            settings=PredictSettings(device=device, page=page),
+            settings=settings,
             overwrite=overwrite,
-            on_progress=report,
+            on_progress=display,
         )
         for path, error in done.failed:
-            report.fail(path, error)
+            display.fail(path, error)
     _print_chosen(done)
-    print_line(f"Wrote {_images(len(done.chosen))} with their masks to {out}.")
+    print_line(f"Wrote {plural(len(done.chosen), 'image')} with their masks to {out}.")
     if done.same_names:
         names = ", ".join(done.same_names[:_FEW]) + ", ..." * (len(done.same_names) > _FEW)
         print_line(
-            f"{len(done.same_names)} of them have the name of a labelled image ({show(names)}): "
+            f"{plural(len(done.same_names), 'of them has', 'of them have')} the name of a labelled "
+            f"image ({show(names)}): "
             "rename image and mask before you add them."
         )
     copying = _copying(done)
@@ -91,7 +93,7 @@ def suggest(
         print_line(f"Name them as those of {show(done.labelled)} are, such as {names}.")
     print_next(*copying, _training(done, model or ["default"]))
     if done.failed:
-        text = f"{_images(len(done.failed))} could not be read; the rest are done"
+        text = f"{plural(len(done.failed), 'image')} could not be read; the rest are done"
         raise PartialFailure("suggest", text, "mend them and run again")
 
 
@@ -108,7 +110,7 @@ def _print_chosen(done: "Suggestions") -> None:
         for k, s in enumerate(done.chosen, 1)
     ]
     columns = ["rank", "image", "score", "uncertainty", "difference", "why"]
-    note = f"{_images(done.left_out)} labelled already, left out." if done.left_out else ""
+    note = f"{plural(done.left_out, 'image')} labelled already, left out." if done.left_out else ""
     print_table("To label next", columns, rows, note)
 
 
@@ -145,7 +147,3 @@ def _training(done: "Suggestions", models: list[str]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"

@@ -1,6 +1,5 @@
 """``unetseg suspects``."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import Reporter, print_line, print_table
-from unetseg.errors import InputError
-from unetseg.text import quote, show
+from unetseg.cli.console import ProgressDisplay, print_line, print_table
+from unetseg.errors import InputError, arg
+from unetseg.settings import PredictSettings
+from unetseg.text import plural, quote, show
 
 if TYPE_CHECKING:
     from unetseg.scoring.cases import Case
@@ -22,6 +22,7 @@ _OUT = "What is written"
 _RARE = 3  # a score that is rare among correct masks
 
 
+@options.takes_settings
 def suspects(
     run: Annotated[
         Path | None,
@@ -31,6 +32,7 @@ def suspects(
             show_default="default",
         ),
     ] = None,
+    *,
     predictions: Annotated[
         Path | None,
         Option(
@@ -57,7 +59,7 @@ def suspects(
         bool,
         Option("--overwrite", help="Replace the files of --html and --json.", rich_help_panel=_OUT),
     ] = False,
-    page: options.Page = None,
+    settings: Annotated[PredictSettings, ("page",)],
     classes: options.Classes = None,
     ignore: options.Ignore = None,
 ) -> None:
@@ -71,39 +73,40 @@ def suspects(
         unetseg suspects wide --html suspects.html
         unetseg suspects MYFOLDER --predictions MASKS
     """
-    from unetseg import files
+    from unetseg.cli.tables import write_json
     from unetseg.progress import Note, Progress
     from unetseg.scoring.suspects import rank_suspects
 
     options.refuse_existing(overwrite, html, json_file)
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         found: CrossValidation | Evaluation
         if predictions:
             from unetseg.scoring.evaluation import evaluate
-            from unetseg.settings import PredictSettings
 
             found = evaluate(
                 run,
                 predictions=predictions,
-                settings=PredictSettings(page=page),
+                settings=settings,
                 classes=classes,
                 ignored=options.ignored(ignore),
-                on_progress=report,
+                on_progress=display,
             )
             subject = found.subject
         else:
-            for name, given in (("--page", page), ("--classes", classes), ("--ignore", ignore)):
+            for name, given in (("page", settings.page), ("classes", classes), ("ignored", ignore)):
                 if given is not None:
-                    raise InputError(name, "is for --predictions", "leave it out: the run knows")
+                    raise InputError(
+                        arg(name), "is for --predictions", "leave it out: the run knows"
+                    )
             found = _run_with_folds(run or Path("default"))
             subject = f"{found.folder} against {found.run.path}"
         names = found.scores.names
-        report(Note(f"looking for wrong masks among the {len(names)} of {show(subject)}"))
+        display(Note(f"looking for wrong masks among the {len(names)} of {show(subject)}"))
 
         def cases() -> "Iterator[Case]":
             for k, name in enumerate(names):
                 yield found.case(k)
-                report(Progress("comparing", k + 1, len(names), "images", show(name)))
+                display(Progress("comparing", k + 1, len(names), "images", show(name)))
 
         ranked = rank_suspects(cases(), found.scores.classes)
         if html:
@@ -116,14 +119,12 @@ def suspects(
                 lambda name: found.case(places[name]),
                 found.classes,
                 subject,
-                report,
+                display,
             )
-    _print_ranked(ranked, n, f"{subject}: {len(names)} masks")
-    if json_file:
-        text = json.dumps([_plain(k, s) for k, s in enumerate(ranked, 1)], indent=2)
-        files.write_bytes(json_file, f"{text}\n".encode())
-    for path in filter(None, (html, json_file)):
-        print_line(f"Wrote {path}.")
+    _print_ranked(ranked, n, f"{subject}: {plural(len(names), 'mask')}")
+    write_json(json_file, [_to_dict(k, s) for k, s in enumerate(ranked, 1)])
+    if html:
+        print_line(f"Wrote {html}.")
 
 
 def _run_with_folds(run: Path) -> "CrossValidation":
@@ -147,9 +148,11 @@ def _print_ranked(ranked: "tuple[Suspect, ...]", n: int, title: str) -> None:
         (str(k), s.name, f"{s.score:.1f}", s.text, _span(*s.box[::2]), _span(*s.box[1::2]))
         for k, s in enumerate(ranked[:n], 1)
     ]
-    note = f"{rare} of them score over {_RARE}, which is rare among correct masks."
+    count = plural(rare, "of them scores", "of them score")
+    note = f"{count} over {_RARE}, which is rare among correct masks."
     if len(ranked) > n:
-        note += f" {len(ranked) - n} more are not shown: --n {len(ranked)}."
+        hidden = plural(len(ranked) - n, "more is", "more are")
+        note += f" {hidden} not shown: --n {len(ranked)}."
     print_table(
         title, ["rank", "image", "score", "what is suspected", "rows", "columns"], rows, note
     )
@@ -159,7 +162,7 @@ def _span(first: int, length: int) -> str:
     return f"{first} to {first + length - 1}"
 
 
-def _plain(rank: int, suspect: "Suspect") -> dict[str, object]:
+def _to_dict(rank: int, suspect: "Suspect") -> dict[str, object]:
     names = ("top", "left", "height", "width")
     return {
         "rank": rank,

@@ -5,34 +5,18 @@ from typing import Annotated
 
 from typer import Option
 
-from unetseg.cli.console import Reporter, print_line, print_next
-from unetseg.text import quote
+from unetseg.cli import options
+from unetseg.cli.console import ProgressDisplay, print_line, print_next
+from unetseg.settings import SynthSettings
+from unetseg.text import plural, quote
 
-_HARD = "How hard the set is"
 
-
+@options.takes_settings
 def synth(
+    *,
     n: Annotated[int, Option("--n", help="Images in OUT/train.")] = 100,
     n_test: Annotated[int, Option("--n-test", help="Images in OUT/test.")] = 10,
-    height: Annotated[int, Option("--height", help="Rows of an image.")] = 400,
-    width: Annotated[int, Option("--width", help="Columns of an image.")] = 200,
-    seed: Annotated[int, Option("--seed", help="The same seed draws the same images.")] = 0,
-    noise: Annotated[
-        float,
-        Option("--noise", help="Standard deviation of the background.", rich_help_panel=_HARD),
-    ] = 0.1,
-    contrast: Annotated[
-        float,
-        Option(
-            "--contrast",
-            help="How far shapes stand out from the background, 0 to 1.",
-            rich_help_panel=_HARD,
-        ),
-    ] = 1.0,
-    max_shapes: Annotated[
-        int,
-        Option("--max-shapes", help="Most lines, and most ellipses.", rich_help_panel=_HARD),
-    ] = 9,
+    settings: SynthSettings,
     out: Annotated[Path, Option("--out", metavar="FOLDER", help="Where the set goes.")] = Path(
         "data"
     ),
@@ -47,19 +31,18 @@ def synth(
         unetseg synth --n 100
         unetseg synth --n 20 --contrast 0.3 --out hard
     """
-    from unetseg.dataset.synthesis import SynthSettings, synthesize
+    from unetseg.dataset.synthesis import synthesize
 
-    settings = SynthSettings(height, width, seed, noise, contrast, max_shapes)
-    with Reporter() as report:
+    with ProgressDisplay() as display:
         train, test = synthesize(
             out,
             n=n,
             n_test=n_test,
             settings=settings,
             overwrite=overwrite,
-            on_progress=report,
+            on_progress=display,
         )
-    print_line(f"Wrote {n} images to {train} and {n_test} to {test}, with their masks.")
+    print_line(f"Wrote {plural(n, 'image')} to {train} and {n_test:,} to {test}, with their masks.")
     default = out == Path("data")
     paths = "" if default else f" {quote(train)} --out {quote(out / 'patches.h5')}"
     print_next(f"unetseg patch{paths}")

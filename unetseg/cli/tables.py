@@ -1,5 +1,6 @@
 """The tables that commands end in, and the live one of training."""
 
+import json
 from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from unetseg import files
 from unetseg.cli.console import make_console, print_line, print_table, swatch
-from unetseg.text import show
+from unetseg.text import plural, show
 
 if TYPE_CHECKING:
+    from unetseg.classes import ClassTable
     from unetseg.dataset.cutting import StoreSummary
     from unetseg.scoring.boundaries import Boundaries
     from unetseg.scoring.metrics import Scores
@@ -25,15 +28,22 @@ def print_store(summary: "StoreSummary") -> None:
     """Print what was cut: classes with their pixels on both sides, patches, a ``classes.toml``."""
     _print_class_pixels(summary)
     if not summary.classes_file:
-        _print_classes_found(summary)
+        print_classes_found(summary.info.classes, Path(summary.info.folder))
 
 
-def _print_classes_found(summary: "StoreSummary") -> None:
-    """Where no ``classes.toml`` said so, print one that says what was understood."""
-    path = Path(summary.info.folder) / "classes.toml"
+def print_classes_found(table: "ClassTable", folder: Path) -> None:
+    """Print the ``classes.toml`` that says how the masks of ``folder`` were understood."""
+    path = folder / "classes.toml"
     print_line(f"Classes as found in the masks; to name them, save this as {show(path)}:")
-    lines = summary.info.classes.to_toml().rstrip().split("\n")
-    print_line("\n".join(f"    {line}".rstrip() for line in lines))
+    print_line("\n".join(f"    {line}".rstrip() for line in table.to_toml().rstrip().split("\n")))
+
+
+def write_json(path: Path | None, data: object) -> None:
+    """Write a result as JSON and say so; None is a file not asked for."""
+    if path:
+        text = json.dumps(data, indent=2, allow_nan=False)
+        files.write_bytes(path, f"{text}\n".encode())
+        print_line(f"Wrote {path}.")
 
 
 def _print_class_pixels(summary: "StoreSummary") -> None:
@@ -57,14 +67,15 @@ def _print_class_pixels(summary: "StoreSummary") -> None:
     held_out = len(info.held_out)
     columns = ["", "class", "in masks", "train pixels", "share", "held-out pixels", "share"]
     print_table(
-        f"{len(info.sources)} images: {len(info.sources) - held_out} to train on, {held_out} "
-        f"held out whole",
+        f"{plural(len(info.sources), 'image')}: {len(info.sources) - held_out:,} to train on, "
+        f"{held_out:,} held out whole",
         columns,
         rows,
     )
+    patches = plural(summary.patches, "patch", "patches")
     ignored = f", {', '.join(map(str, info.classes.ignore))} ignored" if info.classes.ignore else ""
     print_line(
-        f"Wrote {summary.path}: {summary.patches:,} patches of {info.size} x {info.size} pixels "
+        f"Wrote {summary.path}: {patches} of {info.size} x {info.size} pixels "
         f"({100 * summary.used_share:.0f} % of the labelled pixels are used{ignored})."
     )
 
@@ -125,8 +136,7 @@ def _mean_interval(scores: "Scores") -> str:
 
 def units_of(scores: "Scores") -> str:
     """Return what intervals are taken over: "20 images" or "6 groups"."""
-    kind = "image" if scores.units == len(scores.names) else "group"
-    return f"{scores.units} {kind}{'s' * (scores.units != 1)}"
+    return plural(scores.units, "image" if scores.units == len(scores.names) else "group")
 
 
 def _interval(ends: tuple[float, float] | None) -> str | None:

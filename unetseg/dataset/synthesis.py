@@ -4,7 +4,6 @@ import math
 import os
 import re
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing
 from unetseg.errors import InputError, arg
 from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.settings import SynthSettings
 from unetseg.signals import catching
 from unetseg.text import show
 
@@ -25,45 +25,6 @@ CLASSES = ClassTable(
     )
 )
 _LINE, _ELLIPSE = 1, 2
-
-
-@dataclass(frozen=True)
-class SynthSettings:
-    """What a synthetic set looks like, and how hard it is.
-
-    Attributes:
-        height: Rows of an image, 1 to 10,000.
-        width: Columns of an image, 1 to 10,000.
-        seed: 0 to 2^63 - 1.
-        noise: Standard deviation of the background before truncation, 0 to 1, where 1 is white.
-        contrast: How much of a shape's drawn distance in grey from the mean of the background is
-            kept, 0 to 1: 1 keeps it, 0.1 leaves a tenth, at 0 only the missing noise shows a shape.
-        max_shapes: Most ellipses, and most lines, in one image, 1 to 1,000.
-
-    Raises:
-        InputError: A value out of range; names the option.
-    """
-
-    height: int = 400
-    width: int = 200
-    seed: int = 0
-    noise: float = 0.1
-    contrast: float = 1.0
-    max_shapes: int = 9
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("height", 1, 10_000),
-            ("width", 1, 10_000),
-            ("seed", 0, 2**63 - 1),
-            ("noise", 0, 1),
-            ("contrast", 0, 1),
-            ("max_shapes", 1, 1000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:  # nan fails too
-                option = f"--{name.replace('_', '-')}"
-                raise InputError(option, str(value), f"{low} to {high} is possible")
 
 
 def draw_image(

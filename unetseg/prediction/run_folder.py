@@ -157,14 +157,18 @@ class RunFolder:
         except InputError:
             return "interrupted"
 
-    def option(self) -> str:
-        """Return the option that names the run, a space before it; nothing for the default run."""
+    def option(self, option: str = "--run") -> str:
+        """Return `` --run NAME`` to append to a command; the default run needs nothing.
+
+        Args:
+            option: The option that takes the name; "" where the name is an argument.
+        """
         if self.path == RUNS / "default":
             return ""
         name = self.name if self.path == RUNS / self.name else str(self.path)
         if len(self.path.parts) == 1:
             name = os.path.join(".", name)  # bare it would lie in runs/
-        return f" --run {quote(show(name))}"
+        return f" {option} {quote(show(name))}" if option else f" {quote(show(name))}"
 
     def resume_line(self) -> str:
         """Return what to type to go on with the run."""

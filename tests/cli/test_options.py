@@ -1,0 +1,89 @@
+"""Options of the commands: each default stands once, in the settings or in the library."""
+
+import inspect
+import sys
+import types
+from importlib import import_module
+from typing import Annotated
+
+import pytest
+
+import unetseg
+from unetseg.cli import app, options
+from unetseg.settings import PatchSettings, PredictSettings
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Return a function that makes its argument the only built-in command, called ``work``."""
+
+    def install(function):
+        module = types.ModuleType("stub_of_a_command")
+        module.work = options.takes_settings(function)
+        monkeypatch.setitem(sys.modules, "stub_of_a_command", module)
+        monkeypatch.setattr(app, "BUILT_INS", {"work": ("stub_of_a_command", "Do the work")})
+        monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
+
+    return install
+
+
+@pytest.mark.parametrize("kind", options.OPTIONS, ids=lambda kind: kind.__name__)
+def test_without_options_a_command_is_given_the_defaults_of_the_settings(kind, install):
+    seen = []
+
+    def work(*, settings: kind) -> None:
+        seen.append(settings)
+
+    install(work)
+    assert app.main(["work"]) == 0
+    assert seen == [kind()]
+
+
+def test_options_become_the_fields_of_several_settings(install):
+    seen = []
+
+    def work(
+        *, cut: Annotated[PatchSettings, ("size", "val")], settings: PredictSettings, n: int = 1
+    ) -> None:
+        seen.append((cut, settings, n))
+
+    install(work)
+    line = "work --size 96 --val 0 --largest cell --largest rod --tta --stride 30% --n 5"
+    assert app.main(line.split()) == 0
+    settings = PredictSettings(largest=("cell", "rod"), tta=True, stride="30%")
+    assert seen == [(PatchSettings(size=96, val=0), settings, 5)]
+
+
+def test_auto_can_be_written_out_and_anything_else_is_refused(install, capsys):
+    seen = []
+
+    def work(*, settings: PatchSettings) -> None:
+        seen.append(settings)
+
+    install(work)
+    assert app.main(["work", "--size", "auto", "--per-image", "7"]) == 0
+    assert seen == [PatchSettings(per_image=7)]
+    assert app.main(["work", "--size", "big"]) == 2
+    line = "unetseg: error: --size: 'big' is neither a whole number nor auto; see 'unetseg work"
+    assert capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "parameters"),
+    [
+        ("synth", unetseg.synthesize, {"n": "n", "n_test": "n_test", "out": "out"}),
+        ("convert", unetseg.convert_folder, {"limit": "limit"}),
+        ("patch", unetseg.build_store, {"folder": "source", "out": "out"}),
+        ("train", unetseg.train, {"run": "run"}),
+        ("train", unetseg.cross_validate, {"run": "run"}),
+        ("predict", unetseg.predict, {"out": "out", "format": "format"}),
+        ("suggest", unetseg.suggest_images, {"n": "n", "out": "out"}),
+        ("export", unetseg.export_onnx, {"out": "out"}),
+    ],
+)
+def test_a_command_and_its_function_have_the_same_defaults(command, function, parameters):
+    module, _ = app.BUILT_INS[command]
+    typed = inspect.signature(getattr(import_module(module), command)).parameters
+    called = inspect.signature(function).parameters
+    for name, argument in parameters.items():
+        assert str(typed[name].default) == str(called[argument].default), name
