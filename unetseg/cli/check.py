@@ -14,7 +14,7 @@ from unetseg.settings import PatchSettings
 from unetseg.text import plural, quote
 
 if TYPE_CHECKING:
-    from unetseg.dataset.survey import Inspection
+    from unetseg.dataset.findings import Inspection
 
 _OUT = "What is written"
 _FINDINGS = 20  # shown; the files of --html and --json hold all
@@ -57,7 +57,7 @@ def check(
         unetseg check MYFOLDER --html sheet.html
         unetseg check MYFOLDER --ignore 255 --group '^(.+)_'
     """
-    from unetseg.dataset.survey import inspect_folder
+    from unetseg.dataset.findings import inspect_folder
     from unetseg.progress import Note
     from unetseg.reports.dataset_sheet import write_contact_sheet
 

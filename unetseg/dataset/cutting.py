@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unetseg import __version__
 from unetseg.classes import ClassTable
+from unetseg.dataset.findings import inspect_folder
 from unetseg.dataset.geometry import (
     auto_count,
     auto_size,
@@ -26,7 +27,7 @@ from unetseg.dataset.geometry import (
 )
 from unetseg.dataset.splits import groups_of, split_groups
 from unetseg.dataset.store import Source, StoreInfo, write_store
-from unetseg.dataset.survey import Survey, inspect_folder
+from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.transforms import scaled_size

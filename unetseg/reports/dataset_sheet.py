@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
-from unetseg.dataset.survey import Inspection, Survey
+from unetseg.dataset.findings import Inspection
+from unetseg.dataset.survey import Survey
 from unetseg.pictures import drawing, masks, reading, transforms
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.reports import html

@@ -11,7 +11,7 @@ import unetseg
 from tests.dataset.test_label_traps import COUNT, TRAPS, grey_of, mask_of, png, with_255, write
 from tests.support import NAMES, QUICK, write_set
 from unetseg.cli.app import main
-from unetseg.dataset.survey import inspect_folder, suggest_group
+from unetseg.dataset.findings import inspect_folder, suggest_group
 from unetseg.prediction import model_file
 
 
@@ -51,7 +51,7 @@ def test_every_problem_is_found_at_once_and_equal_ones_stand_together(tmp_path):
     found = inspect_folder(root)
     texts = "\n".join(map(str, found.errors))
     assert len(found.errors) == 4
-    for part in ("extra.png", "im0.png: not a PNG", "40 x 47 pixels", "value 255 stands beside"):
+    for part in ("extra.png", "im0.png: not a PNG", "image has 40 x 47", "value 255 stands beside"):
         assert part in texts
     line = next(f.line for f in found.errors if "255" in f.problem)
     assert line == f"unetseg check {root} --ignore 255"

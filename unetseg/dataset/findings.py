@@ -1,0 +1,617 @@
+"""What is wrong with a folder of labelled images, and what to type about it."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import ClassTable, colour_to_rgb
+from unetseg.dataset import pairing, splits
+from unetseg.dataset.geometry import auto_size
+from unetseg.dataset.survey import Survey, measure_classes, measuring_step, survey_pair
+from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
+from unetseg.pictures import masks, reading, transforms
+from unetseg.progress import OnProgress, ignore, steps
+from unetseg.settings import PatchSettings
+from unetseg.signals import catching
+from unetseg.text import quote, show
+
+Severity = Literal["error", "warning", "note"]
+_SEVERITIES = ("error", "warning", "note")
+
+_NEARLY = 0.75  # see `_nearly_equal`
+_OBJECTS = 6  # a mask that numbers this many lone regions 1, 2, 3, ... numbers objects
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing worth knowing about a folder.
+
+    Attributes:
+        severity: "error" stops training, "warning" may harm it, "note" is said once.
+        files: What it is about: files, options, or the folder.
+        problem: What is the matter, with the values found.
+        remedy: What to do about it; may be empty.
+        line: A command to type next; may be empty.
+        code: What a program may ask for, as of an error.
+    """
+
+    severity: Severity
+    files: tuple[str, ...]
+    problem: str
+    remedy: str = ""
+    line: str = ""
+    code: Code | None = None
+
+    def __str__(self) -> str:
+        return worded(self.message, as_argument)
+
+    @property
+    def message(self) -> str:
+        """The finding on one line, in which an `unetseg.errors.arg` is still a mark."""
+        return InputError(self.subject, self.problem, self.remedy).message
+
+    @property
+    def subject(self) -> str:
+        """The first files that it is about."""
+        more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
+        return ", ".join(self.files[:3]) + more
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What `inspect_folder` found.
+
+    Attributes:
+        root: The folder.
+        surveys: Of the labelled images that can be read.
+        findings: Errors first, then warnings, then notes.
+        table: The classes; None where they cannot be told.
+        classes_file: The ``classes.toml`` that gave them; None where they are the values found.
+        halves: ``(n, 2, 2, C)`` pixels of each class in the upper and lower, the left and right
+            half of each mask; of none where a mask does not fit the classes.
+        size: Patch size that fits the images (after ``scale``).
+        scale: Factor worth resizing by; the one set where objects are no larger than patches show.
+        group: A ``--group`` that keeps nearly equal images together; empty where none is needed.
+    """
+
+    root: Path
+    surveys: tuple[Survey, ...]
+    findings: tuple[Finding, ...]
+    table: ClassTable | None
+    classes_file: Path | None
+    halves: NDArray[np.int64]
+    size: int
+    scale: float
+    group: str
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop training."""
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """``(n, C)`` pixels of each class in each mask."""
+        counts: NDArray[np.int64] = self.halves[:, 0].sum(1)
+        return counts
+
+    def refuse(self) -> None:
+        """Raise the first error as `InputError`; it says how to see the others."""
+        if not self.errors:
+            return
+        first, others = self.errors[0], len(self.errors) - 1
+        remedies = [first.remedy] if first.remedy else []
+        if first.code:  # the line repairs the masks
+            remedies.append(first.line)
+        if others:
+            remedies.append(f"{others} more: unetseg check {quote(str(self.root))}")
+        raise InputError(first.subject, first.problem, "; ".join(remedies), code=first.code)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON; classes are empty where they cannot be told."""
+        surveys = self.surveys
+        classes = []
+        if self.table and len(self.halves):
+            total = max(int(self.counts.sum()), 1)
+            for i, one in enumerate(self.table.classes):
+                count = int(self.counts[:, i].sum())
+                classes.append(
+                    {
+                        "name": one.name,
+                        "in_masks": self.table.key(i),
+                        "colour": one.colour,
+                        "pixels": count,
+                        "share": count / total,
+                        "images": int((self.counts[:, i] > 0).sum()),
+                    }
+                )
+        return {
+            "folder": str(self.root),
+            "images": len(surveys),
+            "sizes": [list(shape) for shape in sorted({s.shape for s in surveys})],
+            "channels": sorted({s.channels for s in surveys}),
+            "dtypes": sorted({s.info.dtype for s in surveys}),
+            "formats": dict(Counter(s.info.format for s in surveys)),
+            "mask_encodings": dict(Counter(s.encoding for s in surveys)),
+            "classes": classes,
+            "classes_toml": self.table.to_toml() if self.table else None,
+            "suggested": {"size": self.size, "scale": self.scale, "group": self.group or None},
+            "stops_training": bool(self.errors),
+            "findings": [
+                {
+                    "severity": f.severity,
+                    "files": list(f.files),
+                    "problem": worded(f.problem, as_option),
+                    "remedy": worded(f.remedy, as_option),
+                    "line": f.line,
+                }
+                for f in self.findings
+            ],
+        }
+
+
+def inspect_folder(
+    source: str | os.PathLike[str],
+    settings: PatchSettings | None = None,
+    *,
+    classes: Path | None = None,
+    ignored: Sequence[int | str] = (),
+    on_progress: OnProgress = ignore,
+) -> Inspection:
+    """Look at every file of a folder of labelled images; nothing is changed.
+
+    Args:
+        source: The folder, laid out as `unetseg.dataset.pairing.find_pairs` reads it.
+        settings: How the folder is to be cut; ``page``, ``group``, ``scale``, ``size`` and ``val``
+            matter here.
+        classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
+        ignored: Mask values or colours that are neither trained on nor scored.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: There is no such folder, it holds nothing to pair, or ``classes`` cannot be
+            read.
+        MachineError: No permission to read.
+        Interrupted: A signal came.
+    """
+    root, settings = Path(source), settings or PatchSettings()
+    commands = _Commands(root, _options(settings, classes, ignored))
+    pairs, problem = pairing.match_pairs(root)
+    found = [_refusal(problem, commands)] if problem else []
+    with catching() as caught:
+
+        def check() -> None:
+            caught.check(root, "run the same line again")
+
+        surveys = []
+        for pair in steps(
+            pairs, "looking at", "images", on_progress, name=lambda p: p.name, check=check
+        ):
+            try:
+                surveys.append(survey_pair(pair, settings.page))
+            except InputError as error:
+                found.append(_refusal(error, commands))
+        given = pairing.load_classes(root, classes)
+        classes_file = (classes or root / "classes.toml") if given else None
+        table = None
+        try:
+            table = _classes_of(surveys, given, tuple(ignored))
+        except InputError as error:
+            found.append(_refusal(error, commands))
+        measured = []
+        paths = [s.pair.mask for s in surveys]
+        if table:
+            for path in steps(
+                paths, "reading", "masks", on_progress, name=lambda p: p.name, check=check
+            ):
+                try:
+                    measured.append(measure_classes(path, table, settings.page))
+                except InputError as error:
+                    found.append(_refusal(error, commands))
+    measured = measured if len(measured) == len(surveys) else []
+    facts = _Facts(
+        root,
+        settings,
+        commands,
+        tuple(surveys),
+        table,
+        given is not None,
+        np.array([pixels for pixels, _ in measured], np.int64),
+        np.array([widths for _, widths in measured]),
+    )
+    sizes = [transforms.scaled_size(*s.shape, settings.scale) for s in surveys]
+    size = settings.size or auto_size(sizes or [(512, 512)])
+    for judge in (_object_numbers, _contents, _blends, _turned, _unlike, _duplicates):
+        found += judge(facts)
+    group, neighbours = _neighbours(facts)
+    scale, too_large = _scale(facts, size)
+    found += [*neighbours, *_undividable(facts), *too_large, *_storage(facts)]
+    return Inspection(
+        root, facts.surveys, _sorted(found), table, classes_file, facts.halves, size, scale, group
+    )
+
+
+@dataclass(frozen=True)
+class _Commands:
+    """The command lines that a person may type next.
+
+    Attributes:
+        root: The folder.
+        options: The options given to this inspection, as the command line writes them.
+    """
+
+    root: Path
+    options: str
+
+    def check(self, option: str) -> str:
+        """Return the line that inspects the folder with one option more."""
+        return f"unetseg check {self._folder()}{self.options} {option}"
+
+    def train(self, option: str) -> str:
+        """Return the line that trains on the folder with one option more."""
+        return f"unetseg train {self._folder()}{self.options} {option}"
+
+    def convert(self, instances: bool = False) -> str:
+        """Return the line that writes a repaired copy beside the folder."""
+        line = f"unetseg convert {self._folder()} {self._folder('-converted')}"
+        return line + " --instances" * instances
+
+    def _folder(self, end: str = "") -> str:
+        return quote(str(self.root).rstrip("/") + end)
+
+
+@dataclass(frozen=True, eq=False)
+class _Facts:
+    """What the findings about a set are drawn from.
+
+    Attributes:
+        root: The folder.
+        settings: As given.
+        commands: The command lines to suggest.
+        surveys: The labelled images that can be read.
+        table: The classes; None where they cannot be told.
+        is_given: Whether a ``classes.toml`` lists the classes.
+        halves: As `Inspection.halves`.
+        thickness: ``(n, C)`` as `measure_classes` returns it; empty where ``halves`` is.
+    """
+
+    root: Path
+    settings: PatchSettings
+    commands: _Commands
+    surveys: tuple[Survey, ...]
+    table: ClassTable | None
+    is_given: bool
+    halves: NDArray[np.int64]
+    thickness: NDArray[np.float64]
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the masks number objects."""
+        return self.table is not None and not self.is_given and _number_objects(self.surveys)
+
+
+def _options(settings: PatchSettings, classes: Path | None, ignored: Sequence[int | str]) -> str:
+    given = [("classes", classes), *(("ignored", i) for i in ignored)]
+    given += [("group", settings.group), ("page", settings.page)]
+    return "".join(f" {as_option(name, value)}" for name, value in given if value is not None)
+
+
+def _finding(
+    severity: Severity,
+    files: Sequence[object],
+    problem: str,
+    remedy: str = "",
+    line: str = "",
+    code: Code | None = None,
+) -> Finding:
+    return Finding(severity, tuple(map(show, files)), problem, remedy, line, code)
+
+
+def _refusal(error: InputError, commands: _Commands) -> Finding:
+    """Return what a reader refused, with the command that helps where there is one."""
+    line = ""
+    if error.give:
+        line = commands.check(as_option(*error.give))
+    elif error.code in (Code.OBJECT_NUMBERS, Code.BLENDED_MASK):
+        line = commands.convert(error.code is Code.OBJECT_NUMBERS)
+    return _finding("error", [error.what], error.problem, error.remedy, line, error.code)
+
+
+def _sorted(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings, the worst first; files that share a problem stand together."""
+    merged: dict[tuple[Any, ...], list[str]] = {}
+    for f in sorted(found, key=lambda f: _SEVERITIES.index(f.severity)):
+        merged.setdefault((f.severity, f.problem, f.remedy, f.line, f.code), []).extend(f.files)
+    return tuple(
+        Finding(severity, tuple(files), *rest) for (severity, *rest), files in merged.items()
+    )
+
+
+# --- classes ---------------------------------------------------------------------------------
+
+
+def _classes_of(
+    surveys: Sequence[Survey], given: ClassTable | None, ignored: tuple[int | str, ...]
+) -> ClassTable | None:
+    """Return the classes; None where there are no images.
+
+    Raises:
+        InputError: The classes cannot be told from the masks.
+    """
+    if not surveys:
+        return None
+    if given is not None:
+        return given.with_ignored(ignored) if ignored else given
+    return masks.discover({str(s.pair.mask): s.found for s in surveys}, ignored)
+
+
+def _number_objects(surveys: Sequence[Survey]) -> bool:
+    """Tell whether masks hold one value or colour for each object rather than classes."""
+    numbers = [s.objects for s in surveys]
+    if min(numbers) >= 0 and max(numbers) >= _OBJECTS:
+        return len(numbers) == 1 or len(set(numbers)) > 1
+    colours = Counter(k for s in surveys for k in s.found.counts if isinstance(k, str))
+    lone = sum(count == 1 for count in colours.values())
+    return len(surveys) > 2 and lone >= _OBJECTS and lone > 0.7 * len(colours)
+
+
+def _object_numbers(facts: _Facts) -> Iterator[Finding]:
+    """Refuse masks that number objects."""
+    if facts.table is None or not facts.has_objects:
+        return
+    text = f"{len(facts.table.classes)} values that look like one per object, not like classes"
+    remedy = (
+        "if they are classes, save a classes.toml that lists them; if they are objects, "
+        "make foreground and border of them"
+    )
+    mask_paths = [s.pair.mask for s in facts.surveys]
+    line = facts.commands.convert(instances=True)
+    yield _finding("error", mask_paths, text, remedy, line, Code.OBJECT_NUMBERS)
+
+
+def _contents(facts: _Facts) -> Iterator[Finding]:
+    """Judge how often each class appears."""
+    if facts.table is None or not len(facts.halves) or facts.has_objects:
+        return
+    surveys, root, names = facts.surveys, facts.root, facts.table.names
+    counts = facts.halves[:, 0].sum(1)
+    if not counts.any():
+        yield _finding(
+            "error",
+            [root],
+            "every pixel of every mask is ignored",
+            f"see {arg('ignored')}",
+        )
+        return
+    absent = [show(n) for n, total in zip(names, counts.sum(0), strict=True) if not total]
+    if absent:
+        text = f"no mask shows {', '.join(absent)}"
+        yield _finding("warning", [root], text, "leave it out of classes.toml, or label some")
+    present = (counts > 0).sum(0)
+    rare = [show(n) for n, images_with in zip(names, present, strict=True) if images_with == 1]
+    if rare and len(surveys) > 1:
+        text = f"only one image shows {', '.join(rare)}: nothing is left to score it on"
+        yield _finding("warning", [root], text, "label more")
+    if (present > 0).sum() == 1:
+        text = f"all masks hold one class only, {show(names[int(present.argmax())])}"
+        yield _finding("warning", [root], text, "there is nothing to tell apart; look at them")
+        return
+    for i, name in enumerate(names):
+        alone = (counts[:, i] > 0) & (counts.sum(1) == counts[:, i])
+        files = [s.pair.mask for s, only in zip(surveys, alone, strict=True) if only]
+        if files:
+            text = f"nothing but {show(name)} in these masks ({len(files)} of {len(surveys)})"
+            yield _finding("warning", files, text, "look whether they are labelled at all")
+    unlabelled = [s.pair.mask for s, c in zip(surveys, counts, strict=True) if not c.any()]
+    if unlabelled:
+        yield _finding("warning", unlabelled, "every pixel is ignored", "it teaches nothing")
+
+
+def _blends(facts: _Facts) -> Iterator[Finding]:
+    """Ask about a class that is thin everywhere and whose colour lies between two others."""
+    table = facts.table
+    if table is None or facts.is_given or not len(facts.halves) or facts.has_objects:
+        return
+    keys = [table.key(i) for i in range(len(table.classes))]
+    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])
+    pixels_of = facts.halves[:, 0].sum((0, 1))
+    step = max(measuring_step(s.shape) for s in facts.surveys)
+    thin = facts.thickness.max(0) <= 2 * step
+    for i, point in enumerate(points):
+        # Of the values 0, 1 and 2 the middle one is no blend.
+        others = [j for j, p in enumerate(points) if np.abs(p - point).max() > masks.NOISE]
+        sides = [
+            (j, k)
+            for j in others
+            for k in others
+            if j < k
+            and masks.is_between(point, points[j], points[k])
+            and pixels_of[i] < 0.1 * min(pixels_of[j], pixels_of[k])
+        ]
+        if thin[i] and sides:
+            j, k = sides[0]
+            text = (
+                f"{keys[i]} is a line one pixel wide wherever it is, and looks like a blend "
+                f"of {keys[j]} and {keys[k]}"
+            )
+            remedy = "if it is a class, save a classes.toml that lists it; else convert"
+            yield _finding("error", [facts.root], text, remedy, facts.commands.convert())
+
+
+# --- the images together ---------------------------------------------------------------------
+
+
+def _turned(facts: _Facts) -> Iterator[Finding]:
+    """Refuse an image that its EXIF orientation turns while its mask stays as it is stored."""
+    for survey in facts.surveys:
+        if survey.may_be_turned:
+            text = "is turned by its EXIF orientation, its mask is not, and it fits both ways"
+            remedy = (
+                "if the masks were drawn on the upright pictures, convert; else remove the "
+                "orientation from the images"
+            )
+            line = facts.commands.convert()
+            yield _finding("error", [survey.pair.image], text, remedy, line, Code.TURNED_IMAGE)
+
+
+def _unlike(facts: _Facts) -> Iterator[Finding]:
+    """Judge whether bit depth and channels agree; three equal channels pass for colour."""
+    surveys = facts.surveys
+    if not surveys:
+        return
+    depth = Counter(s.info.dtype for s in surveys).most_common(1)[0][0]
+    usual = next(s for s in surveys if s.info.dtype == depth)
+    for other in (s for s in surveys if s.info.dtype != depth):
+        text = f"is {other.info.dtype}, {show(usual.pair.image.name)} is {depth}"
+        yield _finding("error", [other.pair.image], text, "bring all images to one bit depth")
+    most = Counter(s.channels for s in surveys if s.channels > 1).most_common(1)
+    wide = most[0][0] if most else 1
+    usual = next((s for s in surveys if s.channels == wide), surveys[0])
+    for other in surveys:
+        if other.channels != wide and not (other.channels == 1 and wide == 3):
+            text = f"has {other.channels} channels, {show(usual.pair.image.name)} has {wide}"
+            yield _finding("error", [other.pair.image], text, "give all images the same channels")
+    if len({len(s.low) for s in surveys}) == 1:
+        low, high = np.array([s.low for s in surveys]), np.array([s.high for s in surveys])
+        for channel in np.flatnonzero(low.min(0) == high.max(0)).tolist():
+            text = f"channel {channel + 1} holds {low[0, channel]:g} in every pixel of the set"
+            yield _finding("warning", [facts.root], text, "it tells the network nothing")
+
+
+def _duplicates(facts: _Facts) -> Iterator[Finding]:
+    """Warn of images with equal pixels."""
+    first: dict[str, Survey] = {}
+    for survey in facts.surveys:
+        other = first.setdefault(survey.sha256, survey)
+        if other is not survey:
+            text = f"the same picture as {show(other.pair.image.name)}"
+            both = [reading.read_mask(s.pair.mask, facts.settings.page) for s in (survey, other)]
+            if not np.array_equal(both[0].values, both[1].values):
+                text += ", with another mask"
+            remedy = "they stay on one side of the split; keep one of them"
+            yield _finding("warning", [survey.pair.image], text, remedy)
+
+
+def _neighbours(facts: _Facts) -> tuple[str, list[Finding]]:
+    """Look for nearly equal images; return a ``group`` worth suggesting, or "", and findings."""
+    names, group = [s.pair.name for s in facts.surveys], facts.settings.group
+    near = [(names[i], names[j]) for i, j in _nearly_equal(facts.surveys)]
+    if group:
+        try:
+            near = [p for p in near if len({splits.group_of(n, group) for n in p}) == 2]
+        except InputError as error:
+            return "", [_refusal(error, facts.commands)]
+    if not near:
+        return "", []
+    text = f"{len(near)} pairs of images are nearly equal, as neighbours in a video: "
+    text += "; ".join(f"{show(a)} and {show(b)}" for a, b in near[:2])
+    text += "; ..." if len(near) > 2 else ""
+    text += ": on two sides of the split they make the score too good"
+    pattern = "" if group else suggest_group(names, near)
+    remedy = f"pass {arg('group', pattern)}" if pattern else f"pass a {arg('group')}"
+    line = facts.commands.check(as_option("group", pattern)) if pattern else ""
+    return pattern, [_finding("warning", [facts.root], text, remedy, line)]
+
+
+def _undividable(facts: _Facts) -> Iterator[Finding]:
+    """Refuse a set from which no image can be held out."""
+    surveys, settings = facts.surveys, facts.settings
+    if not len(facts.halves):
+        return
+    try:
+        groups = splits.groups_of([s.pair.name for s in surveys], settings.group)
+        present = facts.halves[:, 0].sum(1) > 0
+        hashes = [s.sha256 for s in surveys]
+        splits.split_groups(groups, present, hashes, settings.val, settings.seed)
+    except InputError as error:
+        yield _refusal(error, facts.commands)
+
+
+def _scale(facts: _Facts, size: int) -> tuple[float, list[Finding]]:
+    """Return the scale at which a patch of ``size`` pixels shows a whole object, and findings.
+
+    It is the scale that was set where objects fit already.
+    """
+    halves, scale = facts.halves, facts.settings.scale
+    if not len(halves) or halves.shape[-1] < 2:
+        return scale, []
+    background = int(halves[:, 0].sum((0, 1)).argmax())  # the commonest class, most often
+    measured = np.delete(facts.thickness * scale, background, 1)  # (n, C - 1)
+    across = max((float(np.median(t[t > 0])) for t in measured.T if (t > 0).any()), default=0)
+    factor = scale
+    while across * factor > 1.5 * size * scale:
+        factor /= 2
+    if factor == scale or across <= 2 * size:
+        return scale, []
+    text = f"objects are about {across:.0f} pixels across, a patch shows {size}"
+    remedy = f"{arg('scale', factor)} lets a patch show one"
+    line = facts.commands.train(f"--scale {factor:g}")
+    return factor, [_finding("note", [facts.root], text, remedy, line)]
+
+
+def _storage(facts: _Facts) -> Iterator[Finding]:
+    """Note what is read otherwise than it is stored."""
+    surveys = facts.surveys
+    for stored, text in (
+        ([s for s in surveys if s.info.alpha], "transparency is dropped"),
+        ([s for s in surveys if s.info.palette], "palette images are read as their colours"),
+        (
+            [s for s in surveys if s.info.orientation != 1],
+            "turned upright, as their EXIF orientation says",
+        ),
+    ):
+        if stored:
+            yield _finding("note", [s.pair.image for s in stored], text)
+    if surveys and all(s.channels == 1 and s.info.channels == 3 for s in surveys):
+        text = "red, green and blue are equal in all images: they count as one grey channel"
+        yield _finding("note", [facts.root], text)
+    encodings = Counter(s.encoding for s in surveys)
+    if len(encodings) > 1:
+        text = "masks are stored in several ways: "
+        text += ", ".join(f"{name} ({count})" for name, count in encodings.most_common())
+        yield _finding("note", [facts.root], text, f"look at the pictures of check {arg('html')}")
+
+
+def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
+    """Return a regular expression for ``--group`` that the names of nearly equal images show.
+
+    Tried are what stands before the last separator, before the last number, and numbers without
+    their last one to three digits. It must be found in all names, give at least three groups,
+    each of two images on average, and hold nine of ten pairs together.
+
+    Returns:
+        The pattern; empty where none fits.
+    """
+    for pattern in (r"^(.+)[-_ .]", r"^(.*\D)\d+$", r"^(.*)\d$", r"^(.*)\d\d$", r"^(.*)\d\d\d$"):
+        matches = [re.search(pattern, name) for name in names]
+        if not all(matches):
+            continue
+        group = {n: m[1] for n, m in zip(names, matches, strict=True) if m}
+        together = sum(group[a] == group[b] for a, b in near)
+        if 3 <= len(set(group.values())) <= len(names) / 2 and together >= 0.9 * len(near):
+            return pattern
+    return ""
+
+
+def _nearly_equal(surveys: Sequence[Survey]) -> list[tuple[int, int]]:
+    """Return the pairs of images that show nearly the same.
+
+    Thumbnails without what all images of the set have in common (a dark rim, a road below a sky)
+    are correlated. In 100 frames of CamVid all 33 pairs over 0.75 are of one sequence; 100
+    independently drawn pictures of lines and ellipses reach 0.50.
+    """
+    if len(surveys) < 4:  # too few to tell what they have in common
+        return []
+    thumbnails = np.array([s.thumbnail for s in surveys])
+    thumbnails -= thumbnails.mean(0)
+    thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=1, keepdims=True), 1e-6)
+    close = np.triu(thumbnails @ thumbnails.T > _NEARLY, 1)
+    pairs = [(int(i), int(j)) for i, j in np.argwhere(close)]
+    return [(i, j) for i, j in pairs if surveys[i].sha256 != surveys[j].sha256]
