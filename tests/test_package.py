@@ -18,9 +18,10 @@ ROOT = Path(unetseg.__file__).parent
 LAYERS = {
     "pictures": set(),
     "network": set(),
+    "objects": {"pictures"},
     "dataset": {"pictures"},
-    "prediction": {"pictures", "dataset", "network"},
-    "scoring": {"pictures", "dataset", "prediction"},
+    "prediction": {"pictures", "objects", "dataset", "network"},
+    "scoring": {"pictures", "objects", "dataset", "prediction"},
     "training": {"pictures", "dataset", "network", "prediction", "scoring"},
     "reports": {"pictures", "dataset", "prediction", "scoring", "training"},
 }

@@ -33,6 +33,7 @@ class SynthSettings:
         contrast: How much of a shape's drawn distance in grey from the mean of the background is
             kept, 0 to 1: 1 keeps it, 0.1 leaves a tenth, at 0 only the missing noise shows a shape.
         max_shapes: Most ellipses, and most lines, in one image, 1 to 1,000.
+        touching: Draw ellipses alone, as many as find room, most of which touch others.
 
     Raises:
         InputError: A value out of its range; the message names the argument.
@@ -44,6 +45,7 @@ class SynthSettings:
     noise: float = 0.1
     contrast: float = 1.0
     max_shapes: int = 9
+    touching: bool = False
 
     def __post_init__(self) -> None:
         _check("height", self.height, 1, 10_000)

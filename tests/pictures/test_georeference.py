@@ -53,6 +53,46 @@ def test_a_turned_geotiff_states_lengths_along_its_own_rows_and_columns(tmp_path
     assert (height, width, unit) == (pytest.approx(1), pytest.approx(2), "map unit")
 
 
+def placed(matrix, column, row):
+    a, b, c, d, e, f = matrix
+    return a * column + b * row + c, d * column + e * row + f
+
+
+def test_a_geotiff_places_the_corners_of_its_pixels(tmp_path):
+    # TIEPOINT ties the corner of the first pixel; a pixel is 0.5 wide and 0.25 high.
+    matrix = of(tmp_path, extratags=[SCALE, TIEPOINT, IN_METRES]).map_matrix
+    _, _, _, x, y, _ = TIEPOINT[3]
+    assert placed(matrix, 0, 0) == (x, y)
+    assert placed(matrix, 4, 8) == (x + 2, y - 2)
+
+
+def test_a_point_tied_at_the_centre_of_a_pixel_is_half_a_pixel_from_its_corner(tmp_path):
+    keys = (34735, SHORT, 8, (1, 1, 0, 1, 1025, 0, 1, 2), True)
+    matrix = of(tmp_path, extratags=[SCALE, TIEPOINT, keys]).map_matrix
+    assert placed(matrix, 0.5, 0.5) == TIEPOINT[3][3:5]
+
+
+def test_a_picture_that_no_map_places_has_no_matrix(tmp_path):
+    found = of(tmp_path, resolution=(20_000, 40_000), resolutionunit="CENTIMETER")
+    assert (found.map_matrix, found.epsg) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("entries", "epsg"),
+    [
+        ((3072, 0, 1, 32631), 32631),
+        ((2048, 0, 1, 4326), 4326),
+        ((3072, 0, 1, 32767), None),
+        ((3072, 34736, 1, 0), None),
+    ],
+)
+def test_the_number_of_the_coordinate_system_is_read_where_the_file_names_one(
+    tmp_path, entries, epsg
+):
+    keys = (34735, SHORT, 8, (1, 1, 0, 1, *entries), True)
+    assert of(tmp_path, extratags=[SCALE, TIEPOINT, keys]).epsg == epsg
+
+
 def test_a_resolution_with_a_unit_is_a_pixel_size_in_micrometres(tmp_path):
     found = of(tmp_path, resolution=(20_000, 40_000), resolutionunit="CENTIMETER")
     assert found.pixel_size == (0.25, 0.5, "µm")

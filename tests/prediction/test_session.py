@@ -16,11 +16,11 @@ from scipy import ndimage
 import unetseg
 from tests.support import NAMES, QUICK, draw, write_image, write_set
 from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.objects.counting import PostProcessing, clean
 from unetseg.pictures.reading import read_mask
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
 from unetseg.prediction.model_file import load_model, write_model
-from unetseg.prediction.objects import PostProcessing, clean
 from unetseg.prediction.summary import read_summary
 from unetseg.progress import Note, Progress
 from unetseg.signals import Caught

@@ -6,6 +6,7 @@ Arrays in, arrays out. What lies near no class, or may be one of its own, is ask
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,13 +78,17 @@ def read_binary(raw: RawMask, what: object, limit: float = LIMIT) -> Snapped:
 
 
 def outline_objects(raw: RawMask) -> NDArray[np.uint8]:
-    """Return ``(H, W)`` 0 background, 1 foreground, 2 border of a mask that numbers objects.
-
-    The border are the pixels of an object beside another number: one pixel wide along the
-    background, two where objects touch.
-    """
+    """Return ``(H, W)`` 0 background, 1 foreground, 2 border of a mask that numbers objects."""
     # In a palette or RGB mask black is the background, in others 0.
-    numbers = raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values)
+    return outlined(raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values))
+
+
+def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Return ``(H, W)`` 0 background, 1 foreground, 2 border of the objects of a label image.
+
+    The border is made of the pixels of an object beside another number. So it is one pixel wide
+    along the background, and two pixels wide where objects touch.
+    """
     padded = np.pad(numbers, 1, mode="edge")
     height, width = numbers.shape
     border = np.zeros(numbers.shape, bool)

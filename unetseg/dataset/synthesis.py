@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.dataset import pairing
+from unetseg.dataset import pairing, snapping
 from unetseg.errors import InputError, arg
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.settings import SynthSettings
@@ -25,6 +25,15 @@ CLASSES = ClassTable(
     )
 )
 _LINE, _ELLIPSE = 1, 2
+# Of touching ellipses; "border" is the class that `unetseg convert --instances` makes, too.
+TOUCHING_CLASSES = ClassTable(
+    (
+        SegmentationClass("background", 0, "#000000"),
+        SegmentationClass("ellipse", 1, "#00ff00"),
+        SegmentationClass("border", 2, "#ffff00"),
+    )
+)
+_GAP = 2.5  # pixels that touching ellipses are grown by, so that neighbours meet
 
 
 def draw_image(
@@ -44,8 +53,7 @@ def draw_image(
     Returns:
         The image ``(H, W, 1)`` uint8, and its mask ``(H, W)`` uint8: indices into `CLASSES`.
     """
-    key = (zlib.crc32(split.encode()), index)  # apart from the seed, whatever its size
-    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
+    rng = _generator(settings, split, index)
     mean = rng.uniform(0.7, 0.9)
     ellipses = [_draw_ellipse(rng) for _ in range(rng.integers(1, settings.max_shapes + 1))]
     lines = [_draw_line(rng) for _ in range(rng.integers(1, settings.max_shapes + 1))]
@@ -66,6 +74,51 @@ def draw_image(
         image[window][inside] = grey
         mask[window][inside] = label
     return np.rint(image * 255).astype(np.uint8)[..., None], mask
+
+
+def _generator(settings: SynthSettings, split: str, index: int) -> np.random.Generator:
+    key = (zlib.crc32(split.encode()), index)  # apart from the seed, whatever its size
+    return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
+
+
+def draw_touching(
+    settings: SynthSettings, split: str, index: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
+    """Draw image ``index`` of ``split`` with ellipses that touch.
+
+    The background is that of `draw_image`. Ellipses of the same radii are thrown at places until
+    fifteen in a row find no room; then they grow together by up to 2.5 pixels. Neighbours share
+    one grey value for an image, so that their contact shows in their outline alone.
+
+    Returns:
+        The image ``(H, W, 1)`` uint8; its mask ``(H, W)`` uint8, indices into `TOUCHING_CLASSES`,
+        with the border one pixel wide inside each ellipse; and ``(H, W)`` uint16 the number of each
+        pixel's ellipse, 0 in the background.
+    """
+    from scipy import ndimage
+
+    rng = _generator(settings, split, index)
+    mean = rng.uniform(0.7, 0.9)
+    grey = mean + settings.contrast * (rng.uniform(0, 0.55) - mean)
+    shape = (settings.height, settings.width)
+    numbers = np.zeros(shape, np.int32)
+    count = failures = 0
+    while failures < 15 and count < 65535:
+        place = rng.uniform(size=3) * (*shape, math.pi) - (0.5, 0.5, 0)
+        window, inside = _rasterise(_ELLIPSE, _draw_ellipse(rng), place, shape)
+        taken = numbers[window][inside]
+        if taken.any() or not len(taken):
+            failures += 1
+            continue
+        count, failures = count + 1, 0
+        numbers[window][inside] = count
+    away, nearest = ndimage.distance_transform_edt(numbers == 0, return_indices=True)
+    numbers = np.where(away <= _GAP, numbers[tuple(nearest)], 0)
+    image = _truncated_normal(rng, mean, settings.noise, shape)
+    image[numbers > 0] = grey + settings.noise * rng.standard_normal(int((numbers > 0).sum())) / 2
+    mask = snapping.outlined(numbers)
+    pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)[..., None]
+    return pixels, mask, numbers.astype(np.uint16)
 
 
 def _draw_ellipse(rng: np.random.Generator) -> tuple[float, float]:

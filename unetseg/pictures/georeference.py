@@ -19,8 +19,11 @@ _RESOLUTION_UNITS: dict[int, Unit] = {2: "inch", 3: "cm"}  # TIFF 6.0, Resolutio
 _SAYS_NOTHING = (1, 72, 96)
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, and the three of the GeoKeys.
 _SCALE, _TRANSFORMATION, _KEYS = 33550, 34264, 34735
-_GEO_TAGS = (_SCALE, 33922, _TRANSFORMATION, _KEYS, 34736, 34737)
+_TIEPOINT = 33922
+_GEO_TAGS = (_SCALE, _TIEPOINT, _TRANSFORMATION, _KEYS, 34736, 34737)
 _LINEAR_UNITS, _METRE = 3076, 9001
+_RASTER_TYPE, _IS_POINT = 1025, 2
+_PROJECTED, _GEODETIC = 3072, 2048
 _NODATA = 42113  # GDAL_NODATA
 
 
@@ -63,6 +66,33 @@ class Georeference:
         x, y = (r * 1e6 / _MICROMETRES[self.resolution_unit] for r in self.resolution)
         return x, y
 
+    @property
+    def map_matrix(self) -> tuple[float, float, float, float, float, float] | None:
+        """Where the corners of pixels lie on a map; None where the file does not place them.
+
+        (a, b, c, d, e, f): x = a column + b row + c and y = d column + e row + f, in the units of
+        the map; (0, 0) is the outer corner of the first pixel (GeoTIFF 1.1, 7.3.3).
+        """
+        numbers = {code: _numbers(value) for code, _, _, value, _ in self.tags if code != 34737}
+        shift = 0.5 if self._key(_RASTER_TYPE) == _IS_POINT else 0.0  # tied at a pixel's centre
+        matrix, tie = numbers.get(_TRANSFORMATION, []), numbers.get(_TIEPOINT, [])
+        if len(matrix) == 16:
+            a, b, _, c, d, e, _, f = matrix[:8]
+        elif len(scale := numbers.get(_SCALE, [])) >= 2 and len(tie) >= 6:
+            a, b, c = scale[0], 0.0, tie[3] - tie[0] * scale[0]
+            d, e, f = 0.0, -scale[1], tie[4] + tie[1] * scale[1]
+        else:
+            return None
+        return a, b, c - shift * (a + b), d, e, f - shift * (d + e)
+
+    @property
+    def epsg(self) -> int | None:
+        """The EPSG number of the map's coordinate system; None where the file names none."""
+        for key in (_PROJECTED, _GEODETIC):
+            if 0 < (code := self._key(key) or 0) < 32767:  # 32767 is "user-defined"
+                return code
+        return None
+
     def turned(self, orientation: int) -> "Georeference":
         """Return what is still true of the picture turned upright (EXIF 2.32, tag 274: 1 to 8)."""
         if not 1 < orientation < 9:
@@ -85,10 +115,16 @@ class Georeference:
         return (height, width) if _is_size(height) and _is_size(width) else None
 
     def _is_metric(self) -> bool:
-        """Tell whether the GeoKeys (entries of key, place, count, value) state metres."""
+        """Tell whether the GeoKeys state metres."""
+        return self._key(_LINEAR_UNITS) == _METRE
+
+    def _key(self, key: int) -> int | None:
+        """Return the value of a GeoKey that holds one number; None where it is not there."""
         keys = next((_numbers(t[3]) for t in self.tags if t[0] == _KEYS), [])
-        entries = [keys[i : i + 4] for i in range(4, len(keys), 4)]  # the first is their header
-        return [_LINEAR_UNITS, 0, 1, _METRE] in entries
+        for start in range(4, len(keys) - 3, 4):  # the first four are the header
+            if keys[start : start + 3] == [key, 0, 1]:  # key, place of the value (here), count
+                return int(keys[start + 3])
+        return None
 
 
 def of_dpi(dpi: Any) -> Georeference:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
+from unetseg.objects.counting import PostProcessing, clean
 from unetseg.pictures import bands
 from unetseg.pictures.transforms import convert_depth, fit_channels, rescale_image, scaled_size
 from unetseg.prediction import model_file
 from unetseg.prediction.likeness import AppearanceRange, describe, sample_windows
 from unetseg.prediction.model_file import ModelCard
-from unetseg.prediction.objects import PostProcessing, clean
 from unetseg.prediction.run_folder import resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.records import read_record

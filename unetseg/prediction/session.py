@@ -23,9 +23,9 @@ from unetseg import files
 from unetseg.classes import IGNORED
 from unetseg.dataset import pairing
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
+from unetseg.objects.counting import ObjectCounter, PostProcessing
 from unetseg.pictures import bands, drawing, reading, writing
 from unetseg.prediction.model import Model, ModelInput
-from unetseg.prediction.objects import ObjectCounter, PostProcessing
 from unetseg.prediction.run_folder import LABEL, label_of
 from unetseg.prediction.summary import ImageSummary, update_summary
 from unetseg.progress import Note, OnProgress, Progress, ignore

@@ -63,7 +63,7 @@ def summary_rows(summaries: Iterable[ImageSummary], classes: Sequence[str]) -> l
     """Return the rows of the table, one an image and class, also of a class that was not found.
 
     ``area_fraction`` is the share of the image's pixels that are not ignored; objects and their
-    areas are those of `unetseg.prediction.objects`. Areas are in ``area_unit``: the unit of the
+    areas are those of `unetseg.objects.counting`. Areas are in ``area_unit``: the unit of the
     pixel size, squared, where it is known, else "px". ``mean_confidence`` is the mean probability
     of the predicted class, 0 to 1. ``seconds`` are those of the whole image, in each of its rows. A
     value that no pixel says anything about is None.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unetseg.prediction.objects import ObjectCounter, PostProcessing, clean, label_objects
+from unetseg.objects.counting import ObjectCounter, PostProcessing, clean, label_objects
 
 
 def areas_of(labels, classes, heights):
