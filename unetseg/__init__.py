@@ -32,7 +32,7 @@ _HOMES = {
     "reports.score_report": ("Report", "write_report"),
     "scoring.comparison": ("compare",),
     "scoring.evaluation": ("evaluate",),
-    "scoring.metrics": ("Scores",),
+    "scoring.metrics": ("ScoredImage", "Scores"),
     "scoring.suspects": ("rank_suspects",),
     "settings": ("PatchSettings", "PredictSettings", "SynthSettings", "TrainSettings"),
     "training.folds": ("cross_validate", "load_cross_validation"),
@@ -68,7 +68,10 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
     )
     from unetseg.scoring.comparison import compare as compare
     from unetseg.scoring.evaluation import evaluate as evaluate
-    from unetseg.scoring.metrics import Scores as Scores
+    from unetseg.scoring.metrics import (
+        ScoredImage as ScoredImage,
+        Scores as Scores,
+    )
     from unetseg.scoring.suspects import rank_suspects as rank_suspects
     from unetseg.settings import (
         PatchSettings as PatchSettings,

@@ -8,22 +8,29 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from tests.benchmarks.accuracy import SEEDS, score
 from tests.benchmarks.common import DATA, draw_pairs, lines_ellipses, machine, print_table
 from unetseg.dataset import pairing
 from unetseg.pictures import masks, reading
-from unetseg.scoring.baselines import forest_floor
-from unetseg.scoring.cases import Case
+from unetseg.scoring.baselines import Forest, draw_samples
+from unetseg.scoring.metrics import confusion, scores
 
 COUNTS = (5, 10, 20, 40, 80)
+CLASSES = ("background", "ellipse", "line")
 _BUDGET = 180.0
 
 
 def forest_score(train_folder: Path, test_folder: Path, seed: int) -> float:
     """Return the pooled mean IoU of the random forest."""
-    test = (Case(str(k), image, mask, mask) for k, (image, mask) in enumerate(_read(test_folder)))
-    floor = forest_floor(_read(train_folder), test, ("background", "ellipse", "line"), seed=seed)
-    return floor.scores.mean_iou or 0.0
+    forest = Forest(len(CLASSES))
+    forest.fit(draw_samples(_read(train_folder), len(CLASSES), seed), seed)
+    matrices = [
+        confusion(mask, forest.predict(image), len(CLASSES)) for image, mask in _read(test_folder)
+    ]
+    names = [str(k) for k in range(len(matrices))]
+    return scores(np.stack(matrices), names, CLASSES).mean_iou or 0.0
 
 
 def _read(path: Path):

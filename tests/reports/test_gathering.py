@@ -7,8 +7,8 @@ import pytest
 
 from tests.support import write_set
 from unetseg.cli.app import main
-from unetseg.reports.gathering import floors_of_folds
-from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_floors
+from unetseg.reports.gathering import baselines_of_folds
+from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
 from unetseg.scoring.evaluation import evaluate_held_out
 from unetseg.training.folds import load_cross_validation
 
@@ -43,19 +43,19 @@ def words_of(path):
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
-def test_the_report_of_folds_says_the_score_of_all_images_and_both_floors(home):
+def test_the_report_of_folds_says_the_score_of_all_images_and_both_baselines(home):
     found, text = load_cross_validation("k"), words_of(home / "folds.html")
     assert f"{found.scores.mean_iou:.3f}" in text
-    floors = floors_of_folds(found)
-    assert compare_with_floors(found.scores, floors) in text
-    assert all(f"{floor.scores.mean_iou:.3f}" in text for floor in floors)
+    baselines = baselines_of_folds(found)
+    assert compare_with_baselines(found.scores, baselines) in text
+    assert all(f"{baseline.scores.mean_iou:.3f}" in text for baseline in baselines)
     assert "never saw it" in text
     assert "unetseg suspects k" in text
     assert found.content in text
 
 
 def test_a_random_forest_is_trained_without_the_fold_that_it_is_scored_on(home):
-    most, forest = floors_of_folds(load_cross_validation("k"))
+    most, forest = baselines_of_folds(load_cross_validation("k"))
     assert (most.name, forest.name) == (MOST_COMMON, FOREST)
     # Brightness tells these classes apart, so a forest is nearly right, and one class is not.
     assert most.scores.mean_iou < 0.5 < 0.9 < forest.scores.mean_iou

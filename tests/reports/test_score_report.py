@@ -16,8 +16,7 @@ from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError
 from unetseg.reports import score_report
 from unetseg.reports.score_report import Report, write_report
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import confusion, scores
+from unetseg.scoring.metrics import ScoredImage, confusion, scores
 
 TABLE = ClassTable(
     tuple(
@@ -77,7 +76,7 @@ def make(count=9, table=TABLE, names=None, shape=(64, 56), **fields):
         image, truth = draw(k, shape)
         prediction = truth.copy()
         prediction[: 3 * k + 1, :20] = k % 3
-        cases.append(Case(name, image, truth, prediction))
+        cases.append(ScoredImage(name, image, truth, prediction))
     matrices = [confusion(c.truth, c.prediction, len(table.classes)) for c in cases]
     found = scores(np.stack(matrices), names, table.names)
     rows = [
@@ -86,8 +85,8 @@ def make(count=9, table=TABLE, names=None, shape=(64, 56), **fields):
     ]
     rows[-1]["val_mean_iou"] = "0.9"
     fields = {
-        "floors": [SimpleNamespace(name="random forest", scores=found)],
-        "floor_line": "the U-Net does not beat the random forest",
+        "baselines": [SimpleNamespace(name="random forest", scores=found)],
+        "verdict": "the U-Net does not beat the random forest",
         "histories": {"fold-1": rows, "fold-2": rows},
         "suspects": [
             SimpleNamespace(name=names[0], score=4.0, box=(0, 0, 9, 20), text="looks moved")
@@ -108,8 +107,8 @@ def make(count=9, table=TABLE, names=None, shape=(64, 56), **fields):
 
 
 BARE = {
-    "floors": (),
-    "floor_line": "",
+    "baselines": (),
+    "verdict": "",
     "histories": {},
     "suspects": (),
     "calibration": None,
@@ -238,15 +237,15 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
     report = make(6, table, HOSTILE, settings=texts, data=texts, versions=texts, lines=HOSTILE)
     rows = report.histories["fold-1"]
     suspects = [SimpleNamespace(name=n, score=1.0, box=(0, 0, 5, 5), text=n) for n in HOSTILE]
-    floors = [SimpleNamespace(name=n, scores=report.scores) for n in HOSTILE]
+    baselines = [SimpleNamespace(name=n, scores=report.scores) for n in HOSTILE]
     report = dataclasses.replace(
         report,
         title=HOSTILE[0],
         subject=HOSTILE[5],
         suspects=suspects,
         histories=dict.fromkeys(HOSTILE, rows),
-        floors=floors,
-        floor_line=HOSTILE[0],
+        baselines=baselines,
+        verdict=HOSTILE[0],
     )
     write_report(tmp_path / "r.html", report)
     page = Page(tmp_path / "r.html")
@@ -286,7 +285,7 @@ def test_large_images_are_cut_to_the_errors_or_shrunk(tmp_path):
     cluster[700:720, 1000:1100] = 1
     cluster[0, :100] = 2
     spread[::50, ::50] = 1
-    cases = [Case(n, image, truth, p) for n, p in (("cluster", cluster), ("spread", spread))]
+    cases = [ScoredImage(n, image, truth, p) for n, p in (("cluster", cluster), ("spread", spread))]
     found = scores(
         np.stack([confusion(c.truth, c.prediction, 3) for c in cases]), ["cluster", "spread"],
         TABLE.names,

@@ -6,7 +6,7 @@ import pytest
 from unetseg.pictures.drawing import to_display
 from unetseg.reports import views
 from unetseg.reports.views import View
-from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import ScoredImage
 
 
 def test_a_box_is_shown_in_a_square_around_its_middle():
@@ -58,7 +58,7 @@ def test_what_fits_is_whole_and_drawn_as_it_is():
     view = views.fullest(truth != prediction)
     assert view == views.whole((48, 30))
     assert view.caption == ""
-    drawn = view.draw(Case("a", image, truth, prediction))
+    drawn = view.draw(ScoredImage("a", image, truth, prediction))
     for one, expected in zip(drawn, (to_display(image), truth, prediction), strict=True):
         np.testing.assert_array_equal(one, expected)
 
@@ -67,7 +67,7 @@ def test_what_is_too_large_is_shrunk_and_says_so():
     truth = np.zeros((600, 1200), np.uint8)
     truth[:, 800:] = 2
     view = views.whole((600, 1200))
-    image, shown, _ = view.draw(Case("a", np.zeros((600, 1200, 3), np.uint8), truth, truth))
+    image, shown, _ = view.draw(ScoredImage("a", np.zeros((600, 1200, 3), np.uint8), truth, truth))
     assert image.shape == (240, 480, 3)
     np.testing.assert_array_equal(shown, np.repeat([[0] * 320 + [2] * 160], 240, axis=0))
     assert view.caption == "600 x 1200, shrunk to 40 %"

@@ -10,15 +10,14 @@ from tests.support import NAMES, draw
 from unetseg.errors import InputError
 from unetseg.scoring import baselines
 from unetseg.scoring.baselines import (
-    Floor,
+    Baseline,
     Forest,
-    compare_with_floors,
-    forest_floor,
-    forest_floor_of_folds,
+    compare_with_baselines,
+    draw_samples,
+    forest_of_folds,
     most_common,
 )
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import scores
+from unetseg.scoring.metrics import ScoredImage, scores
 
 
 @pytest.fixture
@@ -33,33 +32,39 @@ def found(*matrices, names=None, groups=None, classes=("a", "b")):
     return scores(np.array(matrices, np.int64), names, classes, groups)
 
 
+def fitted(*pairs, classes=3, seed=0):
+    """Return a forest that learnt from images and masks."""
+    forest = Forest(classes)
+    forest.fit(draw_samples(pairs, classes, seed), seed)
+    return forest
+
+
 def case(number, **look):
     image, mask = draw(number, **look)
-    return Case(f"im{number}", image, mask, np.zeros_like(mask))
+    return ScoredImage(f"im{number}", image, mask, np.zeros_like(mask))
 
 
 def test_the_most_common_class_everywhere_has_its_share_as_iou():
     # 100 true pixels: 70 of a, 30 of b; a everywhere: IoU of a 70 / 100, of b 0
     own = found([[60, 10], [5, 25]], groups=["g"])
-    floor = most_common(own, [900, 100])
-    assert floor.name == "most common class"
-    assert floor.scores.iou == {"a": 0.7, "b": 0.0}
-    assert floor.scores.confusion.tolist() == [[70, 0], [30, 0]]
-    assert (floor.scores.names, floor.scores.groups) == (own.names, own.groups)
+    baseline = most_common(own, [900, 100])
+    assert baseline.name == "most common class"
+    assert baseline.scores.iou == {"a": 0.7, "b": 0.0}
+    assert baseline.scores.confusion.tolist() == [[70, 0], [30, 0]]
+    assert (baseline.scores.names, baseline.scores.groups) == (own.names, own.groups)
 
 
 def test_each_image_takes_the_most_common_class_of_its_own_training_pixels():
     own = found([[6, 0], [0, 4]], [[6, 0], [0, 4]])
-    floor = most_common(own, [[9, 1], [1, 9]])
-    assert floor.scores.matrices.tolist() == [[[6, 0], [4, 0]], [[0, 6], [0, 4]]]
+    baseline = most_common(own, [[9, 1], [1, 9]])
+    assert baseline.scores.matrices.tolist() == [[[6, 0], [4, 0]], [[0, 6], [0, 4]]]
 
 
 def test_a_forest_learns_classes_that_grey_tells_apart(small):
-    train = [draw(k) for k in range(6)]
-    floor = forest_floor(train, (case(k) for k in range(6, 9)), NAMES)
-    assert floor.name == "random forest"
-    assert floor.scores.names == ("im6", "im7", "im8")
-    assert floor.scores.mean_iou > 0.95
+    forest = fitted(*(draw(k) for k in range(6)))
+    for k in range(6, 9):
+        image, mask = draw(k)
+        assert (forest.predict(image) == mask).mean() > 0.98
 
 
 def test_a_forest_learns_classes_that_colour_alone_tells_apart(small):
@@ -70,16 +75,13 @@ def test_a_forest_learns_classes_that_colour_alone_tells_apart(small):
         image = np.full((40, 40, 3), 90, np.uint8)
         image[mask == 1] = (60, 90, 120)  # as bright
         pairs.append((image, mask))
-    forest = Forest(2)
-    forest.fit(*zip(*pairs[:1], strict=True))
+    forest = fitted(pairs[0], classes=2)
     assert (forest.predict(pairs[1][0]) == pairs[1][1]).mean() > 0.97
 
 
 def test_equal_channels_are_learnt_as_one(small):
     image, mask = draw(0)
-    one, three = Forest(3), Forest(3)
-    one.fit([image], [mask])
-    three.fit([image.repeat(3, axis=2)], [mask])
+    one, three = fitted((image, mask)), fitted((image.repeat(3, axis=2), mask))
     other = draw(1)[0]
     same = one.predict(other) == three.predict(other.repeat(3, axis=2))
     assert same.all()
@@ -88,24 +90,18 @@ def test_equal_channels_are_learnt_as_one(small):
 def test_ignored_pixels_are_not_learnt(small):
     image, mask = draw(0)
     mask[mask == 2] = 255
-    forest = Forest(3)
-    forest.fit([image], [mask])
+    forest = fitted((image, mask))
     assert set(np.unique(forest.predict(image))) == {0, 1}
 
 
 def test_the_same_seed_gives_the_same_forest(small):
     pairs = [draw(k) for k in range(3)]
-    made = []
-    for _ in range(2):
-        forest = Forest(3)
-        forest.fit(*zip(*pairs, strict=True), seed=4)
-        made.append(forest.predict(draw(9)[0]))
-    assert (made[0] == made[1]).all()
+    one, other = (fitted(*pairs, seed=4).predict(draw(9)[0]) for _ in range(2))
+    assert (one == other).all()
 
 
 def test_an_image_read_in_bands_is_classified_as_whole(small, monkeypatch):
-    forest = Forest(3)
-    forest.fit(*zip(draw(0), strict=True))
+    forest = fitted(draw(0))
     image = draw(1, shape=(130, 56))[0]
     whole = forest.predict(image)
     monkeypatch.setattr(baselines, "_BAND", 7 * 56)
@@ -146,27 +142,29 @@ def test_each_image_is_scored_by_a_forest_that_did_not_see_it(small):
     # Image and mask of fold 2 contradict the others': only who saw it could score it well.
     def read(k):
         one = case(k)
-        return Case(one.name, one.image, 2 - one.truth if k == 3 else one.truth, one.prediction)
+        return ScoredImage(
+            one.name, one.image, 2 - one.truth if k == 3 else one.truth, one.prediction
+        )
 
     done = []
-    floor = forest_floor_of_folds(
+    baseline = forest_of_folds(
         read, [1, 1, 3, 2], NAMES, groups=["g", "g", "h", "i"], on_progress=done.append
     )
-    assert floor.scores.names == ("im0", "im1", "im2", "im3")
-    assert floor.scores.groups == ("g", "g", "h", "i")
-    shares = floor.scores.matrices.trace(axis1=1, axis2=2) / floor.scores.matrices.sum((1, 2))
+    assert baseline.scores.names == ("im0", "im1", "im2", "im3")
+    assert baseline.scores.groups == ("g", "g", "h", "i")
+    shares = baseline.scores.matrices.trace(axis1=1, axis2=2) / baseline.scores.matrices.sum((1, 2))
     assert shares[3] < 0.4 < shares[:3].min()
     assert [p.done for p in done] == list(range(1, 9))
 
 
 def test_one_fold_leaves_nothing_to_learn_from(small):
     with pytest.raises(InputError, match="random forest"):
-        forest_floor_of_folds(case, [1, 1], NAMES)
+        forest_of_folds(case, [1, 1], NAMES)
 
 
 def test_masks_that_are_ignored_whole_are_an_error():
     with pytest.raises(InputError, match="ignored"):
-        Forest(3).fit([draw(0)[0]], [np.full((64, 56), 255, np.uint8)])
+        fitted((draw(0)[0], np.full((64, 56), 255, np.uint8)))
 
 
 def test_a_missing_scikit_learn_is_said_with_the_line_that_brings_it(monkeypatch):
@@ -182,7 +180,7 @@ def of(mean, names=("a",)):
     return found(*[matrix] * len(names), names=list(names))
 
 
-COMMON, FOREST = Floor("most common class", of(0.25)), Floor("random forest", of(0.924))
+COMMON, FOREST = Baseline("most common class", of(0.25)), Baseline("random forest", of(0.924))
 
 
 @pytest.mark.parametrize(
@@ -210,22 +208,23 @@ COMMON, FOREST = Floor("most common class", of(0.25)), Floor("random forest", of
     ],
 )
 def test_one_line_says_whether_the_network_is_better(own, theirs, line):
-    assert compare_with_floors(own, theirs) == line
+    assert compare_with_baselines(own, theirs) == line
 
 
 def test_a_lead_within_the_interval_is_not_called_sure():
     own = found(*[[[90 + k, 10 - k], [k, 100 - k]] for k in (0, 4, 9, 2)])
     low, _ = own.mean_iou_ci95
-    floor = Floor("random forest", of((low + own.mean_iou) / 2))
-    assert "above the random forest" in compare_with_floors(own, [floor])
-    assert f"not surely: its interval begins at {low:.3f}" in compare_with_floors(own, [floor])
+    baseline = Baseline("random forest", of((low + own.mean_iou) / 2))
+    assert "above the random forest" in compare_with_baselines(own, [baseline])
+    assert f"not surely: its interval begins at {low:.3f}" in compare_with_baselines(
+        own, [baseline]
+    )
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])
 def test_a_forest_may_classify_every_few_rows_and_columns(step, monkeypatch, small):
     image, mask = draw(0, shape=(60, 41))
-    forest = Forest(3)
-    forest.fit([image], [mask])
+    forest = fitted((image, mask))
     monkeypatch.setattr(baselines, "_BAND", 7 * 41)  # bands of 7 rows, which no step divides
     thin = forest.predict(image)[::step, ::step]
     np.testing.assert_array_equal(forest.predict(image, step), thin)

@@ -14,7 +14,7 @@ from tests.support import draw, write_set
 from unetseg.cli.app import main
 from unetseg.dataset.synthesis import CLASSES, draw_image
 from unetseg.reports.suspect_sheet import write_suspects
-from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect, rank_suspects
 from unetseg.settings import SynthSettings
 from unetseg.training.folds import cross_validate, load_cross_validation
@@ -114,7 +114,7 @@ def simulate(seed, kinds, sure=True):
         image, mask = draw_image(_LOOK, f"seed {seed}", k)
         prediction, confidence = predict(mask, rng)
         truth = spoil(mask, spoilt[k], rng) if k in spoilt else mask
-        cases.append(Case(str(k), image, truth, prediction, confidence if sure else None))
+        cases.append(ScoredImage(str(k), image, truth, prediction, confidence if sure else None))
     return cases, {str(k): kind for k, kind in spoilt.items()}
 
 
@@ -138,7 +138,7 @@ NAMES = ("ground", "square", "stripe")
 def case(truth, prediction, name="one", sure=0.99):
     """Return a case whose image does not matter."""
     confidence = None if sure is None else np.full(truth.shape, sure, np.float32)
-    return Case(name, np.zeros((*truth.shape, 1), np.uint8), truth, prediction, confidence)
+    return ScoredImage(name, np.zeros((*truth.shape, 1), np.uint8), truth, prediction, confidence)
 
 
 def scene(*things):
@@ -231,7 +231,7 @@ def test_sure_disagreement_comes_before_larger_unsure_disagreement():
         if k in (3, 7):
             truth[10:25, 20 : 32 if k == 7 else 26] = 0  # 7: the larger
         sure[10:25, 20:32] -= 0.3 * (k == 7)
-        cases.append(Case(str(k), np.zeros((60, 80, 1), np.uint8), truth, guess, sure))
+        cases.append(ScoredImage(str(k), np.zeros((60, 80, 1), np.uint8), truth, guess, sure))
     assert [s.name for s in rank_suspects(cases, NAMES)] == ["3", "7"]
 
 

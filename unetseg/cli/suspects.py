@@ -13,8 +13,8 @@ from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
 if TYPE_CHECKING:
-    from unetseg.scoring.cases import Case
     from unetseg.scoring.evaluation import Evaluation
+    from unetseg.scoring.metrics import ScoredImage
     from unetseg.scoring.suspects import Suspect
     from unetseg.training.folds import CrossValidation
 
@@ -103,7 +103,7 @@ def suspects(
         names = found.scores.names
         display(Note(f"looking for wrong masks among the {len(names)} of {show(subject)}"))
 
-        def cases() -> "Iterator[Case]":
+        def cases() -> "Iterator[ScoredImage]":
             for k, name in enumerate(names):
                 yield found.case(k)
                 display(Progress("comparing", k + 1, len(names), "images", show(name)))

@@ -80,10 +80,10 @@ def _print_class_pixels(summary: "StoreSummary") -> None:
     )
 
 
-def print_scores(scores: "Scores", title: str, floors: str = "") -> None:
+def print_scores(scores: "Scores", title: str, baselines: str = "") -> None:
     """Print the table of per-class scores with their intervals, the means, and what they beat.
 
-    ``floors`` says what simple methods score; empty, the most common class stands there.
+    ``baselines`` says what simple methods score; empty, the most common class stands there.
     """
     worst = min(
         (name for name in scores.classes if scores.iou[name] is not None),
@@ -112,14 +112,14 @@ def print_scores(scores: "Scores", title: str, floors: str = "") -> None:
         f"mean over images: {_number(scores.mean_iou_per_image)}; "
         f"pixels right: {_number(scores.pixel_accuracy)}"
     )
-    print_line(f"  {floors or _most_common_line(scores)}")
+    print_line(f"  {baselines or _most_common_line(scores)}")
 
 
 def _most_common_line(scores: "Scores") -> str:
     from unetseg.scoring.baselines import most_common
 
-    floor = most_common(scores, scores.confusion.sum(axis=1)).scores.mean_iou
-    return f"the most common class everywhere would score {_number(floor)}"
+    baseline = most_common(scores, scores.confusion.sum(axis=1)).scores.mean_iou
+    return f"the most common class everywhere would score {_number(baseline)}"
 
 
 def _mean_interval(scores: "Scores") -> str:

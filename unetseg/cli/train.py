@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _RUN = "The run"
 _CUTTING = tuple(name for name in options.OPTIONS[PatchSettings] if name != "seed")
-_REPORT_SHARE = 0.1  # of a budget is left to floors and pictures
+_REPORT_SHARE = 0.1  # of a budget is left to baselines and pictures
 _STARTED = time.monotonic()  # the module is imported when the command is called
 
 
@@ -164,16 +164,16 @@ def _train_folds(
     display: ProgressDisplay,
 ) -> None:
     """Train a model for each fold, write their page, and print how they did."""
-    from unetseg.reports.gathering import floors_of_folds, report_folds
-    from unetseg.scoring.baselines import compare_with_floors
+    from unetseg.reports.gathering import baselines_of_folds, report_folds
+    from unetseg.scoring.baselines import compare_with_baselines
     from unetseg.training.folds import cross_validate
 
     with display:
         result = cross_validate(source, folds=folds, **arguments)
-        floors = floors_of_folds(result, display)
+        baselines = baselines_of_folds(result, display)
         if html:
-            report_folds(html, result, floors, arguments["overwrite"], display)
-    _print_folds(result, compare_with_floors(result.scores, floors))
+            report_folds(html, result, baselines, arguments["overwrite"], display)
+    _print_folds(result, compare_with_baselines(result.scores, baselines))
     if html:
         _print_page(html)
 
@@ -207,7 +207,7 @@ def _print_result(result: "TrainResult") -> None:
     print_next(f"unetseg predict IMAGE_OR_FOLDER{model}", f"unetseg evaluate{model}")
 
 
-def _print_folds(result: "CrossValidation", floors: str) -> None:
+def _print_folds(result: "CrossValidation", baselines: str) -> None:
     from unetseg.cli.tables import print_scores
 
     run = result.run
@@ -215,7 +215,7 @@ def _print_folds(result: "CrossValidation", floors: str) -> None:
         print_line(f"{run.path}: this run is finished; nothing was done.")
     images, folds = plural(len(result.images), "image"), plural(result.folds, "fold")
     title = f"{images}, each scored by a model that never saw it ({folds})"
-    print_scores(result.scores, title, floors)
+    print_scores(result.scores, title, baselines)
     trained = _amount(result.patches, result.seconds)
     print_line(f"Wrote {run.path} ({trained}): a mask for every image in {result.masks}.")
     print_next(

@@ -1,4 +1,4 @@
-"""Gathering what a report shows: the scores of a run or an evaluation, floors, suspects, curves."""
+"""Gathering what a report shows: scores of a run or an evaluation, baselines, suspects, curves."""
 
 import os
 import platform
@@ -13,9 +13,9 @@ from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.reports.score_report import Report, write_report
-from unetseg.scoring.baselines import Floor, compare_with_floors, forest_floor_of_folds, most_common
-from unetseg.scoring.cases import Case
+from unetseg.scoring.baselines import Baseline, compare_with_baselines, forest_of_folds, most_common
 from unetseg.scoring.evaluation import Evaluation
+from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect, rank_suspects
 from unetseg.text import show
 from unetseg.training.folds import CrossValidation
@@ -23,7 +23,9 @@ from unetseg.training.folds import CrossValidation
 _FOREST_PIXELS = 100_000_000  # of all images; to filter so many takes about a minute
 
 
-def floors_of_folds(found: CrossValidation, on_progress: OnProgress = ignore) -> tuple[Floor, ...]:
+def baselines_of_folds(
+    found: CrossValidation, on_progress: OnProgress = ignore
+) -> tuple[Baseline, ...]:
     """Return what simple methods score on the images of a run with folds, fold by fold.
 
     The random forest is left out, with a note that says why, where scikit-learn is not installed
@@ -32,24 +34,24 @@ def floors_of_folds(found: CrossValidation, on_progress: OnProgress = ignore) ->
     scores, folds = found.scores, [one.fold for one in found.images]
     pixels = scores.matrices.sum(axis=2)  # (images, classes), the true ones
     others = [pixels[[other != fold for other in folds]].sum(axis=0) for fold in folds]
-    floors = [most_common(scores, others)]
+    baselines = [most_common(scores, others)]
     try:
         if pixels.sum() > _FOREST_PIXELS:
             text = f"{pixels.sum() / 1e6:.0f} million pixels would take minutes"
             raise InputError("random forest", text, "")
-        forest = forest_floor_of_folds(
+        forest = forest_of_folds(
             found.case, folds, scores.classes, groups=scores.groups, on_progress=on_progress
         )
-        floors.append(forest)
+        baselines.append(forest)
     except InputError as error:
         on_progress(Note(f"no random forest to compare with: {error.problem}; {error.remedy}"))
-    return tuple(floors)
+    return tuple(baselines)
 
 
 def report_folds(
     path: str | os.PathLike[str],
     found: CrossValidation,
-    floors: Sequence[Floor],
+    baselines: Sequence[Baseline],
     overwrite: bool = False,
     on_progress: OnProgress = ignore,
 ) -> tuple[Suspect, ...]:
@@ -58,7 +60,7 @@ def report_folds(
     Args:
         path: The HTML file.
         found: The run.
-        floors: Of `floors_of_folds`.
+        baselines: Of `baselines_of_folds`.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
 
@@ -76,8 +78,8 @@ def report_folds(
         scores=found.scores,
         classes=found.classes,
         case=found.case,
-        floors=floors,
-        floor_line=compare_with_floors(found.scores, floors),
+        baselines=baselines,
+        verdict=compare_with_baselines(found.scores, baselines),
         histories=found.histories(),
         suspects=suspects,
         calibration=look.calibration(),
@@ -122,16 +124,16 @@ def report_evaluation(
     for _ in look.cases():
         pass
     left_out = f"; {found.trained_on} of {found.total} were trained on and are left out"
-    # The most common class of the images at hand: a floor at least as high as any other's.
-    floors = (most_common(scores, scores.confusion.sum(axis=1)),)
+    # The most common class of the images at hand: a baseline at least as high as any other's.
+    baselines = (most_common(scores, scores.confusion.sum(axis=1)),)
     report = Report(
         title=show(found.subject),
         subject=f"{len(scores.names)} images{left_out if found.trained_on else ''}.",
         scores=scores,
         classes=found.classes,
         case=found.case,
-        floors=floors,
-        floor_line=compare_with_floors(scores, floors),
+        baselines=baselines,
+        verdict=compare_with_baselines(scores, baselines),
         histories={run.name: read_history(run.history)} if run and run.history.exists() else {},
         calibration=look.calibration(),
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
@@ -143,11 +145,13 @@ def report_evaluation(
 class _Look:
     """Goes through all images once, and counts on the way how often confidence is right."""
 
-    def __init__(self, case: Callable[[int], Case], count: int, on_progress: OnProgress) -> None:
+    def __init__(
+        self, case: Callable[[int], ScoredImage], count: int, on_progress: OnProgress
+    ) -> None:
         self._case, self._count, self._on_progress = case, count, on_progress
         self._reliability, self._sure = Reliability(), True
 
-    def cases(self) -> Iterator[Case]:
+    def cases(self) -> Iterator[ScoredImage]:
         for k in range(self._count):
             one = self._case(k)
             if one.confidence is None:

@@ -17,13 +17,12 @@ from unetseg.pictures import drawing
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.reports import charts, html, views
 from unetseg.reports.views import Drawn, View
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import Scores
+from unetseg.scoring.metrics import ScoredImage, Scores
 from unetseg.text import show
 
 if TYPE_CHECKING:  # what these hold is shown here, never computed
     from unetseg.prediction.calibration import Calibration
-    from unetseg.scoring.baselines import Floor
+    from unetseg.scoring.baselines import Baseline
     from unetseg.scoring.suspects import Suspect
 
 _PLACE = 120  # pixels around a suspected place at least
@@ -42,8 +41,8 @@ class Report:
         scores: Of all images, with intervals where they are known.
         classes: Names and colours, in the order of ``scores.classes``.
         case: Returns the k-th image of ``scores`` with its masks.
-        floors: What simple methods reach on the same images.
-        floor_line: How the model compares with them, in one line.
+        baselines: What simple methods reach on the same images.
+        verdict: How the model compares with them, in one line.
         histories: By name of a fold or run, the rows of its ``history.csv``.
         suspects: Masks that may be wrong, the likeliest first; their images are among ``scores``.
         calibration: Whether probabilities can be believed; None where they are not known.
@@ -57,9 +56,9 @@ class Report:
     subject: str
     scores: Scores
     classes: ClassTable
-    case: Callable[[int], Case]
-    floors: Sequence["Floor"] = ()
-    floor_line: str = ""
+    case: Callable[[int], ScoredImage]
+    baselines: Sequence["Baseline"] = ()
+    verdict: str = ""
     histories: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     suspects: Sequence["Suspect"] = ()
     calibration: "Calibration | None" = None
@@ -314,7 +313,7 @@ def _reliability(calibration: "Calibration | None") -> dict[str, Any] | None:
 # --- pictures --------------------------------------------------------------------------------
 
 
-def _worst_view(case: Case) -> tuple[View, str]:
+def _worst_view(case: ScoredImage) -> tuple[View, str]:
     """Return where most of the wrong pixels lie, else the whole image, and its caption."""
     wrong = (case.truth != case.prediction) & (case.truth != IGNORED)
     view = views.fullest(wrong)
@@ -326,14 +325,14 @@ def _worst_view(case: Case) -> tuple[View, str]:
     return view, f"{view.caption}: {share}"
 
 
-def _box_view(case: Case, box: tuple[int, int, int, int]) -> View:
+def _box_view(case: ScoredImage, box: tuple[int, int, int, int]) -> View:
     """Return the surroundings of a box, or the whole image where the box is a good part of it."""
     height, width = case.truth.shape
     view = views.around((height, width), box, _PLACE)
     return view if view.longest <= views.SIDE else views.whole(view.shape)
 
 
-def _drawn(view: View, case: Case) -> Drawn:
+def _drawn(view: View, case: ScoredImage) -> Drawn:
     """Return image, truth and prediction as drawn, small ones enlarged."""
     factor = -(-views.SMALL // view.longest)
     shown, truth, prediction = (views.enlarge(one, factor) for one in view.draw(case))
@@ -407,8 +406,8 @@ _STYLE = """
   .facts { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem 2rem; margin: 1.6rem 0 0 }
   .facts dt { font-size: .85rem; color: var(--soft) } .facts div { min-width: 0 }
   .facts dd { margin: 0; font-size: 1.1rem; font-variant-numeric: tabular-nums }
-  .floors { width: 100%; margin-bottom: .8rem } .floors td:nth-child(2) { width: 45% }
-  .floors .other .bar { fill: var(--soft) } .floors tr:first-child { border: 0 }
+  .baselines { width: 100%; margin-bottom: .8rem } .baselines td:nth-child(2) { width: 45% }
+  .baselines .other .bar { fill: var(--soft) } .baselines tr:first-child { border: 0 }
 
   .classes { width: 100% } .classes .chart { width: 24% } .classes td.iou { font-weight: 600 }
   .of div { display: flex; align-items: baseline; gap: .6rem }
@@ -483,20 +482,20 @@ _TEMPLATE = """
 {% endfor %}
 </div>
 <div>
-{% if report.floors %}
+{% if report.baselines %}
 <h2>Beside simple methods</h2>
-<table class="floors">
+<table class="baselines">
 <tr><td>this model</td><td>{{ bar(scores.mean_iou, scores.mean_iou_ci95) }}</td>
 <td class="n">{{ scores.mean_iou|number }}</td></tr>
-{% for floor in report.floors %}
-<tr class="other"><td><bdi>{{ floor.name|name }}</bdi></td>
-<td>{{ bar(floor.scores.mean_iou, floor.scores.mean_iou_ci95) }}</td>
-<td class="n">{{ floor.scores.mean_iou|number }}</td></tr>
+{% for baseline in report.baselines %}
+<tr class="other"><td><bdi>{{ baseline.name|name }}</bdi></td>
+<td>{{ bar(baseline.scores.mean_iou, baseline.scores.mean_iou_ci95) }}</td>
+<td class="n">{{ baseline.scores.mean_iou|number }}</td></tr>
 {% endfor %}
 </table>
 {% endif %}
-{% if report.floor_line %}
-<p>{{ report.floor_line[:1]|upper }}{{ report.floor_line[1:]|name }}</p>
+{% if report.verdict %}
+<p>{{ report.verdict[:1]|upper }}{{ report.verdict[1:]|name }}</p>
 {% endif %}
 <dl class="facts">
 <div><dt>images scored</dt><dd>{{ scores.names|length|count }}</dd></div>

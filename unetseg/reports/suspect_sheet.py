@@ -9,7 +9,7 @@ from unetseg.classes import ClassTable
 from unetseg.pictures import drawing
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.reports import html, views
-from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect
 from unetseg.text import show
 
@@ -50,7 +50,7 @@ far a mask is above the usual of the set; over 3 is rare among correct masks.</p
 def write_suspects(
     path: str | os.PathLike[str],
     suspects: Sequence[Suspect],
-    case: Callable[[str], Case],
+    case: Callable[[str], ScoredImage],
     classes: ClassTable,
     subject: str,
     on_progress: OnProgress = ignore,
@@ -79,7 +79,7 @@ def write_suspects(
 
 def _cards(
     suspects: Sequence[Suspect],
-    case: Callable[[str], Case],
+    case: Callable[[str], ScoredImage],
     classes: ClassTable,
     plain: int | None,
     on_progress: OnProgress,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from unetseg.classes import ClassTable
 from unetseg.pictures import drawing, transforms
 from unetseg.reports import html
-from unetseg.scoring.cases import Case
+from unetseg.scoring.metrics import ScoredImage
 
 SIDE = 480  # pixels of a picture at most
 SMALL = 240  # smaller pictures are enlarged by whole numbers, so that pixels stay sharp
@@ -65,7 +65,7 @@ class View:
         """Return the part of an array that has the rows and columns of the image."""
         return values[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def draw(self, case: Case) -> Drawn:
+    def draw(self, case: ScoredImage) -> Drawn:
         """Return this part of a case, shrunk where it is larger than `SIDE`."""
         shape = transforms.scaled_size(self.height, self.width, self._scale)
         image = transforms.rescale_image(self.of(drawing.to_display(case.image)), shape)

@@ -1,4 +1,4 @@
-"""What simple methods score on the same images: a floor that a network has to beat."""
+"""What simple methods score on the same images: a baseline that a network has to beat."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError
 from unetseg.progress import OnProgress, Progress, ignore
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import Scores, confusion, scores
+from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 
 MOST_COMMON, FOREST = "most common class", "random forest"
 
@@ -28,7 +27,7 @@ _JOBS = 2
 
 
 @dataclass(frozen=True)
-class Floor:
+class Baseline:
     """What a simple method scores.
 
     Attributes:
@@ -40,7 +39,7 @@ class Floor:
     scores: Scores
 
 
-def most_common(found: Scores, train_pixels: ArrayLike) -> Floor:
+def most_common(found: Scores, train_pixels: ArrayLike) -> Baseline:
     """Score one class everywhere: the most common one of the training pixels.
 
     Args:
@@ -55,7 +54,7 @@ def most_common(found: Scores, train_pixels: ArrayLike) -> Floor:
     winners = np.broadcast_to(np.asarray(train_pixels), (images, count)).argmax(axis=1)
     matrices = np.zeros_like(found.matrices)
     matrices[np.arange(images), :, winners] = found.matrices.sum(axis=2)
-    return Floor(MOST_COMMON, scores(matrices, found.names, found.classes, found.groups))
+    return Baseline(MOST_COMMON, scores(matrices, found.names, found.classes, found.groups))
 
 
 @dataclass(frozen=True)
@@ -94,23 +93,7 @@ class Forest:
         self._trees: Any = None
         self._varying = np.zeros(0, np.int64)
 
-    def fit(
-        self, images: Iterable[NDArray[Any]], masks: Iterable[NDArray[np.uint8]], seed: int = 0
-    ) -> None:
-        """Learn from some pixels of each image, drawn evenly by class.
-
-        Args:
-            images: (H, W, C) in any dtype; the same number of channels in all.
-            masks: (H, W) uint8 class indices, 255 ignored.
-            seed: Of the drawing and of the trees.
-
-        Raises:
-            InputError: Every pixel of every mask is ignored.
-        """
-        pairs = zip(images, masks, strict=True)
-        self.fit_samples(draw_samples(pairs, self._classes, seed), seed)
-
-    def fit_samples(self, samples: Sequence[Sample], seed: int = 0) -> None:
+    def fit(self, samples: Sequence[Sample], seed: int = 0) -> None:
         """Learn from samples of images: of at most 40,000 of their pixels, drawn evenly by class.
 
         Each class weighs as much as it has pixels in the images, drawn or not.
@@ -252,45 +235,15 @@ def _slopes(plane: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     return down, right
 
 
-def forest_floor(
-    train: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]],
-    test: Iterable[Case],
-    classes: Sequence[str],
-    *,
-    groups: Sequence[str] | None = None,
-    seed: int = 0,
-) -> Floor:
-    """Score a random forest that learnt from some images on others.
-
-    Args:
-        train: Images (H, W, C) and masks (H, W), class indices, 255 ignored; one held at a time.
-        test: Images with their true masks; what was predicted for them does not matter.
-        classes: Names of the classes.
-        groups: Of the images of ``test``, as in `metrics.scores`.
-        seed: Of the forest.
-
-    Raises:
-        InputError: scikit-learn is not installed, or there is nothing to learn from.
-    """
-    forest, count = Forest(len(classes)), len(classes)
-    forest.fit_samples(draw_samples(train, count, seed), seed)
-    names, matrices = [], []
-    for one in test:
-        names.append(one.name)
-        matrices.append(confusion(one.truth, forest.predict(one.image), count))
-    stack = np.array(matrices, np.int64).reshape(-1, count, count)
-    return Floor(FOREST, scores(stack, names, classes, groups))
-
-
-def forest_floor_of_folds(
-    case: Callable[[int], Case],
+def forest_of_folds(
+    case: Callable[[int], ScoredImage],
     folds: Sequence[int],
     classes: Sequence[str],
     *,
     groups: Sequence[str] | None = None,
     seed: int = 0,
     on_progress: OnProgress = ignore,
-) -> Floor:
+) -> Baseline:
     """Score random forests on all images, each by one that learnt from the other folds.
 
     Of large sets every second row and column is classified, or every third and so on.
@@ -318,7 +271,7 @@ def forest_floor_of_folds(
     names, matrices, done = [""] * images, np.zeros((images, count, count), np.int64), images
     for fold in dict.fromkeys(folds):
         others = [s for s, own in zip(samples, folds, strict=True) if own != fold]
-        forest.fit_samples(others, seed)
+        forest.fit(others, seed)
         for k in np.flatnonzero(np.array(folds) == fold):
             one = case(int(k))
             names[k] = one.name
@@ -326,15 +279,15 @@ def forest_floor_of_folds(
             matrices[k] = confusion(one.truth[::step, ::step], predicted, count)
             done += 1
             say(done)
-    return Floor(FOREST, scores(matrices, names, classes, groups))
+    return Baseline(FOREST, scores(matrices, names, classes, groups))
 
 
-def compare_with_floors(found: Scores, floors: Sequence[Floor]) -> str:
+def compare_with_baselines(found: Scores, baselines: Sequence[Baseline]) -> str:
     """Say in one line whether a network's mean IoU is above that of simple methods."""
     if found.mean_iou is None:
         return "The U-Net has no score to compare."
     own = f"The U-Net ({found.mean_iou:.3f})"
-    known = [(f.name, f.scores.mean_iou) for f in floors if f.scores.mean_iou is not None]
+    known = [(b.name, b.scores.mean_iou) for b in baselines if b.scores.mean_iou is not None]
     if not known:
         return f"{own} was compared with no simpler method."
     named = " and ".join(f"the {name} ({value:.3f})" for name, value in known)

@@ -26,8 +26,7 @@ from unetseg.prediction.segmenter import Segmenter
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import Scores, confusion, scores
+from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 from unetseg.settings import PredictSettings
 from unetseg.signals import catching
 from unetseg.text import show
@@ -53,7 +52,7 @@ class Evaluation:
     trained_on: int
     total: int
     classes: ClassTable
-    case: Callable[[int], Case]
+    case: Callable[[int], ScoredImage]
 
 
 @join()
@@ -222,11 +221,11 @@ def _score_folder(
             truth = _read_truth(pair, *encoding, page)
             yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
 
-    def case(k: int) -> Case:
+    def case(k: int) -> ScoredImage:
         pair = chosen[k]
         truth = _read_truth(pair, *encoding, page)
         made = model.labels_and_confidence(model.read(pair.image), _shape(truth))
-        return Case(pair.name, reading.read_image(pair.image, page), truth, *made)
+        return ScoredImage(pair.name, reading.read_image(pair.image, page), truth, *made)
 
     table = model.card.classes
     found = _pool(outcomes(), groups, table, on_progress)
@@ -273,10 +272,10 @@ def _score_held_out(model: Model, choice: _Choice, on_progress: OnProgress) -> E
         mend=model.mend,
     )
 
-    def case(k: int) -> Case:
+    def case(k: int) -> ScoredImage:
         image, truth, _ = opened.held_out(kept[k])
         made = model.labels_and_confidence(_scaled(image, info.scale), _shape(truth))
-        return Case(stems[k], np.asarray(image), np.asarray(truth), *made)
+        return ScoredImage(stems[k], np.asarray(image), np.asarray(truth), *made)
 
     subject = f"{model.card.name} on the images its store held out"
     return Evaluation(found, subject, total - len(kept), total, card.classes, case)
@@ -412,11 +411,11 @@ def _score_masks(
             raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
         return pair.name, truth, predicted
 
-    def case(k: int) -> Case:
+    def case(k: int) -> ScoredImage:
         name, truth, predicted = outcome(k)
         pair, _ = chosen[k]
         _check_size(pair, truth, made.page)
-        return Case(name, reading.read_image(pair.image, made.page), truth, predicted)
+        return ScoredImage(name, reading.read_image(pair.image, made.page), truth, predicted)
 
     found = _pool(map(outcome, world().share(range(count))), groups, table, on_progress)
     return Evaluation(found, f"{made.predictions} on {made.root}", 0, count, table, case)

@@ -46,6 +46,26 @@ def confusion(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> ND
 
 
 @dataclass(frozen=True)
+class ScoredImage:
+    """An image with its true mask and a predicted one.
+
+    Attributes:
+        name: Name of the image.
+        image: (H, W, C) in its own dtype.
+        truth: (H, W) uint8 class indices, 255 ignored.
+        prediction: (H, W) uint8 class indices.
+        confidence: (H, W) float32, the probability 0 to 1 of the predicted class; None where only
+            masks are known.
+    """
+
+    name: str
+    image: NDArray[Any]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+    confidence: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class Scores:
     """How well masks agree with the truth; every ratio is a fraction 0 to 1, or None (undefined).
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import confusion
+from unetseg.scoring.metrics import ScoredImage, confusion
 
 _MOST_PIXELS = 2_000_000  # of a larger image every second (third, ...) row and column is read
 _NEAR, _FAR = (
@@ -91,7 +90,7 @@ class _Look:
     movement: str
 
 
-def rank_suspects(cases: Iterable[Case], classes: Sequence[str]) -> tuple[Suspect, ...]:
+def rank_suspects(cases: Iterable[ScoredImage], classes: Sequence[str]) -> tuple[Suspect, ...]:
     """Rank images by how much speaks against their masks, worst first.
 
     The predictions must come from models that did not see the masks. What counts is sure
@@ -155,7 +154,7 @@ def rank_suspects(cases: Iterable[Case], classes: Sequence[str]) -> tuple[Suspec
     )
 
 
-def _look(case: Case, classes: int) -> _Look:
+def _look(case: ScoredImage, classes: int) -> _Look:
     truth, prediction, sure = case.truth, case.prediction, case.confidence
     step = max(1, int(np.ceil(np.sqrt(truth.size / _MOST_PIXELS))))
     truth, prediction = truth[::step, ::step], prediction[::step, ::step]

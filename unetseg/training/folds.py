@@ -40,8 +40,7 @@ from unetseg.prediction.run_folder import (
 )
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
-from unetseg.scoring.cases import Case
-from unetseg.scoring.metrics import Scores, confusion
+from unetseg.scoring.metrics import ScoredImage, Scores, confusion
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import format_duration, quote, show, to_toml
@@ -101,7 +100,7 @@ class CrossValidation:
         """The folder of the masks, ``<stem>.png`` each, encoded as ``predict`` does."""
         return self.run.masks
 
-    def case(self, k: int) -> Case:
+    def case(self, k: int) -> ScoredImage:
         """Return the k-th image with its truth, its mask and the confidence of that.
 
         Raises:
@@ -117,7 +116,7 @@ class CrossValidation:
             changed = "the folder has changed: train again"
             masks.check_same_size(path, values.shape, image.shape[:2], changed)
         share = confidence.astype(np.float32) / np.float32(255)
-        return Case(one.name, image, truth, prediction, share)
+        return ScoredImage(one.name, image, truth, prediction, share)
 
     def histories(self) -> dict[str, list[dict[str, str]]]:
         """Return the rows of each fold's ``history.csv``, by "fold 1" and so on."""
