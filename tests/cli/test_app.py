@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from unetseg import __main__, signals
-from unetseg.cli import app, console
+from unetseg.cli import app, boundary, console
 from unetseg.errors import (
     DivergenceError,
     InputError,
@@ -133,6 +133,28 @@ def test_help_of_a_command_keeps_brackets_defaults_panels_and_the_lines_of_its_e
     assert "[default: 100]" in out
     assert "─ Amount ─" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_an_example_after_one_paragraph_keeps_its_indentation(command, capsys):
+    def work() -> None:
+        """Do the work.
+
+        Example:
+            unetseg work a.png
+            unetseg work b.png
+        """
+
+    command(work)
+    assert app.main(["work", "-h"]) == 0
+    shown = capsys.readouterr().out
+    assert " Example:" in shown
+    assert "\n     unetseg work a.png" in shown
+    assert "\n     unetseg work b.png" in shown
+
+
+def test_the_base_of_all_errors_of_usage_is_where_typer_keeps_it():
+    assert boundary.CLICK_ERROR.__name__ == "ClickException"
+    assert issubclass(typer.BadParameter, boundary.CLICK_ERROR)
 
 
 def _written() -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 
 import unetseg
 from unetseg.cli import app, options
-from unetseg.settings import PatchSettings, PredictSettings
+from unetseg.errors import InputError, arg
+from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 
 
 @pytest.fixture
@@ -66,6 +67,34 @@ def test_auto_can_be_written_out_and_anything_else_is_refused(install, capsys):
     assert app.main(["work", "--size", "big"]) == 2
     line = "unetseg: error: --size: 'big' is neither a whole number nor auto; see 'unetseg work"
     assert capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "problem"),
+    [
+        ("lr = -1", "--lr -1", "-1 is out of range; 1e-12 or more"),
+        ('budget = "soon"', "--budget soon", "'soon' is no time; write 90s, 10m or 1h"),
+        ("batch-size = 0", "--batch-size 0", "0 is out of range; 1 to 65536"),
+        ('from = "nobody"', "--from nobody", "no such model"),
+    ],
+)
+def test_an_error_names_the_option_or_the_file_that_gives_its_value(
+    install, tmp_path, capsys, text, typed, problem
+):
+    def work(*, settings: TrainSettings, start_from: options.From = None) -> None:
+        raise InputError(arg("start_from"), "no such model")
+
+    install(work)
+    assert app.main(["work", *typed.split()]) == 2
+    option = typed.split()[0]
+    assert capsys.readouterr().err == f"unetseg: error: {option}: {problem}\n"
+    path = tmp_path / "settings.toml"
+    path.write_text(f"[work]\n{text}\n")
+    assert app.main(["--config", str(path), "work"]) == 2
+    key = option.removeprefix("--")
+    assert capsys.readouterr().err == f"unetseg: error: {path}: [work] {key}: {problem}\n"
+    assert app.main(["--config", str(path), "work", *typed.split()]) == 2
+    assert capsys.readouterr().err == f"unetseg: error: {option}: {problem}\n"
 
 
 @pytest.mark.parametrize(

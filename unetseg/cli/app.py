@@ -1,12 +1,10 @@
-"""The command ``unetseg``: its commands, imported when called, and the one error boundary."""
+"""The command ``unetseg``: a group of commands that are imported when called."""
 
-import contextlib
 import importlib
 import inspect
 import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +13,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from unetseg import __version__, plugins, signals
-from unetseg.cli import config_file
-from unetseg.errors import Followed, InputError, MachineError, UnetsegError, as_option, worded
-from unetseg.text import show
+from unetseg.cli import boundary, config_file
+from unetseg.errors import InputError, MachineError, UnetsegError
 
 # Name -> (module with a function of that name, one line for `unetseg --help`), in order of use.
 BUILT_INS = {
@@ -40,11 +37,6 @@ BUILT_INS = {
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 
 _PLUGIN_PANEL = "Commands of plug-ins"
-# Whether this is a process of torchrun that leaves it to rank 0 to show results.
-_IS_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
-
-# Typer's own click is private; the base of its public exception is the base of all it raises.
-_ClickError: Any = typer.BadParameter.__mro__[2]
 
 
 class Commands(TyperGroup):
@@ -120,14 +112,24 @@ class Commands(TyperGroup):
         if "plugins" not in ctx.meta:
             ctx.meta["plugins"], warnings = plugins.find(plugins.COMMANDS, BUILT_INS)
             for text in [] if ctx.resilient_parsing else warnings:
-                _say(f"unetseg: warning: {text}")
+                boundary.say(f"unetseg: warning: {text}")
         found: dict[str, plugins.Plugin] = ctx.meta["plugins"]
         return found
 
 
 class _Command(TyperCommand):
+    """A command whose errors name the settings file where that is where a value stands."""
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _tidy(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with config_file.naming_file(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with config_file.naming_file(ctx):
+            return super().invoke(ctx)
 
 
 def make_command(name: str, function: Callable[..., Any]) -> Any:
@@ -154,17 +156,15 @@ def main(args: Sequence[str] | None = None) -> int:
     _set_waiting()
     group = _group()
     try:
-        with signals.exiting(), _standard_streams():
+        with signals.exiting(), boundary.standard_streams():
             code = group.main(words, prog_name="unetseg", standalone_mode=False)
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk shows here, and is an error like any other
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        if "--debug" in words and not isinstance(error, SystemExit):
-            _say(traceback.format_exc().rstrip())
-        return _exit_code(error, group.called)
+        return boundary.end_with(error, group.called, debug="--debug" in words)
     finally:
-        _settle_streams()
+        boundary.settle_streams()
 
 
 def _set_waiting() -> None:
@@ -248,10 +248,16 @@ def _global_options(
 
 
 def _help(function: Callable[..., Any]) -> str:
-    """Return a docstring for Typer: markup escaped, paragraphs on one line for it to wrap."""
-    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-    kept = (p if "\n " in p else p.replace("\n", " ") for p in paragraphs)
-    return _escape("\n\n".join(kept))
+    """Return a docstring for Typer: markup escaped, paragraphs on one line for it to wrap.
+
+    Typer removes the indentation that all lines but the first have in common. An empty tag of
+    markup before an indented line keeps it.
+    """
+    paragraphs = _escape(inspect.getdoc(function) or "").split("\n\n")
+    kept = (
+        p.replace("\n ", "\n[b][/b] ") if "\n " in p else p.replace("\n", " ") for p in paragraphs
+    )
+    return "\n\n".join(kept)
 
 
 def _tidy(parameters: list[Any]) -> list[Any]:
@@ -269,138 +275,3 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-@contextlib.contextmanager
-def _standard_streams() -> Iterator[None]:
-    """Make stdout and stderr take any character, and a closed stdout an error instead of a trap.
-
-    Where stdout is closed its number would go to the next file opened, a store for one, and
-    whatever prints would print into it.
-    """
-    closed = sys.stdout is None
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    if _IS_SILENT:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    yield
-    if closed:
-        raise MachineError("standard output", "closed: results not shown", "send it to a file")
-
-
-def _exit_code(error: BaseException, plugin: plugins.Plugin | None) -> int:
-    """Say what went wrong in one line and return the exit code that stands for it."""
-    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-        return 141  # what a shell shows for a program ended by SIGPIPE
-    if isinstance(error, SystemExit) and not isinstance(error.code, str):
-        return error.code or 0
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        if not _IS_SILENT:
-            _say("unetseg: error: interrupted by Ctrl-C")
-        return 130
-    if isinstance(error, Followed):
-        return error.exit_code
-    shown = _as_shown(error, plugin)
-    if not _IS_SILENT or getattr(error, "__notes__", None):  # else rank 0 says the same
-        _say(f"unetseg: error: {worded(shown.message, as_option)}")
-    return shown.exit_code
-
-
-def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegError:
-    """Return the error of ours that says to a person what ``error`` means."""
-    if isinstance(error, UnetsegError):
-        return error
-    if isinstance(error, _ClickError):
-        return _usage_error(error)
-    if isinstance(error, MemoryError) or _is_torch_memory(error):
-        remedy = "use smaller images, patches or batches, or close other programs"
-        return MachineError("memory", "not enough for this", remedy)
-    if isinstance(error, OSError):
-        return MachineError(
-            show(error.filename or "input or output"), error.strerror or str(error), ""
-        )
-    if plugin:
-        return plugins.failure(plugin, "failed", error)
-    if isinstance(error, ImportError) and not (error.name or "unetseg").startswith("unetseg"):
-        return MachineError(
-            error.name, f"cannot be imported ({error})", "install unetseg again with pip"
-        )
-    problem = f"{type(error).__name__}: {error}"
-    return UnetsegError("internal error", problem, "please report it with the output of --debug")
-
-
-def _is_torch_memory(error: BaseException) -> bool:
-    """Whether torch, which is not imported for this, found too little memory on CPU or GPU."""
-    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-
-
-def _usage_error(error: Any) -> InputError:
-    """Return Typer's error of usage as one of ours, naming the option or argument at fault."""
-    ctx, parameter = error.ctx, getattr(error, "param", None)
-    path = ctx.command_path if ctx else "unetseg"
-    remedy = f"see '{path} --help'" if ctx else "see --help"
-    kind = type(error).__name__
-    if kind == "NoSuchOption":
-        return _no_such_option(error, path, remedy)
-    if kind == "MissingParameter" and parameter:
-        return InputError(_typed_name(parameter), "missing", remedy)
-    if kind == "BadOptionUsage":
-        problem = error.message.removeprefix(f"Option {error.option_name!r} ").rstrip(".")
-        return InputError(error.option_name, problem, remedy)
-    if parameter is None:
-        what = getattr(error, "param_hint", None) or path
-        return InputError(what, error.format_message().rstrip("."), remedy)
-    what = _typed_name(parameter)
-    source = ctx.get_parameter_source(parameter.name) if ctx else None
-    if getattr(source, "name", "") == "DEFAULT_MAP":
-        file = ctx.parent.params["config"]
-        what = f"{file}: [{ctx.info_name}] {what.removeprefix('--')}"
-    return InputError(what, _bad_value(error), remedy)
-
-
-def _no_such_option(error: Any, path: str, remedy: str) -> InputError:
-    name, parent = error.option_name, error.ctx.parent if error.ctx else None
-    if parent and any(name in p.opts for p in parent.command.get_params(parent)):
-        remedy = f"it stands before the command: 'unetseg {name} ...'"
-    elif error.possibilities:
-        remedy = f"did you mean {error.possibilities[0]!r}?"
-    return InputError(name, f"no such option of '{path}'", remedy)
-
-
-def _bad_value(error: Any) -> str:
-    """Return what is wrong with a value, and the value, which newer Typer leaves out."""
-    message = str(error.message).rstrip(".")
-    details = getattr(error.__cause__, "errors", None)
-    if details is None:
-        return message
-    value = details()[0]["input"]
-    expected = message.removeprefix("Input should be ").partition(", unable")[0]
-    return f"{value!r}, expected {expected}" if expected != message else f"{value!r}: {message}"
-
-
-def _typed_name(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        return str(parameter.metavar or parameter.name.upper())
-    return str(max(parameter.opts, key=len))
-
-
-def _settle_streams() -> None:
-    """Drop what stdout and stderr hold and cannot write: Python would fail over it on exit."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            try:
-                stream.flush()
-            except OSError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr full, closed or None
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()

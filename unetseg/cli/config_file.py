@@ -1,10 +1,11 @@
 """``--config FILE``: options of the commands from a TOML file, a table a command."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unetseg.errors import InputError
+from unetseg.errors import InputError, UnetsegError, as_option
 from unetseg.files import read_toml
 from unetseg.text import nearest, show
 
@@ -55,6 +56,32 @@ def defaults(path: Path, name: str, table: dict[str, Any], parameters: list[Any]
             raise InputError(path, text, suggestion(key.replace("_", "-"), known))
         values[parameter.name] = _as_typed(f"{path}: [{name}] {key}", value, parameter)
     return values
+
+
+@contextmanager
+def naming_file(ctx: Any) -> Iterator[None]:
+    """Let an error about an argument name the settings file where its value stands there."""
+    try:
+        yield
+    except UnetsegError as error:
+        if error.argument:
+            error.what = place_of(ctx, as_option(error.argument, None)) or error.what
+        raise
+
+
+def place_of(ctx: Any, option: str) -> str:
+    """Return where the settings file gives an option: ``FILE: [train] lr``; "" if it does not.
+
+    Args:
+        ctx: Of the command.
+        option: ``--lr``, or the name of an argument in the help.
+    """
+    for parameter in ctx.command.params:
+        if option in (*parameter.opts, parameter.metavar):
+            source = ctx.get_parameter_source(parameter.name)
+            if source and source.name == "DEFAULT_MAP":
+                return f"{ctx.parent.params['config']}: [{ctx.info_name}] {option.lstrip('-')}"
+    return ""
 
 
 def suggestion(name: str, known: list[str]) -> str:
