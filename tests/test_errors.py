@@ -107,3 +107,11 @@ def test_a_decision_by_words_would_be_found():
     for code in ("'x' in error.problem", "error.what == 'a'", "re.search('x', str(error))"):
         assert list(decisions(ast.parse(code)))
     assert list(decisions(ast.parse("error.remedy.split(';')")))
+
+
+def test_an_error_about_a_subject_names_it_once():
+    error = InputError(Path("a.png"), "is empty", "export it again")
+    assert error.about(Path("a.png")) is error
+    other = error.about("b.png")
+    assert (type(other), other.subject) == (InputError, "b.png")
+    assert str(other) == "b.png: a.png: is empty; export it again"

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Callable
 from enum import StrEnum, auto
-from typing import Any
+from typing import Any, Self
 
 from unetseg.text import MARKS, quote, show
 
@@ -107,6 +107,10 @@ class UnetsegError(Exception):
         self.argument = match[1] if match else ""
         self.code, self.give = code, give
         super().__init__(worded(self.message, as_argument))
+
+    def about(self, subject: object) -> Self:
+        """Return an error that names ``subject``: this one, or one that says the same of it."""
+        return self if self.subject == subject else type(self)(subject, self.message)
 
     @property
     def message(self) -> str:

@@ -33,6 +33,11 @@ def _to_counts(numbers: object) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def _to_list(array: NDArray[Any]) -> list[Any]:
+    numbers: list[Any] = array.tolist()
+    return numbers
+
+
 # The `str` of pydantic refuses what Python makes of a file name that is no UTF-8.
 Text = InstanceOf[str]
 Count = Annotated[StrictInt, Field(ge=0)]
@@ -46,7 +51,12 @@ Classes = Annotated[
 Counts = Annotated[
     NDArray[np.int64],
     PlainValidator(_to_counts),
-    PlainSerializer(lambda array: array.tolist()),
+    PlainSerializer(_to_list),
+]
+Numbers = Annotated[
+    NDArray[np.float64],
+    PlainValidator(lambda numbers: np.array(numbers, np.float64)),
+    PlainSerializer(_to_list),
 ]
 
 # What pydantic calls a fault, and what is asked for there.

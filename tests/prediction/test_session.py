@@ -713,3 +713,12 @@ def test_what_cannot_be_written_is_the_fault_of_its_own_image(home):
     assert [path for path, _ in done.failed] == [Path("a.tif")]
     assert [path.name for path in done.written] == ["im100.png"]
     assert not Path("predictions/a.png").exists()
+
+
+def test_the_error_of_a_failed_input_names_it_whatever_is_at_fault(home, monkeypatch):
+    def refuse(self, picture):
+        raise InputError("the pixels", "damaged", "export it again")
+
+    monkeypatch.setattr(unetseg.Model, "unlike", refuse)
+    ((path, error), *_) = unetseg.predict([IMAGES]).failed
+    assert str(error) == f"{path}: the pixels: damaged; export it again"

@@ -180,12 +180,10 @@ class ProgressDisplay:
         except OSError:  # a full disk under a log, a pipe whose reader left
             self._lost = True  # nobody looks; Rich would keep all that it could not write
 
-    def fail(self, path: object, error: UnetsegError) -> None:
+    def fail(self, error: UnetsegError) -> None:
         """Say on a line of its own that one input of several failed, and why; ``-q`` too."""
-        named = error.subject == path
-        line = error.message if named else f"{show(path)}: {error.message}"
         with suppress(OSError):
-            self._print(Text(f"unetseg: error: {worded(line, as_option)}"))
+            self._print(Text(f"unetseg: error: {worded(error.message, as_option)}"))
 
     def _show_progress(self, progress: Progress) -> None:
         now = time.monotonic()

@@ -91,8 +91,8 @@ def predict(
             overwrite=overwrite,
             on_progress=display,
         )
-        for path, error in done.failed:
-            display.fail(path, error)
+        for _, error in done.failed:
+            display.fail(error)
     if done.written:
         shares = [(name, f"{100 * share:.1f} %") for name, share in done.pixels.items()]
         print_table("Share of the pixels", ["class", "share"], shares)

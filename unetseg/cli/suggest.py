@@ -75,8 +75,8 @@ def suggest(
             overwrite=overwrite,
             on_progress=display,
         )
-        for path, error in done.failed:
-            display.fail(path, error)
+        for _, error in done.failed:
+            display.fail(error)
     _print_chosen(done)
     print_line(f"Wrote {plural(len(done.chosen), 'image')} with their masks to {out}.")
     if done.same_names:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
 
 from unetseg import files
 from unetseg.classes import IGNORED
@@ -29,8 +30,9 @@ from unetseg.prediction.run_folder import LABEL, label_of
 from unetseg.prediction.summary import ImageSummary, update_summary
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
+from unetseg.records import Text, read_record, to_plain
 from unetseg.settings import PredictSettings, check_choice
-from unetseg.signals import catching
+from unetseg.signals import Caught, catching
 from unetseg.text import show
 
 FORMATS = ("auto", "png", "tif")
@@ -40,6 +42,8 @@ _COUNTED = 512  # rows whose objects are counted at once
 _AHEAD = 25_000_000  # pixels up to which an image is decoded while another is computed
 
 T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -117,18 +121,22 @@ def predict(
     names = model.card.classes.names
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {model}"))
-    session = _Session(model, out, ranks.share(jobs), on_progress)
+    mine, outcomes = ranks.share(jobs), list[_Outcome]()
     try:
-        session.run()
+        with catching() as caught, _WriteBehind() as behind:
+            session = _Session(model, out, mine, on_progress, caught, behind)
+            for turn in read_ahead(session.read, list(enumerate(mine, 1))):
+                outcomes.append(turn.outcome)
+                session.predict(turn)
     except UnetsegError:
-        if ranks.size == 1:  # of several, none knows what the others write
-            update_summary(table, [t.summary for t in session.turns if t.summary], names)
+        if ranks.size == 1:  # one rank of several does not know what the others write
+            update_summary(table, [one.summary for one in outcomes if one.summary], names)
         raise
-    told = ranks.collect([turn.to_dict() for turn in session.turns])
-    turns = [_Turn.from_dict(job, one) for job, one in zip(jobs, told, strict=True)]
+    told = ranks.collect([to_plain(one) for one in outcomes])
+    outcomes = [read_record(_Outcome, one, "what a rank did") for one in told]
     if ranks.is_writer:
-        update_summary(table, [turn.summary for turn in turns if turn.summary], names)
-    return _predictions(out, table, turns, names)
+        update_summary(table, [one.summary for one in outcomes if one.summary], names)
+    return _predictions(out, table, jobs, outcomes, names)
 
 
 # --- what is to be done ----------------------------------------------------------------------
@@ -279,85 +287,81 @@ def _file_hash(path: Path) -> str:
 # --- the work --------------------------------------------------------------------------------
 
 
+def _to_error(data: Any) -> UnetsegError | None:
+    """Return the error that `_from_error` has made plain."""
+    if data is None or isinstance(data, UnetsegError):
+        return data
+    kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
+    return kinds[data[0]](*data[1:])
+
+
+def _from_error(error: UnetsegError | None) -> list[str] | None:
+    return (
+        None if error is None else [type(error).__name__, error.what, error.problem, error.remedy]
+    )
+
+
 @dataclass
-class _Turn:
-    """An image whose turn has come, and what became of it.
+class _Outcome:
+    """What became of an image; other processes are told it as JSON.
 
     Attributes:
-        label: See `_label`.
-        picture: The image; None where there is nothing to do, or ``error``.
-        backdrop: The image as it is drawn over.
         unlike: What is unlike the images trained on; "" where nothing is.
         error: Why it failed; None where it did not.
         summary: What was found; None where nothing was written.
     """
 
+    unlike: Text = ""
+    error: Annotated[
+        UnetsegError | None, PlainValidator(_to_error), PlainSerializer(_from_error)
+    ] = None
+    summary: ImageSummary | None = None
+
+
+@dataclass
+class _Turn:
+    """An image whose turn has come. It holds the pixels, so it is dropped once they are written.
+
+    Attributes:
+        number: The place of the image among all of this process, from 1.
+        label: See `_label`.
+        picture: The image; None where nothing is to be done, or it could not be read.
+        backdrop: The image as the overlay shows it.
+    """
+
+    number: int
     job: _Job
+    outcome: _Outcome = field(default_factory=_Outcome)
     label: str = ""
     picture: ModelInput | None = None
     backdrop: NDArray[Any] | None = None
-    unlike: str = ""
-    error: UnetsegError | None = None
-    summary: ImageSummary | None = None
 
-    def let_go(self) -> None:
-        """Forget the pixels: all images of a call are remembered until its end."""
-        self.picture = self.backdrop = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what became of it in JSON's types, for other processes."""
-        error, one = self.error, self.summary
-        return {
-            "unlike": self.unlike,
-            "error": error and [type(error).__name__, error.what, error.problem, error.remedy],
-            "summary": one
-            and {
-                **vars(one),
-                "pixels": one.pixels.tolist(),
-                "areas": [areas.tolist() for areas in one.areas],
-                "confidence": one.confidence.tolist(),
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, job: _Job, data: dict[str, Any]) -> Self:
-        """Return what `to_dict` told."""
-        error, one = data["error"], data["summary"]
-        kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
-        return cls(
-            job,
-            unlike=data["unlike"],
-            error=error and kinds[error[0]](*error[1:]),
-            summary=one
-            and ImageSummary(
-                one["name"],
-                np.array(one["pixels"], np.int64),
-                [np.array(areas, np.int64) for areas in one["areas"]],
-                np.array(one["confidence"]),
-                one["pixel_size"],
-                one["seconds"],
-            ),
-        )
+    def fail(self, error: UnetsegError) -> None:
+        """Note that the image failed, by an error that names it."""
+        self.outcome.error = error.about(self.job.image)
 
 
 def _predictions(
-    out: Path, table: Path, turns: Sequence[_Turn], names: Sequence[str]
+    out: Path,
+    table: Path,
+    jobs: Sequence[_Job],
+    outcomes: Sequence[_Outcome],
+    names: Sequence[str],
 ) -> Predictions:
     """Return what was done, for the caller."""
-    written = [turn for turn in turns if turn.summary]
+    done = list(zip(jobs, outcomes, strict=True))
     pixels = np.zeros(len(names), np.int64)
-    for turn in written:
-        assert turn.summary is not None
-        pixels += turn.summary.pixels
+    for one in outcomes:
+        pixels += one.summary.pixels if one.summary else 0
     shares = (pixels / max(int(pixels.sum()), 1)).tolist()
     return Predictions(
         out,
-        tuple(turn.job.mask for turn in written),
-        tuple(turn.job.mask for turn in turns if not turn.summary and not turn.error),
-        tuple((turn.job.image, turn.error) for turn in turns if turn.error),
-        tuple(turn.job.overlay for turn in written if turn.job.overlay),
+        tuple(job.mask for job, one in done if one.summary),
+        tuple(job.mask for job, one in done if not one.summary and not one.error),
+        tuple((job.image, one.error) for job, one in done if one.error),
+        tuple(job.overlay for job, one in done if one.summary and job.overlay),
         dict(zip(names, shares, strict=True)),
-        tuple((turn.job.image, turn.unlike) for turn in turns if turn.unlike),
+        tuple((job.image, one.unlike) for job, one in done if one.unlike),
         table,
     )
 
@@ -367,8 +371,8 @@ class _Found:
     """What is gathered while the bands of an image pass by.
 
     Attributes:
-        pixels: Of each class in the mask, (K,) int64.
-        sure: Sum of the probabilities of the pixels of each class, and their number, (2, K).
+        pixels: The pixels of each class in the mask, (K,) int64.
+        sure: Per class, the sum of the probabilities of its pixels, and their number, (2, K).
         confidence: (rows, W) uint8 of the bands, where it is wanted.
         probabilities: (K, rows, W) float32 of the bands, where they are wanted.
     """
@@ -387,37 +391,35 @@ class _Found:
 
 
 class _Session:
-    """One call of `predict`: its model, and how far it has come."""
+    """One call of `predict`: how an image is read, computed and written, and how far the call is.
+
+    Args:
+        model: The model.
+        out: Folder of the masks, which an interruption names.
+        jobs: The images of this process.
+        on_progress: Receives `Note` and `Progress`.
+        caught: Says whether a signal has come.
+        behind: Writes an image while the next one is computed.
+    """
 
     def __init__(
-        self, model: Model, out: Path, jobs: Sequence[_Job], on_progress: OnProgress
+        self,
+        model: Model,
+        out: Path,
+        jobs: Sequence[_Job],
+        on_progress: OnProgress,
+        caught: Caught,
+        behind: "_WriteBehind",
     ) -> None:
-        self.model, self.out, self.jobs, self.on_progress = model, out, jobs, on_progress
-        self.total, self.done = sum(job.pixels for job in jobs), 0
-        self.turns: list[_Turn] = []
+        self.model, self.out, self.on_progress = model, out, on_progress
+        self.caught, self.behind = caught, behind
+        self.count, self.total, self.done = len(jobs), sum(job.pixels for job in jobs), 0
         self.alpha_said = False
 
-    def run(self) -> None:
-        """Do all jobs, in their order."""
-        with catching() as self.caught, _Behind() as behind:
-            for number, turn in enumerate(_ahead(self._prepare, self.jobs), 1):
-                self._stop_if_caught()
-                self.place = f"image {number} of {len(self.jobs)}, {show(turn.job.image.name)}"
-                self.turns.append(turn)
-                self._do(turn, behind)
-                self.done += turn.job.pixels
-                self._report(0)
-
-    def _stop_if_caught(self) -> None:
-        self.caught.check(self.out, "run the same line again: what is done is kept")
-
-    def _report(self, pixels: float) -> None:
-        done = self.done + pixels
-        self.on_progress(Progress("predicting", done, self.total, "pixels", self.place))
-
-    def _prepare(self, job: _Job) -> _Turn:
-        """Read of an image what can be read before its turn."""
-        turn = _Turn(job)
+    def read(self, numbered: tuple[int, _Job]) -> _Turn:
+        """Read an image as far as it can be read before its turn."""
+        number, job = numbered
+        turn = _Turn(number, job)
         try:
             turn.label = _label(self.model, job)
             if any(label_of(place) != turn.label for place in job.places):
@@ -426,62 +428,61 @@ class _Session:
                     picture.load()
                 if job.overlay:
                     turn.backdrop = np.asarray(picture.raster)
-                turn.unlike = self.model.unlike(picture)
+                turn.outcome.unlike = self.model.unlike(picture)
                 turn.picture = picture
         except (InputError, MachineError) as error:
-            turn.error = error
+            turn.fail(error)
         return turn
 
-    def _do(self, turn: _Turn, behind: "_Behind") -> None:
+    def predict(self, turn: _Turn) -> None:
         """Compute what is found in an image, and have it written."""
-        if turn.picture is None:
-            return
-        self._say(turn)
-        try:
-            with turn.picture:
-                self._predict(turn, turn.picture, behind)
-        except InputError as error:  # of pixels that were decoded only now
-            turn.error = error
-            turn.let_go()
+        self._stop_if_caught()
+        if turn.picture is not None:
+            self._say(turn, turn.picture)
+            try:
+                with turn.picture:
+                    self._predict(turn, turn.picture)
+            except InputError as error:  # pixels that are decoded only now are damaged
+                turn.fail(error)
+        self.done += turn.job.pixels
+        self._report(turn, 0)
 
-    def _say(self, turn: _Turn) -> None:
-        assert turn.picture is not None
+    def _stop_if_caught(self) -> None:
+        self.caught.check(self.out, "run the same line again: what is done is kept")
+
+    def _report(self, turn: _Turn, pixels: float) -> None:
+        place = f"image {turn.number} of {self.count}, {show(turn.job.image.name)}"
+        done = self.done + pixels
+        self.on_progress(Progress("predicting", done, self.total, "pixels", place))
+
+    def _say(self, turn: _Turn, picture: ModelInput) -> None:
+        """Report what a person should know of the image before it is predicted."""
         image = show(turn.job.image)
-        if turn.picture.raster.info.alpha and not self.alpha_said:
+        if picture.raster.info.alpha and not self.alpha_said:
             self.on_progress(Note(f"{image}: transparency is left out"))
             self.alpha_said = True
-        if turn.unlike:
-            text = f"{image} is unlike the images trained on: {turn.unlike}"
+        if turn.outcome.unlike:
+            text = f"{image} is unlike the images trained on: {turn.outcome.unlike}"
             self.on_progress(Note(text, warning=True))
 
-    def _predict(self, turn: _Turn, picture: ModelInput, behind: "_Behind") -> None:
+    def _predict(self, turn: _Turn, picture: ModelInput) -> None:
         job, begin = turn.job, time.perf_counter()
         classes = len(self.model.card.classes.classes)
         found = _Found(np.zeros(classes, np.int64), ObjectCounter(classes), np.zeros((2, classes)))
-        labels = self._mend(self._cover(job, picture, found))
+        labels = self._mend(self._cover(turn, picture, found))
         if job.pixels > _LARGE and job.mask.suffix == ".tif":
             self._write_mask(turn, picture, self._count(labels, found))
-            turn.summary = found.summary(job, picture, time.perf_counter() - begin)
-            turn.let_go()
+            turn.outcome.summary = found.summary(job, picture, time.perf_counter() - begin)
             return
         whole = np.concatenate(list(labels))
-        seconds = time.perf_counter() - begin
+        self.behind.do(self._write, turn, picture, whole, found, time.perf_counter() - begin)
 
-        def write() -> None:
-            try:
-                self._write_pictures(turn, whole, found)
-                self._write_mask(turn, picture, self._count(iter([whole]), found))
-                turn.summary = found.summary(job, picture, seconds)
-            except InputError as error:  # of this image, whichever is computed meanwhile
-                turn.error = error
-            turn.let_go()
-
-        behind.do(write)
-
-    def _cover(self, job: _Job, picture: ModelInput, found: _Found) -> Iterator[NDArray[np.uint8]]:
+    def _cover(
+        self, turn: _Turn, picture: ModelInput, found: _Found
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield class indices (rows, W) band by band; 255 where the image has no data."""
+        job, row = turn.job, 0
         height, width, _ = picture.raster.shape
-        row = 0
         for labels, shares in self.model.segmenter.labelled_bands(picture, (height, width)):
             rows = slice(row, row + len(labels))
             highest = shares.amax(0).cpu().numpy()
@@ -497,7 +498,7 @@ class _Session:
             yield labels
             row = rows.stop
             self._stop_if_caught()
-            self._report(job.pixels * row / height)
+            self._report(turn, job.pixels * row / height)
 
     def _mend(self, parts: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         """Yield the parts as they are or, where rules are given, the whole mended mask."""
@@ -516,6 +517,22 @@ class _Session:
                 found.objects.add(labels[top : top + _COUNTED])
             yield labels
 
+    def _write(
+        self,
+        turn: _Turn,
+        picture: ModelInput,
+        labels: NDArray[np.uint8],
+        found: _Found,
+        seconds: float,
+    ) -> None:
+        """Write all that belongs to an image while another image is computed."""
+        try:
+            self._write_pictures(turn, labels, found)
+            self._write_mask(turn, picture, self._count(iter([labels]), found))
+            turn.outcome.summary = found.summary(turn.job, picture, seconds)
+        except InputError as error:
+            turn.fail(error)
+
     def _write_pictures(self, turn: _Turn, labels: NDArray[np.uint8], found: _Found) -> None:
         job, text, classes = turn.job, {LABEL: turn.label}, self.model.card.classes
         if job.probabilities:
@@ -532,7 +549,7 @@ class _Session:
     def _write_mask(
         self, turn: _Turn, picture: ModelInput, parts: Iterator[NDArray[np.uint8]]
     ) -> None:
-        """Write the mask: last, so that it stands for all that belongs to it."""
+        """Write the mask last: where it stands, all other files of its image are complete."""
         path, table, text = turn.job.mask, self.model.card.classes, {LABEL: turn.label}
         place = picture.raster.georeference
         if path.suffix == ".tif":
@@ -542,22 +559,22 @@ class _Session:
             writing.write_mask(path, np.concatenate(list(parts)), table, text, place)
 
 
-def _ahead(work: Callable[[_Job], T], jobs: Sequence[_Job]) -> Iterator[T]:
-    """Yield the work of each job, that of the next being done in a thread meanwhile."""
+def read_ahead(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Yield what ``read`` returns for each item; a thread reads the next one meanwhile."""
     with ThreadPoolExecutor(1) as pool:
-        following: Future[T] | None = None
-        for job in jobs:
-            current, following = following, pool.submit(work, job)
+        following: Future[R] | None = None
+        for item in items:
+            current, following = following, pool.submit(read, item)
             if current:
                 yield current.result()
         if following:
             yield following.result()
 
 
-class _Behind:
-    """A thread that does one piece of work while the next is prepared.
+class _WriteBehind:
+    """A thread that writes one image while the next one is computed.
 
-    What a piece raises is raised when the next is given, or at the end.
+    An error of the thread is raised when the next work is given, or at the end of the block.
     """
 
     def __init__(self) -> None:
@@ -572,8 +589,8 @@ class _Behind:
         if self._pending and kind is None:
             self._pending.result()
 
-    def do(self, work: Callable[[], None]) -> None:
-        """Do ``work`` as soon as what was given before is done."""
+    def do(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call ``work`` in the thread; wait first until the work given before is done."""
         if self._pending:
             self._pending.result()
-        self._pending = self._pool.submit(work)
+        self._pending = self._pool.submit(work, *args, **kwargs)

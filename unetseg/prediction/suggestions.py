@@ -272,7 +272,7 @@ class _Looker:
         try:
             return self._look(path)
         except (InputError, MachineError) as error:
-            self.failed.append((path, error))
+            self.failed.append((path, error.about(path)))
             return None
         finally:
             self.done += 1

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetseg import files
 from unetseg.errors import InputError, arg
+from unetseg.records import Counts, Numbers
 from unetseg.text import show
 
 COLUMNS = (
@@ -52,9 +52,9 @@ class ImageSummary:
     """
 
     name: str
-    pixels: NDArray[np.int64]
-    areas: Sequence[NDArray[np.int64]]
-    confidence: NDArray[np.float64]
+    pixels: Counts
+    areas: list[Counts]
+    confidence: Numbers
     pixel_size: tuple[float, float, str] | None
     seconds: float
 
