@@ -26,7 +26,7 @@ from unetseg.progress import Progress
 ROOT = Path(__file__).parents[1]
 EXAMPLES = re.findall(
     r"^```toml\n# pyproject\.toml\n(.*?)^```\n+```python\n# (unetseg_\w+\.py)\n(.*?)^```",
-    (ROOT / "README.md").read_text("utf-8"),
+    (ROOT / "tests" / "example_plugin" / "README.md").read_text("utf-8"),
     re.MULTILINE | re.DOTALL,
 )
 RUN = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
@@ -67,12 +67,12 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-# -- the examples of the README ---------------------------------------------------------------
+# -- the examples of example_plugin/README.md --------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The folder into which pip has installed the README's examples, file by file as they stand."""
+    """The folder into which pip has installed the examples, file by file as they stand."""
     sources = []
     for project, name, code in EXAMPLES:
         source = tmp_path_factory.mktemp("source")

@@ -1,4 +1,4 @@
-"""The README: its Python runs, and its command lines are understood as they stand."""
+"""The pages: their links lead somewhere, and what the README says to type is understood."""
 
 import importlib
 import re
@@ -10,10 +10,21 @@ import pytest
 
 from unetseg.cli.app import BUILT_INS, make_command
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 LINES = sorted(set(re.findall(r"^ {4}(unetseg .+?)(?:  +#.*)?$", README, re.MULTILINE)))
-# Files of plug-ins begin with their name; tests/test_plugins.py installs and runs those.
-BLOCKS = re.findall(r"^```python[^\n]*\n(?!# unetseg_)(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / ".github").glob("*.md"),
+    *(ROOT / "unetseg").glob("*.md"),
+    *(ROOT / "tests").rglob("*.md"),
+]
+LINKS = sorted(
+    (page.relative_to(ROOT).as_posix(), target)
+    for page in PAGES
+    for target in set(re.findall(r"\]\(((?!http)[^)]+)\)", page.read_text("utf-8")))
+)
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -43,6 +54,26 @@ def test_every_python_example_runs_in_a_folder_that_was_empty(tmp_path, monkeypa
     assert 0 <= names["found"].scores.mean_iou <= 1
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", README))))
-def test_every_link_inside_the_repository_leads_somewhere(target):
-    assert (Path(__file__).parents[1] / target).exists()
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_every_link_inside_the_repository_leads_somewhere(page, target):
+    path, _, heading = target.partition("#")
+    found = (ROOT / page).parent / path if path else ROOT / page
+    assert found.exists()
+    if heading:
+        titles = re.findall("^#+ (.+)", found.read_text("utf-8"), re.MULTILINE)
+        assert heading in {re.sub("[^a-z0-9 -]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+def test_the_face_is_short_and_leads_to_every_other_page():
+    assert README.count("\n") < 250
+    reached = {target.partition("#")[0] for page, target in LINKS if page == "README.md"}
+    others = {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"}
+    assert {page for page in others if not page.startswith("tests/old")} <= reached
+
+
+def test_the_map_of_the_house_has_every_folder_and_no_path_that_is_not_there():
+    house = (ROOT / "unetseg" / "README.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `(\w+)/`", house, re.MULTILINE))
+    assert rows == {path.parent.name for path in (ROOT / "unetseg").glob("*/__init__.py")}
+    for path in re.findall(r"`((?:tests/)?[a-z]+/[a-z_/]*(?:\.py)?|[a-z]+\.py)`", house):
+        assert (ROOT / "unetseg" / path).exists() or (ROOT / path).exists(), path
