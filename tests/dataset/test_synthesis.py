@@ -2,7 +2,9 @@ import cmath
 
 import numpy as np
 import pytest
-from scipy import stats
+import tifffile
+from PIL import Image
+from scipy import ndimage, stats
 
 from unetseg.dataset.synthesis import (
     _ELLIPSE,
@@ -13,6 +15,7 @@ from unetseg.dataset.synthesis import (
     _rasterise,
     _truncated_normal,
     draw_image,
+    synthesize,
 )
 from unetseg.errors import InputError
 from unetseg.settings import SynthSettings
@@ -161,3 +164,18 @@ def test_half_the_contrast_halves_every_distance_from_the_background():
 def test_a_setting_out_of_range_is_named(option, value):
     with pytest.raises(InputError, match=f"^{option}: .* out of range"):
         SynthSettings(**{option: value})
+
+
+def test_touching_ellipses_have_a_mask_with_borders_and_a_label_image(tmp_path):
+    settings = SynthSettings(height=200, width=160, touching=True)
+    train, _ = synthesize(tmp_path, n=2, n_test=0, settings=settings)
+    for stem in ("0000", "0001"):
+        mask = np.array(Image.open(train / "masks" / f"{stem}.png"))
+        numbers = tifffile.imread(train / "objects" / f"{stem}.tif")
+        assert ((numbers > 0) == (mask > 0)).all()
+        parts, count = ndimage.label(mask == 1)
+        assert count == numbers.max()  # each inside holds together, and touches no other
+        assert all(len(np.unique(numbers[parts == k])) == 1 for k in range(1, count + 1))
+        _, areas = ndimage.label(mask > 0)
+        assert areas < count  # some ellipses touch
+    assert 'name = "border"' in (train / "classes.toml").read_text()

@@ -100,6 +100,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             noise={"help": "Standard deviation of the background."},
             contrast={"help": "How far shapes stand out from the background, 0 to 1."},
             max_shapes={"help": "Most lines, and most ellipses."},
+            touching={"help": "Draw touching ellipses, and label images in objects/."},
         ),
     },
     PatchSettings: {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing, snapping
 from unetseg.errors import InputError, arg
+from unetseg.pictures import writing
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.settings import SynthSettings
 from unetseg.signals import catching
@@ -33,6 +34,7 @@ TOUCHING_CLASSES = ClassTable(
         SegmentationClass("border", 2, "#ffff00"),
     )
 )
+OBJECTS = "objects"  # the folder of label images beside images/ and masks/
 _GAP = 2.5  # pixels that touching ellipses are grown by, so that neighbours meet
 
 
@@ -182,6 +184,9 @@ def synthesize(
 ) -> tuple[Path, Path]:
     """Write a synthetic set of lines and ellipses whose true masks are known.
 
+    A set of touching ellipses has ``objects/`` beside ``masks/``: 16-bit label images, in which
+    each ellipse has a number.
+
     Args:
         out: Folder that receives ``train/`` and ``test/``, each a folder of labelled images.
         n: Images in ``train``, 1 to 1,000,000.
@@ -210,7 +215,7 @@ def synthesize(
                 path, text, f"choose another {arg('out')}, or {arg('overwrite', True)}"
             )
         _check_strangers(path)
-    done = 0
+    done, classes = 0, TOUCHING_CLASSES if settings.touching else CLASSES
     size = f"{settings.height} rows x {settings.width} columns"
     on_progress(Note(f"drawing {n + n_test} images of {size} into {show(out)}"))
     with catching() as caught:
@@ -219,18 +224,23 @@ def synthesize(
                 old.unlink()
             for index in range(count):
                 caught.check(path, f"run the same line again with {arg('overwrite', True)}")
-                image, mask = draw_image(settings, split, index)
-                pairing.write_labelled(path, f"{index:04d}", image, mask, CLASSES)
+                stem = f"{index:04d}"
+                if settings.touching:
+                    image, mask, numbers = draw_touching(settings, split, index)
+                    writing.write_numbers(path / OBJECTS / f"{stem}.tif", numbers)
+                else:
+                    image, mask = draw_image(settings, split, index)
+                pairing.write_labelled(path, stem, image, mask, classes)
                 done += 1
                 on_progress(Progress("drawing", done, n + n_test, "images"))
             if count:
-                pairing.write_classes(path, CLASSES)
+                pairing.write_classes(path, classes)
     return parts[0][0], parts[1][0]
 
 
 def _labelled_files(path: Path) -> list[Path]:
     """Return what an earlier `synthesize` wrote, its mark of completeness first."""
-    parts = ("classes.toml", "images/*.png", "masks/*.png")
+    parts = ("classes.toml", "images/*.png", "masks/*.png", f"{OBJECTS}/*.tif")
     files = [file for part in parts for file in sorted(path.glob(part))]
     return [f for f in files if f.suffix == ".toml" or re.fullmatch("[0-9]{4,6}", f.stem)]
 
@@ -238,7 +248,9 @@ def _labelled_files(path: Path) -> list[Path]:
 def _check_strangers(path: Path) -> None:
     """Refuse a folder with pictures that `synthesize` did not draw: they are left alone."""
     ours = set(_labelled_files(path))
-    others = [f for part in ("images", "masks") for f in sorted((path / part).glob("[!.]*"))]
+    others = [
+        f for part in ("images", "masks", OBJECTS) for f in sorted((path / part).glob("[!.]*"))
+    ]
     for file in others:
         if file not in ours:
             text = f"holds {show(file.name)}, which synth did not draw"

@@ -45,7 +45,7 @@ def outlines(numbers: NDArray[np.int32]) -> dict[int, list[list[Ring]]]:
     for part, rings in sorted(of_part.items()):
         rings.sort(key=_signed_area, reverse=True)  # the outer ring alone is positive
         found.setdefault(int(number_of[part]), []).append(rings)
-    return found
+    return dict(sorted(found.items()))
 
 
 def _rings(parts: NDArray[np.integer[Any]]) -> Iterator[tuple[int, Ring]]:

@@ -29,7 +29,6 @@ from unetseg.pictures.opening import (
 
 _TILE = 512  # pixels along a side of a tile that is written
 _CLASSIC = 2**32 - 2**25  # bytes of pixels up to which the offsets of a TIFF have 32 bits for sure
-_RESOLUTION_UNITS = {None: 1, "inch": 2, "cm": 3}  # TIFF 6.0, ResolutionUnit
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
 
@@ -192,7 +191,7 @@ def write_mask_tiff(
             photometric="palette" if is_byte else "minisblack",
             colormap=encoding.palette.T.astype(np.uint16) * 257 if is_byte else None,
             resolution=georeference.resolution,
-            resolutionunit=_RESOLUTION_UNITS[georeference.resolution_unit],
+            resolutionunit=writing.RESOLUTION_UNITS[georeference.resolution_unit],
             metadata=dict(text),
             extratags=tags,
         )

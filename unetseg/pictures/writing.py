@@ -24,6 +24,7 @@ from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
 from unetseg.errors import InputError
 from unetseg.pictures.georeference import Georeference
 
+RESOLUTION_UNITS = {None: 1, "inch": 2, "cm": 3}  # TIFF 6.0, ResolutionUnit
 _PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
 
 
@@ -173,6 +174,37 @@ def _physical_size(georeference: Georeference | None) -> dict[str, tuple[float, 
     if per_metre is None or not all(1 <= round(r) < 2**31 for r in per_metre):
         return {}
     return {"dpi": (per_metre[0] * 0.0254, per_metre[1] * 0.0254)}
+
+
+def write_numbers(
+    path: str | os.PathLike[str],
+    numbers: NDArray[np.integer[Any]],
+    text: Mapping[str, str] | None = None,
+    georeference: Georeference | None = None,
+) -> None:
+    """Write a label image ``(H, W)`` as a TIFF, whole or not at all.
+
+    It has 16 bits a pixel, or 32 where a number is over 65,535. Fiji, napari and QuPath open it.
+    ``text`` goes into its JSON description; the resolution and the GeoTIFF tags of the
+    ``georeference`` are kept.
+
+    Raises:
+        InputError: ``path`` is a folder.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    place = georeference or Georeference()
+    depth = np.uint16 if numbers.max(initial=0) < 2**16 else np.uint32
+    with files.replacing(Path(path)) as temporary:
+        tifffile.imwrite(
+            temporary,
+            numbers.astype(depth),
+            compression="zlib",
+            photometric="minisblack",
+            resolution=place.resolution,
+            resolutionunit=RESOLUTION_UNITS[place.resolution_unit],
+            metadata=dict(text or {}),
+            extratags=place.tags,
+        )
 
 
 def write_float_tiff(
