@@ -241,7 +241,7 @@ def test_what_the_model_was_cut_with_is_carried_to_the_line(home, capsys):
 def test_names_that_labelled_images_have_are_told(home, capsys):
     Path("data/test/images/im100.png").rename("data/test/images/im0.png")
     _, out, _ = run(capsys, "suggest", "data/test")
-    assert "1 of them have the name of a labelled image (im0.png)" in out
+    assert "1 of them has the name of a labelled image (im0.png)" in out
 
 
 def test_an_unreadable_image_fails_alone(home, capsys):

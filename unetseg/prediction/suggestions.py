@@ -1,9 +1,10 @@
-"""Which images to label next: those that stand for most of what a model is unsure of."""
+"""Which images to label next: those that cover most of what a model is unsure of."""
 
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,21 @@ from unetseg.pictures.transforms import pixel_hash
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import open_training_store
 from unetseg.prediction.summary import read_table, write_table
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import PredictSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import show
 
 LIST = "suggestions.csv"
 _COLUMNS = ("rank", "image", "score", "uncertainty", "difference", "why")
-_PART = 0.1  # of an image, its most uncertain: what it is judged by, however large a plain rest is
-_CELLS = 8  # along a patch: as fine as an image is looked at
-_NEAR = 0.5  # of the usual distance: a Gaussian of this width says how far an image stands for one
-_ALIKE = 0.5  # likeness from which an image is said to stand for another
-_MOST = 4_000  # images compared with each other: a matrix of 64 MB
+# An image is judged by its most uncertain tenth, so that a large plain rest does not hide it.
+_PART = 0.1
+_CELLS = 8  # cells along a patch: the finest detail that the features of an image have
+# How far one image stands for another is a Gaussian of their distance. This is its width, in units
+# of the usual distance.
+_NEAR = 0.5
+_ALIKE = 0.5  # from this likeness on, an image is said to stand for another
+_MOST = 4_000  # so many images are compared with each other: a matrix of 64 MB
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,12 @@ class Suggestion:
 
     Attributes:
         image: The file.
-        score: Share, 0 to 1, of the uncertainty about all images that this one newly stands for.
-        uncertainty: Mean entropy of the most uncertain tenth of it, 0 (sure) to 1 (all classes
-            alike).
-        difference: Distance to the most similar image that is labelled or stands above it, in
-            units of the median distance of two images; None where there is no such image.
-        why: The same in words.
+        score: The share, 0 to 1, of the uncertainty about all images that this image newly covers.
+        uncertainty: The mean entropy of the most uncertain tenth of the image, 0 (sure) to 1 (all
+            classes equally likely).
+        difference: The distance to the most similar image that is labelled or ranks higher. Its
+            unit is the median distance of two images. None where there is no such image.
+        why: The reason for the choice, in words.
     """
 
     image: Path
@@ -68,10 +72,11 @@ class Suggestions:
         left_out: Images that are labelled already, by their pixels.
         failed: Each image that could not be read, with its error.
         labelled: Folder of the labelled images; None where it is not known.
-        pair: One of them with its mask, to see where and how they lie; None where there is none.
-        same_names: Of the chosen, those named like a labelled image.
-        cutting: How the labelled images were cut for the model, where it is not the default:
-            ``group``, ``scale`` and ``page``.
+        pair: A labelled image and its mask, as an example of how they are stored; None where there
+            is none.
+        same_names: The chosen images that have the name of a labelled image.
+        cutting: How the labelled images were cut for the model: ``group``, ``scale`` and ``page``,
+            each where it is not the default.
     """
 
     out: Path
@@ -86,10 +91,13 @@ class Suggestions:
 
 @dataclass(frozen=True)
 class Rank:
-    """An image's place: its number, and `Suggestion.score` and ``difference``.
+    """The place of an image in the ranking.
 
     Attributes:
-        stands_for: How many other images not labelled it is most similar to.
+        index: The number of the image.
+        score: As in `Suggestion`.
+        difference: As in `Suggestion`.
+        stands_for: How many other unlabelled images it covers better than any image before it.
     """
 
     index: int
@@ -99,13 +107,14 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What is kept of an image.
+class _Described:
+    """The numbers by which an image is compared with others.
 
     Attributes:
-        features: (D,) float32, what it shows, as a whole and in its most uncertain tenth.
+        features: (D,) float32: the content of the image, as a whole and in its most uncertain
+            tenth.
         uncertainty: As in `Suggestion`.
-        pair: The two classes that it is most unsure between; one alone where there is one.
+        pair: The two classes that the model confuses most often; a single one where it has one.
     """
 
     features: NDArray[np.float32]
@@ -126,25 +135,26 @@ def suggest_images(
 ) -> Suggestions:
     """Choose the images whose labels would teach a model most, with a mask of each to correct.
 
-    An image counts by its most uncertain tenth, and by how many images like it there are; one like
-    a labelled one, or like one that is chosen already, counts little: see `rank_images`. With a
-    model of 10 images of lines and ellipses, the entropy of that tenth put 70 others in the order
-    of their wrong pixels (Spearman's 0.93); the mean entropy, which plain background rules, did not
-    (0.50).
+    An image counts by its most uncertain tenth and by the number of images like it. It counts
+    little where it is like a labelled image or like one that is chosen already: see `rank_images`.
+    The entropy of that tenth was tried with a model of 10 images of lines and ellipses. It put 70
+    other images in the order of their wrong pixels (Spearman's 0.93). The mean entropy did not
+    (0.50), because plain background rules it.
 
-    Written are ``images/`` (copies), ``masks/`` (predictions, encoded like the masks trained on),
-    ``classes.toml``, ``overlays/`` and ``suggestions.csv``: corrected, a folder of labelled images.
+    The folder gets ``images/`` (copies), ``masks/`` (predictions, encoded like the masks trained
+    on), ``classes.toml``, ``overlays/`` and ``suggestions.csv``. Once the masks are corrected, it
+    is a folder of labelled images.
 
     Args:
-        source: A folder of images, or of labelled images: then its ``images/``. Those that the
-            model was trained on or scored by are left out, by their pixels.
+        source: A folder of images, or of labelled images: then its ``images/`` are taken. Images
+            whose pixels the model was trained on or scored by are left out.
         models: Runs, run folders or model files; several are averaged.
         n: How many to choose.
         out: A new or empty folder.
-        labelled: Folder of the images labelled so far; None takes the one that the model's store
-            was cut from, where it is there.
+        labelled: Folder of the images labelled so far. None takes the folder that the model's
+            store was cut from, where it still exists.
         settings: How images are covered; None for the defaults.
-        overwrite: Replace what an earlier call wrote, corrected masks too.
+        overwrite: Replace the files of an earlier call, corrected masks included.
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
@@ -161,27 +171,36 @@ def suggest_images(
     pairs = pairing.match_pairs(home)[0] if home else ()
     on_progress(Note(f"looking at {len(pool)} images of {show(root)} with {model}"))
     with catching() as caught:
-        looker = _Looker(model, caught, on_progress, len(pairs) + len(pool))
-        before = [looker.look(pair.image) for pair in pairs]
-        looker.leave_out()
-        after = {path: found for path in pool if (found := looker.look(path))}
+        labelled_images = [pair.image for pair in pairs]
+        describer = _Describer(model)
+        paths = steps(
+            [*labelled_images, *pool],
+            "looking",
+            "images",
+            on_progress,
+            name=lambda path: path.name,
+            check=lambda: caught.check(root, "run the same line again"),
+        )
+        before = [describer.describe(path) for path in islice(paths, len(labelled_images))]
+        describer.leave_out_known()
+        after = {path: found for path in paths if (found := describer.describe(path))}
         if not after:
-            raise _nothing_left(root, looker)
+            raise _nothing_left(root, describer)
         ranks = rank_images(
-            np.stack([look.features for look in after.values()]),
-            np.array([look.uncertainty for look in after.values()]),
-            np.array([look.features for look in before if look]),
+            np.stack([one.features for one in after.values()]),
+            np.array([one.uncertainty for one in after.values()]),
+            np.array([one.features for one in before if one]),
             n,
         )
-        looks, names = list(after.items()), model.card.classes.names
-        chosen = tuple(_suggestion(rank, *looks[rank.index], names) for rank in ranks)
+        described, names = list(after.items()), model.card.classes.names
+        chosen = tuple(_suggestion(rank, *described[rank.index], names) for rank in ranks)
         _write(target, chosen, model, caught, on_progress)
     taken = {pair.name for pair in pairs}
     return Suggestions(
         target,
         chosen,
-        looker.left_out,
-        tuple(looker.failed),
+        describer.left_out,
+        tuple(describer.failed),
         home,
         pairs[0] if pairs else None,
         tuple(s.image.name for s in chosen if pairing.stem_of(s.image) in taken),
@@ -192,26 +211,28 @@ def suggest_images(
 def rank_images(
     features: NDArray[Any], uncertainty: NDArray[Any], labelled: NDArray[Any], count: int
 ) -> tuple[Rank, ...]:
-    """Choose images that together stand for as much of the uncertainty about all as they can.
+    """Choose images that together cover as much of the uncertainty about all images as they can.
 
-    Each image weighs as much as it is uncertain, and is stood for as far as the most similar
-    labelled or chosen image resembles it. So a chosen image is uncertain, or like many that are,
-    and unlike all labelled and chosen before it; an odd one out counts for itself only. That is a
-    facility location function of what is labelled (Wei, Iyer, Bilmes, 2015, ICML), weighted by
-    uncertainty as the images of Yang et al. (2017, MICCAI, "Suggestive annotation") are chosen
-    first; taking the best image each time comes within 1 - 1/e of the best set (Nemhauser, Wolsey,
-    Fisher, 1978). With few labels uncertainty alone takes near copies and odd images, and coverage
-    alone (Sener, Savarese, 2018, ICLR) what is known already; their product is what BADGE (Ash et
-    al., 2020, ICLR) takes, with gradients for features.
+    Each image weighs as much as it is uncertain. It is covered as far as the most similar labelled
+    or chosen image resembles it. So a chosen image is uncertain, or like many uncertain images, and
+    unlike all that were labelled or chosen before. An odd image covers only itself.
+
+    This is a facility location function of the labelled images (Wei, Iyer, Bilmes, 2015, ICML). The
+    weights are those by which Yang et al. (2017, MICCAI, "Suggestive annotation") choose first.
+    Taking the best image each time comes within 1 - 1/e of the best set (Nemhauser, Wolsey, Fisher,
+    1978). With few labels, uncertainty alone chooses near copies and odd images. Coverage alone
+    (Sener, Savarese, 2018, ICLR) chooses what the model knows already. BADGE (Ash et al., 2020,
+    ICLR) takes the product of both too, with gradients as features.
 
     Args:
         features: (n, D) of the images to choose from; each column is scaled to its own spread.
-        uncertainty: (n,) 0 or more.
-        labelled: (m, D) of those labelled so far; m may be 0.
-        count: How many to choose at most. Beyond 4,000 images only the most uncertain are compared.
+        uncertainty: (n,) of these images, 0 or more.
+        labelled: (m, D) of the images labelled so far; m may be 0.
+        count: The largest number of images to choose. Of more than 4,000 images only the most
+            uncertain are compared.
 
     Returns:
-        The chosen, the best first.
+        The chosen images, the best first.
     """
     kept = np.argsort(-uncertainty, kind="stable")[:_MOST]
     own = len(kept)
@@ -237,7 +258,7 @@ def rank_images(
 
 
 def _distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far images are apart (n, n), their median distance being 1."""
+    """Return the distances (n, n) between images, scaled so that their median is 1."""
     spread = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
     squares = np.square(scaled).sum(axis=1)
@@ -252,43 +273,34 @@ def _distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
 # --- looking at images -----------------------------------------------------------------------
 
 
-class _Looker:
-    """Looks at one image after the other, and counts what is left out and what fails."""
+class _Describer:
+    """Describes one image after the other, and counts those that are left out or fail."""
 
-    def __init__(self, model: Model, caught: Caught, on_progress: OnProgress, total: int) -> None:
-        self.model, self.caught, self.on_progress = model, caught, on_progress
-        self.total, self.done, self.left_out = total, 0, 0
+    def __init__(self, model: Model) -> None:
+        self.model, self.left_out = model, 0
         self.failed: list[tuple[Path, UnetsegError]] = []
         self._seen: set[str] = set()
         self._excluded: set[str] = set()
 
-    def leave_out(self) -> None:
-        """From now on, leave out the images looked at so far, and those of the model's store."""
+    def leave_out_known(self) -> None:
+        """From now on, leave out the images described so far and those of the model's store."""
         self._excluded = self._seen | {s.sha256 for card in self.model.cards for s in card.sources}
 
-    def look(self, path: Path) -> _Look | None:
-        """Look at an image; None where it is left out or cannot be read."""
-        self.caught.check(path, "run the same line again")
+    def describe(self, path: Path) -> _Described | None:
+        """Describe an image; return None where it is left out or cannot be read."""
         try:
-            return self._look(path)
+            key = pixel_hash(reading.read_image(path, self.model.settings.page))
+            self._seen.add(key)
+            if key not in self._excluded:
+                return _describe(self.model, self.model.read(path))
+            self.left_out += 1
         except (InputError, MachineError) as error:
             self.failed.append((path, error.about(path)))
-            return None
-        finally:
-            self.done += 1
-            self.on_progress(Progress("looking", self.done, self.total, "images", show(path.name)))
-
-    def _look(self, path: Path) -> _Look | None:
-        key = pixel_hash(reading.read_image(path, self.model.settings.page))
-        self._seen.add(key)
-        if key in self._excluded:
-            self.left_out += 1
-            return None
-        return _describe(self.model, self.model.read(path))
+        return None
 
 
-def _describe(model: Model, image: NDArray[Any]) -> _Look:
-    """Return what is kept of an image (H, W, C), as the model takes it."""
+def _describe(model: Model, image: NDArray[Any]) -> _Described:
+    """Describe an image (H, W, C) in the channels, depth and scale of the training images."""
     classes = len(model.card.classes.classes)
     cell = max(model.card.patch_size // _CELLS, 1)
     confused, parts = np.zeros(classes**2), []
@@ -298,7 +310,7 @@ def _describe(model: Model, image: NDArray[Any]) -> _Look:
         pairs = np.minimum(first, last) * classes + np.maximum(first, last)
         weights = entropy.cpu().numpy()
         confused += np.bincount(pairs.ravel(), weights.ravel(), classes**2)
-        # Cells are made of columns here, of rows below: bands are of any height.
+        # A band may have any height, so only columns are averaged here, and rows below.
         parts.append(_cells(torch.cat([band, entropy[None]]), 1, cell).cpu())
     shares = _cells(torch.cat(parts, 1), cell, 1)  # (K + 1, rows, columns) of cells
     pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
@@ -311,40 +323,43 @@ def _describe(model: Model, image: NDArray[Any]) -> _Look:
     shown = torch.cat([shares[:-1], level, texture]).flatten(1)  # (K + 2 C, cells)
     features = torch.cat([shown.mean(1), shown[:, worst].mean(1)]).numpy()
     pair = np.unique(np.unravel_index(int(confused.argmax()), (classes, classes)))
-    return _Look(features, float(unsure[worst].mean()), tuple(map(int, pair)))
+    return _Described(features, float(unsure[worst].mean()), tuple(map(int, pair)))
 
 
 def _cells(planes: Tensor, rows: int, columns: int) -> Tensor:
-    """Return the means of planes (n, H, W) over cells; those at the border may be smaller."""
+    """Return the means of planes (n, H, W) over cells; cells at the border may be smaller."""
     return F.avg_pool2d(planes[None], (rows, columns), ceil_mode=True)[0]
 
 
-def _suggestion(rank: Rank, path: Path, look: _Look, names: Sequence[str]) -> Suggestion:
-    why = "unsure about " + " and ".join(names[i] for i in look.pair)
+def _suggestion(rank: Rank, path: Path, image: _Described, names: Sequence[str]) -> Suggestion:
+    why = "unsure about " + " and ".join(names[i] for i in image.pair)
     if rank.difference is not None and rank.difference > 1:
         why += "; unlike the labelled images and those above"
     if rank.stands_for:
         why += f"; stands for {rank.stands_for} more like it"
-    return Suggestion(path, rank.score, look.uncertainty, rank.difference, why)
+    return Suggestion(path, rank.score, image.uncertainty, rank.difference, why)
 
 
-def _nothing_left(root: Path, looker: _Looker) -> UnetsegError:
-    if looker.failed:
-        return looker.failed[0][1]
-    text = f"all {looker.left_out} images are labelled already"
+def _nothing_left(root: Path, describer: _Describer) -> UnetsegError:
+    if describer.failed:
+        return describer.failed[0][1]
+    text = f"all {describer.left_out} images are labelled already"
     return InputError(root, text, "name a folder of new images")
 
 
 def _training(
     model: Model, labelled: str | os.PathLike[str] | None
 ) -> tuple[Path | None, dict[str, Any]]:
-    """Return the folder of labelled images, where known, and how it was cut: see `Suggestions`."""
+    """Return the folder of labelled images, None where unknown, and `Suggestions.cutting`."""
     cutting: dict[str, Any] = {"scale": model.card.scale} if model.card.scale != 1 else {}
     home = Path(labelled) if labelled is not None else None
     try:
         with open_training_store(model.card, model.paths[0]) as store:
             own, recorded = Path(store.info.folder), store.info.settings
-    except (InputError, MachineError):  # moved or deleted since; only its folder is asked for
+    except (
+        InputError,
+        MachineError,
+    ):  # the store was moved or deleted
         return home, cutting
     for name in ("group", "page"):
         if recorded.get(name) is not None:
@@ -356,7 +371,7 @@ def _training(
 
 
 def _check_places(target: Path, pool: Sequence[Path], overwrite: bool) -> None:
-    """Refuse what would replace masks that a person made or corrected."""
+    """Refuse a folder in which masks that a person made or corrected would be replaced."""
     stems: dict[str, Path] = {}
     for path in pool:
         key = pairing.stem_of(path).casefold()
@@ -386,14 +401,21 @@ def _write(
     caught: Caught,
     on_progress: OnProgress,
 ) -> None:
-    """Write the folder; the list first, by which a later call knows what it may replace."""
+    """Write the folder. The list comes first: from it, a later call knows what it may replace."""
     _clear(target)
     rows = (_row(rank, one) for rank, one in enumerate(chosen, 1))
     write_table(target / LIST, _COLUMNS, rows)
     table = model.card.classes
     pairing.write_classes(target, table)
-    for done, one in enumerate(chosen, 1):
-        caught.check(target, f"run the same line again with {arg('overwrite', True)}")
+    again = f"run the same line again with {arg('overwrite', True)}"
+    for one in steps(
+        chosen,
+        "writing",
+        "images",
+        on_progress,
+        name=lambda one: one.image.name,
+        check=lambda: caught.check(target, again),
+    ):
         picture = reading.read_image(one.image, model.settings.page)
         labels = model.labels(model.read(one.image), (picture.shape[0], picture.shape[1]))
         name = f"{one.image.stem}.png"
@@ -401,11 +423,10 @@ def _write(
         writing.write_picture(target / "overlays" / name, overlay)
         _write_mask(target / "masks" / name, labels, table)
         files.write_bytes(target / "images" / one.image.name, one.image.read_bytes())
-        on_progress(Progress("writing", done, len(chosen), "images", show(one.image.name)))
 
 
 def _write_mask(path: Path, labels: NDArray[np.uint8], table: ClassTable) -> None:
-    """Write a mask as those trained on are: values with a palette, or RGB colours."""
+    """Write a mask as the training masks are: values with a palette, or RGB colours."""
     if table.encoding == "colours":
         writing.write_picture(path, drawing.paint(labels, table))
     else:
@@ -413,7 +434,7 @@ def _write_mask(path: Path, labels: NDArray[np.uint8], table: ClassTable) -> Non
 
 
 def _clear(target: Path) -> None:
-    """Remove what an earlier call wrote."""
+    """Remove the files that an earlier call wrote."""
     if not (target / LIST).exists():
         return
     for _, name, *_ in read_table(target / LIST, _COLUMNS):
