@@ -1,6 +1,8 @@
 """Runs of the network with a pretrained part: what they save, how they go on, what reads them."""
 
 import io
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +149,7 @@ def test_a_run_from_a_model_takes_its_encoder_and_its_settings(home):
     torch.save(changed_weights(), "w.pth")
     unetseg.train(run="old", **FUSED, weights="w.pth")
     small = {**QUICK, "epochs": 1, "lr": 1e-12, "ema": 0.0}
-    for key in ("width", "depth"):
+    for key in ("network", "width", "depth"):
         small.pop(key, None)
     unetseg.train(run="new", start_from="old", **small)
     old, new = weights("old"), weights("new")
@@ -157,3 +159,35 @@ def test_a_run_from_a_model_takes_its_encoder_and_its_settings(home):
     problem = "network: fused, but the model to start from has compact"
     with pytest.raises(InputError, match=problem):
         unetseg.train(run="other", start_from="default", network="fused", epochs=1)
+
+
+def test_a_plug_in_loads_its_pretrained_weights_when_training_starts_and_never_else(
+    home, monkeypatch
+):
+    code = """
+        import torch
+        from torch import nn
+
+        LOADED = []
+
+        class Network(nn.Sequential):
+            def __init__(self, channels, classes):
+                taught = nn.Conv2d(channels, 4, 1).requires_grad_(False)
+                super().__init__(taught, nn.Conv2d(4, classes, 3, padding=1))
+
+            def load_pretrained(self):
+                LOADED.append(1)
+                nn.init.constant_(self[0].weight, 0.5)
+    """
+    Path("someones_net.py").write_text(textwrap.dedent(code))
+    about = Path("someones_net-1.0.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-net\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[unetseg.networks]\ntaught = someones_net:Network\n")
+    monkeypatch.syspath_prepend(str(home))
+    settings = {"network": "taught", "epochs": 1, "batch_size": 8, "device": "cpu"}
+    unetseg.train(run="on", **settings)
+    assert (weights("on")["0.weight"] == 0.5).all()
+    assert read_checkpoint("runs/on/last.pt")["network"].keys() == {"1.weight", "1.bias"}
+    unetseg.predict(["data/test/images"], models=["on"])
+    assert len(sys.modules["someones_net"].LOADED) == 1

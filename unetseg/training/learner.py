@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from unetseg import plugins
 from unetseg.classes import IGNORED
 from unetseg.dataset.store import Store, StoreInfo
 from unetseg.devices import is_fast_in_bfloat16, pick_device
@@ -138,6 +139,9 @@ class Learner:
             raise InputError(
                 arg("weights"), text, f"leave it out, or add {arg('network', 'fused')}"
             )
+        elif callable(load := getattr(network, "load_pretrained", None)):
+            with plugins.blaming(plugins.choose(plugins.NETWORKS, self.settings.network)):
+                load()
         return network
 
     def take(self, network: nn.Module) -> None:
