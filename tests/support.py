@@ -8,7 +8,10 @@ import torch
 from PIL import Image
 
 # Settings of `unetseg.train` under which a run takes about a second.
-QUICK = {"width": 4, "depth": 2, "epochs": 2, "batch_size": 8, "device": "cpu"}
+QUICK = {
+    **{"network": "compact", "width": 4, "depth": 2},
+    **{"epochs": 2, "batch_size": 8, "device": "cpu"},
+}
 NAMES = ("ground", "square", "stripe")
 VALUES_TOML = "".join(f'[[class]]\nname = "{n}"\nvalue = {v}\n' for v, n in enumerate(NAMES))
 

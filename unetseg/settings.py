@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unetseg.errors import InputError, arg
 from unetseg.text import nearest
 
-NETWORKS = ("compact", "fused", "classic")
+NETWORKS = ("fused", "compact", "classic")
 LOSSES = ("ce", "weighted-ce", "dice", "ce+dice", "weighted-ce+dice")
 OPTIMIZERS = ("muon", "adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "steps")
@@ -149,7 +149,7 @@ class TrainSettings:
     weight_decay: float | None = None
     augment: str = "auto"
     symmetries: str = "auto"
-    network: str = "compact"
+    network: str = "fused"
     width: int | None = None
     depth: int | None = None
     weights: str | None = None

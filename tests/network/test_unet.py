@@ -163,7 +163,7 @@ def test_a_network_of_a_plug_in_is_built_by_its_name(plugin):
     assert network(torch.zeros(1, 3, 9, 9)).shape == (1, 2, 9, 9)
     with pytest.raises(InputError, match="linear does not take these settings"):
         build_network("linear", 3, 2, width=4)
-    with pytest.raises(InputError, match="one of compact, fused, classic, linear"):
+    with pytest.raises(InputError, match="one of fused, compact, classic, linear"):
         build_network("nonsense", 3, 2)
 
 
@@ -182,7 +182,7 @@ def test_a_broken_plug_in_fails_alone_and_names_itself(plugin):
 def test_plug_ins_are_left_out_on_request(plugin, monkeypatch):
     plugin("def build(channels, classes):\n    raise SystemExit\n", "linear")
     monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
-    with pytest.raises(InputError, match=r"'linear' is not known; one of compact, fused, classic$"):
+    with pytest.raises(InputError, match=r"'linear' is not known; one of fused, compact, classic$"):
         build_network("linear", 1, 2)
 
 

@@ -196,7 +196,7 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
     """Return a new network.
 
     Args:
-        name: "compact", "fused", "classic", or the name of an entry point in the group
+        name: "fused", "compact", "classic", or the name of an entry point in the group
             ``unetseg.networks``: a function ``build(channels, classes, **settings)``.
         channels: Channels of the images.
         classes: Number of classes.
@@ -222,8 +222,8 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
 
 
 _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
-    "compact": build_compact,
     "fused": build_fused,
+    "compact": build_compact,
     "classic": build_classic,
 }
 
