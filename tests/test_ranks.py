@@ -120,8 +120,8 @@ def work_together():
     found = {}
     with ranks.join() as world:
         found["gather"] = world.gather({"rank": world.rank})
-        found["collect"] = world.collect([k * k for k in world.share(range(5))])
-        found["first"] = world.first(lambda: f"of rank {world.rank}")
+        found["collect"] = world.collect([k * k for k in world.own_items(range(5))])
+        found["first"] = world.on_rank_zero(lambda: f"of rank {world.rank}")
         rows = torch.arange(6.0).view(3, 2)[: 3 * world.rank]  # rank 0 has none
         found["concatenate"] = world.concatenate(rows).tolist()
         found["maximum"] = world.maximum(world.rank, -world.rank)
@@ -181,7 +181,7 @@ def test_without_torchrun_the_world_is_one_and_nothing_is_exchanged():
     with ranks.join() as world:
         assert world == ranks.world() == World(0, 1, 1)
         assert world.gather("a") == ["a"]
-        assert world.share([3, 4]) == [3, 4]
+        assert world.own_items([3, 4]) == [3, 4]
         assert not torch.distributed.is_initialized()
 
 

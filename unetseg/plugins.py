@@ -135,7 +135,7 @@ def no_function(plugin: Plugin, value: object) -> MachineError:
 
 
 @contextlib.contextmanager
-def blaming(plugin: Plugin | None) -> Iterator[None]:
+def plugin_errors(plugin: Plugin | None) -> Iterator[None]:
     """Turn what a plug-in raises at work into an error that names it; None is what is built in."""
     try:
         yield

@@ -1,9 +1,9 @@
-"""Several processes that work as one run, started by ``torchrun``: their shares, and their talk.
+"""Several processes, started by ``torchrun``, that work as one run.
 
-``torchrun --nproc-per-node 2 -m unetseg train`` starts two processes, each told by the environment
-which of them it is (its rank). All run the same code; what differs is here: `World.share` gives a
-rank its part of the work, `World.gather` brings the results together, and rank 0 alone writes files
-and reports. Without torchrun the world is one process, and nothing is exchanged.
+``torchrun --nproc-per-node 2 -m unetseg train`` starts two processes. The environment tells each
+process its number, called its rank. All processes run the same code. `World.own_items` gives a rank
+its part of the work, and `World.gather` brings the results together. Rank 0 alone writes files and
+reports. Without torchrun the world is one process, and nothing is exchanged.
 """
 
 import itertools
@@ -27,9 +27,11 @@ from unetseg.progress import OnProgress, ignore
 from unetseg.signals import catching
 from unetseg.text import show
 
-_SILENCE = timedelta(seconds=120)  # after so long without a word in a step a rank counts as lost
-_PATIENCE = timedelta(days=7)  # while one rank cuts patches or predicts a large image, others wait
-_ROLL_CALL = 1.0  # seconds in which the ranks that are left must have answered
+# A rank that is silent for this long during a training step counts as lost.
+_SILENCE = timedelta(seconds=120)
+# Ranks wait this long while another one cuts patches or predicts a large image.
+_PATIENCE = timedelta(days=7)
+_ROLL_CALL = 1.0  # seconds in which every remaining rank must answer
 _AGAIN = f"start it again, train with {arg('resume', True)}"
 _FAILED = "failed"  # key of the first failure
 _JOINS = itertools.count()
@@ -41,11 +43,11 @@ T = TypeVar("T")
 class World:
     """The processes of a run, seen by one of them.
 
-    What exchanges something must be called by every rank, in the same order: all methods but
-    `share`, `heard` and `check`.
+    Every rank must call the same methods in the same order, because they exchange data. The
+    exceptions are `own_items`, `only_on_rank_zero` and `check`, which exchange nothing.
 
     Attributes:
-        rank: Of this process, 0 to ``size`` - 1.
+        rank: The number of this process, 0 to ``size`` - 1.
         size: How many processes there are.
         local_size: How many of them are on this machine.
     """
@@ -63,49 +65,49 @@ class World:
         return self.rank == 0
 
     @property
-    def part(self) -> slice:
-        """This rank's part of a sequence: every ``size``-th item, from the ``rank``-th on."""
+    def own_slice(self) -> slice:
+        """The items of a sequence that are this rank's: every ``size``-th, from ``rank`` on."""
         return slice(self.rank, None, self.size)
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Return this rank's `part` of ``items``; all parts together are all of them."""
-        return items[self.part]
+    def own_items(self, items: Sequence[T]) -> Sequence[T]:
+        """Return the `own_slice` of ``items``. Together the ranks have every item once."""
+        return items[self.own_slice]
 
     def collect(self, mine: Sequence[T]) -> list[T]:
-        """Return what all ranks found for their shares, in the order of what was shared out.
+        """Return the results of all ranks in the order of the items that `own_items` divided.
 
         Args:
-            mine: One item of JSON's types for each item of this rank's `share`.
+            mine: One result for each of this rank's `own_items`, of types that JSON knows.
         """
         parts = self.gather(list(mine))
         return [parts[k % self.size][k // self.size] for k in range(sum(map(len, parts)))]
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, that of rank 0 first.
+        """Return the values of all ranks in the order of the ranks.
 
-        However long one rank works before it calls this, the others wait.
+        The other ranks wait until the last one calls this method.
 
         Args:
-            value: What JSON holds; with several ranks tuples come back as lists.
+            value: Of types that JSON knows. With several ranks, tuples come back as lists.
         """
         if self.size == 1:
             return [value]
         data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         return [json.loads(part.numpy().tobytes()) for part in self._gather_rows(data)]
 
-    def heard(self, on_progress: OnProgress) -> OnProgress:
-        """Return ``on_progress`` on rank 0; on others what drops all reports."""
+    def only_on_rank_zero(self, on_progress: OnProgress) -> OnProgress:
+        """Return ``on_progress`` on rank 0, and a callback that drops all reports elsewhere."""
         return on_progress if self.is_writer else ignore
 
-    def first(self, work: Callable[[], T]) -> T:
-        """Return what ``work`` gives on rank 0, where alone it is called; of JSON's types."""
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
+        """Call ``work`` on rank 0 alone, and return its result, of JSON's types, on every rank."""
         return self.gather(work() if self.is_writer else None)[0]  # type: ignore[return-value]
 
     def concatenate(self, rows: Tensor) -> Tensor:
-        """Return the rows of all ranks, those of rank 0 first; on the CPU.
+        """Return the rows of all ranks on the CPU, in the order of the ranks.
 
         Args:
-            rows: (n, ...), n as it may be on each rank, all else alike.
+            rows: (n, ...). The number n may differ between ranks; the other sizes may not.
         """
         if self.size == 1:
             return rows.cpu()
@@ -114,7 +116,7 @@ class World:
         return torch.cat(self._gather_rows(rows.cpu().reshape(-1, *shape)))
 
     def _gather_rows(self, rows: Tensor) -> list[Tensor]:
-        """Return the rows (n, ...) of each rank, n as it may be."""
+        """Return the rows (n, ...) of each rank; n may differ between ranks."""
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(counts, torch.tensor([len(rows)]), group=self._patient)
         longest = max(int(count) for count in counts)
@@ -125,7 +127,7 @@ class World:
         return [part[: int(count)] for part, count in zip(found, counts, strict=True)]
 
     def maximum(self, *values: float) -> list[float]:
-        """Return the largest of all ranks in each place: one small message, on the CPU."""
+        """Return the largest value of all ranks for each argument, by one message on the CPU."""
         if self.size == 1:
             return list(values)
         self._look_for_parent()
@@ -134,13 +136,13 @@ class World:
         return numbers.tolist()
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Add up a tensor over all ranks, in place and on its device; return it."""
+        """Add up a tensor over all ranks in place, on its own device, and return it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Return the sum of a tensor over all ranks, through which gradients flow."""
+        """Return the sum of a tensor over all ranks; gradients flow back through it."""
         if self.size == 1:
             return tensor
         summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
@@ -158,11 +160,11 @@ class World:
         )
 
     def check(self) -> None:
-        """Raise where another rank has failed; for long work between two exchanges.
+        """Raise if another rank has failed. Long work between two exchanges calls this.
 
         Raises:
-            Followed: It said why.
-            MachineError: What had started this process is gone.
+            Followed: Another rank has failed, and said why.
+            MachineError: The torchrun that started this process is gone.
         """
         if self.size == 1:
             return
@@ -179,10 +181,10 @@ class World:
         return Followed(rank, exit_code)
 
     def _explain(self, error: BaseException) -> BaseException:
-        """Return what this rank should end with, and let the others know that it ends.
+        """Tell the other ranks that this one ends, and return the error that it should end with.
 
-        The first rank to fail ends with its own error. Those that fail after it, be it over the
-        same or because they lost it, end with `Followed`: one line is enough for all.
+        The first rank to fail ends with its own error. Ranks that fail later end with `Followed`,
+        so that one line on stderr explains the failure of all.
         """
         with catching() as caught:
             try:
@@ -191,7 +193,8 @@ class World:
                 shown = error
                 if _is_of_exchange(error):
                     shown = MachineError("torchrun", "is gone", _AGAIN)
-            # torchrun ends the others when it misses one; they end anyway, and have to say why.
+            # torchrun sends SIGTERM to the remaining ranks. Ignore the signal here: this rank is
+            # ending already and must report its own reason.
             caught.signum = None
         return shown
 
@@ -205,7 +208,7 @@ class World:
         return error if told == mine.encode() else self._followed(told)
 
     def _call_roll(self) -> MachineError:
-        """Return the error that names the ranks which do not answer."""
+        """Return an error that names the ranks that do not answer."""
         self._store.set(f"alive/{self.rank}", "")
         missing, end = list(range(self.size)), time.monotonic() + _ROLL_CALL
         while missing and time.monotonic() < end:
@@ -217,7 +220,7 @@ class World:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all ranks; its gradient is the sum of what the ranks' results ask for."""
+    """The sum over all ranks. Its gradient is the sum of the gradients of all ranks."""
 
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:
@@ -231,11 +234,13 @@ class _Sum(torch.autograd.Function):
 
 
 _alone = World()
+# The world of this process. It is global because torch.distributed has one process group per
+# process, and because code far below `train` asks for it. Only `join` sets it.
 _current = _alone
 
 
 def world() -> World:
-    """Return the processes that work together now: one alone outside of `join`."""
+    """Return the processes that work together now. Outside of `join` it is this process alone."""
     return _current
 
 
@@ -243,8 +248,13 @@ def world() -> World:
 def join() -> Iterator[World]:
     """Work together with the other processes that ``torchrun`` started, while the block runs.
 
-    Without torchrun, and inside another `join`, nothing happens. An error on any rank ends all:
-    the first to fail raises its own, the others `Followed`.
+    The block sets the global that `world` returns. It can be entered again: an inner `join` yields
+    the world of the outer one and leaves its end to it. A command joins around several calls of
+    the library, and the library joins around its own work, so that both can be used alone. Without
+    torchrun the world is one process.
+
+    An error on any rank ends all. The first rank to fail raises its own error, the others raise
+    `Followed`.
 
     Raises:
         MachineError: A rank was lost, or the others cannot be reached.
@@ -258,10 +268,11 @@ def join() -> Iterator[World]:
         yield _current
     except BaseException as error:
         shown = _current._explain(error)
-        # Kernels that wait for a lost rank would keep this one from ending.
+        # A kernel that waits for a lost rank would keep this process from ending.
         dist.group.WORLD.abort()  # type: ignore[union-attr]
         if not (_current.is_writer or isinstance(shown, Followed)):
-            shown.add_note(f"on rank {_current.rank} alone")  # so it is for that rank to say
+            # The boundary of the command line shows an error of a rank other than 0 if noted.
+            shown.add_note(f"on rank {_current.rank} alone")
         if shown is error:
             raise
         raise shown from error
@@ -271,7 +282,7 @@ def join() -> Iterator[World]:
 
 
 def _connect() -> World:
-    """Return the world that the environment describes, its processes connected."""
+    """Connect the processes that the environment describes, and return their world."""
     try:
         store, rank, size = next(rendezvous("env://", timeout=_SILENCE))
         store = PrefixStore(f"unetseg/{next(_JOINS)}", store)
@@ -291,7 +302,7 @@ def _connect() -> World:
 
 
 def _is_of_exchange(error: BaseException) -> bool:
-    """Whether an exchange failed: a rank that is lost, or silent for too long."""
+    """Whether an exchange failed because a rank is lost or silent for too long."""
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error).lower()
     )

@@ -264,7 +264,7 @@ def load_plugin(name: str) -> Change:
         generator = torch.Generator(images.device)
         generator.manual_seed(int(params.seed[0]) ^ 1)  # not the stream of the image's own noise
         before = [(t.shape, t.dtype) for t in (images, masks)]
-        with plugins.blaming(plugin):
+        with plugins.plugin_errors(plugin):
             changed, labels = function(images, masks, generator)
             found = [(t.shape, t.dtype) for t in (changed, labels)]
             if found != before:

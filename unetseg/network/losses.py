@@ -93,11 +93,11 @@ def _build_plugin(plugin: plugins.Plugin, class_weights: Tensor | None) -> Loss:
     averaged.
     """
     build = plugins.load(plugin)
-    with plugins.blaming(plugin):
+    with plugins.plugin_errors(plugin):
         chosen = build(class_weights)
 
     def loss(logits: Tensor, target: Tensor, valid_count: Tensor | float | None = None) -> Tensor:
-        with plugins.blaming(plugin):
+        with plugins.plugin_errors(plugin):
             value = chosen(logits, target)
             if not isinstance(value, Tensor) or value.ndim:
                 found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -214,7 +214,7 @@ def build_network(name: str, channels: int, classes: int, **settings: Any) -> nn
         signature(build).bind(channels, classes, **settings)
     except TypeError as error:
         raise InputError(arg("network"), f"{name} does not take these settings ({error})") from None
-    with plugins.blaming(plugin):
+    with plugins.plugin_errors(plugin):
         network = build(channels, classes, **settings)
         if not isinstance(network, nn.Module):
             raise TypeError(f"{name} is of type {type(network).__name__}, no torch.nn.Module")

@@ -117,11 +117,11 @@ def predict(
     ranks, table = world(), out / "summary.csv"
     if ranks.is_writer:
         update_summary(table, [], (), overwrite)
-    model, on_progress = Model(models, settings), ranks.heard(on_progress)
+    model, on_progress = Model(models, settings), ranks.only_on_rank_zero(on_progress)
     names = model.card.classes.names
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {model}"))
-    mine, outcomes = ranks.share(jobs), list[_Outcome]()
+    mine, outcomes = ranks.own_items(jobs), list[_Outcome]()
     try:
         with catching() as caught, _WriteBehind() as behind:
             session = _Session(model, out, mine, on_progress, caught, behind)

@@ -93,7 +93,7 @@ def evaluate(
     Raises:
         InputError: A missing or unreadable file, masks that do not fit, nothing left to score.
     """
-    on_progress = world().heard(on_progress)
+    on_progress = world().only_on_rank_zero(on_progress)
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
     choice = _Choice(group, only, include_trained)
@@ -127,7 +127,7 @@ def evaluate_held_out(
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score a model on the images that its own store held out; see `evaluate`."""
-    on_progress = world().heard(on_progress)
+    on_progress = world().only_on_rank_zero(on_progress)
     return _score_held_out(Model(models, settings), _Choice(None, None), on_progress)
 
 
@@ -176,7 +176,7 @@ def untrained(
         return list(pairs)
     mine = [
         transforms.pixel_hash(reading.read_image(p.image, page)) not in trained
-        for p in world().share(pairs)
+        for p in world().own_items(pairs)
     ]
     return [p for p, kept in zip(pairs, world().collect(mine), strict=True) if kept]
 
@@ -217,7 +217,7 @@ def _score_folder(
     on_progress(Note(f"scoring {len(chosen)} images of {show(root)} with {model}"))
 
     def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        for pair in world().share(chosen):
+        for pair in world().own_items(chosen):
             truth = _read_truth(pair, *encoding, page)
             yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
 
@@ -322,7 +322,7 @@ def score_held_out(
     """
     ranks, found, count = world(), [], len(opened.info.classes.classes)
     which = range(opened.held_out_count) if which is None else which
-    mine = ranks.share(which)
+    mine = ranks.own_items(which)
     for k in mine:
         check()
         image, mask, source = opened.held_out(k)
@@ -417,7 +417,7 @@ def _score_masks(
         _check_size(pair, truth, made.page)
         return ScoredImage(name, reading.read_image(pair.image, made.page), truth, predicted)
 
-    found = _pool(map(outcome, world().share(range(count))), groups, table, on_progress)
+    found = _pool(map(outcome, world().own_items(range(count))), groups, table, on_progress)
     return Evaluation(found, f"{made.predictions} on {made.root}", 0, count, table, case)
 
 
@@ -443,7 +443,7 @@ def _pool(
     on_progress: OnProgress,
 ) -> Scores:
     """Return the scores of all images, of which ``outcomes`` are this process's share."""
-    found, total = [], len(world().share(groups))
+    found, total = [], len(world().own_items(groups))
     with catching() as caught:
         for name, truth, predicted in outcomes:
             caught.check("evaluate", "run the same line again")

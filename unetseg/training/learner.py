@@ -140,7 +140,7 @@ class Learner:
                 arg("weights"), text, f"leave it out, or add {arg('network', 'fused')}"
             )
         elif callable(load := getattr(network, "load_pretrained", None)):
-            with plugins.blaming(plugins.choose(plugins.NETWORKS, self.settings.network)):
+            with plugins.plugin_errors(plugins.choose(plugins.NETWORKS, self.settings.network)):
                 load()
         return network
 
@@ -223,7 +223,7 @@ class Learner:
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         drawn = augmentation.draw(len(indices), self.augmentation, generator)
         spare = self.ranks.rank >= len(indices)
-        part = slice(1) if spare else self.ranks.part
+        part = slice(1) if spare else self.ranks.own_slice
         drawn = drawn[part]
         batch = augmentation.apply(*self.data.batch(indices[part]), drawn, self.info.size)
         pictures, masks = self.change(*batch, drawn) if self.change else batch

@@ -94,7 +94,7 @@ class Trainer:
         self.passes = passes  # over the held-out images that the budget must leave time for
         self.ranks = world()
         self.started, self.caught = started, caught
-        self.on_progress = self.ranks.heard(on_progress)
+        self.on_progress = self.ranks.only_on_rank_zero(on_progress)
         self.classes: ClassTable = opened.info.classes
         self.learner = Learner(opened, settings)
         # Everything below is saved and restored.
@@ -204,7 +204,7 @@ class Trainer:
 
     def _run(self) -> TrainResult:
         while True:
-            self.progress = self.ranks.first(self._progress)
+            self.progress = self.ranks.on_rank_zero(self._progress)
             if not self.learner.step_in_epoch and (self._patience_ended() or self.progress >= 1):
                 return self._finish()
             self._run_epoch()

@@ -70,14 +70,14 @@ def train(
     given = TrainSettings(**settings)
     plugins.check_names(given)
     ranks = world()
-    on_progress = ranks.heard(on_progress)
+    on_progress = ranks.only_on_rank_zero(on_progress)
     with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
         line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
-        state = ranks.first(lambda: _allowed_state(folder, line, resume, overwrite))
+        state = ranks.on_rank_zero(lambda: _allowed_state(folder, line, resume, overwrite))
         if state == "finished" and resume:
             return _finished_result(folder)
         if not resume:
-            found = ranks.first(
+            found = ranks.on_rank_zero(
                 lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
             )
             path, given = Path(found), like_model(given, settings, start_from)
