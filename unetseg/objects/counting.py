@@ -1,6 +1,6 @@
 """The objects of a mask: connected areas of one class, numbered, counted and mended.
 
-Pixels of one class are of one object where they touch, by a side or by a corner (8-connected)::
+Pixels of one class belong to one object where they touch, by a side or a corner (8-connected)::
 
     1 0 0 2      class 1: one object of 2 pixels
     0 1 0 2      class 2: one object of 3 pixels
@@ -21,25 +21,25 @@ def label_objects(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Number the objects of a mask.
 
-    Each row is taken as runs of one class, and runs that touch those of the row above are joined:
-    one pass for all classes, in time and memory that grow with the number of runs.
+    Each row is divided into runs of one class, and runs that touch runs of the row above are
+    joined. One pass does this for all classes. Time and memory grow with the number of runs.
 
     Args:
         labels: (H, W) class indices, 255 ignored.
 
     Returns:
-        (H, W) int32: the number of each pixel's object, from 1, class after class; 0 where ignored.
+        (H, W) int32: the number of each pixel's object, from 1; 0 where the pixel is ignored.
         (n,) int64: the class of object 1, 2, ..., n, ascending.
     """
     flat, width = labels.ravel(), labels.shape[1]
-    first = np.ones(flat.size, bool)  # pixels with which a run begins
+    first = np.ones(flat.size, bool)  # marks the pixels at which a run begins
     np.not_equal(flat[1:], flat[:-1], out=first[1:])
     first[::width] = True
     begins = np.flatnonzero(first)
     lengths = np.diff(begins, append=flat.size)
     kinds = flat[begins].astype(np.int64)
     joined = _join(_runs_that_touch(begins, lengths, kinds, width), len(begins))
-    # From 1, class after class, and in a class by the first run.
+    # Objects are numbered from 1 by their class, and within a class by their first run.
     counted = kinds != IGNORED
     kind_of = np.zeros(joined.max(initial=-1) + 1, np.int64)
     kind_of[joined] = kinds
@@ -53,13 +53,13 @@ def label_objects(
 def _runs_that_touch(
     begins: NDArray[np.int64], lengths: NDArray[np.int64], kinds: NDArray[np.int64], width: int
 ) -> NDArray[np.int64]:
-    """Return the pairs (n, 2) of runs of one class that touch, one a row above the other.
+    """Return the pairs (n, 2) of runs of one class that touch across two neighbouring rows.
 
     Args:
-        begins: The pixel that each run begins with, counted row after row, ascending.
-        lengths: Of the runs.
-        kinds: Their classes.
-        width: Of the rows.
+        begins: The first pixel of each run, counted row after row, ascending.
+        lengths: The lengths of the runs.
+        kinds: The classes of the runs.
+        width: The number of pixels in a row.
     """
     ends = begins + lengths - 1
     edge = begins - begins % width  # the first pixel of the row
@@ -73,19 +73,18 @@ def _runs_that_touch(
 
 
 class ObjectCounter:
-    """The areas of all objects of a mask that comes in bands from top to bottom.
+    """Measures the areas of all objects of a mask that comes in bands from top to bottom.
 
-    Of what has come it holds one number for each object that has ended, and for those that a next
-    band may go on with the lowest row.
+    It keeps one number for each object, and the lowest row, with which the next band may join.
 
     Args:
-        classes: Number of classes K, 1 to 255.
+        classes: The number of classes K, 1 to 255.
     """
 
     def __init__(self, classes: int) -> None:
         self._ended: list[list[NDArray[np.int64]]] = [[] for _ in range(classes)]
-        # The lowest row: which of the open objects each pixel is of, -1 for none; their areas and
-        # classes.
+        # An object is open while it reaches the lowest row. For each pixel of that row: the number
+        # of its open object, -1 for none. Beside it the areas and classes of the open objects.
         self._row: NDArray[np.int64] | None = None
         self._open_areas = self._open_kinds = np.zeros(0, np.int64)
 
@@ -96,7 +95,8 @@ class ObjectCounter:
             band: (rows, W) class indices below K, 255 ignored; at least one row.
 
         Raises:
-            ValueError: Another width than before, no row, or an index that is no class.
+            ValueError: The width differs from earlier bands, the band is empty, or an index is no
+                class.
         """
         width = band.shape[1] if self._row is None else len(self._row)
         if not len(band) or band.shape[1] != width:
@@ -118,7 +118,7 @@ class ObjectCounter:
     def _keep_open(
         self, row: NDArray[np.int64], areas: NDArray[np.int64], kinds: NDArray[np.int64]
     ) -> None:
-        """Take ``row`` as the lowest one; put away the objects that are not in it."""
+        """Take ``row`` as the lowest row, and store the areas of objects that do not reach it."""
         ended = np.ones(len(areas), bool)
         ended[row[row >= 0]] = False
         for kind in np.unique(kinds[ended]):
@@ -127,7 +127,7 @@ class ObjectCounter:
         self._open_areas, self._open_kinds = areas[~ended], kinds[~ended]
 
     def areas(self) -> list[NDArray[np.int64]]:
-        """Return for each class the areas of its objects so far in pixels (n,), ascending."""
+        """Return the areas of the objects of each class in pixels, K arrays (n,), ascending."""
         found = []
         for kind, ended in enumerate(self._ended):
             still = self._open_areas[self._open_kinds == kind]
@@ -141,8 +141,8 @@ def _touching(
     """Return the pairs (n, 2) of objects of one class that touch where two rows meet.
 
     Args:
-        above: (W,) the object of each pixel, -1 for none; None where there is no row.
-        below: (W,) likewise.
+        above: (W,) the object of each pixel of the upper row, -1 for none; None for no such row.
+        below: (W,) the object of each pixel of the lower row.
         kinds: The class of each object.
     """
     if above is None:
@@ -156,11 +156,12 @@ def _touching(
 
 
 def _join(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return for each of ``count`` objects which of the joined ones it is of, from 0.
+    """Return for each of ``count`` parts the number, from 0, of the object that it belongs to.
 
-    Of two that touch, the later root is hung below the earlier one, for all pairs at once, and
-    every path is then cut short; so the number of rounds grows with the logarithm of the largest
-    object (Shiloach, Vishkin, 1982, "An O(log n) parallel connectivity algorithm").
+    Each round hangs the later root of every touching pair below the earlier root, and then shortens
+    all paths. The number of rounds grows with the logarithm of the largest object (Shiloach,
+    Vishkin, 1982, "An O(log n) parallel connectivity algorithm"). scipy's `connected_components`
+    does the same, but its import takes as long as the prediction of a small image.
     """
     root = np.arange(count)
     while len(pairs):
@@ -178,15 +179,15 @@ def _join(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """What `clean` does; without any rule, nothing.
+    """The rules by which `clean` mends a mask. The defaults change nothing.
 
     Attributes:
-        largest: Indices of the classes of which only the largest object stays.
-        min_size: Objects of fewer pixels go, of whatever class; 0 and 1 keep all.
+        largest: Indices of the classes that keep only their largest object.
+        min_size: Objects of any class with fewer pixels are removed; 0 and 1 keep all.
         fill_holes: Indices of the classes whose holes are filled.
 
     Raises:
-        ValueError: An index that no class can have, or a negative size.
+        ValueError: No class can have such an index, or the size is negative.
     """
 
     largest: tuple[int, ...] = ()
@@ -205,29 +206,28 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
 
     In this order:
 
-    1. ``fill_holes``, class after class as they are named. A hole is an area without the class from
-       which no path of pixels that touch by their sides leads to the image's edge. It is filled
-       first, so that an object's size counts with its holes.
-    2. ``largest``: of each class that is named, all objects but the largest lose their class; of
-       several as large, the one that begins highest, then leftmost, stays.
-    3. ``min_size``: objects of fewer pixels lose their class, also where they are the largest.
+    1. ``fill_holes`` fills the holes of the named classes, one class after the other. A hole is an
+       area without the class from which no path of pixels that touch by their sides leads to the
+       edge of the image. Holes come first, so that they count for the size of an object.
+    2. ``largest``: all objects of a named class but the largest lose their class. Of several that
+       are equally large, the one that begins highest, then leftmost, stays.
+    3. ``min_size``: objects with fewer pixels lose their class, even where they are the largest.
 
-    What has lost its class takes that of the nearest pixel that has kept its own (Euclidean
-    distance between centres; which of several as near is not said, but always the same one). Where
-    no pixel would keep its class, none loses it. Ignored pixels stay ignored, are of no object, and
-    give no class; across them a pixel may get a class that no object beside it has.
+    A pixel that lost its class takes the class of the nearest pixel that kept its own (Euclidean
+    distance between centres). Ties are broken arbitrarily but deterministically. Where no pixel
+    would keep its class, none loses it. Ignored pixels stay ignored, belong to no object, and give
+    no class. Across them a pixel may get a class that no object beside it has.
 
-    Objects are 8-connected and holes 4-connected, as only unlike pairs agree on what a closed curve
-    encloses (Rosenfeld, 1970, "Connectivity in digital pictures"): an outline whose pixels touch by
-    corners alone is one object, and closed.
+    Objects are 8-connected and holes 4-connected. Only such an unequal pair agrees on what a closed
+    curve encloses (Rosenfeld, 1970, "Connectivity in digital pictures"). So an outline whose pixels
+    touch by corners alone is one object, and it is closed.
 
     Args:
-        labels: (H, W) class indices, 255 ignored; left as it is.
-        rules: What to do.
+        labels: (H, W) class indices, 255 ignored; it is not changed.
+        rules: The rules to apply.
 
     Returns:
-        (H, W) uint8; without rules ``labels`` itself. While it is made, about 30 bytes a pixel are
-        held.
+        (H, W) uint8; without rules ``labels`` itself. The work takes about 30 bytes per pixel.
     """
     for kind in rules.fill_holes:
         labels = np.where(_holes(labels == kind) & (labels != IGNORED), np.uint8(kind), labels)
@@ -239,7 +239,7 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
 
 
 def _holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return what a region encloses: the 4-connected areas outside it that reach no edge."""
+    """Return the holes of a region: the 4-connected areas outside it that reach no edge."""
     from scipy import ndimage
 
     numbers, count = ndimage.label(~region)
@@ -252,7 +252,7 @@ def _holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _lost(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.bool_]:
-    """Return the pixels of the objects that go."""
+    """Return a mask of the pixels that lose their class."""
     numbers, kinds = label_objects(labels)
     areas = np.bincount(numbers.ravel(), minlength=len(kinds) + 1)
     goes = areas < rules.min_size
@@ -260,14 +260,14 @@ def _lost(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.bool_]
         own = np.flatnonzero(kinds == kind) + 1
         if len(own):
             goes[np.delete(own, areas[own].argmax())] = True
-    goes[0] = False  # ignored pixels
+    goes[0] = False  # number 0 stands for ignored pixels
     return goes[numbers]
 
 
 def _from_nearest(
     labels: NDArray[np.uint8], lost: NDArray[np.bool_], kept: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return ``labels`` where the ``lost`` pixels have the class of their nearest ``kept`` one."""
+    """Return ``labels``, in which ``lost`` pixels take the class of the nearest ``kept`` pixel."""
     from scipy import ndimage
 
     rows, columns = ndimage.distance_transform_edt(

@@ -1,4 +1,4 @@
-"""A run folder: what it holds, what state it is in, and who is writing to it."""
+"""The folder of a run: its files, its state, who is training in it, and finding its model."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from unetseg.text import quote, show
 
 FOLDS_FORMAT = "unetseg-folds"
 FOLDS_VERSION = 1
-LABEL = "unetseg"  # key of the text in a picture that says what made it
+LABEL = "unetseg"  # the key of the text in a picture that says how unetseg made it
 
 State = Literal["new", "interrupted", "finished"]
 RUNS = Path("runs")
 STORE_NAME = "patches.h5"
-_PATIENCE = 0.2  # seconds: `RunFolder.is_locked` of another process is over by then
+_PATIENCE = 0.2  # seconds; another process that calls `RunFolder.is_locked` is done by then
 
 
 def previous_path(path: Path) -> Path:
@@ -52,47 +52,47 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The weights to predict with."""
+        """The model file, with the weights to predict with."""
         return self.path / MODEL_NAME
 
     @property
     def checkpoint(self) -> Path:
-        """What a resume needs."""
+        """The checkpoint, from which a resume goes on."""
         return self.path / "last.pt"
 
     @property
     def store(self) -> Path:
-        """Where ``train FOLDER`` keeps the patches it cuts."""
+        """The store of the patches that ``train FOLDER`` cuts."""
         return self.path / STORE_NAME
 
     @property
     def history(self) -> Path:
-        """One row an epoch."""
+        """The table with one row per epoch."""
         return self.path / "history.csv"
 
     @property
     def config(self) -> Path:
-        """The settings as resolved."""
+        """The settings of the run, with all defaults filled in."""
         return self.path / "config.toml"
 
     @property
     def samples(self) -> Path:
-        """The first augmented batch, painted."""
+        """A picture of the first augmented batch, with its classes painted."""
         return self.path / "samples.png"
 
     @property
     def validation(self) -> Path:
-        """Held-out images, their truth and their prediction."""
+        """A picture of held-out images with their true and their predicted masks."""
         return self.path / "validation.png"
 
     @property
     def events(self) -> Path:
-        """Folder of what TensorBoard shows."""
+        """The folder of the events that TensorBoard shows."""
         return self.path / "events"
 
     @property
     def folds(self) -> Path:
-        """What a run with folds has divided, trained and scored so far."""
+        """The record of a run with folds: how images are divided, and which folds are done."""
         return self.path / "folds.json"
 
     @property
@@ -110,12 +110,12 @@ class RunFolder:
 
     @property
     def masks(self) -> Path:
-        """Folder of the masks of a run with folds, each by a model that never saw the image."""
+        """The folder of masks of a run with folds, each by a model that never saw the image."""
         return self.path / "masks"
 
     @property
     def confidence(self) -> Path:
-        """Folder of how sure these masks are."""
+        """The folder of pictures that say how confident these masks are."""
         return self.path / "confidence"
 
     def fold(self, number: int) -> "RunFolder":
@@ -123,7 +123,7 @@ class RunFolder:
         return RunFolder(os.path.join(self.path, f"fold-{number}"))  # never a bare name
 
     def read_folds(self) -> dict[str, Any]:
-        """Return what ``folds.json`` holds; of its keys, "finished" alone is checked.
+        """Return the content of ``folds.json``; only its key "finished" is checked.
 
         Raises:
             InputError: There is none, or it is damaged or of another program.
@@ -144,7 +144,7 @@ class RunFolder:
         return dict(data)
 
     def state(self) -> State:
-        """Return what has happened in the folder so far."""
+        """Return how far the run in this folder has come."""
         if self.folds.exists():
             try:
                 return "finished" if self.read_folds()["finished"] else "interrupted"
@@ -167,20 +167,20 @@ class RunFolder:
             return ""
         name = self.name if self.path == RUNS / self.name else str(self.path)
         if len(self.path.parts) == 1:
-            name = os.path.join(".", name)  # bare it would lie in runs/
+            name = os.path.join(".", name)  # a bare name would stand for a folder in runs/
         return f" {option} {quote(show(name))}" if option else f" {quote(show(name))}"
 
     def resume_line(self) -> str:
-        """Return what to type to go on with the run."""
+        """Return the command line that goes on with the run."""
         return f"unetseg train --resume{self.option()}"
 
     def clear(self, keep: Path | None = None) -> None:
-        """Remove what a run writes, its folds and their masks too, all but ``keep``.
+        """Remove the files that a run writes, those of its folds included, except ``keep``.
 
         Other files of the folder stay, and so does a mask that unetseg did not write.
         """
         for path in (
-            self.folds,  # first: without it nothing here is taken for a run with folds
+            self.folds,  # first, because a folder with this file counts as a run with folds
             self.model,
             self.checkpoint,
             previous_path(self.checkpoint),
@@ -267,15 +267,17 @@ class RunSummary:
     """One run in a list of all.
 
     Attributes:
-        name: Of the run, as ``--run`` takes it.
-        state: "interrupted", "finished", "running", or "unreadable" where no file can be looked at.
-        card: Of its model, of the first one where there are folds; None where none is saved yet or
-            it cannot be read.
-        seconds: Time of its training; None where none is recorded.
-        folds: How many it has; 0 where it is no run with folds.
-        images: Those trained on; with folds, all.
-        patches: Trained on, repetitions counted; with folds, those of all finished ones.
-        mean_iou: On the held-out images, with folds on all; None where none is recorded.
+        name: The name of the run, as ``--run`` takes it.
+        state: "interrupted", "finished", "running", or "unreadable" where a file cannot be opened.
+        card: The card of its model, with folds that of the first fold. None where no model is saved
+            yet or it cannot be read.
+        seconds: How long it was trained; None where that is not recorded.
+        folds: The number of its folds; 0 for an ordinary run.
+        images: The number of images it was trained on; with folds, of all images.
+        patches: The number of patches it was trained on, repetitions counted; with folds, over all
+            finished folds.
+        mean_iou: The mean IoU on the held-out images, with folds on all images; None where it is
+            not recorded.
     """
 
     name: str
@@ -294,7 +296,7 @@ def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
     for path in sorted(root.glob("*")):
         try:
             one = _summarize(RunFolder(path)) if path.is_dir() else None
-        except (UnetsegError, OSError):  # another person's, say: the others are listed all the same
+        except (UnetsegError, OSError):  # for example a folder of another person
             one = RunSummary(path.name, "unreadable")
         if one:
             found.append(one)
@@ -302,7 +304,7 @@ def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
 
 
 def _summarize(run: RunFolder) -> RunSummary | None:
-    """Return what is known of a run; None where the folder holds none."""
+    """Return the facts about a run; None where the folder holds no run."""
     state = "running" if run.is_locked() else run.state()
     if state == "new":
         return None
@@ -341,7 +343,7 @@ def _summarize_folds(run: RunFolder, state: str) -> RunSummary:
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``history.csv``: one row an epoch; an empty cell where nothing was measured."""
+    """Write ``history.csv``: one row per epoch, an empty cell where nothing was measured."""
     write_table(path, list(rows[0]), [list(row.values()) for row in rows], digits=6)
 
 
@@ -363,8 +365,8 @@ def resolve_model(name: str | os.PathLike[str]) -> list[Path]:
     """Return the model files that ``name`` stands for.
 
     Args:
-        name: A file; a run's folder; or a run's name, for ``runs/NAME``. A folder without a model
-            whose folders ``fold-1``, ``fold-2``, ... hold one each stands for all of these.
+        name: A file, the folder of a run, or the name of a run in ``runs/``. A run with folds
+            stands for the models of all its folds.
 
     Raises:
         InputError: There is none; the message lists the runs there are.
@@ -390,11 +392,11 @@ def _fold_number(model: Path) -> tuple[int, str]:
 
 
 def open_training_store(card: ModelCard, file: Path) -> Store:
-    """Open the store that a model was trained on, also where it was moved with its run.
+    """Open the store that a model was trained on, even where it was moved with its run.
 
     Args:
-        card: Of the model.
-        file: Where the model lies.
+        card: The card of the model.
+        file: The file of the model.
 
     Raises:
         InputError: It is not there, or cannot be read.

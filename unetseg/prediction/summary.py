@@ -1,4 +1,4 @@
-"""The table of what was found in each image, and how tables are written as CSV files.
+"""The table of areas, objects and confidence in each image, and how CSV files are written.
 
 CSV files are UTF-8, with points in numbers and no text that a spreadsheet would run.
 """
@@ -32,23 +32,24 @@ COLUMNS = (
 )
 Cell = str | float | None
 
-# A spreadsheet takes a text that begins so for a formula. An apostrophe before it is shown by none;
-# one that belongs to a text gets another, so that every text can be had back.
+# A spreadsheet takes a text that begins with one of these for a formula. An apostrophe before it
+# prevents that and is not shown. A text that begins with an apostrophe gets a second one, so that
+# every text can be read back.
 _GUARDED = ("=", "+", "-", "@", "'")
 
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """What one image gives to the table.
+    """The facts about one image for the table.
 
     Attributes:
-        name: Of the image's file, without folder.
-        pixels: Of each of the K classes in the mask, (K,) int64.
-        areas: Of the objects of each class in pixels, K arrays (n,), in any order.
-        confidence: Of the pixels that were predicted to be of each class, the sum of the
-            probabilities of it, and their number, (2, K) float64.
-        pixel_size: Height and width of a pixel and their unit, "µm", say; None where not known.
-        seconds: That the image took.
+        name: The name of the image's file, without its folder.
+        pixels: (K,) int64: the number of pixels of each of the K classes in the mask.
+        areas: K arrays (n,) int64: the areas of the objects of each class in pixels, in any order.
+        confidence: (2, K) float64: for the pixels that were predicted as each class, the sum of the
+            probabilities of that class, and their number.
+        pixel_size: Height and width of a pixel and their unit such as "µm"; None where unknown.
+        seconds: The time that the prediction took.
     """
 
     name: str
@@ -60,20 +61,20 @@ class ImageSummary:
 
 
 def summary_rows(summaries: Iterable[ImageSummary], classes: Sequence[str]) -> list[list[Cell]]:
-    """Return the rows of the table, one an image and class, also of a class that was not found.
+    """Return the rows of the table: one per image and class, with every class in every image.
 
-    ``area_fraction`` is the share of the image's pixels that are not ignored; objects and their
-    areas are those of `unetseg.objects.counting`. Areas are in ``area_unit``: the unit of the
-    pixel size, squared, where it is known, else "px". ``mean_confidence`` is the mean probability
-    of the predicted class, 0 to 1. ``seconds`` are those of the whole image, in each of its rows. A
-    value that no pixel says anything about is None.
+    ``area_fraction`` is a share of the pixels that are not ignored. Objects are those of
+    `unetseg.objects.counting`. Areas are in ``area_unit``: the squared unit of the pixel size where
+    it is known, else "px". ``mean_confidence`` is the mean probability of the predicted class, 0 to
+    1. ``seconds`` is the time of the whole image, repeated in each of its rows. A value is None
+    where there is no pixel to measure.
 
     Args:
-        summaries: Of K classes each.
-        classes: Their names.
+        summaries: The images, each with K classes.
+        classes: The names of the K classes.
 
     Returns:
-        Rows with a cell for each of `COLUMNS`.
+        Rows with one cell for each of `COLUMNS`.
     """
     return [row for summary in summaries for row in _rows_of(summary, classes)]
 
@@ -106,10 +107,10 @@ def _rows_of(summary: ImageSummary, classes: Sequence[str]) -> list[list[Cell]]:
 
 
 def read_summary(path: Path) -> list[list[str]]:
-    """Return the rows of a table, each cell as its text.
+    """Return the rows of a ``summary.csv``, each cell as its text.
 
     Raises:
-        InputError: Not there, or not such a table.
+        InputError: The file is not there, or is no such table.
         MachineError: No permission to read.
     """
     return read_table(path, COLUMNS)
@@ -121,16 +122,15 @@ def update_summary(
     classes: Sequence[str],
     overwrite: bool = False,
 ) -> None:
-    """Write the table, or new rows into the one that is there.
+    """Write the table, or put new rows into a table that exists.
 
-    Rows of the same image are replaced where they stand; those of other images stay; images that
-    are new follow. Without ``summaries``, a table that is there stays as it is, and where there is
-    none, none is written.
+    The rows of an image that is done again are replaced in their place. Rows of other images stay,
+    and new images follow at the end. Without ``summaries`` nothing is written.
 
     Args:
         path: The file.
-        summaries: Of the images that are new or done again.
-        classes: Names of their classes.
+        summaries: The images that are new or done again.
+        classes: The names of their classes.
         overwrite: Replace a file that is no such table.
 
     Raises:
@@ -151,7 +151,7 @@ def update_summary(
 
 
 def _merged(old: Sequence[Sequence[Cell]], new: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
-    """Return the rows of both, image by image, in the order in which images first appear."""
+    """Return old and new rows, grouped by image in the order in which images first appear."""
     by_image: dict[Cell, list[Sequence[Cell]]] = {}
     for row in old:
         by_image.setdefault(row[0], []).append(row)
@@ -172,12 +172,12 @@ def write_table(
     Args:
         path: The file.
         header: Names of the columns.
-        rows: Cells, one a column: text (put on one line as `text.show` does), numbers, or None for
-            an empty cell.
-        digits: Fractions are rounded to so many significant digits.
+        rows: One cell per column: a text (put on one line as `text.show` does), a number, or None
+            for an empty cell.
+        digits: The number of significant digits to which fractions are rounded.
 
     Raises:
-        ValueError: A row of another length, or a number that is not finite.
+        ValueError: A row has another length, or a number is not finite.
         InputError: ``path`` is a folder or a device.
         MachineError: The disk is full, permission is missing.
     """
@@ -194,7 +194,7 @@ def read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
     """Return the rows of a table that `write_table` wrote, each cell as its text.
 
     Raises:
-        InputError: Not there, or no table with these columns.
+        InputError: The file is not there, or is no table with these columns.
         MachineError: No permission to read.
     """
     first, *rows = read_cells(path) or [[]]
@@ -205,10 +205,10 @@ def read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
 
 
 def read_cells(path: Path) -> list[list[str]]:
-    """Return the lines of a table, the header first; none where it is no text.
+    """Return the lines of a table, the header first; [] where the file is no text.
 
     Raises:
-        InputError: Not there.
+        InputError: The file is not there.
         MachineError: No permission to read.
     """
     with files.open_regular(path) as file:
@@ -216,7 +216,7 @@ def read_cells(path: Path) -> list[list[str]]:
     try:
         lines = csv.reader(io.StringIO(content.decode(), newline=""))
         return [[_from_cell(cell) for cell in line] for line in lines]
-    except (ValueError, csv.Error):  # no UTF-8, no line
+    except (ValueError, csv.Error):  # the file is no UTF-8, or no CSV
         return []
 
 
