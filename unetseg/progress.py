@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from unetseg.errors import as_argument, worded
-from unetseg.text import format_duration, human_bytes, show
+from unetseg.text import format_duration, format_rate, human_bytes, plural, show
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Plan:
         start = f"going on from step {self.resumed}: " if self.resumed else ""
         return (
             f"{start}{self.network} ({self.parameters / 1e6:.2f} million parameters) on "
-            f"{self.device}: {self.patches_per_second:.0f} patches a second, {self.epochs} epochs "
-            f"of {self.patches}, {human_bytes(self.memory)} of patches in memory, done in "
-            f"about {format_duration(self.seconds)} (at {end})"
+            f"{self.device}: {format_rate(self.patches_per_second)} patches a second, "
+            f"{plural(self.epochs, 'epoch')} of {self.patches:,}, {human_bytes(self.memory)} of "
+            f"patches in memory, done in about {format_duration(self.seconds)} (at {end})"
         )
 
 
@@ -104,7 +104,7 @@ class EpochDone:
         scored = "" if iou is None else f", held-out mean IoU {iou:.4f}"
         return (
             f"epoch {self.row['epoch']:.0f}: loss {self.row['train_loss']:.4f}{scored}, "
-            f"{self.row['patches_per_second']:.0f} patches a second, "
+            f"{format_rate(self.row['patches_per_second'] or 0)} patches a second, "
             f"{format_duration(self.seconds_left)} left"
         )
 

@@ -56,6 +56,11 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
 
 
+def format_rate(number: float) -> str:
+    """Return a number a second as a person reads it: "0.42", "35", "1,234"."""
+    return f"{number:,.0f}" if number >= 9.5 else f"{number:.2g}"
+
+
 def human_bytes(count: float) -> str:
     """Return a size in bytes as a person reads it: ``human_bytes(3_400_000) == "3.4 MB"``."""
     for unit in ("B", "kB", "MB", "GB"):

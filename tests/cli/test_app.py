@@ -24,7 +24,7 @@ from unetseg.errors import (
     MachineError,
     PartialFailure,
 )
-from unetseg.progress import Note, Progress
+from unetseg.progress import Note, Plan, Progress
 
 ROOT = Path(__file__).parents[2]
 ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
@@ -459,6 +459,18 @@ def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end(capsys, monkeypa
         "cutting patches: 10 of 20 patches, 50 %, 2 patches/s, 0:00:05 left",
         "cutting patches: 20 of 20 patches, 100 %",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "epochs", "shown"),
+    [
+        (0.42, 1, "0.42 patches a second, 1 epoch of"),
+        (1234.4, 20, "1,234 patches a second, 20 epo"),
+    ],
+)
+def test_a_plan_words_small_and_large_numbers(rate, epochs, shown):
+    plan = Plan("compact", 10**6, 200, epochs, rate, 60.0, 10**6, "the CPU", 0)
+    assert shown in str(plan)
 
 
 def test_quiet_leaves_warnings_and_results_only(capsys, monkeypatch):

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from unetseg.errors import UnetsegError, as_option, worded
 from unetseg.progress import Note, Progress
-from unetseg.text import show
+from unetseg.text import format_rate, show
 
 _LOG_WIDTH = 100  # columns where the output is no terminal and COLUMNS does not say
 _MIN_WIDTH = 60  # narrower tables in a log are unreadable
@@ -251,7 +251,7 @@ def _pace(progress: Progress, speed: float) -> str:
 
 
 def _rate(speed: float, unit: str) -> str:
-    return f"{speed:.3g} {unit}/s" if speed < 1000 else f"{speed:,.0f} {unit}/s"
+    return f"{format_rate(speed)} {unit}/s"
 
 
 def _as_text(value: object, style: str = "") -> Text:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from unetseg import files
 from unetseg.cli.console import make_console, print_line, print_table, swatch
-from unetseg.text import plural, show
+from unetseg.text import format_rate, plural, show
 
 if TYPE_CHECKING:
     from unetseg.classes import ClassTable
@@ -85,14 +85,10 @@ def print_scores(scores: "Scores", title: str, baselines: str = "") -> None:
 
     ``baselines`` says what simple methods score; empty, the most common class stands there.
     """
-    worst = min(
-        (name for name in scores.classes if scores.iou[name] is not None),
-        key=lambda name: scores.iou[name] or 0.0,
-        default="",
-    )
     rows = [
         (
-            cut(name) + (" (weakest)" if name == worst and len(scores.classes) > 2 else ""),
+            cut(name)
+            + (" (weakest)" if name == scores.weakest and len(scores.classes) > 2 else ""),
             scores.iou[name],
             _interval(scores.iou_ci95[name]),
             scores.dice[name],
@@ -233,6 +229,6 @@ class TrainingView:
                 f"{row['epoch']:.0f}",
                 f"{row['train_loss']:.4f}",
                 *cells,
-                f"{row['patches_per_second']:.0f}",
+                format_rate(row["patches_per_second"] or 0),
             )
         return table

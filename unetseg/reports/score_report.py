@@ -121,7 +121,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
         "bar": charts.interval_bar,
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "rows": _class_rows(scores, report.classes),
-        "weakest": _weakest(scores),
+        "weakest": scores.weakest,
         "background": None if background is None else scores.classes[background],
         "errors": drawing.ERROR_COLOURS,
         "strip": _strip(scores, ranked),
@@ -161,12 +161,6 @@ def _headline(scores: Scores) -> list[str]:
     else:
         lines.append("Over ever more images of this kind it would likely settle in the interval.")
     return lines
-
-
-def _weakest(scores: Scores) -> str | None:
-    """Return the class of the lowest IoU, where there are several to compare."""
-    known = {name: value for name, value in scores.iou.items() if value is not None}
-    return min(known, key=known.__getitem__) if len(known) > 1 else None
 
 
 def _background(scores: Scores) -> int | None:

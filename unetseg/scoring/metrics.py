@@ -113,6 +113,12 @@ class Scores:
     absent: tuple[str, ...]
 
     @property
+    def weakest(self) -> str | None:
+        """The class of the lowest IoU; None where fewer than two classes have one."""
+        known = {name: value for name, value in self.iou.items() if value is not None}
+        return min(known, key=known.__getitem__) if len(known) > 1 else None
+
+    @property
     def units(self) -> int:
         """Over how many groups, or images where there are none, intervals are taken."""
         return len(set(self.groups))
