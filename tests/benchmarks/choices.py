@@ -39,8 +39,8 @@ def variants(size: int) -> dict[str, dict[str, object]]:
 
 def measure(store: Path, root: Path, seconds: float, seeds: int) -> list[list[object]]:
     """Return a row a variant: its name, the median, the least and the most of its scores."""
-    with open_store(store) as opened:
-        chosen = variants(opened.info.size)
+    opened = open_store(store)
+    chosen = variants(opened.info.size)
     found: dict[str, list[float]] = {name: [] for name in chosen}
     for seed in range(seeds):
         for number, (name, settings) in enumerate(chosen.items()):

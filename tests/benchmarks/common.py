@@ -120,12 +120,12 @@ def advance_for(learner: Learner, seconds: float) -> tuple[float, float]:
 
 def train_as(kind: type[Learner], store: Path, run: Path, **settings) -> Trainer:
     """Train by a class of learner from the start to the end; the model is in the folder ``run``."""
-    with open_store(store) as opened:
-        resolved = resolve(TrainSettings(**settings), opened.info.size)
-        trainer = Trainer(opened, RunFolder(run), resolved, time.monotonic(), Caught(), ignore)
-        trainer.learner = kind(opened, resolved)
-        trainer.start(None)
-        trainer.run()
+    opened = open_store(store)
+    resolved = resolve(TrainSettings(**settings), opened.info.size)
+    trainer = Trainer(opened, RunFolder(run), resolved, time.monotonic(), Caught(), ignore)
+    trainer.learner = kind(opened, resolved)
+    trainer.start(None)
+    trainer.run()
     return trainer
 
 

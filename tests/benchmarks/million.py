@@ -20,7 +20,8 @@ from PIL import Image
 from tests.benchmarks.common import machine, print_table
 from unetseg.classes import table_of
 from unetseg.dataset import pairing, splits
-from unetseg.dataset.store import Source, StoreInfo, open_store, write_store
+from unetseg.dataset.store import Source, StoreInfo, open_store
+from unetseg.dataset.store_writer import write_store
 from unetseg.network.unet import build_network
 from unetseg.prediction import model_file, session
 from unetseg.prediction.model_file import ModelCard, ModelSource

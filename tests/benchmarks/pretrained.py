@@ -92,9 +92,9 @@ def cost(root: Path) -> None:
     for side in _SIDES:
         store = root / f"{side}.h5"
         build_store(root / "set" / "train", store, PatchSettings(size=side, val=0))
-        with open_store(store) as opened:
-            learners = [new_learner(opened, network=n) for n in _NETWORKS]
-            rates = [[advance_for(learner, 3.0)[0] for learner in learners] for _ in range(5)]
+        opened = open_store(store)
+        learners = [new_learner(opened, network=n) for n in _NETWORKS]
+        rates = [[advance_for(learner, 3.0)[0] for learner in learners] for _ in range(5)]
         compact, fused = (statistics.median(r) for r in zip(*rates, strict=True))
         share = statistics.median(b / a for a, b in rates)
         rows.append((f"{side} x {side}: patches a second", compact, fused, share))

@@ -144,10 +144,10 @@ def test_scaled_images_and_masks_stay_together(empty):
     sizes = {(s.split, s.height, s.width) for s in summary.info.sources}
     # Held-out images stay whole: they are scored at full size, as a prediction is.
     assert sizes == {("train", 32, 28), ("val", 64, 56)}
-    with unetseg.open_store("p.h5") as opened:
-        image, mask, _ = opened.held_out(0)
-        assert image.shape == (64, 56, 1)
-        assert image[..., 0][mask == 1].mean() < 80 < 150 < image[..., 0][mask == 0].mean()
+    opened = unetseg.open_store("p.h5")
+    image, mask, _ = opened.held_out(0)
+    assert image.shape == (64, 56, 1)
+    assert image[..., 0][mask == 1].mean() < 80 < 150 < image[..., 0][mask == 0].mean()
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_nothing_is_held_out_where_nothing_is_asked_for(empty):
     summary = build(**{**SETTINGS, "val": 0})
     assert sides(summary)[1] == set()
     assert summary.missing == ()
-    with unetseg.open_store("p.h5") as opened:
-        assert opened.held_out_count == 0
+    opened = unetseg.open_store("p.h5")
+    assert opened.held_out_count == 0
 
 
 def test_groups_stay_on_one_side(empty):
@@ -384,11 +384,11 @@ def test_lines_and_ellipses_are_read_as_they_come(empty):
     assert summary.info.classes.names == ("#000000", "#00ff00", "#ff0000")
     assert summary.info.channels == 1
     assert len(sides(summary)[1]) == 3
-    with unetseg.open_store("p.h5") as opened:
-        for k, source in enumerate(opened.info.held_out):
-            colours = read(f"real/masks/{source.name.replace('Img', 'Mask')}")
-            expected = colours[..., 1] // 255 + 2 * (colours[..., 0] // 255)
-            np.testing.assert_array_equal(opened.held_out(k)[1], expected)
+    opened = unetseg.open_store("p.h5")
+    for k, source in enumerate(opened.info.held_out):
+        colours = read(f"real/masks/{source.name.replace('Img', 'Mask')}")
+        expected = colours[..., 1] // 255 + 2 * (colours[..., 0] // 255)
+        np.testing.assert_array_equal(opened.held_out(k)[1], expected)
 
 
 def test_road_scenes_keep_sequences_together_and_ignore_what_is_unlabelled(empty):
@@ -406,8 +406,6 @@ def test_road_scenes_keep_sequences_together_and_ignore_what_is_unlabelled(empty
     assert train | val == set(stems)
     assert val
     assert not {s[:-3] for s in train} & {s[:-3] for s in val}
-    with unetseg.open_store("p.h5") as opened:
-        for k, source in enumerate(opened.info.held_out):
-            assert (
-                (opened.held_out(k)[1] == 255) == (read(f"real/masks/{source.name}") == 11)
-            ).all()
+    opened = unetseg.open_store("p.h5")
+    for k, source in enumerate(opened.info.held_out):
+        assert ((opened.held_out(k)[1] == 255) == (read(f"real/masks/{source.name}") == 11)).all()

@@ -226,7 +226,8 @@ def _save_store(folder: Path, generation: int) -> int:
     """Write the store once more, with another seed in its header."""
     import dataclasses
 
-    from unetseg.dataset.store import open_store, write_store
+    from unetseg.dataset.store import open_store
+    from unetseg.dataset.store_writer import write_store
 
     old = open_store(folder / "start.h5")
     info = dataclasses.replace(old.info, seed=generation)

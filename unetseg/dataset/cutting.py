@@ -26,7 +26,8 @@ from unetseg.dataset.geometry import (
     symmetries_of,
 )
 from unetseg.dataset.splits import groups_of, split_groups
-from unetseg.dataset.store import Source, StoreInfo, write_store
+from unetseg.dataset.store import Source, StoreInfo
+from unetseg.dataset.store_writer import write_store
 from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms

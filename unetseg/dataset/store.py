@@ -16,6 +16,7 @@ link, external or virtual data is followed. A crash inside the HDF5 library itse
 for it is not ruled out: open stores of strangers in a process that may end.
 """
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -23,43 +24,37 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, StrictInt
+from pydantic.dataclasses import dataclass
 
-from unetseg.classes import IGNORED, ClassTable
-from unetseg.errors import InputError, MachineError, UnetsegError
-from unetseg.files import check_free, kind_of, open_regular, replacing
+from unetseg.classes import IGNORED
+from unetseg.errors import InputError, MachineError
+from unetseg.files import kind_of, open_regular
+from unetseg.records import Classes, Count, Number, Positive, Text, read_record
 
-os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # the library reads it once: no filter code from outside
+# HDF5 reads this once, when it is loaded: it then loads no filter code from outside.
+os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
 import h5py
 
 FORMAT = "unetseg-patches"
 VERSION = 1
 DTYPES = ("uint8", "uint16", "float32")
 
-_USER_BLOCK = 512
+USER_BLOCK = 512
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _AGAIN = 'run "unetseg patch" again'
-_UNCHANGED = "what stood there before is unchanged"
-_MAX_TEXT = 60_000  # bytes of an attribute: HDF5 holds 64 kB in an object header
+_WHAT = "patch store"
 _CHUNK = 1 << 18  # values checked at once: they stay in the cache
 
-_SOURCE_FIELDS = {
-    "name": "S",
-    "sha256": "S",
-    "group": "S",
-    "split": "S",
-    "height": "i",
-    "width": "i",
-}
+TEXTS, NUMBERS = ("name", "sha256", "group", "split"), ("height", "width")  # of a source
 _ATTRIBUTES = (
     "format", "version", "complete", "size", "margin", "seed", "settings", "folder", "classes",
     "mean", "std", "scale", "class_pixels_train", "class_pixels_val", "unetseg",
@@ -73,26 +68,29 @@ class Source:
     """One labelled image that the store was made from.
 
     Attributes:
-        name: File name of the image, without folder.
-        sha256: Of its pixels, 64 hexadecimal digits.
+        name: File name of the image, without folder; 1 to 4096 characters.
+        sha256: SHA-256 of its pixels, 64 hexadecimal digits.
         group: Images of one group stand on one side of the split.
         split: "train" (cut into patches) or "val" (held out whole).
         height: Rows of the image, in pixels, as it is stored.
         width: Columns of the image, in pixels, as it is stored.
+
+    Raises:
+        ValueError: A value of the wrong type or out of range.
     """
 
-    name: str
-    sha256: str
-    group: str
+    name: Text
+    sha256: Text
+    group: Text
     split: Literal["train", "val"]
-    height: int
-    width: int
+    height: Annotated[StrictInt, Field(ge=1)]
+    width: Annotated[StrictInt, Field(ge=1)]
 
     def __post_init__(self) -> None:
-        _require(0 < len(self.name) <= 4096 and len(self.group) <= 4096, "a source without a name")
-        _require(re.fullmatch("[0-9a-f]{64}", self.sha256), f"sha256 {self.sha256[:70]!r}")
-        _require(self.split in ("train", "val"), f"split {self.split!r}, not train or val")
-        _require(min(self.height, self.width) > 0, f"a source of {self.height} x {self.width}")
+        if not 0 < len(self.name) <= 4096 or len(self.group) > 4096:
+            raise ValueError("a source without a name, or with one over 4096 characters")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 {self.sha256[:70]!r}")
 
 
 @dataclass(frozen=True)
@@ -100,59 +98,55 @@ class StoreInfo:
     """What the patches of a store are and how they were made.
 
     Attributes:
-        size: S, side of a patch's core in pixels.
-        margin: m, pixels around the core on each side.
-        seed: Of the split and the corners, 0 to 2^63 - 1.
-        settings: Of the command, plain JSON types.
+        size: S, the side of a patch's core in pixels, 1 to 65536.
+        margin: m, the pixels around the core on each side, 0 to 65536.
+        seed: The seed of the split and the corners, 0 to 2^63 - 1.
+        settings: The settings of the command, plain JSON types.
         folder: Path of the folder of images.
         classes: The classes that mask indices count.
-        mean: Per channel, over the training images, in units of the stored pixels.
-        std: Likewise, above 0.
-        dtype: Of the images: "uint8", "uint16" or "float32".
-        channels: C of the images.
-        scale: Factor by which the images were resized before cutting.
+        mean: The mean of each channel over the training images, in units of the stored pixels.
+        std: The standard deviation of each channel over the training images, above 0.
+        dtype: The dtype of the images: "uint8", "uint16" or "float32".
+        channels: C of the images, 1 to 4096.
+        scale: Factor by which the images were resized before cutting, above 0.
         class_pixels_train: Pixels of each class in the training images.
         class_pixels_val: Pixels of each class in the held-out images.
         sources: All images, in the order that `Store.source` counts.
-        version: Of the unetseg that made it.
+        version: The version of unetseg that made the store.
         created: ISO time.
 
     Raises:
-        InputError: A value out of range.
+        ValueError: A value of the wrong type or out of range.
     """
 
-    size: int
-    margin: int
-    seed: int
-    settings: Mapping[str, Any]
-    folder: str
-    classes: ClassTable
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    dtype: str
-    channels: int
-    scale: float
-    class_pixels_train: tuple[int, ...]
-    class_pixels_val: tuple[int, ...]
+    size: Annotated[StrictInt, Field(ge=1, le=65536)]
+    margin: Annotated[StrictInt, Field(ge=0, le=65536)]
+    seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
+    settings: dict[str, Any]
+    folder: Text
+    classes: Classes
+    mean: tuple[Number, ...]
+    std: tuple[Positive, ...]
+    dtype: Text
+    channels: Annotated[StrictInt, Field(ge=1, le=4096)]
+    scale: Positive
+    class_pixels_train: tuple[Count, ...]
+    class_pixels_val: tuple[Count, ...]
     sources: tuple[Source, ...]
-    version: str
-    created: str
+    version: Text
+    created: Text
 
     def __post_init__(self) -> None:
-        count = len(self.classes.classes)
-        _require(0 < self.size <= 65536, f"size {self.size}, not 1 to 65536")
-        _require(0 <= self.margin <= 65536, f"margin {self.margin}, not 0 to 65536")
-        _require(0 <= self.seed < 2**63, f"seed {self.seed}, not 0 to 2^63 - 1")
-        _require(self.dtype in DTYPES, f"images of {self.dtype}; {', '.join(DTYPES)} are possible")
-        _require(0 < self.channels <= 4096, f"{self.channels} channels, not 1 to 4096")
-        _require(len(self.mean) == len(self.std) == self.channels, "mean or std of other length")
-        _require(all(map(math.isfinite, self.mean)), "a mean that is not finite")
-        _require(all(0 < s < math.inf for s in self.std), "a std that is not above 0")
-        _require(0 < self.scale < math.inf, f"scale {self.scale}, not above 0")
-        for pixels in (self.class_pixels_train, self.class_pixels_val):
-            _require(len(pixels) == count and min(pixels) >= 0, "class pixels that do not count")
-        _require(any(s.split == "train" for s in self.sources), "no training image")
-        _require(re.fullmatch(r"[ -~]{1,40}", self.created), f"time {self.created[:50]!r}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"images of {self.dtype!r:.50}; {', '.join(DTYPES)} are possible")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("mean or std of other length")
+        if {len(self.class_pixels_train), len(self.class_pixels_val)} != {len(self.classes.names)}:
+            raise ValueError("class pixels that do not count the classes")
+        if all(s.split == "val" for s in self.sources):
+            raise ValueError("no training image")
+        if not re.fullmatch(r"[ -~]{1,40}", self.created):
+            raise ValueError(f"time {self.created[:50]!r}")
 
     @property
     def patch_side(self) -> int:
@@ -165,7 +159,7 @@ class StoreInfo:
         return tuple(s for s in self.sources if s.split == "val")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Store:
     """An open patch store; its arrays are read-only maps of the file, read when they are used.
 
@@ -190,12 +184,6 @@ class Store:
     content_hash: str
     _whole: tuple[tuple[Array, npt.NDArray[np.uint8]], ...]
 
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing: the file is given back when the last array is dropped."""
-
     @property
     def held_out_count(self) -> int:
         """How many images are held out whole."""
@@ -206,74 +194,19 @@ class Store:
         return *self._whole[k], self.info.held_out[k]
 
 
-def _require(condition: object, problem: str) -> None:
-    if not condition:
-        _refuse(problem)
-
-
 def _refuse(problem: str) -> NoReturn:
-    raise InputError("patch store", problem)  # who opens or writes one puts its path there
+    raise InputError(_WHAT, problem)  # `open_store` and `write_store` put the path there
 
 
-# --- writing ---------------------------------------------------------------------------------
+Arrays = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""The shape and the dtype of each array in the file, by its HDF5 path."""
 
 
-def write_store(
-    path: str | os.PathLike[str],
-    info: StoreInfo,
-    count: int,
-    patches: Iterable[tuple[Array, Array, int, npt.ArrayLike]],
-    held_out: Iterable[tuple[Array, Array]],
-) -> None:
-    """Write a patch store, whole or not at all.
-
-    Args:
-        path: The file; what stands there is replaced once the new one is complete.
-        info: What it holds.
-        count: N, how many ``patches`` come, at least 1.
-        patches: Image ``(P, P, C)`` of ``info.dtype``, mask ``(P, P)`` uint8, index into
-            ``info.sources``, and (row, column) of the core's first pixel in its source.
-        held_out: Image ``(H, W, C)`` and mask ``(H, W)`` of each source of split "val", in order.
-
-    Raises:
-        InputError: ``path`` is a folder; labels out of range; a value that does not fit the file.
-        MachineError: The disk is full, permission is missing.
-        ValueError: Fewer or more arrays than declared, or of another shape or dtype.
-    """
-    path = Path(path)
-    if count < 1:
-        raise ValueError("a store holds at least one patch")
-    arrays, columns = _declare(info, count), _source_columns(info)
-    data = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays.values())
-    needed = data + 200_000 + 5_000 * len(info.sources)  # metadata, rounded up
-    check_free(path, needed)
-    with replacing(path) as temporary:
-        _reserve(temporary, needed)
-        with _blaming_the_disk(path):
-            offsets = _lay_out(temporary, info, arrays, columns)
-        with open(temporary, "r+b") as file:
-            _fill(file, info, arrays, offsets, patches, held_out)
-            for name, column in columns.items():
-                file.seek(offsets[name])
-                file.write(column.tobytes())
-        with _blaming_the_disk(path), h5py.File(temporary, "r+", locking=False) as h5:
-            h5.attrs.modify("complete", np.uint8(1))
-        _seal(temporary, info.created)
-        written = _read_back(temporary, path, info)
-        try:
-            _check_values(written)
-        except InputError as error:
-            raise InputError(path, f"not written: {error.problem}") from None
-
-
-_Arrays = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-
-
-def _declare(info: StoreInfo, count: int) -> _Arrays:
+def declare_arrays(info: StoreInfo, count: int) -> Arrays:
     """Return shape and dtype of every array that holds pixels or places, by its HDF5 path."""
     side, byte, place = info.patch_side, np.dtype("u1"), np.dtype("<i4")
     pixel = np.dtype(info.dtype).newbyteorder("<")
-    arrays: _Arrays = {
+    arrays: Arrays = {
         "train/images": ((count, side, side, info.channels), pixel),
         "train/masks": ((count, side, side), byte),
         "train/source": ((count,), place),
@@ -283,162 +216,6 @@ def _declare(info: StoreInfo, count: int) -> _Arrays:
         arrays[f"val/{k}/image"] = ((source.height, source.width, info.channels), pixel)
         arrays[f"val/{k}/mask"] = ((source.height, source.width), byte)
     return arrays
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Claim ``size`` bytes of disk for an instant, so that a full disk or a limit shows here.
-
-    Inside the HDF5 library the same can end the process.
-    """
-    with open(path, "r+b") as file:
-        file.truncate(size)
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
-                    raise
-
-
-@contextmanager
-def _blaming_the_disk(path: Path) -> Iterator[None]:
-    """Take an error inside the HDF5 library, of whatever type, for a write that failed."""
-    try:
-        yield
-    except InputError:  # of ours: a value that does not fit
-        raise
-    except Exception as error:
-        said = re.search(r"error message = '([^'\n]+)'", str(error))
-        reason = said[1] if said else str(error).partition("\n")[0]
-        raise MachineError(path, f"not written: {reason}", _UNCHANGED) from None
-
-
-def _read_back(temporary: Path, path: Path, info: StoreInfo) -> Store:
-    """Open what was just written: HDF5 passes over some errors of the disk."""
-    try:
-        store = open_store(temporary, verify=False)
-    except UnetsegError as error:
-        raise MachineError(path, f"not written: {error.problem}", _UNCHANGED) from None
-    if store.info != replace(info, settings=json.loads(_settings_text(info))):
-        raise MachineError(path, "not written: it reads back otherwise", _UNCHANGED)
-    return store
-
-
-def _source_columns(info: StoreInfo) -> dict[str, Array]:
-    """Return what the store says of its sources, an array a field, by its HDF5 path."""
-    columns: dict[str, Array] = {}
-    for field, kind in _SOURCE_FIELDS.items():
-        values = [getattr(s, field) for s in info.sources]
-        dtype: Any = "<i4"
-        if kind == "S":
-            values = [_encode(v) for v in values]
-            dtype = h5py.string_dtype("utf-8", max(1, *map(len, values)))
-        columns[f"sources/{field}"] = np.array(values, dtype)
-    return columns
-
-
-def _lay_out(
-    path: Path, info: StoreInfo, arrays: _Arrays, columns: Mapping[str, Array]
-) -> dict[str, int]:
-    """Write the HDF5 structure without content; return where each array begins in the file."""
-    declared = {name: (c.shape, c.dtype) for name, c in columns.items()} | arrays
-    # The earliest format keeps no times, so equal content gives equal bytes; pages of 512 bytes
-    # keep every array aligned for its dtype.
-    with h5py.File(
-        path, "w", libver=("earliest", "v110"), userblock_size=_USER_BLOCK, locking=False,
-        alignment_threshold=1, alignment_interval=_USER_BLOCK,
-    ) as h5:  # fmt: skip
-        _write_attributes(h5, info)
-        for group in ("sources", "train", "val"):
-            h5.create_group(group)
-        return {name: _create(h5, name, *shape_dtype) for name, shape_dtype in declared.items()}
-
-
-def _create(h5: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Create an array whose place in the file is fixed at once; return its first byte."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)
-    dataset = h5.create_dataset(name, shape, dtype, dcpl=plan)
-    return int(dataset.id.get_offset())
-
-
-def _write_attributes(h5: Any, info: StoreInfo) -> None:
-    values = {
-        "format": FORMAT,
-        "version": VERSION,
-        "complete": np.uint8(0),
-        "size": info.size,
-        "margin": info.margin,
-        "seed": info.seed,
-        "settings": _settings_text(info),
-        "folder": info.folder,
-        "classes": json.dumps(info.classes.to_dict(), ensure_ascii=False),
-        "mean": np.array(info.mean, "<f8"),
-        "std": np.array(info.std, "<f8"),
-        "scale": float(info.scale),
-        "class_pixels_train": np.array(info.class_pixels_train, "<i8"),
-        "class_pixels_val": np.array(info.class_pixels_val, "<i8"),
-        "unetseg": info.version,
-    }
-    for name, value in values.items():
-        if isinstance(value, str):
-            data = _encode(value)
-            _require(len(data) <= _MAX_TEXT, f"{name} of {len(data)} bytes; 60,000 are possible")
-            fixed = h5py.string_dtype("utf-8", max(1, len(data)))
-            h5.attrs.create(name, np.bytes_(data), dtype=fixed)
-        else:
-            h5.attrs.create(name, value)
-
-
-def _settings_text(info: StoreInfo) -> str:
-    return json.dumps(dict(info.settings), sort_keys=True)
-
-
-def _fill(
-    file: BinaryIO,
-    info: StoreInfo,
-    arrays: _Arrays,
-    offsets: dict[str, int],
-    patches: Iterable[tuple[Array, Array, int, npt.ArrayLike]],
-    held_out: Iterable[tuple[Array, Array]],
-) -> None:
-    def put(name: str, array: Array, index: int | None = None) -> None:
-        shape, dtype = arrays[name]
-        shape = shape if index is None else shape[1:]
-        if array.shape != shape or array.dtype.name != dtype.name:
-            found = f"{array.shape} {array.dtype}"
-            raise ValueError(f"{name}: {found} where {shape} {dtype} is due")
-        file.seek(offsets[name] + (index or 0) * array.nbytes)
-        file.write(np.ascontiguousarray(array, dtype).data)
-
-    count = arrays["train/source"][0][0]
-    source, corner = np.zeros(count, "<i4"), np.zeros((count, 2), "<i4")
-    for i, (image, mask, origin, place) in zip(range(count), patches, strict=True):
-        put("train/images", image, i)
-        put("train/masks", mask, i)
-        source[i], corner[i] = origin, place
-    put("train/source", source)
-    put("train/corner", corner)
-    for k, (image, mask) in zip(range(len(info.held_out)), held_out, strict=True):
-        put(f"val/{k}/image", image)
-        put(f"val/{k}/mask", mask)
-
-
-def _seal(path: Path, created: str) -> None:
-    """Write the user block: time, length and checksum of what follows, and its own checksum."""
-    with open(path, "r+b") as file:
-        file.seek(_USER_BLOCK)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        text = f"{FORMAT} {VERSION}\ncreated {created}\nbytes {file.tell()}\nsha256 {digest}\n"
-        text += f"check {hashlib.sha256(text.encode()).hexdigest()}\n"
-        file.seek(0)
-        file.write(text.encode().ljust(_USER_BLOCK, b"\0"))
-
-
-# --- reading ---------------------------------------------------------------------------------
 
 
 def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
@@ -459,7 +236,7 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
         try:
             created, digest = _read_user_block(file)
             if verify:
-                file.seek(_USER_BLOCK)
+                file.seek(USER_BLOCK)
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     _refuse("checksum differs (damaged file)")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -467,7 +244,7 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
             with h5py.File(file, "r") as h5:
                 store = _read_structure(path, h5, mapped, created, digest)
             if verify:
-                _check_values(store)
+                check_values(store)
         except InputError as error:
             raise InputError(path, error.problem, _AGAIN) from None
         except Exception as error:  # HDF5 has many; a reader of strangers' files knows none of them
@@ -487,7 +264,7 @@ _USER_BLOCK_TEXT = re.compile(
 def _read_user_block(file: BufferedReader) -> tuple[str, str]:
     """Return time of creation and checksum of the rest; refuse what is no whole patch store."""
     size = os.fstat(file.fileno()).st_size
-    block, signature = file.read(_USER_BLOCK), file.read(len(_SIGNATURE))
+    block, signature = file.read(USER_BLOCK), file.read(len(_SIGNATURE))
     if block.startswith(_SIGNATURE):
         _refuse("an HDF5 file of another program, not a patch store")
     if signature == _SIGNATURE and not block.strip(b"\0"):
@@ -519,7 +296,7 @@ def _read_structure(path: Path, h5: Any, mapped: mmap.mmap, created: str, digest
     if images.ndim != 4 or not len(images):
         _refuse(f"train/images of shape {images.shape}, not (N, P, P, C)")
     info = _read_info(values, sources, str(images.dtype), images.shape[3], created)
-    arrays = _declare(info, len(images))
+    arrays = declare_arrays(info, len(images))
     _check_shape("train/images", images, arrays)
     rest = {n: _array(train, n, (d,), mapped) for n, d in (
         ("masks", "uint8"), ("source", "int32"), ("corner", "int32"))}  # fmt: skip
@@ -533,7 +310,7 @@ def _read_structure(path: Path, h5: Any, mapped: mmap.mmap, created: str, digest
 
 
 def _read_held_out(
-    group: Any, k: int, mapped: mmap.mmap, info: StoreInfo, arrays: _Arrays
+    group: Any, k: int, mapped: mmap.mmap, info: StoreInfo, arrays: Arrays
 ) -> tuple[Array, Array]:
     _check_names(group, {"image", "mask"}, f"val/{k}")
     image = _array(group, "image", (info.dtype,), mapped)
@@ -543,7 +320,7 @@ def _read_held_out(
     return image, mask
 
 
-def _check_shape(name: str, array: Array, arrays: _Arrays) -> None:
+def _check_shape(name: str, array: Array, arrays: Arrays) -> None:
     if array.shape != arrays[name][0]:
         _refuse(f"{name} of shape {array.shape}, not {arrays[name][0]}")
 
@@ -583,7 +360,7 @@ def _array(group: Any, name: str, dtypes: tuple[str, ...], mapped: mmap.mmap) ->
     ):  # fmt: skip
         _refuse(f"{label} is of type {dtype}, not {' or '.join(dtypes)}")
     offset, size = dataset.id.get_offset(), math.prod(dataset.shape) * dtype.itemsize
-    if size == 0 or offset is None or not _USER_BLOCK < offset <= len(mapped) - size:
+    if size == 0 or offset is None or not USER_BLOCK < offset <= len(mapped) - size:
         _refuse(f"{label} declares {size:,} bytes, which the file does not hold")
     if dtype.kind != "S" and offset % dtype.itemsize:
         _refuse(f"{label} lies at byte {offset}, not a multiple of {dtype.itemsize}")
@@ -608,40 +385,30 @@ def _read_attributes(h5: Any) -> dict[str, Any]:
     return values
 
 
-def _read_sources(group: Any, mapped: mmap.mmap) -> tuple[Source, ...]:
-    _check_names(group, set(_SOURCE_FIELDS), "sources")
-    columns = [
-        _array(group, name, ("S" if kind == "S" else "int32",), mapped)
-        for name, kind in _SOURCE_FIELDS.items()
-    ]
-    if any(c.shape != columns[0].shape or c.ndim != 1 for c in columns):
+def _read_sources(group: Any, mapped: mmap.mmap) -> list[dict[str, Any]]:
+    _check_names(group, {*TEXTS, *NUMBERS}, "sources")
+    columns = {name: _array(group, name, ("S",), mapped) for name in TEXTS}
+    columns |= {name: _array(group, name, ("int32",), mapped) for name in NUMBERS}
+    if len({c.shape for c in columns.values()}) > 1 or columns["name"].ndim != 1:
         _refuse("sources of different lengths")
-    rows = zip(*(c.tolist() for c in columns), strict=True)
-    decoded: Iterator[list[Any]] = (
-        [_decode(v) if isinstance(v, bytes) else v for v in r] for r in rows
-    )
-    return tuple(Source(*row) for row in decoded)
+    lists = {n: [_decode(v) for v in columns[n].tolist()] for n in TEXTS}
+    rows = zip(*lists.values(), *(columns[n].tolist() for n in NUMBERS), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _read_info(
-    values: dict[str, Any], sources: tuple[Source, ...], dtype: str, channels: int, created: str
+    values: dict[str, Any], sources: object, dtype: str, channels: int, created: str
 ) -> StoreInfo:
-    settings = json.loads(values["settings"])
-    if not isinstance(settings, dict):
-        _refuse("settings are no table")
-    made: dict[str, Any] = {n: values[n] for n in ("size", "margin", "seed", "folder", "scale")}
-    for name in ("mean", "std", "class_pixels_train", "class_pixels_val"):
-        made[name] = tuple(values[name])
-    return StoreInfo(
-        **made,
-        settings=settings,
-        classes=ClassTable.from_dict(json.loads(values["classes"])),
-        dtype=dtype,
-        channels=channels,
-        sources=sources,
-        version=values["unetseg"],
-        created=created,
-    )
+    data = values | {
+        "settings": json.loads(values["settings"]),
+        "classes": json.loads(values["classes"]),
+        "dtype": dtype,
+        "channels": channels,
+        "sources": sources,
+        "version": values["unetseg"],
+        "created": created,
+    }
+    return read_record(StoreInfo, data, _WHAT)
 
 
 def _check_places(source: Array, corner: Array, info: StoreInfo) -> None:
@@ -655,7 +422,7 @@ def _check_places(source: Array, corner: Array, info: StoreInfo) -> None:
         _refuse("a patch outside its image")
 
 
-def _check_values(store: Store) -> None:
+def check_values(store: Store) -> None:
     """Refuse labels that are no class and values that are not finite."""
     count = len(store.info.classes.classes)
     whole = [(f"val/{k}", *pair) for k, pair in enumerate(store._whole)]
@@ -680,10 +447,6 @@ def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
     flat = array.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         yield start, flat[start : start + _CHUNK]
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")  # a file name may be no UTF-8
 
 
 def _decode(data: bytes) -> str:

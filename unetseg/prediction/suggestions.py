@@ -354,16 +354,13 @@ def _training(
     cutting: dict[str, Any] = {"scale": model.card.scale} if model.card.scale != 1 else {}
     home = Path(labelled) if labelled is not None else None
     try:
-        with open_training_store(model.card, model.paths[0]) as store:
-            own, recorded = Path(store.info.folder), store.info.settings
-    except (
-        InputError,
-        MachineError,
-    ):  # the store was moved or deleted
+        info = open_training_store(model.card, model.paths[0]).info
+    except (InputError, MachineError):  # the store was moved or deleted
         return home, cutting
     for name in ("group", "page"):
-        if recorded.get(name) is not None:
-            cutting[name] = recorded[name]
+        if info.settings.get(name) is not None:
+            cutting[name] = info.settings[name]
+    own = Path(info.folder)
     return home or (own if own.is_dir() else None), cutting
 
 

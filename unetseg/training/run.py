@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +115,12 @@ def begin_run(
 
     Raises what `train` does. Arguments are those of `train` and `Trainer`.
     """
-    with _opened_alike(path) as opened:
-        resolved = resolve(settings, opened.info.size)
-        trainer = Trainer(opened, folder, resolved, started, caught, on_progress, passes)
-        trainer.given = names_asked(start_from, classes)
-        trainer.start(start_from)
-        return trainer.run()
+    opened = _open_on_all_ranks(path)
+    resolved = resolve(settings, opened.info.size)
+    trainer = Trainer(opened, folder, resolved, started, caught, on_progress, passes)
+    trainer.given = names_asked(start_from, classes)
+    trainer.start(start_from)
+    return trainer.run()
 
 
 def resume_run(
@@ -139,22 +139,21 @@ def resume_run(
     saved, used, warning = read_checkpoint_with_fallback(folder.checkpoint)
     if warning:
         on_progress(Note(warning, warning=True))
-    with _opened_alike(Path(saved["store"])) as opened:
-        check(saved, opened.info)
-        settings = TrainSettings(**saved["settings"])
-        trainer = Trainer(opened, folder, settings, started, caught, on_progress, passes)
-        trainer.restore(saved, used)
-        return trainer.run()
+    store = _open_on_all_ranks(Path(saved["store"]))
+    check(saved, store.info)
+    settings = TrainSettings(**saved["settings"])
+    trainer = Trainer(store, folder, settings, started, caught, on_progress, passes)
+    trainer.restore(saved, used)
+    return trainer.run()
 
 
-@contextmanager
-def _opened_alike(path: Path) -> Iterator[Store]:
-    """Open a store, the same one on all ranks."""
-    with open_store(path) as opened:
-        if len(set(world().gather(opened.content_hash))) > 1:
-            text = "is not the same store on all machines"
-            raise InputError(path, text, "copy one of them to the others")
-        yield opened
+def _open_on_all_ranks(path: Path) -> Store:
+    """Open a store, which must be the same one on all ranks."""
+    store = open_store(path)
+    if len(set(world().gather(store.content_hash))) > 1:
+        text = "is not the same store on all machines"
+        raise InputError(path, text, "copy one of them to the others")
+    return store
 
 
 def _allowed_state(folder: RunFolder, line: str, resume: bool, overwrite: bool) -> State:

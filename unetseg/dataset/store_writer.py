@@ -1,0 +1,249 @@
+"""Writing a patch store: laid out by HDF5, filled by plain file operations, sealed by a checksum.
+
+`unetseg.dataset.store` says what the file holds.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from unetseg.dataset.store import (
+    FORMAT,
+    NUMBERS,
+    TEXTS,
+    USER_BLOCK,
+    VERSION,
+    Array,
+    Arrays,
+    Store,
+    StoreInfo,
+    check_values,
+    declare_arrays,
+    open_store,
+)
+from unetseg.errors import InputError, MachineError, UnetsegError
+from unetseg.files import check_free, replacing
+
+# HDF5 reads this once, when it is loaded: it then loads no filter code from outside.
+os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
+import h5py
+
+_UNCHANGED = "what stood there before is unchanged"
+_MAX_TEXT = 60_000  # bytes of an attribute: HDF5 holds 64 kB in an object header
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    info: StoreInfo,
+    count: int,
+    patches: Iterable[tuple[Array, Array, int, npt.ArrayLike]],
+    held_out: Iterable[tuple[Array, Array]],
+) -> None:
+    """Write a patch store, whole or not at all.
+
+    Args:
+        path: The file; what stands there is replaced once the new one is complete.
+        info: What it holds.
+        count: N, how many ``patches`` come, at least 1.
+        patches: Image ``(P, P, C)`` of ``info.dtype``, mask ``(P, P)`` uint8, index into
+            ``info.sources``, and (row, column) of the core's first pixel in its source.
+        held_out: Image ``(H, W, C)`` and mask ``(H, W)`` of each source of split "val", in order.
+
+    Raises:
+        InputError: ``path`` is a folder; labels out of range; a value that does not fit the file.
+        MachineError: The disk is full, permission is missing.
+        ValueError: Fewer or more arrays than declared, or of another shape or dtype.
+    """
+    path = Path(path)
+    if count < 1:
+        raise ValueError("a store holds at least one patch")
+    arrays, columns = declare_arrays(info, count), _source_columns(info)
+    data = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays.values())
+    needed = data + 200_000 + 5_000 * len(info.sources)  # metadata, rounded up
+    check_free(path, needed)
+    with replacing(path) as temporary:
+        _reserve(temporary, needed)
+        with _as_failed_write(path):
+            offsets = _lay_out(temporary, info, arrays, columns)
+        with open(temporary, "r+b") as file:
+            _fill(file, info, arrays, offsets, patches, held_out)
+            for name, column in columns.items():
+                file.seek(offsets[name])
+                file.write(column.tobytes())
+        with _as_failed_write(path), h5py.File(temporary, "r+", locking=False) as h5:
+            h5.attrs.modify("complete", np.uint8(1))
+        _seal(temporary, info.created)
+        written = _read_back(temporary, path, info)
+        try:
+            check_values(written)
+        except InputError as error:
+            raise InputError(path, f"not written: {error.problem}") from None
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Claim ``size`` bytes of disk for an instant, so that a full disk or a limit shows here.
+
+    Inside the HDF5 library the same can end the process.
+    """
+    with open(path, "r+b") as file:
+        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
+                    raise
+
+
+@contextmanager
+def _as_failed_write(path: Path) -> Iterator[None]:
+    """Take an error inside the HDF5 library, of whatever type, for a write that failed."""
+    try:
+        yield
+    except InputError:  # of ours: a value that does not fit
+        raise
+    except Exception as error:
+        said = re.search(r"error message = '([^'\n]+)'", str(error))
+        reason = said[1] if said else str(error).partition("\n")[0]
+        raise MachineError(path, f"not written: {reason}", _UNCHANGED) from None
+
+
+def _read_back(temporary: Path, path: Path, info: StoreInfo) -> Store:
+    """Open what was just written: HDF5 passes over some errors of the disk."""
+    try:
+        store = open_store(temporary, verify=False)
+    except UnetsegError as error:
+        raise MachineError(path, f"not written: {error.problem}", _UNCHANGED) from None
+    if store.info != replace(info, settings=json.loads(_settings_text(info))):
+        raise MachineError(path, "not written: it reads back otherwise", _UNCHANGED)
+    return store
+
+
+def _source_columns(info: StoreInfo) -> dict[str, Array]:
+    """Return what the store says of its sources, an array a field, by its HDF5 path."""
+    columns: dict[str, Array] = {}
+    for field in TEXTS:
+        values = [_encode(getattr(s, field)) for s in info.sources]
+        dtype = h5py.string_dtype("utf-8", max(1, *map(len, values)))
+        columns[f"sources/{field}"] = np.array(values, dtype)
+    for field in NUMBERS:
+        columns[f"sources/{field}"] = np.array([getattr(s, field) for s in info.sources], "<i4")
+    return columns
+
+
+def _lay_out(
+    path: Path, info: StoreInfo, arrays: Arrays, columns: Mapping[str, Array]
+) -> dict[str, int]:
+    """Write the HDF5 structure without content; return where each array begins in the file."""
+    declared = {name: (c.shape, c.dtype) for name, c in columns.items()} | arrays
+    # The earliest format keeps no times, so equal content gives equal bytes; pages of 512 bytes
+    # keep every array aligned for its dtype.
+    with h5py.File(
+        path, "w", libver=("earliest", "v110"), userblock_size=USER_BLOCK, locking=False,
+        alignment_threshold=1, alignment_interval=USER_BLOCK,
+    ) as h5:  # fmt: skip
+        _write_attributes(h5, info)
+        for group in ("sources", "train", "val"):
+            h5.create_group(group)
+        return {name: _create(h5, name, *shape_dtype) for name, shape_dtype in declared.items()}
+
+
+def _create(h5: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Create an array whose place in the file is fixed at once; return its first byte."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)
+    dataset = h5.create_dataset(name, shape, dtype, dcpl=plan)
+    return int(dataset.id.get_offset())
+
+
+def _write_attributes(h5: Any, info: StoreInfo) -> None:
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "complete": np.uint8(0),
+        "size": info.size,
+        "margin": info.margin,
+        "seed": info.seed,
+        "settings": _settings_text(info),
+        "folder": info.folder,
+        "classes": json.dumps(info.classes.to_dict(), ensure_ascii=False),
+        "mean": np.array(info.mean, "<f8"),
+        "std": np.array(info.std, "<f8"),
+        "scale": float(info.scale),
+        "class_pixels_train": np.array(info.class_pixels_train, "<i8"),
+        "class_pixels_val": np.array(info.class_pixels_val, "<i8"),
+        "unetseg": info.version,
+    }
+    for name, value in values.items():
+        if isinstance(value, str):
+            data = _encode(value)
+            if len(data) > _MAX_TEXT:
+                text = f"{name} of {len(data)} bytes; 60,000 are possible"
+                raise InputError("patch store", text)
+            fixed = h5py.string_dtype("utf-8", max(1, len(data)))
+            h5.attrs.create(name, np.bytes_(data), dtype=fixed)
+        else:
+            h5.attrs.create(name, value)
+
+
+def _settings_text(info: StoreInfo) -> str:
+    return json.dumps(dict(info.settings), sort_keys=True)
+
+
+def _fill(
+    file: BinaryIO,
+    info: StoreInfo,
+    arrays: Arrays,
+    offsets: dict[str, int],
+    patches: Iterable[tuple[Array, Array, int, npt.ArrayLike]],
+    held_out: Iterable[tuple[Array, Array]],
+) -> None:
+    def put(name: str, array: Array, index: int | None = None) -> None:
+        shape, dtype = arrays[name]
+        shape = shape if index is None else shape[1:]
+        if array.shape != shape or array.dtype.name != dtype.name:
+            found = f"{array.shape} {array.dtype}"
+            raise ValueError(f"{name}: {found} where {shape} {dtype} is due")
+        file.seek(offsets[name] + (index or 0) * array.nbytes)
+        file.write(np.ascontiguousarray(array, dtype).data)
+
+    count = arrays["train/source"][0][0]
+    source, corner = np.zeros(count, "<i4"), np.zeros((count, 2), "<i4")
+    for i, (image, mask, origin, place) in zip(range(count), patches, strict=True):
+        put("train/images", image, i)
+        put("train/masks", mask, i)
+        source[i], corner[i] = origin, place
+    put("train/source", source)
+    put("train/corner", corner)
+    for k, (image, mask) in zip(range(len(info.held_out)), held_out, strict=True):
+        put(f"val/{k}/image", image)
+        put(f"val/{k}/mask", mask)
+
+
+def _seal(path: Path, created: str) -> None:
+    """Write the user block: time, length and checksum of what follows, and its own checksum."""
+    with open(path, "r+b") as file:
+        file.seek(USER_BLOCK)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        text = f"{FORMAT} {VERSION}\ncreated {created}\nbytes {file.tell()}\nsha256 {digest}\n"
+        text += f"check {hashlib.sha256(text.encode()).hexdigest()}\n"
+        file.seek(0)
+        file.write(text.encode().ljust(USER_BLOCK, b"\0"))
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # a file name may be no UTF-8
