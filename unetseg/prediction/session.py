@@ -1,8 +1,8 @@
-"""Writing a mask for every image: read ahead, covered, and written behind.
+"""Writing a mask for every image.
 
-An image passes through in bands of rows. What is found in a usual one is written by a thread while
-the next is computed, and that one was read by another thread before. Of an image over 100
-megapixels nothing is ever held as a whole: its mask is a tiled TIFF, written band by band.
+An image is computed in bands of rows. While one image is computed, a thread reads the next image
+and another thread writes the image before. An image over 100 megapixels is never held as a whole:
+its mask is a tiled TIFF, which is written band by band.
 """
 
 import hashlib
@@ -36,10 +36,10 @@ from unetseg.signals import Caught, catching
 from unetseg.text import show
 
 FORMATS = ("auto", "png", "tif")
-_OVERLAYS = 20  # images up to which overlays are drawn without being asked for
-_LARGE = 100_000_000  # pixels above which nothing of an image is held as a whole
-_COUNTED = 512  # rows whose objects are counted at once
-_AHEAD = 25_000_000  # pixels up to which an image is decoded while another is computed
+_OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
+_LARGE = 100_000_000  # an image with more pixels is never held as a whole
+_COUNTED = 512  # objects are counted in so many rows at once
+_AHEAD = 25_000_000  # an image with more pixels is not decoded while another is computed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,12 +53,12 @@ class Predictions:
     Attributes:
         out: The folder of masks.
         written: Masks written, in the order of the inputs.
-        skipped: Masks that were there already, made by the same model, input and options.
+        skipped: Masks that an earlier call made by the same model, input and options.
         failed: Each input that could not be read, with its error.
         overlays: Overlays written.
-        pixels: Share of each class over the written masks, by name.
-        unlike: Each image that is unlike those trained on, with what is unlike about it.
-        summary: The table with a row an image and class.
+        pixels: The share of each class in the written masks, by name.
+        unlike: Each image that is unlike the training images, with the differences in words.
+        summary: The table with one row per image and class.
     """
 
     out: Path
@@ -85,7 +85,7 @@ def predict(
     overwrite: bool = False,
     on_progress: OnProgress = ignore,
 ) -> Predictions:
-    """Write a mask for every image; what an equal earlier call wrote is left as it is.
+    """Write a mask for every image. A mask that an equal earlier call wrote stays as it is.
 
     Processes started by ``torchrun`` share the images.
 
@@ -94,17 +94,18 @@ def predict(
         models: Runs, run folders or model files; several are averaged.
         out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
         settings: How images are covered, and masks mended; None for the defaults.
-        format: One of `FORMATS`, of the masks; "auto" is PNG, for images over 100 megapixels TIFF.
+        format: The format of the masks, one of `FORMATS`; "auto" is PNG, but TIFF for images over
+            100 megapixels.
         overlay: Draw overlays; None draws them for up to 20 images.
-        probabilities: Write (K, H, W) float32 TIFFs, too.
-        confidence: Write the probability of each pixel's class, too: grey PNGs, 255 is certain.
+        probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs.
+        confidence: Also write the probability of each pixel's class as grey PNGs; 255 is certain.
         overwrite: Replace files that unetseg did not write.
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
-        InputError: Before any work: no image, two images of one stem, a file in the way, a model
-            that cannot be read. An image that cannot be read, whyever, is in ``failed`` instead.
-        MachineError: The disk is full, or writing is not permitted; a folder that must not be read.
+        InputError: Before any work: there is no image, two images have one stem, a file is in the
+            way, or a model cannot be read. An image that cannot be read is in ``failed`` instead.
+        MachineError: The disk is full, or a folder must not be read or written.
     """
     settings, out = settings or PredictSettings(), Path(out)
     check_choice("format", format, FORMATS)
@@ -144,10 +145,12 @@ def predict(
 
 @dataclass(frozen=True)
 class _Job:
-    """One image and all that is written for it.
+    """One image and all files that are written for it.
 
     Attributes:
-        pixels: Of the image, as its header says; 1 where it cannot be read.
+        image: The file of the image.
+        pixels: The number of its pixels according to its header; 1 where that cannot be read.
+        mask, overlay, probabilities, confidence: The files to write; None where one is not wanted.
     """
 
     image: Path
@@ -168,7 +171,7 @@ def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Return the images that files and folders name.
 
     Raises:
-        InputError: There is none, or the only one is not there.
+        InputError: There is no image, or the only one does not exist.
         MachineError: No permission to read a folder, or the only image.
     """
     found: list[Path] = []
@@ -181,36 +184,37 @@ def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise InputError("predict", "no image is named", "name images or folders of images")
     if len(found) == 1:
-        files.open_regular(found[0]).close()  # says what is wrong before a model is loaded
+        files.open_regular(found[0]).close()  # raises before a model is loaded
     return found
 
 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # in a closed folder, say: reading it will tell
+    except OSError:  # the folder around it is closed; reading the file will say so
         return False
 
 
 def _job(
     source: Path, out: Path, format: str, wanted: dict[str, bool | None], page: int | None
 ) -> _Job:
-    """Return what is written for an image.
+    """Return the job for an image.
 
     Args:
         source: The image.
         out: Folder of the masks.
         format: One of `FORMATS`.
-        wanted: Whether to write further pictures, by kind; None where the image is not too large.
+        wanted: Whether to write each kind of further picture. None means only where the image is
+            not too large.
         page: Which picture of a TIFF.
 
     Raises:
-        InputError: It is too large for a picture that is asked for.
+        InputError: The image is too large for a picture that is asked for.
     """
     try:
         info = reading.read_info(source, page)
         pixels = info.height * info.width
-    except (InputError, MachineError):  # which is said in its turn
+    except (InputError, MachineError):  # the image fails later, in its turn
         pixels = 1
     large = pixels > _LARGE
     for kind, asked in wanted.items():
@@ -233,7 +237,7 @@ def _job(
 
 
 def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
-    """Raise `InputError` where outputs would meet each other, an input, or a stranger's file."""
+    """Raise `InputError` where an output would replace another one, an input or a foreign file."""
     places: dict[str, Path] = {}
     inputs = {os.path.realpath(job.image) for job in jobs}
     for job in jobs:
@@ -256,7 +260,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 
 
 def _label(model: Model, job: _Job) -> str:
-    """Return what makes two predictions equal: the models, the input and the options."""
+    """Return a text that is equal for equal models, input and options."""
     settings = model.settings
     options = {
         "stride": model.segmenter.stride,  # null where it is seamless
@@ -276,7 +280,7 @@ def _label(model: Model, job: _Job) -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; see `files.open_regular` for what it raises."""
+    """Return the SHA-256 of a file's bytes; raise what `files.open_regular` raises."""
     with files.open_regular(path) as file:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -288,7 +292,7 @@ def _file_hash(path: Path) -> str:
 
 
 def _to_error(data: Any) -> UnetsegError | None:
-    """Return the error that `_from_error` has made plain."""
+    """Return the error from which `_from_error` made plain data."""
     if data is None or isinstance(data, UnetsegError):
         return data
     kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
@@ -303,12 +307,12 @@ def _from_error(error: UnetsegError | None) -> list[str] | None:
 
 @dataclass
 class _Outcome:
-    """What became of an image; other processes are told it as JSON.
+    """The result of one image, which other processes receive as JSON.
 
     Attributes:
-        unlike: What is unlike the images trained on; "" where nothing is.
-        error: Why it failed; None where it did not.
-        summary: What was found; None where nothing was written.
+        unlike: How the image differs from the training images; "" where it does not.
+        error: Why the image failed; None where it did not.
+        summary: The facts for the table; None where nothing was written.
     """
 
     unlike: Text = ""
@@ -348,7 +352,7 @@ def _predictions(
     outcomes: Sequence[_Outcome],
     names: Sequence[str],
 ) -> Predictions:
-    """Return what was done, for the caller."""
+    """Return the results of all images for the caller of `predict`."""
     done = list(zip(jobs, outcomes, strict=True))
     pixels = np.zeros(len(names), np.int64)
     for one in outcomes:
@@ -368,7 +372,7 @@ def _predictions(
 
 @dataclass
 class _Found:
-    """What is gathered while the bands of an image pass by.
+    """What is measured and kept while the bands of an image are computed.
 
     Attributes:
         pixels: The pixels of each class in the mask, (K,) int64.
@@ -384,7 +388,7 @@ class _Found:
     probabilities: list[NDArray[np.float32]] = field(default_factory=list)
 
     def summary(self, job: _Job, picture: ModelInput, seconds: float) -> ImageSummary:
-        """Return what the table says of the image."""
+        """Return the facts about the image for the table."""
         size = picture.raster.georeference.pixel_size
         areas = self.objects.areas()
         return ImageSummary(job.image.name, self.pixels, areas, self.sure, size, seconds)
@@ -435,7 +439,7 @@ class _Session:
         return turn
 
     def predict(self, turn: _Turn) -> None:
-        """Compute what is found in an image, and have it written."""
+        """Compute the mask of an image, and have it written."""
         self._stop_if_caught()
         if turn.picture is not None:
             self._say(turn, turn.picture)
