@@ -1,8 +1,12 @@
 import os
 import shutil
+import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+os.environ["UNETSEG_NO_PLUGINS"] = "1"  # also in the processes that tests start
+INSTALLED = set(sys.path)
 
 import pytest
 import torch
@@ -11,6 +15,15 @@ import unetseg
 from tests.support import QUICK, write_set
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def plugins_of_this_machine_are_hidden(monkeypatch):
+    """Let a test see the plug-ins that it installs alone, once it deletes UNETSEG_NO_PLUGINS."""
+    monkeypatch.setattr(
+        "unetseg.plugins.distributions",
+        lambda path: [] if path[0] in INSTALLED else distributions(path=path),
+    )
 
 
 @pytest.fixture(scope="session")

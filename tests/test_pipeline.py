@@ -22,7 +22,6 @@ ENV = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
-    "UNETSEG_NO_PLUGINS": "1",
     "COLUMNS": "100",
 }
 
@@ -40,7 +39,6 @@ def type_line(line, code=0, **options):
 def type_here(capsys, monkeypatch):
     """`type_line` in this process, which has its imports behind it."""
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
 
     def type_line(line, code=0):
         capsys.readouterr()

@@ -48,7 +48,6 @@ def command(monkeypatch):
         module.work = function
         monkeypatch.setitem(sys.modules, "stub_of_a_command", module)
         monkeypatch.setattr(app, "BUILT_INS", {"work": ("stub_of_a_command", "Do the [work]")})
-        monkeypatch.setenv("UNETSEG_NO_PLUGINS", "1")
 
     return install
 

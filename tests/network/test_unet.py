@@ -143,6 +143,7 @@ def plugin(tmp_path, monkeypatch):
         lines = "".join(f"{name} = someones_nets:build\n" for name in names)
         (about / "entry_points.txt").write_text(f"[unetseg.networks]\n{lines}")
         monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delenv("UNETSEG_NO_PLUGINS", raising=False)
         monkeypatch.delitem(sys.modules, "someones_nets", raising=False)
 
     return install
