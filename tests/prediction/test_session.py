@@ -21,7 +21,7 @@ from unetseg.pictures.reading import read_mask
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
 from unetseg.prediction.model_file import load_model, write_model
-from unetseg.prediction.summary import read_summary
+from unetseg.prediction.summary import read_cells, read_summary
 from unetseg.progress import Note, Progress
 from unetseg.signals import Caught
 
@@ -519,7 +519,7 @@ def test_what_a_large_image_cannot_have_is_said_before_any_work(home, monkeypatc
     large("big.tif")
     monkeypatch.setattr(session, "_LARGE", 1000)
     for option in ("overlay", "probabilities", "confidence"):
-        with pytest.raises(InputError, match=f"--{option}: .*megapixels"):
+        with pytest.raises(InputError, match=f"{option}: .*megapixels"):
             unetseg.predict(["big.tif"], **{option: True})
     assert not Path("predictions").exists()
 
@@ -722,3 +722,48 @@ def test_the_error_of_a_failed_input_names_it_whatever_is_at_fault(home, monkeyp
     monkeypatch.setattr(unetseg.Model, "unlike", refuse)
     ((path, error), *_) = unetseg.predict([IMAGES]).failed
     assert str(error) == f"{path}: the pixels: damaged; export it again"
+
+
+def rows_of_objects():
+    header, *rows = read_cells(Path("predictions/objects.csv"))
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_objects_are_numbered_measured_outlined_and_counted(home):
+    done = unetseg.predict(sorted(IMAGES.glob("*.png")), objects=["square"])
+    assert done.objects == Path("predictions/objects.csv")
+    rows = rows_of_objects()
+    for image in IMAGES.glob("*.png"):
+        mask = read(f"predictions/{image.name}")
+        numbers = tifffile.imread(f"predictions/objects/{image.stem}.tif")
+        assert ((numbers > 0) == (mask == 1)).all()
+        of_image = [row for row in rows if row["image"] == image.name]
+        assert [int(row["number"]) for row in of_image] == list(range(1, numbers.max() + 1))
+        for row in of_image:
+            assert row["class"] == "square"
+            inside = numbers == int(row["number"])
+            assert float(row["area"]) == inside.sum()
+            values = read(image)[inside].astype(float)
+            assert float(row["mean_1"]) == pytest.approx(values.mean())
+            assert 0 < float(row["confidence"]) <= 1
+        whole = json.loads(Path(f"predictions/objects/{image.stem}.geojson").read_text())
+        assert len(whole["features"]) == numbers.max()
+    summary = {(row[0], row[1]): row for row in read_summary(done.summary)}
+    for image in IMAGES.glob("*.png"):
+        count = sum(row["image"] == image.name for row in rows)
+        assert int(summary[image.name, "square"][4]) == count
+
+
+def test_objects_asked_for_later_are_done_and_rows_of_other_images_stay(home):
+    one, other, *_ = sorted(IMAGES.glob("*.png"))
+    unetseg.predict([one])
+    assert unetseg.predict([one], objects=["all"]).written
+    assert unetseg.predict([one], objects=["all"]).skipped
+    unetseg.predict([other], objects=["all"])
+    assert {row["image"] for row in rows_of_objects()} == {one.name, other.name}
+
+
+def test_objects_of_a_class_that_is_not_there_are_refused_before_any_work(home):
+    with pytest.raises(InputError, match="objects: 'sqare' is no class with objects; did you mean"):
+        unetseg.predict([IMAGES], objects=["sqare"])
+    assert not Path("predictions/objects").exists()

@@ -57,6 +57,16 @@ def predict(
             rich_help_panel=_OUT,
         ),
     ] = False,
+    objects: Annotated[
+        list[str] | None,
+        Option(
+            "--objects",
+            metavar="CLASS",
+            help="Tell touching objects of this class, or of all, apart: label images, outlines, a "
+            "table; may be repeated.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         Option(
@@ -75,6 +85,7 @@ def predict(
         unetseg predict img.png --stride 48
         unetseg predict NEWIMAGES/ --model wide --out masks --mode seamless
         unetseg predict SLIDES/ --min-size 50 --fill-holes cell --confidence
+        unetseg predict CELLS/ --objects cell
     """
     from unetseg.prediction.session import predict as predict_images
 
@@ -88,6 +99,7 @@ def predict(
             overlay=overlay,
             probabilities=probabilities,
             confidence=confidence,
+            objects=objects or (),
             overwrite=overwrite,
             on_progress=display,
         )
@@ -99,6 +111,8 @@ def predict(
     kept = f", {len(done.skipped)} were there already" if done.skipped else ""
     overlays = f"; look at {done.overlays[0]}" if done.overlays else ""
     table = f"; the table is {done.summary}" if done.summary.exists() else ""
+    if done.objects:
+        table += f", that of the objects {done.objects}"
     print_line(f"Wrote {plural(len(done.written), 'mask')} to {out}{kept}{table}{overlays}.")
     if done.unlike:
         count = plural(len(done.unlike), "of them is", "of them are")

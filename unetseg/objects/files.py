@@ -1,6 +1,6 @@
 """The objects of an image as other programs read them: label image, polygons, rows of a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ class Objects:
     Attributes:
         numbers: (H, W) int32, 1 to n over all classes whose objects were told apart; 0 elsewhere.
         kinds: (n,) the class of object 1, 2, ..., n.
+        classes: The classes whose objects were told apart.
     """
 
     numbers: NDArray[np.int32]
     kinds: NDArray[np.int64]
+    classes: tuple[int, ...]
 
 
 def find_objects(
@@ -51,7 +53,7 @@ def find_objects(
         new = (found > 0) & (numbers == 0)  # a border that two classes share goes to the first
         numbers[new] = found[new] + len(kinds)
         kinds += [kind] * int(found.max(initial=0))
-    return Objects(numbers, np.array(kinds, np.int64))
+    return Objects(numbers, np.array(kinds, np.int64), tuple(classes))
 
 
 def write_objects(
@@ -111,8 +113,3 @@ def _properties(row: Mapping[str, float | str | None], table: ClassTable) -> dic
         "measurements": {k: v for k, v in row.items() if k not in skipped and v is not None},
         **({"unit": row["unit"]} if row["unit"] else {}),
     }
-
-
-def table_cells(image: str, row: Row, columns: Sequence[str]) -> list[float | str | None]:
-    """Return the cells of an object's row in ``objects.csv``; None for what was not measured."""
-    return [image if name == "image" else row.get(name) for name in columns]

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
 from unetseg.pictures.transforms import rescale_image, rescale_mask, scaled_size
 
+_NUMBER_SIZE = 10  # pixels: the height of the numbers of objects
 _GAP = 4  # white pixels between pictures
 _SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are shrunk
 
@@ -58,6 +59,7 @@ def overlay(
     indices: NDArray[np.uint8],
     table: ClassTable,
     plain: int | None = None,
+    numbers: NDArray[np.int32] | None = None,
 ) -> NDArray[np.uint8]:
     """Return ``image`` with its mask half-transparent, outlined, and a legend below.
 
@@ -69,6 +71,8 @@ def overlay(
         indices: ``(H, W)`` uint8 class indices, 255 ignored.
         table: Names and colours.
         plain: The class left unpainted; see `commonest`.
+        numbers: ``(H, W)`` numbers of objects, 0 where none is: each is outlined, and its number is
+            written where there is room for it.
 
     Returns:
         ``(H', W', 3)`` uint8: the picture at its own size, at the top left; the legend adds rows,
@@ -76,7 +80,28 @@ def overlay(
     """
     counts = np.bincount(indices.ravel(), minlength=256)
     shown = blend(to_display(image), indices, table, plain)
+    if numbers is not None:
+        shown = _numbered(shown, numbers)
     return _above(shown, _legend(table, counts, plain, shown.shape[1]))
+
+
+def _numbered(picture: NDArray[np.uint8], numbers: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Return the picture with a white outline around each object, and its number in the middle."""
+    from scipy import ndimage
+
+    outlined = picture.copy()
+    outlined[_edges(numbers, 1) & (numbers > 0)] = 255
+    drawn = Image.fromarray(outlined)
+    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(_NUMBER_SIZE)
+    for number, place in enumerate(ndimage.find_objects(numbers), 1):
+        if place is None:
+            continue
+        rows, columns = np.nonzero(numbers[place] == number)
+        left, top, right, bottom = font.getbbox(str(number))
+        if len(rows) > 1.5 * (right - left) * (bottom - top):
+            middle = (place[1].start + columns.mean() + 0.5, place[0].start + rows.mean() + 0.5)
+            pen.text(middle, str(number), "white", font, "mm", stroke_width=1, stroke_fill="black")
+    return np.asarray(drawn)
 
 
 def blend(
@@ -165,7 +190,7 @@ def fill_shape(
     return np.array(canvas)
 
 
-def _edges(indices: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:
+def _edges(indices: NDArray[np.integer[Any]], thickness: int) -> NDArray[np.bool_]:
     """Return where, within ``thickness`` pixels along a row or column, another class begins."""
     edge = np.zeros(indices.shape, bool)
     for step in range(1, thickness + 1):

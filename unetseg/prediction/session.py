@@ -5,6 +5,7 @@ and another thread writes the image before. An image over 100 megapixels is neve
 its mask is a tiled TIFF, which is written band by band.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,10 +25,13 @@ from unetseg.classes import IGNORED
 from unetseg.dataset import pairing
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.objects.counting import ObjectCounter, PostProcessing
+from unetseg.objects.files import Objects, find_objects, write_objects
+from unetseg.objects.measurement import columns
+from unetseg.objects.separation import object_classes
 from unetseg.pictures import bands, drawing, reading, writing
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
-from unetseg.prediction.summary import ImageSummary, update_summary
+from unetseg.prediction.summary import ImageSummary, join_tables, update_summary, write_table
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.records import Text, read_record, to_plain
@@ -36,6 +40,7 @@ from unetseg.signals import Caught, catching
 from unetseg.text import show
 
 FORMATS = ("auto", "png", "tif")
+OBJECTS, OBJECT_TABLE = "objects", "objects.csv"  # the folder and the table of objects
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _LARGE = 100_000_000  # an image with more pixels is never held as a whole
 _COUNTED = 512  # objects are counted in so many rows at once
@@ -59,6 +64,7 @@ class Predictions:
         pixels: The share of each class in the written masks, by name.
         unlike: Each image that is unlike the training images, with the differences in words.
         summary: The table with one row per image and class.
+        objects: The table with one row per object; None where no objects were asked for.
     """
 
     out: Path
@@ -69,6 +75,7 @@ class Predictions:
     pixels: dict[str, float]
     unlike: tuple[tuple[Path, str], ...]
     summary: Path
+    objects: Path | None = None
 
 
 @join()
@@ -82,6 +89,7 @@ def predict(
     overlay: bool | None = None,
     probabilities: bool = False,
     confidence: bool = False,
+    objects: Sequence[str] = (),
     overwrite: bool = False,
     on_progress: OnProgress = ignore,
 ) -> Predictions:
@@ -99,6 +107,9 @@ def predict(
         overlay: Draw overlays; None draws them for up to 20 images.
         probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs.
         confidence: Also write the probability of each pixel's class as grey PNGs; 255 is certain.
+        objects: Classes whose touching objects are told apart, or "all". Each image gets a label
+            image, polygons (GeoJSON) and a table in ``objects/``; ``objects.csv`` joins the tables
+            of all images in the folder.
         overwrite: Replace files that unetseg did not write.
         on_progress: Receives `Note` and `Progress`.
 
@@ -110,7 +121,12 @@ def predict(
     settings, out = settings or PredictSettings(), Path(out)
     check_choice("format", format, FORMATS)
     sources = _collect(inputs)
-    wanted = {"overlay": overlay, "probabilities": probabilities, "confidence": confidence}
+    wanted = {
+        "overlay": overlay,
+        "probabilities": probabilities,
+        "confidence": confidence,
+        "objects": bool(objects),
+    }
     if overlay is None:
         wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
     jobs = [_job(source, out, format, wanted, settings.page) for source in sources]
@@ -125,7 +141,7 @@ def predict(
     mine, outcomes = ranks.own_items(jobs), list[_Outcome]()
     try:
         with catching() as caught, _WriteBehind() as behind:
-            session = _Session(model, out, mine, on_progress, caught, behind)
+            session = _Session(model, out, mine, on_progress, caught, behind, objects)
             for turn in read_ahead(session.read, list(enumerate(mine, 1))):
                 outcomes.append(turn.outcome)
                 session.predict(turn)
@@ -137,7 +153,10 @@ def predict(
     outcomes = [read_record(_Outcome, one, "what a rank did") for one in told]
     if ranks.is_writer:
         update_summary(table, [one.summary for one in outcomes if one.summary], names)
-    return _predictions(out, table, jobs, outcomes, names)
+        if objects:
+            join_tables(out / OBJECTS, out / OBJECT_TABLE)
+    done = _predictions(out, table, jobs, outcomes, names)
+    return dataclasses.replace(done, objects=out / OBJECT_TABLE) if objects else done
 
 
 # --- what is to be done ----------------------------------------------------------------------
@@ -159,11 +178,12 @@ class _Job:
     overlay: Path | None
     probabilities: Path | None
     confidence: Path | None
+    objects: Path | None
 
     @property
     def places(self) -> list[Path]:
         """All files that are written."""
-        places = (self.mask, self.overlay, self.probabilities, self.confidence)
+        places = (self.mask, self.overlay, self.probabilities, self.confidence, self.objects)
         return [place for place in places if place]
 
 
@@ -220,7 +240,7 @@ def _job(
     for kind, asked in wanted.items():
         if large and asked:
             text = f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {_LARGE / 1e6:.0f}"
-            raise InputError(f"--{kind}", text, "cut it, or leave the option out")
+            raise InputError(arg(kind), text, "cut it, or leave the option out")
     stem, tiff = source.stem, format == "tif" or (large and format == "auto")
 
     def place(kind: str, name: str) -> Path | None:
@@ -233,6 +253,7 @@ def _job(
         place("overlay", f"overlays/{stem}.png"),
         place("probabilities", f"probabilities/{stem}.tif"),
         place("confidence", f"confidence/{stem}.png"),
+        place("objects", f"{OBJECTS}/{stem}.tif"),
     )
 
 
@@ -259,7 +280,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 # --- what has been done already --------------------------------------------------------------
 
 
-def _label(model: Model, job: _Job) -> str:
+def _label(model: Model, job: _Job, objects: Sequence[str]) -> str:
     """Return a text that is equal for equal models, input and options."""
     settings = model.settings
     options = {
@@ -271,6 +292,8 @@ def _label(model: Model, job: _Job) -> str:
         "min_size": settings.min_size,
         "fill_holes": settings.fill_holes,
     }
+    if objects:
+        options["objects"] = tuple(objects)
     data = {
         "model": model.digest,
         "input": _file_hash(job.image),
@@ -330,7 +353,7 @@ class _Turn:
         number: The place of the image among all of this process, from 1.
         label: See `_label`.
         picture: The image; None where nothing is to be done, or it could not be read.
-        backdrop: The image as the overlay shows it.
+        backdrop: The image as the overlay shows it, and as its objects are measured.
     """
 
     number: int
@@ -379,6 +402,7 @@ class _Found:
         sure: Per class, the sum of the probabilities of its pixels, and their number, (2, K).
         confidence: (rows, W) uint8 of the bands, where it is wanted.
         probabilities: (K, rows, W) float32 of the bands, where they are wanted.
+        separated: The objects of the classes that were asked for, once the mask is whole.
     """
 
     pixels: NDArray[np.int64]
@@ -386,11 +410,16 @@ class _Found:
     sure: NDArray[np.float64]
     confidence: list[NDArray[np.uint8]] = field(default_factory=list)
     probabilities: list[NDArray[np.float32]] = field(default_factory=list)
+    separated: Objects | None = None
 
     def summary(self, job: _Job, picture: ModelInput, seconds: float) -> ImageSummary:
         """Return the facts about the image for the table."""
         size = picture.raster.georeference.pixel_size
         areas = self.objects.areas()
+        if self.separated:
+            sizes = np.bincount(self.separated.numbers.ravel())[1:]
+            for kind in self.separated.classes:
+                areas[kind] = sizes[self.separated.kinds == kind]
         return ImageSummary(job.image.name, self.pixels, areas, self.sure, size, seconds)
 
 
@@ -404,6 +433,7 @@ class _Session:
         on_progress: Receives `Note` and `Progress`.
         caught: Says whether a signal has come.
         behind: Writes an image while the next one is computed.
+        objects: Classes whose objects are told apart.
     """
 
     def __init__(
@@ -414,7 +444,9 @@ class _Session:
         on_progress: OnProgress,
         caught: Caught,
         behind: "_WriteBehind",
+        objects: Sequence[str],
     ) -> None:
+        self.objects, self.object_classes = objects, object_classes(model.card.classes, objects)
         self.model, self.out, self.on_progress = model, out, on_progress
         self.caught, self.behind = caught, behind
         self.count, self.total, self.done = len(jobs), sum(job.pixels for job in jobs), 0
@@ -425,12 +457,12 @@ class _Session:
         number, job = numbered
         turn = _Turn(number, job)
         try:
-            turn.label = _label(self.model, job)
+            turn.label = _label(self.model, job, self.objects)
             if any(label_of(place) != turn.label for place in job.places):
                 picture = self.model.open(job.image)
                 if job.pixels <= _AHEAD:
                     picture.load()
-                if job.overlay:
+                if job.overlay or job.objects:
                     turn.backdrop = np.asarray(picture.raster)
                 turn.outcome.unlike = self.model.unlike(picture)
                 turn.picture = picture
@@ -495,7 +527,7 @@ class _Session:
             flat, classes = labels.ravel(), len(found.pixels)
             found.sure[0] += np.bincount(flat, highest.ravel(), 256)[:classes]
             found.sure[1] += np.bincount(flat, minlength=256)[:classes]
-            if job.confidence:
+            if job.confidence or job.objects:
                 found.confidence.append(np.rint(highest * 255).astype(np.uint8))
             if job.probabilities:
                 found.probabilities.append(shares.cpu().numpy())
@@ -531,24 +563,42 @@ class _Session:
     ) -> None:
         """Write all that belongs to an image while another image is computed."""
         try:
-            self._write_pictures(turn, labels, found)
+            self._write_pictures(turn, picture, labels, found)
             self._write_mask(turn, picture, self._count(iter([labels]), found))
             turn.outcome.summary = found.summary(turn.job, picture, seconds)
         except InputError as error:
             turn.fail(error)
 
-    def _write_pictures(self, turn: _Turn, labels: NDArray[np.uint8], found: _Found) -> None:
+    def _write_pictures(
+        self, turn: _Turn, picture: ModelInput, labels: NDArray[np.uint8], found: _Found
+    ) -> None:
         job, text, classes = turn.job, {LABEL: turn.label}, self.model.card.classes
+        confidence = np.concatenate(found.confidence) if found.confidence else None
+        if job.objects and turn.backdrop is not None:
+            found.separated = find_objects(labels, self.object_classes, confidence)
+            image, place = turn.backdrop, picture.raster.georeference
+            rows = write_objects(
+                job.objects,
+                found.separated,
+                classes,
+                image,
+                confidence=confidence,
+                text=text,
+                georeference=place,
+            )
+            header = columns(image.shape[2])
+            cells = ([job.image.name if c == "image" else r.get(c) for c in header] for r in rows)
+            write_table(job.objects.with_suffix(".csv"), header, cells)
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
             writing.write_float_tiff(job.probabilities, shares, text)
-        if job.confidence:
-            grey = np.concatenate(found.confidence)[..., None]
-            writing.write_picture(job.confidence, grey, text)
+        if job.confidence and confidence is not None:
+            writing.write_picture(job.confidence, confidence[..., None], text)
         if job.overlay and turn.backdrop is not None:
             plain = drawing.commonest(labels)
-            picture = drawing.overlay(turn.backdrop, labels, classes, plain)
-            writing.write_picture(job.overlay, picture, text)
+            numbers = found.separated.numbers if found.separated else None
+            overlay = drawing.overlay(turn.backdrop, labels, classes, plain, numbers)
+            writing.write_picture(job.overlay, overlay, text)
 
     def _write_mask(
         self, turn: _Turn, picture: ModelInput, parts: Iterator[NDArray[np.uint8]]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from unetseg import files
+from unetseg.dataset.pairing import natural_key
 from unetseg.errors import InputError, arg
 from unetseg.records import Counts, Numbers
 from unetseg.text import show
@@ -162,6 +163,33 @@ def _merged(old: Sequence[Sequence[Cell]], new: Sequence[Sequence[Cell]]) -> lis
 
 
 # --- tables ----------------------------------------------------------------------------------
+
+
+def join_tables(folder: Path, path: Path) -> None:
+    """Write all tables of a folder as one, in the natural order of their names.
+
+    Where tables differ in their columns, a row has empty cells in the columns it lacks.
+
+    Raises:
+        MachineError: A table cannot be read, or the whole not be written.
+    """
+    paths = sorted(folder.glob("*.csv"), key=lambda table: natural_key(table.stem))
+    tables = [read_cells(table) for table in paths]
+    header = list(dict.fromkeys(name for lines in tables if lines for name in lines[0]))
+    rows = (
+        [_as_number(dict(zip(first, line, strict=False)).get(name, "")) for name in header]
+        for first, *lines in filter(None, tables)
+        for line in lines
+    )
+    write_table(path, header, rows)
+
+
+def _as_number(cell: str) -> Cell:
+    """Return the number that a cell holds, or its text; None for an empty cell."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell or None
 
 
 def write_table(
