@@ -6,7 +6,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
 os.environ["UNETSEG_NO_PLUGINS"] = "1"  # also in the processes that tests start
-INSTALLED = set(sys.path)
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ import unetseg
 from tests.support import QUICK, write_set
 
 torch.set_num_threads(1)
+INSTALLED = set(sys.path)  # where distributions lie that no test has installed
 
 
 @pytest.fixture(autouse=True)
