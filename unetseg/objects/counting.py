@@ -161,7 +161,7 @@ def _join(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     Each round hangs the later root of every touching pair below the earlier root, and then shortens
     all paths. The number of rounds grows with the logarithm of the largest object (Shiloach,
     Vishkin, 1982, "An O(log n) parallel connectivity algorithm"). scipy's `connected_components`
-    does the same, but its import takes as long as the prediction of a small image.
+    does the same, but its import takes about 0.4 s.
     """
     root = np.arange(count)
     while len(pairs):

@@ -1,10 +1,10 @@
-"""Whether probabilities can be believed: of pixels given 0.9, nine of ten should be right.
+"""Whether probabilities can be believed: of ten pixels given 0.9, nine should be right.
 
-Networks trained for long are too sure of themselves. One number mends most of it: the logits are
-divided by a temperature, fitted on held-out images (Guo et al., 2017, "On calibration of modern
-neural networks"). Overlapping windows, mirrored views and ensembles leave averaged probabilities
-and no logits; so here, and wherever unetseg applies a temperature T, it is applied to the logarithm
-of the averaged probabilities: softmax(log(p) / T), which for a single window is the same.
+Networks that were trained for long are too sure of themselves. One number mends most of that: the
+logits are divided by a temperature, which is fitted on held-out images (Guo et al., 2017, "On
+calibration of modern neural networks"). Overlapping windows, mirrored views and ensembles leave
+averaged probabilities instead of logits. So unetseg always applies a temperature T to the logarithm
+of the averaged probabilities: softmax(log(p) / T). For a single window that is the same.
 """
 
 import math
@@ -20,10 +20,10 @@ from torch import Tensor
 from unetseg.classes import IGNORED
 
 BINS = 10
-SAMPLE = 200_000  # pixels that a temperature is fitted to
-_VALUES = 2_000_000  # their probabilities: above ten classes, fewer pixels
-TEMPERATURES = (0.2, 5.0)  # what is fitted stays within
-_SMALLEST = 1e-7  # probability taken instead of a smaller one, whose logarithm would rule the fit
+SAMPLE = 200_000  # a temperature is fitted to at most so many pixels
+_VALUES = 2_000_000  # and to so many probabilities, so that more than ten classes get fewer pixels
+TEMPERATURES = (0.2, 5.0)  # the range of a fitted temperature
+_SMALLEST = 1e-7  # smaller probabilities are raised to it: their logarithms would rule the fit
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Calibration:
     """How far probabilities can be believed.
 
     Attributes:
-        temperature: That the probabilities were scaled with; 1 changes nothing.
+        temperature: The temperature by which the probabilities were scaled; 1 changes nothing.
         error: Expected calibration error, 0 to 1: the mean over pixels of the difference between
             accuracy and mean confidence of their bin (Naeini et al., 2015; Guo et al., 2017).
-        confidence: Mean probability of the predicted class, per bin of that; `BINS` bins of equal
-            width from 0 to 1. An empty one has 0 here and below.
-        accuracy: Share of pixels whose predicted class is the true one, per bin.
-        pixels: Number of pixels per bin.
+        confidence: The mean probability of the predicted class in each bin. There are `BINS` bins
+            of equal width from 0 to 1. An empty bin has 0 in this and the next attributes.
+        accuracy: The share of pixels in each bin whose predicted class is the true class.
+        pixels: The number of pixels in each bin.
     """
 
     temperature: float
@@ -48,7 +48,7 @@ class Calibration:
 
 
 class Reliability:
-    """Counts over images for a `Calibration` of every pixel."""
+    """Counts the pixels of several images for a `Calibration`."""
 
     def __init__(self) -> None:
         self._pixels = np.zeros(BINS, np.int64)
@@ -56,26 +56,26 @@ class Reliability:
         self._confidence = np.zeros(BINS)
 
     def add(self, truth: NDArray[Any], prediction: NDArray[Any], confidence: NDArray[Any]) -> None:
-        """Count pixels, of a whole image or of a part.
+        """Count the pixels of an image or of a part of it.
 
         Args:
-            truth: Class indices, any shape; pixels of `IGNORED` are not counted.
-            prediction: Likewise; the most probable classes.
-            confidence: Likewise, floating, 0 to 1: their probabilities.
+            truth: True class indices, any shape; pixels of `IGNORED` are not counted.
+            prediction: The most probable classes, in the same shape.
+            confidence: The probabilities of these classes, floating, 0 to 1, in the same shape.
         """
         valid = truth != IGNORED
         sure = confidence[valid].astype(np.float64)
-        bins = np.minimum((sure * BINS).astype(np.int64), BINS - 1)  # 1.0 is of the last
+        bins = np.minimum((sure * BINS).astype(np.int64), BINS - 1)  # 1.0 belongs to the last bin
         right = (truth == prediction)[valid]
         self._pixels += np.bincount(bins, minlength=BINS)
         self._right += np.bincount(bins[right], minlength=BINS)
         self._confidence += np.bincount(bins, sure, minlength=BINS)
 
     def calibration(self, temperature: float = 1.0) -> Calibration | None:
-        """Return what was counted; None for no pixel.
+        """Return the calibration of all counted pixels; None where there are none.
 
         Args:
-            temperature: To note in it: that the probabilities were scaled with.
+            temperature: The temperature by which the probabilities were scaled, to be noted.
         """
         total = int(self._pixels.sum())
         if not total:
@@ -92,15 +92,16 @@ class Reliability:
 
 
 class PixelSample:
-    """A random sample of the pixels of images, every one as likely, bounded in size.
+    """A random sample of the pixels of several images, of bounded size and uniform.
 
-    Each pixel draws a number and stays while that is below a bar. Whenever too many have gathered,
-    the bar is halved, and those above it go. So nothing need be known of the images to come.
+    Each pixel draws a random number and stays while that number is below a bar. Whenever too many
+    pixels have gathered, the bar is halved, and pixels above it are dropped. So the number of
+    images need not be known beforehand.
 
     Args:
-        limit: Most pixels held; above ten classes fewer are.
-        seed: Of the draws; with the same images in the same order the sample is the same, however
-            they are cut into bands.
+        limit: The largest number of pixels to hold; with more than ten classes fewer are held.
+        seed: The seed of the random numbers. Equal images in equal order give an equal sample, into
+            whatever bands they are cut.
     """
 
     def __init__(self, limit: int = SAMPLE, seed: int = 0) -> None:
@@ -108,10 +109,10 @@ class PixelSample:
         self._parts: list[_Pixels] = []
 
     def add(self, image: int, probabilities: Tensor, truth: Tensor) -> None:
-        """Look at an image, or at one of the bands that it is cut into.
+        """Take pixels from an image, or from one of the bands into which it is cut.
 
         Args:
-            image: Its number.
+            image: The number of the image.
             probabilities: ``(K, rows, W)`` floating, summing to 1 over K, not yet scaled by a
                 temperature; on any device.
             truth: ``(rows, W)`` class indices, 255 ignored.
@@ -127,17 +128,17 @@ class PixelSample:
         self._bound(len(shares))
 
     def _bound(self, classes: int) -> None:
-        """Let pixels go until no more are held than may be."""
+        """Drop pixels until their number is within the limit."""
         limit = min(self._limit, _VALUES // classes)
         while sum(len(p.draws) for p in self._parts) > limit:
             self._bar /= 2
             self._parts = [p.where(p.draws < self._bar) for p in self._parts]
 
     def pool(self, concatenate: Callable[[Tensor], Tensor]) -> None:
-        """Take in the samples of other processes, which looked at other images.
+        """Merge the samples of all processes, each of which saw other images.
 
         Args:
-            concatenate: Returns the rows of a tensor ``(n, ...)`` of all processes.
+            concatenate: Returns the concatenated rows of the tensors ``(n, ...)`` of all processes.
         """
         bars = concatenate(torch.tensor([self._bar], dtype=torch.float64))
         self._bar = float(bars.min())
@@ -156,17 +157,18 @@ class PixelSample:
         self._bound(shares.shape[1])
 
     def temperature(self) -> float:
-        """Return the temperature that fits all pixels best; 1 where there are none."""
+        """Return the temperature that fits the sampled pixels best; 1 where there are none."""
         return self._pixels().temperature()
 
     def calibration(self) -> Calibration | None:
-        """Estimate what scaling by `temperature` gives on images that it was not fitted to.
+        """Estimate the calibration on images to which the temperature was not fitted.
 
-        The temperature of every other image is that fitted to the rest, and the other way round.
+        The images are divided into two halves. Each half is scaled by the temperature that fits the
+        other half.
 
         Returns:
-            The scores of both halves together, and the temperature of all images; None where a half
-            holds no pixel, as with a single image.
+            The scores of both halves together, with the temperature that fits all images. None
+            where a half holds no pixel, as with a single image.
         """
         pixels, counts = self._pixels(), Reliability()
         odd = np.unique(pixels.images, return_inverse=True)[1] % 2 == 1
@@ -190,7 +192,7 @@ class PixelSample:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """N sampled pixels: draws (N,), numbers of images (N,), probabilities (K, N), truth (N,)."""
+    """N sampled pixels: draws (N,), image numbers (N,), probabilities (K, N), truth (N,)."""
 
     draws: NDArray[np.float32]
     images: NDArray[np.int64]
@@ -210,9 +212,9 @@ class _Pixels:
 def scale_(probabilities: Tensor, temperature: float) -> Tensor:
     """Turn probabilities ``(K, ...)`` into softmax(log(p) / T) over K, in place; return them.
 
-    The order of the classes stays, but for values so near that they round to the same.
+    The order of the classes stays, except for values so close that they round to the same number.
     """
-    if temperature != 1:  # p^(1/T) over its sum is the same
+    if temperature != 1:  # p^(1/T), divided by its sum, is the same softmax
         probabilities.clamp_min_(_SMALLEST).pow_(1 / temperature)
         probabilities.div_(probabilities.sum(0))
     return probabilities
@@ -221,19 +223,19 @@ def scale_(probabilities: Tensor, temperature: float) -> Tensor:
 def fit_temperature(probabilities: Tensor, truth: Tensor) -> float:
     """Return the T of `scale_` for which the true classes are most likely.
 
-    The mean negative log-likelihood is convex in 1 / T; the sign of its derivative says on which
-    side of a T the best one lies, and T is found to a thousandth of itself by halving.
+    The mean negative log-likelihood is convex in 1 / T. The sign of its derivative says on
+    which side the best T lies. Bisection finds the best T within a thousandth.
 
     Args:
         probabilities: ``(K, N)`` floating, summing to 1 over K.
         truth: ``(N,)`` int64 class indices, none ignored.
 
     Returns:
-        Within `TEMPERATURES`; 1 where N is 0.
+        A number within `TEMPERATURES`; 1 where N is 0.
     """
     if not len(truth):
         return 1.0
-    # Classes first: sums over a short last axis are several times slower.
+    # The classes are the first axis: sums over a short last axis are several times slower.
     logs = probabilities.float().clamp_min(_SMALLEST).log().contiguous()
     wanted = float(logs.gather(0, truth[None]).double().mean())
 

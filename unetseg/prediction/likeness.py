@@ -1,8 +1,8 @@
 """Whether an image looks like those that a model was trained on, in a few numbers and plain words.
 
-A network says nothing of an image that it was not made for: its mask may be wrong, and its
-probabilities high. Some of what may have changed between two images shows in plain statistics
-(exposure, bit depth, contrast, a negative, focus, magnification), which an eye can check.
+A network gives no warning on an image that it was not made for: its mask may be wrong while its
+probabilities are high. Some differences between images show in plain statistics, which an eye can
+check: exposure, bit depth, contrast, a negative, focus, magnification.
 """
 
 import math
@@ -19,37 +19,41 @@ from unetseg.dataset.geometry import pad_to
 from unetseg.prediction.segmenter import Rows
 from unetseg.records import Number
 
-WINDOWS = 64  # of an image at most
-SIDE = 96  # of a window at most: with these an image is described in less than 0.1 s
-FEWEST = 8  # training images: the range of fewer says too little of the next one
-_SMALLEST = 8  # side of a window: half of it still has second differences
-# Of so many windows of so many images, a run finds out in about a second what all look like.
+WINDOWS = 64  # the largest number of windows in an image
+SIDE = 96  # the largest side of a window; so an image is described in less than 0.1 s
+FEWEST = 8  # the range of fewer training images says too little about the next image
+_SMALLEST = 8  # the smallest side of a window, so that half of it still has second differences
+# With so many windows of so many images, a run describes its training images in about a second.
 _TRAINING_WINDOWS, _TRAINING_IMAGES = 16, 100
 _TINY = 1e-30  # keeps the logarithms of an empty image finite
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What an image looks like: the first four per channel, the others one value, the mean of all.
+    """The appearance of an image in numbers.
+
+    The first four measures have one value per channel. The others have one value, the mean over the
+    channels.
 
     Attributes:
-        mean: Of the pixels.
-        contrast: Base-2 logarithm of their standard deviation.
+        mean: The mean of the pixels.
+        contrast: The base-2 logarithm of their standard deviation.
         low: Their 1st percentile.
         high: Their 99th percentile.
-        skewness: Third standardised moment: below 0 where dark pixels are few, above where bright
-            ones are. A negative has the opposite one.
-        sharpness: The root mean square of the second differences (the four-neighbour Laplacian)
-            over that of the first ones, at full resolution over the same at half resolution, as a
-            base-2 logarithm. About 0 for what looks alike at any scale, as photographs do (Field,
-            1987, "Relations between the statistics of natural images and the response properties of
-            cortical cells"); below where the finest scale lacks its share, as after a blur or a
-            resampling. It is 0 for white noise too, and brightness and contrast change nothing.
-        fineness: The root mean square of the Laplacian at full over that at half resolution, as a
-            base-2 logarithm: 1 for white noise, about -2 for what is smooth. The energy of the
-            Laplacian is a measure of focus (Pech-Pacheco et al., 2000, "Diatom autofocusing in
-            brightfield microscopy"); relative to half resolution it also tells fine structures from
-            coarse ones.
+        skewness: Their third standardised moment. It is below 0 where dark pixels are few and above
+            0 where bright pixels are few. A negative has the opposite sign.
+        sharpness: The root mean square of the second differences (the four-neighbour Laplacian),
+            divided by that of the first differences. This ratio at full resolution is divided by
+            the ratio at half resolution, as a base-2 logarithm. It is about 0 for images that look
+            alike at any scale, as photographs do (Field, 1987, "Relations between the statistics of
+            natural images and the response properties of cortical cells"). It is below 0 where the
+            finest scale is weak, as after a blur or a resampling. White noise has 0 too. Brightness
+            and contrast do not change it.
+        fineness: The root mean square of the Laplacian at full resolution, divided by that at half
+            resolution, as a base-2 logarithm: 1 for white noise, about -2 for a smooth image. The
+            energy of the Laplacian is a measure of focus (Pech-Pacheco et al., 2000, "Diatom
+            autofocusing in brightfield microscopy"). Relative to half resolution, it also tells
+            fine structures from coarse structures.
     """
 
     mean: tuple[Number, ...]
@@ -66,14 +70,14 @@ class Appearance:
 
 
 _NAMES = tuple(field.name for field in fields(Appearance))
-_POOLED = ("skewness", "sharpness", "fineness")  # over channels
+_POOLED = ("skewness", "sharpness", "fineness")  # means over the channels
 
 
 def sample_windows(image: Rows, size: int) -> NDArray[np.float32]:
-    """Return windows spread evenly over an image, up to `WINDOWS`.
+    """Return up to `WINDOWS` windows that are spread evenly over an image.
 
     Args:
-        image: (H, W, C); one smaller than a window is reflected up to its size.
+        image: (H, W, C); an image smaller than a window is reflected up to that size.
         size: Side S of a window.
 
     Returns:
@@ -92,7 +96,7 @@ def sample_windows(image: Rows, size: int) -> NDArray[np.float32]:
 
 
 def describe(windows: NDArray[np.float32]) -> Appearance:
-    """Return what an image looks like by windows of it (n, S, S, C), S at least 8."""
+    """Return the appearance of an image from its windows (n, S, S, C), where S is at least 8."""
     planes = np.ascontiguousarray(np.moveaxis(windows, 3, 0))
     table = np.array([_measures(plane) for plane in planes])
     columns = {name: tuple(table[:, k].tolist()) for k, name in enumerate(_NAMES)}
@@ -104,7 +108,7 @@ def _measures(x: NDArray[np.float32]) -> tuple[float, ...]:
     few = x[:, ::2, ::2].ravel()
     mean, spread = float(few.mean(dtype=np.float64)), float(few.std(dtype=np.float64))
     low, high = np.percentile(few, (1, 99)).tolist()
-    unit = np.float32(spread if spread > _TINY else 1)  # no power of what is left can overflow
+    unit = np.float32(spread if spread > _TINY else 1)  # no power of the scaled values can overflow
     away, x = few / unit - np.float32(mean / float(unit)), x / unit
     first, second = _differences(x)
     first_half, second_half = _differences(_halved(x))
@@ -120,7 +124,7 @@ def _measures(x: NDArray[np.float32]) -> tuple[float, ...]:
 
 
 def _differences(x: NDArray[np.float32]) -> tuple[float, float]:
-    """Return log2 of the root mean squares of first differences and Laplacian."""
+    """Return log2 of the root mean square of the first differences and of the Laplacian."""
     down, right = np.diff(x, axis=1), np.diff(x, axis=2)
     laplacian = down[:, 1:, 1:-1] - down[:, :-1, 1:-1]
     laplacian += right[:, 1:-1, 1:]
@@ -135,38 +139,39 @@ def _energy(x: NDArray[np.float32]) -> float:
 
 
 def _halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the means of 2 x 2 pixels."""
+    """Return the image at half resolution: the means of 2 x 2 pixels."""
     even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     rows = even[:, ::2] + even[:, 1::2]
     return np.asarray((rows[:, :, ::2] + rows[:, :, 1::2]) / 4, np.float32)
 
 
-# The least tolerance: for intensities, a share of the standard deviation within the typical
-# training image; for the rest, what hardly shows.
+# The smallest tolerance. For intensities it is a share of the standard deviation within a typical
+# training image. For the other measures it is a difference that is hardly visible.
 _INTENSITY = 0.5
 _LEAST = {"contrast": 0.25, "skewness": 0.3, "sharpness": 0.03, "fineness": 0.1}
 
 
 @dataclass(frozen=True)
 class AppearanceRange:
-    """The range of looks of the images that a model was trained on.
+    """The range of the appearances of the images that a model was trained on.
 
-    Two sets of 100 images were tried, road scenes from video and drawn lines and ellipses, each
-    image judged by the patches of the other 99. None was taken to be unlike. All were when their
-    brightness was a quarter, their values divided by 257 (8 bits in 16), blurred (sigma 3), or
-    enlarged to double size; reduced to half, 87 and 100 % were; inverted, 52 and 100 %, as road
-    scenes have much of both dark and bright. Judged by 20 others drawn at random, 0.2 and 1.2 % of
-    the unchanged images were taken to be unlike; by 10 others, 0.5 and 2.1 %.
+    Two sets of 100 images were tried, road scenes from video and drawn lines and ellipses. Each
+    image was judged by the patches of the other 99. No unchanged image was flagged. Every image was
+    flagged after its brightness was divided by four, after its values were divided by 257 (8 bits
+    in 16), after a blur (sigma 3), and after it was enlarged to double size. After a reduction to
+    half, 87 and 100 % were flagged. As a negative, 52 and 100 % were, because road scenes have much
+    of both dark and bright. Judged by 20 others drawn at random, 0.2 and 1.2 % of the unchanged
+    images were flagged; judged by 10 others, 0.5 and 2.1 %.
 
     Attributes:
-        images: How many images they are.
-        size: Side of the windows that they were described by.
-        least: The least value of each measure.
-        most: The greatest.
-        tolerance: How far beyond these a value may lie, above 0.
+        images: The number of the images.
+        size: The side of the windows by which they were described.
+        least: The smallest value of each measure.
+        most: The largest value of each measure.
+        tolerance: How far beyond these limits a value may lie, above 0.
 
     Raises:
-        ValueError: Ranges that are none, or of unlike numbers of channels.
+        ValueError: A range is empty, or the numbers of channels differ.
     """
 
     images: Annotated[StrictInt, Field(ge=1)]
@@ -182,17 +187,17 @@ class AppearanceRange:
         }
         channels = len(self.least.mean)
         if shapes != {tuple(1 if name in _POOLED else channels for name in _NAMES)}:
-            raise ValueError("measures of unlike numbers of channels")
+            raise ValueError("measures with different numbers of channels")
         ranges = zip(*(x.values() for x in (self.least, self.most, self.tolerance)), strict=True)
         if not all(least <= most and tolerance > 0 for least, most, tolerance in ranges):
-            raise ValueError("a range that is none")
+            raise ValueError("an empty range")
 
     @classmethod
     def of(cls, appearances: Sequence[Appearance], size: int) -> Self:
         """Return the range over one or more images, which windows of ``size`` described.
 
-        The tolerance is 1 + 20 / n standard deviations of the n images, as the range of few is
-        narrow; and at least what hardly matters to a network.
+        The tolerance is 1 + 20 / n standard deviations of the n images, because the range of few
+        images is narrow. It is never smaller than a difference that hardly matters to a network.
         """
         channels = len(appearances[0].mean)
         table = np.array([one.values() for one in appearances])
@@ -208,15 +213,16 @@ class AppearanceRange:
         return cls(len(appearances), size, *ends)
 
     def unlike(self, image: Appearance) -> list[str]:
-        """Say in plain words what of an image lies beyond the tolerance.
+        """Say in plain words which measures of an image lie beyond the tolerance.
 
-        Such as "darker (mean 12; training images 80 to 140)"; nothing where nothing does.
+        An example is "darker (mean 12; training images 80 to 140)". The list is empty where all
+        measures are within.
 
         Args:
             image: Described by windows of the same ``size``.
 
         Raises:
-            ValueError: Another number of channels.
+            ValueError: The image has another number of channels.
         """
         if len(image.mean) != len(self.least.mean):
             raise ValueError(f"{len(image.mean)} channels, not {len(self.least.mean)}")
@@ -228,7 +234,7 @@ class AppearanceRange:
         return list(said.values())
 
     def _phrase(self, name: str, image: Appearance) -> str:
-        """Say how far a measure is beyond, in the channel that is furthest; "" where none is."""
+        """Say how far a measure is out of range in the worst channel; "" where none is."""
         found, least, most, tolerance = (
             np.array(getattr(x, name)) for x in (image, self.least, self.most, self.tolerance)
         )
@@ -247,7 +253,7 @@ class AppearanceRange:
         return f"{words} ({what}{where} {numbers[0]}; {theirs})"
 
 
-# Of each measure: what the number is, and what an image is like that has less, or more of it.
+# For each measure: its name, and the words for an image with a smaller or a larger value.
 _WORDS = {
     "mean": ("mean", "darker", "brighter"),
     "contrast": ("standard deviation", "less contrast", "more contrast"),
@@ -261,7 +267,7 @@ _WORDS = {
     ),
     "fineness": ("log2 fineness", "coarser structures", "finer structures, or more noise"),
 }
-# What another measure has said need not be said again.
+# A measure is left out where one of these other measures has said the same.
 _IMPLIED_BY = {
     "low": ("mean", "contrast"),
     "high": ("mean", "contrast"),
@@ -272,15 +278,15 @@ _IMPLIED_BY = {
 def appearance_of_patches(
     patches: NDArray[Any], sources: NDArray[np.integer[Any]], size: int
 ) -> AppearanceRange | None:
-    """Return the range of looks of the images that patches were cut from.
+    """Return the range of the appearances of the images from which patches were cut.
 
     Args:
-        patches: (N, P, P, C); the middle of each is looked at.
-        sources: (N,) the number of the image that each was cut from.
-        size: Side of the middle, at most P.
+        patches: (N, P, P, C); only the middle of each patch is used.
+        sources: (N,) the number of the image from which each patch was cut.
+        size: The side of the middle, at most P.
 
     Returns:
-        None for fewer than `FEWEST` images, or too small a size.
+        The range; None for fewer than `FEWEST` images or for a size that is too small.
     """
     side, images = min(size, SIDE), np.unique(sources)
     if len(images) < FEWEST or side < _SMALLEST:
@@ -293,7 +299,7 @@ def appearance_of_patches(
 def _windows(
     patches: NDArray[Any], chosen: NDArray[np.bool_], size: int, side: int
 ) -> NDArray[np.float32]:
-    """Return some of the windows (n, side, side, C) that lie side by side in the chosen patches."""
+    """Return windows (n, side, side, C) from the grid that divides the chosen patches."""
     first, across = (patches.shape[1] - size) // 2, size // side
     numbers, found = np.flatnonzero(chosen), []
     for k in _spread(len(numbers) * across**2, _TRAINING_WINDOWS).tolist():
@@ -304,7 +310,7 @@ def _windows(
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return up to ``most`` of the numbers below ``count``, evenly spread."""
+    """Return up to ``most`` evenly spread whole numbers below ``count``."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 

@@ -117,7 +117,7 @@ class Model:
         """Open an image whose rows come in the channels, depth and scale of the training images.
 
         Raises:
-            InputError: Not an image, or with other channels; what only its pixels show is raised
+            InputError: The file is no image, or has other channels. Damaged pixels are found only
                 when they are read.
         """
         return ModelInput(path, self.card, self.settings.page)

@@ -1,4 +1,4 @@
-"""A model as one ONNX file, for programs without PyTorch: from raw pixels to probabilities."""
+"""A model as one ONNX file for programs without PyTorch, from raw pixels to probabilities."""
 
 import json
 import logging
@@ -37,11 +37,11 @@ class OnnxExport:
 
     Attributes:
         path: The file.
-        inputs: Axes of the input "image": a number, or the name of one that is free.
-        outputs: Likewise of the output "probabilities".
-        opset: Version of the ONNX operators.
-        checked: Shapes (N, C, H, W) on which it was compared with PyTorch.
-        difference: Largest difference of a probability there.
+        inputs: The axes of the input "image": a number, or a name where the size is free.
+        outputs: The axes of the output "probabilities", in the same way.
+        opset: The version of the ONNX operators.
+        checked: The shapes (N, C, H, W) on which the file was compared with PyTorch.
+        difference: The largest difference of a probability on these shapes.
     """
 
     path: Path
@@ -64,13 +64,13 @@ def export_onnx(
 
     Its input "image" is (N, C, H, W) float32 in the units of the training images (0 to 255 for 8
     bits), its output "probabilities" (N, K, H, W) float32, summing to 1 over K. Normalisation,
-    networks, softmax and temperature are inside. N, H and W are free; where a network does not say
-    which sizes it takes (``multiple``), H and W are those of its patches. The key "unetseg" of the
-    file's metadata holds, as JSON, classes, channels, dtype, scale and patch size, and the SHA-256
-    of each model. What it computes is what `predict` does in one piece (mode "seamless").
+    networks, softmax and temperature are part of the file. N, H and W are free. If a network does
+    not say which sizes it takes (``multiple``), H and W are those of its patches. The key "unetseg"
+    of the file's metadata holds JSON with classes, channels, dtype, scale, patch size, and the
+    SHA-256 of each model. The file computes what `predict` does in one piece (mode "seamless").
 
-    A larger image may be cut into tiles that start on multiples of ``multiple`` and show ``halo``
-    pixels more on each side than is kept of them; both numbers are in the metadata, too.
+    A larger image may be cut into tiles. They start on multiples of ``multiple``, and each has
+    ``halo`` more pixels on each side than are kept. Both numbers are in the metadata.
 
     Args:
         models: Runs, run folders or model files; several are averaged.
@@ -80,9 +80,9 @@ def export_onnx(
         on_progress: Receives `Note`.
 
     Raises:
-        InputError: A package is not installed, the file is there, a model cannot be read, or its
+        InputError: A package is not installed, the file exists, a model cannot be read, or its
             network cannot be written as ONNX.
-        MachineError: ONNX Runtime computes something else than PyTorch (then nothing is written),
+        MachineError: ONNX Runtime and PyTorch give different results (then nothing is written), or
             the disk is full.
     """
     path = Path(out)
@@ -107,11 +107,11 @@ def export_onnx(
 
 
 class _Graph(nn.Module):
-    """What an image goes through, from its raw pixels to its probabilities, at its own size.
+    """The whole computation from raw pixels to probabilities, at the size of the image.
 
     Attributes:
-        multiple: Height and width are filled up to a multiple of it; None where a network does not
-            say what it takes.
+        multiple: Height and width are filled up to a multiple of this number. None where a network
+            does not say which sizes it takes.
     """
 
     mean: Tensor
@@ -132,8 +132,8 @@ class _Graph(nn.Module):
         """Return probabilities (N, K, H, W) of an image (N, C, H, W)."""
         height, width = image.shape[2:]
         if self.multiple is not None:
-            # The border repeated, as `networks.fill_to_multiple` does, but with no question asked
-            # of the size: the file would keep the one answer that it had when it was written.
+            # The border is repeated as in `unetseg.network.unet.fill_to_multiple`, but without a
+            # condition on the size: the file would keep the branch that was taken at export.
             image = image.index_select(2, self._places(height)).index_select(3, self._places(width))
         shares: Tensor | None = None
         for network, mean, std in zip(self.networks, self.mean, self.std, strict=True):
@@ -158,7 +158,7 @@ def _check_packages() -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep off the terminal what the exporter says about itself, and about torchvision."""
+    """Keep the messages of the exporter off the terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -173,17 +173,17 @@ def _translate(graph: _Graph, model: Model, opset: int | None) -> Any:
     """Return the ONNX program, an ``onnx_ir.Model``, of a graph.
 
     Raises:
-        InputError: The network does something that ONNX cannot.
+        InputError: The network does something that ONNX cannot express.
     """
     axes, sides = {0: "batch"}, (model.card.patch_size,) * 2
     if graph.multiple is not None:
         axes |= {2: "height", 3: "width"}
-        # Sizes that are filled up: of others the translation would leave the filling out.
+        # These sizes need filling. With others, the translation would leave the filling out.
         sides = (2 * graph.multiple + 1, 3 * graph.multiple + 1)
     example = torch.zeros(2, model.card.channels, *sides)
     free = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     try:
-        with _quietly():  # the two steps apart take half the time
+        with _quietly():  # in two separate steps this takes half the time
             traced = torch.export.export(graph, (example,), dynamic_shapes=(free,))
             exported = torch.onnx.export(
                 traced,
@@ -193,7 +193,7 @@ def _translate(graph: _Graph, model: Model, opset: int | None) -> Any:
                 opset_version=opset,
                 verbose=False,
             )
-    except Exception as error:  # of PyTorch, or of the network of a plug-in
+    except Exception as error:  # PyTorch or the network of a plug-in may raise anything
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         text = f"its network cannot be written as ONNX ({reason})"
         raise InputError(model.paths[0], text, "export another model") from error
@@ -202,7 +202,7 @@ def _translate(graph: _Graph, model: Model, opset: int | None) -> Any:
         text = f"{opset} cannot be written for this network"
         raise InputError(arg("opset"), text, f"leave it out: {program.opset_imports['']} can")
     for node in program.graph:
-        node.metadata_props.clear()  # holds paths of this machine
+        node.metadata_props.clear()  # they hold paths of this machine
     for value in (program.graph.inputs[0], program.graph.outputs[0]):
         for axis, name in axes.items():
             value.shape[axis] = name
@@ -240,7 +240,7 @@ def _metadata(model: Model, graph: _Graph) -> dict[str, Any]:
 
 
 def _shapes(model: Model, graph: _Graph) -> tuple[tuple[int, int, int, int], ...]:
-    """Return shapes (N, C, H, W) to try: odd ones, less than a patch and a single pixel, too."""
+    """Return shapes (N, C, H, W) to try, odd ones, small ones and a single pixel included."""
     size = model.card.patch_size
     sizes = [(1, size, size), (3, size, size)]
     if graph.multiple:
@@ -251,10 +251,10 @@ def _shapes(model: Model, graph: _Graph) -> tuple[tuple[int, int, int, int], ...
 def _difference(
     graph: _Graph, data: bytes, model: Model, shapes: Sequence[tuple[int, int, int, int]]
 ) -> float:
-    """Return by how much, at most, the file and PyTorch differ on noise like the images.
+    """Return the largest difference between the file and PyTorch on noise like the images.
 
     Raises:
-        MachineError: ONNX Runtime does not take the file.
+        MachineError: ONNX Runtime does not accept the file.
     """
     import onnxruntime
 
@@ -262,7 +262,7 @@ def _difference(
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # each of its failures has a class of its own
+    except Exception as error:  # each failure of ONNX Runtime has a class of its own
         text = f"this ONNX Runtime does not read what PyTorch makes ({error}); not written"
         raise MachineError("onnxruntime", text, f"try another {arg('opset')}") from error
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (model.card.mean, model.card.std))

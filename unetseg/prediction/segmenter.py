@@ -1,14 +1,14 @@
 """A network over a whole image of any size, in bounded memory, in one of two ways.
 
-Blended: overlapping windows of the size trained on are computed row by row. Their weighted
-probabilities are summed in a band as high as the rows at hand; lines that no later window touches
-are divided by their weights and handed on.
+Blended: overlapping windows of the trained size are computed row by row. Their weighted
+probabilities are summed in a band. Rows that no later window touches are divided by their weights
+and yielded.
 
-Seamless: large tiles lie side by side. Each sees, beyond what is kept of it, all that the network's
-output there depends on (its ``halo``) and starts on the grid of its pooling (its ``multiple``), so
-that the kept parts are those of one pass over the whole image.
+Seamless: large tiles lie side by side. Each tile also sees the pixels around it on which its output
+depends (the ``halo`` of the network). Each starts on the grid of the pooling (the ``multiple``). So
+the kept parts equal those of one pass over the whole image.
 
-Either way an image comes in rows and leaves in bands of rows, and neither it nor its probabilities
+In both ways an image is read in rows and its probabilities are yielded in bands of rows. Neither
 need ever exist as a whole.
 """
 
@@ -26,14 +26,14 @@ from unetseg.dataset.geometry import pad_to, starts, tiles, window_weights
 from unetseg.network.unet import fill_to_multiple, fold_normalisation
 from unetseg.prediction.calibration import scale_
 
-# What is computed at once, in pixels. On a CPU more gains nothing; a halo costs the less the larger
-# a tile is. A GPU takes windows by the hundred.
+# The number of pixels that are computed at once. Larger tiles waste less on halos, but on a CPU
+# more than this brings no further speed. A GPU takes hundreds of windows at once.
 _TILE = {"cpu": 2**20, "cuda": 2**22, "mps": 2**21}
-_BAND = 2**23  # pixels in a band of tiles: at a dozen classes 400 MB of probabilities
+_BAND = 2**23  # pixels in a band of tiles: with a dozen classes, 400 MB of probabilities
 
 
 class Rows(Protocol):
-    """An image (H, W, C) that is had by rows: an array, or a file that decodes what is asked."""
+    """An image (H, W, C) that gives its rows: an array, or a file that decodes them on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,22 +44,23 @@ class Rows(Protocol):
 
 
 class Segmenter:
-    """One network or several (their probabilities averaged) with all it takes to cover an image.
+    """Runs one network over an image, or several whose probabilities are averaged.
 
     Args:
-        networks: Each maps (N, C, S, S) float32 to logits (N, K, S, S); computed on a copy.
-        means: Of each network, per channel, in the units of the training images.
-        stds: Likewise, above 0.
-        size: Side S of a window in pixels.
-        stride: Pixels between windows, 1 to ``size``, which are blended; None covers the image
-            seamlessly, for which each network must declare ``halo`` and ``multiple``.
-        weights: Of windows, "gaussian" or "uniform", see `unetseg.dataset.geometry.window_weights`.
+        networks: Each maps (N, C, S, S) float32 to logits (N, K, S, S). A copy of it is used.
+        means: For each network one mean per channel, in the units of the training images.
+        stds: For each network one standard deviation per channel, above 0.
+        size: The side S of a window in pixels.
+        stride: The distance in pixels, 1 to ``size``, between windows that are blended. None covers
+            the image seamlessly; then each network must declare ``halo`` and ``multiple``.
+        weights: The weights of windows, "gaussian" or "uniform"; see
+            `unetseg.dataset.geometry.window_weights`.
         flips: Symmetries to average over besides the plain view, each a tuple of axes to flip:
             (-1,) left-right, (-2,) up-down, (-2, -1) both.
-        batch_size: Windows computed at once; None takes as many as pay.
-        temperature: Above 0; what `bands`, `probabilities` and confidences are is softmax(log(p) /
-            T) of the averages p over windows, networks and views. No label changes.
-        device: Where to compute.
+        batch_size: The number of windows computed at once; None chooses it for speed.
+        temperature: A number T above 0. Probabilities and confidences are softmax(log(p) / T) of
+            the averages p over windows, networks and views. Labels do not change.
+        device: The device to compute on.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Segmenter:
         self.temperature = temperature
         self.views: list[tuple[int, ...]] = [(), *flips]
         self._weights = torch.from_numpy(window_weights(size, weights)).to(self.device)
-        # Networks that are normalised alike see one and the same batch.
+        # Networks with equal normalisation share one batch.
         groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[nn.Module]] = {}
         for network, mean, std in zip(self.networks, means, stds, strict=True):
             groups.setdefault((tuple(mean), tuple(std)), []).append(network)
@@ -103,11 +104,11 @@ class Segmenter:
 
         Args:
             image: As for `bands`.
-            shape: Height and width wanted; None, the image's own. Others are reached by bilinear
-                interpolation of the probabilities, which keeps borders smooth.
+            shape: The height and width of the result; None keeps those of the image. Probabilities
+                are interpolated bilinearly to another shape, which keeps borders smooth.
 
         Returns:
-            (H, W) uint8 class indices, or of ``shape``.
+            (H, W) uint8 class indices, in ``shape`` where it is given.
         """
         rows = [_labels(band) for band in self._averages(image, shape)]
         return torch.cat(rows).numpy()
@@ -115,9 +116,10 @@ class Segmenter:
     def labels_and_confidence(
         self, image: Rows, shape: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return `labels` and the probability (H, W) float32 of each; ``shape`` as there.
+        """Return `labels` and the probability (H, W) float32 of each label.
 
-        The probabilities of the other classes never exist for the whole image at once.
+        ``shape`` is as for `labels`. The probabilities of the other classes never exist for the
+        whole image at once.
         """
         labels, confidence = [], []
         for band, probabilities in self.labelled_bands(image, shape):
@@ -135,15 +137,15 @@ class Segmenter:
     def probabilities(
         self, image: Rows, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
-        """Return the class probabilities (K, H, W) float32, summing to 1; ``shape`` as above."""
+        """Return the class probabilities (K, H, W) float32, summing to 1, in ``shape``."""
         return torch.cat([band.cpu() for band in self.bands(image, shape)], 1).numpy()
 
     def bands(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
         """Yield the probabilities of an image from top to bottom in bands (K, rows, W) float32.
 
         Args:
-            image: (H, W, C) in the units and channels of the training images. One smaller than a
-                window is reflected up to its size first, and cut back.
+            image: (H, W, C) in the units and channels of the training images. An image smaller than
+                a window is reflected up to that size, and the result is cut back.
             shape: As for `labels`.
         """
         return map(self._scaled, self._averages(image, shape))
@@ -153,13 +155,13 @@ class Segmenter:
         return scale_(band, self.temperature)
 
     def _averages(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
-        """Yield `bands` of ``shape``, interpolated where need be, before any temperature."""
+        """Yield `bands` in ``shape``, interpolated where needed, before the temperature."""
         bands, own = self._averages_of(image), (image.shape[0], image.shape[1])
         return bands if shape in (None, own) else resized(bands, own[0], shape)
 
     @torch.inference_mode()
     def _averages_of(self, image: Rows) -> Iterator[Tensor]:
-        """Yield `bands` of the image's own size, before any temperature."""
+        """Yield `bands` in the size of the image, before the temperature."""
         height, width = image.shape[:2]
         if height < self.size or width < self.size:
             image = pad_to(image[0:height], self.size, self.size)
@@ -218,21 +220,21 @@ class Segmenter:
             total, weight = total[:, done:].clone(), weight[done:].clone()
 
     def _fitted(self, stack: NDArray[Any]) -> Tensor:
-        """Return `_softmax` of windows, in halves where the device has no memory for all."""
+        """Return `_softmax` of windows; halve the batch where the device lacks memory for it."""
         try:
             return self._softmax(stack)
         except torch.OutOfMemoryError:
             half = len(stack) // 2
             if half == 0:
                 raise
-        self.batch_size = min(self.batch_size, half)  # the next ones come so from the start
+        self.batch_size = min(self.batch_size, half)  # later batches start with this size
         return torch.cat([self._fitted(stack[:half]), self._fitted(stack[half:])])
 
     def _softmax(self, stack: NDArray[Any]) -> Tensor:
         """Return the probabilities (n, K, h, w) of parts (n, h, w, C) of an image.
 
-        They are averaged over networks and views; each view is of whole cells of the pooling grid,
-        so that a mirror image is pooled as the image itself is.
+        They are averaged over networks and views. Each view is filled up to whole cells of the
+        pooling grid, so that a mirror image is pooled in the same cells as the image.
         """
         if stack.dtype == np.uint16:
             stack = stack.astype(np.float32)  # torch computes little on uint16
@@ -259,12 +261,12 @@ class Segmenter:
 def tiling(
     networks: Sequence[Any], width: int, device: torch.device
 ) -> tuple[int, tuple[int, int]]:
-    """Return the halo of all networks, and the rows and columns that are kept of a tile.
+    """Return the halo for all networks, and the rows and columns that are kept of a tile.
 
     Args:
-        networks: Each declares ``multiple`` and ``halo``.
-        width: Of the image.
-        device: Where they compute, which says how much at once.
+        networks: Networks that declare ``multiple`` and ``halo``.
+        width: The width of the image.
+        device: The device to compute on, which determines the size of a tile.
     """
     grid = math.lcm(*(n.multiple for n in networks))
     halo = -(-max(n.halo for n in networks) // grid) * grid
@@ -282,7 +284,7 @@ def computed_pixels(
     stride: int | None,
     device: torch.device,
 ) -> int:
-    """Return how many pixels a `Segmenter` of these computes for an image of ``shape``."""
+    """Return how many pixels a `Segmenter` with these arguments computes for an image."""
     height, width = (max(side, size) for side in shape)
     if stride is not None:
         return len(starts(height, size, stride)) * len(starts(width, size, stride)) * size**2
@@ -299,23 +301,24 @@ def _labels(band: Tensor) -> Tensor:
 
 
 def resized(bands: Iterable[Tensor], height: int, shape: tuple[int, int]) -> Iterator[Tensor]:
-    """Interpolate an image that comes in bands; what goes out comes in bands, too.
+    """Interpolate an image that comes in bands, and yield the result in bands.
 
-    Equal to `torch.nn.functional.interpolate` of the whole image, mode "bilinear", within rounding.
+    The result equals `torch.nn.functional.interpolate` of the whole image with mode "bilinear",
+    within rounding.
 
     Args:
         bands: (K, rows, W) float32, from top to bottom.
-        height: Rows of all of them together.
-        shape: Height and width wanted.
+        height: The number of rows in all bands together.
+        shape: The height and width of the result.
 
     Yields:
-        (K, rows, ``shape[1]``), ``shape[0]`` rows together.
+        (K, rows, ``shape[1]``); all bands together have ``shape[0]`` rows.
     """
-    # Where in the image the centre of each wanted row lies, and the rows above and below it.
+    # For each row of the result: the place of its centre in the image, and the rows around it.
     places = ((torch.arange(shape[0]) + 0.5) * (height / shape[0]) - 0.5).clamp(0, height - 1)
     above = places.long()
     below, share = (above + 1).clamp_max(height - 1), (places - above)[:, None]
-    held, first, done = None, 0, 0  # rows at hand, the number of their first, rows handed on
+    held, first, done = None, 0, 0  # rows at hand, the number of the first, rows yielded
     for band in bands:
         band = nn.functional.interpolate(band[None], (band.shape[1], shape[1]), mode="bilinear")[0]
         held = band if held is None else torch.cat([held, band], 1)
