@@ -273,7 +273,7 @@ def test_small_pictures_are_enlarged_and_error_maps_exact(tmp_path):
     found = dict(pictures(Page(tmp_path / "r.html")))
     assert list(found) == ["image", "true mask", "prediction", "errors"]
     assert {p.size for p in found.values()} == {(56 * 4, 64 * 4)}  # 4 x 64 is 240 and more
-    case, errors = report.case(0), np.asarray(found["errors"])[::4, ::4]
+    case, errors = report.scored_image(0), np.asarray(found["errors"])[::4, ::4]
     painted = (errors != errors[..., :1]).any(axis=2)
     np.testing.assert_array_equal(painted, case.truth != case.prediction)
 
@@ -330,7 +330,7 @@ def test_an_image_that_cannot_be_read_leaves_no_file(tmp_path):
         raise InputError(k, "not found")
 
     with pytest.raises(InputError, match="not found"):
-        write_report(tmp_path / "r.html", dataclasses.replace(make(1, **BARE), case=gone))
+        write_report(tmp_path / "r.html", dataclasses.replace(make(1, **BARE), scored_image=gone))
     assert not list(tmp_path.iterdir())
 
 

@@ -326,7 +326,7 @@ def test_of_a_large_image_the_page_shows_the_place(tmp_path):
     write_suspects(tmp_path / "a.html", [found], lambda _: one, CLASSES, "")
     text = (tmp_path / "a.html").read_text()
     # a square of 128: from row 815 - 64 = 751, and from column 0, since 10 - 64 is outside
-    assert "(from row 751, column 0)" in text
+    assert "(rows 751 to 878, columns 0 to 127 of 900 x 700)" in text
     assert "top: 38.28%; left: 0.00%; height: 23.44%; width: 15.62%" in text  # 49, 30, 20 of 128
 
 

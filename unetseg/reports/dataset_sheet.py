@@ -11,54 +11,12 @@ from unetseg import files
 from unetseg.dataset.findings import Inspection
 from unetseg.dataset.survey import Survey
 from unetseg.pictures import drawing, masks, reading, transforms
-from unetseg.progress import OnProgress, Progress, ignore
-from unetseg.reports import html
+from unetseg.progress import OnProgress, ignore, steps
+from unetseg.reports import rendering
 from unetseg.text import show
 
 _PICTURES = 100  # labelled images shown at most; more are chosen evenly
 _SIDE = 320  # pixels: two of them side by side on a screen, one below the other on a phone
-
-_STYLE = """
-  body { max-width: 90rem }
-  .finding { margin: .6rem 0; padding-left: .7rem; border-left: .4rem solid var(--soft) }
-  .finding.error { border-color: var(--error) } .finding.warning { border-color: #e90 }
-  .finding code { display: block; padding: .1rem .3rem; overflow-x: auto;
-    background: var(--panel) }
-  .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr));
-    gap: 1rem } .sheet figure { margin: 0 }
-  .sheet div { display: flex; gap: 4px; flex-wrap: wrap; margin-bottom: .3rem }
-  .sheet img { flex: 1 1 9rem; min-width: 0; max-width: 100% }
-"""
-
-_TEMPLATE = """
-<h1>{{ found.folder|name }}</h1>
-<p>{{ found.images }} labelled images, {{ sizes }} pixels, {{ found.channels|join(" or ") }}
-channel{{ "" if found.channels == [1] else "s" }}, {{ found.dtypes|join(" and ") }}. Masks:
-{% for name, count in found.mask_encodings.items() %}{{ name }} ({{ count }})
-{%- if not loop.last %}, {% endif %}{% endfor %}.</p>
-{% for f in findings %}
-<div class="finding {{ f.severity }}"><b>{{ f.severity }}</b> {{ f.message|options }}
-{% if f.line %}<code>{{ f.line }}</code>{% endif %}</div>
-{% endfor %}
-{% if found.classes %}
-<table>
-<tr><th><th>class<th>in masks<th class="n">share<th class="n">images</tr>
-{% for c in found.classes %}
-<tr><td><span class="swatch" style="background: {{ c.colour }}"></span><td>{{ c.name|name }}
-<td>{{ c.in_masks }}<td class="n">{{ "%.2f"|format(100 * c.share) }} %
-<td class="n">{{ c.images }}</tr>
-{% endfor %}
-</table>
-{% endif %}
-<p>{{ shown }}</p>
-<div class="sheet">
-{% for p in pictures %}
-<figure><div><img alt="image" src="{{ p.image }}"><img alt="mask" src="{{ p.mask }}"></div>
-<figcaption>{{ p.caption }}</figcaption></figure>
-{% endfor %}
-</div>
-{% if found.classes_toml %}<h2>classes.toml</h2><pre>{{ found.classes_toml }}</pre>{% endif %}
-"""
 
 
 def write_contact_sheet(
@@ -83,21 +41,20 @@ def write_contact_sheet(
     count = min(len(surveys), _PICTURES)
     chosen = [surveys[i] for i in np.linspace(0, len(surveys) - 1, count).round().astype(int)]
     shown = f"{count} of {len(surveys)} images" if count < len(surveys) else "All images"
-    shown += ": left as it is, right with its mask"
-    if found.table is None:
-        shown += " as stored, because the classes cannot be told yet"
-    else:
-        shown += " (a class of over half of the pixels stays unpainted)"
+    painted = (
+        "as stored, because the classes cannot be told yet"
+        if found.table is None
+        else "(a class of over half of the pixels stays unpainted)"
+    )
     data = found.to_dict()
     sizes = [f"{height} x {width}" for height, width in data["sizes"]]
-    rendered = html.render(
+    rendered = rendering.render(
+        "dataset.html",
         str(found.root),
-        _TEMPLATE,
-        _STYLE,
         found=data,
-        sizes=sizes[0] if len(sizes) == 1 else " to ".join(sizes[:: max(1, len(sizes) - 1)]),
+        sizes=" to ".join(dict.fromkeys((sizes[0], sizes[-1]))),
         findings=found.findings,
-        shown=shown + ".",
+        shown=f"{shown}: left the image alone, right with its mask {painted}.",
         pictures=list(_pictures(chosen, found, page, on_progress)),
     )
     files.write_bytes(path, rendered)
@@ -106,7 +63,8 @@ def write_contact_sheet(
 def _pictures(
     surveys: list[Survey], found: Inspection, page: int | None, on_progress: OnProgress
 ) -> Iterator[dict[str, str]]:
-    for i, one in enumerate(surveys):
+    drawn = steps(surveys, "drawing", "images", on_progress, name=lambda one: one.pair.name)
+    for one in drawn:
         image = reading.read_image(one.pair.image, page)
         raw = reading.read_mask(one.pair.mask, page)
         height, width = image.shape[:2]
@@ -120,12 +78,11 @@ def _pictures(
             plain = drawing.commonest(indices)
             mask = drawing.overlay(small, indices, found.table, plain)[: shape[0], : shape[1]]
         yield {
-            "image": html.picture_uri(drawing.to_display(small)),
-            "mask": html.picture_uri(mask),
+            "image": rendering.picture_uri(drawing.to_display(small)),
+            "mask": rendering.picture_uri(mask),
             "caption": f"{show(one.pair.image.name)}, {show(one.pair.mask.name)}: "
             f"{height} x {width}",
         }
-        on_progress(Progress("drawing", i + 1, len(surveys), "images", show(one.pair.name)))
 
 
 def _as_stored(raw: masks.RawMask, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -136,6 +93,6 @@ def _as_stored(raw: masks.RawMask, shape: tuple[int, int]) -> NDArray[np.uint8]:
     thin = values[rows][:, columns]
     if thin.ndim == 3:
         return np.asarray(thin, np.uint8)
-    # 97 is prime to 256, so neighbouring numbers get greys far apart
+    # 97 has no divisor in common with 256, so that neighbouring numbers get greys far apart.
     grey = thin if thin.max() > 64 else thin.astype(np.int64) * 97 % 256
     return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -7,50 +7,18 @@ from typing import Any
 from unetseg import files
 from unetseg.classes import ClassTable
 from unetseg.pictures import drawing
-from unetseg.progress import OnProgress, Progress, ignore
-from unetseg.reports import html, views
+from unetseg.progress import OnProgress, ignore, steps
+from unetseg.reports import rendering, views
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect
-from unetseg.text import show
 
-_PLACE = 128  # pixels around a suspected place at least
-
-_TEMPLATE = """
-<h1>Suspected masks</h1>
-<p>{{ subject|name }}</p>
-<p class="soft small">The likeliest mistake first. The frame is around the place. The score says how
-far a mask is above the usual of the set; over 3 is rare among correct masks.</p>
-<ul class="key">
-{% for c in table.classes %}
-<li><span class="swatch" style="background: {{ c.colour }}"></span>
-<span class="clamp">{{ c.name|name }}{{ " (not painted)" if loop.index0 == plain }}</span></li>
-{% endfor %}
-</ul>
-<div class="cards">
-{% for one in cards %}
-<figure>
-<figcaption><b>{{ loop.index }}. <bdi>{{ one.name|name }}</bdi></b> (score {{ one.score }}):
-<bdi>{{ one.text|name }}</bdi>
-{%- if one.caption %} ({{ one.caption }}){% endif %}</figcaption>
-<div class="pictures three">
-{% for p in one.pictures %}
-<div><div class="frame"><img src="{{ p.uri }}" alt="{{ p.title }}" width="{{ p.width }}"
- height="{{ p.height }}"><i style="{{ one.frame }}"></i></div>
-<p>{{ p.title }}</p></div>
-{% endfor %}
-</div>
-</figure>
-{% else %}
-<p>Nothing speaks against any mask.</p>
-{% endfor %}
-</div>
-"""
+_SURROUNDINGS = 128  # pixels: the least side of the square shown around a suspected place
 
 
 def write_suspects(
     path: str | os.PathLike[str],
     suspects: Sequence[Suspect],
-    case: Callable[[str], ScoredImage],
+    read: Callable[[str], ScoredImage],
     classes: ClassTable,
     subject: str,
     on_progress: OnProgress = ignore,
@@ -59,8 +27,8 @@ def write_suspects(
 
     Args:
         path: The file; replaced where it is there.
-        suspects: Those shown, in order.
-        case: Reads the image of a name, with its masks.
+        suspects: The suspects to show, in order.
+        read: Reads the image of a name with its masks.
         classes: Names and colours.
         subject: One line: which masks, against which model.
         on_progress: Receives `Progress`.
@@ -69,36 +37,40 @@ def write_suspects(
         InputError: An image cannot be read any more.
         MachineError: The disk is full, or writing is not permitted.
     """
-    plain = drawing.commonest(case(suspects[0].name).truth) if suspects else None
-    cards = list(_cards(suspects, case, classes, plain, on_progress))
-    page = html.render(
-        "Suspected masks", _TEMPLATE, cards=cards, subject=subject, table=classes, plain=plain
+    unpainted = drawing.commonest(read(suspects[0].name).truth) if suspects else None
+    page = rendering.render(
+        "suspects.html",
+        "Suspected masks",
+        cards=list(suspect_cards(suspects, read, classes, unpainted, on_progress)),
+        subject=subject,
+        classes=classes.classes,
+        unpainted=unpainted,
     )
     files.write_bytes(path, page)
 
 
-def _cards(
+def suspect_cards(
     suspects: Sequence[Suspect],
-    case: Callable[[str], ScoredImage],
+    read: Callable[[str], ScoredImage],
     classes: ClassTable,
-    plain: int | None,
+    unpainted: int | None,
     on_progress: OnProgress,
 ) -> Iterator[dict[str, Any]]:
-    for done, suspect in enumerate(suspects, 1):
-        one = case(suspect.name)
-        height, width = one.truth.shape
-        view = views.around((height, width), suspect.box, _PLACE)
-        factor = max(1, views.SMALL // view.longest)
-        painted = views.paint(view.draw(one), classes, plain)
+    """Yield what the macro ``card`` shows: the pictures around each place, and its frame.
+
+    The arguments are those of `write_suspects`, and the class that is not painted.
+    """
+    for suspect in steps(suspects, "drawing", "suspects", on_progress, name=lambda one: one.name):
+        image = read(suspect.name)
+        height, width = image.truth.shape
+        view = views.around((height, width), suspect.box, _SURROUNDINGS)
         yield {
             "name": suspect.name,
-            "score": f"{suspect.score:.1f}",
+            "score": suspect.score,
             "text": suspect.text,
-            "caption": "" if view.is_whole else f"from row {view.top}, column {view.left}",
+            "caption": view.caption,
             "frame": view.frame(suspect.box),
-            "pictures": [
-                views.titled(title, views.enlarge(picture, factor))
-                for title, picture in zip(("image", "mask", "model"), painted, strict=True)
-            ],
+            "pictures": views.pictures(
+                ("image", "mask", "prediction"), view.draw_enlarged(image), classes, unpainted
+            ),
         }
-        on_progress(Progress("drawing", done, len(suspects), "suspects", show(suspect.name)))

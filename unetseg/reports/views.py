@@ -1,5 +1,6 @@
 """Parts of images as our pages draw them: which part, how large, and where in it a place lies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
 from unetseg.pictures import drawing, transforms
-from unetseg.reports import html
+from unetseg.reports import rendering
 from unetseg.scoring.metrics import ScoredImage
 
 SIDE = 480  # pixels of a picture at most
@@ -65,14 +66,20 @@ class View:
         """Return the part of an array that has the rows and columns of the image."""
         return values[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def draw(self, case: ScoredImage) -> Drawn:
-        """Return this part of a case, shrunk where it is larger than `SIDE`."""
+    def draw(self, scored: ScoredImage) -> Drawn:
+        """Return this part of an image and of its masks, shrunk where it is larger than `SIDE`."""
         shape = transforms.scaled_size(self.height, self.width, self._scale)
-        image = transforms.rescale_image(self.of(drawing.to_display(case.image)), shape)
+        image = transforms.rescale_image(self.of(drawing.to_display(scored.image)), shape)
         truth, prediction = (
             transforms.rescale_mask(np.ascontiguousarray(self.of(mask)), shape)
-            for mask in (case.truth, case.prediction)
+            for mask in (scored.truth, scored.prediction)
         )
+        return image, truth, prediction
+
+    def draw_enlarged(self, scored: ScoredImage) -> Drawn:
+        """Return the same as `draw`, enlarged where it is smaller than `SMALL`."""
+        factor = -(-SMALL // self.longest)
+        image, truth, prediction = (enlarge(one, factor) for one in self.draw(scored))
         return image, truth, prediction
 
     def frame(self, box: Box) -> str:
@@ -92,7 +99,9 @@ def whole(shape: tuple[int, int]) -> View:
 
 
 def around(shape: tuple[int, int], box: Box, least: int) -> View:
-    """Return the square around a box, or the whole image where little would be left out.
+    """Return the square around a box, or the whole image.
+
+    The whole is shown where the square would leave little out, or would itself be shrunk.
 
     Args:
         shape: Rows and columns of the image.
@@ -101,7 +110,7 @@ def around(shape: tuple[int, int], box: Box, least: int) -> View:
     """
     top, left, rows, columns = box
     side = max(least, 3 * max(rows, columns))
-    if 2 * side > max(shape):
+    if 2 * side > max(shape) or side > SIDE:
         return whole(shape)
     return _cut(shape, (top + rows // 2 - side // 2, left + columns // 2 - side // 2), side)
 
@@ -137,20 +146,24 @@ def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def paint(drawn: Drawn, classes: ClassTable, plain: int | None) -> list[NDArray[np.uint8]]:
-    """Return three pictures (H, W, 3): the image, and each mask over it.
+def pictures(
+    titles: Sequence[str], drawn: Drawn, classes: ClassTable, unpainted: int | None
+) -> list[dict[str, Any]]:
+    """Return what a template shows: the image, and each mask painted over it.
 
     Args:
+        titles: Titles of the three pictures.
         drawn: Image and masks, as `View.draw` returns them.
-        classes: Of the masks.
-        plain: The class that is not painted.
+        classes: Classes of the masks.
+        unpainted: The class that is not painted.
     """
     image, *masks = drawn
-    return [image, *(drawing.blend(image, mask, classes, plain) for mask in masks)]
+    painted = [image, *(drawing.blend(image, mask, classes, unpainted) for mask in masks)]
+    return [titled(title, picture) for title, picture in zip(titles, painted, strict=True)]
 
 
 def titled(title: str, picture: NDArray[np.uint8], lossy: bool = True) -> dict[str, Any]:
     """Return what a template names of a picture (H, W, 3): title, uri, height and width."""
     height, width = picture.shape[:2]
-    uri = html.picture_uri(picture, lossy)
+    uri = rendering.picture_uri(picture, lossy)
     return {"title": title, "uri": uri, "height": height, "width": width}
