@@ -25,14 +25,13 @@ from unetseg.errors import InputError
 from unetseg.network.unet import build_network
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.prediction.summary import read_summary
-from unetseg.progress import Progress
+from unetseg.progress import Note, Progress
 from unetseg.ranks import World
 from unetseg.signals import Caught
-from unetseg.training import learner
-from unetseg.training.batches import Patches
-from unetseg.training.checkpoint import read_checkpoint
-from unetseg.training.learner import Learner, resolve
-from unetseg.training.loop import Trainer
+from unetseg.training import recipe, starting
+from unetseg.training.batches import Batches, Patches
+from unetseg.training.checkpoint import read_checkpoint, read_state
+from unetseg.training.recipe import resolve
 
 ROOT = Path(unetseg.__file__).parents[1]
 LONG = {"width": 4, "depth": 2, "epochs": 8, "batch_size": 8, "device": "cpu", "run": "long"}
@@ -86,7 +85,7 @@ def without_batch_statistics(*args, **settings):
 
 def train_alike():
     """Train as the tests below compare it; called in one process and in two."""
-    keep, learner.build_network = learner.build_network, without_batch_statistics
+    keep, starting.build_network = starting.build_network, without_batch_statistics
     make = Patches.__init__
 
     def ignoring(self, images, masks, *rest):
@@ -99,7 +98,7 @@ def train_alike():
         Patches.__init__ = ignoring
         unetseg.train(run="ignoring", **IGNORING)
     finally:
-        learner.build_network, Patches.__init__ = keep, make
+        starting.build_network, Patches.__init__ = keep, make
 
 
 def stop_one_rank():
@@ -283,11 +282,11 @@ def test_the_number_of_ranks_is_recorded_and_another_one_warned_of(together, mon
     path = Path("runs/long/last.pt")
     assert read_checkpoint(path)["machine"]["ranks"] == 2
     notes = []
-    given = resolve(unetseg.TrainSettings(**QUICK), 32)
-    opened, folder = open_store("data/patches.h5"), RunFolder("long")
-    resumed = Trainer(opened, folder, given, time.monotonic(), Caught(), notes.append)
-    resumed.restore(read_checkpoint(path), path)
-    assert [str(n) for n in notes] == ["warning: not bit-exact: ranks 2 -> 1"]
+    saved, _, _ = read_state(path)
+    session = starting.Session(time.monotonic(), Caught(), notes.append)
+    starting.resumed_trainer(open_store("data/patches.h5"), RunFolder("long"), saved, path, session)
+    warnings = [str(n) for n in notes if isinstance(n, Note)]
+    assert warnings == ["warning: not bit-exact: ranks 2 -> 1"]
 
 
 @pytest.mark.parametrize(
@@ -312,32 +311,31 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, name, text):
         pick_device(name)
 
 
-def learner_of(**settings):
+def batches_of(**settings):
     given = resolve(unetseg.TrainSettings(**{**QUICK, **settings}), 32)
-    return Learner(open_store("data/patches.h5"), given)
+    return Batches(open_store("data/patches.h5"), given)
 
 
 def test_the_parts_of_a_batch_are_those_of_the_batch_of_one_process(home):
-    one = learner_of(augment="strong")
-    indices = one.indices(0)
-    pictures, masks = one.batch(indices)
+    one = batches_of(augment="strong")
+    pictures, masks = one.batch(0, 0)
     for rank in range(3):
         one.ranks = World(rank, 3)
-        part = one.batch(indices)
+        part = one.batch(0, 0)
         torch.testing.assert_close(part[0], pictures[rank::3], rtol=0, atol=0)
         torch.testing.assert_close(part[1], masks[rank::3], rtol=0, atol=0)
 
 
 def test_a_rank_without_a_patch_learns_from_one_that_counts_nowhere(home):
-    one = learner_of()
+    one = batches_of(batch_size=2)
     one.ranks = World(2, 3)
-    pictures, masks = one.batch(one.indices(0)[:2])
+    pictures, masks = one.batch(0, 0)
     assert pictures.shape == (1, 1, 32, 32)
     assert (masks == IGNORED).all()
 
 
 def test_a_batch_smaller_than_the_ranks_is_refused(monkeypatch):
-    monkeypatch.setattr(learner, "world", lambda: World(0, 4))
+    monkeypatch.setattr(recipe, "world", lambda: World(0, 4))
     with pytest.raises(InputError, match="3 patches a step for 4 processes"):
         resolve(unetseg.TrainSettings(batch_size=3), 32)
     assert resolve(unetseg.TrainSettings(), 512).batch_size == 4

@@ -111,5 +111,7 @@ def _problem(error: ValidationError) -> str:
         return f"{name} is missing"
     if fault["type"] == "value_error":  # raised by the record itself
         return str(fault["ctx"]["error"])
+    if fault["type"] not in _WANTED:
+        return f"{name}: {fault['msg']}"
     wanted = _WANTED[fault["type"]].format(**fault.get("ctx", {}))
     return f"{name} is {fault['input']!r:.40}, not {wanted}"

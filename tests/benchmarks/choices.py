@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks.common import DATA, camvid, lines_ellipses, machine, print_table
 from unetseg import PatchSettings, build_store, open_store, train
 from unetseg.settings import TrainSettings
-from unetseg.training.learner import resolve
+from unetseg.training.recipe import resolve
 
 SECONDS, SEEDS = 90.0, 2
 SPLITS = {

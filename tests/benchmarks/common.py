@@ -24,8 +24,13 @@ from unetseg.progress import ignore
 from unetseg.scoring.metrics import Scores
 from unetseg.settings import TrainSettings
 from unetseg.signals import Caught
-from unetseg.training.learner import Learner, resolve
-from unetseg.training.loop import Trainer
+from unetseg.training.artefacts import Artefacts
+from unetseg.training.batches import Batches
+from unetseg.training.clock import StepClock
+from unetseg.training.learner import Learner
+from unetseg.training.loop import Course, Trainer
+from unetseg.training.recipe import resolve
+from unetseg.training.starting import new_network
 
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -91,16 +96,14 @@ def draw_pairs(source: Path, count: int, seed: int, target: Path) -> Path:
 
 def new_learner(store: Store, **settings) -> Learner:
     """Return what learns from the patches of a store with these settings."""
-    learner = Learner(store, resolve(TrainSettings(epochs=1, **settings), store.info.size))
-    learner.take(learner.build())
-    learner.average_over(1000)
-    return learner
+    recipe = resolve(TrainSettings(epochs=1, **settings), store.info.size)
+    return Learner(Batches(store, recipe), recipe, new_network(recipe, store.info), 1000)
 
 
 def advance(learner: Learner) -> None:
     """Learn from the next batch, after the last from the first."""
     learner.advance(1e-3)
-    if learner.step_in_epoch == learner.steps_per_epoch:
+    if learner.epoch_is_whole:
         learner.close_epoch()
 
 
@@ -111,20 +114,30 @@ def advance_for(learner: Learner, seconds: float) -> tuple[float, float]:
         Patches a second, and the seconds of a step.
     """
     advance(learner)
-    patches, steps, begin = learner.patches_seen, learner.step, time.perf_counter()
+    first, begin = learner.position, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         advance(learner)
-    passed = time.perf_counter() - begin
-    return (learner.patches_seen - patches) / passed, passed / (learner.step - steps)
+    passed, last = time.perf_counter() - begin, learner.position
+    return (last.patches_seen - first.patches_seen) / passed, passed / (last.step - first.step)
 
 
-def train_as(kind: type[Learner], store: Path, run: Path, **settings) -> Trainer:
-    """Train by a class of learner from the start to the end; the model is in the folder ``run``."""
+def train_as(
+    kind: type[Batches], store: Path, run: Path, learner: type[Learner] = Learner, **settings
+) -> Trainer:
+    """Train on batches of a class from the start to the end; the model is in the folder ``run``."""
     opened = open_store(store)
-    resolved = resolve(TrainSettings(**settings), opened.info.size)
-    trainer = Trainer(opened, RunFolder(run), resolved, time.monotonic(), Caught(), ignore)
-    trainer.learner = kind(opened, resolved)
-    trainer.start(None)
+    recipe = resolve(TrainSettings(**settings), opened.info.size)
+    torch.manual_seed(recipe.seed)
+    batches, network = kind(opened, recipe), new_network(recipe, opened.info)
+    clock = StepClock(recipe.epochs, batches.steps_per_epoch, len(batches.data))
+    trainer = Trainer(
+        learner(batches, recipe, network, clock.expected_steps),
+        clock,
+        Artefacts(opened, RunFolder(run), recipe),
+        Course(validate_every=1),
+        Caught(),
+        ignore,
+    )
     trainer.run()
     return trainer
 

@@ -10,9 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -27,7 +25,7 @@ from tests.benchmarks.common import (
     train_as,
 )
 from unetseg import PatchSettings, build_store
-from unetseg.training.learner import Learner
+from unetseg.training.batches import Batches
 
 SEEDS = 3
 SETS = {  # how the folders are made, the labelled images, the patches trained on
@@ -43,12 +41,12 @@ def rare_classes(pixels: Sequence[int]) -> list[int]:
     return [c for c, n in enumerate(pixels) if 0 < n < _RARE * sum(pixels) / len(pixels)]
 
 
-class Copying(Learner):
+class Copying(Batches):
     """Pastes rare objects of one patch of a batch into the next, after all other augmentation."""
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return images and masks."""
-        pictures, masks = super().batch(indices)
+        pictures, masks = super().batch(epoch, step)
         rare = torch.tensor(rare_classes(self.info.class_pixels_train))
         chosen = torch.stack([some_objects(torch.isin(mask, rare)) for mask in masks]).roll(1, 0)
         pictures = torch.where(chosen[:, None], pictures.roll(1, 0), pictures)
@@ -63,11 +61,12 @@ def some_objects(mask: Tensor) -> Tensor:
     return kept[torch.from_numpy(labels).long()]
 
 
-def score(kind: type[Learner], store: Path, test: Path, run: Path, **settings) -> list[float]:
+def score(kind: type[Batches], store: Path, test: Path, run: Path, **settings) -> list[float]:
     """Return the mean IoU on ``test`` of a run, and that of the rare classes alone."""
     trainer = train_as(kind, store, run, **settings)
     scores = quick_scores(run, test)
-    names = [trainer.classes.names[c] for c in rare_classes(trainer.store.info.class_pixels_train)]
+    info = trainer.artefacts.opened.info
+    names = [info.classes.names[c] for c in rare_classes(info.class_pixels_train)]
     print(f"{run}: {scores.mean_iou:.4f}", {n: round(scores.iou[n] or 0.0, 3) for n in names})
     return [scores.mean_iou or 0.0, statistics.mean(scores.iou[name] or 0.0 for name in names)]
 
@@ -84,7 +83,7 @@ def main(words: list[str]) -> None:
             make, count, patches = SETS[name]
             root = Path(folder) / name
             everything, test = make(root)
-            found: dict[type[Learner], list[list[float]]] = {Learner: [], Copying: []}
+            found: dict[type[Batches], list[list[float]]] = {Batches: [], Copying: []}
             for seed in range(seeds):
                 part = draw_pairs(everything, count, seed, root / f"labelled-{seed}")
                 cut = PatchSettings(size=_SIZE, per_image=_PER_IMAGE, val=0, seed=seed)

@@ -23,12 +23,12 @@ from tests.benchmarks.common import (
 )
 from unetseg import PatchSettings, build_store
 from unetseg.dataset.pairing import find_pairs
-from unetseg.training.learner import Learner
+from unetseg.training.batches import Batches
 
 SEEDS = 2
 
 
-class Narrow(Learner):
+class Narrow(Batches):
     """Changes brightness by a fifth of a deviation and contrast by a quarter, at most."""
 
     def __init__(self, *arguments) -> None:
@@ -70,7 +70,7 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name, (train_folder, test_folder, patches) in splits(root).items():
-            found: dict[type[Learner], list[float]] = {Learner: [], Narrow: []}
+            found: dict[type[Batches], list[float]] = {Batches: [], Narrow: []}
             for seed in range(seeds):
                 store = root / f"{train_folder.name}-{seed}.h5"
                 cut = build_store(train_folder, store, PatchSettings(val=0, seed=seed))

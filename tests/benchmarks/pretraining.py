@@ -10,9 +10,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.benchmarks.common import (
@@ -27,6 +25,7 @@ from tests.benchmarks.common import (
 )
 from unetseg import PatchSettings, build_store, train
 from unetseg.dataset.pairing import find_pairs
+from unetseg.training.batches import Batches
 from unetseg.training.learner import Learner
 
 PATCHES, SEEDS = 2560, 3
@@ -41,23 +40,27 @@ _WAYS = {  # patches with labels and without, as shares
 }
 
 
-class Reconstruction(Learner):
-    """Learns the pixels of hidden blocks in the first outputs; labels are read and not used."""
+class Hidden(Batches):
+    """Batches in which half the blocks of each image are the set's mean."""
 
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
-        self.loss = self._error
-
-    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return images of which half the blocks are the set's mean, and masks."""
-        self._whole, masks = super().batch(indices)
+    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return images, and masks that are not used."""
+        self._whole, masks = super().batch(epoch, step)
         self._hidden = blocks(self._whole)
         return self._whole.masked_fill(self._hidden, 0.0), masks
 
-    def _error(self, outputs: Tensor, *_) -> Tensor:
+    def error(self, outputs: Tensor, *_) -> Tensor:
         """Return the mean square of what is wrong in hidden pixels, in variances of the set."""
         errors = (outputs[:, : self._whole.shape[1]] - self._whole).square().mean(1, keepdim=True)
         return errors[self._hidden].mean()
+
+
+class Reconstruction(Learner):
+    """Learns the pixels of hidden blocks in the first outputs."""
+
+    def __init__(self, batches: Hidden, *arguments) -> None:
+        super().__init__(batches, *arguments)
+        self.loss = batches.error
 
 
 def blocks(pictures: Tensor) -> Tensor:
@@ -73,11 +76,12 @@ def pretrain(folder: Path, run: Path, patches: float, seed: int) -> str:
     per_image = max(1, round(patches / len(find_pairs(folder))))
     settings = PatchSettings(size=_SIZE, per_image=per_image, val=0, rare=0, seed=seed)
     build_store(folder, run.with_suffix(".h5"), settings)
-    trainer = train_as(Reconstruction, run.with_suffix(".h5"), run, epochs=1, seed=seed)
+    trainer = train_as(Hidden, run.with_suffix(".h5"), run, Reconstruction, epochs=1, seed=seed)
     learner = trainer.learner
     learner.average.module.head.reset_parameters()
-    trainer.save(finished=True)
-    print(f"reconstructed {learner.patches_seen}, loss {trainer.history[-1]['train_loss']:.3f}")
+    trainer.save("final")
+    loss = trainer.course.history[-1]["train_loss"]
+    print(f"reconstructed {learner.position.patches_seen}, loss {loss:.3f}")
     return str(run)
 
 

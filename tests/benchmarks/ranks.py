@@ -48,7 +48,7 @@ def work(store: str, batch: str) -> None:
             advance(learner)
             (seconds,) = world.maximum(time.perf_counter() - begin)  # as after every step of a run
         if world.is_writer:
-            print(learner.patches_seen / seconds)
+            print(learner.position.patches_seen / seconds)
 
 
 def main(_: list[str]) -> None:

@@ -25,10 +25,10 @@ def measure(path: str, from_disk: str) -> None:
         batches.memory_of = lambda _: 0  # as on a machine whose memory is too small
     learner = new_learner(open_store(path))
     advance(learner)  # the first also allocates
-    first, begin, busy = learner.patches_seen, time.perf_counter(), time.process_time()
+    first, begin, busy = learner.position.patches_seen, time.perf_counter(), time.process_time()
     for _ in range(_STEPS):
         advance(learner)
-    patches = learner.patches_seen - first
+    patches = learner.position.patches_seen - first
     clock, busy = time.perf_counter() - begin, time.process_time() - busy
     memory = re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
     print(patches / clock, patches / busy, int(memory[1]) / 1024)

@@ -66,14 +66,14 @@ def our_rate(store, name: str, precision: str) -> tuple[float, float, float]:
     """Return patches a second, the share of a step outside the arithmetic, operations a patch."""
     learner = new_learner(store, network=name, precision=precision)
     rate, step_seconds = advance_for(learner, _SECONDS)
-    pictures, masks = learner.batch(learner.indices(0))
+    pictures, masks = learner.batches.batch(0, 0)
     with FlopCounterMode(display=False) as counter:
         learner.loss(learner.network(pictures), masks).backward()
     operations = counter.get_total_flops() / len(pictures)
 
     repeats, begin = 20, time.perf_counter()
     for i in range(repeats):
-        learner.batch(learner.indices(i % learner.steps_per_epoch))
+        learner.batches.batch(0, i % learner.batches.steps_per_epoch)
         learner.average.update_parameters(learner.network)
     outside = (time.perf_counter() - begin) / repeats / step_seconds
     return rate, outside, operations

@@ -281,10 +281,10 @@ def assert_plain(text: str) -> None:
 
 def save_often() -> None:
     """Make `train` save after every step: the short runs here would save twice."""
-    from unetseg.training import loop
+    from unetseg.training import artefacts
 
-    assert loop._SAVE_SECONDS > 0
-    loop._SAVE_SECONDS = 0.0
+    assert artefacts._SAVE_SECONDS > 0
+    artefacts._SAVE_SECONDS = 0.0
 
 
 def each(owner: str, name: str, act: Callable[[int], None]) -> None:

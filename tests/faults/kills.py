@@ -94,8 +94,8 @@ def training_killed_again_and_again(lab: Lab, share: float) -> Tally:
 
 
 _FILES = (
-    ("unetseg.training.loop", "write_checkpoint"),
-    ("unetseg.training.loop", "write_history"),
+    ("unetseg.training.checkpoint", "write_checkpoint"),
+    ("unetseg.training.artefacts", "write_history"),
     ("unetseg.prediction.model_file", "write_model"),
 )
 

@@ -190,7 +190,7 @@ def _kilobytes(folder: Path) -> int:
 def _stop_early() -> None:
     """Make `train` be stopped by SIGTERM at its third step."""
     stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-    once("unetseg.training.loop:Trainer", "look", 3, stop)
+    once("unetseg.training.loop:Trainer", "read_losses", 3, stop)
 
 
 # --- no right to write -----------------------------------------------------------------------
@@ -251,7 +251,7 @@ def folder_deleted(lab: Lab, share: float) -> Tally:
 
 def _delete_run(home: Path) -> None:
     delete = functools.partial(shutil.rmtree, home / "runs/default")
-    once("unetseg.training.loop:Trainer", "look", 4, delete)
+    once("unetseg.training.loop:Trainer", "read_losses", 4, delete)
 
 
 # --- limits of a process ---------------------------------------------------------------------

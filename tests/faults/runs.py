@@ -32,7 +32,7 @@ def _pause(file: Path) -> None:
         while not file.exists():
             time.sleep(0.01)
 
-    once("unetseg.training.loop:Trainer", "look", 3, wait)
+    once("unetseg.training.loop:Trainer", "read_losses", 3, wait)
 
 
 @fault("F21", "eight runs started into one folder", "one wins, the others name it", quick=0.2)
@@ -90,7 +90,7 @@ def _stopped(lab: Lab) -> Path:
 def _stop() -> None:
     save_often()
     stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-    once("unetseg.training.loop:Trainer", "look", 12, stop)
+    once("unetseg.training.loop:Trainer", "read_losses", 12, stop)
 
 
 def _truncate(path: Path) -> None:
@@ -148,7 +148,7 @@ def both_checkpoints_damaged(lab: Lab, share: float) -> Tally:
 def store_replaced(lab: Lab, share: float) -> Tally:
     tally = Tally()
     for step in some([1, 5, 9, 14], share):
-        with tally.attempt(f"at look {step}"):
+        with tally.attempt(f"at step {step}"):
             home = lab.copy(lab.made)
             again = functools.partial(_cut_anew, home, step)
             child = run(home, *TRAIN, before=again)
@@ -164,7 +164,7 @@ def _cut_anew(home: Path, step: int) -> None:
     cut = functools.partial(
         build_store, home / "data/train", home / "data/patches.h5", settings, overwrite=True
     )
-    once("unetseg.training.loop:Trainer", "look", step, cut)
+    once("unetseg.training.loop:Trainer", "read_losses", step, cut)
 
 
 @fault("F23", "train --lr 1e30", "exit 4, every file finite", quick=0.1)

@@ -29,14 +29,14 @@ from tests.faults.common import (
 _PROMISED = 10.0  # seconds from a signal to the end of the process
 # Where training is when the signal comes: the call that it comes before, and which one of these.
 _PLACES = {
-    "first batch": ("unetseg.training.learner:Learner", "batch", 0),
+    "first batch": ("unetseg.training.batches:Batches", "batch", 0),
     "warm-up": ("unetseg.training.learner:Learner", "learn", 1),
     "step": ("unetseg.training.learner:Learner", "learn", 9),
     "late step": ("unetseg.training.learner:Learner", "learn", 16),
     "end of an epoch": ("unetseg.training.loop:Trainer", "_add_row", 0),
-    "validation": ("unetseg.training.loop", "score_held_out", 0),
-    "last validation": ("unetseg.training.loop:Trainer", "_calibrate", 0),
-    "save": ("unetseg.training.loop", "write_checkpoint", 2),
+    "validation": ("unetseg.training.loop", "validate", 0),
+    "last validation": ("unetseg.training.loop", "calibrate", 0),
+    "save": ("unetseg.training.checkpoint", "write_checkpoint", 2),
     "save of the model": ("unetseg.prediction.model_file", "write_model", 1),
 }
 

@@ -1,4 +1,4 @@
-"""The trainer's looks at the device, and the temperature it leaves."""
+"""When losses are read from the device, and what the end of a run leaves."""
 
 import csv
 from pathlib import Path
@@ -17,7 +17,7 @@ from unetseg.prediction.likeness import AppearanceRange, describe, sample_window
 from unetseg.prediction.model_file import read_card
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.records import read_record
-from unetseg.training import loop
+from unetseg.training import artefacts, loop
 from unetseg.training.learner import Learner
 
 
@@ -34,11 +34,9 @@ def card_of(run):
 
 
 @pytest.mark.parametrize("every", [3, 20])  # of 5 steps an epoch
-def test_how_seldom_the_device_is_looked_at_changes_no_history_and_no_weight(
-    home, monkeypatch, every
-):
+def test_how_seldom_losses_are_read_changes_no_history_and_no_weight(home, monkeypatch, every):
     unetseg.train(run="each", **{**QUICK, "validate": 1})
-    monkeypatch.setitem(loop._LOOK_EVERY, "cpu", every)
+    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", every)
     unetseg.train(run="seldom", **{**QUICK, "validate": 1})
     assert rows_of("seldom") == rows_of("each")
     one, other = (load_file(f"runs/{run}/model.safetensors") for run in ("each", "seldom"))
@@ -51,7 +49,7 @@ def count_reads(monkeypatch):
     read = Learner.read
 
     def spy(self, steps):
-        reads.append((self.step, len(steps)))
+        reads.append((self.position.step, len(steps)))
         return read(self, steps)
 
     monkeypatch.setattr(Learner, "read", spy)
@@ -62,10 +60,10 @@ def count_reads(monkeypatch):
     ("every", "expected"),
     [(1, [(k, 1) for k in range(1, 11)]), (3, [(3, 3), (5, 2), (8, 3), (10, 2)])],
 )
-def test_the_device_is_looked_at_every_few_steps_and_at_the_end_of_an_epoch(
+def test_losses_are_read_every_few_steps_and_at_the_end_of_an_epoch(
     home, monkeypatch, every, expected
 ):
-    monkeypatch.setitem(loop._LOOK_EVERY, "cpu", every)
+    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", every)
     reads = count_reads(monkeypatch)
     unetseg.train(run="looks", **QUICK)
     assert [read for read in reads[1:] if read[1]] == expected  # the first measures the rate
@@ -75,16 +73,18 @@ def poison(monkeypatch, step):
     """Make the loss of a step NaN."""
     learn = Learner.learn
 
-    def spoilt(self, indices, lr):
-        done = learn(self, indices, lr)
+    def spoilt(self, lr):
+        done = learn(self, lr)
         return done._replace(loss=done.loss * float("nan")) if done.number == step else done
 
     monkeypatch.setattr(Learner, "learn", spoilt)
 
 
 @pytest.mark.parametrize(("every", "noticed"), [(1, 7), (3, 8), (20, 10)])
-def test_a_loss_that_is_not_finite_is_noticed_at_the_next_look(home, monkeypatch, every, noticed):
-    monkeypatch.setitem(loop._LOOK_EVERY, "cpu", every)
+def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read_next(
+    home, monkeypatch, every, noticed
+):
+    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", every)
     poison(monkeypatch, 7)
     reads = count_reads(monkeypatch)
     with pytest.raises(DivergenceError, match=r"not finite \(nan\) at step 7, learning rate"):
@@ -102,9 +102,9 @@ def test_a_first_loss_that_is_not_finite_leaves_the_earlier_run_as_it_was(home, 
     assert Path("runs/default/model.safetensors").read_bytes() == before
 
 
-def test_nothing_is_saved_with_a_step_that_nobody_has_looked_at(home, monkeypatch):
-    monkeypatch.setitem(loop._LOOK_EVERY, "cpu", 20)
-    monkeypatch.setattr(loop, "_SAVE_SECONDS", 0.0)  # after every step
+def test_nothing_is_saved_with_a_step_whose_loss_was_not_read(home, monkeypatch):
+    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", 20)
+    monkeypatch.setattr(artefacts, "_SAVE_SECONDS", 0.0)  # after every step
     poison(monkeypatch, 3)
     with pytest.raises(DivergenceError, match="at step 3,"):
         unetseg.train(run="nan", **QUICK)
@@ -143,7 +143,7 @@ def test_the_end_of_a_run_predicts_each_held_out_image_once(home, monkeypatch):
 
 
 def test_a_run_that_goes_on_has_no_temperature_yet(home, monkeypatch):
-    monkeypatch.setattr(loop, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(artefacts, "_SAVE_SECONDS", 0.0)
     poison(monkeypatch, 8)
     with pytest.raises(DivergenceError):
         unetseg.train(run="on", **QUICK)

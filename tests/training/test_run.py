@@ -21,11 +21,11 @@ import unetseg
 from tests.support import NAMES, QUICK, VALUES_TOML, write_set
 from unetseg.errors import DivergenceError, InputError, Interrupted, MachineError
 from unetseg.network.optimizers import DEFAULT_LR, rate_at
+from unetseg.network.unet import build_network
 from unetseg.prediction.model_file import load_model, read_card
 from unetseg.progress import EpochDone, Note, Plan, Progress
-from unetseg.training import loop
+from unetseg.training import starting
 from unetseg.training.checkpoint import read_checkpoint
-from unetseg.training.learner import Learner
 
 ROOT = Path(__file__).parents[2]
 STORE = "data/patches.h5"
@@ -325,18 +325,14 @@ def test_convolutions_are_trained_in_the_precision_asked_for_and_weights_in_floa
 ):
     seen = set()
 
-    def spy(store, settings):
-        learner = Learner(store, settings)
-        learner.build = lambda: watched(Learner.build(learner))
-        return learner
-
-    def watched(network):
+    def watched(*arguments, **settings):
+        network = build_network(*arguments, **settings)
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d):
                 module.register_forward_hook(lambda module, _, found: seen.add(found.dtype))
         return network
 
-    monkeypatch.setattr(loop, "Learner", spy)
+    monkeypatch.setattr(starting, "build_network", watched)
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         seen.clear()
         run = f"in-{precision}"

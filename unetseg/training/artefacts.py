@@ -1,19 +1,165 @@
-"""What a person looks at after a run: pictures of what went in and what came out."""
+"""What a run leaves in its folder: model, checkpoint, history, settings, pictures, TensorBoard."""
 
-from collections.abc import Sequence
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from unetseg.classes import ClassTable
-from unetseg.dataset.store import StoreInfo
+from unetseg import __version__, files
+from unetseg.dataset.store import Store, StoreInfo
 from unetseg.pictures import drawing, writing
+from unetseg.prediction import likeness, model_file
+from unetseg.prediction.model_file import ModelCard, ModelSource
+from unetseg.prediction.run_folder import RunFolder, write_history
+from unetseg.records import to_plain
+from unetseg.scoring.metrics import Scores
+from unetseg.settings import TrainSettings
+from unetseg.text import to_toml
+from unetseg.training.checkpoint import TrainState, write_state
+from unetseg.training.recipe import Recipe, choose_symmetries
+from unetseg.training.validation import Validation
 
 _SAMPLES = 16
+_SAVE_SECONDS = 60.0  # a killed run loses at most about this much
+_SAVE_SHARE = 0.02  # of the time, at most, is spent on saving after short epochs
+_TAGS = {
+    "train_loss": "loss/train",
+    "val_loss": "loss/held-out",
+    "lr": "lr",
+    "val_mean_iou": "IoU/mean",
+    "patches_per_second": "patches a second",
+}
+
+
+class Artefacts:
+    """The files of one run. One process of several writes them.
+
+    Args:
+        opened: The store that is trained on.
+        folder: The folder of the run.
+        recipe: How it is trained.
+
+    Attributes:
+        opened, folder, recipe: As given.
+    """
+
+    def __init__(self, opened: Store, folder: RunFolder, recipe: Recipe) -> None:
+        self.opened, self.folder, self.recipe = opened, folder, recipe
+        self._saved_at = time.monotonic()
+        self._saving_seconds = 0.0
+
+    def begin(self, draw: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        """Remove what an earlier run left, and write the settings and the first batch.
+
+        Args:
+            draw: Returns that batch; see `write_samples`.
+        """
+        self.folder.clear(keep=self.opened.path)
+        place = {"source": str(self.opened.path), "run": str(self.folder.path)}
+        write_config(self.folder.config, self.recipe, place)
+        write_samples(self.folder.samples, *draw(), self.opened.info)
+
+    @property
+    def is_save_due(self) -> bool:
+        """Whether the last save was long ago."""
+        return time.monotonic() - self._saved_at > _SAVE_SECONDS
+
+    def may_save(self, seconds: float) -> bool:
+        """Whether little of a training of so many seconds was spent on saving."""
+        return self._saving_seconds <= _SAVE_SHARE * seconds
+
+    def save(self, state: TrainState, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+        """Write checkpoint, history and model; each is the old file or the new one, whole.
+
+        The model comes last: once it says that the run is finished, all the rest is there. A run
+        killed before that goes on from the checkpoint.
+        """
+        begin = time.monotonic()
+        write_state(self.folder.checkpoint, state)
+        if state.history:
+            write_history(self.folder.history, state.history)
+        model_file.write_model(self.folder.model, weights, card)
+        self._saved_at = time.monotonic()
+        self._saving_seconds += self._saved_at - begin
+
+    def show(self, found: Validation) -> None:
+        """Write ``validation.png``: held-out images with their truth and their prediction."""
+        sheet = drawing.validation_sheet(found.pictures(self.opened), self.opened.info.classes)
+        writing.write_picture(self.folder.validation, sheet)
+
+    def card(
+        self,
+        patches_seen: int,
+        scores: Scores | None,
+        calibration: Mapping[str, Any] | None,
+        *,
+        finished: bool,
+        kept: str,
+    ) -> ModelCard:
+        """Return the card of the model as it stands. The first call may take a second.
+
+        Args:
+            patches_seen: Patches learned from.
+            scores: Of the last validation, if there was one in this session.
+            calibration: What `unetseg.training.validation.calibrate` found, at the end.
+            finished: Whether nothing is left to train.
+            kept: Which weights these are; see `ModelCard`.
+        """
+        info = self.opened.info
+        found: dict[str, Any] = scores.to_dict() if scores else {}
+        if calibration:
+            found["calibration"] = dict(calibration)
+        return ModelCard(
+            network=self.recipe.network,
+            settings=self.recipe.network_settings,
+            channels=info.channels,
+            classes=info.classes,
+            mean=info.mean,
+            std=info.std,
+            dtype=info.dtype,
+            scale=info.scale,
+            patch_size=info.size,
+            symmetries=tuple(sorted(choose_symmetries(self.recipe, info))),
+            scores=found,
+            name=self.folder.name,
+            store=str(self.opened.path),
+            store_hash=self.opened.content_hash,
+            sources=tuple(ModelSource(s.name, s.sha256, s.split) for s in info.sources),
+            trained=datetime.now(UTC).isoformat(timespec="seconds"),
+            patches_seen=patches_seen,
+            temperature=calibration["temperature"] if calibration else 1.0,
+            finished=finished,
+            kept=kept,
+            versions={"unetseg": __version__, "torch": str(torch.__version__)},
+            looks=self._appearance,
+        )
+
+    @cached_property
+    def _appearance(self) -> dict[str, Any]:
+        """What the training images look like; empty where they are too few to say."""
+        opened = self.opened
+        found = likeness.appearance_of_patches(opened.images, opened.source, opened.info.size)
+        return to_plain(found) if found else {}
+
+
+def write_config(path: Path, settings: TrainSettings, others: Mapping[str, Any]) -> None:
+    """Write ``config.toml``: the settings of a run, as ``--config`` takes them.
+
+    Args:
+        path: The file.
+        settings: The settings as resolved.
+        others: Further options of ``unetseg train``, by name.
+    """
+    values = {**others, **dataclasses.asdict(settings), "validate": None}  # no option of it
+    if settings.budget is not None:
+        values["budget"] = f"{settings.budget:.12g}s"
+    files.write_bytes(path, to_toml("train", values).encode())
 
 
 def write_samples(path: Path, pictures: Tensor, masks: Tensor, info: StoreInfo) -> None:
@@ -31,17 +177,41 @@ def write_samples(path: Path, pictures: Tensor, masks: Tensor, info: StoreInfo) 
     writing.write_picture(path, drawing.sample_sheet(raw, labels, info.classes))
 
 
-def write_validation(
-    path: Path,
-    rows: Sequence[tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]],
-    classes: ClassTable,
-) -> None:
-    """Write held-out images with their truth and their prediction; nothing without any.
+class TensorBoard:
+    """The events of one run, by epoch. Where TensorBoard is not installed, nothing is written.
 
     Args:
-        path: The PNG.
-        rows: Image (H, W, C), truth and predicted labels (H, W) of each.
-        classes: What labels mean.
+        path: The folder of the event files; None for no events.
+        epoch: Epochs done so far. Events of later epochs in the folder are hidden: the run was
+            stopped before it saved these epochs, or they are of another run.
     """
-    if rows:
-        writing.write_picture(path, drawing.validation_sheet(rows, classes))
+
+    def __init__(self, path: Path | None, epoch: int) -> None:
+        self._writer: Any = None
+        if path is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # the extra is not installed
+            return
+        self._writer = SummaryWriter(str(path), purge_step=epoch + 1)
+
+    def add_row(self, row: Mapping[str, float | None]) -> None:
+        """Write the losses, the rate and the IoUs of a row of the history."""
+        if self._writer is None:
+            return
+        for key, value in row.items():
+            tag = f"IoU/class {key[4:]}" if key.startswith("iou_") else _TAGS.get(key)
+            if tag and value is not None:
+                self._writer.add_scalar(tag, value, row["epoch"])
+
+    def add_pictures(self, epoch: int, found: Validation, opened: Store) -> None:
+        """Write the first held-out images with their truth and prediction."""
+        if self._writer is not None:
+            sheet = drawing.validation_sheet(found.pictures(opened), opened.info.classes)
+            self._writer.add_image("held out", sheet, epoch, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,5 +1,6 @@
-"""Batches of stored patches as tensors, from memory where the patches fit, else from the disk."""
+"""Batches of stored patches: read from memory or from the disk, drawn in order, augmented."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetseg.devices import memory_of, to_device
+from unetseg.classes import IGNORED
+from unetseg.dataset.store import Store
+from unetseg.devices import memory_of, pick_device, to_device
+from unetseg.network import augmentation
+from unetseg.ranks import world
+from unetseg.settings import split_augment
+from unetseg.training.recipe import Recipe, choose_symmetries
 
 
 class Patches:
@@ -48,6 +55,11 @@ class Patches:
     def __len__(self) -> int:
         return len(self._images)
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """How much memory the patches take; 0 where they are read from the disk."""
+        return self._images.nbytes + self._masks.nbytes if self.in_memory else 0
+
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return normalised images (n, C, P, P), channels last, and masks (n, P, P) uint8."""
         if self._resident:
@@ -57,6 +69,75 @@ class Patches:
             images = to_device(_tensor(self._images[indices]), self.device)
             masks = to_device(torch.from_numpy(self._masks[indices]), self.device)
         return images.permute(0, 3, 1, 2).float().sub_(self._mean).mul_(self._scale), masks
+
+
+class Batches:
+    """The batch of each step of a training: a function of the seed, the epoch and the step alone.
+
+    The patches of a step and their augmentation are drawn for all processes together, and each
+    process is given its part.
+
+    Args:
+        opened: The store of the patches.
+        recipe: Batch size, seed, augmentation and device.
+
+    Attributes:
+        info: The header of the store.
+        device: Where batches lie.
+        data: The patches.
+        size: Patches of a step, over all processes.
+        steps_per_epoch: Steps until each patch was seen once.
+        symmetries: Those that augmentation uses.
+        augmentation: The ranges that random changes are drawn from.
+    """
+
+    def __init__(self, opened: Store, recipe: Recipe) -> None:
+        self.info, self.ranks, self._seed = opened.info, world(), recipe.seed
+        self.device = pick_device(recipe.device)
+        self.data = Patches(
+            opened.images,
+            opened.masks,
+            self.info.mean,
+            self.info.std,
+            self.device,
+            self.ranks.local_size,
+        )
+        count = len(self.data)
+        self.size = min(recipe.batch_size, count)
+        # A last batch of one patch joins the one before: batch normalisation needs several values.
+        alone = count % self.size == 1 < self.size < count
+        self.steps_per_epoch = -(-count // self.size) - alone
+        preset, plugin = split_augment(recipe.augment)
+        self.symmetries = choose_symmetries(recipe, self.info)
+        self.augmentation = augmentation.preset(preset, self.symmetries)
+        self._change = augmentation.load_plugin(plugin) if plugin else None
+        self._order = functools.lru_cache(1)(functools.partial(epoch_order, count, recipe.seed))
+
+    def indices(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Return the numbers of the patches of a step, counted within its epoch."""
+        begin = step * self.size
+        last = step == self.steps_per_epoch - 1
+        return self._order(epoch)[begin : None if last else begin + self.size]
+
+    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return this rank's part of the augmented batch of a step.
+
+        No rank may miss a step. A rank for which the batch holds no patch takes the first, and
+        ignores all its pixels.
+
+        Returns:
+            Images (n, C, S, S) float32, masks (n, S, S) int64.
+        """
+        indices = self.indices(epoch, step)
+        seed = np.random.SeedSequence([self._seed, epoch, step])
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        drawn = augmentation.draw(len(indices), self.augmentation, generator)
+        spare = self.ranks.rank >= len(indices)
+        part = slice(1) if spare else self.ranks.own_slice
+        drawn = drawn[part]
+        batch = augmentation.apply(*self.data.batch(indices[part]), drawn, self.info.size)
+        pictures, masks = self._change(*batch, drawn) if self._change else batch
+        return pictures, masks.fill_(IGNORED) if spare else masks
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:

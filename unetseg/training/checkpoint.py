@@ -14,14 +14,29 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Annotated, Any, BinaryIO, NoReturn
 
 import torch
+from pydantic import PlainSerializer, PlainValidator, StrictBool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
 
 from unetseg.errors import DivergenceError, InputError, arg
 from unetseg.files import kind_of, machine_error, open_regular, replacing, write_bytes
 from unetseg.prediction.run_folder import previous_path
+from unetseg.records import Count, Number, Text, read_record, to_plain
 from unetseg.text import show
+from unetseg.training.recipe import Recipe
+
+
+def _as_tensor(value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{value!r:.40} is no tensor")
+    return value
+
+
+TensorField = Annotated[Tensor, PlainValidator(_as_tensor), PlainSerializer(lambda tensor: tensor)]
+Tensors = dict[Text, TensorField]
 
 FORMAT = "unetseg-checkpoint"
 VERSION = 1
@@ -219,3 +234,149 @@ def read_checkpoint_with_fallback(
         text = f"{reason}; {previous.name} {error.problem}"
         raise InputError(last, text, f"train again with {arg('overwrite', True)}") from None
     return state, previous, f"{show(last)}: {reason}; going on from {show(previous)}"
+
+
+# --- what a checkpoint holds -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the learning has come.
+
+    Attributes:
+        epoch: Epochs done.
+        step_in_epoch: Steps done in this one.
+        step: Steps done in all.
+        patches_seen: Patches learned from, repetitions counted.
+    """
+
+    epoch: Count = 0
+    step_in_epoch: Count = 0
+    step: Count = 0
+    patches_seen: Count = 0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The losses of the steps of an epoch so far, and the time that the steps took.
+
+    Attributes:
+        loss_sum: Sum of the losses of all pixels.
+        valid_sum: Number of these pixels.
+        epoch_seconds: Seconds.
+    """
+
+    loss_sum: Number = 0.0
+    valid_sum: Number = 0.0
+    epoch_seconds: Number = 0.0
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation so far, under ``patience``.
+
+    Attributes:
+        epoch: Its epoch, from 1.
+        score: Its mean IoU.
+        weights: The averaged weights that it scored, without those that never change.
+        worse: Validations since then, none of which was better.
+    """
+
+    epoch: Count
+    score: Number
+    weights: Tensors
+    worse: Count
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a resume must find again to go on to the same bits."""
+
+    threads: Count
+    torch: Text
+    device: Text
+    ranks: Count = 1
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """All that decides the next steps of a learner.
+
+    Attributes:
+        position: How far it has come.
+        network: The weights that change; see `unetseg.network.pretrained.learned_state`.
+        average: The averaged weights.
+        frozen: Digest of the weights that never change; "" where there are none.
+        optimizer: State of the optimizer.
+        torch_random: State of torch's generator on the CPU.
+        cuda_random: State of torch's generator on the GPU, if the learner is there.
+    """
+
+    position: Position
+    network: Tensors
+    average: Tensors
+    optimizer: dict[Text, Any]
+    torch_random: TensorField
+    cuda_random: TensorField | None = None
+    frozen: Text = ""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """A run as it stands after a step: what an exact resume is built from.
+
+    Attributes:
+        finished: Whether nothing is left to train.
+        settings: How it is trained.
+        given: What was asked for beside the settings: ``from`` and ``classes``, where they were.
+        store: Path of the store.
+        store_hash: The store's `content_hash`.
+        learner: The state of what learns.
+        tally: The losses of the current epoch.
+        validate_every: Epochs between validations.
+        history: Rows of ``history.csv``.
+        best: The best validation, under ``patience``.
+        seconds: Time trained so far.
+        expected_steps: Steps of the whole training.
+        machine: Where it was trained.
+    """
+
+    finished: StrictBool
+    settings: Recipe
+    given: dict[Text, Text]
+    store: Text
+    store_hash: Text
+    learner: LearnerState
+    tally: Tally
+    validate_every: Count
+    history: list[dict[Text, Any]]
+    best: Best | None
+    seconds: Number
+    expected_steps: Count
+    machine: Machine
+
+
+def write_state(path: Path, state: TrainState) -> None:
+    """Write the checkpoint of a run; see `write_checkpoint` for what it raises."""
+    plain = to_plain(state)
+    learner, tally = plain.pop("learner"), plain.pop("tally")
+    place = learner.pop("position") | tally | {"validate_every": plain.pop("validate_every")}
+    write_checkpoint(path, {**plain, **learner, "position": place})
+
+
+def read_state(path: Path) -> tuple[TrainState, Path, str | None]:
+    """Read the checkpoint of a run, or the one before it; see `read_checkpoint_with_fallback`.
+
+    Raises:
+        InputError: Neither can be read, or the checkpoint does not hold what a resume needs.
+    """
+    data, used, warning = read_checkpoint_with_fallback(path)
+    place = data.get("position")
+    place = place if isinstance(place, dict) else {}
+    flat = {"learner": data, "tally": place, "validate_every": place.get("validate_every")}
+    try:
+        return read_record(TrainState, data | flat, "checkpoint"), used, warning
+    except (InputError, TypeError) as error:
+        problem = error.problem if isinstance(error, InputError) else str(error)
+        text = f"this unetseg cannot go on from it ({problem})"
+        raise InputError(used, text, f"train again with {arg('overwrite', True)}") from None

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetseg import files, plugins
+from unetseg import plugins
 from unetseg.classes import ClassTable
 from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
@@ -43,9 +43,10 @@ from unetseg.ranks import join, world
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
-from unetseg.text import format_duration, quote, show, to_toml
+from unetseg.text import format_duration, quote, show
+from unetseg.training.artefacts import write_config
 from unetseg.training.fold_record import FoldDone, FoldImage, FoldRecord
-from unetseg.training.learner import resolve
+from unetseg.training.recipe import network_settings, resolve
 from unetseg.training.run import (
     begin_run,
     check_agreement,
@@ -55,6 +56,7 @@ from unetseg.training.run import (
     names_asked,
     resume_run,
 )
+from unetseg.training.starting import Session
 
 DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
@@ -325,12 +327,10 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
 
     A model to start from must not have seen the images: their scores would be too good.
     """
-    sizes = {"width": record.settings.width, "depth": record.settings.depth}
-    sizes = {k: v for k, v in sizes.items() if v is not None}
+    settings = record.settings
+    sizes, classes = network_settings(settings), len(record.table.classes)
     with torch.device("meta"):
-        build_network(
-            record.settings.network, labelled.channels, len(record.table.classes), **sizes
-        )
+        build_network(settings.network, labelled.channels, classes, **sizes)
     if start_from is None:
         return
     trained = model_file.read_card(resolve_model(start_from)[0]).trained_on
@@ -373,23 +373,16 @@ def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
                         path, text, f"choose another {arg('run')}, or {arg('overwrite', True)}"
                     )
     run.clear()
-    settings, cutting = dataclasses.asdict(record.settings), dataclasses.asdict(record.cutting)
-    budget = settings["budget"]
-    text = to_toml(
-        "train",
-        {
-            "source": record.folder,
-            "run": str(run.path),
-            "folds": record.folds,
-            **settings,
-            **record.given,
-            **{k: v for k, v in cutting.items() if k not in ("val", "seed")},
-            "ignore": [str(item) for item in record.ignored] or None,
-            "validate": None,  # no option of the command
-            "budget": None if budget is None else f"{budget:.12g}s",
-        },
-    )
-    files.write_bytes(run.config, text.encode())
+    cutting = dataclasses.asdict(record.cutting)
+    others = {
+        "source": record.folder,
+        "run": str(run.path),
+        "folds": record.folds,
+        **record.given,
+        **{k: v for k, v in cutting.items() if k not in ("val", "seed")},
+        "ignore": [str(item) for item in record.ignored] or None,
+    }
+    write_config(run.config, record.settings, others)
 
 
 # --- going through the folds -----------------------------------------------------------------
@@ -471,8 +464,10 @@ class _Runner:
         place, begin = self.run.fold(fold), time.monotonic()
         if place.state() == "finished":
             return
+        # One pass over the held-out images scores the model, one writes the masks.
+        session = Session(begin, self.caught, self.on_progress, passes=2)
         if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
-            result = resume_run(place, begin, self.caught, self.on_progress, passes=2)
+            result = resume_run(place, session)
             # What it had trained before this session was not counted yet.
             self._began -= max(0.0, result.seconds - (time.monotonic() - begin))
             return
@@ -485,19 +480,8 @@ class _Runner:
         summary = self._look().cut(place.store, splits, self.record.cutting)
         if fold == 1 and self._is_new:
             self.on_progress(summary)
-        start_from, classes = (self.record.given.get(key) for key in ("from", "classes"))
         try:
-            begin_run(
-                place.store,
-                place,
-                settings,
-                start_from,
-                None if classes is None else Path(classes),
-                begin,
-                self.caught,
-                self.on_progress,
-                passes=2,  # one scores the model, one writes the masks
-            )
+            begin_run(place.store, place, settings, dict(self.record.given), session)
         except InputError as error:
             if fold == 1 and self._is_new:  # nothing is there to go on with
                 self.run.clear()

@@ -18,11 +18,12 @@ from unetseg.prediction.run_folder import RunFolder, State, resolve_model
 from unetseg.progress import Note, OnProgress, ignore
 from unetseg.ranks import join, world
 from unetseg.settings import PatchSettings, TrainSettings
-from unetseg.signals import Caught, catching
+from unetseg.signals import catching
 from unetseg.text import quote
-from unetseg.training.checkpoint import read_checkpoint_with_fallback
-from unetseg.training.learner import resolve
-from unetseg.training.loop import Trainer, TrainResult
+from unetseg.training.checkpoint import TrainState, read_state
+from unetseg.training.loop import TrainResult
+from unetseg.training.recipe import resolve
+from unetseg.training.starting import Session, new_trainer, resumed_trainer
 
 
 @join()
@@ -72,6 +73,7 @@ def train(
     ranks = world()
     on_progress = ranks.only_on_rank_zero(on_progress)
     with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
+        session = Session(started, caught, on_progress)
         line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
         state = ranks.on_rank_zero(lambda: _allowed_state(folder, line, resume, overwrite))
         if state == "finished" and resume:
@@ -80,10 +82,10 @@ def train(
             found = ranks.on_rank_zero(
                 lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
             )
-            path, given = Path(found), like_model(given, settings, start_from)
-            return begin_run(path, folder, given, start_from, classes, started, caught, on_progress)
+            given = like_model(given, settings, start_from)
+            return begin_run(Path(found), folder, given, names_asked(start_from, classes), session)
 
-        def check(saved: Mapping[str, Any], info: StoreInfo) -> None:
+        def check(saved: TrainState, info: StoreInfo) -> None:
             asked = {
                 **settings,
                 **cutting_asked(info.settings, info.classes, patches, ignored),
@@ -92,59 +94,59 @@ def train(
             is_folder = source is not None and Path(source).is_dir()
             if is_folder and str(source) != info.folder:
                 asked["folder"] = source
-            before = saved["settings"] | saved["given"]
-            if source is not None and not is_folder and _is_other(source, saved["store"]):
-                asked["store"], before["store"] = source, saved["store"]
+            before = dataclasses.asdict(saved.settings) | saved.given
+            if source is not None and not is_folder and _is_other(source, saved.store):
+                asked["store"], before["store"] = source, saved.store
             check_agreement(before, asked)
 
-        return resume_run(folder, started, caught, on_progress, check)
+        return resume_run(folder, session, check)
 
 
 def begin_run(
     path: Path,
     folder: RunFolder,
     settings: TrainSettings,
-    start_from: str | None,
-    classes: Path | None,
-    started: float,
-    caught: Caught,
-    on_progress: OnProgress,
-    passes: int = 1,
+    given: dict[str, str],
+    session: Session,
 ) -> TrainResult:
-    """Train from the start on the store ``path``; the caller holds the lock of ``folder``.
+    """Train from the start; the caller holds the lock of the folder.
 
-    Raises what `train` does. Arguments are those of `train` and `Trainer`.
+    Args:
+        path: The store to learn from.
+        folder: The folder of the run.
+        settings: How it is trained.
+        given: What was asked for beside the settings, as `names_asked` returns it.
+        session: The call.
+
+    Raises:
+        UnetsegError: As `train` does.
     """
-    opened = _open_on_all_ranks(path)
-    resolved = resolve(settings, opened.info.size)
-    trainer = Trainer(opened, folder, resolved, started, caught, on_progress, passes)
-    trainer.given = names_asked(start_from, classes)
-    trainer.start(start_from)
-    return trainer.run()
+    store = _open_on_all_ranks(path)
+    recipe = resolve(settings, store.info.size)
+    return new_trainer(store, folder, recipe, session, given).run()
 
 
 def resume_run(
     folder: RunFolder,
-    started: float,
-    caught: Caught,
-    on_progress: OnProgress,
-    check: Callable[[Mapping[str, Any], StoreInfo], None] = lambda *_: None,
-    passes: int = 1,
+    session: Session,
+    check: Callable[[TrainState, StoreInfo], None] = lambda *_: None,
 ) -> TrainResult:
-    """Go on with an interrupted run; the caller holds the lock of ``folder``.
+    """Go on with an interrupted run; the caller holds the lock of the folder.
 
-    Raises what `train` does, and what ``check`` does, which is given the checkpoint and the header
-    of its store.
+    Args:
+        folder: The folder of the run.
+        session: The call.
+        check: Is given the checkpoint and the header of its store, and may raise.
+
+    Raises:
+        UnetsegError: As `train` does.
     """
-    saved, used, warning = read_checkpoint_with_fallback(folder.checkpoint)
+    saved, used, warning = read_state(folder.checkpoint)
     if warning:
-        on_progress(Note(warning, warning=True))
-    store = _open_on_all_ranks(Path(saved["store"]))
+        session.on_progress(Note(warning, warning=True))
+    store = _open_on_all_ranks(Path(saved.store))
     check(saved, store.info)
-    settings = TrainSettings(**saved["settings"])
-    trainer = Trainer(store, folder, settings, started, caught, on_progress, passes)
-    trainer.restore(saved, used)
-    return trainer.run()
+    return resumed_trainer(store, folder, saved, used, session).run()
 
 
 def _open_on_all_ranks(path: Path) -> Store:

@@ -1,5 +1,6 @@
-"""Events: what TensorBoard is given where it is installed; where it is not, nothing at all."""
+"""What TensorBoard is given where it is installed; where it is not, nothing at all."""
 
+import signal
 import sys
 import types
 import warnings
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 
 import unetseg
-import unetseg.training.loop
 from tests.support import NAMES, QUICK
 from unetseg.errors import Interrupted
-from unetseg.training.events import Events
+from unetseg.progress import Progress
+from unetseg.training.artefacts import TensorBoard
 
 
 class Writer:
@@ -54,11 +55,9 @@ def without(monkeypatch):
 def test_nothing_is_written_and_nothing_said_where_it_is_not_installed(without, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        events = Events(tmp_path / "events", 0)
-        events.add_row({"epoch": 1, "lr": 0.1})
-        events.add_pictures(1, [(np.zeros((4, 4, 1)), *[np.zeros((4, 4), np.uint8)] * 2)], None)
-        events.close()
-    assert not events.active
+        board = TensorBoard(tmp_path / "events", 0)
+        board.add_row({"epoch": 1, "lr": 0.1})
+        board.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,19 +87,13 @@ def test_a_run_writes_its_scores_by_epoch_and_pictures_at_validations(home, writ
     assert picture.shape[1] >= 3 * 56  # image, truth, prediction
 
 
-def test_a_resumed_run_takes_the_place_of_what_was_not_saved(home, writers, monkeypatch):
-    stop = {"at": 8}  # the second epoch's third step of five
+def test_a_resumed_run_takes_the_place_of_what_was_not_saved(home, writers):
+    def stop(record):  # in the second epoch, after the third step of five
+        if isinstance(record, Progress) and record.stage == "training" and record.done == 60:
+            signal.raise_signal(signal.SIGTERM)
 
-    def caught(self):
-        if self.learner.step == stop["at"]:
-            self.caught.signum = 15
-        original(self)
-
-    original = unetseg.training.loop.Trainer._agree
-    monkeypatch.setattr(unetseg.training.loop.Trainer, "_agree", caught)
     with pytest.raises(Interrupted):
-        unetseg.train(run="e", **{**QUICK, "epochs": 3})
-    stop["at"] = None
+        unetseg.train(run="e", **{**QUICK, "epochs": 3}, on_progress=stop)
     unetseg.train(run="e", resume=True)
     first, second = writers
     assert first.closed

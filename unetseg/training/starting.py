@@ -1,0 +1,311 @@
+"""How a training starts, anew or where it was stopped: its network, its clock, what it is told."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unetseg import plugins
+from unetseg.dataset.store import Store, StoreInfo
+from unetseg.devices import describe_device, pick_device
+from unetseg.errors import Code, DivergenceError, InputError, arg
+from unetseg.network.pretrained import frozen_digest
+from unetseg.network.unet import FusedUNet, build_network, count_parameters
+from unetseg.prediction.encoder_weights import read_encoder_weights
+from unetseg.prediction.model_file import load_model
+from unetseg.prediction.run_folder import RunFolder, resolve_model
+from unetseg.progress import Note, OnProgress, Plan
+from unetseg.ranks import world
+from unetseg.settings import DEFAULT_EPOCHS, split_augment
+from unetseg.signals import Caught
+from unetseg.text import format_duration, show
+from unetseg.training import validation
+from unetseg.training.artefacts import Artefacts
+from unetseg.training.batches import Batches
+from unetseg.training.checkpoint import TrainState
+from unetseg.training.clock import BudgetClock, Clock, StepClock
+from unetseg.training.learner import Learner, measure_rate
+from unetseg.training.loop import Course, Trainer, this_machine
+from unetseg.training.recipe import Recipe
+
+_SPARE_SECONDS = 2.0  # of a budget, for the last save
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a call of `unetseg.train` brings to the run that it works on.
+
+    Attributes:
+        started: `time.monotonic` when the call began.
+        caught: Signals.
+        on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
+        passes: Passes over the held-out images for which a budget must leave time.
+    """
+
+    started: float
+    caught: Caught
+    on_progress: OnProgress
+    passes: int = 1
+
+
+def new_trainer(
+    opened: Store,
+    folder: RunFolder,
+    recipe: Recipe,
+    session: Session,
+    given: dict[str, str],
+) -> Trainer:
+    """Return a trainer at its first step; what an earlier run left in the folder is removed.
+
+    Args:
+        opened: The store to learn from.
+        folder: The folder of the run.
+        recipe: How it is trained.
+        session: The call.
+        given: What was asked for beside the settings; ``from`` names a model to start from.
+
+    Raises:
+        InputError: The network, the weights or the budget do not do, or nothing is held out by
+            which ``patience`` could judge.
+        DivergenceError: The first loss is not finite.
+    """
+    torch.manual_seed(recipe.seed)
+    if "from" in given:
+        network = network_from_model(given["from"], recipe, opened.info, session.on_progress)
+    else:
+        network = new_network(recipe, opened.info)
+    if recipe.patience and opened.held_out_count == 0:
+        raise InputError(arg("patience"), "no image is held out to judge by", "leave it out")
+    return _prepare(opened, folder, recipe, network, session, given, None)
+
+
+def resumed_trainer(
+    opened: Store, folder: RunFolder, saved: TrainState, path: Path, session: Session
+) -> Trainer:
+    """Return a trainer that goes on exactly from a checkpoint.
+
+    Args:
+        opened: The store that the checkpoint names.
+        folder: The folder of the run.
+        saved: What the checkpoint holds.
+        path: The file of the checkpoint.
+        session: The call.
+
+    Raises:
+        InputError: The store has changed, or the pretrained weights are not there any more.
+    """
+    if saved.store_hash != opened.content_hash:
+        text = f"has changed since {show(path)} was saved"
+        raise InputError(opened.path, text, f"train a new {arg('run')} on it")
+    torch.set_num_threads(saved.machine.threads)
+    recipe, frozen = saved.settings, saved.learner.frozen
+    network = resumed_network(recipe, opened.info, frozen, folder.model, path)
+    now = dataclasses.asdict(this_machine(pick_device(recipe.device)))
+    for key, before in dataclasses.asdict(saved.machine).items():
+        if before != now[key]:
+            text = f"not bit-exact: {key} {before} -> {now[key]}"
+            session.on_progress(Note(text, warning=True))
+    return _prepare(opened, folder, recipe, network, session, saved.given, saved)
+
+
+def _prepare(
+    opened: Store,
+    folder: RunFolder,
+    recipe: Recipe,
+    network: nn.Module,
+    session: Session,
+    given: dict[str, str],
+    saved: TrainState | None,
+) -> Trainer:
+    """Return a trainer whose clock knows how quick this machine is, and say what it will do."""
+    batches, artefacts = Batches(opened, recipe), Artefacts(opened, folder, recipe)
+    windows = validation.windows(opened.info, network, batches.device)
+    if saved is None:
+        every = recipe.validate or validation.interval(windows, len(batches.data))
+        course = Course(every, given)
+    else:
+        course = Course(saved.validate_every, given, saved.tally, saved.history, saved.best)
+    try:
+        rate = measure_rate(batches, recipe, network)
+    except DivergenceError as error:
+        raise course.explain(error, folder) from None
+    clock, rate = _start_clock(opened, recipe, batches, session, windows, rate, saved)
+    learner = Learner(
+        batches, recipe, network, clock.expected_steps, saved.learner if saved else None
+    )
+    if saved is None:
+        session.on_progress(Note(_augmentation_text(recipe, batches)))
+        if world().is_writer:  # not sooner: what is wrong with the call shows first
+            artefacts.begin(lambda: batches.batch(0, 0))
+    validating = windows * validation.FORWARD_SHARE / course.validate_every / len(batches.data)
+    session.on_progress(_plan(learner, clock, rate, validating))
+    return Trainer(learner, clock, artefacts, course, session.caught, session.on_progress)
+
+
+def _start_clock(
+    opened: Store,
+    recipe: Recipe,
+    batches: Batches,
+    session: Session,
+    windows: float,
+    rate: float,
+    saved: TrainState | None,
+) -> tuple[Clock, float]:
+    """Return the clock of a training, and the patches a second of rank 0.
+
+    Args:
+        opened: The store to learn from.
+        recipe: How it is trained.
+        batches: What is learned from.
+        session: The call.
+        windows: What a validation computes, in patches.
+        rate: Patches a second of this rank.
+        saved: The state to go on from.
+
+    Raises:
+        InputError: A budget leaves no time to train.
+    """
+    before = saved.seconds if saved else 0.0
+    ranks = world()
+    rate, spent = ranks.gather((rate, time.monotonic() - session.started + before))[0]
+    if recipe.budget is None:
+        epochs = recipe.epochs or DEFAULT_EPOCHS
+        return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before), rate
+    passes = windows * session.passes
+    if images := opened.held_out_count:  # the ranks wait for the one with the most
+        passes *= -(-images // ranks.size) * ranks.size / images
+    reserve = passes * validation.FORWARD_SHARE / rate * 1.2 + _SPARE_SECONDS
+    available = recipe.budget - spent - reserve
+    if saved:
+        return BudgetClock(available, batches.size / rate, before, saved.expected_steps), rate
+    if available <= 0:
+        need = format_duration(recipe.budget - available + 1)
+        text = f"{format_duration(recipe.budget)} leaves no time to train"
+        raise InputError(arg("budget"), text, f"give more than {need}", code=Code.NO_TIME)
+    clock = BudgetClock(available, batches.size / rate)
+    if clock.expected_steps < batches.steps_per_epoch:
+        share = clock.expected_steps / batches.steps_per_epoch
+        text = f"there is time for {100 * share:.0f} % of the patches only: give more, or "
+        text += f"train on smaller images ({arg('scale', 0.5)})"
+        session.on_progress(Note(text, warning=True))
+    return clock, rate
+
+
+def _augmentation_text(recipe: Recipe, batches: Batches) -> str:
+    if recipe.augment == "none":
+        return "no augmentation"
+    name = " and ".join(filter(None, split_augment(recipe.augment)))
+    words = {"hflip": "left-right", "vflip": "up-down", "turn": "quarter turns"}
+    kept = ", ".join(text for key, text in words.items() if key in batches.symmetries)
+    why = " (by where the classes lie)" if recipe.symmetries == "auto" else ""
+    return f"augmentation: {name}; symmetries{why}: {kept or 'none'}"
+
+
+def _plan(learner: Learner, clock: Clock, rate: float, validating: float) -> Plan:
+    """Return what a training is about to do.
+
+    Args:
+        learner: What will learn.
+        clock: How long.
+        rate: Patches a second.
+        validating: Time that validation adds, as a share of that of the steps.
+    """
+    batches, recipe, several = learner.batches, learner.recipe, world().size
+    data, step = batches.data, learner.position.step
+    return Plan(
+        network=recipe.network,
+        parameters=count_parameters(learner.network),
+        patches=len(data),
+        epochs=-(-clock.expected_steps // batches.steps_per_epoch),
+        patches_per_second=rate,
+        seconds=clock.expected_seconds(step, batches.size / rate * (1 + validating)),
+        memory=data.bytes_in_memory,
+        device=describe_device(batches.device)
+        + (f" x {several}" if several > 1 else "")
+        + f", {recipe.precision}",
+        resumed=step,
+    )
+
+
+def new_network(recipe: Recipe, info: StoreInfo) -> nn.Module:
+    """Return a new network for the patches of a store; a pretrained part has its weights.
+
+    Raises:
+        InputError: A name or a setting is unknown, or the pretrained weights cannot be read.
+        MachineError: The installed weights are missing or damaged.
+    """
+    network = build_network(
+        recipe.network, info.channels, len(info.classes.classes), **recipe.network_settings
+    )
+    if isinstance(network, FusedUNet):
+        network.pretrained.load_state_dict(read_encoder_weights(recipe.weights))
+    elif recipe.weights is not None:
+        text = f"the network {recipe.network} has no pretrained part"
+        raise InputError(arg("weights"), text, f"leave it out, or add {arg('network', 'fused')}")
+    elif callable(load := getattr(network, "load_pretrained", None)):
+        with plugins.plugin_errors(plugins.choose(plugins.NETWORKS, recipe.network)):
+            load()
+    return network
+
+
+def network_from_model(
+    name: str, recipe: Recipe, info: StoreInfo, on_progress: OnProgress
+) -> nn.Module:
+    """Return a network with the weights of a model; a layer that does not fit is new.
+
+    Args:
+        name: Name of a run, a folder or a file.
+        recipe: Names the network and its sizes; they are those of the model.
+        info: Header of the store to train on.
+        on_progress: Is told what was taken over.
+
+    Raises:
+        InputError: The model has other channels, or cannot be read.
+    """
+    path = resolve_model(name)[0]
+    old, card = load_model(path)
+    if card.channels != info.channels:
+        text = f"trained on {card.channels} channels, the store has {info.channels}"
+        raise InputError(path, text, f"choose another {arg('start_from')}")
+    network = new_network(recipe, info)
+    weights = old.state_dict()
+    text = f"starting from {show(path)} ({card.name}, {len(card.sources)} images)"
+    other = card.classes.names != info.classes.names
+    if other:
+        head = list(weights)[-1].rpartition(".")[0]
+        weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
+        text += f"; other classes ({', '.join(map(show, card.classes.names))} there), so the "
+        text += f"last layer ({show(head)}) is new"
+    network.load_state_dict(weights, strict=not other)
+    on_progress(Note(text, warning=other))
+    return network
+
+
+def resumed_network(
+    recipe: Recipe, info: StoreInfo, frozen: str, model: Path, checkpoint: Path
+) -> nn.Module:
+    """Return a network for the weights of a checkpoint, which leaves out those that never change.
+
+    Args:
+        recipe: As recorded.
+        info: Header of the store.
+        frozen: Digest of the weights that never change.
+        model: The model that the run has written so far, if any.
+        checkpoint: The checkpoint, for messages.
+
+    Raises:
+        InputError: The pretrained weights of the run are neither installed nor in its model.
+    """
+    network = new_network(recipe, info)
+    if frozen_digest(network) not in ("", frozen) and model.exists():
+        # The run began with other pretrained weights: those of a model to start from, or of a file
+        # that has changed. Its own model holds them.
+        network, _ = load_model(model)
+    if frozen_digest(network) not in ("", frozen):
+        text = "the pretrained weights that it was trained with are not there"
+        remedy = f"give back the file of {arg('weights')}, or train a new {arg('run')}"
+        raise InputError(checkpoint, text, remedy)
+    return network

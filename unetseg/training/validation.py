@@ -1,0 +1,142 @@
+"""How good a network is on the held-out images, and what it makes of the first of them."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unetseg.dataset.store import Store, StoreInfo
+from unetseg.network.unet import can_be_seamless
+from unetseg.pictures.transforms import scaled_size
+from unetseg.prediction.calibration import PixelSample
+from unetseg.prediction.segmenter import Segmenter, computed_pixels
+from unetseg.progress import OnProgress
+from unetseg.ranks import world
+from unetseg.scoring.evaluation import score_held_out
+from unetseg.scoring.metrics import Scores
+from unetseg.settings import PredictSettings
+
+FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
+_TIME_SHARE = 0.1
+_SHOWN = 4  # held-out images that people are shown
+
+Picture = tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]
+"""An image (H, W, C), its true labels (H, W), and the predicted ones (H, W)."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a network gives on the held-out images.
+
+    Attributes:
+        scores: Its scores on all of them.
+        loss: Mean negative log-likelihood of the true classes.
+        labels: The predicted labels (H, W) of the first images, by their numbers.
+    """
+
+    scores: Scores
+    loss: float
+    labels: Mapping[int, NDArray[np.uint8]]
+
+    def pictures(self, opened: Store) -> list[Picture]:
+        """Return the first images of the store with their truth and the predicted labels."""
+        return [(*opened.held_out(k)[:2], labels) for k, labels in self.labels.items()]
+
+    def columns(self) -> dict[str, float | None]:
+        """Return the cells of ``history.csv`` that hold scores."""
+        ious = {f"iou_{name}": value for name, value in self.scores.iou.items()}
+        return {"val_loss": self.loss, "val_mean_iou": self.scores.mean_iou, **ious}
+
+
+def validate(
+    opened: Store,
+    network: nn.Module,
+    device: torch.device,
+    on_progress: OnProgress,
+    check: Callable[[], None],
+    sample: PixelSample | None = None,
+) -> Validation | None:
+    """Score a network on the whole held-out images, as ``predict`` would by default.
+
+    Args:
+        opened: The store.
+        network: What is scored.
+        device: Where.
+        on_progress: Receives `Progress`.
+        check: Is called before each image, and may raise to stop.
+        sample: Is given the probabilities on the way.
+
+    Returns:
+        None where no image is held out.
+    """
+    if opened.held_out_count == 0:
+        return None
+    bands: dict[int, list[Tensor]] = {}
+
+    def observe(number: int, band: Tensor, truth: Tensor) -> None:
+        if sample:
+            sample.add(number, band, truth)
+        if number in bands or len(bands) < _SHOWN:
+            bands.setdefault(number, []).append(band.argmax(0).to(torch.uint8).cpu())
+
+    info, defaults = opened.info, PredictSettings()
+    segmenter = Segmenter(
+        [network],
+        size=info.size,
+        means=[info.mean],
+        stds=[info.std],
+        stride=defaults.stride_for(info.size, can_be_seamless(network)),
+        weights=defaults.weights,
+        device=device,
+    )
+    scores, loss = score_held_out(
+        opened, segmenter, on_progress=on_progress, check=check, observe=observe
+    )
+    labels = {number: torch.cat(found).numpy() for number, found in bands.items()}
+    return Validation(scores, loss, labels)
+
+
+def calibrate(sample: PixelSample) -> dict[str, float | None]:
+    """Return the temperature that fits a sample of held-out pixels, and the calibration error.
+
+    Returns:
+        "temperature", and "error", which is None where the images are too few to tell.
+    """
+    if world().size > 1:
+        sample.pool(world().concatenate)
+    found = sample.calibration()
+    temperature = found.temperature if found else sample.temperature()
+    return {"error": found.error if found else None, "temperature": temperature}
+
+
+def windows(info: StoreInfo, network: nn.Module, device: torch.device) -> float:
+    """Return how many patches have the pixels that a validation computes."""
+    stride = PredictSettings().stride_for(info.size, can_be_seamless(network))
+    computed = (
+        computed_pixels(
+            scaled_size(source.height, source.width, info.scale),
+            [network],
+            info.size,
+            stride,
+            device,
+        )
+        for source in info.held_out
+    )
+    return sum(computed) / info.size**2
+
+
+def interval(windows: float, patches: int) -> int:
+    """Return the epochs between validations that keep them under a tenth of the time.
+
+    It is counted and not measured, so that a resumed run validates at the same epochs.
+
+    Args:
+        windows: As `windows` returns.
+        patches: Patches of an epoch.
+    """
+    return max(1, math.ceil(windows * FORWARD_SHARE / (_TIME_SHARE * patches)))
