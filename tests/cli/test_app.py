@@ -314,13 +314,13 @@ def test_a_reader_that_leaves_ends_it_quietly():
         "m.work = lambda: [console.print_line('x' * 9999) for _ in range(99)] and None;"
         "app.BUILT_INS = {'work': ('m', 'Work')}; sys.exit(app.main(['work']))"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.read(1)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait(timeout=20) == 141
+    ) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=20) == 141
 
 
 @ON_POSIX
@@ -646,15 +646,15 @@ with signals.catching() as caught:
 @ON_POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_leaves_at_once(number):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SLEEPER], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.readline()
-    process.send_signal(number)
-    assert process.stdout.readline() == b"caught\n"
-    process.send_signal(number)
-    assert process.wait(timeout=5) == 128 + number
-    assert process.stderr.read() == b""
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.stdout.readline() == b"caught\n"
+        process.send_signal(number)
+        assert process.wait(timeout=5) == 128 + number
+        assert process.stderr.read() == b""
 
 
 @ON_POSIX

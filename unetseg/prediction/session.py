@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, Self, TypeVar
@@ -459,13 +460,15 @@ class _Session:
         try:
             turn.label = _label(self.model, job, self.objects)
             if any(label_of(place) != turn.label for place in job.places):
-                picture = self.model.open(job.image)
-                if job.pixels <= _AHEAD:
-                    picture.load()
-                if job.overlay or job.objects:
-                    turn.backdrop = np.asarray(picture.raster)
-                turn.outcome.unlike = self.model.unlike(picture)
-                turn.picture = picture
+                with ExitStack() as closing:
+                    picture = closing.enter_context(self.model.open(job.image))
+                    if job.pixels <= _AHEAD:
+                        picture.load()
+                    if job.overlay or job.objects:
+                        turn.backdrop = np.asarray(picture.raster)
+                    turn.outcome.unlike = self.model.unlike(picture)
+                    turn.picture = picture
+                    closing.pop_all()  # whoever takes the turn closes the picture
         except (InputError, MachineError) as error:
             turn.fail(error)
         return turn
