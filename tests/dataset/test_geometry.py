@@ -104,7 +104,7 @@ def test_corners_stay_in_the_image(shape):
 def test_corners_cover_the_image_and_its_edges():
     for seed in range(10):
         found = corners((100, 140), 32, 60, seed=seed)
-        covered, labelled = geometry.covered_share(np.zeros((100, 140), np.uint8), found, 32)
+        covered, labelled = geometry.covered_pixels(np.zeros((100, 140), np.uint8), found, 32)
         assert covered > 0.97 * labelled
         for side, length in ((0, 100), (1, 140)):
             assert found[:, side].min() == 0
@@ -168,11 +168,11 @@ def test_cut_equals_slow_indexing(shape, channels):
                 np.testing.assert_array_equal(found[y, x], image[i, j])
 
 
-def test_covered_share_by_hand():
+def test_covered_pixels_by_hand():
     mask = np.zeros((6, 6), np.uint8)
     mask[0, :2] = IGNORED
     # Two squares of 9 pixels share one; of the first, two pixels are ignored.
-    found = geometry.covered_share(mask, np.array([[0, 0], [2, 2]]), 3)
+    found = geometry.covered_pixels(mask, np.array([[0, 0], [2, 2]]), 3)
     assert found == (9 + 9 - 1 - 2, 34)
 
 

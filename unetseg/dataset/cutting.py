@@ -1,4 +1,4 @@
-"""Making what training reads: synthetic sets, and patch stores from folders of labelled images."""
+"""Cutting folders of labelled images into patch stores."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from unetseg.dataset.findings import inspect_folder
 from unetseg.dataset.geometry import (
     auto_count,
     auto_size,
-    covered_share,
+    covered_pixels,
     cut,
     margin_of,
     pad_for_cutting,
@@ -32,7 +32,7 @@ from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.transforms import scaled_size
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import show
@@ -142,10 +142,11 @@ class LabelledFolder:
     Attributes:
         root: The folder.
         settings: As given.
-        found: What the look at it found.
+        inspection: The facts of its images, and what is wrong with them.
         table: The classes.
-        channels: Of its images, those of one that is grey among colours included.
-        groups: Of each image: what ``--group`` finds in its name, else its name.
+        channels: The largest number of channels of any image. A grey image among RGB ones is stored
+            with 3.
+        groups: The group of each image, as `splits.groups_of` returns it.
     """
 
     def __init__(
@@ -158,27 +159,27 @@ class LabelledFolder:
         on_progress: OnProgress = ignore,
     ) -> None:
         self.root, self.settings, self.on_progress = source, settings, on_progress
-        self.found = inspect_folder(
+        self.inspection = inspect_folder(
             source, settings, classes=classes, ignored=ignored, on_progress=on_progress
         )
-        self.found.refuse()
-        assert self.found.table is not None
-        self.table: ClassTable = self.found.table
-        for finding in self.found.findings:
+        self.inspection.refuse()
+        assert self.inspection.table is not None
+        self.table: ClassTable = self.inspection.table
+        for finding in self.inspection.findings:
             on_progress(Note(str(finding), warning=finding.severity == "warning"))
-        self.channels = max(s.channels for s in self.found.surveys)
-        self.groups = groups_of([s.pair.name for s in self.found.surveys], settings.group)
+        self.channels = max(s.channels for s in self.inspection.surveys)
+        self.groups = groups_of([s.pair.name for s in self.inspection.surveys], settings.group)
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     @property
     def surveys(self) -> tuple[Survey, ...]:
         """The labelled images, in natural order."""
-        return self.found.surveys
+        return self.inspection.surveys
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """``(n, C)`` pixels of each class in each mask."""
-        return self.found.counts
+        return self.inspection.counts
 
     @property
     def hashes(self) -> list[str]:
@@ -201,14 +202,23 @@ class LabelledFolder:
             Interrupted: A signal came.
         """
         settings = settings or self.settings
+        coverage: list[tuple[int, int]] = []
         with catching() as caught:
             info, per_image = self._plan(splits, settings)
             cutter = _Cutter(
-                self.surveys, info, per_image, settings, self.on_progress, caught.check
+                self.surveys,
+                info,
+                per_image,
+                settings,
+                self.on_progress,
+                lambda: caught.check(info.folder, "run the same line again"),
             )
-            write_store(out, info, sum(per_image), cutter.patches(), cutter.held_out())
-        file = self.found.classes_file
-        return _summary(out, info, file, sum(per_image), cutter, self.counts)
+            patches, held_out = cutter.patches(coverage), cutter.held_out()
+            write_store(out, info, sum(per_image), patches, held_out)
+        used, labelled = np.sum(coverage, 0).tolist()
+        share = used / max(labelled, 1)
+        file = self.inspection.classes_file
+        return _summary(out, info, file, sum(per_image), share, self.counts)
 
     def _plan(
         self, splits: Sequence[Split], settings: PatchSettings
@@ -233,7 +243,7 @@ class LabelledFolder:
             margin=margin_of(size),
             seed=settings.seed,
             settings=dataclasses.asdict(settings)
-            | {"symmetries": sorted(symmetries_of(self.found.halves[train]))},
+            | {"symmetries": sorted(symmetries_of(self.inspection.halves[train]))},
             folder=str(self.root),
             classes=self.table,
             mean=mean,
@@ -277,35 +287,42 @@ class LabelledFolder:
         return self._sums[index]
 
 
+@dataclass(frozen=True)
 class _Cutter:
-    """Reads the images once more and cuts them; counts which labelled pixels are used."""
+    """Reads the images once more and cuts them.
 
-    def __init__(
-        self,
-        surveys: Sequence[Survey],
-        info: StoreInfo,
-        per_image: list[int],
-        settings: PatchSettings,
-        on_progress: OnProgress,
-        check: Callable[[object, str], None],
-    ) -> None:
-        self.surveys, self.info, self.per_image = surveys, info, per_image
-        self.settings, self.on_progress, self.check = settings, on_progress, check
-        self.used = self.labelled = self.done = 0
+    Attributes:
+        surveys: All images.
+        info: The header of the store.
+        per_image: The number of patches of each image, 0 where it is held out.
+        settings: How they are cut.
+        on_progress: Receives `Progress`.
+        check: Called before each image; stops the work by an error.
+    """
+
+    surveys: Sequence[Survey]
+    info: StoreInfo
+    per_image: list[int]
+    settings: PatchSettings
+    on_progress: OnProgress
+    check: Callable[[], None]
 
     def patches(
-        self,
+        self, coverage: list[tuple[int, int]]
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any], int, tuple[int, int]]]:
-        """Yield every patch: image, mask, index of its source, corner of its core."""
+        """Yield every patch: image, mask, index of its source, corner of its core.
+
+        Args:
+            coverage: Receives of each image, once its corners are drawn, its labelled pixels in at
+                least one patch, and all its labelled pixels.
+        """
         size = self.info.size
-        for index, (s, count) in enumerate(zip(self.surveys, self.per_image, strict=True)):
-            if not count:
-                continue
-            image, mask = self._read(s, self.info.scale)
+        cut_up = [i for i, count in enumerate(self.per_image) if count]
+        for index in self._steps(cut_up, "cutting"):
+            image, mask = self._read(index, self.info.scale)
             rng = np.random.default_rng([self.settings.seed, index])
-            corners = sample_corners(mask, size, count, self.settings.rare, rng)
-            used, labelled = covered_share(mask, corners, size)
-            self.used, self.labelled = self.used + used, self.labelled + labelled
+            corners = sample_corners(mask, size, self.per_image[index], self.settings.rare, rng)
+            coverage.append(covered_pixels(mask, corners, size))
             padded_image, padded_mask = pad_for_cutting(image, mask, size)
             for corner in corners:
                 place = (int(corner[0]), int(corner[1]))
@@ -313,19 +330,24 @@ class _Cutter:
 
     def held_out(self) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
         """Yield the held-out images whole and at full size, as ``predict`` gets them."""
-        for s, source in zip(self.surveys, self.info.sources, strict=True):
-            if source.split == "val":
-                yield self._read(s, 1.0)
+        whole = [i for i, source in enumerate(self.info.sources) if source.split == "val"]
+        for index in self._steps(whole, "holding out"):
+            yield self._read(index, 1.0)
 
-    def _read(self, s: Survey, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        self.check(self.info.folder, "run the same line again")
-        image = reading.read_scaled(s.pair.image, self.info.channels, scale, self.settings.page)
-        mask = masks.decode(
-            reading.read_mask(s.pair.mask, self.settings.page), self.info.classes, s.pair.mask
+    def _steps(self, indices: Sequence[int], stage: str) -> Iterator[int]:
+        return steps(
+            indices,
+            stage,
+            "images",
+            self.on_progress,
+            name=lambda i: self.surveys[i].pair.name,
+            check=self.check,
         )
-        self.done += 1
-        text = show(s.pair.name)
-        self.on_progress(Progress("cutting", self.done, len(self.surveys), "images", text))
+
+    def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        pair, page = self.surveys[index].pair, self.settings.page
+        image = reading.read_scaled(pair.image, self.info.channels, scale, page)
+        mask = masks.decode(reading.read_mask(pair.mask, page), self.info.classes, pair.mask)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 
 
@@ -334,7 +356,7 @@ def _summary(
     info: StoreInfo,
     classes_file: Path | None,
     count: int,
-    cutter: _Cutter,
+    used_share: float,
     counts: NDArray[np.int64],
 ) -> StoreSummary:
     held_out = [s.split == "val" for s in info.sources]
@@ -345,7 +367,7 @@ def _summary(
         info,
         classes_file,
         count,
-        cutter.used / max(cutter.labelled, 1),
+        used_share,
         tuple(n for n, h in zip(names, having, strict=True) if h == 0) if any(held_out) else (),
         tuple(n for n, h in zip(names, having, strict=True) if h == 1),
     )

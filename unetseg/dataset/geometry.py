@@ -167,7 +167,7 @@ def cut(padded: NDArray[Any], corner: tuple[int, int], size: int) -> NDArray[Any
     return padded[row : row + side, column : column + side]
 
 
-def covered_share(
+def covered_pixels(
     mask: NDArray[np.uint8], corners: NDArray[np.int64], size: int
 ) -> tuple[int, int]:
     """Return (labelled pixels in at least one core, labelled pixels) of an image."""

@@ -13,7 +13,7 @@ from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing, snapping
 from unetseg.errors import InputError, arg
 from unetseg.pictures import writing
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import SynthSettings
 from unetseg.signals import catching
 from unetseg.text import show
@@ -215,24 +215,26 @@ def synthesize(
                 path, text, f"choose another {arg('out')}, or {arg('overwrite', True)}"
             )
         _check_strangers(path)
-    done, classes = 0, TOUCHING_CLASSES if settings.touching else CLASSES
+    classes = TOUCHING_CLASSES if settings.touching else CLASSES
+    items = [(path, split, index) for path, split, count in parts for index in range(count)]
+    again = f"run the same line again with {arg('overwrite', True)}"
     size = f"{settings.height} rows x {settings.width} columns"
     on_progress(Note(f"drawing {n + n_test} images of {size} into {show(out)}"))
     with catching() as caught:
-        for path, split, count in parts:
+        for path, _, _ in parts:
             for old in _labelled_files(path):
                 old.unlink()
-            for index in range(count):
-                caught.check(path, f"run the same line again with {arg('overwrite', True)}")
-                stem = f"{index:04d}"
-                if settings.touching:
-                    image, mask, numbers = draw_touching(settings, split, index)
-                    writing.write_numbers(path / OBJECTS / f"{stem}.tif", numbers)
-                else:
-                    image, mask = draw_image(settings, split, index)
-                pairing.write_labelled(path, stem, image, mask, classes)
-                done += 1
-                on_progress(Progress("drawing", done, n + n_test, "images"))
+        for path, split, index in steps(
+            items, "drawing", "images", on_progress, check=lambda: caught.check(out, again)
+        ):
+            stem = f"{index:04d}"
+            if settings.touching:
+                image, mask, numbers = draw_touching(settings, split, index)
+                writing.write_numbers(path / OBJECTS / f"{stem}.tif", numbers)
+            else:
+                image, mask = draw_image(settings, split, index)
+            pairing.write_labelled(path, stem, image, mask, classes)
+        for path, _, count in parts:
             if count:
                 pairing.write_classes(path, classes)
     return parts[0][0], parts[1][0]

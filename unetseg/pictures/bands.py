@@ -20,11 +20,11 @@ from unetseg.pictures.opening import (
     ImageInfo,
     Picture,
     RowReader,
+    apply_orientation,
+    as_declared,
     check_page,
-    naming_the_file,
+    decoding,
     open_file,
-    plain,
-    upright,
 )
 
 _TILE = 512  # pixels along a side of a tile that is written
@@ -80,7 +80,7 @@ class Raster:
         first, last, step = rows.indices(self.shape[0])
         if step != 1 or first >= last:
             raise IndexError(f"rows {rows.start} to {rows.stop} of {self.shape[0]}")
-        with naming_the_file(self._path, self._kind):
+        with decoding(self._path, self._kind):
             self._reader = self._reader or self._open_reader()
             return self._reader(first, last)
 
@@ -95,12 +95,14 @@ class Raster:
         picture = self._picture
         stored = picture.rows() if picture.info.orientation == 1 else None
         if stored is not None:
-            return lambda first, last: np.ascontiguousarray(self._plain(stored(first, last), first))
-        whole = upright(self._plain(picture.pixels(), 0), picture.orientation)
+            return lambda first, last: np.ascontiguousarray(
+                self._as_declared(stored(first, last), first)
+            )
+        whole = apply_orientation(self._as_declared(picture.pixels(), 0), picture.orientation)
         return lambda first, last: whole[first:last].copy()
 
-    def _plain(self, pixels: NDArray[Any], top: int) -> NDArray[Any]:
-        return plain(self._path, self._picture, pixels, top, self.georeference.nodata)
+    def _as_declared(self, pixels: NDArray[Any], top: int) -> NDArray[Any]:
+        return as_declared(self._path, self._picture, pixels, top, self.georeference.nodata)
 
 
 def open_raster(
@@ -120,7 +122,7 @@ def open_raster(
     with ExitStack() as stack:
         handle, kind = open_file(path)
         stack.callback(handle.close)
-        with naming_the_file(path, kind):
+        with decoding(path, kind):
             picture = reading.open_picture(path, handle, kind, max_pixels, page or 0)
             check_page(path, picture.info, page)
             raster = Raster(path, handle, kind, picture)

@@ -110,7 +110,7 @@ def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
     """
     handle = files.open_regular(path)
     try:
-        with naming_the_file(path, "a picture"):
+        with decoding(path, "a picture"):
             start = handle.read(8)
             kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
             if not kind:
@@ -127,22 +127,22 @@ def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
     """Yield what `open_file` returns; what is raised on reading becomes one of our errors."""
     handle, kind = open_file(path)
-    with handle, naming_the_file(path, kind):
+    with handle, decoding(path, kind):
         yield handle, kind
 
 
 @contextmanager
-def naming_the_file(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
-    """Turn whatever reading a picture raises into an error that names the file."""
+def decoding(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an error that names the file."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters in them is an error here
+            warnings.simplefilter("ignore")  # a warning that matters is an error of ours
             yield
     except (InputError, MachineError):
         raise
     except MemoryError:
         raise MachineError(path, "not enough memory to read it", "close other programs") from None
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # a damaged file leads a decoder to any exception
         text = f"not readable as {kind}: {error or type(error).__name__}"
         raise InputError(path, text, COPY_AGAIN) from error
 
@@ -187,7 +187,7 @@ def bits_as_bytes(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
 
 
-def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Turn stored rows and columns upright (EXIF 2.32, tag 274: 1 to 8; others mean 1)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -198,7 +198,7 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return pixels
 
 
-def plain(
+def as_declared(
     path: str | os.PathLike[str],
     picture: Picture,
     pixels: NDArray[Any],
@@ -220,10 +220,10 @@ def plain(
     if picture.palette is not None:
         pixels = picture.palette[pixels if pixels.ndim == 2 else pixels[..., 0]]
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    return _plain_dtype(path, pixels[..., : picture.info.channels], top, nodata)
+    return _to_declared_dtype(path, pixels[..., : picture.info.channels], top, nodata)
 
 
-def _plain_dtype(
+def _to_declared_dtype(
     path: str | os.PathLike[str], image: NDArray[Any], top: int, nodata: float | None
 ) -> NDArray[Any]:
     """Return ``image`` as uint8, uint16 or float32; refuse what that would change."""

@@ -30,13 +30,13 @@ from unetseg.pictures.opening import (
     ImageInfo,
     Picture,
     RowReader,
+    apply_orientation,
+    as_declared,
     bits_as_bytes,
     check_page,
     check_size,
     opened,
     palette_channels,
-    plain,
-    upright,
 )
 from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
 
@@ -94,8 +94,8 @@ def read_image(
     with opened(path) as (handle, kind):
         picture = open_picture(path, handle, kind, max_pixels, page or 0)
         check_page(path, picture.info, page)
-        image = plain(path, picture, picture.pixels())
-        return np.ascontiguousarray(upright(image, picture.orientation))
+        image = as_declared(path, picture, picture.pixels())
+        return np.ascontiguousarray(apply_orientation(image, picture.orientation))
 
 
 def read_scaled(path: Path, channels: int, scale: float, page: int | None = None) -> NDArray[Any]:
@@ -135,7 +135,9 @@ def read_mask(
             text = f"a mask with {values.shape[-1]} channels"
             raise InputError(path, text, "save one channel of values, or RGB colours")
         values = _whole_numbers(path, values)
-        return RawMask(np.ascontiguousarray(upright(values, picture.orientation)), picture.palette)
+        return RawMask(
+            np.ascontiguousarray(apply_orientation(values, picture.orientation)), picture.palette
+        )
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -22,10 +22,10 @@ from unetseg.pictures.opening import (
     ImageInfo,
     Picture,
     RowReader,
+    apply_orientation,
     bits_as_bytes,
     check_size,
     palette_channels,
-    upright,
 )
 
 _DEFLATED = (8, 32946)  # TIFF compression numbers of zlib: Adobe's, and the older one
@@ -106,7 +106,7 @@ def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageIn
     channels = sizes.get("S", 1) * sizes.get("C", 1) - len(alphas)
     if palette is not None:
         channels = palette_channels(palette)
-    # What `plain` makes of the rest.
+    # What `as_declared` makes of the rest.
     exact = {("b", 1): "uint8", ("u", 1): "uint8", ("u", 2): "uint16"}
     stored = np.dtype(series.keyframe.dtype)
     dtype = exact.get((stored.kind, stored.itemsize), "float32")
@@ -244,7 +244,7 @@ def _pixels_with_pillow(
     tag = first.tags.get(ORIENTATION)
     turned = int(tag.value) if tag else 1
     # Pillow has turned these pixels already; turning is left to one place, so back they go.
-    return upright(pixels, {6: 8, 8: 6}.get(turned, turned))
+    return apply_orientation(pixels, {6: 8, 8: 6}.get(turned, turned))
 
 
 # --- by rows ---------------------------------------------------------------------------------

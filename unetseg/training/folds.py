@@ -202,7 +202,7 @@ def cross_validate(
         on_progress(Note(f"dividing the labelled images of {show(root)} into {count} folds"))
         cutting = patches or PatchSettings()
         labelled = _look_at(root, cutting, classes, ignored, on_progress)
-        cutting = dataclasses.replace(cutting, size=labelled.found.size, val=1 / count)
+        cutting = dataclasses.replace(cutting, size=labelled.inspection.size, val=1 / count)
         numbers = splits.split_folds(
             labelled.groups, labelled.counts > 0, labelled.hashes, count, cutting.seed
         )
@@ -318,7 +318,7 @@ def _content(labelled: LabelledFolder) -> str:
     names = [s.pair.name for s in labelled.surveys]
     text = json.dumps([names, labelled.hashes, labelled.table.to_dict()], sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    digest.update(labelled.found.halves.tobytes())
+    digest.update(labelled.inspection.halves.tobytes())
     return digest.hexdigest()
 
 
