@@ -174,7 +174,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "Network",
             network={
-                "help": "compact, fused (compact with what a million photographs taught), classic "
+                "help": "fused (compact with what a million photographs taught), compact, classic "
                 "or a plug-in's.",
                 "autocompletion": _names(plugins.NETWORKS),
             },
