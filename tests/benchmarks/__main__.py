@@ -15,7 +15,8 @@ NAMES = (
         "pretraining",
         "pretrained",
     ),
-    *("copying", "lighting", "large", "predict", "coverage", "suggest", "million", "ranks"),
+    *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
+    "ranks",
 )
 
 if __name__ == "__main__":
