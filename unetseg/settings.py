@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from unetseg.errors import InputError, arg
 from unetseg.text import nearest
@@ -18,6 +19,7 @@ SYMMETRIES = ("hflip", "vflip", "turn")
 MODES = ("blend", "seamless")
 WEIGHTS = ("gaussian", "uniform")
 DEFAULT_EPOCHS = 100
+RUNS = Path("runs")  # the folder of all runs that are given by a bare name
 DEFAULT_STRIDE = "50%"
 
 

@@ -20,6 +20,7 @@ from unetseg.settings import (
     MODES,
     OPTIMIZERS,
     PRECISIONS,
+    RUNS,
     SCHEDULES,
     SYMMETRIES,
     WEIGHTS,
@@ -48,7 +49,7 @@ def _names(group: str) -> Callable[[], tuple[str, ...]]:
 
 def _runs() -> tuple[str, ...]:
     """Return the names of the runs in ``runs/``."""
-    return tuple(sorted(path.name for path in Path("runs").glob("*") if path.is_dir()))
+    return tuple(sorted(path.name for path in RUNS.glob("*") if path.is_dir()))
 
 
 # --- options that are fields of settings ---------------------------------------------------------

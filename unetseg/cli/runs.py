@@ -9,7 +9,8 @@ def runs() -> None:
     Example:
         unetseg runs
     """
-    from unetseg.prediction.run_folder import RUNS, list_runs
+    from unetseg.prediction.run_folder import list_runs
+    from unetseg.settings import RUNS
     from unetseg.text import format_duration, plural
 
     found = list_runs()

@@ -18,6 +18,7 @@ from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import reading
 from unetseg.prediction.model_file import MODEL_NAME, ModelCard, read_card
 from unetseg.prediction.summary import read_cells, write_table
+from unetseg.settings import RUNS
 from unetseg.text import quote, show
 
 FOLDS_FORMAT = "unetseg-folds"
@@ -25,7 +26,6 @@ FOLDS_VERSION = 1
 LABEL = "unetseg"  # the key of the text in a picture that says how unetseg made it
 
 State = Literal["new", "interrupted", "finished"]
-RUNS = Path("runs")
 STORE_NAME = "patches.h5"
 _PATIENCE = 0.2  # seconds; another process that calls `RunFolder.is_locked` is done by then
 
