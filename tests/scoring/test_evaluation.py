@@ -66,9 +66,9 @@ def test_images_trained_on_are_left_out_and_said(home):
         shutil.copy(f"data/train/masks/{stem}.png", f"mixed/masks/new{stem}.png")
     found, text = said(lambda p: unetseg.evaluate("mixed", on_progress=p))
     assert "2 of 5 images were trained on, left out; 3 scored" in text
-    assert (found.trained_on, found.total, len(found.scores.names)) == (2, 5, 3)
+    assert (found.subject.trained_on, found.total, len(found.scores.names)) == (2, 5, 3)
     everything = unetseg.evaluate("mixed", include_trained=True)
-    assert (everything.trained_on, len(everything.scores.names)) == (0, 5)
+    assert (everything.subject.trained_on, len(everything.scores.names)) == (0, 5)
 
 
 def test_a_folder_of_trained_images_alone_leaves_nothing_to_score(home):
@@ -344,32 +344,32 @@ def test_groups_of_held_out_images_are_those_of_the_store(home):
 
 
 @pytest.mark.parametrize("source", ["data/test", None])
-def test_a_case_is_the_image_the_truth_and_the_prediction_that_were_scored(home, source):
+def test_a_scored_image_is_the_image_the_truth_and_the_prediction_that_were_scored(home, source):
     if source is None:
         shutil.rmtree("data/test")
     found = unetseg.evaluate(source)
-    assert found.classes.names == NAMES
+    assert found.subject.classes.names == NAMES
     for k, name in enumerate(found.scores.names):
-        case = found.case(k)
+        scored = found.subject.scored_image(k)
         folder = Path(source or "data/train")
-        assert case.name == name
-        np.testing.assert_array_equal(case.image[..., 0], read(folder / f"images/{name}.png"))
-        np.testing.assert_array_equal(case.truth, read(folder / f"masks/{name}.png"))
-        matrix = confusion(case.truth, case.prediction, 3)
+        assert scored.name == name
+        np.testing.assert_array_equal(scored.image[..., 0], read(folder / f"images/{name}.png"))
+        np.testing.assert_array_equal(scored.truth, read(folder / f"masks/{name}.png"))
+        matrix = confusion(scored.truth, scored.prediction, 3)
         np.testing.assert_array_equal(matrix, found.scores.matrices[k])
-        assert case.confidence.shape == case.truth.shape
-        assert case.confidence.dtype == np.float32
-        assert 1 / 3 <= case.confidence.min() <= case.confidence.max() <= 1.0001
+        assert scored.confidence.shape == scored.truth.shape
+        assert scored.confidence.dtype == np.float32
+        assert 1 / 3 <= scored.confidence.min() <= scored.confidence.max() <= 1.0001
 
 
-def test_a_case_of_masks_has_no_confidence(home):
+def test_a_scored_image_of_masks_has_no_confidence(home):
     unetseg.predict(["data/test"])
     found = unetseg.evaluate(predictions="predictions")
-    case = found.case(1)
-    assert case.confidence is None
-    np.testing.assert_array_equal(case.prediction, read(f"predictions/{case.name}.png"))
-    np.testing.assert_array_equal(case.image[..., 0], read(f"data/test/images/{case.name}.png"))
-    assert found.classes.names == NAMES
+    scored = found.subject.scored_image(1)
+    assert scored.confidence is None
+    np.testing.assert_array_equal(scored.prediction, read(f"predictions/{scored.name}.png"))
+    np.testing.assert_array_equal(scored.image[..., 0], read(f"data/test/images/{scored.name}.png"))
+    assert found.subject.classes.names == NAMES
 
 
 def test_only_the_images_asked_for_are_scored(home):

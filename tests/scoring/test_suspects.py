@@ -295,7 +295,7 @@ def test_spoilt_masks_are_found_by_a_real_cross_validation(empty):
     found = cross_validate(
         "set", folds=5, patches=unetseg.PatchSettings(size=64), width=8, epochs=12, device="cpu"
     )
-    ranked = rank_suspects(map(found.case, range(COUNT)), found.scores.classes)
+    ranked = rank_suspects(map(found.scored_image, range(COUNT)), found.scores.classes)
     first = [s.name for s in ranked[:8]]
     assert len({str(k) for k in spoilt} & set(first)) >= 4, [(s.name, s.text) for s in ranked[:12]]
 
@@ -375,7 +375,7 @@ def test_the_command_reads_a_run_with_folds(spoilt_set, capsys):
         *("set",), folds=2, patches=patches, width=2, depth=1, epochs=1, batch_size=8, device="cpu"
     )
     found = load_cross_validation()
-    expected = rank_suspects(map(found.case, range(8)), found.scores.classes)
+    expected = rank_suspects(map(found.scored_image, range(8)), found.scores.classes)
     assert main(["suspects", "--json", "s.json", "--n", "1"]) == 0
     ranked = json.loads((spoilt_set / "s.json").read_text())
     assert [s["image"] for s in ranked] == [s.name for s in expected]

@@ -122,7 +122,7 @@ def test_the_pooled_score_is_that_of_the_written_masks(divided):
 
 def test_a_case_shows_image_truth_mask_and_confidence(divided):
     for k, one in enumerate(divided.images):
-        case = divided.case(k)
+        case = divided.scored_image(k)
         assert case.name == one.name
         np.testing.assert_array_equal(case.image[..., 0], np.array(Image.open(one.image)))
         np.testing.assert_array_equal(case.truth, np.array(Image.open(one.mask)))
@@ -230,7 +230,7 @@ def test_ignored_pixels_are_not_scored_and_colours_come_back(empty):
         Image.fromarray(rgb).save(path)
     result = cross_validate("set", folds=2, patches=PATCHES, ignored=("#070707",), **TINY)
     assert result.scores.confusion.sum() == 4 * (40 - 5) * 36
-    case = result.case(2)
+    case = result.scored_image(2)
     assert (case.truth[:5] == 255).all()
     found = unetseg.evaluate("set", predictions="runs/default/masks", ignored=("#070707",))
     assert found.scores.mean_iou == result.scores.mean_iou

@@ -124,7 +124,7 @@ def evaluate(
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
             report_evaluation(html, found, one, overwrite, display)
-    print_scores(found.scores, f"{found.subject}: {plural(len(found.scores.names), 'image')}")
+    print_scores(found.scores, f"{found.subject.title}: {plural(len(found.scores.names), 'image')}")
     if confusion:
         print_confusion(found.scores)
     if borders:

@@ -1,6 +1,5 @@
 """``unetseg suspects``."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +12,7 @@ from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
 if TYPE_CHECKING:
-    from unetseg.scoring.evaluation import Evaluation
-    from unetseg.scoring.metrics import ScoredImage
+    from unetseg.scoring.evaluation import Subject
     from unetseg.scoring.suspects import Suspect
     from unetseg.training.folds import CrossValidation
 
@@ -74,12 +72,12 @@ def suspects(
         unetseg suspects MYFOLDER --predictions MASKS
     """
     from unetseg.cli.tables import write_json
-    from unetseg.progress import Note, Progress
+    from unetseg.progress import Note, steps
     from unetseg.scoring.suspects import rank_suspects
 
     options.refuse_existing(overwrite, html, json_file)
     with ProgressDisplay() as display:
-        found: CrossValidation | Evaluation
+        found: CrossValidation | Subject
         if predictions:
             from unetseg.scoring.evaluation import evaluate
 
@@ -90,8 +88,8 @@ def suspects(
                 classes=classes,
                 ignored=options.ignored(ignore),
                 on_progress=display,
-            )
-            subject = found.subject
+            ).subject
+            names, title = found.names, found.title
         else:
             for name, given in (("page", settings.page), ("classes", classes), ("ignored", ignore)):
                 if given is not None:
@@ -99,16 +97,11 @@ def suspects(
                         arg(name), "is for --predictions", "leave it out: the run knows"
                     )
             found = _run_with_folds(run or Path("default"))
-            subject = f"{found.folder} against {found.run.path}"
-        names = found.scores.names
-        display(Note(f"looking for wrong masks among the {len(names)} of {show(subject)}"))
+            names, title = found.scores.names, f"{found.folder} against {found.run.path}"
+        display(Note(f"looking for wrong masks among the {len(names)} of {show(title)}"))
 
-        def cases() -> "Iterator[ScoredImage]":
-            for k, name in enumerate(names):
-                yield found.case(k)
-                display(Progress("comparing", k + 1, len(names), "images", show(name)))
-
-        ranked = rank_suspects(cases(), found.scores.classes)
+        numbers = steps(range(len(names)), "comparing", "images", display, name=names.__getitem__)
+        ranked = rank_suspects(map(found.scored_image, numbers), found.classes.names)
         if html:
             from unetseg.reports.suspect_sheet import write_suspects
 
@@ -116,12 +109,12 @@ def suspects(
             write_suspects(
                 html,
                 ranked[:n],
-                lambda name: found.case(places[name]),
+                lambda name: found.scored_image(places[name]),
                 found.classes,
-                subject,
+                title,
                 display,
             )
-    _print_ranked(ranked, n, f"{subject}: {plural(len(names), 'mask')}")
+    _print_ranked(ranked, n, f"{title}: {plural(len(names), 'mask')}")
     write_json(json_file, [_to_dict(k, s) for k, s in enumerate(ranked, 1)])
     if html:
         print_line(f"Wrote {html}.")

@@ -11,7 +11,7 @@ from unetseg.errors import InputError
 from unetseg.files import read_toml
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.reports.score_report import Report, write_report
 from unetseg.scoring.baselines import Baseline, compare_with_baselines, forest_of_folds, most_common
 from unetseg.scoring.evaluation import Evaluation
@@ -40,7 +40,7 @@ def baselines_of_folds(
             text = f"{pixels.sum() / 1e6:.0f} million pixels would take minutes"
             raise InputError("random forest", text, "")
         forest = forest_of_folds(
-            found.case, folds, scores.classes, groups=scores.groups, on_progress=on_progress
+            found.scored_image, folds, scores.classes, groups=scores.groups, on_progress=on_progress
         )
         baselines.append(forest)
     except InputError as error:
@@ -68,8 +68,8 @@ def report_folds(
         InputError: ``path`` exists, or an image cannot be read any more.
         MachineError: The disk is full, or writing is not permitted.
     """
-    look = _Look(found.case, len(found.images), on_progress)
-    suspects = rank_suspects(look.cases(), found.scores.classes)
+    walk = _Walk(found.scored_image, found.scores.names, on_progress)
+    suspects = rank_suspects(walk.images(), found.scores.classes)
     option = found.run.option()
     report = Report(
         title=show(found.folder.name),
@@ -77,12 +77,12 @@ def report_folds(
         f"{found.settings['network']} U-Net that never saw it; {found.patches:,} patches in all.",
         scores=found.scores,
         classes=found.classes,
-        scored_image=found.case,
+        scored_image=found.scored_image,
         baselines=baselines,
         verdict=compare_with_baselines(found.scores, baselines),
         histories=found.histories(),
         suspects=suspects,
-        calibration=look.calibration(),
+        calibration=walk.calibration(),
         settings=_given({**found.cutting, **found.settings}),
         data={
             "folder": str(found.folder),
@@ -120,48 +120,55 @@ def report_evaluation(
         MachineError: The disk is full, or writing is not permitted.
     """
     scores = found.scores
-    look = _Look(found.case, len(scores.names), on_progress)
-    for _ in look.cases():
+    walk = _Walk(found.subject.scored_image, scores.names, on_progress)
+    for _ in walk.images():
         pass
-    left_out = f"; {found.trained_on} of {found.total} were trained on and are left out"
+    left_out = f"; {found.subject.trained_on} of {found.total} were trained on and are left out"
     # The most common class of the images at hand: a baseline at least as high as any other's.
     baselines = (most_common(scores, scores.confusion.sum(axis=1)),)
     report = Report(
-        title=show(found.subject),
-        subject=f"{len(scores.names)} images{left_out if found.trained_on else ''}.",
+        title=show(found.subject.title),
+        subject=f"{len(scores.names)} images{left_out if found.subject.trained_on else ''}.",
         scores=scores,
-        classes=found.classes,
-        scored_image=found.case,
+        classes=found.subject.classes,
+        scored_image=found.subject.scored_image,
         baselines=baselines,
         verdict=compare_with_baselines(scores, baselines),
         histories={run.name: read_history(run.history)} if run and run.history.exists() else {},
-        calibration=look.calibration(),
+        calibration=walk.calibration(),
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
         versions=_versions(),
     )
     write_report(path, report, overwrite, on_progress)
 
 
-class _Look:
+class _Walk:
     """Goes through all images once, and counts on the way how often confidence is right."""
 
     def __init__(
-        self, case: Callable[[int], ScoredImage], count: int, on_progress: OnProgress
+        self,
+        scored_image: Callable[[int], ScoredImage],
+        names: Sequence[str],
+        on_progress: OnProgress,
     ) -> None:
-        self._case, self._count, self._on_progress = case, count, on_progress
+        self._scored_image, self._names, self._on_progress = scored_image, names, on_progress
         self._reliability, self._sure = Reliability(), True
 
-    def cases(self) -> Iterator[ScoredImage]:
-        for k in range(self._count):
-            one = self._case(k)
+    def images(self) -> Iterator[ScoredImage]:
+        """Yield all images."""
+        numbers = range(len(self._names))
+        for k in steps(
+            numbers, "looking at", "images", self._on_progress, name=self._names.__getitem__
+        ):
+            one = self._scored_image(k)
             if one.confidence is None:
                 self._sure = False
             else:
                 self._reliability.add(one.truth, one.prediction, one.confidence)
             yield one
-            self._on_progress(Progress("looking at", k + 1, self._count, "images", show(one.name)))
 
     def calibration(self) -> Calibration | None:
+        """Return whether confidence is right; None where it is not known of every image."""
         return self._reliability.calibration() if self._sure else None
 
 

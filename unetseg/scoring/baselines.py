@@ -236,7 +236,7 @@ def _slopes(plane: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def forest_of_folds(
-    case: Callable[[int], ScoredImage],
+    read: Callable[[int], ScoredImage],
     folds: Sequence[int],
     classes: Sequence[str],
     *,
@@ -249,7 +249,7 @@ def forest_of_folds(
     Of large sets every second row and column is classified, or every third and so on.
 
     Args:
-        case: Reads the k-th image and its true mask; called twice for each.
+        read: Reads the k-th image and its true mask; called twice for each.
         folds: The fold of each image.
         classes: Names of the classes.
         groups: Of the images, as in `metrics.scores`.
@@ -265,15 +265,15 @@ def forest_of_folds(
     def say(done: int) -> None:
         on_progress(Progress("scoring a random forest", done, 2 * images, "images"))
 
-    read = (case(k) for k in range(images))
-    samples = draw_samples(((c.image, c.truth) for c in read), count, seed, say)
+    labelled = ((one.image, one.truth) for one in map(read, range(images)))
+    samples = draw_samples(labelled, count, seed, say)
     step = math.ceil(math.sqrt(sum(s.pixels.sum() for s in samples) / _CLASSIFIED))
     names, matrices, done = [""] * images, np.zeros((images, count, count), np.int64), images
     for fold in dict.fromkeys(folds):
         others = [s for s, own in zip(samples, folds, strict=True) if own != fold]
         forest.fit(others, seed)
         for k in np.flatnonzero(np.array(folds) == fold):
-            one = case(int(k))
+            one = read(int(k))
             names[k] = one.name
             predicted = forest.predict(one.image, step)
             matrices[k] = confusion(one.truth[::step, ::step], predicted, count)

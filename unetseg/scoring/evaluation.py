@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from unetseg.prediction.model import Model
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.prediction.segmenter import Segmenter
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, Progress, ignore, steps
 from unetseg.ranks import join, world
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
@@ -34,25 +34,60 @@ from unetseg.text import show
 DEFAULT_FOLDER = Path("data/test")
 
 
+_Labels = NDArray[np.uint8]
+_Predicted = tuple[_Labels, NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Labelled images, and a way to a predicted mask of each: all that scoring needs.
+
+    Attributes:
+        title: What is scored, for a heading: "wide on data/test".
+        classes: What class indices mean: the model's classes, or those found.
+        names: Names of the images, no two alike.
+        groups: The group of each image, over which intervals are taken; its name where there are
+            no groups.
+        image: Reads the k-th image, (H, W, C).
+        truth: Reads the k-th true mask, (H, W) class indices, 255 ignored.
+        prediction: Takes k, its true mask, and whether the confidence is wanted. Returns the labels
+            (H, W) and the confidence (H, W) float32. The confidence is None where it is not wanted,
+            or where only masks are known.
+        trained_on: Number of images left out because the model was trained on them.
+    """
+
+    title: str
+    classes: ClassTable
+    names: Sequence[str]
+    groups: Sequence[str]
+    image: Callable[[int], NDArray[Any]]
+    truth: Callable[[int], _Labels]
+    prediction: Callable[[int, _Labels, bool], _Predicted]
+    trained_on: int = 0
+
+    def scored_image(self, k: int) -> ScoredImage:
+        """Read and predict the k-th image, with its confidence where it is known."""
+        truth = self.truth(k)
+        labels, confidence = self.prediction(k, truth, True)
+        return ScoredImage(self.names[k], self.image(k), truth, labels, confidence)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What was scored, and how well.
 
     Attributes:
         scores: Pooled over all images.
-        subject: What was scored, for a heading.
-        trained_on: Images left out because the model was trained on them.
-        total: Images found, those left out included.
-        classes: What class indices mean: the model's classes, or those found.
-        case: Reads and predicts the k-th scored image again, for a look at it.
+        subject: The images that were scored.
     """
 
     scores: Scores
-    subject: str
-    trained_on: int
-    total: int
-    classes: ClassTable
-    case: Callable[[int], ScoredImage]
+    subject: Subject
+
+    @property
+    def total(self) -> int:
+        """Number of images found, those left out included."""
+        return len(self.subject.names) + self.subject.trained_on
 
 
 @join()
@@ -105,19 +140,23 @@ def evaluate(
         card = model_file.read_card(resolve_model(models[0])[0]) if models else None
         made = _find_masks(Path(source), Path(predictions), page)
         if card:
-            truth, order = _encoding(own, card.classes, ignored, file)
-            return _score_masks(made, truth, order, card.classes, choice, on_progress)
-        truth = own.with_ignored(ignored) if own else _discover(made, ignored)
-        return _score_masks(made, truth, _SAME, truth, choice, on_progress)
+            encoding = _encoding(own, card.classes, ignored, file)
+            subject = _masks_of(made, *encoding, card.classes, choice, on_progress)
+        else:
+            truth = own.with_ignored(ignored) if own else _discover(made, ignored)
+            subject = _masks_of(made, truth, _SAME, truth, choice, on_progress)
+        return _refuse_unscored(_score(subject, on_progress))
     model = Model(("default",) if models is None else models, settings)
     if source is None:
         if classes is not None or ignored:
             what = arg("ignored") if classes is None else arg("classes")
             raise InputError(what, "is for a folder of true masks", "name one")
-        return _score_held_out(model, choice, on_progress)
+        subject = _held_out_by(model, choice, on_progress)
+        return _refuse_unscored(_score(subject, on_progress))
     own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
     encoding = _encoding(own, model.card.classes, ignored, file)
-    return _score_folder(model, Path(source), encoding, choice, on_progress)
+    subject = _folder_by(model, Path(source), encoding, choice, on_progress)
+    return _refuse_unscored(_score(subject, on_progress))
 
 
 @join()
@@ -128,7 +167,8 @@ def evaluate_held_out(
 ) -> Evaluation:
     """Score a model on the images that its own store held out; see `evaluate`."""
     on_progress = world().only_on_rank_zero(on_progress)
-    return _score_held_out(Model(models, settings), _Choice(None, None), on_progress)
+    model = Model(models, settings)
+    return _score(_held_out_by(model, _Choice(None, None), on_progress), on_progress)
 
 
 def score_boundaries(
@@ -141,13 +181,14 @@ def score_boundaries(
         tolerance: In pixels, 0 or more.
         on_progress: Receives `Progress`.
     """
-    names, each = found.scores.names, []
-    for k, name in enumerate(names):
-        one = found.case(k)
-        count = len(found.scores.classes)
-        each.append(boundary_scores(one.truth, one.prediction, count, tolerance))
-        on_progress(Progress("comparing borders", k + 1, len(names), "images", show(name)))
-    return pool_boundaries(each, found.scores.classes)
+    subject, borders = found.subject, []
+    names, count = subject.names, len(subject.classes.classes)
+    numbers = range(len(names))
+    for k in steps(numbers, "comparing borders", "images", on_progress, name=names.__getitem__):
+        truth = subject.truth(k)
+        labels, _ = subject.prediction(k, truth, False)
+        borders.append(boundary_scores(truth, labels, count, tolerance))
+    return pool_boundaries(borders, subject.classes.names)
 
 
 @dataclass(frozen=True)
@@ -189,13 +230,14 @@ def _none_asked_for(root: Path) -> InputError:
     return InputError(root, "holds none of the images asked for", "check their names")
 
 
-def _score_folder(
+def _folder_by(
     model: Model,
     root: Path,
     encoding: tuple[ClassTable, NDArray[np.uint8]],
     choice: _Choice,
     on_progress: OnProgress,
-) -> Evaluation:
+) -> Subject:
+    """Return the images of a folder, predicted by a model that was not trained on them."""
     page = model.settings.page
     pairs = [pair for pair in pairing.find_pairs(root) if choice.takes(pair.name)]
     if not pairs:
@@ -216,25 +258,27 @@ def _score_folder(
     groups = choice.groups([pair.name for pair in chosen])
     on_progress(Note(f"scoring {len(chosen)} images of {show(root)} with {model}"))
 
-    def outcomes() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        for pair in world().own_items(chosen):
-            truth = _read_truth(pair, *encoding, page)
-            yield pair.name, truth, model.labels(model.read(pair.image), _shape(truth))
-
-    def case(k: int) -> ScoredImage:
-        pair = chosen[k]
-        truth = _read_truth(pair, *encoding, page)
-        made = model.labels_and_confidence(model.read(pair.image), _shape(truth))
-        return ScoredImage(pair.name, reading.read_image(pair.image, page), truth, *made)
-
-    table = model.card.classes
-    found = _pool(outcomes(), groups, table, on_progress)
-    subject = f"{model.card.name} on {root}"
-    return Evaluation(found, subject, left_out, len(pairs), table, case)
+    return Subject(
+        title=f"{model.card.name} on {root}",
+        classes=model.card.classes,
+        names=[pair.name for pair in chosen],
+        groups=groups,
+        image=lambda k: reading.read_image(chosen[k].image, page),
+        truth=lambda k: _read_truth(chosen[k], *encoding, page),
+        prediction=lambda k, truth, sure: _predict(model, model.read(chosen[k].image), truth, sure),
+        trained_on=left_out,
+    )
 
 
-def _score_held_out(model: Model, choice: _Choice, on_progress: OnProgress) -> Evaluation:
-    """Score the images that the model's own store held out."""
+def _predict(model: Model, image: NDArray[Any], truth: _Labels, sure: bool) -> _Predicted:
+    """Return the labels of an image in the size of its truth, and how sure the model is."""
+    if sure:
+        return model.labels_and_confidence(image, _shape(truth))
+    return model.labels(image, _shape(truth)), None
+
+
+def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subject:
+    """Return the images that the model's own store held out, predicted by the model."""
     opened = open_training_store(model.card, model.paths[0])
     path = opened.path
     info, card = opened.info, model.card
@@ -260,25 +304,20 @@ def _score_held_out(model: Model, choice: _Choice, on_progress: OnProgress) -> E
         Note(f"{total - len(kept)} of {total} images were trained on, left out; {len(kept)} scored")
     )
     stems = [Path(info.held_out[k].name).stem for k in kept]
-    groups = choice.groups(stems) if choice.group else None
+    groups = choice.groups(stems) if choice.group else [info.held_out[k].group for k in kept]
     on_progress(Note(f"scoring {len(kept)} held-out images of {show(path)} with {model}"))
-    found, _ = score_held_out(
-        opened,
-        model.segmenter,
-        kept,
-        on_progress,
-        classes=card.classes.names,
+    return Subject(
+        title=f"{card.name} on the images its store held out",
+        classes=card.classes,
+        names=stems,
         groups=groups,
-        mend=model.mend,
+        image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
+        truth=lambda k: np.asarray(opened.held_out(kept[k])[1]),
+        prediction=lambda k, truth, sure: _predict(
+            model, _scaled(opened.held_out(kept[k])[0], info.scale), truth, sure
+        ),
+        trained_on=total - len(kept),
     )
-
-    def case(k: int) -> ScoredImage:
-        image, truth, _ = opened.held_out(kept[k])
-        made = model.labels_and_confidence(_scaled(image, info.scale), _shape(truth))
-        return ScoredImage(stems[k], np.asarray(image), np.asarray(truth), *made)
-
-    subject = f"{model.card.name} on the images its store held out"
-    return Evaluation(found, subject, total - len(kept), total, card.classes, case)
 
 
 def _scaled(image: NDArray[Any], scale: float) -> NDArray[Any]:
@@ -296,10 +335,7 @@ def score_held_out(
     which: Sequence[int] | None = None,
     on_progress: OnProgress = ignore,
     check: Callable[[], None] = lambda: None,
-    classes: Sequence[str] | None = None,
-    groups: Sequence[str] | None = None,
     observe: Callable[[int, Tensor, Tensor], None] = lambda number, band, truth: None,
-    mend: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda labels: labels,
 ) -> tuple[Scores, float]:
     """Score a network on the whole held-out images of a store.
 
@@ -309,11 +345,8 @@ def score_held_out(
         which: Numbers of held-out images; None takes all.
         on_progress: Receives `Progress`.
         check: Called before each image; may raise to stop.
-        classes: Names of the classes; None takes the store's.
-        groups: Of the images, for the intervals; None takes those that the store recorded.
         observe: Receives every band from top to bottom: the number of its image, probabilities
             (K, rows, W), and the truth (rows, W) uint8 on the same device.
-        mend: Given the labels (H, W) of an image, returns those that are scored.
 
     Several processes share the images; each is given the same scores, which are those of one.
 
@@ -337,14 +370,13 @@ def score_held_out(
             row += band.shape[1]
             labels.append(band.argmax(0).to(torch.uint8).cpu())
             observe(k, band, truth)
-        matrix = confusion(mask, mend(torch.cat(labels).numpy()), count).tolist()
+        matrix = confusion(mask, torch.cat(labels).numpy(), count).tolist()
         found.append((matrix, Path(source.name).stem, source.group, logs, pixels))
         on_progress(Progress("scoring", len(found), len(mine), "images", show(source.name)))
-    matrices, names, recorded, all_logs, counts = zip(*ranks.collect(found), strict=True)
-    classes = opened.info.classes.names if classes is None else classes
-    groups = recorded if groups is None else groups
+    matrices, names, groups, all_logs, counts = zip(*ranks.collect(found), strict=True)
     log_sum = sum(itertools.chain.from_iterable(all_logs))
-    return scores(np.array(matrices), names, classes, groups), -log_sum / max(sum(counts), 1)
+    found_scores = scores(np.array(matrices), names, opened.info.classes.names, groups)
+    return found_scores, -log_sum / max(sum(counts), 1)
 
 
 @dataclass(frozen=True)
@@ -372,15 +404,15 @@ def _find_masks(root: Path, predictions: Path, page: int | None) -> _Made:
     return _Made(root, predictions, tuple((p, made[p.name]) for p in pairs), page)
 
 
-def _score_masks(
+def _masks_of(
     made: _Made,
     truths: ClassTable,
     order: NDArray[np.uint8],
     table: ClassTable,
     choice: _Choice,
     on_progress: OnProgress,
-) -> Evaluation:
-    """Score masks made by any program.
+) -> Subject:
+    """Return the images of a folder, with masks made by any program.
 
     Args:
         made: The masks.
@@ -393,32 +425,36 @@ def _score_masks(
     chosen = [(pair, path) for pair, path in made.pairs if choice.takes(pair.name)]
     if not chosen:
         raise _none_asked_for(made.root)
-    count, places = len(chosen), f"{show(made.predictions)} against {show(made.root)}"
-    groups = choice.groups([pair.name for pair, _ in chosen])
-    on_progress(Note(f"scoring {count} masks of {places}"))
+    places = f"{show(made.predictions)} against {show(made.root)}"
+    names = [pair.name for pair, _ in chosen]
+    groups = choice.groups(names)
+    on_progress(Note(f"scoring {len(chosen)} masks of {places}"))
 
-    def outcome(k: int) -> tuple[str, NDArray[np.uint8], NDArray[np.uint8]]:
-        pair, path = chosen[k]
-        truth = order[masks.decode(made.read(pair.mask), truths, pair.mask)]
-        predicted = masks.decode(made.read(path), table, path)
-        if predicted.shape != truth.shape:
-            text = f"{_size(predicted)} pixels, the truth has {_size(truth)}"
+    def image(k: int) -> NDArray[Any]:
+        pair, _ = chosen[k]
+        _check_size(pair, truth(k), made.page)
+        return reading.read_image(pair.image, made.page)
+
+    def truth(k: int) -> _Labels:
+        pair, _ = chosen[k]
+        indices: _Labels = order[masks.decode(made.read(pair.mask), truths, pair.mask)]
+        return indices
+
+    def prediction(k: int, truth: _Labels, _: bool) -> _Predicted:
+        path = chosen[k][1]
+        labels = masks.decode(made.read(path), table, path)
+        if labels.shape != truth.shape:
+            text = f"{_size(labels)} pixels, the truth has {_size(truth)}"
             raise InputError(path, text, "predict at the images' own size")
-        blank = (predicted == IGNORED) & (truth != IGNORED)
+        blank = (labels == IGNORED) & (truth != IGNORED)
         if blank.any():
             y, x = np.argwhere(blank)[0]
             text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
             raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
-        return pair.name, truth, predicted
+        return labels, None
 
-    def case(k: int) -> ScoredImage:
-        name, truth, predicted = outcome(k)
-        pair, _ = chosen[k]
-        _check_size(pair, truth, made.page)
-        return ScoredImage(name, reading.read_image(pair.image, made.page), truth, predicted)
-
-    found = _pool(map(outcome, world().own_items(range(count))), groups, table, on_progress)
-    return Evaluation(found, f"{made.predictions} on {made.root}", 0, count, table, case)
+    title = f"{made.predictions} on {made.root}"
+    return Subject(title, table, names, groups, image, truth, prediction)
 
 
 def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
@@ -436,23 +472,29 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
     return masks.discover(found, ignored)
 
 
-def _pool(
-    outcomes: Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]],
-    groups: Sequence[str],
-    table: ClassTable,
-    on_progress: OnProgress,
-) -> Scores:
-    """Return the scores of all images, of which ``outcomes`` are this process's share."""
-    found, total = [], len(world().own_items(groups))
+def _score(subject: Subject, on_progress: OnProgress) -> Evaluation:
+    """Score all images; processes started together share them, and each is given all scores."""
+    names, classes, mine = subject.names, subject.classes.names, []
     with catching() as caught:
-        for name, truth, predicted in outcomes:
-            caught.check("evaluate", "run the same line again")
-            found.append((confusion(truth, predicted, len(table.classes)).tolist(), name))
-            on_progress(Progress("scoring", len(found), total, "images", show(name)))
-        matrices, names = zip(*world().collect(found), strict=True)
-    if not np.any(matrices):
+        for k in steps(
+            world().own_items(range(len(names))),
+            "scoring",
+            "images",
+            on_progress,
+            name=names.__getitem__,
+            check=lambda: caught.check("evaluate", "run the same line again"),
+        ):
+            truth = subject.truth(k)
+            labels, _ = subject.prediction(k, truth, False)
+            mine.append(confusion(truth, labels, len(classes)).tolist())
+        matrices = np.array(world().collect(mine))
+    return Evaluation(scores(matrices, names, classes, subject.groups), subject)
+
+
+def _refuse_unscored(found: Evaluation) -> Evaluation:
+    if not found.scores.confusion.any():
         raise InputError("evaluate", "every pixel of every mask is ignored", "look at the masks")
-    return scores(np.array(matrices), names, table.names, groups)
+    return found
 
 
 _SAME = np.arange(256, dtype=np.uint8)

@@ -102,7 +102,7 @@ class CrossValidation:
         """The folder of the masks, ``<stem>.png`` each, encoded as ``predict`` does."""
         return self.run.masks
 
-    def case(self, k: int) -> ScoredImage:
+    def scored_image(self, k: int) -> ScoredImage:
         """Return the k-th image with its truth, its mask and the confidence of that.
 
         Raises:
