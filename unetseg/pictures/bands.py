@@ -1,4 +1,4 @@
-"""Pictures larger than memory: read by rows, and masks of them written by tiles."""
+"""Pictures larger than the memory: they are read by rows, and masks are written by tiles."""
 
 import math
 import os
@@ -28,7 +28,7 @@ from unetseg.pictures.opening import (
 )
 
 _TILE = 512  # pixels along a side of a tile that is written
-_CLASSIC = 2**32 - 2**25  # bytes of pixels up to which the offsets of a TIFF have 32 bits for sure
+_CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF surely suffice
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
 
@@ -36,14 +36,14 @@ class Raster:
     """An opened picture whose rows are decoded when they are asked for.
 
     ``raster[a:b]`` are rows ``(b - a, W, C)`` in an array of their own, equal to those of
-    `reading.read_image`, except that NaN may stand for a pixel without data where the file says
-    which pixels have none. Of a TIFF, the tiles that the rows touch are decoded; other formats are
-    decoded once, into a single copy; so is, in its own memory, what is stored turned or in an
-    unusual way. Not for several threads at once.
+    `reading.read_image`, except that NaN may stand for a pixel without data where the file declares
+    such pixels. In a TIFF, only the tiles that the rows touch are decoded. Other formats, turned
+    pictures and unusual TIFFs are decoded once, into a single copy. Use a raster from one thread
+    at a time.
 
     Attributes:
         info: The header.
-        georeference: What a prediction takes over.
+        georeference: The size and the place of its pixels, which a prediction takes over.
         shape: ``(H, W, C)``.
         dtype: uint8, uint16 or float32.
     """
@@ -65,7 +65,7 @@ class Raster:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let go of what was decoded."""
+        """Close the file and release the decoded pixels."""
         self._handle.close()
         self._reader = None
 
@@ -73,7 +73,7 @@ class Raster:
         """Return rows ``(n, W, C)``.
 
         Raises:
-            IndexError: No rows, or with steps between them.
+            IndexError: The slice has no rows, or a step between them.
             InputError: The pixels are damaged, or not finite.
             MachineError: Not enough memory.
         """
@@ -91,7 +91,7 @@ class Raster:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def _open_reader(self) -> RowReader:
-        """Return what reads rows as they are handed out."""
+        """Return a reader of rows as `__getitem__` returns them."""
         picture = self._picture
         stored = picture.rows() if picture.info.orientation == 1 else None
         if stored is not None:
@@ -133,12 +133,15 @@ def open_raster(
 def valid_pixels(rows: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
     """Return which pixels ``(n, W)`` of rows ``(n, W, C)`` hold data.
 
-    Not those where every channel is ``nodata``, or NaN. None where there is no ``nodata``.
+    A pixel has none where every channel is ``nodata`` or NaN. The result is None where ``nodata``
+    is None.
     """
     if nodata is None:
         return None
     if rows.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # as a double's lowest became -inf in the rows
+        with np.errstate(
+            over="ignore"
+        ):  # the lowest double is -inf as float32, here as in the rows
             missing = np.isnan(rows) | (rows == rows.dtype.type(nodata))
     elif nodata in range(np.iinfo(rows.dtype).max + 1):
         missing = rows == rows.dtype.type(nodata)
@@ -159,19 +162,19 @@ def write_mask_tiff(
     """Write class indices as a TIFF that `reading.read_mask` and any viewer show in colour.
 
     Pixels and palette are those of `writing.write_mask`. The tiles are written while ``bands`` is
-    consumed: no more than a band and a row of tiles is held.
+    consumed, so the memory holds one band and one row of tiles.
 
     Args:
         path: The file, which is written whole or not at all.
-        bands: ``(rows, W)`` uint8 class indices, 255 ignored; from the top, any number of rows.
+        bands: Class indices ``(rows, W)`` uint8, 255 ignored, from the top; any number of rows.
         shape: Height and width of the mask.
         table: The classes.
         text: Goes into the JSON description, where `reading.read_text` finds it.
-        georeference: Of the input. Resolution and GeoTIFF tags are kept; where the input has
-            pixels without data, the mask declares the value that stands for ignored.
+        georeference: The georeference of the input. Resolution and GeoTIFF tags are kept. Where
+            the input has pixels without data, the mask declares its value for ignored pixels.
 
     Raises:
-        InputError: ``path`` is a folder; ignored pixels that no value of ``table`` stands for.
+        InputError: ``path`` is a folder, or no value of ``table`` stands for ignored pixels.
         MachineError: The disk is full or read-only, and the like.
     """
     encoding = writing.mask_encoding(table, georeference)
@@ -189,7 +192,7 @@ def write_mask_tiff(
             tile=(_TILE, _TILE),
             bigtiff=math.prod(shape) * encoding.values.itemsize > _CLASSIC,
             compression="zlib",
-            maxworkers=1,  # more would hold 256 MB of tiles before the first is written
+            maxworkers=1,  # more workers would hold 256 MB of tiles before they write the first
             photometric="palette" if is_byte else "minisblack",
             colormap=encoding.palette.T.astype(np.uint16) * 257 if is_byte else None,
             resolution=georeference.resolution,
@@ -197,7 +200,9 @@ def write_mask_tiff(
             metadata=dict(text),
             extratags=tags,
         )
-        if any(map(len, pixels)):  # asked even when all is written: makers of bands have an end
+        # Drain the bands even when every tile is written: the code after the last `yield` of their
+        # maker (counting, progress) must still run.
+        if any(map(len, pixels)):
             raise _too_many(shape[0])
 
 

@@ -14,19 +14,19 @@ _NUMBER_SIZE = 10  # pixels: the height of the numbers of objects
 _GAP = 4  # white pixels between pictures
 _SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are shrunk
 
-# What an error map shows wrong pixels in. They differ in lightness by far, so that they are told
-# apart with any colour vision, and in print; blue and orange are those of Okabe & Ito (2008).
+# The colours of wrong pixels in an error map. They differ much in lightness, so any colour vision
+# tells them apart, also in print. Blue and orange are those of Okabe & Ito (2008).
 ERROR_COLOURS = {"missed": "#0072b2", "claimed": "#e69f00", "confused": "#4a0d3f"}
 
 
 def to_display(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return ``(H, W, 3)`` uint8 for a screen: stretched from the 1st to the 99.8th percentile.
 
-    Grey and RGB are stretched as one, which keeps colours; otherwise each channel on its own, two
-    as red and green, of more than three the first three.
+    Grey and RGB are stretched as a whole, which keeps colours. Two channels are stretched one by
+    one and shown as red and green. Of more than three channels the first three are shown.
     """
     image = image[..., :3]
-    every = max(1, image.shape[0] * image.shape[1] // 1_000_000)  # a million pixels tell enough
+    every = max(1, image.shape[0] * image.shape[1] // 1_000_000)  # a million pixels are enough
     pixels = image.reshape(-1, image.shape[2])[::every]
     axis = 0 if image.shape[2] == 2 else None
     low, high = np.percentile(pixels, (1, 99.8), axis=axis)
@@ -58,31 +58,31 @@ def overlay(
     image: NDArray[Any],
     indices: NDArray[np.uint8],
     table: ClassTable,
-    plain: int | None = None,
+    unpainted: int | None = None,
     numbers: NDArray[np.int32] | None = None,
 ) -> NDArray[np.uint8]:
     """Return ``image`` with its mask half-transparent, outlined, and a legend below.
 
-    One class may stay unpainted, so that what it surrounds is seen on the plain image; the legend
-    says so.
+    One class may stay unpainted, which leaves the image visible around the others; the legend says
+    so.
 
     Args:
         image: ``(H, W, C)``.
         indices: ``(H, W)`` uint8 class indices, 255 ignored.
         table: Names and colours.
-        plain: The class left unpainted; see `commonest`.
+        unpainted: The class left unpainted; see `commonest`.
         numbers: ``(H, W)`` numbers of objects, 0 where none is: each is outlined, and its number is
             written where there is room for it.
 
     Returns:
-        ``(H', W', 3)`` uint8: the picture at its own size, at the top left; the legend adds rows,
-        and columns where a name is wider than the picture.
+        ``(H', W', 3)`` uint8: the picture at its own size, at the top left. The legend adds rows,
+        and it adds columns where a name is wider than the picture.
     """
     counts = np.bincount(indices.ravel(), minlength=256)
-    shown = blend(to_display(image), indices, table, plain)
+    shown = blend(to_display(image), indices, table, unpainted)
     if numbers is not None:
         shown = _numbered(shown, numbers)
-    return _above(shown, _legend(table, counts, plain, shown.shape[1]))
+    return _above(shown, _legend(table, counts, unpainted, shown.shape[1]))
 
 
 def _numbered(picture: NDArray[np.uint8], numbers: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -108,13 +108,13 @@ def blend(
     shown: NDArray[np.uint8],
     indices: NDArray[np.uint8],
     table: ClassTable,
-    plain: int | None = None,
+    unpainted: int | None = None,
 ) -> NDArray[np.uint8]:
     """Return a picture ``(H, W, 3)`` of `to_display` with its mask as in `overlay`, no legend."""
     colours = paint(indices, table)
-    painted = np.ones(indices.shape, bool) if plain is None else indices != plain
+    painted = np.ones(indices.shape, bool) if unpainted is None else indices != unpainted
     mixed = shown // 2 + colours // 2
-    thickness = max(1, max(indices.shape) // 800)  # one pixel of what fits a screen
+    thickness = max(1, max(indices.shape) // 800)  # one pixel of a picture that fits a screen
     edge = _edges(indices, thickness)
     mixed[edge] = colours[edge]
     return np.where(painted[..., None], mixed, shown)
@@ -135,8 +135,8 @@ def error_map(
         shown: ``(H, W, 3)`` uint8, as `to_display` returns it.
         truth: ``(H, W)`` uint8 class indices, 255 ignored.
         prediction: ``(H, W)`` uint8 class indices.
-        background: The class that surrounds the others; None where there is none, so that every
-            wrong pixel is confused.
+        background: The class that surrounds the others. Where it is None, every wrong pixel counts
+            as confused.
 
     Returns:
         ``(H, W, 3)`` uint8 of few colours, so that a PNG of it is small.
@@ -204,14 +204,14 @@ def _edges(indices: NDArray[np.integer[Any]], thickness: int) -> NDArray[np.bool
 
 
 def _legend(
-    table: ClassTable, counts: NDArray[np.int64], plain: int | None, width: int
+    table: ClassTable, counts: NDArray[np.int64], unpainted: int | None, width: int
 ) -> NDArray[np.uint8]:
-    """Draw the classes with pixels in ``counts``, as many to a row as fit ``width``."""
+    """Draw the classes that have pixels in ``counts``, in rows as wide as ``width``."""
     height = int(np.clip(width // 40, 12, 60))
     font = ImageFont.load_default(height)
     names = [(i, n) for i, n in enumerate((*table.names,)) if counts[i]]
     names += [(IGNORED, "ignored")] if counts[IGNORED] else []
-    texts = [(i, n + " (not painted)" if i == plain else n) for i, n in names]
+    texts = [(i, n + " (not painted)" if i == unpainted else n) for i, n in names]
     gap = height // 2
     widths = [2 * height + gap + int(font.getlength(text)) + gap for _, text in texts]
     places, x, y = [], gap, gap
@@ -225,7 +225,7 @@ def _legend(
     draw = ImageDraw.Draw(canvas)
     for (i, text), (x, y) in zip(texts, places, strict=True):
         swatch = paint(np.full((height, 2 * height - gap), i, np.uint8), table)
-        if i == plain:
+        if i == unpainted:
             swatch[2:-2, 2:-2] = 255
         canvas.paste(ImageOps.expand(Image.fromarray(swatch[1:-1, 1:-1]), 1, "grey"), (x, y))
         draw.text((x + 2 * height, y + height // 2), text, "black", font, anchor="lm")
@@ -277,8 +277,8 @@ def validation_sheet(
         shape = _fit(truth.shape[0], truth.shape[1], _SHEET_WIDTH // 3)
         small = rescale_image(image, shape)
         labels = [rescale_mask(m, shape) for m in (truth, predicted)]
-        plain = commonest(labels[0])
-        cells.append([to_display(small), *(overlay(small, m, classes, plain) for m in labels)])
+        unpainted = commonest(labels[0])
+        cells.append([to_display(small), *(overlay(small, m, classes, unpainted) for m in labels)])
     return _rows(cells)
 
 

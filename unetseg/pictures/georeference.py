@@ -1,4 +1,4 @@
-"""What a prediction takes over from its input: how large a pixel is, and where it lies on a map."""
+"""The size of a pixel and its place on a map, which a prediction takes over from its input."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _MICROMETRES = {
     "mm": 1e3, "cm": 1e4, "inch": 25400.0, "in": 25400.0, "m": 1e6,
 }  # fmt: skip
 _RESOLUTION_UNITS: dict[int, Unit] = {2: "inch", 3: "cm"}  # TIFF 6.0, ResolutionUnit
-# Per inch; programs write these where they know nothing about the size of a pixel.
+# Pixels per inch that programs write where they do not know the size of a pixel.
 _SAYS_NOTHING = (1, 72, 96)
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, and the three of the GeoKeys.
 _SCALE, _TRANSFORMATION, _KEYS = 33550, 34264, 34735
@@ -29,13 +29,13 @@ _NODATA = 42113  # GDAL_NODATA
 
 @dataclass(frozen=True)
 class Georeference:
-    """What a picture says about its pixels beside their values.
+    """The size, the place and the no-data value of a picture's pixels, as its file states them.
 
     Attributes:
         resolution: Pixels per unit along x and along y, above 0; None where the file does not say.
-        resolution_unit: None where ``resolution`` states no more than the shape of a pixel.
+        resolution_unit: None where ``resolution`` states only the shape of a pixel.
         tags: The GeoTIFF tags, which place the picture on a map.
-        nodata: What a pixel without data holds, in the units of `reading.read_image`; may be NaN.
+        nodata: The value of a pixel without data, in the units of `reading.read_image`; may be NaN.
     """
 
     resolution: tuple[float, float] | None = None
@@ -45,8 +45,10 @@ class Georeference:
 
     @property
     def pixel_size(self) -> tuple[float, float, str] | None:
-        """Height and width of a pixel and their unit, "m", "map unit" (degrees, say) or "µm";
-        None where it is not stated, or stated by a resolution that programs write by default.
+        """Height and width of a pixel and their unit: "m", "µm", or "map unit" (such as degrees).
+
+        None where the file does not state them, or states a resolution that programs write by
+        default.
         """
         if (size := self._size_on_map()) is not None:
             return *size, "m" if self._is_metric() else "map unit"
@@ -60,7 +62,7 @@ class Georeference:
 
     @property
     def pixels_per_metre(self) -> tuple[float, float] | None:
-        """The resolution along x and y where it has a unit."""
+        """The resolution along x and y; None where it has no unit."""
         if self.resolution is None or self.resolution_unit is None:
             return None
         x, y = (r * 1e6 / _MICROMETRES[self.resolution_unit] for r in self.resolution)
@@ -94,7 +96,7 @@ class Georeference:
         return None
 
     def turned(self, orientation: int) -> "Georeference":
-        """Return what is still true of the picture turned upright (EXIF 2.32, tag 274: 1 to 8)."""
+        """Return the georeference once the orientation (EXIF 2.32, tag 274) is applied."""
         if not 1 < orientation < 9:
             return self
         resolution = self.resolution
@@ -128,7 +130,7 @@ class Georeference:
 
 
 def of_dpi(dpi: Any) -> Georeference:
-    """Return the georeference of a picture with so many pixels per inch, ``(x, y)`` or None."""
+    """Return the georeference of a picture from its pixels per inch, ``(x, y)`` or None."""
     resolution = _resolution(dpi)
     return Georeference(resolution, "inch") if resolution else Georeference()
 
@@ -144,13 +146,13 @@ def of_tiff(
         tags: The tags of the page, as tifffile has them.
         imagej: The metadata of ImageJ; {} where there is none.
         ome: The OME-XML; "" where there is none.
-        index: Which of the images that the OME-XML describes.
+        index: The number of the image in the OME-XML.
     """
     found = [tags[code] for code in _GEO_TAGS if code in tags]
     copied = tuple((t.code, int(t.dtype), t.count, t.value, True) for t in found)
     nodata = _nodata(tags[_NODATA].value) if _NODATA in tags else None
     per_unit = _resolution([_ratio(tags[code].value) for code in (282, 283) if code in tags])
-    unit = tags[296].value if 296 in tags else 2  # inch is what its absence means
+    unit = tags[296].value if 296 in tags else 2  # without the tag, the unit is the inch
     resolution, resolution_unit = per_unit, _RESOLUTION_UNITS.get(unit)
     if (size := _ome_pixel_size(ome, index)) is not None:
         resolution, resolution_unit = _resolution(1e4 / s for s in size), "cm"
@@ -179,13 +181,13 @@ def _ome_pixel_size(ome: str, index: int) -> tuple[float, float] | None:
 
 
 def _micrometres(unit: Any) -> float | None:
-    """Return how many micrometres a unit is, by its name; None where it is no length."""
+    """Return the micrometres in a unit of this name; None where it is no length."""
     name = str(unit).replace("\\u00B5", "µ").replace("μ", "µ")  # as ImageJ writes it; a Greek mu
     return _MICROMETRES.get(name.strip().lower())
 
 
 def _resolution(per_unit: Iterable[float] | None) -> tuple[float, float] | None:
-    """Return pixels per unit along x and y, if these are two sizes that a TIFF can hold."""
+    """Return pixels per unit along x and y; None unless both are sizes that a TIFF can hold."""
     numbers = _numbers(per_unit)
     if len(numbers) != 2 or not all(_is_size(n) for n in numbers):
         return None
@@ -193,7 +195,7 @@ def _resolution(per_unit: Iterable[float] | None) -> tuple[float, float] | None:
 
 
 def _ratio(value: Any) -> float:
-    """Return the quotient of a TIFF's rational; 0 where it is none."""
+    """Return the quotient of a TIFF's rational number; 0 where ``value`` is none."""
     numbers = _numbers(value)
     return numbers[0] / numbers[1] if len(numbers) == 2 and numbers[1] else 0.0
 
@@ -209,7 +211,7 @@ def _nodata(text: Any) -> float | None:
 
 
 def _numbers(value: Any) -> list[float]:
-    """Return one number or several as floats; [] where any of them is none."""
+    """Return one number or several as floats; [] where any of them is no number."""
     try:
         if isinstance(value, str) or not isinstance(value, Iterable):
             return [float(value)]

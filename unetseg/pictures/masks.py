@@ -1,6 +1,7 @@
-"""From what a mask file holds (values, palette indices or colours) to class indices.
+"""From the values, palette indices or colours of a mask file to class indices.
 
-Arrays in, arrays out. A mask that can be read in two ways is asked about, never guessed.
+The functions take and return arrays. A mask that can be read in two ways is refused with a
+question; nothing is guessed.
 """
 
 from collections import Counter
@@ -14,10 +15,10 @@ from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, leaves_no_class,
 from unetseg.errors import Code, InputError, arg
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
-NOISE = 32  # levels in any channel that JPEG of fair quality adds to even areas at most
-_MAX_FLICKERING = 8  # as many may be there where most of them stand in runs under ...
-_SHORT_RUN = 2  # ... pixels; painted classes, thin lines too, stand in longer ones
-_MAX_KEYS = 4096  # kept of one mask: enough to say what a noisy one looks like
+NOISE = 32  # levels: JPEG of fair quality changes no channel of an even area by more
+_MAX_FLICKERING = 8  # the most values that may change after fewer than _SHORT_RUN pixels
+_SHORT_RUN = 2  # pixels; painted classes, thin lines included, have longer runs along a row
+_MAX_KEYS = 4096  # the commonest keys of a mask: enough to say what a noisy mask looks like
 
 Key = int | str
 """What stands for a class in a mask: a value, or a colour "#rrggbb"."""
@@ -64,10 +65,10 @@ class Found:
     """The values or colours of one mask.
 
     Attributes:
-        counts: Pixels of each value, or of each colour "#rrggbb", commonest first; of more than
-            4096 the commonest.
-        distinct: How many there are.
-        run: Pixels that a key's stretches along a row have on average; the median over the keys.
+        counts: Pixels of each value, or of each colour "#rrggbb", the commonest first, at most
+            4096 of them.
+        distinct: The number of different values or colours.
+        run: The mean length in pixels of a key's runs along a row; the median over the keys.
         colours: The palette's colour of each value, where there is a palette.
     """
 
@@ -88,19 +89,19 @@ def find_keys(raw: RawMask) -> Found:
 
 
 def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassTable:
-    """Return the classes of a set that has no ``classes.toml``: what its masks hold, sorted.
+    """Return the classes of a set without ``classes.toml``: the keys of its masks, sorted.
 
-    RGB masks that hold greys only, in the whole set, count as masks of values. The colours of
-    palettes paint the classes.
+    If all RGB masks of the set hold only greys, they count as masks of values. Classes take the
+    colours of palettes.
 
     Args:
         found: `find_keys` of each mask, by its file name (used in messages).
         ignore: Values or colours that are no class.
 
     Raises:
-        InputError: Over 64 keys, or over 8 that change from pixel to pixel, with what they look
-            like; 255 beside two or more other values; values in some masks and colours in
-            others; palettes that contradict each other.
+        InputError: There are over 64 keys, or over 8 that change from pixel to pixel; the error
+            says what they look like. Or 255 stands beside two or more other values, some masks
+            hold values and others colours, or palettes contradict each other.
     """
     for name, one in found.items():
         if one.distinct > MAX_FOUND or (one.distinct > _MAX_FLICKERING and one.run < _SHORT_RUN):
@@ -124,11 +125,11 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
 
 
 def _diagnosis(what: object, found: Found) -> InputError:
-    """Return the error of a mask with too many values or colours; it says what that looks like.
+    """Return the error of a mask with too many values or colours; it says what they look like.
 
-    An object has a width, so numbers of objects come in runs along a row; the values of smoothed
-    edges and of compression change from pixel to pixel. Of these two the latter stay close to the
-    common keys, those of 2 % of the pixels each.
+    An object has a width, so numbers of objects come in runs along a row. The values of smoothed
+    edges and of compression change from pixel to pixel. Those of compression stay close to the
+    common keys; a key is common if it has 2 % of the pixels.
     """
     kind = "colours" if isinstance(next(iter(found.counts)), str) else "values"
     start = f"{found.distinct:,} {kind}: looks like "
@@ -150,7 +151,7 @@ def _diagnosis(what: object, found: Found) -> InputError:
 
 
 def is_between(point: NDArray[np.integer], a: NDArray[np.integer], b: NDArray[np.integer]) -> bool:
-    """Whether a colour ``(3,)`` may be a blend of two others: within noise of the line between."""
+    """Tell whether a colour ``(3,)`` may be a blend of two others: near the line between them."""
     way = (b - a).astype(float)
     share = float((point - a) @ way) / max(float(way @ way), 1.0)
     return 0.1 < share < 0.9 and float(np.abs(a + share * way - point).max()) <= NOISE
@@ -159,10 +160,10 @@ def is_between(point: NDArray[np.integer], a: NDArray[np.integer], b: NDArray[np
 def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np.uint8]:
     """Return the class index of every pixel, 255 where ignored.
 
-    Masks are read the way ``table`` is written. Where it lists colours, a palette mask is read
-    through its palette and a grey one as equal red, green and blue. Where it lists values, a
-    palette mask holds indices, and an RGB mask must hold greys only. A grey palette may stand for
-    its grey levels instead: that reading is taken where only it fits the table.
+    Where ``table`` lists colours, a palette mask is read through its palette, and a grey mask as
+    equal red, green and blue. Where it lists values, a palette mask holds indices, and an RGB mask
+    must hold only greys. The indices of a grey palette may stand for its grey levels instead; that
+    reading is taken where it alone fits the table.
 
     Args:
         raw: The stored pixels.
@@ -173,8 +174,8 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
         ``(H, W)`` uint8.
 
     Raises:
-        InputError: A value or colour that is not in the table; colours where values are due; a
-            palette that can be read both ways with different results.
+        InputError: A value or colour is not in the table, the mask holds colours where the table
+            lists values, or its palette can be read in two ways with different results.
     """
     known: dict[Key, int] = {table.key(i): i for i in range(len(table.classes))}
     known |= dict.fromkeys(table.ignore, IGNORED)
@@ -221,7 +222,8 @@ def _read_values(
 
 def _look_up(codes: NDArray[np.integer], known: Mapping[int, int]) -> NDArray[np.int16]:
     """Return the class index of each code, -1 where it is not known."""
-    table = np.full(int(codes.max()) + 1, -1, np.int16)  # of 2^24 at most: a search takes longer
+    # A table has at most 2^24 entries, and looking up is quicker than searching.
+    table = np.full(int(codes.max()) + 1, -1, np.int16)
     for code, index in known.items():
         if code < len(table):
             table[code] = index

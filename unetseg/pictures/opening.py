@@ -1,7 +1,7 @@
-"""A picture file before it is decoded: opened, told by its first bytes, judged by its header.
+"""A picture file before it is decoded: opened, recognised by its first bytes, judged by its header.
 
-What is on disk is judged before it is decoded: a regular file, a format told by its first bytes
-(never by its name), a size that fits the file. Nothing here knows how a format is decoded.
+A file is decoded only if it is a regular file, if its first bytes (never its name) show a known
+format, and if it can hold the size that it declares. This module does not know how to decode.
 """
 
 import logging
@@ -25,8 +25,8 @@ ORIENTATION = 274  # the EXIF and TIFF tag
 LOSSY = "in a lossy format (JPEG), which blurs labels"
 COPY_AGAIN = "it may be damaged: copy or save it again"
 
-# No compression of these formats packs much more than LZW at its best (4096 bytes in 12 bits), so
-# a file that declares more than this for each byte it has is a forgery or a torso.
+# LZW packs at best 4096 bytes into 12 bits, and no other compression of these formats does better.
+# So a file that declares more bytes than this for each of its own is forged or truncated.
 _MAX_EXPANSION = 4096
 
 _SIGNATURES = {
@@ -41,25 +41,25 @@ _SIGNATURES = {
     b"MM\0+": "TIFF",
 }
 
-# tifffile reports oddities of a file through logging, which prints them where nobody listens.
+# tifffile logs what is odd about a file; without a handler, logging would print it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 RowReader = Callable[[int, int], NDArray[Any]]
-"""Returns the rows from a first one to before a last one, as `Picture.pixels` has them."""
+"""Takes a first row and the row after the last, and returns these rows as `Picture.pixels` does."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the header of a picture declares.
+    """The header of a picture.
 
     Attributes:
         height: Rows, after any EXIF orientation is applied.
-        width: Columns, likewise.
-        channels: As `read_image` returns them, so without transparency.
+        width: Columns, after any EXIF orientation is applied.
+        channels: The channels that `read_image` returns; transparency does not count.
         dtype: "uint8", "uint16" or "float32", as `read_image` returns it.
         format: "PNG", "JPEG", "TIFF", "BMP" or "GIF".
-        alpha: Whether there is transparency, which `read_image` drops.
-        pages: Pictures in the file.
+        alpha: Whether the file holds transparency, which `read_image` drops.
+        pages: The number of pictures in the file.
         palette: Whether pixels are indices of a palette.
         orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
     """
@@ -77,19 +77,19 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Picture:
-    """An opened picture: its header, and how its pixels are had.
+    """An opened picture: its header, and functions that decode its pixels.
 
     Attributes:
         info: The header.
         pixels: Decodes ``(H, W)`` or ``(H, W, C)`` in the file's own dtype and orientation,
             palette indices where ``palette`` is not None, with transparency after the other
             channels.
-        rows: Makes ready to decode a part of those rows at a time; returns None where the file
-            can be decoded only as a whole.
+        rows: Returns a reader of a part of those rows; None where the file can be decoded only as
+            a whole.
         palette: ``(256, 3)`` uint8, or None.
-        orientation: How the pixels are stored (EXIF 2.32, tag 274); other than 1 to 8 means 1.
-        doubt: Why it is no mask; empty where it may be one.
-        georeference: Reads what it says about its pixels, as they are stored.
+        orientation: How the pixels are stored (EXIF 2.32, tag 274); numbers beyond 1 to 8 mean 1.
+        doubt: Why the picture cannot be a mask; empty where it can.
+        georeference: Reads the size and the place of its pixels, as they are stored.
     """
 
     info: ImageInfo
@@ -102,10 +102,10 @@ class Picture:
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
-    """Open a picture file, at its beginning, and tell its format ("PNG", "JPEG", "TIFF", ...).
+    """Open a picture file and return it with its format ("PNG", "JPEG", "TIFF", ...).
 
     Raises:
-        InputError: Not found, no regular file, not a picture.
+        InputError: The file is not found, is no regular file, or is no picture.
         MachineError: No permission to read.
     """
     handle = files.open_regular(path)
@@ -125,7 +125,7 @@ def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield what `open_file` returns; what is raised on reading becomes one of our errors."""
+    """Yield what `open_file` returns; an exception while reading becomes one of our errors."""
     handle, kind = open_file(path)
     with handle, decoding(path, kind):
         yield handle, kind
@@ -154,7 +154,7 @@ def check_size(
     size: int,
     max_pixels: int,
 ) -> None:
-    """Refuse no pixels, too many, and more bytes (``size``) than the file can hold packed."""
+    """Refuse a picture of no pixels, of too many, or of more bytes than the file can hold."""
     height, width = shape
     if height * width == 0:
         raise InputError(path, f"{height} x {width} pixels", COPY_AGAIN)
@@ -168,7 +168,7 @@ def check_size(
 
 
 def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | None) -> None:
-    """Refuse several pictures where none was chosen, and the choice of one that is not there."""
+    """Refuse a file of several pictures where none is chosen, and the choice of a missing one."""
     if page is None and info.pages > 1:
         text = f"holds {info.pages} pages of {info.height} x {info.width} pixels, one is due"
         remedy = f"pass {arg('page', 0)} for the first; pages that are channels need the axes CYX"
@@ -210,12 +210,12 @@ def as_declared(
     Args:
         path: The file, for the message.
         picture: Whose pixels they are.
-        pixels: Rows of it, as `Picture.pixels` has them.
-        top: The first of these rows.
-        nodata: What a pixel without data holds; where it is not None, NaN is such a pixel, too.
+        pixels: Some of its rows, as `Picture.pixels` returns them.
+        top: The number of the first of these rows.
+        nodata: The value of a pixel without data. Where it is not None, NaN means the same.
 
     Raises:
-        InputError: Values not finite, or more than float32 holds.
+        InputError: A value is not finite, or float32 cannot hold it.
     """
     if picture.palette is not None:
         pixels = picture.palette[pixels if pixels.ndim == 2 else pixels[..., 0]]
@@ -226,7 +226,7 @@ def as_declared(
 def _to_declared_dtype(
     path: str | os.PathLike[str], image: NDArray[Any], top: int, nodata: float | None
 ) -> NDArray[Any]:
-    """Return ``image`` as uint8, uint16 or float32; refuse what that would change."""
+    """Return ``image`` as uint8, uint16 or float32; refuse values that this would change."""
     if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
         return image.astype(image.dtype.newbyteorder("="), copy=False)
     floats = image.astype(np.float32)

@@ -58,7 +58,7 @@ _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
 def read_info(
     path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> ImageInfo:
-    """Read the header of a picture, of a TIFF that of ``page``; no pixels are decoded.
+    """Read the header of a picture, or of one page of a TIFF; no pixels are decoded.
 
     Raises:
         InputError: As for `read_image`, as far as the header shows it.
@@ -71,12 +71,12 @@ def read_info(
 def read_image(
     path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> NDArray[Any]:
-    """Read a picture in the depth that it was stored in.
+    """Read a picture in its stored depth.
 
-    One-bit pictures become 0 and 255; palettes become their colours, or grey where all are grey;
-    an orientation in the file is applied; transparency is dropped (`ImageInfo.alpha` tells).
-    Signed, 32-bit, 64-bit and half-precision TIFF become float32; integers must come through
-    exactly.
+    One-bit pictures become 0 and 255. Palettes become their colours, or grey where all colours are
+    grey. An orientation in the file is applied. Transparency is dropped; `ImageInfo.alpha` tells
+    of it. Signed, 32-bit, 64-bit and half-precision TIFF become float32; integers that float32
+    cannot hold exactly are refused.
 
     Args:
         path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
@@ -87,8 +87,9 @@ def read_image(
         ``(H, W, C)`` uint8, uint16 or float32; C is at least 1.
 
     Raises:
-        InputError: Not found, no regular file, not a picture, damaged, too large, several
-            pictures without ``page``, colours other than grey and RGB, values not finite.
+        InputError: The file is not found, not regular, no picture, damaged or too large. Or it
+            holds several pictures and ``page`` is None, colours other than grey and RGB, or values
+            that are not finite.
         MachineError: No permission to read, not enough memory.
     """
     with opened(path) as (handle, kind):
@@ -99,10 +100,10 @@ def read_image(
 
 
 def read_scaled(path: Path, channels: int, scale: float, page: int | None = None) -> NDArray[Any]:
-    """Read an image with this many channels (grey becomes 3 equal ones, and back) and scale it.
+    """Read an image, fit its channels as `fit_channels` does, and scale it.
 
     Raises:
-        InputError: As `read_image`, or the image has other channels.
+        InputError: As `read_image` and `fit_channels`.
     """
     image = fit_channels(read_image(path, page), channels, path)
     return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
@@ -114,7 +115,7 @@ def read_mask(
     """Read a mask as it is stored: values, palette indices with their palette, or colours.
 
     One-bit masks become 0 and 255. An orientation in the file is applied as for an image. ``page``
-    is which picture of a TIFF that holds several; where it holds one, that one is read.
+    chooses a picture of a TIFF that holds several; it is ignored where there is only one.
 
     Raises:
         InputError: As `read_image`; a lossy format; transparent pixels; negative or fractional
@@ -141,13 +142,13 @@ def read_mask(
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return what `write_mask`, `write_picture` and `write_float_tiff` were told to add.
+    """Return the texts that the functions of `writing` add to a picture.
 
-    These are the text chunks that stand before the pixels of a PNG, and texts in the JSON
-    description of a TIFF; of any other picture {}.
+    They are the text chunks before the pixels of a PNG and the texts in the JSON description of a
+    TIFF. Other formats give {}.
 
     Raises:
-        InputError: Not found, no regular file, not a picture, damaged.
+        InputError: The file is not found, not regular, no picture, or damaged.
         MachineError: No permission to read.
     """
     with opened(path) as (handle, kind):
@@ -162,17 +163,18 @@ def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
 def open_picture(
     path: str | os.PathLike[str], handle: BinaryIO, kind: str, max_pixels: int, page: int = 0
 ) -> Picture:
-    """Read the header of an opened file and refuse what must not be decoded.
+    """Read the header of an opened file and refuse a picture that must not be decoded.
 
     Args:
         path: The file, for the message.
-        handle: What `opening.open_file` returned.
-        kind: Likewise, the format.
+        handle: The open file, from `opening.open_file`.
+        kind: Its format, from `opening.open_file`.
         max_pixels: Larger pictures (height x width) are refused.
-        page: Which picture of a TIFF; that it is there says `opening.check_page`.
+        page: Which picture of a TIFF; `opening.check_page` tells whether it is there.
 
     Raises:
-        InputError: The header declares what is not read, or not there.
+        InputError: The header declares a kind of pixels that is not read, or pixels that the file
+            does not hold.
     """
     if kind == "TIFF":
         picture = tiff.open_tiff(path, handle, max_pixels, page)
@@ -209,7 +211,7 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
     channels = _CHANNELS[mode] if palette is None else palette_channels(palette)
     dtype = "uint16" if is_deep else "uint8"
     alpha = mode.endswith("A") or "transparency" in opened.info
-    # Of a PNG only what stands before the pixels: Pillow would decode them to look behind.
+    # In a PNG, EXIF behind the pixels is left out: Pillow would decode the pixels to find it.
     has_exif = kind == "JPEG" or "exif" in opened.info
     return Picture(
         ImageInfo(height, width, channels, dtype, kind, alpha),
@@ -225,11 +227,11 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
 def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
     opened = _reopened(handle, kind)
     layout = str(opened.tile[0].args) if kind == "PNG" else ""
-    if layout == "LA;16B":  # four bytes a pixel, taken as they come
+    if layout == "LA;16B":  # a pixel has four bytes; decode them as they are
         opened.tile = [opened.tile[0]._replace(args="RGBA")]
         return np.array(opened).view(">u2").astype(np.uint16)
     if layout in ("RGB;16B", "RGBA;16B"):
-        # Pillow keeps one byte a sample, the high one; read as little-endian, the low one.
+        # Pillow keeps the first byte of a sample: the high one, or the low one as little-endian.
         high = np.asarray(opened).astype(np.uint16)
         handle.seek(0)
         opened = PngImageFile(handle)
@@ -243,13 +245,13 @@ def _reopened(handle: BinaryIO, kind: str) -> Any:
     """Return a picture to decode, its checksums verified where it has any."""
     if kind == "PNG":
         handle.seek(0)
-        PngImageFile(handle).verify()  # decoding alone passes over them
+        PngImageFile(handle).verify()  # decoding alone does not check them
     handle.seek(0)
     return _DECODERS[kind](handle)
 
 
 def _pillow_rows(handle: BinaryIO, kind: str) -> RowReader | None:
-    """Return the reader of rows from the picture as Pillow holds it: never a copy of the whole."""
+    """Return a reader of rows that crops the picture in Pillow and never copies it whole."""
     opened = _reopened(handle, kind)
     width = opened.size[0]
     if width > _CROP:
@@ -270,7 +272,7 @@ def _palette(opened: Any) -> NDArray[np.uint8]:
     probe = Image.new("P", (1, 1))
     probe.putpalette(opened.palette.palette, opened.palette.rawmode or opened.palette.mode)
     colours = np.array(probe.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    # A palette may be shorter than what its pixels can say; the rest is black, as decoders show it.
+    # A palette may have fewer colours than pixels can number; decoders show the rest black.
     return np.concatenate([colours, np.zeros((256 - len(colours), 3), np.uint8)])
 
 
@@ -278,7 +280,7 @@ def _palette(opened: Any) -> NDArray[np.uint8]:
 
 
 def _without_alpha(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[Any]:
-    """Return a mask without its last channel, which must say that nothing is transparent."""
+    """Return a mask without its last channel; refuse transparent pixels."""
     top = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
     clear = values[..., -1] != top
     if clear.any():

@@ -1,4 +1,4 @@
-"""TIFF as tifffile decodes it: whole, or the tiles that rows lie in."""
+"""TIFF, decoded by tifffile: whole pictures, or only the tiles that some rows touch."""
 
 import json
 import os
@@ -29,31 +29,32 @@ from unetseg.pictures.opening import (
 )
 
 _DEFLATED = (8, 32946)  # TIFF compression numbers of zlib: Adobe's, and the older one
-_SUSPICIOUS = 2**17  # bytes of a deflated strip or tile: looking into smaller ones is not worth it
-_MAX_PAGES = 10_000  # a list of TIFF pages this long takes seconds to walk
-_KEPT = 2**26  # bytes of decoded tiles: bands that are asked for may overlap by hundreds of rows
+_SUSPICIOUS = 2**17  # bytes of a deflated strip or tile; smaller ones can do little harm
+_MAX_PAGES = 10_000  # it takes seconds to walk a longer list of pages
+_KEPT = 2**26  # bytes of decoded tiles kept: bands may overlap by hundreds of rows
 
 
 def open_tiff(
     path: str | os.PathLike[str], handle: BinaryIO, max_pixels: int, page: int
 ) -> Picture:
-    """Read the header of a TIFF and refuse what must not be decoded.
+    """Read the header of a TIFF and refuse a picture that must not be decoded.
 
-    ``page`` counts the pictures in all series; where there is none of this number, the header is
-    that of the first.
+    ``page`` counts the pictures of all series. Where there is no such page, the header is that of
+    the first picture.
 
     Raises:
-        InputError: What it declares is not read, or not there.
+        InputError: The file declares a kind of pixels that is not read, or pixels that it does not
+            hold.
     """
-    # An OME-TIFF may name other files to read; none but this one is.
+    # An OME-TIFF may name other files; `_multifile=False` keeps tifffile from reading them.
     tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
     if len(tif.pages) > _MAX_PAGES:
         raise InputError(path, f"holds {len(tif.pages):,} pages, one is due", "save one alone")
     all_series = [s for s in tif.series if {"Y", "X"} <= set(s.axes)]
     if not all_series:
         raise InputError(path, "a TIFF without a picture", COPY_AGAIN)
-    for one in all_series:
-        _check(path, handle, one, max_pixels)
+    for series in all_series:
+        _check(path, handle, series, max_pixels)
     planes = [(series, i) for series in all_series for i in range(_planes_of(series))]
     series, plane = planes[page if 0 <= page < len(planes) else 0]
     first = series.keyframe
@@ -71,7 +72,7 @@ def open_tiff(
 
 
 def read_description(handle: BinaryIO) -> Mapping[Any, Any]:
-    """Return the JSON object that describes the first page of a TIFF; {} where there is none."""
+    """Return the JSON object in the description of a TIFF's first page; {} where there is none."""
     tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
     try:
         description = json.loads(tif.pages.first.description)
@@ -81,7 +82,7 @@ def read_description(handle: BinaryIO) -> Mapping[Any, Any]:
 
 
 def _check(path: str | os.PathLike[str], handle: BinaryIO, series: Any, max_pixels: int) -> None:
-    """Refuse what a TIFF declares and does not hold, and colours and numbers that are not read."""
+    """Refuse a TIFF that lacks pixels it declares, or has colours or numbers that are not read."""
     first, sizes = series.keyframe, _sizes(series)
     if first.dtype is None or first.dtype.kind not in "buif" or first.dtype.itemsize > 8:
         raise InputError(path, f"pixels of type {first.dtype}", "save whole numbers or floats")
@@ -106,7 +107,7 @@ def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageIn
     channels = sizes.get("S", 1) * sizes.get("C", 1) - len(alphas)
     if palette is not None:
         channels = palette_channels(palette)
-    # What `as_declared` makes of the rest.
+    # `as_declared` turns all other types into float32.
     exact = {("b", 1): "uint8", ("u", 1): "uint8", ("u", 2): "uint16"}
     stored = np.dtype(series.keyframe.dtype)
     dtype = exact.get((stored.kind, stored.itemsize), "float32")
@@ -116,7 +117,7 @@ def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageIn
 def _palette(first: Any) -> NDArray[np.uint8] | None:
     if first.photometric != tifffile.PHOTOMETRIC.PALETTE or first.colormap is None:
         return None
-    palette = np.zeros((256, 3), np.uint8)  # entries are 16 bits wide in the file
+    palette = np.zeros((256, 3), np.uint8)  # the file has 16 bits an entry: take the high byte
     palette[: first.colormap.shape[1]] = (first.colormap >> 8).T[:256]
     return palette
 
@@ -157,15 +158,16 @@ def _is_lossy(page: Any) -> bool:
 
 
 def _is_inverted(page: Any) -> bool:
-    """Tell whether white is zero and nobody knows whether the numbers are meant turned; of a bit,
-    white is 255 either way.
+    """Tell whether this is a page of more than one bit on which white is zero.
+
+    We cannot know whether the label values of such a mask were inverted.
     """
     is_bit: bool = np.dtype(page.dtype).kind == "b"
     return page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not is_bit
 
 
 def _name(code: int) -> str:
-    """Return the name of a TIFF compression or colour space; of an unknown one its number."""
+    """Return the name of a TIFF compression or colour space; its number where it has no name."""
     return str(getattr(code, "name", code))
 
 
@@ -200,7 +202,7 @@ def _pixels(
 def _refuse_bomb(page: Any, data: bytes) -> None:
     """Raise ValueError for a deflated strip or tile that unpacks to more than it may hold.
 
-    zlib would give all of it, up to 1032 times what is stored.
+    zlib would unpack all of it, up to 1032 times the stored bytes.
     """
     if len(data) > _SUSPICIOUS and page.compression in _DEFLATED:
         most = 2 * int(np.prod(page.chunks)) * page.dtype.itemsize  # some writers pad
@@ -213,7 +215,7 @@ def _lacks_codec(error: ValueError) -> bool:
 
 
 def _black_as_zero(series: Any, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels as tifffile decodes them in the order and sense that `Picture` has."""
+    """Return pixels from tifffile as `Picture` has them: black as zero, transparency last."""
     if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = ~pixels if pixels.dtype.kind in "bu" else -pixels
     return _alpha_last(series, bits_as_bytes(pixels))
@@ -229,7 +231,7 @@ def _alpha_last(series: Any, pixels: NDArray[Any]) -> NDArray[Any]:
 def _pixels_with_pillow(
     path: str | os.PathLike[str], handle: BinaryIO, series: Any, plane: int
 ) -> NDArray[Any]:
-    """Decode LZW, JPEG and the like as far as Pillow does so without loss of depth."""
+    """Decode LZW, JPEG and the like with Pillow, which is possible where it keeps the depth."""
     first = series.keyframe
     handle.seek(0)
     opened = TiffImageFile(handle)
@@ -243,7 +245,7 @@ def _pixels_with_pillow(
     pixels = np.asarray(opened.convert("RGB") if opened.mode == "YCbCr" else opened)
     tag = first.tags.get(ORIENTATION)
     turned = int(tag.value) if tag else 1
-    # Pillow has turned these pixels already; turning is left to one place, so back they go.
+    # Pillow has applied the orientation already. Undo that: the caller applies it to all pixels.
     return apply_orientation(pixels, {6: 8, 8: 6}.get(turned, turned))
 
 
@@ -251,7 +253,7 @@ def _pixels_with_pillow(
 
 
 def _rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:
-    """Return the reader of the rows of one picture; None where it is to be decoded whole."""
+    """Return a reader of the rows of one picture; None where it must be decoded whole."""
     stored = _stored_rows(handle, series, plane)
     if stored is None:
         return None
@@ -271,7 +273,7 @@ def _stored_rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:
     page, sizes = series.keyframe, _sizes(series)
     separate, _, height, width, samples = page.shaped
     planes = _planes_of(series)
-    # In how many planes of samples the channels of one picture lie, and how many pages hold these.
+    # `apart` is the number of planes that hold the channels of one picture, `count` that of pages.
     apart = sizes.get("C", separate)
     count = apart // separate
     size = height * width * samples * page.dtype.itemsize
@@ -286,12 +288,12 @@ def _stored_rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:
     if page.is_final:
         offsets = [p.dataoffsets[0] + i * size for p in pages for i in range(separate)]
         return _contiguous_rows(handle, page, offsets)
-    # Uncompressed, but with a predictor or the bits turned: not what a tile's decoder is for.
+    # Uncompressed pixels with a predictor or reversed bits: the decoder of tiles cannot read them.
     return None if page.is_contiguous else _Tiles(handle, pages).rows
 
 
 def _is_plain_stack(series: Any) -> bool:
-    """Tell whether a series is one picture after another, each of pages as wide and high as it."""
+    """Tell whether a series is a stack of pictures on whole pages, each as wide and high as it."""
     page, sizes = series.keyframe, _sizes(series)
     axes = "".join(axis for axis in series.axes if axis in "YXSC")
     separate, depth, *shape, samples = page.shaped
@@ -307,12 +309,12 @@ def _is_plain_stack(series: Any) -> bool:
 
 
 def _contiguous_rows(handle: BinaryIO, page: Any, offsets: Sequence[int]) -> RowReader:
-    """Return the reader of rows that lie uncompressed one after the other.
+    """Return a reader of rows that lie uncompressed one after the other.
 
     Args:
         handle: The file.
-        page: Which tells the width, the samples that stand side by side, and the dtype.
-        offsets: Where the first row of each plane of samples lies.
+        page: A page with the width, the number of samples side by side, and the dtype.
+        offsets: The place in the file of the first row of each plane of samples.
     """
     width, samples = page.shaped[-2:]
     dtype = page.dtype.newbyteorder(page.parent.byteorder)
@@ -332,11 +334,11 @@ def _contiguous_rows(handle: BinaryIO, page: Any, offsets: Sequence[int]) -> Row
 class _Tiles:
     """The tiles or strips of the pages that make up one picture.
 
-    A row of them is decoded when a row of pixels in it is asked for. The last ones are kept.
+    A row of tiles is decoded when a row of its pixels is asked for. The last ones are kept.
 
     Args:
         handle: The file.
-        pages: Of one kind; the channels of a later one stand after those of an earlier one.
+        pages: Pages of one kind; the channels of a later page follow those of an earlier one.
     """
 
     def __init__(self, handle: BinaryIO, pages: Sequence[Any]) -> None:
@@ -381,7 +383,7 @@ class _Tiles:
         return pixels
 
     def _place(self, page: Any, index: int, pixels: NDArray[Any]) -> None:
-        """Decode one tile into the row ``(h, W, C)`` of tiles that it lies in."""
+        """Decode one tile into its row of tiles ``(h, W, C)``."""
         key = page.keyframe
         self._handle.seek(page.dataoffsets[index])
         data = self._handle.read(page.databytecounts[index])

@@ -16,15 +16,15 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def convert_depth(image: NDArray[Any], dtype: np.dtype[Any], what: object) -> NDArray[Any]:
-    """Return ``image`` in another bit depth: 8 and 16 bits by the ratio of their full ranges.
+    """Return ``image`` in another bit depth; 8 and 16 bits convert by the ratio of their ranges.
 
     Args:
         image: uint8, uint16 or float32.
-        dtype: The one wanted.
+        dtype: The dtype of the result.
         what: The file, for the message.
 
     Raises:
-        InputError: From or to float: its range is not known.
+        InputError: Either dtype is float, whose range is not known.
     """
     if image.dtype == dtype:
         return image
@@ -37,21 +37,21 @@ def convert_depth(image: NDArray[Any], dtype: np.dtype[Any], what: object) -> ND
 
 
 def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:
-    """Return ``(H, W, 1)`` where ``image`` ``(H, W, C)`` has three equal channels, else it."""
+    """Return one channel of ``(H, W, C)`` where it has three equal ones, else the image itself."""
     is_grey = image.shape[2] == 3 and bool((image == image[..., :1]).all())
     return image[..., :1] if is_grey else image
 
 
 def fit_channels(image: NDArray[Any], channels: int, what: object) -> NDArray[Any]:
-    """Return ``image`` with as many channels: grey becomes 3 equal ones, and back.
+    """Return ``image`` with ``channels`` channels: grey becomes 3 equal channels, and back.
 
     Args:
         image: ``(H, W, C)``.
-        channels: How many are wanted.
+        channels: The number of channels of the result.
         what: The file, for the message.
 
     Raises:
-        InputError: It has others.
+        InputError: The image has another number of channels.
     """
     if channels == 1:
         image = collapse_grey(image)
@@ -77,7 +77,8 @@ def pixel_hash(image: NDArray[Any]) -> str:
 def rescale_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Resample ``(H, W, C)`` to ``shape`` (rows, columns), in its own dtype.
 
-    Bilinear; downwards the filter widens with the step, so that no pixel is skipped.
+    The filter is bilinear. When the image shrinks, the filter widens with the step, so that no
+    pixel is skipped.
     """
     if image.shape[:2] == shape:
         return image
@@ -91,6 +92,6 @@ def rescale_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
 
 
 def rescale_mask(indices: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resample class indices ``(H, W)`` to ``shape`` (rows, columns), each from its nearest."""
+    """Resample class indices ``(H, W)`` to ``shape`` (rows, columns) by the nearest pixel."""
     size = (shape[1], shape[0])
     return np.array(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))

@@ -1,6 +1,6 @@
 """Pictures written whole: PNG, float TIFF, and how class indices become the pixels of a mask.
 
-`bands` writes masks larger than the memory. Nothing is written in part: a file is whole or absent.
+`bands` writes masks larger than the memory. Every file is written whole or not at all.
 """
 
 import io
@@ -48,7 +48,7 @@ def write_picture(
 def encode_picture(image: NDArray[Any], lossy: bool = False) -> bytes:
     """Return the bytes of a PNG of ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16.
 
-    With ``lossy`` they are those of a JPEG: a tenth of the size, for pictures of photographs.
+    With ``lossy`` the bytes are those of a JPEG: a tenth of the size, for photographs.
     """
     if image.dtype == np.uint16 and image.shape[2] == 3:
         return _deep_png(image)
@@ -80,7 +80,7 @@ class MaskEncoding:
     Attributes:
         values: ``(256,)`` uint8, or uint16 where some value is over 255: the pixel of each index.
         palette: ``(256, 3)`` uint8, the class colours, to be stored beside uint8.
-        ignored: The value that stands for ignored; None where nothing does.
+        ignored: The value of ignored pixels; None where no value stands for them.
     """
 
     values: NDArray[np.uint8] | NDArray[np.uint16]
@@ -90,8 +90,10 @@ class MaskEncoding:
     def pixels(
         self, path: str | os.PathLike[str], indices: NDArray[np.uint8]
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Return the pixels of class indices. Raises `InputError` naming ``path`` where there are
-        ignored ones that no value stands for.
+        """Return the pixels of class indices.
+
+        Raises:
+            InputError: Some are ignored, and no value stands for that; the error names ``path``.
         """
         if self.ignored is None and (indices == IGNORED).any():
             free = next((v for v in range(255, -1, -1) if v not in self.values), 256)
@@ -105,14 +107,14 @@ def mask_encoding(
 ) -> MaskEncoding:
     """Return how masks of these classes are written.
 
-    A class is its mask value, or its index where masks are colours. Ignored is the first value
-    that the table ignores, 255 where masks are colours; where the table ignores none and the input
-    may have pixels without data, 255 unless that is a class.
+    A class is written as its mask value, or as its index where masks are colours. Ignored pixels
+    are written as the first value that the table ignores, or as 255 where masks are colours. Where
+    the table ignores none, 255 stands for pixels without data, unless 255 is a class.
 
     Args:
         table: The classes.
-        georeference: Of the input, where it has one.
-        has_ignored: Whether there can be ignored pixels.
+        georeference: The georeference of the input, where it has one.
+        has_ignored: Whether the mask may hold ignored pixels.
     """
     ignored = _ignored_value(table, georeference)
     first = table.ignore[0] if table.ignore else None
@@ -147,12 +149,12 @@ def write_mask(
 ) -> None:
     """Write class indices ``(H, W)`` as a PNG that `read_mask` and any viewer show in colour.
 
-    What stands for a class and for ignored (255) says `mask_encoding`; the palette holds the class
-    colours. Values over 255 become 16-bit grey. ``text`` goes into text chunks; of the input's
-    ``georeference`` the resolution is kept.
+    `mask_encoding` gives the value of each class and of ignored pixels (255); the palette holds the
+    class colours. Values over 255 become 16-bit grey. ``text`` goes into text chunks. The
+    resolution of the input's ``georeference`` is kept.
 
     Raises:
-        InputError: There are ignored pixels and ``table`` has nothing that stands for ignored.
+        InputError: There are ignored pixels, and no value of ``table`` stands for them.
         MachineError: The disk is full or read-only, and the like.
     """
     has_ignored = bool((indices == IGNORED).any())
