@@ -559,3 +559,30 @@ def test_the_command_trains_folds_goes_on_and_lists_them(divided, capsys, monkey
     assert "9, 2 folds" in capsys.readouterr().out
     assert app.main([*line, "--overwrite", "--val", "0.2"]) == 2
     assert "--folds: excludes --val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"folds": True}, "folds is True, not a whole number"),
+        ({"folds": 4}, "images of other folds"),
+        ({"seconds": float("inf")}, "seconds is inf, not a finite number"),
+        ({"seconds": float("nan")}, "seconds is nan, not a finite number"),
+        ({"content": 7}, "content is 7, not a text"),
+        ({"settings": {}}, r"settings\.lr"),
+        ({"images": [{"name": "a"}]}, r"images\.0\.image is missing"),
+        ({"done": [{"fold": 1, "patches": 4, "matrices": [[[1]]]}]}, "fold 1 does not fit"),
+    ],
+)
+def test_a_record_with_values_that_do_not_fit_is_refused_in_one_line(divided, change, problem):
+    path = Path("runs/default/folds.json")
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "added later": 1}))
+    load_cross_validation()  # a key that is not known yet is left out
+    if "settings" in change:
+        change = {"settings": {**data["settings"], "lr": [5]}}
+    path.write_text(json.dumps(data | change))
+    with pytest.raises(InputError, match=problem) as refused:
+        load_cross_validation()
+    assert "\n" not in str(refused.value)
+    assert "train again with overwrite" in str(refused.value)

@@ -1,21 +1,32 @@
 """What ``folds.json`` holds: how a run with folds divides its images, and what of it is done."""
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PlainSerializer, PlainValidator, StrictInt
+from pydantic.dataclasses import dataclass
 
 from unetseg import __version__, files
-from unetseg.classes import ClassTable
 from unetseg.errors import InputError, arg
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
+from unetseg.records import Classes, Count, Counts, Number, Text, read_record, to_plain
 from unetseg.scoring.metrics import Scores, scores
 from unetseg.settings import PatchSettings, TrainSettings
+
+
+def _to_path(value: object) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError(f"{value!r:.40} is no path")
+    return Path(value)
+
+
+_Path = Annotated[Path, PlainValidator(_to_path), PlainSerializer(str)]
+_FoldNumber = Annotated[StrictInt, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -26,17 +37,17 @@ class FoldImage:
         name: Its stem.
         image: Its file.
         mask: The file of its true mask.
-        sha256: Of its pixels.
+        sha256: SHA-256 of its pixels.
         group: What ``--group`` found in its name, else the name.
         fold: The fold that holds it out, from 1.
     """
 
-    name: str
-    image: Path
-    mask: Path
-    sha256: str
-    group: str
-    fold: int
+    name: Text
+    image: _Path
+    mask: _Path
+    sha256: Text
+    group: Text
+    fold: _FoldNumber
 
 
 @dataclass(frozen=True)
@@ -44,12 +55,14 @@ class FoldDone:
     """A finished fold.
 
     Attributes:
+        fold: Its number, from 1.
         patches: Patches trained on, repetitions counted.
         matrices: For each image it holds out, (K, K) int64: pixels of true by predicted class.
     """
 
-    patches: int
-    matrices: tuple[NDArray[np.int64], ...]
+    fold: _FoldNumber
+    patches: Count
+    matrices: tuple[Counts, ...]
 
 
 @dataclass(frozen=True)
@@ -57,32 +70,49 @@ class FoldRecord:
     """Which image is in which fold, how each fold is trained, and what is done.
 
     Attributes:
-        folder: The labelled images.
-        folds: How many.
+        folder: The folder of the labelled images.
+        folds: How many folds there are.
         images: All images, in natural order.
-        table: Classes of the masks.
+        classes: Classes of the masks.
         settings: How each fold is trained, as resolved; seed and budget are those of the whole.
         cutting: How patches are cut.
         given: Names that the command line gave: ``from`` and ``classes``, where they were.
         ignored: Mask values or colours left out.
         content: SHA-256 of the images and of what their masks hold.
-        version: Of the unetseg that made the folds.
+        unetseg: Version of the unetseg that made the folds.
         seconds: Time spent so far.
-        done: By number, from 1, the folds that are finished.
+        done: The folds that are finished.
+
+    Raises:
+        ValueError: The finished folds do not fit the images, or a fold has no image.
     """
 
-    folder: str
-    folds: int
+    folder: Text
+    folds: _FoldNumber
     images: tuple[FoldImage, ...]
-    table: ClassTable
+    classes: Classes
     settings: TrainSettings
     cutting: PatchSettings
-    given: Mapping[str, str]
-    ignored: tuple[int | str, ...]
-    content: str
-    version: str = __version__
-    seconds: float = 0.0
-    done: Mapping[int, FoldDone] = field(default_factory=dict)
+    given: dict[Text, Text]
+    ignored: tuple[StrictInt | Text, ...]
+    content: Text
+    unetseg: Text = __version__
+    seconds: Number = 0.0
+    done: tuple[FoldDone, ...] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.classes.classes),) * 2
+        for done in self.done:
+            whole = len(done.matrices) == len(self.held_out(done.fold))
+            if not whole or any(matrix.shape != shape for matrix in done.matrices):
+                raise ValueError(f"fold {done.fold} does not fit its images")
+        if {one.fold for one in self.images} != set(range(1, self.folds + 1)):
+            raise ValueError("images of other folds")
+
+    @property
+    def finished_folds(self) -> set[int]:
+        """The numbers of the folds that are finished."""
+        return {done.fold for done in self.done}
 
     def held_out(self, fold: int) -> list[FoldImage]:
         """Return the images that a fold holds out, in the order of its matrices."""
@@ -90,7 +120,7 @@ class FoldRecord:
 
     def pooled(self) -> Scores:
         """Return the scores of all images; every fold must be done."""
-        left = {fold: iter(done.matrices) for fold, done in self.done.items()}
+        left = {done.fold: iter(done.matrices) for done in self.done}
         return self.scores_of(self.images, [next(left[one.fold]) for one in self.images])
 
     def scores_of(
@@ -104,7 +134,7 @@ class FoldRecord:
         """
         groups = [one.group for one in chosen] if self.cutting.group else None
         names = [one.name for one in chosen]
-        return scores(np.stack(matrices), names, self.table.names, groups)
+        return scores(np.stack(matrices), names, self.classes.names, groups)
 
     def write(self, run: RunFolder) -> None:
         """Write ``folds.json``: the old one stays, or this one is there whole.
@@ -128,9 +158,10 @@ class FoldRecord:
             raise InputError(run.path, text, f"train one: {line}")
         data = run.read_folds()
         try:
-            return cls._from_dict(data)
-        except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-            text = f"not readable as the folds of a run ({error})"
+            return read_record(cls, data, "folds")
+        except (InputError, TypeError) as error:
+            problem = error.problem if isinstance(error, InputError) else error
+            text = f"not readable as the folds of a run ({problem})"
             raise InputError(
                 run.folds, text, f"train again with {arg('overwrite', True)}"
             ) from None
@@ -141,62 +172,8 @@ class FoldRecord:
             "format": FOLDS_FORMAT,
             "version": FOLDS_VERSION,
             "finished": finished,
-            "unetseg": self.version,
-            "folder": self.folder,
-            "folds": self.folds,
-            "classes": self.table.to_dict(),
-            "settings": dataclasses.asdict(self.settings),
-            "cutting": dataclasses.asdict(self.cutting),
-            "given": dict(self.given),
-            "ignored": list(self.ignored),
-            "content": self.content,
+            **to_plain(self),
             "seconds": round(self.seconds, 3),
             "scores": self.pooled().to_dict() if finished else None,
-            "images": [
-                {**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)}
-                for one in self.images
-            ],
-            "done": [
-                {
-                    "fold": fold,
-                    "patches": done.patches,
-                    "matrices": [matrix.tolist() for matrix in done.matrices],
-                }
-                for fold, done in self.done.items()
-            ],
         }
         return json.dumps(data, allow_nan=False) + "\n"
-
-    @classmethod
-    def _from_dict(cls, data: Mapping[str, Any]) -> "FoldRecord":
-        """Read what `_to_json` wrote. Raises KeyError, TypeError, ValueError, InputError."""
-        record = cls(
-            folder=data["folder"],
-            folds=data["folds"],
-            images=tuple(
-                FoldImage(**{**one, "image": Path(one["image"]), "mask": Path(one["mask"])})
-                for one in data["images"]
-            ),
-            table=ClassTable.from_dict(data["classes"]),
-            settings=TrainSettings(**data["settings"]),
-            cutting=PatchSettings(**data["cutting"]),
-            given=dict(data["given"]),
-            ignored=tuple(data["ignored"]),
-            content=data["content"],
-            version=data["unetseg"],
-            seconds=float(data["seconds"]),
-            done={
-                one["fold"]: FoldDone(
-                    one["patches"], tuple(np.array(m, np.int64) for m in one["matrices"])
-                )
-                for one in data["done"]
-            },
-        )
-        shape = (len(record.table.classes),) * 2
-        for fold, done in record.done.items():
-            whole = len(done.matrices) == len(record.held_out(fold))
-            if not whole or any(m.shape != shape for m in done.matrices):
-                raise ValueError(f"fold {fold} does not fit its images")
-        if {one.fold for one in record.images} != set(range(1, record.folds + 1)):
-            raise ValueError("images of other folds")
-        return record

@@ -188,7 +188,7 @@ def cross_validate(
             before = {**cut, **kept, **record.given}
             before |= {"folds": record.folds, "folder": record.folder}
             asked = {
-                **cutting_asked(cut, record.table, patches, ignored),
+                **cutting_asked(cut, record.classes, patches, ignored),
                 **settings,
                 **names_asked(start_from, classes),
                 "folds": folds,
@@ -214,11 +214,11 @@ def cross_validate(
                 FoldImage(s.pair.name, s.pair.image, s.pair.mask, s.sha256, group, int(number) + 1)
                 for s, group, number in zip(labelled.surveys, labelled.groups, numbers, strict=True)
             ),
-            table=labelled.table,
+            classes=labelled.table,
             settings=resolve(like_model(given, settings, start_from), cutting.size),
             cutting=cutting,
             given=names_asked(start_from, classes),
-            ignored=ignored,
+            ignored=tuple(ignored),
             content=_content(labelled),
         )
         _check_models(record, labelled, start_from)
@@ -255,13 +255,13 @@ def _result(run: RunFolder, record: FoldRecord) -> CrossValidation:
         folds=record.folds,
         images=record.images,
         scores=record.pooled(),
-        classes=record.table,
+        classes=record.classes,
         seconds=record.seconds,
-        patches=sum(done.patches for done in record.done.values()),
+        patches=sum(done.patches for done in record.done),
         settings=dataclasses.asdict(record.settings),
         cutting=dataclasses.asdict(record.cutting),
         content=record.content,
-        version=record.version,
+        version=record.unetseg,
     )
 
 
@@ -328,7 +328,7 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
     A model to start from must not have seen the images: their scores would be too good.
     """
     settings = record.settings
-    sizes, classes = network_settings(settings), len(record.table.classes)
+    sizes, classes = network_settings(settings), len(record.classes.classes)
     with torch.device("meta"):
         build_network(settings.network, labelled.channels, classes, **sizes)
     if start_from is None:
@@ -348,7 +348,7 @@ def _warn_of_lone_classes(
 ) -> None:
     """Say which classes are learnt by no model that is scored on them."""
     folds = np.array([one.fold for one in record.images])
-    for name, count in zip(record.table.names, labelled.counts.T, strict=True):
+    for name, count in zip(record.classes.names, labelled.counts.T, strict=True):
         having = np.unique(folds[count > 0])
         if len(having) == 1:
             text = f"all that shows {show(name)} is in fold {having[0]}: the model that is scored "
@@ -426,7 +426,7 @@ class _Runner:
     def finish(self) -> CrossValidation:
         """Do all that is left to do."""
         for fold in range(1, self.record.folds + 1):
-            if fold in self.record.done:
+            if fold in self.record.finished_folds:
                 continue
             try:
                 done = self._do(fold)
@@ -437,7 +437,7 @@ class _Runner:
                     f"{self._name(fold)}: {error.problem}",
                     f"go on with: {self.run.resume_line()}",
                 ) from None
-            self.record = dataclasses.replace(self.record, done={**self.record.done, fold: done})
+            self.record = dataclasses.replace(self.record, done=(*self.record.done, done))
             self.save()
         return _result(self.run, self.record)
 
@@ -457,7 +457,7 @@ class _Runner:
             text = f"{self._name(fold)}: mean IoU {found:.4f} on its {len(held)} images"
             self.on_progress(Note(text))
         card = model_file.read_card(self.run.fold(fold).model)
-        return FoldDone(card.patches_seen, tuple(matrices))
+        return FoldDone(fold, card.patches_seen, tuple(matrices))
 
     def _train(self, fold: int) -> None:
         """Train the model of a fold, or go on with it; nothing where it is trained."""
@@ -540,14 +540,14 @@ class _Runner:
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
-            truth = masks.decode(reading.read_mask(one.mask, page), record.table, one.mask)
+            truth = masks.decode(reading.read_mask(one.mask, page), record.classes, one.mask)
             shape = (truth.shape[0], truth.shape[1])
             labels, confidence = model.labels_and_confidence(model.read(one.image), shape)
             name, label = f"{one.name}.png", self._label(one, model)
             grey = np.rint(confidence * 255).astype(np.uint8)
             writing.write_picture(self.run.confidence / name, grey[..., None], label)
-            writing.write_mask(self.run.masks / name, labels, record.table, label)
-            matrices.append(confusion(truth, labels, len(record.table.classes)))
+            writing.write_mask(self.run.masks / name, labels, record.classes, label)
+            matrices.append(confusion(truth, labels, len(record.classes.classes)))
             done, detail = len(matrices), show(one.name)
             self.on_progress(Progress("predicting", done, len(held), "images", detail))
         return matrices
