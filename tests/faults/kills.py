@@ -243,7 +243,7 @@ def _save_mask(folder: Path, generation: int) -> int:
     import numpy as np
 
     from unetseg.classes import table_of
-    from unetseg.pictures.reading import write_mask
+    from unetseg.pictures.writing import write_mask
 
     table = table_of([0, 1, 2])
     ready()
