@@ -73,14 +73,14 @@ def compare(
 
 
 def _print(found: "Comparison") -> None:
-    from unetseg.cli.tables import cut, units_of
+    from unetseg.cli.tables import cut
     from unetseg.text import plural, show
 
     columns = ["IoU", "A", "B", "B - A", "95 %", "won", "lost", "tied"]
     rows = [(cut(name), *_cells(one)) for name, one in found.classes.items()]
     title = f"A: {show(found.a)}; B: {show(found.b)}; {plural(len(found.scores_a.names), 'image')}"
     print_table(title, columns, [*rows, ("mean", *_cells(found.mean))])
-    print_line(f"mean IoU: {_verdict(found.mean)} (over {units_of(found.scores_a)})")
+    print_line(f"mean IoU: {_verdict(found.mean)} (over {found.scores_a.units_in_words})")
     for better, words in (("B", "B is better"), ("A", "A is better"), ("", "no difference shown")):
         names = [show(name) for name, one in found.classes.items() if one.better == better]
         if names:

@@ -122,17 +122,12 @@ def _mean_interval(scores: "Scores") -> str:
     """Return what is known of the mean's interval, in words."""
     if scores.mean_iou_ci95:
         low, high = scores.mean_iou_ci95
-        return f"95 % interval {low:.3f} to {high:.3f} over {units_of(scores)}"
+        return f"95 % interval {low:.3f} to {high:.3f} over {scores.units_in_words}"
     if scores.mean_iou is None:
         return "nothing was scored"
     if scores.mean_iou in (0, 1):
-        return f"the same in every image, which gives no interval ({units_of(scores)})"
-    return f"too few images for an interval ({units_of(scores)})"
-
-
-def units_of(scores: "Scores") -> str:
-    """Return what intervals are taken over: "20 images" or "6 groups"."""
-    return plural(scores.units, "image" if scores.units == len(scores.names) else "group")
+        return f"the same in every image, which gives no interval ({scores.units_in_words})"
+    return f"too few images for an interval ({scores.units_in_words})"
 
 
 def _interval(ends: tuple[float, float] | None) -> str | None:

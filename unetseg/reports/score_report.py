@@ -113,7 +113,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
     return {
         "report": report,
         "scores": scores,
-        "units": _units(scores),
+        "units": scores.units_in_words,
         "headline": _headline(scores),
         "no_interval": "the same score in all, which gives no interval"
         if scores.units > 1 and scores.mean_iou in (0, 1)
@@ -137,12 +137,6 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
 
 
 # --- numbers and words -----------------------------------------------------------------------
-
-
-def _units(scores: Scores) -> str:
-    """Return over what intervals are taken: "20 images", "6 groups"."""
-    kind = "image" if scores.units == len(scores.names) else "group"
-    return f"{scores.units:,} {kind}{'' if scores.units == 1 else 's'}"
 
 
 def _headline(scores: Scores) -> list[str]:

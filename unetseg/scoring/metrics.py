@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
 from unetseg.scoring import intervals
+from unetseg.text import plural
 
 _CHUNK = 1 << 20  # pixels counted at once: bincount needs 8 bytes for each
 
@@ -111,6 +112,11 @@ class Scores:
     pixel_accuracy: float | None
     pixels: dict[str, int]
     absent: tuple[str, ...]
+
+    @property
+    def units_in_words(self) -> str:
+        """Over what intervals are taken: "20 images" or "6 groups"."""
+        return plural(self.units, "image" if self.units == len(self.names) else "group")
 
     @property
     def weakest(self) -> str | None:

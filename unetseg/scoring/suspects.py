@@ -1,4 +1,4 @@
-"""Which labels look wrong: places where a mask and a model that never saw it disagree surely."""
+"""Which labels look wrong: where a mask and a model that never saw it surely disagree."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from unetseg.classes import IGNORED
 from unetseg.scoring.metrics import ScoredImage, confusion
 
-_MOST_PIXELS = 2_000_000  # of a larger image every second (third, ...) row and column is read
-_NEAR, _FAR = (
-    1.0,
-    4.0,
-)  # pixels by which a border may be off: counts nothing up to, and in full from
-_BINS = 256  # of confidence: what an 8-bit picture of it can tell apart
-_REGIONS = 50  # kept of each image: the largest
-_REACH = 12  # pixels a mask is moved at most, in looking for a shift
-_SHIFT_SHARE = 0.4  # of the disagreement must go when a mask is moved or turned
-_SHIFT_PIXELS = 20  # must agree more when a mask is moved or turned
-_SWAPPED = 0.4  # share of each of two classes that the model calls the other
+_MOST_PIXELS = 2_000_000  # larger images are read by every second (third, ...) row and column
+# Pixels by which a border may be off: up to the first, disagreement counts nothing; from the second
+# on, it counts in full.
+_NEAR, _FAR = 1.0, 4.0
+_BINS = 256  # bins of confidence: an 8-bit picture of it can tell these apart
+_REGIONS = 50  # the largest regions of an image are kept, so many of them
+_REACH = 12  # pixels: a mask is moved by no more when a shift is looked for
+_SHIFT_SHARE = 0.4  # moving or turning a mask must remove this share of the disagreement
+_SHIFT_PIXELS = 20  # moving or turning a mask must make so many pixels agree
+_SWAPPED = 0.4  # two classes look swapped where the model calls this share of each the other
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Suspect:
     """An image whose mask may be wrong.
 
     Attributes:
-        name: Of the image.
+        name: Name of the image.
         score: By how many standard deviations its disagreement exceeds that of a usual image of
             the set (`rank_suspects`); over 3 is rare among correct masks.
         box: (top, left, height, width) of the worst place, in pixels.
@@ -61,19 +60,19 @@ class _Region:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What is kept of one image.
+class _Disagreement:
+    """Where mask and model disagree in one image, and what is needed to weigh it.
 
     Attributes:
-        name: Of the image.
+        name: Name of the image.
         shape: Rows and columns.
-        step: One row and column of so many was looked at.
+        step: Every ``step``-th row and column was read.
         matrix: (C, C) int64, rows the mask's class, columns the model's.
-        disagreed: (C, C) int64, the pixels in regions.
+        disagreed: (C, C) int64, the part of ``matrix`` that lies in regions.
         agreed: (C, _BINS) int64, pixels by class and confidence where both agree; all 0 where no
             confidence is known.
         sure: Whether the confidence is known.
-        regions: The largest.
+        regions: The largest regions.
         moved: Pixels that agree more when the mask is moved or turned; 0 where that does not help.
         movement: What was done to the mask that helps, in words.
     """
@@ -90,7 +89,7 @@ class _Look:
     movement: str
 
 
-def rank_suspects(cases: Iterable[ScoredImage], classes: Sequence[str]) -> tuple[Suspect, ...]:
+def rank_suspects(images: Iterable[ScoredImage], classes: Sequence[str]) -> tuple[Suspect, ...]:
     """Rank images by how much speaks against their masks, worst first.
 
     The predictions must come from models that did not see the masks. What counts is sure
@@ -112,7 +111,7 @@ def rank_suspects(cases: Iterable[ScoredImage], classes: Sequence[str]) -> tuple
     standard deviations (1.4826 times the median absolute deviation, at least 0.5).
 
     Args:
-        cases: Images with their masks; gone through once, one held at a time.
+        images: Images with their masks; gone through once, one held at a time.
         classes: Names of the classes.
 
     Returns:
@@ -121,41 +120,41 @@ def rank_suspects(cases: Iterable[ScoredImage], classes: Sequence[str]) -> tuple
     Raises:
         ValueError: Mask and prediction differ in shape, or hold an index that is no class.
     """
-    looks = [_look(case, len(classes)) for case in cases]
-    if not looks:
+    found = [_disagreement(one, len(classes)) for one in images]
+    if not found:
         return ()
-    rank_of = _ranks(np.stack([look.agreed for look in looks]).sum(axis=0))
-    matrices = np.stack([look.matrix for look in looks])
-    rarities = _rarities(matrices, np.stack([look.disagreed for look in looks]))
+    rank_of = _ranks(np.stack([one.agreed for one in found]).sum(axis=0))
+    matrices = np.stack([one.matrix for one in found])
+    rarities = _rarities(matrices, np.stack([one.disagreed for one in found]))
     commonest = int(matrices.sum(axis=(0, 2)).argmax())
     evidence, worst = [], []
-    for look, rarity in zip(looks, rarities, strict=True):
+    for one, rarity in zip(found, rarities, strict=True):
         parts = [
-            float(rarity[r.truth, r.predicted]) * _surely_wrong(r, rank_of, look) * look.step**2
-            for r in look.regions
+            float(rarity[r.truth, r.predicted]) * _surely_wrong(r, rank_of, one) * one.step**2
+            for r in one.regions
         ]
-        worst.append(look.regions[int(np.argmax(parts))] if parts else None)
-        # Half the pixels gained by moving: that of a pixel as sure as the middle one of its class.
-        parts.append(float(rarity.max()) * look.moved * look.step**2 / 2)
+        worst.append(one.regions[int(np.argmax(parts))] if parts else None)
+        # The pixels gained by moving count half: the weight of a pixel of middling confidence.
+        parts.append(float(rarity.max()) * one.moved * one.step**2 / 2)
         evidence.append(float(np.sqrt(np.square(parts).sum())))
     levels = np.log1p(evidence)
     middle = np.median(levels)
     spread = max(1.4826 * float(np.median(np.abs(levels - middle))), 0.5)
-    order = sorted(range(len(looks)), key=lambda i: -levels[i])
+    order = sorted(range(len(found)), key=lambda i: -levels[i])
     return tuple(
         Suspect(
-            looks[i].name,
+            found[i].name,
             float((levels[i] - middle) / spread),
-            _box(looks[i], worst[i]),
-            _text(looks[i], worst[i], classes, commonest),
+            _box(found[i], worst[i]),
+            _text(found[i], worst[i], classes, commonest),
         )
         for i in order
         if evidence[i] > 0
     )
 
 
-def _look(case: ScoredImage, classes: int) -> _Look:
-    truth, prediction, sure = case.truth, case.prediction, case.confidence
+def _disagreement(scored: ScoredImage, classes: int) -> _Disagreement:
+    truth, prediction, sure = scored.truth, scored.prediction, scored.confidence
     step = max(1, int(np.ceil(np.sqrt(truth.size / _MOST_PIXELS))))
     truth, prediction = truth[::step, ::step], prediction[::step, ::step]
     matrix = confusion(truth, prediction, classes)
@@ -173,9 +172,9 @@ def _look(case: ScoredImage, classes: int) -> _Look:
         weights = _beyond_border(truth, prediction, wrong, step)
         disagreed, regions = _regions(truth, prediction, weights, levels, classes)
         moved, movement = _movement(truth, prediction, step)
-    return _Look(
-        case.name,
-        (case.truth.shape[0], case.truth.shape[1]),
+    return _Disagreement(
+        scored.name,
+        (scored.truth.shape[0], scored.truth.shape[1]),
         step,
         matrix,
         disagreed,
@@ -190,7 +189,9 @@ def _look(case: ScoredImage, classes: int) -> _Look:
 def _beyond_border(
     truth: NDArray[np.uint8], prediction: NDArray[np.uint8], wrong: NDArray[np.bool_], step: int
 ) -> NDArray[np.float32]:
-    """Return (H, W) float32: 0 where masks agree or a moved border explains that they do not, to 1.
+    """Return weights (H, W) float32, 0 to 1, of the pixels that disagree.
+
+    The weight is 0 where mask and model agree, or where a moved border explains the difference.
 
     A border moved by d pixels leaves, around each pixel that it makes disagree, a pixel of the
     model's class in the mask and one of the mask's class in the prediction, both within d.
@@ -203,8 +204,10 @@ def _beyond_border(
 def _distance_to(
     labels: NDArray[np.uint8], wanted: NDArray[np.uint8], where: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return how far (in rows or columns, the larger) the nearest pixel of ``labels`` is that has
-    the class ``wanted`` at the pixel; found only ``where`` asked, and inf without any.
+    """Return how far each pixel lies from the nearest pixel of ``labels`` of its ``wanted`` class.
+
+    The distance is the larger of rows and columns. It is infinite outside ``where``, and where
+    ``labels`` hold no pixel of the class.
     """
     from scipy import ndimage
 
@@ -226,7 +229,8 @@ def _regions(
 ) -> tuple[NDArray[np.int64], tuple[_Region, ...]]:
     """Return the pixels in regions by both classes (C, C), and the largest regions.
 
-    A region is what is connected, corners too, and of one class on either side.
+    The pixels of a region are connected, also by corners. All have the same class in the mask, and
+    the same class by the model.
     """
     from scipy import ndimage
 
@@ -260,9 +264,9 @@ def _span(rows: NDArray[Any], columns: NDArray[Any]) -> tuple[int, int, int, int
 def _movement(
     truth: NDArray[np.uint8], prediction: NDArray[np.uint8], step: int
 ) -> tuple[int, str]:
-    """Return how many more pixels agree when the mask is moved or turned, and how it looks now.
+    """Return how many more pixels agree when the mask is moved or turned, and its fault in words.
 
-    0 and "" where no movement takes away enough of the disagreement.
+    Return 0 and "" where no movement takes away enough of the disagreement.
     """
     wrong = (truth != prediction) & (truth != IGNORED)
     before = int(np.count_nonzero(wrong))
@@ -271,7 +275,7 @@ def _movement(
     turned, turning = _turning(truth, prediction, before)
     gained, (down, right) = _shift(truth, prediction, wrong)
     best, text = turned, turning
-    # Border noise moves a mask by a pixel.
+    # A shift of one pixel does not count: noise along borders has the same effect.
     if gained > turned and max(abs(down), abs(right)) * step >= 2:
         best, text = gained, f"shifted by {_direction(down * step, right * step)}"
     if best < max(_SHIFT_SHARE * before, _SHIFT_PIXELS):
@@ -282,7 +286,7 @@ def _movement(
 def _shift(
     truth: NDArray[np.uint8], prediction: NDArray[np.uint8], wrong: NDArray[np.bool_]
 ) -> tuple[int, tuple[int, int]]:
-    """Return the pixels gained by the shift (down, right) of the mask that explains most, and it.
+    """Return how many pixels the best shift of the mask gains, and that shift (down, right).
 
     Every third shift is tried first, then all around the best of them.
     """
@@ -305,7 +309,7 @@ def _shift(
 
 
 def _overlap(down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the parts of a mask shifted by so much, and of the image, that lie on each other."""
+    """Return where a shifted mask and the image overlap: slices of the mask, and of the image."""
 
     def parts(by: int) -> tuple[slice, slice]:
         return (slice(by, None), slice(None, -by or None)) if by >= 0 else parts(-by)[::-1]
@@ -350,10 +354,10 @@ def _turning(
 
 
 def _ranks(agreed: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (C, _BINS): of the agreeing pixels of a class, the share less sure than a bin.
+    """Return (C, _BINS): the share of the agreeing pixels of a class that are less sure than a bin.
 
-    Half of those in the bin itself count as less sure. A class without any agreeing pixel takes
-    all classes'; without confidences, every share is a half.
+    Half of the pixels in the bin itself count as less sure. A class without an agreeing pixel takes
+    the shares of all classes together. Without confidences, every share is a half.
     """
     counts = agreed.astype(np.float64)
     total = counts.sum(axis=0)
@@ -361,14 +365,14 @@ def _ranks(agreed: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.full(counts.shape, 0.5)
     counts[~counts.any(axis=1)] = total
     below = counts.cumsum(axis=1) - counts / 2
-    # One pixel more, half below and half above: no share is 0 or 1.
+    # One more pixel, half below and half above, keeps every share from being 0 or 1.
     shares: NDArray[np.float64] = (below + 0.5) / (counts.sum(axis=1, keepdims=True) + 1)
     return shares
 
 
-def _surely_wrong(region: _Region, rank_of: NDArray[np.float64], look: _Look) -> float:
+def _surely_wrong(region: _Region, rank_of: NDArray[np.float64], image: _Disagreement) -> float:
     """Return a region's pixels, each by how sure the model is of its class there, 0 to 1."""
-    if not look.sure:
+    if not image.sure:
         return float(region.weights.sum()) / 2
     return float(region.weights @ rank_of[region.predicted])
 
@@ -376,41 +380,44 @@ def _surely_wrong(region: _Region, rank_of: NDArray[np.float64], look: _Look) ->
 def _rarities(matrices: NDArray[np.int64], disagreed: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (n, C, C): -log10 of the share of a class that the model calls another elsewhere.
 
-    Elsewhere: in all images but the one itself, and in regions, not along borders.
+    Elsewhere means in all other images, and in regions, not along borders.
 
     Args:
         matrices: (n, C, C), rows the masks' classes.
-        disagreed: (n, C, C), the part of them in regions.
+        disagreed: (n, C, C), the part of ``matrices`` that lies in regions.
     """
     true = matrices.sum(axis=2)
     others = true.sum(axis=0) - true  # (n, C)
     confused = disagreed.sum(axis=0) - disagreed
-    # One pixel more on both sides: no share is 0, and a class seen nowhere else tells nothing.
+    # One more pixel on both sides keeps every share above 0. A class that no other image shows gets
+    # the least rarity, because nothing is known of it.
     rarity: NDArray[np.float64] = -np.log10((confused + 1) / (others[..., None] + 1))
     return np.clip(rarity, 0.1, 4)
 
 
-def _box(look: _Look, region: _Region | None) -> tuple[int, int, int, int]:
-    height, width = look.shape
-    if region is None or look.movement:
+def _box(image: _Disagreement, region: _Region | None) -> tuple[int, int, int, int]:
+    height, width = image.shape
+    if region is None or image.movement:
         return 0, 0, height, width
-    top, left, rows, columns = (value * look.step for value in region.box)
+    top, left, rows, columns = (value * image.step for value in region.box)
     return top, left, min(rows, height - top), min(columns, width - left)
 
 
-def _text(look: _Look, region: _Region | None, classes: Sequence[str], commonest: int) -> str:
+def _text(
+    image: _Disagreement, region: _Region | None, classes: Sequence[str], commonest: int
+) -> str:
     """Return what is suspected, in plain words."""
-    if look.movement:
-        return f"the mask looks {look.movement}"
+    if image.movement:
+        return f"the mask looks {image.movement}"
     if region is None:
         return ""
     a, b = region.truth, region.predicted
-    shares = look.matrix / np.maximum(look.matrix.sum(axis=1, keepdims=True), 1)
+    shares = image.matrix / np.maximum(image.matrix.sum(axis=1, keepdims=True), 1)
     if shares[a, b] > _SWAPPED and shares[b, a] > _SWAPPED:
         first, second = sorted((a, b))
         return f"{classes[first]} and {classes[second]} look swapped in the mask"
-    about = "about " if look.step > 1 else ""
-    count = region.pixels * look.step**2
+    about = "about " if image.step > 1 else ""
+    count = region.pixels * image.step**2
     pixels = "pixel" if count == 1 else "pixels"
     text = f"{about}{count:,} {pixels} of {classes[a]} in the mask, {classes[b]} by the model"
     if a == commonest:
