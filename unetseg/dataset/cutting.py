@@ -37,21 +37,21 @@ from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import show
 
-_AUTO_BYTES = 1 << 30  # what --per-image auto stores at most
+_AUTO_BYTES = 1 << 30  # the most that is stored where the number of patches is chosen here
 
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """What was cut into a store.
+    """The content of a store that was just cut.
 
     Attributes:
         path: The store.
-        info: Its header: classes, split, sizes.
+        info: The header of the store: classes, split, sizes.
         classes_file: The ``classes.toml`` that was read; None where classes are the values found.
-        patches: How many were cut from the training images.
-        used_share: Share of the training images' labelled pixels that is in at least one patch.
-        missing: Names of classes that no held-out image has.
-        rare: Names of classes that only one held-out image has.
+        patches: The number of patches cut from the training images.
+        used_share: The share of the training images' labelled pixels that lie in a patch.
+        missing: The names of classes that no held-out image shows.
+        rare: The names of classes that only one held-out image shows.
     """
 
     path: Path
@@ -127,7 +127,7 @@ Split = Literal["train", "val"]
 
 
 class LabelledFolder:
-    """A folder of labelled images, looked at once, to be cut into stores as often as wanted.
+    """A folder of labelled images that is read once and can be cut into several stores.
 
     Args:
         source: The folder.
@@ -189,13 +189,13 @@ class LabelledFolder:
     def cut(
         self, out: Path, splits: Sequence[Split], settings: PatchSettings | None = None
     ) -> StoreSummary:
-        """Write a store of the images, divided as ``splits`` says of each.
+        """Write a store of the images, each on the side of the split that ``splits`` names.
 
         Args:
-            out: The store; what stands there is replaced.
-            splits: One for each image.
-            settings: None for those of the folder. Others must be equal in ``page``, ``group`` and
-                ``scale``.
+            out: The store; an earlier file is replaced.
+            splits: The side of each image.
+            settings: None takes the settings of the folder. Others must have the same ``page``,
+                ``group`` and ``scale``.
 
         Raises:
             MachineError: The disk is full, or writing is not permitted.
@@ -223,7 +223,7 @@ class LabelledFolder:
     def _plan(
         self, splits: Sequence[Split], settings: PatchSettings
     ) -> tuple[StoreInfo, list[int]]:
-        """Return the store's header, and how many patches each image gives (0 if held out)."""
+        """Return the store's header, and the number of patches of each image (0 if held out)."""
         surveys, counts = self.surveys, self.counts
         shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
         train = [i for i, split in enumerate(splits) if split == "train"]
@@ -269,7 +269,7 @@ class LabelledFolder:
         return info, per_image
 
     def _statistics(self, train: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and deviation of each channel over images; a constant channel gets 1."""
+        """Return the mean and the deviation of each channel; a constant channel has deviation 1."""
         total, squares, pixels = np.sum([self._sums_of(i) for i in train], 0)  # each (C,)
         mean = total / pixels
         std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
@@ -277,7 +277,7 @@ class LabelledFolder:
         return tuple(mean.tolist()), tuple(std.tolist())
 
     def _sums_of(self, index: int) -> NDArray[np.float64]:
-        """Return ``(3, C)``: sums of an image's values, of their squares, its pixels; read once."""
+        """Return ``(3, C)``: sums of an image's values and of their squares, and its pixels."""
         if index not in self._sums:
             path, settings = self.surveys[index].pair.image, self.settings
             image = reading.read_scaled(path, self.channels, settings.scale, settings.page)

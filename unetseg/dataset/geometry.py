@@ -1,4 +1,4 @@
-"""The geometry of patches: where windows start, what they show, how they come together again.
+"""The geometry of patches: where windows start, what they show, and how they are merged.
 
 A length of 10 covered by windows of 5 with a stride of 3 (`starts`)::
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from unetseg.classes import IGNORED
 from unetseg.settings import SYMMETRIES
 
-# A square turned by 45 degrees is sqrt(2) times as wide: this much more on each side holds it.
+# A square turned by 45 degrees is sqrt(2) times as wide. This margin on each side holds it.
 _MARGIN = (math.sqrt(2) - 1) / 2
 
 
@@ -47,7 +47,7 @@ def starts(length: int, size: int, stride: int) -> NDArray[np.int64]:
 
 
 def tiles(length: int, kept: int, halo: int) -> list[tuple[slice, slice]]:
-    """Return the tiles that cover ``length`` pixels without overlap, and what each must see.
+    """Return the tiles that cover ``length`` pixels without overlap, and the pixels each must see.
 
     A length of 10 in tiles of 4 with a halo of 2::
 
@@ -58,11 +58,12 @@ def tiles(length: int, kept: int, halo: int) -> list[tuple[slice, slice]]:
 
     Args:
         length: Pixels to cover.
-        kept: Pixels that a tile gives, but for the last.
-        halo: Pixels that a tile sees on each side beyond those, where there are any.
+        kept: Pixels that a tile keeps; the last tile may keep fewer.
+        halo: Pixels that a tile sees beyond those on each side, as far as there are any.
 
     Returns:
-        For each tile what is seen, and the part of that which is kept (counted from its start).
+        For each tile the pixels that it sees, and the part of them that it keeps, counted from the
+        start of the tile.
     """
     found = []
     for start in range(0, length, kept):
@@ -93,7 +94,7 @@ def auto_count(shape: tuple[int, int], size: int, rare: float) -> int:
     Args:
         shape: Height and width of the image.
         size: Side of a patch.
-        rare: Share of the patches that is drawn by class, which comes on top.
+        rare: The share of the patches drawn by class; these come on top.
     """
     return math.ceil(shape[0] * shape[1] / size**2 / max(1 - rare, 0.1))
 
@@ -103,17 +104,18 @@ def sample_corners(
 ) -> NDArray[np.int64]:
     """Draw the top left corners of patches from an image.
 
-    Most are spread evenly over the image by the R2 sequence (Roberts, 2018, "The unreasonable
-    effectiveness of quasirandom sequences") from a random start; a range that passes the border by
-    a third of a patch, clipped back, shows a pixel at an edge a third as often as one in the
-    middle, where corners drawn without it would hardly ever show it. The share ``rare`` is
-    placed at random over a pixel of a class that is drawn evenly among the classes present.
+    Most corners are spread evenly over the image by the R2 sequence (Roberts, 2018, "The
+    unreasonable effectiveness of quasirandom sequences") from a random start. Their range passes
+    the border by a third of a patch and is clipped back. So a pixel at an edge is shown a third as
+    often as one in the middle; without that range it would hardly ever be shown. For the share
+    ``rare``, a class is drawn evenly among those present, and the patch is placed at random over a
+    pixel of it.
 
     Args:
         mask: (H, W) class indices, 255 ignored.
-        size: Side of a patch; where the image is smaller, its corner is 0 there.
-        count: How many.
-        rare: Share of them, 0 to 1, that is drawn by class.
+        size: Side of a patch; the corner is 0 along a side that is shorter than a patch.
+        count: The number of corners.
+        rare: The share of corners drawn by class, 0 to 1.
         rng: Source of randomness.
 
     Returns:
@@ -142,8 +144,8 @@ def pad_for_cutting(
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Return image and mask with the margin of ``size`` around them, for `cut`.
 
-    What lies outside is reflected in the image and ignored (255) in the mask. An image smaller
-    than a patch is filled up at the bottom and on the right.
+    Outside the image, pixels are reflected and the mask is ignored (255). An image smaller than a
+    patch is filled up at the bottom and on the right.
     """
     m = margin_of(size)
     fill = [(m, m + max(0, size - side)) for side in mask.shape]
@@ -170,7 +172,7 @@ def cut(padded: NDArray[Any], corner: tuple[int, int], size: int) -> NDArray[Any
 def covered_pixels(
     mask: NDArray[np.uint8], corners: NDArray[np.int64], size: int
 ) -> tuple[int, int]:
-    """Return (labelled pixels in at least one core, labelled pixels) of an image."""
+    """Return two counts of an image: labelled pixels in at least one core, and labelled pixels."""
     seen = np.zeros(mask.shape, bool)
     for row, column in corners:
         seen[row : row + size, column : column + size] = True
@@ -185,15 +187,15 @@ def pad_to(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 
 
 def window_weights(size: int, kind: str) -> NDArray[np.float32]:
-    """Return how much each pixel of a window counts where windows overlap.
+    """Return the weight of each pixel of a window where windows overlap.
 
     Args:
         size: Side S of the window.
-        kind: "uniform", or "gaussian" with sigma = S / 8 as nnU-Net has it (Isensee et al., 2021),
-            so that pixels near a window's border, which saw little around them, count least.
+        kind: "uniform", or "gaussian" with sigma = S / 8 as in nnU-Net (Isensee et al., 2021). With
+            the latter, pixels near a window's border count least: they saw little around them.
 
     Returns:
-        (S, S) weights, greatest 1, least 0.001, so that a pixel seen once is still well scaled.
+        (S, S) weights from 0.001 to 1; none is 0, so that a pixel seen once can be scaled.
     """
     if kind == "uniform":
         return np.ones((size, size), np.float32)
@@ -207,9 +209,9 @@ def window_weights(size: int, kind: str) -> NDArray[np.float32]:
 def symmetries_of(halves: NDArray[np.int64]) -> frozenset[str]:
     """Return the symmetries that a set of images has, judged by where its classes lie.
 
-    Up and down differ where the classes of the upper and the lower halves differ by more than a
-    tenth of the pixels and do so in the same way from image to image: sky above, road below. Left
-    and right likewise. Images in which no direction is special may be turned, too.
+    Up and down differ if the classes of the upper and the lower halves differ by more than a tenth
+    of the pixels, and in the same way from image to image, as with sky above and road below. Left
+    and right are compared alike. Images in which no direction is special may be turned, too.
 
     Args:
         halves: (images, 2, 2, C) pixels of each class; [i, 0] in the upper and the lower half,

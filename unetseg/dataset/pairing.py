@@ -25,19 +25,19 @@ MASK_FOLDERS = (
     *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
     "segmentationclass",
 )
-# The longest that fits is what a stem ends in: x_cp_masks is a mask of x.
+# The longest suffix that fits counts: x_cp_masks is a mask of x.
 MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
-_CONVERT = "one mask a class, polygons of LabelMe: unetseg convert SOURCE FOLDER"
+_CONVERT = "one mask for each class, polygons of LabelMe: unetseg convert SOURCE FOLDER"
 _FEW = 5  # names shown in a message
-_MOST_RULES = 1000  # of naming, where none turns two images' names into masks'
+_MOST_RULES = 1000  # rules of naming tried where none fits two images
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask; ``name`` is the image's stem as `stem_of` gives it."""
+    """An image and its mask; ``name`` is the image's stem as `stem_of` returns it."""
 
     name: str
     image: Path
@@ -47,22 +47,22 @@ class Pair:
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key by which numbers count as numbers: "Img_2" before "Img_10"."""
     parts = re.split(r"(\d+)", text)
-    # An odd place holds digits; the text behind keeps "01" and "1" apart.
+    # Every second part is a number. The text beside it keeps "01" and "1" apart.
     return tuple((i % 2, int(p) if i % 2 else 0, p) for i, p in enumerate(parts))
 
 
 def stem_of(path: Path) -> str:
-    """Return a file's stem in composed letters (NFC); macOS may keep an accent on its own."""
+    """Return a file's stem with composed accents (NFC); macOS may store an accent separately."""
     return unicodedata.normalize("NFC", path.stem)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the pictures of a folder in natural order, by their endings; not searched deeper.
+    """Return the pictures of a folder, recognised by their endings, in natural order.
 
-    Hidden files are left out.
+    Hidden files and folders inside are left out.
 
     Raises:
-        InputError: Not found, not a folder, or without pictures.
+        InputError: The folder is not found, is no folder, or holds no pictures.
         MachineError: No permission to read it.
     """
     found = _scan(Path(folder))[0]
@@ -74,14 +74,15 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 def find_pairs(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
     """Return the images of a folder with their masks, in natural order.
 
-    Looks for ``images/`` and ``masks/`` or folders of the usual other names (the images may also
-    lie in ``folder`` itself), else for masks beside their images, told by the end of their stems
-    (``a.png`` and ``a_mask.png``). Stems are equal, or differ by one prefix and suffix in the
-    whole folder: ``Img_3`` and ``Mask_3``, ``21_training`` and ``21_manual1``.
+    The function looks for ``images/`` and ``masks/``, or for folders of other usual names; the
+    images may also lie in ``folder`` itself. Else it looks for masks beside their images, which it
+    recognises by the end of their stems (``a.png`` and ``a_mask.png``). The stems of image and mask
+    are equal, or one prefix and suffix differ in the whole folder: ``Img_3`` and ``Mask_3``,
+    ``21_training`` and ``21_manual1``.
 
     Raises:
-        InputError: Not found, nothing to pair, two candidates for the masks, files without a
-            partner, two files of one stem.
+        InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
+            the masks, files without a partner, or two files of one stem.
         MachineError: No permission to read.
     """
     pairs, problem = match_pairs(folder)
@@ -96,12 +97,12 @@ def match_pairs(
     """Return the pairs of a folder as `find_pairs` does, and what is wrong with the other files.
 
     Args:
-        folder: Where to look.
+        folder: The folder.
         without: Name of a folder in it that holds neither images nor masks.
 
     Raises:
-        InputError: Not found, nothing to pair, two candidates for the masks, two files of one
-            stem.
+        InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
+            the masks, or two files of one stem.
         MachineError: No permission to read.
     """
     folder = Path(folder)
@@ -124,7 +125,7 @@ def load_classes(
     """Return the classes in ``file``, else in the folder's ``classes.toml``; None without either.
 
     Raises:
-        InputError: ``file`` is missing, or what is there is not valid.
+        InputError: ``file`` is missing, or the file is not valid.
     """
     path = Path(folder) / "classes.toml" if file is None else Path(file)
     return None if file is None and not path.exists() else read_classes(path)
@@ -142,11 +143,11 @@ def write_labelled(
     mask: NDArray[np.uint8],
     table: ClassTable,
 ) -> None:
-    """Write ``images/<name>.png`` and ``masks/<name>.png``; an image never lacks its mask.
+    """Write ``masks/<name>.png``, then ``images/<name>.png``, so that no image lacks its mask.
 
     Args:
-        folder: Made where missing.
-        name: The stem of both.
+        folder: The folder; it is made where it is missing.
+        name: The stem of both files.
         image: ``(H, W, 1)`` or ``(H, W, 3)``, uint8 or uint16.
         mask: ``(H, W)`` class indices, 255 ignored.
         table: How the mask is encoded.
@@ -184,7 +185,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str) -> Path | None:
-    """Return the one folder that bears one of ``names``; two are asked about."""
+    """Return the one folder that bears one of ``names``; refuse two with a question."""
     found = [f for f in folders if f.name.lower() in names]
     if len(found) > 1:  # Pascal VOC keeps boxes, no pictures, in Annotations/
         found = [f for f in found if _scan(f)[0]]
@@ -229,7 +230,7 @@ def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class _Renaming:
-    """How mask stems come from image stems: another prefix and another suffix."""
+    """A rule that makes a mask's stem of an image's: it replaces prefix and suffix."""
 
     image_start: str
     image_end: str
@@ -237,7 +238,7 @@ class _Renaming:
     mask_end: str
 
     def mask_of(self, stem: str) -> str | None:
-        """Return the mask's stem, or None where the image's does not follow the rule."""
+        """Return the stem of the mask; None where the stem of the image does not fit the rule."""
         start, end = len(self.image_start), len(stem) - len(self.image_end)
         if end < start or not (stem.startswith(self.image_start) and stem.endswith(self.image_end)):
             return None
@@ -250,12 +251,13 @@ def match_files(
     """Return the pairs among files by their stems, and what is wrong with the other files.
 
     Raises:
-        InputError: No images, or two files of one stem.
+        InputError: There are no images, or two files of one stem.
     """
     image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
     if not image_of:
         raise InputError(folder, "masks, but no images", "put the images beside them")
-    rule = max(  # of several the first, which is equal stems; two that pair all pair them alike
+    # The first of several best rules wins: that of equal stems comes first.
+    rule = max(
         _renamings(list(image_of), list(mask_of)),
         key=lambda r: len(_partners(r, image_of, mask_of)),
     )
@@ -278,8 +280,8 @@ def _partners(
 def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]:
     """Return the rules by which masks may be named, equal stems first.
 
-    The others turn the names of the first, middle and last image into those of masks: two of the
-    three, where any rule does.
+    The other rules turn the stems of the first, middle and last image into stems of masks. If any
+    rule fits two of these three images, only such rules are returned.
     """
     same = _Renaming("", "", "", "")
     if set(image_stems) == set(mask_stems):
@@ -288,10 +290,10 @@ def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]
     for image in (image_stems[0], image_stems[len(image_stems) // 2], image_stems[-1]):
         for mask in mask_stems:
             rules += _rules(_tokens(image), _tokens(mask))
-    if len(image_stems) == 1:  # which proves nothing unless its number is what the two share
+    if len(image_stems) == 1:  # one image proves a rule only if image and mask share its number
         rules = [r for r in rules if not re.search(r"\d", r.image_start + r.image_end)]
     counts = Counter(rules)
-    # Each is tried on all images: of tens of thousands of files that do not pair, not each rule.
+    # Every rule is tried on all images, so there must not be as many rules as files.
     return [same, *([r for r, n in counts.items() if n > 1] or list(counts)[:_MOST_RULES])]
 
 
@@ -301,7 +303,7 @@ def _tokens(stem: str) -> list[str]:
 
 
 def _rules(image: list[str], mask: list[str]) -> Iterator[_Renaming]:
-    """Yield the renamings that keep the longest run of tokens that two names share."""
+    """Yield the rules that keep the longest run of tokens shared by two stems."""
     size = 0
     runs: list[tuple[int, int]] = []
     for i in range(len(image)):
@@ -329,7 +331,7 @@ def _unpaired(
     rule: _Renaming,
     best: dict[str, str],
 ) -> InputError:
-    """Return the error that names what has no partner under the rule that fits most."""
+    """Return the error that names the files without a partner under the best rule."""
     if not best:
         text = f"no mask fits an image: images {_few(image_of)}; masks {_few(mask_of)}"
         return InputError(folder, text, "give the masks the names of their images")

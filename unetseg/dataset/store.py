@@ -6,14 +6,14 @@
     /train                  images (N, P, P, C), masks (N, P, P), source (N,), corner (N, 2)
     /val/<k>                image (H, W, C), mask (H, W) of the k-th source whose split is "val"
 
-P = S + 2m: the core of S pixels a side, and m more on each. All arrays are little-endian,
-contiguous and unfiltered, so HDF5 is asked only where they lie; they are written by plain file
-operations, which report a full disk, and read through a memory map, at memory speed.
+P = S + 2m: the core has S pixels a side, and the margin m pixels on each side. All arrays are
+little-endian, contiguous and unfiltered, so HDF5 only tells where they lie. They are written by
+plain file operations, which report a full disk, and read through a memory map, at memory speed.
 
-Reading checks the SHA-256 first, so that a damaged file never reaches the HDF5 library. Who forges
-a file can forge its checksum too: such a file meets a fixed list of names, types and shapes, and no
-link, external or virtual data is followed. A crash inside the HDF5 library itself on metadata made
-for it is not ruled out: open stores of strangers in a process that may end.
+Reading checks the SHA-256 first, so a damaged file never reaches the HDF5 library. A forged file
+may have a valid checksum: its names, types and shapes must be those of a fixed list, and no link,
+external or virtual data is followed. Forged metadata might still crash the HDF5 library itself:
+open stores of strangers in a process that may end.
 """
 
 import dataclasses
@@ -163,11 +163,12 @@ class StoreInfo:
 class Store:
     """An open patch store; its arrays are read-only maps of the file, read when they are used.
 
-    A store that is replaced meanwhile stays as it was opened (on Windows it cannot be replaced).
+    If the file is replaced meanwhile, the open store stays as it was. On Windows the file cannot be
+    replaced while it is open. It is closed when the last array is dropped.
 
     Attributes:
-        path: Where it was opened.
-        info: What it holds.
+        path: The path of the file.
+        info: The header.
         images: ``(N, P, P, C)``, dtype ``info.dtype``.
         masks: ``(N, P, P)`` uint8 class indices, 255 = ignored.
         source: ``(N,)`` int32, index into ``info.sources``.
@@ -186,7 +187,7 @@ class Store:
 
     @property
     def held_out_count(self) -> int:
-        """How many images are held out whole."""
+        """The number of images that are held out whole."""
         return len(self._whole)
 
     def held_out(self, k: int) -> tuple[Array, npt.NDArray[np.uint8], Source]:
@@ -203,7 +204,7 @@ Arrays = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def declare_arrays(info: StoreInfo, count: int) -> Arrays:
-    """Return shape and dtype of every array that holds pixels or places, by its HDF5 path."""
+    """Return the shape and dtype of every array of pixels, sources or corners, by its HDF5 path."""
     side, byte, place = info.patch_side, np.dtype("u1"), np.dtype("<i4")
     pixel = np.dtype(info.dtype).newbyteorder("<")
     arrays: Arrays = {
@@ -223,12 +224,12 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
 
     Args:
         path: The file.
-        verify: Check the SHA-256 of the file, every label and, where images are float, every
-            value; one reading of the file. Left out where the same process has just done it.
+        verify: Whether to check the SHA-256 of the file, every label and, in float images, every
+            value, which reads the file once. Pass False where this process has just done so.
 
     Raises:
-        InputError: Not a regular file, not a patch store, unfinished, truncated, damaged, of a
-            newer format, or not what a patch store may hold.
+        InputError: The file is not regular, no patch store, unfinished, truncated, damaged or of a
+            newer format, or it holds names, types or shapes that no patch store has.
         MachineError: No permission to read, or the disk fails.
     """
     path = Path(path)
@@ -240,14 +241,14 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     _refuse("checksum differs (damaged file)")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            # the open file, not its name: no other can take its place
+            # Hand over the open file, not its name: no other file can then take its place.
             with h5py.File(file, "r") as h5:
                 store = _read_structure(path, h5, mapped, created, digest)
             if verify:
                 check_values(store)
         except InputError as error:
             raise InputError(path, error.problem, _AGAIN) from None
-        except Exception as error:  # HDF5 has many; a reader of strangers' files knows none of them
+        except Exception as error:  # a forged file leads HDF5 to any exception
             if isinstance(error, OSError) and error.errno == errno.EIO:
                 text = "not readable: the disk reported an input/output error"
                 raise MachineError(path, text, "try again, or copy it from elsewhere") from None
@@ -262,7 +263,7 @@ _USER_BLOCK_TEXT = re.compile(
 
 
 def _read_user_block(file: BufferedReader) -> tuple[str, str]:
-    """Return time of creation and checksum of the rest; refuse what is no whole patch store."""
+    """Return the time of creation and the checksum; refuse a file that is no whole patch store."""
     size = os.fstat(file.fileno()).st_size
     block, signature = file.read(USER_BLOCK), file.read(len(_SIGNATURE))
     if block.startswith(_SIGNATURE):
@@ -326,13 +327,13 @@ def _check_shape(name: str, array: Array, arrays: Arrays) -> None:
 
 
 def _check_names(group: Any, expected: set[str], where: str) -> None:
-    # Counted first: a million names are not listed. Membership tests would follow links.
+    # Count first, so that a million names are not listed. Membership tests would follow links.
     if len(group) != len(expected) or set(group) != expected:
         _refuse(f"{where} holds other names than a patch store does")
 
 
 def _child(group: Any, name: str, kind: type) -> Any:
-    """Return a member that is stored in this file under this very name; links are not followed."""
+    """Return a member that is stored in this file under this very name; refuse links."""
     link = group.get(name, getlink=True)
     if type(link) is not h5py.HardLink:
         _refuse(f"{group.name}/{name} is a link; external data is not allowed")
@@ -346,7 +347,7 @@ def _group(parent: Any, name: str) -> Any:
 
 
 def _array(group: Any, name: str, dtypes: tuple[str, ...], mapped: mmap.mmap) -> Array:
-    """Return a dataset as an array over ``mapped``; "S" among the ``dtypes`` is any fixed text."""
+    """Return a dataset as an array over ``mapped``; "S" in ``dtypes`` stands for any fixed text."""
     dataset = _child(group, name, h5py.Dataset)
     label = f"{group.name}/{name}".lstrip("/")
     plan = dataset.id.get_create_plist()
@@ -412,7 +413,7 @@ def _read_info(
 
 
 def _check_places(source: Array, corner: Array, info: StoreInfo) -> None:
-    """Every core must overlap the training image that it was cut from."""
+    """Refuse a core that does not overlap the training image that it was cut from."""
     if source.min() < 0 or source.max() >= len(info.sources):
         _refuse("a patch of no source")
     if not np.array([s.split == "train" for s in info.sources])[source].all():
@@ -423,12 +424,12 @@ def _check_places(source: Array, corner: Array, info: StoreInfo) -> None:
 
 
 def check_values(store: Store) -> None:
-    """Refuse labels that are no class and values that are not finite."""
+    """Refuse labels that stand for no class, and values that are not finite."""
     count = len(store.info.classes.classes)
     whole = [(f"val/{k}", *pair) for k, pair in enumerate(store._whole)]
     for name, images, masks in [("train", store.images, store.masks), *whole]:
         for start, block in _blocks(masks):
-            # adding 1 takes 255, ignored, to 0, so one comparison sees both
+            # Adding 1 turns 255 (ignored) into 0, so one comparison is enough.
             if (block + np.uint8(1)).max() > count:
                 first = int(np.argmax(block + np.uint8(1) > count))
                 place = tuple(map(int, np.unravel_index(start + first, masks.shape)))
@@ -443,7 +444,7 @@ def check_values(store: Store) -> None:
 
 
 def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
-    """Yield flat pieces of an array, each with its first index, so that little is held at once."""
+    """Yield flat pieces of an array, each with its first index: little memory is used at once."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         yield start, flat[start : start + _CHUNK]

@@ -53,17 +53,17 @@ def write_store(
     """Write a patch store, whole or not at all.
 
     Args:
-        path: The file; what stands there is replaced once the new one is complete.
-        info: What it holds.
-        count: N, how many ``patches`` come, at least 1.
+        path: The file; an earlier file is replaced once the new one is complete.
+        info: The header.
+        count: N, the number of ``patches``, at least 1.
         patches: Image ``(P, P, C)`` of ``info.dtype``, mask ``(P, P)`` uint8, index into
             ``info.sources``, and (row, column) of the core's first pixel in its source.
         held_out: Image ``(H, W, C)`` and mask ``(H, W)`` of each source of split "val", in order.
 
     Raises:
-        InputError: ``path`` is a folder; labels out of range; a value that does not fit the file.
+        InputError: ``path`` is a folder, labels are out of range, or a text does not fit the file.
         MachineError: The disk is full, permission is missing.
-        ValueError: Fewer or more arrays than declared, or of another shape or dtype.
+        ValueError: There are fewer or more arrays than declared, or one has another shape or dtype.
     """
     path = Path(path)
     if count < 1:
@@ -92,9 +92,9 @@ def write_store(
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Claim ``size`` bytes of disk for an instant, so that a full disk or a limit shows here.
+    """Claim ``size`` bytes of disk, so that a full disk or a limit is an error here.
 
-    Inside the HDF5 library the same can end the process.
+    Inside the HDF5 library it could crash the process.
     """
     with open(path, "r+b") as file:
         file.truncate(size)
@@ -108,10 +108,10 @@ def _reserve(path: Path, size: int) -> None:
 
 @contextmanager
 def _as_failed_write(path: Path) -> Iterator[None]:
-    """Take an error inside the HDF5 library, of whatever type, for a write that failed."""
+    """Turn any error inside the HDF5 library into the error of a failed write."""
     try:
         yield
-    except InputError:  # of ours: a value that does not fit
+    except InputError:  # our own: a text that does not fit
         raise
     except Exception as error:
         said = re.search(r"error message = '([^'\n]+)'", str(error))
@@ -120,7 +120,7 @@ def _as_failed_write(path: Path) -> Iterator[None]:
 
 
 def _read_back(temporary: Path, path: Path, info: StoreInfo) -> Store:
-    """Open what was just written: HDF5 passes over some errors of the disk."""
+    """Open the store that was just written and compare: HDF5 ignores some errors of the disk."""
     try:
         store = open_store(temporary, verify=False)
     except UnetsegError as error:
@@ -131,7 +131,7 @@ def _read_back(temporary: Path, path: Path, info: StoreInfo) -> Store:
 
 
 def _source_columns(info: StoreInfo) -> dict[str, Array]:
-    """Return what the store says of its sources, an array a field, by its HDF5 path."""
+    """Return an array for each field of the sources, by its HDF5 path."""
     columns: dict[str, Array] = {}
     for field in TEXTS:
         values = [_encode(getattr(s, field)) for s in info.sources]
@@ -145,9 +145,9 @@ def _source_columns(info: StoreInfo) -> dict[str, Array]:
 def _lay_out(
     path: Path, info: StoreInfo, arrays: Arrays, columns: Mapping[str, Array]
 ) -> dict[str, int]:
-    """Write the HDF5 structure without content; return where each array begins in the file."""
+    """Write the HDF5 structure without content; return the first byte of each array."""
     declared = {name: (c.shape, c.dtype) for name, c in columns.items()} | arrays
-    # The earliest format keeps no times, so equal content gives equal bytes; pages of 512 bytes
+    # The earliest format keeps no times, so equal content gives equal bytes. Pages of 512 bytes
     # keep every array aligned for its dtype.
     with h5py.File(
         path, "w", libver=("earliest", "v110"), userblock_size=USER_BLOCK, locking=False,
@@ -235,7 +235,7 @@ def _fill(
 
 
 def _seal(path: Path, created: str) -> None:
-    """Write the user block: time, length and checksum of what follows, and its own checksum."""
+    """Write the user block: time, length and checksum of the rest, and its own checksum."""
     with open(path, "r+b") as file:
         file.seek(USER_BLOCK)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
