@@ -19,7 +19,7 @@ LAYERS = {
     "pictures": set(),
     "network": set(),
     "objects": {"pictures"},
-    "dataset": {"pictures"},
+    "dataset": {"pictures", "objects"},
     "prediction": {"pictures", "objects", "dataset", "network"},
     "scoring": {"pictures", "objects", "dataset", "prediction"},
     "training": {"pictures", "dataset", "network", "prediction", "scoring"},

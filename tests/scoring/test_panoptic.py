@@ -1,8 +1,17 @@
 """Scores of objects, worked by hand on small label images."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 
+from unetseg import SynthSettings, evaluate, synthesize
+from unetseg.cli.app import main
+from unetseg.errors import InputError
+from unetseg.scoring.evaluation import score_objects
 from unetseg.scoring.panoptic import Matches, match_objects, object_scores
 
 TRUTH = np.array(
@@ -92,3 +101,42 @@ def test_matching_equals_a_slow_loop():
         hits, total = slow_match(truth, found)
         assert matches.pairs == hits
         assert matches.iou == pytest.approx(total)
+
+
+@pytest.fixture
+def touching(tmp_path, monkeypatch):
+    """A set of touching ellipses, and masks of them as a perfect model would write them."""
+    monkeypatch.chdir(tmp_path)
+    settings = SynthSettings(height=120, width=120, touching=True)
+    _, test = synthesize("data", n=1, n_test=4, settings=settings)
+    return test
+
+
+def test_true_masks_score_their_objects_fully_by_their_label_images(touching):
+    found = evaluate(touching, predictions=touching / "masks")
+    scores = score_objects(found, ["all"])
+    assert list(scores.f1) == ["ellipse"]
+    assert scores.f1["ellipse"] == 1
+    assert scores.count_error["ellipse"] == 0
+    assert scores.panoptic_quality["ellipse"] > 0.97
+
+
+def test_without_label_images_the_true_objects_are_parts_of_the_mask(touching):
+    shutil.rmtree(touching / "objects")
+    found = evaluate(touching, predictions=touching / "masks")
+    assert score_objects(found, ["ellipse"]).panoptic_quality["ellipse"] == 1
+
+
+def test_evaluate_prints_objects_and_writes_them(touching, capsys):
+    words = ["evaluate", str(touching), "--predictions", str(touching / "masks")]
+    assert main([*words, "--objects", "ellipse", "--json", "s.json"]) == 0
+    assert "panoptic quality" in capsys.readouterr().out
+    written = json.loads(Path("s.json").read_text())["objects"]
+    assert written["f1"] == {"ellipse": 1.0}
+
+
+def test_a_label_image_of_another_size_is_refused(touching):
+    tifffile.imwrite(touching / "objects" / "0000.tif", np.zeros((3, 3), np.uint16))
+    found = evaluate(touching, predictions=touching / "masks")
+    with pytest.raises(InputError, match=r"0000.tif: is \(3, 3\) pixels"):
+        score_objects(found, ["all"])

@@ -59,6 +59,16 @@ def evaluate(
             rich_help_panel=_OUT,
         ),
     ] = None,
+    objects: Annotated[
+        list[str] | None,
+        Option(
+            "--objects",
+            metavar="CLASS",
+            help="Score the objects of this class, or of all, too: panoptic quality, F1, count; "
+            "may be repeated.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         Option(
@@ -94,12 +104,22 @@ def evaluate(
         unetseg evaluate MYTEST --model wide --confusion --html report.html
         unetseg evaluate MYTEST --group '^(.*)_' --predictions MASKS --json scores.json
     """
-    from unetseg.cli.tables import print_boundaries, print_confusion, print_scores, write_json
+    from unetseg.cli.tables import (
+        print_boundaries,
+        print_confusion,
+        print_objects,
+        print_scores,
+        write_json,
+    )
     from unetseg.errors import InputError, arg
     from unetseg.prediction.run_folder import RunFolder
     from unetseg.ranks import join
     from unetseg.reports.gathering import report_evaluation
-    from unetseg.scoring.evaluation import evaluate as evaluate_images, score_boundaries
+    from unetseg.scoring.evaluation import (
+        evaluate as evaluate_images,
+        score_boundaries,
+        score_objects,
+    )
 
     for name in _OF_A_MODEL if predictions else ():
         source = ctx.get_parameter_source(name)
@@ -120,6 +140,7 @@ def evaluate(
         )
         if not ranks.is_writer:
             return
+        counted = score_objects(found, objects, display) if objects else None
         borders = None if boundary is None else score_boundaries(found, boundary, display)
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
@@ -129,9 +150,12 @@ def evaluate(
         print_confusion(found.scores)
     if borders:
         print_boundaries(borders)
+    if counted:
+        print_objects(counted)
     if html:
         print_line(f"Wrote {html}: open it in a browser.")
     scores = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
+    scores |= {"objects": counted.to_dict()} if counted else {}
     write_json(json_file, scores)
     if csv_file:
         _write_per_image(csv_file, found.scores)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unetseg.dataset.cutting import StoreSummary
     from unetseg.scoring.boundaries import Boundaries
     from unetseg.scoring.metrics import Scores
+    from unetseg.scoring.panoptic import ObjectScores
 
 _ROWS = 8  # epochs shown at once
 _WIDE_CLASSES = 8  # up to which the confusion matrix has room for six letters of a name
@@ -172,6 +173,27 @@ def print_boundaries(borders: "Boundaries") -> None:
     columns = ["class", "surface Dice", "95 % Hausdorff", "images with it in one mask only"]
     note = "share of the border within the tolerance; distance in pixels, median over images"
     print_table(f"Borders, within {borders.tolerance:g} pixels", columns, rows, note)
+
+
+def print_objects(counted: "ObjectScores") -> None:
+    """Print how well objects were found, by class, each score above its interval."""
+    rows = []
+    for name, quality in counted.panoptic_quality.items():
+        ends = {key: _interval(of_class[name]) or "" for key, of_class in counted.intervals.items()}
+        rows += [
+            (
+                cut(name),
+                f"{counted.true[name]:,}",
+                f"{counted.predicted[name]:,}",
+                quality,
+                counted.f1[name],
+                counted.count_error[name],
+            ),
+            ("", "", "", ends["panoptic_quality"], ends["f1"], ends["count_error"]),
+        ]
+    columns = ["class", "true", "predicted", "panoptic quality", "F1", "count error"]
+    note = "objects are a pair above an IoU of 0.5; below each score its 95 % interval"
+    print_table(f"Objects of {plural(counted.images, 'image')}", columns, rows, note)
 
 
 def _headings(names: list[str], width: int) -> tuple[list[str], list[str]]:

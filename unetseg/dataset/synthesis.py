@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing, snapping
 from unetseg.errors import InputError, arg
+from unetseg.objects.files import OBJECTS
 from unetseg.pictures import writing
 from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import SynthSettings
@@ -34,7 +35,6 @@ TOUCHING_CLASSES = ClassTable(
         SegmentationClass("border", 2, "#ffff00"),
     )
 )
-OBJECTS = "objects"  # the folder of label images beside images/ and masks/
 _GAP = 2.5  # pixels that touching ellipses are grown by, so that neighbours meet
 
 

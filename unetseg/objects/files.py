@@ -16,6 +16,7 @@ from unetseg.objects.separation import separate
 from unetseg.pictures import writing
 from unetseg.pictures.georeference import Georeference
 
+OBJECTS = "objects"  # the folder of label images: beside masks/, and in a folder of predictions
 Row = dict[str, float | str | None]
 
 
@@ -32,6 +33,11 @@ class Objects:
     numbers: NDArray[np.int32]
     kinds: NDArray[np.int64]
     classes: tuple[int, ...]
+
+    def of(self, kind: int) -> NDArray[np.int32]:
+        """Return the label image of the objects of one class."""
+        kept = np.append(False, self.kinds == kind)
+        return np.where(kept[self.numbers], self.numbers, 0).astype(np.int32)
 
 
 def find_objects(

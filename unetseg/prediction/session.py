@@ -26,7 +26,7 @@ from unetseg.classes import IGNORED
 from unetseg.dataset import pairing
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.objects.counting import ObjectCounter, PostProcessing
-from unetseg.objects.files import Objects, find_objects, write_objects
+from unetseg.objects.files import OBJECTS, Objects, find_objects, write_objects
 from unetseg.objects.measurement import columns
 from unetseg.objects.separation import object_classes
 from unetseg.pictures import bands, drawing, reading, writing
@@ -41,7 +41,7 @@ from unetseg.signals import Caught, catching
 from unetseg.text import show
 
 FORMATS = ("auto", "png", "tif")
-OBJECTS, OBJECT_TABLE = "objects", "objects.csv"  # the folder and the table of objects
+OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _LARGE = 100_000_000  # an image with more pixels is never held as a whole
 _COUNTED = 512  # objects are counted in so many rows at once

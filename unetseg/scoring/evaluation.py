@@ -17,6 +17,8 @@ from unetseg.dataset import pairing, splits
 from unetseg.dataset.pairing import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg
+from unetseg.objects.files import OBJECTS, find_objects
+from unetseg.objects.separation import object_classes
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
@@ -27,6 +29,7 @@ from unetseg.progress import Note, OnProgress, Progress, ignore, steps
 from unetseg.ranks import join, world
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
+from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.settings import PredictSettings
 from unetseg.signals import catching
 from unetseg.text import show
@@ -54,6 +57,7 @@ class Subject:
             (H, W) and the confidence (H, W) float32. The confidence is None where it is not wanted,
             or where only masks are known.
         trained_on: Number of images left out because the model was trained on them.
+        numbers: Reads the label image (H, W) of the k-th image's true objects; None where none is.
     """
 
     title: str
@@ -64,6 +68,7 @@ class Subject:
     truth: Callable[[int], _Labels]
     prediction: Callable[[int, _Labels, bool], _Predicted]
     trained_on: int = 0
+    numbers: Callable[[int], NDArray[Any] | None] = lambda _: None
 
     def scored_image(self, k: int) -> ScoredImage:
         """Read and predict the k-th image, with its confidence where it is known."""
@@ -191,6 +196,53 @@ def score_boundaries(
     return pool_boundaries(borders, subject.classes.names)
 
 
+def score_objects(
+    found: Evaluation, names: Sequence[str], on_progress: OnProgress = ignore
+) -> ObjectScores:
+    """Compare the objects of all images of an evaluation, which are read and predicted again.
+
+    True objects are those of a label image ``objects/<stem>.tif`` or ``.png`` beside the masks;
+    where there is none, they are told apart in the true mask as in a predicted one.
+
+    Args:
+        found: The evaluation.
+        names: Classes whose objects are compared, or "all".
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: No such class, or a label image of another size.
+    """
+    subject, matches = found.subject, []
+    classes = object_classes(subject.classes, names)
+    stems, numbers = subject.names, range(len(subject.names))
+    for k in steps(numbers, "comparing objects", "images", on_progress, name=stems.__getitem__):
+        truth = subject.truth(k)
+        labels, sure = subject.prediction(k, truth, True)
+        confidence = None if sure is None else np.rint(sure * 255).astype(np.uint8)
+        true, given = find_objects(truth, classes), subject.numbers(k)
+        predicted = find_objects(labels, classes, confidence)
+        row = []
+        for kind, border in classes.items():
+            of_class = np.isin(truth, [kind] if border is None else [kind, border])
+            due = true.of(kind) if given is None else np.where(of_class, given, 0)
+            row.append(match_objects(due, predicted.of(kind), truth == IGNORED))
+        matches.append(row)
+    kinds = [subject.classes.names[kind] for kind in classes]
+    return object_scores(kinds, matches, subject.groups)
+
+
+def _read_numbers(root: Path, stem: str, truth: _Labels, page: int | None) -> NDArray[Any] | None:
+    """Return the label image of an image's true objects; None where there is none."""
+    for ending in (".tif", ".png"):
+        if (path := root / OBJECTS / f"{stem}{ending}").is_file():
+            numbers = reading.read_mask(path, page).values
+            if numbers.shape != truth.shape:
+                text = f"is {numbers.shape} pixels, the mask is {truth.shape}"
+                raise InputError(path, text, "make it anew from the mask")
+            return numbers
+    return None
+
+
 @dataclass(frozen=True)
 class _Choice:
     """Which images are scored, and what they belong to; see `evaluate`."""
@@ -267,6 +319,9 @@ def _folder_by(
         truth=lambda k: _read_truth(chosen[k], *encoding, page),
         prediction=lambda k, truth, sure: _predict(model, model.read(chosen[k].image), truth, sure),
         trained_on=left_out,
+        numbers=lambda k: _read_numbers(
+            root, chosen[k].name, _read_truth(chosen[k], *encoding, page), page
+        ),
     )
 
 
@@ -453,8 +508,11 @@ def _masks_of(
             raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
         return labels, None
 
+    def numbers(k: int) -> NDArray[Any] | None:
+        return _read_numbers(made.root, names[k], truth(k), made.page)
+
     title = f"{made.predictions} on {made.root}"
-    return Subject(title, table, names, groups, image, truth, prediction)
+    return Subject(title, table, names, groups, image, truth, prediction, numbers=numbers)
 
 
 def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
