@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from unetseg.classes import table_of
 from unetseg.errors import InputError
-from unetseg.records import Classes, Count, Counts, Number, Positive, Text, read_record, to_plain
+from unetseg.records import Classes, Count, IntArray, Number, Positive, Text, read_record, to_plain
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,15 @@ def test_a_value_that_does_not_fit_is_named(changes, problem):
     assert caught.value.problem == problem
 
 
+def test_a_fault_without_words_of_its_own_is_refused_too():
+    @dataclass(frozen=True)
+    class Timed:
+        pair: tuple[int, int]
+
+    with pytest.raises(InputError, match=r"timed: pair: "):
+        read_record(Timed, {"pair": [1, 2, 3]}, "timed")
+
+
 @pytest.mark.parametrize("data", [[1], 3, None, "x"])
 def test_json_that_is_no_table_is_refused(data):
     with pytest.raises(InputError, match=r"whole: the whole is .*, not a table"):
@@ -93,7 +102,7 @@ def test_json_that_is_no_table_is_refused(data):
 def test_arrays_of_counts_are_lists_in_json():
     @dataclass(frozen=True)
     class Areas:
-        areas: tuple[Counts, ...]
+        areas: tuple[IntArray, ...]
 
     areas = Areas((np.array([1, 2]), np.zeros(0, np.int64)))
     assert to_plain(areas) == {"areas": ([1, 2], [])}

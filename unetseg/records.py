@@ -38,7 +38,7 @@ def _to_list(array: NDArray[Any]) -> list[Any]:
     return numbers
 
 
-# The `str` of pydantic refuses what Python makes of a file name that is no UTF-8.
+# pydantic's own `str` refuses a file name that is no UTF-8, in which Python keeps surrogates.
 Text = InstanceOf[str]
 Count = Annotated[StrictInt, Field(ge=0)]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
@@ -48,27 +48,29 @@ Classes = Annotated[
     PlainValidator(lambda x: x if isinstance(x, ClassTable) else ClassTable.from_dict(x)),
     PlainSerializer(ClassTable.to_dict),
 ]
-Counts = Annotated[
+IntArray = Annotated[
     NDArray[np.int64],
     PlainValidator(_to_counts),
     PlainSerializer(_to_list),
 ]
-Numbers = Annotated[
+FloatArray = Annotated[
     NDArray[np.float64],
     PlainValidator(lambda numbers: np.array(numbers, np.float64)),
     PlainSerializer(_to_list),
 ]
 
-# What pydantic calls a fault, and what is asked for there.
+# The name that pydantic gives to a fault, and the words for what is asked for instead.
 _WANTED = {
     "int_type": "a whole number",
     "float_type": "a finite number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "is_instance_of": "a text",
+    "string_type": "a text",
     "dict_type": "a table",
     "dataclass_type": "a table",
     "tuple_type": "a list",
+    "list_type": "a list",
     "literal_error": "{expected}",
     "greater_than": "above {gt:g}",
     "greater_than_equal": "at least {ge}",

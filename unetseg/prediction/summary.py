@@ -15,7 +15,7 @@ import numpy as np
 from unetseg import files
 from unetseg.dataset.pairing import natural_key
 from unetseg.errors import InputError, arg
-from unetseg.records import Counts, Numbers
+from unetseg.records import FloatArray, IntArray
 from unetseg.text import show
 
 COLUMNS = (
@@ -54,9 +54,9 @@ class ImageSummary:
     """
 
     name: str
-    pixels: Counts
-    areas: list[Counts]
-    confidence: Numbers
+    pixels: IntArray
+    areas: list[IntArray]
+    confidence: FloatArray
     pixel_size: tuple[float, float, str] | None
     seconds: float
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from unetseg import __version__, files
 from unetseg.errors import InputError, arg
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
-from unetseg.records import Classes, Count, Counts, Number, Text, read_record, to_plain
+from unetseg.records import Classes, Count, IntArray, Number, Text, read_record, to_plain
 from unetseg.scoring.metrics import Scores, scores
 from unetseg.settings import PatchSettings, TrainSettings
 
@@ -62,7 +62,7 @@ class FoldDone:
 
     fold: _FoldNumber
     patches: Count
-    matrices: tuple[Counts, ...]
+    matrices: tuple[IntArray, ...]
 
 
 @dataclass(frozen=True)
