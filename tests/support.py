@@ -1,11 +1,19 @@
-"""Tiny labelled sets that a tiny network learns in seconds, written without unetseg."""
+"""What several tests need: tiny labelled sets, written without unetseg; runs, models, pictures."""
 
+import csv
+import io
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tifffile
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
+
+from unetseg.prediction.model_file import load_model, read_card, write_model
+from unetseg.progress import Progress
 
 # Settings of `unetseg.train` under which a run takes about a second.
 QUICK = {
@@ -70,3 +78,88 @@ def same(a, b):
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and a == b
+
+
+def rows_of(run):
+    """Return the rows of a run's history as dicts of texts."""
+    with open(Path("runs") / run / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(rows):
+    times = ("seconds", "patches_per_second")
+    return [{k: v for k, v in row.items() if k not in times} for row in rows]
+
+
+def weights(run):
+    return load_file(f"runs/{run}/model.safetensors")
+
+
+def assert_equal_runs(one, other):
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert without_times(rows_of(one)) == without_times(rows_of(other))
+    assert read_card(f"runs/{one}/model.safetensors").scores == (
+        read_card(f"runs/{other}/model.safetensors").scores
+    )
+
+
+def stopping(when):
+    """Return an on_progress that sends this process SIGTERM once, where ``when(record)``."""
+    sent = []
+
+    def report(record):
+        if not sent and when(record):
+            sent.append(record)
+            signal.raise_signal(signal.SIGTERM)
+
+    return report
+
+
+def at_step(number):
+    return lambda r: isinstance(r, Progress) and r.stage == "training" and r.done >= number
+
+
+def at_patches(number):
+    return lambda r: isinstance(r, Progress) and r.stage == "training" and r.done == number
+
+
+def read(path):
+    """Return the pixels of a file as Pillow reads them: palette masks as their values."""
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def with_card(run, new, **changes):
+    """Write the model of a run again as run ``new``, with changes to its card."""
+    network, card = load_model(f"runs/{run}/model.safetensors")
+    Path(f"runs/{new}").mkdir()
+    write_model(f"runs/{new}/model.safetensors", network.state_dict(), replace(card, **changes))
+
+
+def pil(pixels, kind="PNG", mode=None, palette=None, **options) -> bytes:
+    picture = Image.fromarray(pixels)
+    picture = picture.convert(mode) if mode else picture
+    if palette:
+        picture.putpalette(palette)
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tif(pixels, **options) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def put(folder: Path, data: bytes, name: str = "a.png") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]

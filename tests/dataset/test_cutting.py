@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, draw, write_image, write_set
+from tests.support import NAMES, draw, read, write_image, write_set
 from unetseg.errors import InputError, Interrupted
 from unetseg.signals import Caught
 
@@ -29,11 +29,6 @@ def build(folder="set", out="p.h5", classes=None, ignored=(), overwrite=False, *
         ignored=ignored,
         overwrite=overwrite,
     )
-
-
-def read(path):
-    with Image.open(path) as picture:
-        return np.array(picture)
 
 
 def sides(summary):

@@ -10,7 +10,8 @@ import tifffile
 from PIL import Image
 
 from tests.pictures.samples import COLOURS, VALUES
-from tests.pictures.test_reading import READABLE, flipped, pil, put, tif
+from tests.pictures.test_reading import READABLE
+from tests.support import flipped, pil, put, tif
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError
 from unetseg.pictures import bands, reading, tiff, writing

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 
 from tests.pictures.samples import BITS, FLOATS, GREY8, GREY16, INDICES, RGB8, RGB16, RNG, SPREAD
+from tests.support import flipped, pil, put, tif
 from unetseg.errors import InputError, MachineError
 from unetseg.pictures import reading
 from unetseg.pictures.reading import read_image, read_info, read_mask
@@ -45,31 +46,9 @@ def png_by_hand(pixels: NDArray[np.generic], colour_type: int, filters: bool = F
     )
 
 
-def pil(pixels, kind="PNG", mode=None, palette=None, **options) -> bytes:
-    picture = Image.fromarray(pixels)
-    picture = picture.convert(mode) if mode else picture
-    if palette:
-        picture.putpalette(palette)
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tif(pixels, **options) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, **options)
-    return buffer.getvalue()
-
-
 def with_alpha(pixels: NDArray[np.generic], value: int) -> NDArray[np.generic]:
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     return np.concatenate([pixels, np.full_like(pixels[..., :1], value)], axis=2)
-
-
-def put(folder: Path, data: bytes, name: str = "a.png") -> Path:
-    path = folder / name
-    path.write_bytes(data)
-    return path
 
 
 PLANAR = {"planarconfig": "separate", "photometric": "minisblack"}
@@ -218,10 +197,6 @@ def frames(kind: str) -> bytes:
     pages = [Image.fromarray(GREY8), Image.fromarray(255 - GREY8)]
     pages[0].save(buffer, kind, save_all=True, append_images=pages[1:])
     return buffer.getvalue()
-
-
-def flipped(data: bytes, place: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
 def forged_png(height: int, width: int) -> bytes:

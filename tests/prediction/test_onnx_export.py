@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import unetseg
-from tests.prediction.test_session import with_card
+from tests.support import with_card
 from unetseg.cli import app
 from unetseg.errors import InputError, MachineError
 from unetseg.network import unet

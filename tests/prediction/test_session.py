@@ -3,7 +3,6 @@
 import gc
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +13,18 @@ from PIL import Image
 from scipy import ndimage
 
 import unetseg
-from tests.support import NAMES, QUICK, draw, write_image, write_set
+from tests.support import NAMES, QUICK, draw, read, with_card, write_image, write_set
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.objects.counting import PostProcessing, clean
 from unetseg.pictures.reading import read_mask
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
-from unetseg.prediction.model_file import load_model, write_model
+from unetseg.prediction.model_file import load_model
 from unetseg.prediction.summary import read_cells, read_summary
 from unetseg.progress import Note, Progress
 from unetseg.signals import Caught
 
 IMAGES = Path("data/test/images")
-
-
-def read(path):
-    with Image.open(path) as picture:
-        return np.array(picture)
 
 
 def cover(image, mean, std, network, size, stride):
@@ -50,13 +44,6 @@ def cover(image, mean, std, network, size, stride):
             total = total + whole
             seen[row : row + size, column : column + size] += 1
     return total / seen
-
-
-def with_card(run, new, **changes):
-    """Write the model of a run again as run ``new``, with changes to its card."""
-    network, card = load_model(f"runs/{run}/model.safetensors")
-    Path(f"runs/{new}").mkdir()
-    write_model(f"runs/{new}/model.safetensors", network.state_dict(), replace(card, **changes))
 
 
 def test_mask_has_the_values_palette_and_size_of_what_was_trained_on(home):

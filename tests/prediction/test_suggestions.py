@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.prediction.test_session import read, with_card
-from tests.support import write_image, write_set
+from tests.support import read, with_card, write_image, write_set
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.cli import app
 from unetseg.dataset import pairing

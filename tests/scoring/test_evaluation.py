@@ -11,18 +11,13 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 import unetseg
-from tests.support import NAMES, QUICK, draw, write_set
+from tests.support import NAMES, QUICK, draw, read, write_set
 from unetseg.cli.app import main
 from unetseg.cli.tables import print_confusion, print_scores
 from unetseg.errors import InputError
 from unetseg.prediction.model_file import read_card
 from unetseg.progress import Note
 from unetseg.scoring.metrics import confusion, scores
-
-
-def read(path):
-    with Image.open(path) as picture:
-        return np.array(picture)
 
 
 def said(run):

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, write_set
-from tests.training.test_run import stopping
+from tests.support import NAMES, stopping, write_set
 from unetseg.dataset.cutting import StoreSummary
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.prediction.model import Model

@@ -12,8 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import unetseg
-from tests.support import QUICK
-from tests.training.test_run import assert_equal_runs, at_patches, stopping, weights
+from tests.support import QUICK, assert_equal_runs, at_patches, stopping, weights
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.prediction import encoder_weights
 from unetseg.prediction.model_file import read_card

@@ -1,6 +1,5 @@
 """Training: what a run leaves, how it goes on, and when it refuses to."""
 
-import csv
 import json
 import os
 import shutil
@@ -15,10 +14,20 @@ import pytest
 import safetensors
 import torch
 from PIL import Image
-from safetensors.numpy import load_file
 
 import unetseg
-from tests.support import NAMES, QUICK, VALUES_TOML, write_set
+from tests.support import (
+    NAMES,
+    QUICK,
+    VALUES_TOML,
+    assert_equal_runs,
+    at_patches,
+    at_step,
+    rows_of,
+    stopping,
+    weights,
+    write_set,
+)
 from unetseg.errors import DivergenceError, InputError, Interrupted, MachineError
 from unetseg.network.optimizers import DEFAULT_LR, rate_at
 from unetseg.network.unet import build_network
@@ -31,51 +40,6 @@ ROOT = Path(__file__).parents[2]
 STORE = "data/patches.h5"
 # Patches 36, so 5 steps of 8 an epoch; held-out images are scored after every epoch.
 RUN = {**QUICK, "epochs": 3, "validate": 1, "seed": 7}
-
-
-def rows_of(run):
-    with open(Path("runs") / run / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def without_times(rows):
-    times = ("seconds", "patches_per_second")
-    return [{k: v for k, v in row.items() if k not in times} for row in rows]
-
-
-def weights(run):
-    return load_file(f"runs/{run}/model.safetensors")
-
-
-def assert_equal_runs(one, other):
-    ours, theirs = weights(one), weights(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    assert without_times(rows_of(one)) == without_times(rows_of(other))
-    assert read_card(f"runs/{one}/model.safetensors").scores == (
-        read_card(f"runs/{other}/model.safetensors").scores
-    )
-
-
-def stopping(when):
-    """Return an on_progress that sends this process SIGTERM once, where ``when(record)``."""
-    sent = []
-
-    def report(record):
-        if not sent and when(record):
-            sent.append(record)
-            signal.raise_signal(signal.SIGTERM)
-
-    return report
-
-
-def at_step(number):
-    return lambda r: isinstance(r, Progress) and r.stage == "training" and r.done >= number
-
-
-def at_patches(number):
-    return lambda r: isinstance(r, Progress) and r.stage == "training" and r.done == number
 
 
 def notes(run):
