@@ -25,8 +25,8 @@ from unetseg.devices import to_device
 from unetseg.errors import InputError, arg
 from unetseg.settings import SYMMETRIES
 
-_SPANS = 4  # of the elastic spline across the core, on each axis
-_POINTS = _SPANS + 3  # of control: a cubic span is shaped by four
+_SPANS = 4  # spans of the elastic spline across the core, on each axis
+_POINTS = _SPANS + 3  # control points on each axis: four of them shape a cubic span
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ PRESETS = {
 def preset(name: str, symmetries: frozenset[str] = frozenset()) -> Augmentation:
     """Return the augmentation called ``name`` (a key of `PRESETS`) with ``symmetries`` on.
 
-    With "turn" no direction is special, so what rotates at all does so by up to 45 degrees, and
-    every angle occurs. "none" has no symmetries either.
+    With "turn" no direction is special, so images that are rotated are rotated by up to 45 degrees:
+    together with quarter turns, every angle occurs. "none" has no symmetries either.
 
     Raises:
         InputError: An unknown name or symmetry.
@@ -176,8 +176,8 @@ Change = Callable[[Tensor, Tensor, Draw], tuple[Tensor, Tensor]]
 def draw(count: int, augmentation: Augmentation, generator: torch.Generator) -> Draw:
     """Draw the changes of ``count`` images from ``generator`` (CPU).
 
-    With several ranks each draws for the total batch and applies its slice: what happens to an
-    image does not depend on the rank that computes it.
+    With several ranks, each draws for the total batch and applies its own slice. So the changes of
+    an image do not depend on the rank that computes it.
     """
     a = augmentation
     columns = iter(torch.rand(19, count, generator=generator, dtype=torch.float64).unbind())

@@ -12,7 +12,7 @@ from unetseg import plugins
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError, arg
 
-_RAREST = 1e-3  # classes with a smaller share of the pixels weigh as if they had this one
+_RAREST = 1e-3  # a class with a smaller share of the pixels weighs as if it had this share
 
 
 class Loss(Protocol):

@@ -12,8 +12,8 @@ from torch.optim.swa_utils import AveragedModel
 DEFAULT_LR = {"muon": 0.02, "adamw": 4e-3, "sgd": 0.1}
 DEFAULT_WEIGHT_DECAY = {"muon": 1e-2, "adamw": 1e-2, "sgd": 1e-4}
 _WARM_UP = 0.1  # share of a one-cycle schedule over which the rate rises
-_WIDEST = 256  # rows and columns: beyond, to orthogonalise takes longer than to learn from a batch
-_FIRST, _LAST = 1 / 25, 1e-3  # of the highest rate
+_WIDEST = 256  # rows and columns: a larger matrix takes longer to make orthogonal than a batch
+_FIRST, _LAST = 1 / 25, 1e-3  # rates at the start and the end, as shares of the highest
 
 
 class Muon(torch.optim.AdamW):
@@ -27,7 +27,7 @@ class Muon(torch.optim.AdamW):
 
     Args:
         groups: As for AdamW; those with ``"orthogonal": True`` move as above, the others by AdamW.
-        momentum: Of the orthogonal ones, as in Nesterov's.
+        momentum: Momentum of the orthogonal groups, as in Nesterov's method.
         lr: Highest learning rate; a group's ``"share"`` of it is what the group moves by.
     """
 
@@ -50,20 +50,20 @@ class Muon(torch.optim.AdamW):
         for weight in weights:
             state = self.state[weight]
             if not state:
-                # AdamW, which loads all states, looks for the first of the two.
+                # AdamW expects "step" in every state that it loads from a checkpoint.
                 state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(weight)}
             averages.append(state["momentum"])
         torch._foreach_lerp_(averages, gradients, 1 - self.momentum)
         torch._foreach_lerp_(gradients, averages, self.momentum)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        # The order of columns is free: that of the memory, channels last, takes no copy.
+        # The columns may stand in any order; the order of the memory, channels last, needs no copy.
         lasts = [gradient.movedim(1, -1) for gradient in gradients]
         directions = orthogonalize([last.reshape(len(last), -1) for last in lasts])
         for weight, last, direction in zip(weights, lasts, directions, strict=True):
             longer = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
             step = direction.reshape(last.shape).movedim(-1, 1)
             weight.sub_(step, alpha=group["lr"] * longer)
-            weight.grad = None  # AdamW passes over what has none
+            weight.grad = None  # AdamW skips weights without a gradient
 
 
 def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
@@ -112,7 +112,8 @@ def build_optimizer(
         {"params": others},
     ]
     if name == "muon":
-        # What reads pixels and what writes classes has directions with a meaning of their own.
+        # The first layer reads pixels and the last one writes classes: their directions have a
+        # meaning, so they must not all move alike.
         share = DEFAULT_LR["adamw"] / DEFAULT_LR["muon"]
         hidden = [p for p in weights[1:-1] if min(len(p), p[0].numel()) <= _WIDEST]
         taken = set(map(id, hidden))
@@ -162,10 +163,10 @@ def average_weights(network: nn.Module, steps_back: float) -> AveragedModel:
 
 
 class _Averages(AveragedModel):
-    """Torch's, with an `update_parameters` that never waits for the device: it counts on the CPU.
+    """Averaged weights of torch whose `update_parameters` never waits for the device.
 
-    Torch's own hands the count to the device, from where a decay that depends on it must be read
-    back at every step.
+    Torch keeps the count of steps on the device, and a decay that depends on it would have to be
+    read back at every step. Here the count is kept on the CPU.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -195,8 +196,8 @@ def _moving(network: nn.Module) -> list[nn.Parameter]:
 def match_layouts(optimizer: torch.optim.Optimizer) -> None:
     """Give the moments of an optimizer the memory layout of their weights.
 
-    The fused optimizers go through both in the order of memory; in a checkpoint every tensor is
-    contiguous, while weights are channels last.
+    The fused optimizers go through weights and moments in the order of memory. A checkpoint holds
+    contiguous tensors, while weights are channels last.
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

@@ -13,8 +13,8 @@ from markupsafe import Markup
 SERIES = 6  # colours of lines; further lines are dashed
 _HEIGHT = 220  # pixels of a line chart
 _DOT = 9  # pixels from dot to dot in a column
-_COLUMNS = 40  # dots nearer to each other than this share of the width stand in one column
-_MOST_POINTS = 300  # of a line: more are not seen
+_COLUMNS = 40  # dots that lie within a 40th of the width stand in one column
+_MOST_POINTS = 300  # a line is drawn with so many points: nobody would see more
 
 
 @dataclass(frozen=True)

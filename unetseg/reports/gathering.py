@@ -20,7 +20,7 @@ from unetseg.scoring.suspects import Suspect, rank_suspects
 from unetseg.text import show
 from unetseg.training.folds import CrossValidation
 
-_FOREST_PIXELS = 100_000_000  # of all images; to filter so many takes about a minute
+_FOREST_PIXELS = 100_000_000  # filtering so many pixels takes about a minute
 
 
 def baselines_of_folds(
@@ -60,7 +60,7 @@ def report_folds(
     Args:
         path: The HTML file.
         found: The run.
-        baselines: Of `baselines_of_folds`.
+        baselines: What `baselines_of_folds` returns.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
 

@@ -21,14 +21,14 @@ from unetseg.reports.views import View
 from unetseg.scoring.metrics import ScoredImage, Scores
 from unetseg.text import show
 
-if TYPE_CHECKING:  # what these hold is shown here, never computed
+if TYPE_CHECKING:  # this module shows their values, and computes none
     from unetseg.prediction.calibration import Calibration
     from unetseg.scoring.baselines import Baseline
     from unetseg.scoring.suspects import Suspect
 
 _SUSPECTS = 8
 _WORST, _MEDIAN, _BEST = 3, 2, 2
-_ENOUGH = 0.5  # a cut-out is shown where it holds this share of the wrong pixels
+_ENOUGH = 0.5  # a part of an image is shown if it holds this share of the wrong pixels
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from unetseg.scoring.metrics import ScoredImage
 
 SIDE = 480  # pixels of a picture at most
 SMALL = 240  # smaller pictures are enlarged by whole numbers, so that pixels stay sharp
-_BLOCK = 16  # pixels: the step in which the fullest part is searched
+_BLOCK = 16  # pixels: the fullest part is searched in steps of this size
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 # Image for a screen (H, W, 3), truth and prediction (H, W).
@@ -105,7 +105,7 @@ def around(shape: tuple[int, int], box: Box, least: int) -> View:
 
     Args:
         shape: Rows and columns of the image.
-        box: What is to be seen.
+        box: The place to show.
         least: Pixels of the square's side at least; it has three times those of the box.
     """
     top, left, rows, columns = box
@@ -116,10 +116,10 @@ def around(shape: tuple[int, int], box: Box, least: int) -> View:
 
 
 def fullest(wanted: NDArray[np.bool_]) -> View:
-    """Return the square of `SIDE` pixels that holds most of what is wanted, by whole blocks.
+    """Return the square of `SIDE` pixels that holds most of the wanted pixels, by whole blocks.
 
     Args:
-        wanted: (H, W), the rows and columns of the image; where they fit, the view is whole.
+        wanted: (H, W), the wanted pixels of the image. An image that fits is shown whole.
     """
     starts = [np.arange(0, n, _BLOCK) for n in wanted.shape]
     counts = np.add.reduceat(wanted, starts[0], axis=0, dtype=np.int64)

@@ -15,14 +15,14 @@ from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 
 MOST_COMMON, FOREST = "most common class", "random forest"
 
-_SIGMAS = (0.5, 1, 2, 4, 8)  # pixels: from thin lines to blobs of thirty pixels
-_HALO = 3 * 8 + 2  # rows that a filter reaches
+_SIGMAS = (0.5, 1, 2, 4, 8)  # pixels: these find thin lines as well as blobs of thirty pixels
+_HALO = 3 * 8 + 2  # a filter reaches so many rows
 _TREES, _DEPTH = 50, 20
-_PIXELS = 40_000  # a forest learns from: half as many scored 0.01 less, more took too long
+_PIXELS = 40_000  # a forest learns from so many: half scored 0.01 less, more took too long
 _PIXELS_OF_IMAGE = 8_000
-_POOL = 4 * _PIXELS  # pixels held at most before these are drawn
-_BAND = 250_000  # pixels filtered and classified at once
-_CLASSIFIED = 10_000_000  # pixels of a set with folds: a third of a minute
+_POOL = 4 * _PIXELS  # at most so many pixels are held, from which the former are drawn
+_BAND = 250_000  # so many pixels are filtered and classified at once
+_CLASSIFIED = 10_000_000  # of a set with folds, so many pixels are classified: 20 seconds
 _JOBS = 2
 
 
@@ -44,8 +44,8 @@ def most_common(found: Scores, train_pixels: ArrayLike) -> Baseline:
 
     Args:
         found: Scores of any method on the images; only the true pixels of its matrices count.
-        train_pixels: Number of training pixels of each class, (C,); or (n, C) where the n images
-            were scored by models with different training images.
+        train_pixels: Number of training pixels of each class, (C,). Where the n images were scored
+            by models with different training images, (n, C).
 
     Raises:
         ValueError: The number of classes or images differs.
@@ -94,13 +94,13 @@ class Forest:
         self._varying = np.zeros(0, np.int64)
 
     def fit(self, samples: Sequence[Sample], seed: int = 0) -> None:
-        """Learn from samples of images: of at most 40,000 of their pixels, drawn evenly by class.
+        """Learn from at most 40,000 pixels of the samples, drawn evenly by class.
 
-        Each class weighs as much as it has pixels in the images, drawn or not.
+        The weight of a class is the number of its pixels in the images, drawn or not.
 
         Args:
-            samples: Of `draw_samples`.
-            seed: Of the drawing and of the trees.
+            samples: What `draw_samples` returns.
+            seed: Seed of the drawing and of the trees.
 
         Raises:
             InputError: There are no pixels.
@@ -111,7 +111,8 @@ class Forest:
             raise InputError(FOREST, "every pixel is ignored", "look at the masks")
         chosen = _draw_evenly(labels, self._classes, _PIXELS, rng)
         features = np.concatenate([s.features for s in samples])[chosen]
-        # A tree draws some columns for each branch: those that tell nothing would waste draws.
+        # Each branch of a tree tries a few columns drawn at random: a constant column is a wasted
+        # draw.
         self._varying = np.flatnonzero(np.ptp(features, axis=0))
         drawn = np.bincount(labels[chosen], minlength=self._classes)
         weights = np.sum([s.pixels for s in samples], axis=0) / np.maximum(drawn, 1)
@@ -121,7 +122,7 @@ class Forest:
     def predict(self, image: NDArray[Any], step: int = 1) -> NDArray[np.uint8]:
         """Return the class of each pixel of an image (H, W, C): (H, W) uint8.
 
-        Of that ``[::step, ::step]``, what takes less time.
+        With ``step`` > 1, only every ``step``-th row and column is classified (faster).
         """
         width, parts = image.shape[1], []
         for start, features in _bands(image):
@@ -139,10 +140,13 @@ def draw_samples(
     seed: int = 0,
     each: Callable[[int], None] = lambda done: None,
 ) -> list[Sample]:
-    """Draw labelled pixels of each image, evenly by class: at most 8,000, of many images fewer.
+    """Draw labelled pixels of each image, evenly by class.
+
+    At most 8,000 are drawn of an image, and fewer where there are many images.
 
     Args:
-        pairs: Images (H, W, C) and masks (H, W), class indices, 255 ignored; one held at a time.
+        pairs: Images (H, W, C) and masks (H, W) of class indices, 255 ignored. One pair is held at
+            a time.
         classes: Number of classes.
         seed: Of the drawing.
         each: Called after each image with their number so far.
@@ -184,10 +188,15 @@ def _thin(sample: Sample, classes: int, most: int, rng: np.random.Generator) -> 
 def _draw_evenly(
     labels: NDArray[np.uint8], classes: int, most: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return places in ``labels``, at most ``most``: alike many of each class, or all it has."""
+    """Return at most ``most`` places in ``labels``, equally many of each class.
+
+    A class that has fewer pixels gives all of them, and the other classes share the rest.
+    """
     present = [p for p in (np.flatnonzero(labels == c) for c in range(classes)) if len(p)]
     chosen, left = [np.zeros(0, np.int64)], most
-    for i, places in enumerate(sorted(present, key=len)):  # the rare first: they leave some over
+    for i, places in enumerate(
+        sorted(present, key=len)
+    ):  # rare classes first: what they lack, others get
         count = min(len(places), left // (len(present) - i))
         chosen.append(rng.choice(places, count, replace=False))
         left -= count
@@ -195,7 +204,7 @@ def _draw_evenly(
 
 
 def _bands(image: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield the features of some whole rows, (pixels, F), and the number of pixels before them."""
+    """Yield how many pixels lie above some whole rows, and the features (pixels, F) of the rows."""
     height, width = image.shape[:2]
     rows = max(1, _BAND // width)
     for top in range(0, height, rows):
@@ -206,7 +215,7 @@ def _bands(image: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
 
 
 def _filter(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return (H, W, F) float32 of (H, W, C): F is 21, and 6 C more where C > 1."""
+    """Return the features (H, W, F) float32 of an image (H, W, C); F is 21, plus 6 C if C > 1."""
     from scipy import ndimage
 
     values = image.astype(np.float32)
@@ -244,16 +253,16 @@ def forest_of_folds(
     seed: int = 0,
     on_progress: OnProgress = ignore,
 ) -> Baseline:
-    """Score random forests on all images, each by one that learnt from the other folds.
+    """Score each image by a random forest that learnt from the images of the other folds.
 
-    Of large sets every second row and column is classified, or every third and so on.
+    In large sets only every second (third, ...) row and column is classified.
 
     Args:
         read: Reads the k-th image and its true mask; called twice for each.
         folds: The fold of each image.
         classes: Names of the classes.
-        groups: Of the images, as in `metrics.scores`.
-        seed: Of the forests.
+        groups: The group of each image, as in `metrics.scores`.
+        seed: Seed of the forests.
         on_progress: Receives `Progress`.
 
     Raises:

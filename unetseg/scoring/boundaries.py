@@ -46,7 +46,7 @@ class Boundaries:
         tolerance: In pixels.
         surface_dice: Share of the border pixels of all images that lie within the tolerance, 0 to
             1; None for a class that no mask holds.
-        mean_surface_dice: Their mean over the classes that have one.
+        mean_surface_dice: Mean of ``surface_dice`` over the classes that have one.
         distance: Median over images of the 95 % Hausdorff distance in pixels, over those where
             either mask holds the class; None where there is none, infinite where in half of them or
             more only one mask does.
@@ -129,7 +129,7 @@ def pool_boundaries(images: Sequence[BoundaryScores], classes: Sequence[str]) ->
     """Put the borders of several images together.
 
     Args:
-        images: Of one tolerance, one or more.
+        images: Borders of one or more images, all with the same tolerance.
         classes: Names of the classes, in order.
 
     Raises:
@@ -164,7 +164,7 @@ _Box = tuple[slice, ...]
 
 
 def _union(boxes: list[_Box]) -> _Box:
-    """Return the smallest box around others; one without pixels around none."""
+    """Return the smallest box around all boxes; an empty box if there is none."""
     if not boxes:
         return (slice(0, 0), slice(0, 0))
     return tuple(
@@ -174,9 +174,9 @@ def _union(boxes: list[_Box]) -> _Box:
 
 
 def _border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pixels of a region with a neighbour outside; beyond the array all is outside.
+    """Return the pixels of a region with a neighbour outside; the array's surroundings are outside.
 
-    A box around a class may be cut out first: what lies beyond it is not of that class.
+    So the box around a class may be cut out first, because no pixel beyond it has that class.
     """
     inner = np.zeros_like(region)
     inner[1:-1, 1:-1] = (

@@ -35,14 +35,14 @@ class Difference:
     """A score of A and of B on the same images.
 
     Attributes:
-        a: IoU of A, 0 to 1; None where neither its masks nor the true ones hold the class.
-        b: Likewise of B.
+        a: IoU of A, 0 to 1; None where neither its masks nor the true masks hold the class.
+        b: IoU of B, in the same way.
         difference: ``b - a``.
         ci95: Its paired 95 % interval; None where there are too few images for one.
         won: Images in which B scores higher.
         lost: Images in which B scores lower.
-        tied: Images in which both score the same; those that show a class in no mask count for
-            none of the three.
+        tied: Images in which both score the same. An image where no mask holds the class counts
+            for none of the three.
     """
 
     a: float | None
@@ -138,12 +138,12 @@ def compare(
 
     Args:
         a: A run, a model file, or a folder of masks named like the images. A run with folds is the
-            ensemble of its models. Masks are encoded as the folder's ``classes.toml`` says; without
-            it as those that the other side's model writes, else like the true masks.
-        b: Likewise.
+            ensemble of its models. Masks are read by the folder's ``classes.toml``. Without it they
+            are read with the encoding that the other side's model writes, else of the true masks.
+        b: The other side, given in the same way.
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
             images that the stores of both models held out.
-        settings: How models cover an image; of it ``page`` holds for masks, too.
+        settings: How models cover an image; ``page`` holds for masks, too.
         include_trained: Score images that A or B was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignored: Values or colours in the true masks that are not scored, too.
@@ -236,7 +236,7 @@ def _is_masks(path: Path) -> bool:
         return False
     try:
         return bool(pairing.list_images(path))
-    except InputError:  # no pictures: a run may bear the name
+    except InputError:  # the folder holds no pictures, so the name may be that of a run
         return False
 
 
@@ -275,7 +275,7 @@ def _held_out_by_both(sides: Sequence[_Side]) -> tuple[set[str], int]:
 
 
 def _without_notes(on_progress: OnProgress) -> OnProgress:
-    """Return a callback that drops what is said of each side alone, but for warnings."""
+    """Return a callback that drops notes about one side alone, but keeps warnings."""
 
     def passed_on(record: object) -> None:
         if not isinstance(record, Note) or record.warning:
@@ -306,7 +306,7 @@ def _align(one: Scores, other: Scores, sides: Sequence[_Side]) -> tuple[Scores, 
 
 
 def _arrange(found: Scores, names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the matrices (n, C, C) of images and classes in this order, 0 for those it lacks."""
+    """Return the matrices (n, C, C) of images and classes in this order; missing classes have 0."""
     rows = [found.names.index(name) for name in names]
     places = [classes.index(name) for name in found.classes]
     matrices = np.zeros((len(names), len(classes), len(classes)), np.int64)
@@ -315,7 +315,7 @@ def _arrange(found: Scores, names: Sequence[str], classes: Sequence[str]) -> NDA
 
 
 def _image_means(iou: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean (n,) over the classes of each image that are defined (n, C); NaN for none."""
+    """Return the mean (n,) of the defined IoUs (n, C) of each image; NaN where none is defined."""
     defined = ~np.isnan(iou)
     count = defined.sum(axis=1)
     total = np.where(defined, iou, 0.0).sum(axis=1)
@@ -346,7 +346,10 @@ def _difference(
 
 
 def _gain(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much B scores higher; who rightly finds no pixel of a class has all of it."""
+    """Return by how much B scores higher.
+
+    If neither truth nor prediction holds a class, its IoU counts as 1.
+    """
     gain: NDArray[np.float64] = np.nan_to_num(b, nan=1.0) - np.nan_to_num(a, nan=1.0)
     return gain
 

@@ -118,15 +118,17 @@ def evaluate(
             images that the model's own store held out.
         models: Runs, run folders or model files; several are averaged. None is the default run;
             with ``predictions``, no model.
-        predictions: A folder of masks named like the images; scored instead of a model. They are
-            encoded like the true masks, or as those that the (first) of ``models`` writes.
-        settings: How images are covered; of it ``page`` holds for ``predictions``, too.
+        predictions: A folder of masks named like the images, which are scored instead of a model.
+            They are read with the encoding of the true masks; with ``models``, with the encoding
+            that the first model writes.
+        settings: How images are covered; ``page`` holds for ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
-        ignored: Values or colours in the true masks that are not scored, beside those that the
-            classes say.
-        group: A pattern as `splits.group_of` searches it in the stems: intervals are taken over
-            groups of images. None takes those that a store recorded, else each image for itself.
+        ignored: Values or colours in the true masks that are not scored, in addition to those of
+            the classes.
+        group: A pattern that `splits.group_of` searches in the stems. Intervals are taken over the
+            groups of images that it finds. None takes the groups that a store recorded, else each
+            image for itself.
         only: Stems of the images to score, others are left out; None takes all.
         on_progress: Receives `Note` and `Progress`.
 
@@ -337,7 +339,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
     opened = open_training_store(model.card, model.paths[0])
     path = opened.path
     info, card = opened.info, model.card
-    if opened.content_hash != card.store_hash:  # else only names and colours can have changed
+    if opened.content_hash != card.store_hash:  # with equal hashes, only names and colours differ
         alike = info.channels == card.channels and info.dtype == card.dtype
         if not alike or info.scale != card.scale or info.classes.names != card.classes.names:
             text = "has other classes, channels or scale than when the model was trained"
@@ -400,10 +402,10 @@ def score_held_out(
         which: Numbers of held-out images; None takes all.
         on_progress: Receives `Progress`.
         check: Called before each image; may raise to stop.
-        observe: Receives every band from top to bottom: the number of its image, probabilities
-            (K, rows, W), and the truth (rows, W) uint8 on the same device.
+        observe: Receives each band of an image from top to bottom: the number of the image, the
+            probabilities (K, rows, W), and the truth (rows, W) uint8 on the same device.
 
-    Several processes share the images; each is given the same scores, which are those of one.
+    Several processes share the images. Each is given all scores, equal to those of one process.
 
     Returns:
         The scores, and the mean negative log-likelihood of the true classes.
@@ -471,10 +473,10 @@ def _masks_of(
 
     Args:
         made: The masks.
-        truths: How the true ones are read.
+        truths: Classes by which the true masks are read.
         order: (256,) index in ``table`` of each class of ``truths``.
-        table: How the made ones are read.
-        choice: Which of them.
+        table: Classes by which the made masks are read.
+        choice: Which of the images are scored.
         on_progress: Receives `Note` and `Progress`.
     """
     chosen = [(pair, path) for pair, path in made.pairs if choice.takes(pair.name)]
@@ -518,7 +520,7 @@ def _masks_of(
 def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
     """Return the classes found in true and predicted masks.
 
-    Where the true ones hold colours, palettes of the predicted ones are read as their colours.
+    Where the true masks hold colours, predicted masks with a palette are read as colours, too.
     """
     found = {str(p.mask): masks.find_keys(made.read(p.mask)) for p, _ in made.pairs}
     in_colours = masks.discover(found, ignored).encoding == "colours"
@@ -561,7 +563,7 @@ _SAME = np.arange(256, dtype=np.uint8)
 def _encoding(
     own: ClassTable | None, classes: ClassTable, ignored: tuple[int | str, ...], file: object
 ) -> tuple[ClassTable, NDArray[np.uint8]]:
-    """Return how the folder's masks are read, and the model's class index for each of theirs.
+    """Return the classes by which the folder's masks are read, and the model's index of each.
 
     Raises:
         InputError: The folder's ``own`` classes, read from ``file``, have other names.

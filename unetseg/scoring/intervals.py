@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-LEAST_UNITS = 3  # two leave one degree of freedom: nearly all of 0 to 1, whatever was seen
-_LEAST_EFFECTIVE = 2.0  # likewise, where one unit holds most of a class
+LEAST_UNITS = 3  # two leave one degree of freedom: an interval of nearly 0 to 1, always
+_LEAST_EFFECTIVE = 2.0  # one unit that holds most of a class leaves as little
 _UPPER = 0.975  # quantile of the upper end of a two-sided 95 % interval
 _NO_SPREAD = 1e-12  # a standard error below it is rounding: all units agree
 
@@ -43,12 +43,14 @@ def of_ratios(part: NDArray[Any], whole: NDArray[Any]) -> tuple[Floats, Floats]:
 
     Args:
         part: (..., n, C) counts of n units, such as the pixels of each class's intersection.
-        whole: (..., n, C), at least ``part``: of its union. A class counts where it is above 0.
+        whole: (..., n, C) counts, at least ``part``, such as the pixels of each class's union. A
+            class occurs in a unit where it is above 0.
 
     Returns:
         (..., 2), low and high end for the mean over the classes that occur, and (..., C, 2) for
-        each class. NaN where there is none: the class, or for the mean one of its classes, occurs
-        in fewer than 3 units or nearly all in one, or units do not differ at all.
+        each class. NaN where there is no interval: a class occurs in fewer than 3 units, nearly all
+        of it lies in one unit, or all units score the same. The mean has no interval if one of its
+        classes has too few units.
     """
     spread = _spread(part, whole)
     ends = _logit_ends(spread.ratio, spread.error, spread.df)
@@ -66,10 +68,10 @@ def of_differences(
     """Return the paired 95 % intervals of other ratio - ratio over the same units.
 
     Args:
-        part: (..., n, C), as `of_ratios` takes it.
-        whole: Likewise.
-        other_part: Of the same units and classes, by the other model.
-        other_whole: Likewise.
+        part: (..., n, C) counts of the first model, as `of_ratios` takes them.
+        whole: Counts of the first model, as `of_ratios` takes them.
+        other_part: Counts of the other model, of the same units and classes.
+        other_whole: Counts of the other model, of the same units and classes.
 
     Returns:
         (..., 2) for the difference of the means over classes, and (..., C, 2) for each class,
@@ -88,7 +90,7 @@ def of_differences(
 
 @dataclass(frozen=True)
 class _Spread:
-    """Pooled ratios and what each unit does to them; arrays (..., C) but where said.
+    """Pooled ratios and the influence of each unit; arrays (..., C), except `deviation`.
 
     Attributes:
         ratio: sum a / sum b; 0 for a class that does not occur.
