@@ -303,18 +303,11 @@ def cut(indices, *rows):
     yield from np.split(indices, np.cumsum(rows))
 
 
-@pytest.fixture
-def small_tiles(monkeypatch):
-    monkeypatch.setattr(bands, "_TILE", 16)
-
-
-@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("rows", [(), (16, 16, 16, 16), (1, 40, 0, 3), (69,)])
 @pytest.mark.parametrize("table", [VALUES, COLOURS, DEEP], ids=["values", "colours", "deep"])
 def test_a_mask_written_by_tiles_is_the_mask_written_whole(tmp_path, table, rows):
-    write_mask_tiff(
-        tmp_path / "m.tif", cut(INDICES, *rows), INDICES.shape, table, SAID, Georeference()
-    )
+    parts, shape = cut(INDICES, *rows), INDICES.shape
+    write_mask_tiff(tmp_path / "m.tif", parts, shape, table, SAID, Georeference(), tile=16)
     writing.write_mask(tmp_path / "m.png", INDICES, table)
     tiled, whole = (reading.read_mask(tmp_path / name) for name in ("m.tif", "m.png"))
     np.testing.assert_array_equal(tiled.values, whole.values)
@@ -436,17 +429,15 @@ def test_ignored_pixels_that_nothing_stands_for_leave_no_file(tmp_path, table, p
     assert (tmp_path / "m.tif").read_bytes() == before
 
 
-@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("height", [60, 64, 69, 80])
 def test_bands_that_do_not_make_up_the_mask_are_an_error(tmp_path, height):
     with pytest.raises(ValueError, match=r"bands of (more|70)"):
         write_mask_tiff(
-            tmp_path / "m.tif", cut(INDICES, 64), (height, 83), VALUES, {}, Georeference()
+            tmp_path / "m.tif", cut(INDICES, 64), (height, 83), VALUES, {}, Georeference(), tile=16
         )
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("small_tiles")
 def test_tiles_are_written_before_the_next_band_is_made(tmp_path):
     sizes = []
 
@@ -457,6 +448,6 @@ def test_tiles_are_written_before_the_next_band_is_made(tmp_path):
             yield RNG.integers(0, 3, (16, 160), dtype=np.uint8)
         sizes.append(0)  # the bands are asked for until they end
 
-    write_mask_tiff(tmp_path / "m.tif", bands(), (3200, 160), VALUES, {}, Georeference())
+    write_mask_tiff(tmp_path / "m.tif", bands(), (3200, 160), VALUES, {}, Georeference(), tile=16)
     assert len(sizes) == 201
     assert sizes[-2] > 0.8 * (tmp_path / "m.tif").stat().st_size > sizes[0]

@@ -68,9 +68,9 @@ def convert_folder(
 ) -> Conversion:
     """Write a repaired copy of a set of labelled images; the original is not touched.
 
-    Read are: LabelMe files (polygons, rectangles, circles); one mask a class (``x_line.png`` or
-    ``masks/line/x.png``); Pascal VOC and CVAT masks with their ``labelmap.txt``; and all that
-    `find_pairs` reads, with masks that are blended or noisy, or saved as JPEG.
+    The set may hold LabelMe files (polygons, rectangles, circles), one mask for each class
+    (``x_line.png`` or ``masks/line/x.png``), Pascal VOC and CVAT masks with their
+    ``labelmap.txt``, or all that `find_pairs` reads. Masks may be blended, noisy or saved as JPEG.
     ``train.txt``, ``val.txt`` and ``test.txt`` become folders of these names.
 
     Args:
@@ -79,8 +79,8 @@ def convert_folder(
         classes: A ``classes.toml`` that says what the masks hold; None takes the set's own, or
             the values and colours found.
         ignored: Mask values or colours that are no class.
-        instances: Masks number objects: make background, foreground and border of them, the
-            border one pixel wide inside each object.
+        instances: Whether masks number objects. Background, foreground and border are made of them;
+            the border is one pixel wide, inside each object.
         fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
         order: Where masks of one class each overlap: all classes, the topmost last.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than

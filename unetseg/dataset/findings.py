@@ -34,12 +34,12 @@ class Finding:
     """One thing worth knowing about a folder.
 
     Attributes:
-        severity: "error" stops training, "warning" may harm it, "note" is said once.
-        files: What it is about: files, options, or the folder.
-        problem: What is the matter, with the values found.
+        severity: An "error" stops training, a "warning" may harm it, a "note" is for information.
+        files: The files, the options or the folder at fault.
+        problem: The problem, with the values found.
         remedy: What to do about it; may be empty.
         line: A command to type next; may be empty.
-        code: What a program may ask for, as of an error.
+        code: The code that a program may ask for, as of an error.
     """
 
     severity: Severity
@@ -59,26 +59,28 @@ class Finding:
 
     @property
     def subject(self) -> str:
-        """The first files that it is about."""
+        """The first of the files at fault, and the number of the others."""
         more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
         return ", ".join(self.files[:3]) + more
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What `inspect_folder` found.
+    """The facts of a folder of labelled images, and the findings about it.
 
     Attributes:
         root: The folder.
-        surveys: Of the labelled images that can be read.
+        surveys: The facts of the labelled images that can be read.
         findings: Errors first, then warnings, then notes.
         table: The classes; None where they cannot be told.
         classes_file: The ``classes.toml`` that gave them; None where they are the values found.
         halves: ``(n, 2, 2, C)`` pixels of each class in the upper and lower, the left and right
-            half of each mask; of none where a mask does not fit the classes.
-        size: Patch size that fits the images (after ``scale``).
-        scale: Factor worth resizing by; the one set where objects are no larger than patches show.
-        group: A ``--group`` that keeps nearly equal images together; empty where none is needed.
+            half of each mask; empty where any mask does not fit the classes.
+        size: The patch size that fits the images (after ``scale``).
+        scale: The suggested factor to resize by. It is the given one unless objects are larger than
+            a patch.
+        group: A suggested pattern that keeps nearly equal images together; empty where none is
+            needed.
     """
 
     root: Path
@@ -580,11 +582,11 @@ def _storage(facts: _Facts) -> Iterator[Finding]:
 
 
 def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
-    """Return a regular expression for ``--group`` that the names of nearly equal images show.
+    """Return a regular expression for groups that fits the names of nearly equal images.
 
-    Tried are what stands before the last separator, before the last number, and numbers without
-    their last one to three digits. It must be found in all names, give at least three groups,
-    each of two images on average, and hold nine of ten pairs together.
+    The function tries the text before the last separator, the text before the last number, and
+    names without their last one to three digits. A pattern fits if it is found in all names, gives
+    at least three groups of two images on average, and holds nine of ten pairs together.
 
     Returns:
         The pattern; empty where none fits.
@@ -603,11 +605,12 @@ def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
 def _nearly_equal(surveys: Sequence[Survey]) -> list[tuple[int, int]]:
     """Return the pairs of images that show nearly the same.
 
-    Thumbnails without what all images of the set have in common (a dark rim, a road below a sky)
-    are correlated. In 100 frames of CamVid all 33 pairs over 0.75 are of one sequence; 100
-    independently drawn pictures of lines and ellipses reach 0.50.
+    The function correlates thumbnails from which the mean of the set is subtracted, because all
+    images may share a dark rim or a sky above a road. In 100 frames of CamVid, all 33 pairs over
+    0.75 are of one sequence. Of 100 independently drawn pictures of lines and ellipses, no pair is
+    over 0.50.
     """
-    if len(surveys) < 4:  # too few to tell what they have in common
+    if len(surveys) < 4:  # too few images for a mean
         return []
     thumbnails = np.array([s.thumbnail for s in surveys])
     thumbnails -= thumbnails.mean(0)

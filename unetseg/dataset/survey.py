@@ -12,8 +12,8 @@ from unetseg.dataset.pairing import Pair
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
 
-_THUMBNAIL = 32  # pixels a side: keeps the scene, drops noise
-_MEASURED = 256  # pixels a side to which masks are thinned out before objects are measured
+_THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
+_MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def _encoding(raw: masks.RawMask, info: ImageInfo) -> str:
 
 
 def _count_objects(raw: masks.RawMask) -> int:
-    """Return k where a mask numbers regions 1 to k, nine of ten in one piece; else -1."""
+    """Return k where a mask numbers regions 1 to k and nine of ten are in one piece; else -1."""
     from scipy import ndimage
 
     values = raw.values

@@ -27,7 +27,6 @@ from unetseg.pictures.opening import (
     open_file,
 )
 
-_TILE = 512  # pixels along a side of a tile that is written
 _CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF surely suffice
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
@@ -158,6 +157,8 @@ def write_mask_tiff(
     table: ClassTable,
     text: Mapping[str, str],
     georeference: Georeference,
+    *,
+    tile: int = 512,
 ) -> None:
     """Write class indices as a TIFF that `reading.read_mask` and any viewer show in colour.
 
@@ -172,6 +173,7 @@ def write_mask_tiff(
         text: Goes into the JSON description, where `reading.read_text` finds it.
         georeference: The georeference of the input. Resolution and GeoTIFF tags are kept. Where
             the input has pixels without data, the mask declares its value for ignored pixels.
+        tile: Pixels along a side of a tile, a multiple of 16.
 
     Raises:
         InputError: ``path`` is a folder, or no value of ``table`` stands for ignored pixels.
@@ -186,10 +188,10 @@ def write_mask_tiff(
     with files.replacing(Path(path)) as temporary:
         tifffile.imwrite(
             temporary,
-            _tiles(pixels, shape),
+            _tiles(pixels, shape, tile),
             shape=shape,
             dtype=encoding.values.dtype,
-            tile=(_TILE, _TILE),
+            tile=(tile, tile),
             bigtiff=math.prod(shape) * encoding.values.itemsize > _CLASSIC,
             compression="zlib",
             maxworkers=1,  # more workers would hold 256 MB of tiles before they write the first
@@ -206,7 +208,9 @@ def write_mask_tiff(
             raise _too_many(shape[0])
 
 
-def _tiles(bands: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Iterator[NDArray[Any]]:
+def _tiles(
+    bands: Iterable[NDArray[Any]], shape: tuple[int, int], tile: int
+) -> Iterator[NDArray[Any]]:
     """Yield the tiles of a picture that comes in bands of rows, one row of tiles after another."""
     height, width = shape
     row: NDArray[Any] | None = None
@@ -216,13 +220,13 @@ def _tiles(bands: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Iterator[ND
             raise _too_many(height)
         while len(band):
             if row is None:
-                row = np.empty((min(_TILE, height - done), width), band.dtype)
-            at = done % _TILE
+                row = np.empty((min(tile, height - done), width), band.dtype)
+            at = done % tile
             part, band = band[: len(row) - at], band[len(row) - at :]
             row[at : at + len(part)] = part
             done += len(part)
             if at + len(part) == len(row):
-                yield from (row[:, left : left + _TILE] for left in range(0, width, _TILE))
+                yield from (row[:, left : left + tile] for left in range(0, width, tile))
                 row = None
     if done != height:
         raise ValueError(f"bands of {done} rows, the mask has {height}")
