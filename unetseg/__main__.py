@@ -9,7 +9,7 @@ def main() -> int:
         from unetseg.cli import app
 
         return app.main()
-    except KeyboardInterrupt:  # where `app.main` does not catch it yet: imports, reading its help
+    except KeyboardInterrupt:  # during imports, before `app.main` can catch it
         return 130
 
 

@@ -1,4 +1,4 @@
-"""Where to compute: the choice of a device, its name, and how much memory there is."""
+"""The device that computes: how it is chosen, its name, and the size of its memory."""
 
 import os
 
@@ -11,8 +11,8 @@ from unetseg.errors import InputError, arg
 def pick_device(name: str) -> torch.device:
     """Return the device called ``name``; "auto" tries CUDA, then MPS, then the CPU.
 
-    Of several processes that ``torchrun`` started on a machine each gets a GPU of its own; MPS is
-    for one process.
+    If ``torchrun`` started several processes on this machine, each gets a GPU of its own. MPS is
+    for one process only.
 
     Raises:
         InputError: No such device here; the message lists those there are.
@@ -46,9 +46,9 @@ def _own_device(name: str) -> torch.device:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on ``device``; nobody waits for what CUDA still has to do.
+    """Copy a CPU tensor to ``device`` without synchronising with CUDA.
 
-    A plain copy to CUDA waits for all that was queued before it; one from pinned memory queues up.
+    A plain copy to CUDA waits for all work queued before it. A copy from pinned memory queues up.
     """
     if device.type != "cuda":
         return tensor.to(device)
@@ -58,7 +58,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def is_fast_in_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 faster than float32, instead of emulating it.
 
-    Of CPUs, those with AVX512-BF16 or AMX; where torch cannot tell, no.
+    CPUs with AVX512-BF16 or AMX do. Where torch cannot tell, the answer is no.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -69,7 +69,7 @@ def is_fast_in_bfloat16(device: torch.device) -> bool:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a device as a person knows it: "the CPU (2 threads)", "NVIDIA H200"."""
+    """Return the name of a device for a person: "the CPU (2 threads)", "NVIDIA H200"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"the CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else "MPS"

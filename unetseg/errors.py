@@ -22,15 +22,15 @@ from typing import Any, Self
 from unetseg.text import MARKS, quote, show
 
 Wording = Callable[[str, Any], str]
-"""Says an argument: is given its name and its value, which is None where none is meant."""
+"""Takes the name and the value of an argument, or None for no value, and returns its words."""
 
 _ARG = re.compile("{0}([a-z_]+)(?:=([^{1}]*))?{1}".format(*MARKS))
-# Options that are not called as the argument is.
+# Arguments of Python whose option has another name.
 _OPTIONS = {"start_from": "from", "ignored": "ignore", "models": "model"}
 
 
 class Code(StrEnum):
-    """What a program may ask an error for, as `unetseg check` does to name a command."""
+    """Kinds of problems that a program can tell apart, as `unetseg check` does."""
 
     OBJECT_NUMBERS = auto()  # a mask numbers objects instead of classes
     BLENDED_MASK = auto()  # a mask was smoothed, resized or compressed
@@ -77,10 +77,10 @@ class UnetsegError(Exception):
 
     Args:
         what: The file or folder at fault, or the `arg`.
-        problem: What is wrong, with the value found; may hold a `arg`.
-        remedy: What to do next; may hold a `arg`, and may be empty where the problem says it.
-        code: What a program may ask for.
-        give: An argument, and the value of it, that would help.
+        problem: What is wrong, with the value found; may hold an `arg`.
+        remedy: What to do next; may hold an `arg`, and may be empty where the problem says it.
+        code: The kind of problem, for a program.
+        give: An argument and a value for it that would solve the problem.
 
     Attributes:
         what, problem, remedy: As given, on one line each; an `arg` is still a mark in them. Hand

@@ -1,9 +1,9 @@
-"""The one way unetseg writes a file: whole, or not at all; and opens one: regular, or refused.
+"""The only way in which unetseg writes files, whole or not at all, and opens regular files.
 
-A file is written under a temporary name in its own folder, flushed to the disk, and renamed over
-the final name; a reader sees the old file or the new one, never a part. The temporary name holds
-host and process, so what a killed process left behind is recognised and removed when another
-process first writes into that folder.
+A file is written under a temporary name in its own folder, flushed to the disk, and renamed to its
+final name. A reader sees the old file or the new one, never a part. The temporary name holds host
+and process. By it, the next process that writes into the folder recognises and removes the file of
+a killed process.
 """
 
 import errno
@@ -26,7 +26,7 @@ from unetseg.errors import InputError, MachineError, arg
 from unetseg.text import human_bytes, show
 
 _HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:20] or "host"
-_TOKEN = secrets.token_hex(4)  # in a container the next process may well have the same number
+_TOKEN = secrets.token_hex(4)  # in a container, a later process may have the same number
 _NUMBERS = itertools.count()
 _LEFTOVER = re.compile(rf"\..*\.{_HOST}-(\d+)-([0-9a-f]{{8}})-\d+\.tmp", re.DOTALL)
 
@@ -46,7 +46,7 @@ _REASONS = {
 def machine_error(path: Path, error: OSError) -> MachineError:
     """Return the `MachineError` that says in plain words why ``path`` could not be written."""
     problem = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    if error.errno is None:  # NumPy counts what fitted and does not say why
+    if error.errno is None:  # NumPy says how much it wrote, and not why it stopped
         problem = f"the disk is full, or a size limit is reached ({error})"
     return MachineError(path, f"not written: {problem}", "what stood there before is unchanged")
 
@@ -68,9 +68,9 @@ def make_folder(path: Path) -> Path:
 
 
 def check_free(path: Path, needed: int) -> None:
-    """Raise `MachineError` if the disk under ``path`` has less than ``needed`` bytes + 10 % free.
+    """Raise `MachineError` if the disk of ``path`` has less than ``needed`` bytes + 10 % free.
 
-    A full disk found halfway costs the work done so far, and inside HDF5 it can end the process.
+    A disk that fills up later costs the work done so far. Inside HDF5 it can end the process.
     """
     folder = next(p for p in [path.parent, *path.parent.parents, Path()] if p.exists())
     free = shutil.disk_usage(folder).free
@@ -80,7 +80,7 @@ def check_free(path: Path, needed: int) -> None:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise `InputError` where a file that is not to be replaced is there."""
+    """Raise `InputError` if ``path`` exists and must not be overwritten."""
     if path.exists() and not overwrite:
         raise InputError(
             path, "already exists", f"choose another name, or {arg('overwrite', True)}"
@@ -89,7 +89,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success it becomes ``path``, durably and at once.
+    """Yield a temporary path to write to. On success it becomes ``path`` in one durable step.
 
     The temporary file exists and is empty. On any exception it is removed and ``path`` stays as
     it was. Missing parent folders are made.
@@ -102,7 +102,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _check_target(final)
     make_folder(final.parent)
     _remove_leftovers(final.parent.absolute())
-    # 40 characters are at most 160 bytes: with the rest below the 255 that a name may have
+    # 40 characters are at most 160 bytes. With the rest they stay below the limit of 255.
     unique = f"{_HOST}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
     temporary = final.with_name(f".{final.name[:40]}.{unique}.tmp")
     try:
@@ -122,15 +122,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
-    """Write ``data`` as the whole of the file ``path`` (see `replacing` for what it raises)."""
+    """Write ``data`` as the whole content of ``path``; `replacing` says what it raises."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open an existing file for reading; anything but a file with content is refused.
+    """Open an existing regular file with content for reading, and refuse anything else.
 
-    A pipe or a device is not waited for. Links to files are followed.
+    Opening never waits for a pipe or a device. Links to files are followed.
 
     Raises:
         InputError: Not there, a dangling link, a folder, a pipe or device, or empty.
@@ -172,7 +172,7 @@ def _not_opened(path: Path, error: OSError | ValueError) -> InputError | Machine
     return MachineError(path, f"not readable: {error}", "try again")
 
 
-# What a file is, by its first bytes. Longer beginnings stand before shorter ones.
+# The kind of a file by its first bytes. Longer beginnings stand before shorter ones.
 _KINDS = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"\x89PNG", "a PNG image"),
@@ -194,7 +194,7 @@ _KINDS = (
 
 
 def kind_of(head: bytes) -> str:
-    """Return what a file seems to be by its first 600 bytes: ``"a PNG image"``, ``"text"``."""
+    """Return the likely kind of a file from its first 600 bytes: ``"a PNG image"``."""
     for beginning, kind in _KINDS:
         if head.startswith(beginning):
             return kind
@@ -236,7 +236,7 @@ def _check_target(final: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise InputError(final, "the name is too long", "choose a shorter one") from None
-        return  # what else is wrong shows when it is written
+        return  # any other problem shows when the file is written
     if stat.S_ISDIR(mode):
         raise InputError(final, "is a folder; a file is due here", "choose another name")
     if not stat.S_ISREG(mode):
@@ -253,7 +253,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(final: Path) -> None:
-    """Flush the entry of the folder that names ``final``, which stands there already.
+    """Flush the entry for ``final`` in its folder. The file itself is written already.
 
     Windows cannot open folders, and some network file systems cannot flush them.
     """
@@ -268,9 +268,9 @@ def _sync_folder(final: Path) -> None:
             raise MachineError(final, text, "check the disk, then do it again") from None
 
 
-@functools.cache  # once a process and folder: predictions go by thousands into one
+@functools.cache  # once a folder in each process: one folder can take thousands of predictions
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files whose process, on this host, is gone."""
+    """Remove the temporary files of processes on this host that have ended."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             match = _LEFTOVER.fullmatch(entry.name)

@@ -1,7 +1,7 @@
-"""What other distributions offer through entry points: commands, networks, losses, augmentations.
+"""Commands, networks, losses and augmentations that other distributions offer by entry points.
 
-Offers are found in metadata, without importing anything; whatever is wrong with one stays with it.
-``UNETSEG_NO_PLUGINS=1`` leaves all out.
+Plug-ins are found in metadata, without importing anything. A broken plug-in fails alone.
+``UNETSEG_NO_PLUGINS=1`` leaves all plug-ins out.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ _REMEDY = "update or remove it, and tell its authors"
 
 @dataclass(frozen=True)
 class Plugin:
-    """Something that a distribution offers under a name; not imported yet.
+    """A function that a distribution offers under a name. It is not imported yet.
 
     Attributes:
-        name: What is typed.
+        name: The name that a person types.
         distribution: The name of the distribution that it comes from.
         summary: The distribution's own one-line summary; may be empty.
-        entry_point: Where it is.
+        entry_point: The place of the function.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Plugin:
 def find(group: str, built_ins: Collection[str]) -> tuple[dict[str, Plugin], list[str]]:
     """Return the plug-ins of a group by name, and one warning for each entry that is left out.
 
-    A built-in name wins over a plug-in's; of two plug-ins the first on ``sys.path``, and of two in
-    one folder that whose distribution's name comes first.
+    A built-in name wins over the same name of a plug-in. Of two plug-ins with one name, the first
+    on ``sys.path`` wins. In one folder, the distribution whose name sorts first wins.
     """
     plugins: dict[str, Plugin] = {}
     warnings: list[str] = []
@@ -136,7 +136,7 @@ def no_function(plugin: Plugin, value: object) -> MachineError:
 
 @contextlib.contextmanager
 def plugin_errors(plugin: Plugin | None) -> Iterator[None]:
-    """Turn what a plug-in raises at work into an error that names it; None is what is built in."""
+    """Turn an exception of a plug-in into an error that names it; None stands for our own code."""
     try:
         yield
     except (UnetsegError, MemoryError):
@@ -159,10 +159,10 @@ def _offers(group: str, warnings: list[str]) -> list[tuple[Distribution, list[En
                 key = re.sub(r"[-_.]+", "-", distribution.name).lower()
                 entries = [e for e in distribution.entry_points if e.group == group]
                 here.setdefault(key, (distribution, entries))
-            except Exception as error:  # broken metadata of one must not cost the others
+            except Exception as error:  # broken metadata of one distribution must not hide others
                 where = show(getattr(distribution, "_path", "unknown"))
                 reason = type(error).__name__
                 warnings.append(f"plug-in at {where}: not readable ({reason}); left out")
         for key in sorted(here):
-            found.setdefault(key, here[key])  # the first on the path is imported
+            found.setdefault(key, here[key])  # Python imports the first on the path
     return list(found.values())

@@ -1,4 +1,4 @@
-"""What long work reports while it runs: plain records that a callback shows or ignores."""
+"""The records that long work reports while it runs, which a callback shows or ignores."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ class Progress:
         done: Units finished, 0 to ``total``.
         total: Units in all.
         unit: Plural noun of a unit: "images", "patches".
-        detail: What else is worth a glance, such as the file at hand; may be empty.
+        detail: More about the present unit, such as the name of its file; may be empty.
     """
 
     stage: str
@@ -35,7 +35,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Note:
-    """One line said once: what will be done, or a warning (``warning=True``)."""
+    """One line that says what will be done, or a warning (``warning=True``)."""
 
     text: str
     warning: bool = False
@@ -51,18 +51,18 @@ class Note:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, measured on this machine before its first step.
+    """The plan of a run, measured on this machine before its first step.
 
     Attributes:
         network: Name of the network.
-        parameters: Its trainable numbers.
+        parameters: Number of its trainable parameters.
         patches: Patches in an epoch.
-        epochs: Epochs that will be run, at least in part.
-        patches_per_second: Measured, augmentation included.
+        epochs: Epochs that will be run; the last one may be run in part.
+        patches_per_second: The measured rate of training, augmentation included.
         seconds: Expected time until training ends.
         memory: Bytes of patches held in memory.
-        device: Where.
-        resumed: Step from which the run goes on; 0 for a new one.
+        device: The device that trains, in words.
+        resumed: Step from which the run goes on; 0 for a new run.
     """
 
     network: str
@@ -88,7 +88,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch has ended: its row of ``history.csv``.
+    """The row of ``history.csv`` for an epoch that has ended.
 
     Attributes:
         row: epoch, step, seconds and patches so far; lr, train_loss, patches_per_second; val_loss,
@@ -126,12 +126,12 @@ def steps(
     """Yield the items one after the other, and report each when the caller is done with it.
 
     Args:
-        items: What is worked through.
-        stage: What is done with them, as a verb phrase: "reading".
+        items: The items, in order.
+        stage: The work on the items, as a verb phrase: "reading".
         unit: Plural noun of an item: "images".
         on_progress: Receives a `Progress` after each item.
-        name: What an item is called in the report.
-        check: Called before each item; stops the work by an error, as `signals.Caught.check` does.
+        name: Returns the name of an item for the report.
+        check: Called before each item; may stop the work by an error (`signals.Caught.check`).
     """
     for done, item in enumerate(items, 1):
         check()

@@ -106,23 +106,23 @@ class PatchSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a network is trained. What is None is chosen when training starts, and recorded.
+    """How a network is trained. Values for fields that are None are chosen when training starts.
 
     Names of losses, augmentations and networks are looked up when training starts
-    (`unetseg.plugins.check_names`): a run's record can be read where its plug-ins are not.
+    (`unetseg.plugins.check_names`). So the record of a run can be read without its plug-ins.
 
     Attributes:
         epochs: Passes over all patches; None means 100, or as many as ``budget`` allows.
         budget: Wall time of the whole command in seconds, instead of ``epochs``.
-        batch_size: Patches a step, over all devices together; None takes 8 of 96 x 96 pixels, or
-            as many as have their pixels, and eight times that on a GPU.
+        batch_size: Patches a step, over all devices together. None takes the number whose pixels
+            are those of 8 patches of 96 x 96, and eight times as many on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
         loss: One of `LOSSES`, or a plug-in's.
         optimizer: One of `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
         schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
-        weight_decay: Of the optimizer; None takes the optimizer's default.
-        augment: One of `AUGMENTS` ("auto" is light), a plug-in's, which then follows light, or
-            "strong+mine" for a plug-in's after another; see `split_augment`.
+        weight_decay: Pull of the weights to zero; None takes the optimizer's default.
+        augment: One of `AUGMENTS`, where "auto" is light. A plug-in's name follows light;
+            "strong+mine" lets it follow another preset; see `split_augment`.
         symmetries: "auto" (by where the classes of the training images lie), "none", or some of
             "hflip", "vflip" and "turn", joined by commas.
         network: One of `NETWORKS`, or a plug-in's.
@@ -133,8 +133,8 @@ class TrainSettings:
         patience: Validations without a better mean IoU after which training stops.
         validate: Epochs between validations; None keeps validation under a tenth of the time.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: What convolutions are trained in, one of `PRECISIONS`; "auto" is bfloat16 where
-            the device computes it faster than float32. Weights are float32 in any case.
+        precision: Number format of convolutions in training, one of `PRECISIONS`. "auto" is
+            bfloat16 where the device computes it faster. Weights are always float32.
         seed: Seed of weights, order and augmentation.
 
     Raises:
@@ -190,19 +190,19 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How a model covers an image, and what is mended in the mask.
+    """How a model covers an image, and how its mask is mended.
 
     Attributes:
         mode: "blend" averages overlapping windows; "seamless" gives what one pass over the whole
             image would, with networks that say how far they see.
         stride: Pixels between blended windows ("48") or a share of the window; None is "50%".
-        weights: Of blended windows: "gaussian" trusts the middle most; "uniform" trusts all alike.
+        weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once; None takes as many as pay.
         device: As in `TrainSettings`.
         page: As in `PatchSettings`.
         largest: Classes of which only the largest object is kept.
-        min_size: Objects of fewer pixels go; 0 keeps all.
+        min_size: Objects of fewer pixels are removed; 0 keeps all.
         fill_holes: Classes whose holes are filled.
 
     Raises:
@@ -261,7 +261,7 @@ class PredictSettings:
 
 
 def split_augment(text: str) -> tuple[str, str | None]:
-    """Return the preset and the plug-in's augmentation after it, if any, that a text stands for.
+    """Return the preset of an augmentation, and the plug-in's name that follows it or None.
 
     "auto" is ("light", None), "mine" is ("light", "mine"), "none+mine" is ("none", "mine").
 

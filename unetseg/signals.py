@@ -1,4 +1,4 @@
-"""Stopping on a signal: the handler sets a flag, long loops look at it and save what they have."""
+"""Stopping on a signal: the handler sets a flag; long loops check it and save their work."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, nam
 
 
 class Caught:
-    """What `catching` has seen so far.
+    """The signals that `catching` has noted so far.
 
     Attributes:
         signum: The number of the first signal that came, or None.
@@ -26,10 +26,10 @@ class Caught:
     signum: int | None = None
 
     def check(self, what: object, remedy: str) -> None:
-        """Raise `Interrupted` if a signal came; call it where stopping leaves things whole.
+        """Raise `Interrupted` if a signal came; call it where stopping leaves all files whole.
 
         Args:
-            what: What stops, such as the run's folder.
+            what: The work that stops, such as the run's folder.
             remedy: How to go on: ``'go on with "unetseg train --resume"'``.
         """
         if self.signum is not None:
@@ -39,12 +39,12 @@ class Caught:
 
 @contextmanager
 def catching() -> Iterator[Caught]:
-    """Note SIGINT, SIGTERM and SIGHUP instead of ending on them, until the block is left.
+    """Note SIGINT, SIGTERM and SIGHUP until the block ends, instead of ending on them.
 
     A second signal ends the process at once with exit code 128 + its number. Signals that were
-    ignored before (``nohup``, background jobs) stay ignored. One that came after the last `check`
-    is passed on when the block ends, so blocks may stand in each other. Outside the main thread,
-    where Python handles no signals, nothing is caught.
+    ignored before (``nohup``, background jobs) stay ignored. A signal that arrives after the last
+    `check` is raised again when the block ends, so blocks can be nested. Outside the main thread
+    Python handles no signals, and nothing is caught.
     """
     caught, owner = Caught(), os.getpid()
 
@@ -58,7 +58,7 @@ def catching() -> Iterator[Caught]:
 
     with _handling(note, _SIGNALS):
         yield caught
-    if caught.signum is not None:  # it came after the last check; whoever waits outside gets it
+    if caught.signum is not None:  # it came after the last check; an outer block may handle it
         signal.raise_signal(caught.signum)
 
 
@@ -66,7 +66,7 @@ def catching() -> Iterator[Caught]:
 def exiting() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into `SystemExit` (128 + number) while the block runs.
 
-    By default they end the process without a word, and leave temporary files and a hidden cursor.
+    By default these signals end the process at once. Temporary files and a hidden cursor remain.
     """
 
     def leave(signum: int, _: FrameType | None) -> None:
@@ -80,7 +80,7 @@ def exiting() -> Iterator[None]:
 def _handling(
     handler: Callable[[int, FrameType | None], None], signals: tuple[signal.Signals, ...]
 ) -> Iterator[None]:
-    """Install ``handler`` while the block runs, where a signal is handled here and not ignored."""
+    """Install ``handler`` while the block runs, for signals that are not ignored."""
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         # None stands for a handler that was not installed from Python and cannot be put back.
@@ -95,7 +95,7 @@ def _handling(
 
 
 def _as_worker(signum: int) -> None:
-    """Leave Ctrl-C, which reaches the whole process group, to the main process; end on others."""
+    """End on any signal but Ctrl-C, which also reaches the main process and is its business."""
     if signum != signal.SIGINT:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)

@@ -1,4 +1,4 @@
-"""Words for people and files: names on one line, words to paste, durations, sizes, TOML."""
+"""Text for people and for files: names on one line, words to paste, durations, sizes, TOML."""
 
 import difflib
 import json
@@ -47,7 +47,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as a person says it: "8 s", "3 min 20 s", "1 h 5 min"."""
+    """Return a time for a person: "8 s", "3 min 20 s", "1 h 5 min"."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -71,7 +71,7 @@ def human_bytes(count: float) -> str:
 
 
 def to_toml(table: str, settings: Mapping[str, Any]) -> str:
-    """Return one TOML table; keys that are None are left out, as TOML has no null."""
+    """Return one TOML table. Values that are None are left out, because TOML has no null."""
     lines = [f"[{table}]"]
     for key, value in settings.items():
         if value is not None:

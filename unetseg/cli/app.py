@@ -16,7 +16,8 @@ from unetseg import __version__, plugins, signals
 from unetseg.cli import boundary, config_file
 from unetseg.errors import InputError, MachineError, UnetsegError
 
-# Name -> (module with a function of that name, one line for `unetseg --help`), in order of use.
+# Name -> (module with a function of that name, one line for `unetseg --help`). A person uses the
+# commands in this order.
 BUILT_INS = {
     "synth": ("unetseg.cli.synth", "Make a synthetic set with a known answer"),
     "check": ("unetseg.cli.check", "Look at labelled images before anything is trained"),
@@ -33,23 +34,23 @@ BUILT_INS = {
     "runs": ("unetseg.cli.runs", "List all runs with their scores"),
 }
 
-# How threads wait, see `_set_waiting`.
+# How the threads of OpenMP wait for each other; `_set_waiting` says why.
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 
 _PLUGIN_PANEL = "Commands of plug-ins"
 
 
 class Commands(TyperGroup):
-    """Lists commands without importing them; imports the one that is called.
+    """Lists commands without importing them, and imports the command that is called.
 
     Attributes:
-        called: The plug-in that was called, if it was one.
+        called: The plug-in whose command was called; None where a built-in one was.
     """
 
     called: plugins.Plugin | None = None
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options, shown as those of the commands are."""
+        """Return the global options, shown in the same way as those of the commands."""
         return _tidy(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -57,7 +58,7 @@ class Commands(TyperGroup):
         return [*BUILT_INS, *sorted(self._plugins(ctx))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
-        """Return a stub with what lists show: name and one line of help."""
+        """Return a stub with a name and one line of help, which is all that a list shows."""
         if cmd_name in BUILT_INS:
             return TyperCommand(cmd_name, help=_escape(BUILT_INS[cmd_name][1]))
         if plugin := self._plugins(ctx).get(cmd_name):
@@ -71,7 +72,7 @@ class Commands(TyperGroup):
         try:
             command = make_command(name, self._function(ctx, name))
         except Exception as error:
-            if ctx.resilient_parsing:  # shell completion: say nothing
+            if ctx.resilient_parsing:  # a shell completes the line; an error would disturb it
                 return name, self.get_command(ctx, name), rest
             if self.called and not isinstance(error, UnetsegError):
                 raise plugins.failure(self.called, "not usable as a command", error) from error
@@ -87,11 +88,11 @@ class Commands(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> None:
-        """Run the command; what its function returns is no exit code."""
+        """Run the command. The value that its function returns is not an exit code."""
         try:
             super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise typer.Abort from error  # Typer would turn it into an exit code without a word
+            raise typer.Abort from error  # Typer would end with an exit code and no message
 
     def _function(self, ctx: Any, name: str) -> Callable[..., Any]:
         if name in BUILT_INS:
@@ -102,7 +103,7 @@ class Commands(TyperGroup):
         if plugin := self._plugins(ctx).get(name):
             self.called = plugin
             function = plugins.load(plugin)
-            if not inspect.isfunction(function):  # a click or Typer object can be called, too
+            if not inspect.isfunction(function):  # click and Typer objects can be called, too
                 raise plugins.no_function(plugin, function)
             return function
         remedy = config_file.suggestion(name, self.list_commands(ctx))
@@ -118,7 +119,7 @@ class Commands(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command whose errors name the settings file where that is where a value stands."""
+    """A command whose errors name the settings file if that file gives the wrong value."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _tidy(super().get_params(ctx))
@@ -135,8 +136,8 @@ class _Command(TyperCommand):
 def make_command(name: str, function: Callable[..., Any]) -> Any:
     """Return the Typer command of a function with Typer annotations.
 
-    Its docstring is the help: paragraphs are wrapped to the terminal, indented lines (an
-    ``Example:``) stay as they are, and nothing in it is markup.
+    The help is the docstring of the function. Paragraphs are wrapped to the width of the terminal.
+    Indented lines, such as those of an ``Example:``, stay as they are. Nothing in it is markup.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     app.command(name, cls=_Command, help=_help(function))(function)
@@ -150,7 +151,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run ``unetseg`` and return its exit code; every error becomes one line on stderr.
 
     Args:
-        args: What stands after ``unetseg``; None takes it from the command line.
+        args: The words after ``unetseg``; None takes them from the command line.
     """
     words = list(sys.argv[1:] if args is None else args)
     _set_waiting()
@@ -168,11 +169,12 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _set_waiting() -> None:
-    """Choose how threads wait for each other, unless the environment says so; before torch loads.
+    """Choose how threads wait for each other, unless the environment does. Runs before torch loads.
 
-    In a busy loop costs nothing on an idle machine and, on one that does something else as well, up
-    to most of the speed. Asleep costs a third of it on some, as a training step has hundreds of
-    short parallel parts. So: a busy loop of about 0.05 ms first, which only GNU's OpenMP is told.
+    Threads that wait in a busy loop cost nothing on an idle machine. On a machine with other work
+    they can cost most of the speed. Threads that sleep at once cost up to a third of the speed,
+    because a training step has hundreds of short parallel parts. So threads first wait for about
+    0.05 ms in a busy loop. Only GNU's OpenMP has a setting for that time.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         for name, value in WAITING.items():
@@ -236,11 +238,11 @@ def _global_options(
         unetseg train MYFOLDER --folds 5 --budget 10m --html report.html
     """
     if ctx.invoked_subcommand is None:
-        ctx.get_help()  # prints it
+        ctx.get_help()  # Typer prints the help here
         return
     try:
         Path.cwd()
-    except FileNotFoundError:  # Intel's MKL, which torch loads, would end the process over it
+    except FileNotFoundError:  # Intel's MKL, which torch loads, would end the process
         raise MachineError("the current folder", "is deleted", "change to another") from None
     from unetseg.cli import console
 
@@ -261,7 +263,7 @@ def _help(function: Callable[..., Any]) -> str:
 
 
 def _tidy(parameters: list[Any]) -> list[Any]:
-    """Show of an option what it takes: a number, or a word for it; of a switch nothing."""
+    """Show the kind of value beside each option: N for a number, nothing for a switch."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""

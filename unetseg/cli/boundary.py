@@ -23,17 +23,20 @@ _IS_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK",
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Make stdout and stderr take any character, and a closed stdout an error instead of a trap.
+    """Let stdout and stderr take any character, and make a closed stdout an error.
 
-    Where stdout is closed its number would go to the next file opened, a store for one, and
-    whatever prints would print into it.
+    The number of a closed stdout would go to the next file that is opened, such as a patch store.
+    A program that prints would then write into that file.
+
+    Raises:
+        MachineError: stdout was closed; raised after the block has done its work.
     """
     closed = sys.stdout is None
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this descriptor
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -55,7 +58,7 @@ def end_with(error: BaseException, plugin: plugins.Plugin | None, *, debug: bool
     if debug and not isinstance(error, SystemExit):
         say("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-        return 141  # what a shell shows for a program ended by SIGPIPE
+        return 141  # a shell shows this code for a program that SIGPIPE ended
     if isinstance(error, SystemExit) and not isinstance(error.code, str):
         return error.code or 0
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -65,13 +68,13 @@ def end_with(error: BaseException, plugin: plugins.Plugin | None, *, debug: bool
     if isinstance(error, Followed):
         return error.exit_code
     shown = _as_shown(error, plugin)
-    if not _IS_SILENT or getattr(error, "__notes__", None):  # else rank 0 says the same
+    if not _IS_SILENT or getattr(error, "__notes__", None):  # without a note, rank 0 says it
         say(f"unetseg: error: {worded(shown.message, as_option)}")
     return shown.exit_code
 
 
 def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegError:
-    """Return the error of ours that says to a person what ``error`` means."""
+    """Return the `UnetsegError` that tells a person what ``error`` means."""
     if isinstance(error, UnetsegError):
         return error
     if isinstance(error, CLICK_ERROR):
@@ -94,7 +97,10 @@ def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegErr
 
 
 def _is_torch_memory(error: BaseException) -> bool:
-    """Whether torch, which is not imported for this, found too little memory on CPU or GPU."""
+    """Whether torch ran out of memory on CPU or GPU. On a CPU its error has no class of its own.
+
+    Torch is not imported for this: a command that never used it must not wait for the import.
+    """
     return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
@@ -129,7 +135,7 @@ def _no_such_option(error: Any, path: str, remedy: str) -> InputError:
 
 
 def _bad_value(error: Any) -> str:
-    """Return what is wrong with a value, and the value, which newer Typer leaves out."""
+    """Return the problem of a value together with the value, which newer versions of Typer omit."""
     message = str(error.message).rstrip(".")
     details = getattr(error.__cause__, "errors", None)
     if details is None:
@@ -146,7 +152,7 @@ def _typed_name(parameter: Any) -> str:
 
 
 def settle_streams() -> None:
-    """Drop what stdout and stderr hold and cannot write: Python would fail over it on exit."""
+    """Drop output that stdout and stderr cannot write: Python would fail on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             try:

@@ -1,4 +1,4 @@
-"""``--config FILE``: options of the commands from a TOML file, a table a command."""
+"""``--config FILE``: options of the commands from a TOML file with one table per command."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ Tables = dict[str, dict[str, Any]]
 
 
 def read_tables(path: Path) -> Tables:
-    """Read a settings file: ``[train]`` and below it ``epochs = 50``.
+    """Read a settings file, in which ``[train]`` stands above lines such as ``epochs = 50``.
 
     Raises:
         InputError: Not found, not TOML (with line and column), or a key outside a table.
@@ -27,7 +27,7 @@ def read_tables(path: Path) -> Tables:
 
 
 def check_tables(path: Path, tables: Tables, commands: Iterable[str]) -> None:
-    """Raise `InputError` for a table that is named after none of ``commands``."""
+    """Raise `InputError` for a table whose name is not one of ``commands``."""
     known = list(commands)
     for name in tables:
         if name not in known:
@@ -35,12 +35,12 @@ def check_tables(path: Path, tables: Tables, commands: Iterable[str]) -> None:
 
 
 def defaults(path: Path, name: str, table: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
-    """Return the values of ``[name]`` as the command line would give them, by parameter name.
+    """Return the values of ``[name]`` by parameter name, as the command line would give them.
 
     Args:
         path: The settings file, for errors.
         name: The command.
-        table: Keys are long option names, with - or _, and arguments as ``--help`` shows them.
+        table: Its keys are long option names, with - or _, or arguments as ``--help`` shows them.
         parameters: The parameters of the command as Typer builds them.
 
     Raises:
@@ -85,12 +85,12 @@ def place_of(ctx: Any, option: str) -> str:
 
 
 def suggestion(name: str, known: list[str]) -> str:
-    """Return ``did you mean 'epochs'?``, or all that is known where nothing is near."""
+    """Return ``did you mean 'epochs'?``, or all known names where none is close."""
     return nearest(name, known).strip() or f"known are {', '.join(sorted(known))}"
 
 
 def _keys(parameter: Any) -> list[str]:
-    """Return the keys a parameter goes by: ``val``, ``per_image``, an argument's ``folder``."""
+    """Return the keys of a parameter: ``val``, ``per_image``, or ``folder`` of an argument."""
     if parameter.param_type_name == "argument":
         metavar = (parameter.metavar or parameter.name).lower()
         return [parameter.name, metavar.strip("[]{}.").replace("-", "_")]
@@ -99,7 +99,7 @@ def _keys(parameter: Any) -> list[str]:
 
 
 def _as_typed(where: str, value: Any, parameter: Any) -> Any:
-    """Return ``value`` as the text typed for it on a command line; switches stay true or false."""
+    """Return ``value`` as the text that a person would type; a switch stays true or false."""
     if getattr(parameter, "is_flag", False):
         if not isinstance(value, bool):
             raise InputError(where, f"{show(repr(value))} is no switch", "write true or false")

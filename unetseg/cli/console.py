@@ -1,7 +1,7 @@
-"""How things are shown: results on stdout, progress and warnings on stderr.
+"""Shows results on stdout, and progress and warnings on stderr.
 
-Text from outside (names of files and classes) is never read as markup, and its control characters
-are shown as escapes.
+Names of files and classes come from outside. They are never read as markup, and their control
+characters are shown as escapes.
 """
 
 import os
@@ -32,7 +32,7 @@ from unetseg.progress import Note, Progress
 from unetseg.text import format_rate, show
 
 _LOG_WIDTH = 100  # columns where the output is no terminal and COLUMNS does not say
-_MIN_WIDTH = 60  # narrower tables in a log are unreadable
+_MIN_WIDTH = 60  # columns; a narrower table in a log is unreadable
 _LOG_INTERVAL = 5.0  # seconds between two lines of progress in a log
 
 # "12", "-0.5", "97 %", "3.4 MB", "120 /s", and "-" for a missing value
@@ -42,18 +42,18 @@ _quiet = False
 
 
 def set_quiet(quiet: bool) -> None:
-    """Show (False) or leave out (True) progress, notes and hints; warnings and results stay."""
+    """Leave out progress, notes and hints where ``quiet`` is true; warnings and results stay."""
     global _quiet
     _quiet = quiet
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError being handled: `main` ends on it, and ends every command so
+        raise  # raises the BrokenPipeError again, so that the error boundary ends the command
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console for stdout or stderr that reads no markup and colours nothing by itself."""
+    """Return a console for stdout or stderr that neither reads markup nor adds colours."""
     console = _Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
@@ -62,12 +62,12 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def print_line(text: object = "") -> None:
-    """Print a result on stdout: one line, or several as they stand; long ones are not broken."""
+    """Print a result on stdout, one line or several. Long lines are not broken."""
     make_console().print(_as_text(text), soft_wrap=True)
 
 
 def print_next(*commands: str) -> None:
-    """Print on stdout what to type next, one command a line; nothing with ``--quiet``."""
+    """Print the commands to type next on stdout, one a line. ``--quiet`` leaves them out."""
     if not _quiet:
         print_line("\n".join(["Next:", *(f"  {command}" for command in commands)]))
 
@@ -77,14 +77,14 @@ def print_table(
 ) -> None:
     """Print a table on stdout.
 
-    Columns of numbers are right-aligned; names that do not fit are folded, never cut.
+    Columns of numbers are right-aligned. Names that do not fit are folded, never cut.
 
     Args:
-        title: Stands above; may be empty.
+        title: Stands above the table; may be empty.
         columns: The heading of each column.
-        rows: One value a column: text, `Text` (see `swatch`), numbers; None is shown as "-",
-            a float with three decimals.
-        note: Stands below; may be empty.
+        rows: Each row has one value a column: text, `Text` (see `swatch`), or a number. None is
+            shown as "-", a float with three decimals.
+        note: Stands below the table; may be empty.
     """
     texts = [[_as_cell(value) for value in row] for row in rows]
     numeric = [
@@ -108,7 +108,7 @@ def print_table(
 
 
 def swatch(colour: str) -> Text:
-    """Return two cells painted in ``colour`` ("#rrggbb"), or its name where nothing is coloured."""
+    """Return two cells painted in ``colour`` ("#rrggbb"), or its name where there is no colour."""
     console = make_console()
     if console.color_system is None or console.no_color:
         return Text(colour)
@@ -116,15 +116,15 @@ def swatch(colour: str) -> Text:
 
 
 class ProgressDisplay:
-    """Shows what long work reports; use it as ``on_progress`` and as a context manager.
+    """Shows the records of long work; use it as ``on_progress`` and as a context manager.
 
-    On a terminal, `Progress` is one bar with rate and time left; elsewhere it is a line every few
-    seconds and at 100 %. `Note` is a line. Any other record is shown by ``view``, or as a line.
-    With ``--quiet`` only warnings are shown. Output that fails never ends the work.
+    On a terminal, `Progress` is one bar with rate and time left. Elsewhere it is a line every few
+    seconds, and one at 100 %. `Note` is a line. Any other record is shown by ``view``, or as a
+    line. With ``--quiet`` only warnings are shown. Output that fails never ends the work.
 
     Args:
-        view: Given a record of another type, returns what stands above the bar from now on (a
-            table of the training so far); called on a terminal only.
+        view: Takes a record of another type, and returns the text or table that stands above the
+            bar from then on. It is called on a terminal only.
     """
 
     def __init__(self, view: Callable[[object], RenderableType] | None = None) -> None:
@@ -145,17 +145,17 @@ class ProgressDisplay:
         self._complete = self._lost = False
 
     def __enter__(self) -> Self:
-        """Show nothing yet: the display begins with the first report."""
+        """Show nothing yet: the display begins with the first record."""
         return self
 
     def __exit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
-        """Take the bar away, leave what ``view`` made, and give the terminal back."""
+        """Remove the bar, leave the last text of ``view``, and release the terminal."""
         self.pause()
 
     def pause(self) -> None:
-        """Give the terminal back, for a table on stdout for one, until the next report."""
+        """Release the terminal until the next record, so that a table can be printed on stdout."""
         if self._live:
             self._drop_bar()
             with suppress(OSError):
@@ -178,10 +178,10 @@ class ProgressDisplay:
             else:
                 self._print(_as_text(record))
         except OSError:  # a full disk under a log, a pipe whose reader left
-            self._lost = True  # nobody looks; Rich would keep all that it could not write
+            self._lost = True  # Rich would otherwise keep all the text that it could not write
 
     def fail(self, error: UnetsegError) -> None:
-        """Say on a line of its own that one input of several failed, and why; ``-q`` too."""
+        """Print one line that says why one input of several failed, even with ``--quiet``."""
         with suppress(OSError):
             self._print(Text(f"unetseg: error: {worded(error.message, as_option)}"))
 
@@ -222,7 +222,7 @@ class ProgressDisplay:
 
     def _refresh(self) -> None:
         if self._live is None:
-            # stdout keeps its own way: results must not end up on stderr
+            # Results must stay on stdout; Rich would send them to stderr with the bar.
             self._live = Live(
                 get_renderable=self._render, console=self._console, redirect_stdout=False
             )
@@ -234,15 +234,15 @@ class ProgressDisplay:
 
 
 class _RateColumn(ProgressColumn):
-    """Units a second, once two reports have come."""
+    """The units a second, shown after two reports."""
 
     def render(self, task: Task) -> Text:
-        """Return the rate as text; empty while it is not known."""
+        """Return the rate as text; it is empty while the rate is not known."""
         return Text(_rate(task.speed, task.fields["unit"]) if task.speed else "")
 
 
 def _pace(progress: Progress, speed: float) -> str:
-    """Return share, rate and time left for a line of a log: ``, 6 %, 35 tiles/s, 0:00:54 left``."""
+    """Return share, rate and time left for a log: ``, 6 %, 35 tiles/s, 0:00:54 left``."""
     percent = f", {100 * progress.done / progress.total:.0f} %" if progress.total else ""
     if speed <= 0 or progress.done >= progress.total:
         return percent

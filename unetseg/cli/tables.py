@@ -1,4 +1,4 @@
-"""The tables that commands end in, and the live one of training."""
+"""The results that commands end in, as tables or files, and the live table of training."""
 
 import json
 from math import isinf
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from unetseg.scoring.metrics import Scores
     from unetseg.scoring.panoptic import ObjectScores
 
-_ROWS = 8  # epochs shown at once
-_WIDE_CLASSES = 8  # up to which the confusion matrix has room for six letters of a name
+_ROWS = 8  # epochs in the live table
+# Up to this many classes, the confusion matrix has room for six letters of each name.
+_WIDE_CLASSES = 8
 
 
 def print_store(summary: "StoreSummary") -> None:
-    """Print what was cut: classes with their pixels on both sides, patches, a ``classes.toml``."""
+    """Print the content of a new store: the pixels of each class, patches, a ``classes.toml``."""
     _print_class_pixels(summary)
     if not summary.classes_file:
         print_classes_found(summary.info.classes, Path(summary.info.folder))
@@ -82,9 +83,10 @@ def _print_class_pixels(summary: "StoreSummary") -> None:
 
 
 def print_scores(scores: "Scores", title: str, baselines: str = "") -> None:
-    """Print the table of per-class scores with their intervals, the means, and what they beat.
+    """Print the scores of each class with their intervals, the means, and a score to compare with.
 
-    ``baselines`` says what simple methods score; empty, the most common class stands there.
+    ``baselines`` is a line about the scores of simple methods. Where it is empty, the line gives
+    the score of the most common class.
     """
     rows = [
         (
@@ -120,7 +122,7 @@ def _most_common_line(scores: "Scores") -> str:
 
 
 def _mean_interval(scores: "Scores") -> str:
-    """Return what is known of the mean's interval, in words."""
+    """Return the interval of the mean in words, or the reason why there is none."""
     if scores.mean_iou_ci95:
         low, high = scores.mean_iou_ci95
         return f"95 % interval {low:.3f} to {high:.3f} over {scores.units_in_words}"
@@ -132,7 +134,7 @@ def _mean_interval(scores: "Scores") -> str:
 
 
 def _interval(ends: tuple[float, float] | None) -> str | None:
-    """Return an interval such as "0.93-0.98", finer where it is narrow."""
+    """Return an interval such as "0.93-0.98", with a third digit where it is narrow."""
     if ends is None:
         return None
     digits = 2 if ends[1] - ends[0] >= 0.01 else 3
@@ -140,7 +142,7 @@ def _interval(ends: tuple[float, float] | None) -> str | None:
 
 
 def cut(name: str, length: int = 24) -> str:
-    """Return a name, its end left out where it is longer than ``length``."""
+    """Return a name, without its end where it is longer than ``length``."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
@@ -164,7 +166,7 @@ def print_confusion(scores: "Scores") -> None:
 
 
 def print_boundaries(borders: "Boundaries") -> None:
-    """Print how far borders lie from the true ones, by class."""
+    """Print the distance of predicted borders from the true ones for each class."""
     rows = []
     for name, share in borders.surface_dice.items():
         distance = borders.distance[name]
@@ -197,7 +199,7 @@ def print_objects(counted: "ObjectScores") -> None:
 
 
 def _headings(names: list[str], width: int) -> tuple[list[str], list[str]]:
-    """Return headings for columns and names for rows; numbered where cut ones would clash."""
+    """Return headings for columns and names for rows, numbered where short names would be equal."""
     headings = [name[:width] for name in names]
     if len(set(headings)) == len(headings):
         return headings, names
@@ -205,7 +207,7 @@ def _headings(names: list[str], width: int) -> tuple[list[str], list[str]]:
 
 
 def _percent(share: float) -> str:
-    """Return a share in percent, in four characters at most."""
+    """Return a share in percent, with four characters at most."""
     text = f"{100 * share:.1f}"
     return "100" if text == "100.0" else text
 
@@ -222,7 +224,7 @@ class TrainingView:
         self._rows: list[dict[str, float | None]] = []
 
     def __call__(self, record: object) -> RenderableType:
-        """Take a record of training in, and return what is to be shown from now on."""
+        """Take a record of training, and return the table to show from now on."""
         from unetseg.progress import EpochDone
 
         if isinstance(record, EpochDone):
@@ -235,7 +237,7 @@ class TrainingView:
 
     def _table(self) -> Table:
         names = [key.removeprefix("iou_") for key in self._rows[0] if key.startswith("iou_")]
-        shown = names[:6]  # more columns do not fit a terminal; the end table has all
+        shown = names[:6]  # more columns do not fit a terminal; the last table has all classes
         table = Table(box=box.SIMPLE_HEAD)
         for title in ("epoch", "loss", "mean IoU", *(show(n)[:12] for n in shown), "patches/s"):
             table.add_column(Text(title), justify="right")
