@@ -248,9 +248,9 @@ def load_plugin(name: str) -> Change:
     """Return the augmentation that an entry point in the group ``unetseg.augmentations`` offers.
 
     Its function takes images (N, C, S, S) float32, normalised, masks (N, S, S) int64 with
-    `IGNORED`, and a generator on their device, and returns both, of the same shapes and types. The
-    generator is seeded by what was drawn for the first image: by seed, epoch and step, and under
-    several ranks by the rank's part of the batch.
+    `IGNORED`, and a generator on their device. It returns images and masks of the same shapes and
+    types. The generator is seeded by seed, epoch and step, and under several ranks by the rank's
+    part of the batch.
 
     Raises:
         InputError: A name that nobody offers.

@@ -40,9 +40,9 @@ def build_loss(
     """Return the loss called ``name``: "ce", "weighted-ce", "dice", a sum such as "ce+dice", or
     a plug-in's.
 
-    Cross-entropy is the mean over valid pixels of -w_t log p_t, where t is the true class, p the
-    softmax, and w_t is 1, or the class weight for "weighted-ce" (the divisor stays the number of
-    pixels, so that parts of a batch add up).
+    Cross-entropy is the mean over valid pixels of -w_t log p_t, where t is the true class and p the
+    softmax. The weight w_t is 1, or the class weight for "weighted-ce". The divisor stays the
+    number of pixels, so that parts of a batch add up.
 
     Dice is 1 - mean_c 2 sum(p_c t_c) / (sum(p_c) + sum(t_c)), with t_c the one-hot truth, sums over
     the valid pixels of the whole batch, and the mean over the classes that the truth holds: the

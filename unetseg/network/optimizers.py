@@ -22,7 +22,7 @@ class Muon(torch.optim.AdamW):
     Jordan et al. (2024), "Muon: an optimizer for hidden layers in neural networks". The gradients
     of a convolution are nearly of low rank; a step along their momentum moves few directions and
     leaves the rest untrained. Here the momentum M = U S V^T is replaced by about U V^T before it is
-    taken off the weights, each convolution being the matrix (first axis, all others). Torch's own
+    taken off the weights. The matrix of a convolution is (first axis, all others). Torch's own
     ``Muon`` refuses weights of four axes, and computes in bfloat16, which many CPUs emulate.
 
     Args:
@@ -132,8 +132,8 @@ def build_optimizer(
 def rate_at(schedule: str, progress: float) -> float:
     """Return the learning rate as a share of the highest, at a share of the training.
 
-    A function of the share done and of nothing else, so that it needs no state to resume and works
-    for a number of steps and for a budget of time alike, which torch's schedulers do not.
+    The rate depends on the share done and on nothing else. So it needs no state to resume, and
+    works for a number of steps as for a budget of time. Torch's schedulers do neither.
 
     Args:
         schedule: "one-cycle" (Smith and Topin, 2018: a cosine up over the first tenth, one down to

@@ -28,8 +28,8 @@ def baselines_of_folds(
 ) -> tuple[Baseline, ...]:
     """Return what simple methods score on the images of a run with folds, fold by fold.
 
-    The random forest is left out, with a note that says why, where scikit-learn is not installed
-    and where the images are so large or many that it would take minutes.
+    The random forest is left out where scikit-learn is not installed, and where so many pixels
+    would take minutes. A note says why.
     """
     scores, folds = found.scores, [one.fold for one in found.images]
     pixels = scores.matrices.sum(axis=2)  # (images, classes), the true ones

@@ -75,10 +75,10 @@ class Sample:
 class Forest:
     """A random forest that classifies each pixel by simple filters around it.
 
-    The filters are the mean of the channels, smoothed, its gradient's length and both eigenvalues
-    of its Hessian, each at sigma 0.5, 1, 2, 4 and 8 pixels, and each channel's difference from
-    that mean, smoothed alike; much like the trainable segmentation of ImageJ, and like
-    multiscale_basic_features of scikit-image.
+    The mean of the channels is smoothed at sigma 0.5, 1, 2, 4 and 8 pixels. The features are these
+    planes, the length of their gradient and both eigenvalues of their Hessian. Where there are
+    several channels, the difference of each from the mean is smoothed in the same way. This is much
+    like the trainable segmentation of ImageJ, and like multiscale_basic_features of scikit-image.
 
     Args:
         classes: Number of classes, 1 to 255.

@@ -17,11 +17,12 @@ harmonic mean of the classes', weighted by their s^2. A difference of two scores
 takes the difference of both deviations, so that what makes an image hard for both cancels; it has
 no logit.
 
-In simulations from 4 to 30 units (``python -m tests.benchmarks coverage``) they hold the IoU of the
-population in 91 to 98 % of draws, where percentile bootstrap intervals of the mean hold it in 70
-to 79 % at 4 units and 80 to 88 % at 8. No interval knows of what no unit shows: where one image in
-ten fails badly, 8 images hold no such image in 43 % of draws, nothing tells those from images of a
-set that never fails, and intervals of the mean hold the truth in 79 % at 8 units, 92 % at 30.
+In simulations from 4 to 30 units (``python -m tests.benchmarks coverage``) the intervals hold the
+IoU of the population in 91 to 98 % of draws. Percentile bootstrap intervals of the mean hold it in
+70 to 79 % at 4 units and in 80 to 88 % at 8. No interval knows of failures that no unit shows.
+Where one image in ten fails badly, 8 images hold no such image in 43 % of draws. Nothing tells them
+from images of a set that never fails. There, intervals of the mean hold the truth in 79 % of draws
+at 8 units, and in 92 % at 30.
 """
 
 from dataclasses import dataclass

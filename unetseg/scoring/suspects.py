@@ -193,8 +193,8 @@ def _beyond_border(
 
     The weight is 0 where mask and model agree, or where a moved border explains the difference.
 
-    A border moved by d pixels leaves, around each pixel that it makes disagree, a pixel of the
-    model's class in the mask and one of the mask's class in the prediction, both within d.
+    A border moved by d pixels makes pixels disagree. Within d of each of them, the mask has a pixel
+    of the model's class, and the prediction has a pixel of the mask's class.
     """
     off = np.maximum(_distance_to(truth, prediction, wrong), _distance_to(prediction, truth, wrong))
     weights = np.clip((off * step - _NEAR) / (_FAR - _NEAR), 0, 1)
