@@ -108,7 +108,7 @@ class ClassTable:
         return tuple(c.name for c in self.classes)
 
     def key(self, index: int) -> int | str:
-        """Return what stands for class ``index`` in a mask: a value, or a colour "#rrggbb"."""
+        """Return the value or the colour "#rrggbb" that stands for class ``index`` in a mask."""
         value = self.classes[index].value
         return self.classes[index].colour if value is None else value
 
@@ -119,7 +119,7 @@ class ClassTable:
         return tuple(i if c.value is None else c.value for i, c in enumerate(self.classes))
 
     def with_ignored(self, items: tuple[int | str, ...]) -> "ClassTable":
-        """Return a table that ignores ``items`` too; a class that they name leaves the table."""
+        """Return a table that also ignores ``items``, without the classes that they name."""
         kept = tuple(c for i, c in enumerate(self.classes) if self.key(i) not in items)
         if not kept:
             raise leaves_no_class(self.key(i) for i in range(len(self.classes)))
@@ -177,15 +177,15 @@ class ClassTable:
 
 
 def leaves_no_class(keys: Iterable[int | str]) -> InputError:
-    """Return the error for a set whose values or colours are all to be ignored."""
+    """Return the error for a set in which every value or colour is to be ignored."""
     named = ", ".join(map(str, keys))
     return InputError(arg("ignored"), f"leaves no class: masks hold {named} only", "ignore fewer")
 
 
 def table_of(keys: list[int] | list[str], ignore: tuple[int | str, ...] = ()) -> ClassTable:
-    """Return the table of a set without ``classes.toml``: the values or colours found, sorted.
+    """Return the table of a set without ``classes.toml``, from the values or colours found.
 
-    Values and colours name their classes; values get the default colours.
+    The classes are sorted. Each has its value or colour as its name. Values get default colours.
     """
     ordered: list[Any] = sorted(keys)
     classes = [

@@ -99,7 +99,7 @@ def _cells(one: "Difference") -> tuple[object, ...]:
 
 
 def _verdict(mean: "Difference") -> str:
-    """Return what is shown of the difference of the means, in words."""
+    """Return the result of comparing the means, in words."""
     if mean.better == "":
         return "no difference shown"
     if mean.better is None or mean.ci95 is None:

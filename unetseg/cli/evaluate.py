@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unetseg.scoring.metrics import Scores
 
 _OUT = "What is written"
-# Options that change the masks a model makes: refused with --predictions, which are made already.
+# These options change the masks that a model makes. --predictions are made already.
 _OF_A_MODEL = {"include_trained", *options.OPTIONS[PredictSettings]} - {
     *("page", "batch_size", "device"),
 }

@@ -69,7 +69,7 @@ def info(
 
 
 def _is_store(path: Path) -> bool:
-    """Whether a file begins as a patch store does, whatever its name."""
+    """Whether a file begins with the bytes of a patch store, whatever its name."""
     from unetseg.dataset.store import FORMAT
     from unetseg.files import open_regular
 

@@ -1,7 +1,7 @@
-"""Options of the commands: those that are fields of settings, and those that several share.
+"""Options that are fields of settings, and options that several commands share.
 
-A command that takes settings has a parameter of their class; `takes_settings` turns it into one
-option a field. The default of an option is that of the field, and stands nowhere else.
+A command that takes settings has a parameter of their class. `takes_settings` turns it into one
+option for each field. The default of the option is the default of the field.
 """
 
 import functools
@@ -34,7 +34,7 @@ from unetseg.settings import (
 _MASKS = "Masks (of a folder)"
 
 
-# --- completion: what a shell offers for a value -------------------------------------------------
+# --- completion: the values that a shell offers --------------------------------------------------
 
 
 def _words(*choices: str) -> Callable[[], tuple[str, ...]]:
@@ -240,10 +240,10 @@ OPTIONS: dict[type, dict[str, Any]] = {
 
 
 def takes_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take settings: each parameter of a class of `OPTIONS` becomes its options.
+    """Let a command take settings: a parameter of a class of `OPTIONS` becomes an option a field.
 
-    The options stand where the parameter stands, and the command is given the settings made of
-    them. ``Annotated[PatchSettings, ("size", "val")]`` takes two of the fields alone.
+    The options stand in the place of the parameter. The command receives the settings made from
+    their values. ``Annotated[PatchSettings, ("size", "val")]`` takes only these two fields.
     """
     parameters: list[inspect.Parameter] = []
     taken: dict[str, tuple[type, list[str]]] = {}  # parameter -> its class and fields
@@ -264,7 +264,7 @@ def takes_settings(function: Callable[..., None]) -> Callable[..., None]:
             )
         function(**values)
 
-    # Typer asks for both.
+    # Typer reads the parameters from the signature and from the annotations.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -285,7 +285,7 @@ def _options_of(kind: type, names: list[str]) -> Iterable[inspect.Parameter]:
 
 
 def given(ctx: Context, names: Iterable[str]) -> set[str]:
-    """Return those of the parameters that a person gave, in the command or the settings file."""
+    """Return the named parameters that the command line or the settings file gives."""
     sources = {name: ctx.get_parameter_source(name) for name in names}
     return {name for name, source in sources.items() if source and source.name != "DEFAULT"}
 
@@ -362,7 +362,7 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
 
 
 def refuse_existing(overwrite: bool, *paths: Path | None) -> None:
-    """Raise `InputError` where one of the files to write is there; None is a file not asked for."""
+    """Raise `InputError` if one of the files to write exists; None is a file not asked for."""
     from unetseg import files
 
     for path in filter(None, paths):

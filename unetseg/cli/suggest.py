@@ -115,7 +115,10 @@ def _print_chosen(done: "Suggestions") -> None:
 
 
 def _copying(done: "Suggestions") -> list[str]:
-    """Return what to type to add the corrected pairs to the labelled ones; [] where it varies."""
+    """Return the commands that add the corrected pairs to the labelled images.
+
+    The list is empty where the files need other names first.
+    """
     where = (done.labelled or Path("MYFOLDER")).joinpath
     parts = [where("images"), where("masks")]
     if pair := done.pair:
@@ -130,7 +133,7 @@ def _copying(done: "Suggestions") -> list[str]:
 
 
 def _training(done: "Suggestions", models: list[str]) -> str:
-    """Return what to type to train on the labelled pairs, old and new."""
+    """Return the command that trains on the labelled pairs, old and new."""
     from unetseg.prediction.run_folder import RunFolder, resolve_model
 
     line = f"unetseg train {quote(show(done.labelled or 'MYFOLDER'))}"

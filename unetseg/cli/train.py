@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _RUN = "The run"
 _CUTTING = tuple(name for name in options.OPTIONS[PatchSettings] if name != "seed")
-_REPORT_SHARE = 0.1  # of a budget is left to baselines and pictures
-_STARTED = time.monotonic()  # the module is imported when the command is called
+_REPORT_SHARE = 0.1  # this share of a budget is kept for baselines and pictures
+_STARTED = time.monotonic()  # the command starts with the import of this module
 
 
 @options.takes_settings
