@@ -17,7 +17,7 @@ from unetseg.pictures import writing
 from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import SynthSettings
 from unetseg.signals import catching
-from unetseg.text import show
+from unetseg.text import plural, show
 
 CLASSES = ClassTable(
     (
@@ -219,7 +219,7 @@ def synthesize(
     items = [(path, split, index) for path, split, count in parts for index in range(count)]
     again = f"run the same line again with {arg('overwrite', True)}"
     size = f"{settings.height} rows x {settings.width} columns"
-    on_progress(Note(f"drawing {n + n_test} images of {size} into {show(out)}"))
+    on_progress(Note(f"drawing {plural(n + n_test, 'image')} of {size} into {show(out)}"))
     with catching() as caught:
         for path, _, _ in parts:
             for old in _labelled_files(path):

@@ -22,7 +22,7 @@ from unetseg.prediction.run_folder import resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.records import read_record
 from unetseg.settings import PredictSettings
-from unetseg.text import nearest, show
+from unetseg.text import nearest, plural, show
 
 _FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
 
@@ -110,7 +110,7 @@ class Model:
         state = "" if self.card.finished else ", its training was not finished"
         return (
             f"{show(self.paths[0])}{others} ({self.card.network}, trained {self.card.trained[:10]} "
-            f"on {self.card.images_trained_on} images{state})"
+            f"on {plural(self.card.images_trained_on, 'image')}{state})"
         )
 
     def open(self, path: Path) -> "ModelInput":

@@ -27,7 +27,7 @@ from unetseg.prediction.summary import read_table, write_table
 from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import PredictSettings
 from unetseg.signals import Caught, catching
-from unetseg.text import show
+from unetseg.text import plural, show
 
 LIST = "suggestions.csv"
 _COLUMNS = ("rank", "image", "score", "uncertainty", "difference", "why")
@@ -169,7 +169,7 @@ def suggest_images(
     home, cutting = _training(model, labelled)
     _refuse_inputs(target, pool, home)
     pairs = pairing.match_pairs(home)[0] if home else ()
-    on_progress(Note(f"looking at {len(pool)} images of {show(root)} with {model}"))
+    on_progress(Note(f"looking at {plural(len(pool), 'image')} of {show(root)} with {model}"))
     with catching() as caught:
         labelled_images = [pair.image for pair in pairs]
         describer = _Describer(model)

@@ -32,7 +32,7 @@ from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.settings import PredictSettings
 from unetseg.signals import catching
-from unetseg.text import show
+from unetseg.text import plural, show
 
 DEFAULT_FOLDER = Path("data/test")
 
@@ -310,7 +310,7 @@ def _folder_by(
             )
         )
     groups = choice.groups([pair.name for pair in chosen])
-    on_progress(Note(f"scoring {len(chosen)} images of {show(root)} with {model}"))
+    on_progress(Note(f"scoring {plural(len(chosen), 'image')} of {show(root)} with {model}"))
 
     return Subject(
         title=f"{model.card.name} on {root}",
