@@ -52,7 +52,7 @@ def write_contact_sheet(
         "dataset.html",
         str(found.root),
         found=data,
-        sizes=" to ".join(dict.fromkeys((sizes[0], sizes[-1]))),
+        sizes=" to ".join(dict.fromkeys((*sizes[:1], *sizes[-1:]))),
         findings=found.findings,
         shown=f"{shown}: left the image alone, right with its mask {painted}.",
         pictures=list(_pictures(chosen, found, page, on_progress)),
