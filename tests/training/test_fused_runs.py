@@ -184,6 +184,7 @@ def test_a_plug_in_loads_its_pretrained_weights_when_training_starts_and_never_e
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-net\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[unetseg.networks]\ntaught = someones_net:Network\n")
     monkeypatch.syspath_prepend(str(home))
+    monkeypatch.delenv("UNETSEG_NO_PLUGINS")
     settings = {"network": "taught", "epochs": 1, "batch_size": 8, "device": "cpu"}
     unetseg.train(run="on", **settings)
     assert (weights("on")["0.weight"] == 0.5).all()
