@@ -17,9 +17,9 @@ def ready() -> None:
 
 def traced(child: Child, *options: str) -> subprocess.Popen[str]:
     """Attach strace to a child that waits in `ready`, and let it go on."""
-    while _state(child) != "T":
-        assert child.code is None, child.err[-300:]
+    while child.code is None and _state(child) != "T":
         time.sleep(0.002)
+    assert child.code is None, child.err[-300:]
     tracer = subprocess.Popen(
         ["strace", "-qq", "-y", *options, "-p", str(child.pid)],
         stderr=subprocess.DEVNULL,
