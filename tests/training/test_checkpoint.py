@@ -19,6 +19,7 @@ from unetseg.prediction.run_folder import previous_path
 from unetseg.training.checkpoint import (
     read_checkpoint,
     read_checkpoint_with_fallback,
+    read_state,
     write_checkpoint,
 )
 
@@ -256,3 +257,29 @@ def test_with_both_bad_the_error_gives_both_reasons(tmp_path):
     previous_path(path).write_bytes(b"")
     with pytest.raises(InputError, match=r"text that begins 'hello'.*last-previous\.pt is empty"):
         read_checkpoint_with_fallback(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"position": None}, "position is None, not a table"),
+        ({"seconds": math.nan}, "seconds is nan, not a finite number"),
+        ({"network": {"head.weight": 3}}, "3 is no tensor"),
+        ({"settings": {"epochs": 3}}, r"settings.*(lr|batch_size)"),
+        ({"best": {"epoch": 1}}, "best.score is missing"),
+        ({"store": "absent"}, "store is missing"),
+    ],
+    ids=lambda change: next(iter(change)) if isinstance(change, dict) else "",
+)
+def test_a_checkpoint_that_a_run_cannot_go_on_from_is_refused_in_one_line(
+    made, tmp_path, change, problem
+):
+    path = tmp_path / "last.pt"
+    state = read_checkpoint(made / "runs/default/last.pt")
+    read_state(made / "runs/default/last.pt")
+    write_checkpoint(path, {k: v for k, v in (state | change).items() if v != "absent"})
+    with pytest.raises(InputError, match=problem) as refused:
+        read_state(path)
+    assert "this unetseg cannot go on from it" in str(refused.value)
+    assert "train again with overwrite" in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -250,10 +250,10 @@ class Position:
         patches_seen: Patches learned from, repetitions counted.
     """
 
-    epoch: Count = 0
-    step_in_epoch: Count = 0
-    step: Count = 0
-    patches_seen: Count = 0
+    epoch: Count
+    step_in_epoch: Count
+    step: Count
+    patches_seen: Count
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from unetseg.prediction.run_folder import (
     read_history,
     resolve_model,
 )
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.ranks import join, world
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
@@ -71,15 +71,15 @@ class CrossValidation:
         folder: The labelled images.
         folds: How many.
         images: All images, in natural order.
-        scores: Of all of them, each by the model that held it out; pooled.
-        classes: Of the masks.
+        scores: Scores of all images, pooled; each was predicted by the model that held it out.
+        classes: Classes of the masks.
         seconds: Time of the whole, sessions before a resume included.
         patches: Patches trained on in all folds, repetitions counted.
         settings: How each fold was trained, as resolved: fields of `TrainSettings`. ``seed`` and
             ``budget`` are those of the whole.
         cutting: How patches were cut: fields of `PatchSettings`.
         content: SHA-256 of the images and of what their masks hold.
-        version: Of the unetseg that made the folds.
+        version: Version of the unetseg that made the folds.
         already: The run had been finished before; nothing was done.
     """
 
@@ -103,7 +103,7 @@ class CrossValidation:
         return self.run.masks
 
     def scored_image(self, k: int) -> ScoredImage:
-        """Return the k-th image with its truth, its mask and the confidence of that.
+        """Return the k-th image with its true mask, its prediction and the confidence of that.
 
         Raises:
             InputError: One of the files is gone, damaged, or of another size.
@@ -201,7 +201,7 @@ def cross_validate(
         root, count = _folder_of(source), folds or DEFAULT_FOLDS
         on_progress(Note(f"dividing the labelled images of {show(root)} into {count} folds"))
         cutting = patches or PatchSettings()
-        labelled = _look_at(root, cutting, classes, ignored, on_progress)
+        labelled = _read_folder(root, cutting, classes, ignored, on_progress)
         cutting = dataclasses.replace(cutting, size=labelled.inspection.size, val=1 / count)
         numbers = splits.split_folds(
             labelled.groups, labelled.counts > 0, labelled.hashes, count, cutting.seed
@@ -301,14 +301,15 @@ def _folder_of(source: str | os.PathLike[str] | None) -> Path:
     return path
 
 
-def _look_at(
+def _read_folder(
     root: Path,
     cutting: PatchSettings,
     classes: Path | None,
     ignored: tuple[int | str, ...],
     on_progress: OnProgress,
 ) -> LabelledFolder:
-    # Nothing is held out by share, and nothing is to be said about that.
+    # Folds replace the held-out share. A share of 0 also avoids the warning that few images are
+    # held out.
     cutting = dataclasses.replace(cutting, val=0.0)
     return LabelledFolder(root, cutting, classes=classes, ignored=ignored, on_progress=on_progress)
 
@@ -323,9 +324,12 @@ def _content(labelled: LabelledFolder) -> str:
 
 
 def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str | None) -> None:
-    """Raise `InputError` for what would else show once an earlier run is removed.
+    """Fail before the earlier run is removed, not after.
 
-    A model to start from must not have seen the images: their scores would be too good.
+    A model to start from must not have seen the images, because their scores would be too good.
+
+    Raises:
+        InputError: The network cannot be built, or the model was trained on some of the images.
     """
     settings = record.settings
     sizes, classes = network_settings(settings), len(record.classes.classes)
@@ -346,7 +350,7 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
 def _warn_of_lone_classes(
     record: FoldRecord, labelled: LabelledFolder, on_progress: OnProgress
 ) -> None:
-    """Say which classes are learnt by no model that is scored on them."""
+    """Warn of each class that one fold alone shows: the model scored on it never learnt it."""
     folds = np.array([one.fold for one in record.images])
     for name, count in zip(record.classes.names, labelled.counts.T, strict=True):
         having = np.unique(folds[count > 0])
@@ -356,7 +360,11 @@ def _warn_of_lone_classes(
 
 
 def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
-    """Remove an earlier run where that is asked for; refuse to meet files of others."""
+    """Remove an earlier run where that is asked for, and write the settings of this one.
+
+    Raises:
+        InputError: A file of another run or another program is in the way.
+    """
     if not overwrite:
         for path in sorted(run.path.glob("fold-*")):
             if RunFolder(os.path.join(run.path, path.name)).state() != "new":
@@ -389,12 +397,12 @@ def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
 
 
 class _Runner:
-    """Trains what is not trained yet, and predicts what is not predicted yet.
+    """Trains and predicts the folds that are not finished.
 
     Args:
         run: The folder of the whole; the caller holds its lock.
         record: What is to be done, and what is done.
-        labelled: The folder as looked at; None where that was in an earlier session.
+        labelled: The labelled folder; None where an earlier session divided it.
         started: `time.monotonic` when this session began.
         caught: Signals.
         on_progress: Receives all records.
@@ -460,7 +468,7 @@ class _Runner:
         return FoldDone(fold, card.patches_seen, tuple(matrices))
 
     def _train(self, fold: int) -> None:
-        """Train the model of a fold, or go on with it; nothing where it is trained."""
+        """Train the model of a fold, or go on with it, unless it is trained already."""
         place, begin = self.run.fold(fold), time.monotonic()
         if place.state() == "finished":
             return
@@ -468,7 +476,7 @@ class _Runner:
         session = Session(begin, self.caught, self.on_progress, passes=2)
         if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
             result = resume_run(place, session)
-            # What it had trained before this session was not counted yet.
+            # The time that the fold was trained in earlier sessions is not counted yet.
             self._began -= max(0.0, result.seconds - (time.monotonic() - begin))
             return
         settings = dataclasses.replace(
@@ -477,7 +485,7 @@ class _Runner:
             budget=self.share(),
         )
         splits: list[Split] = ["val" if i.fold == fold else "train" for i in self.record.images]
-        summary = self._look().cut(place.store, splits, self.record.cutting)
+        summary = self._labelled_folder().cut(place.store, splits, self.record.cutting)
         if fold == 1 and self._is_new:
             self.on_progress(summary)
         try:
@@ -490,7 +498,7 @@ class _Runner:
             raise self._no_time(f"{error.remedy} for each of them") from None
 
     def share(self) -> float | None:
-        """Return the seconds for the next fold: what is left by the folds left; None for epochs.
+        """Return the seconds for the next fold, an equal share of the time left; None for epochs.
 
         Raises:
             InputError: Hardly anything is left.
@@ -499,7 +507,7 @@ class _Runner:
         if budget is None:
             return None
         share = (budget - self.seconds()) / (folds - len(self.record.done))
-        if not self._is_new:  # what a stop has cost must not keep the rest from being trained
+        if not self._is_new:  # the time that a stop has cost must not use up the other folds' share
             share = max(share, budget / folds / 2)
         if share < 1:  # the least that a budget may be
             raise self._no_time("give more")
@@ -510,12 +518,16 @@ class _Runner:
         text = f"{budget} leaves no time to train {self.record.folds} folds"
         return InputError(arg("budget"), text, remedy)
 
-    def _look(self) -> LabelledFolder:
-        """Return the folder as looked at, once a session; it must be as it was at the start."""
+    def _labelled_folder(self) -> LabelledFolder:
+        """Return the labelled folder, read once a session.
+
+        Raises:
+            InputError: It has changed since the run began.
+        """
         if self._labelled is None:
             record = self.record
             classes = record.given.get("classes")
-            labelled = _look_at(
+            labelled = _read_folder(
                 Path(record.folder),
                 record.cutting,
                 None if classes is None else Path(classes),
@@ -534,9 +546,15 @@ class _Runner:
         page = record.cutting.page
         model = Model([str(place.path)], PredictSettings(device=record.settings.device, page=page))
         trained = model.card.trained_on
-        held, matrices = record.held_out(fold), []
-        for one in held:
-            self.caught.check(self.run.path, "")
+        matrices = []
+        for one in steps(
+            record.held_out(fold),
+            "predicting",
+            "images",
+            self.on_progress,
+            name=lambda one: one.name,
+            check=lambda: self.caught.check(self.run.path, ""),  # `finish` says how to go on
+        ):
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
@@ -548,8 +566,6 @@ class _Runner:
             writing.write_picture(self.run.confidence / name, grey[..., None], label)
             writing.write_mask(self.run.masks / name, labels, record.classes, label)
             matrices.append(confusion(truth, labels, len(record.classes.classes)))
-            done, detail = len(matrices), show(one.name)
-            self.on_progress(Progress("predicting", done, len(held), "images", detail))
         return matrices
 
     def _label(self, one: FoldImage, model: Model) -> dict[str, str]:

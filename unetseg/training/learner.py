@@ -70,7 +70,7 @@ class Learner:
         )
         weights = torch.from_numpy(class_weights(np.array(batches.info.class_pixels_train)))
         self.loss = build_loss(recipe.loss, weights.to(batches.device), self.ranks.total)
-        self.position = Position() if saved is None else saved.position
+        self.position = Position(0, 0, 0, 0) if saved is None else saved.position
         if saved is not None:
             self.network.load_state_dict(frozen_state(self.network) | saved.network)
             self.average.load_state_dict(frozen_state(self.average) | saved.average)

@@ -1,7 +1,7 @@
 """A recipe: the settings of a training with what was left open filled in."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unetseg.dataset.store import StoreInfo
 from unetseg.devices import is_fast_in_bfloat16, pick_device
@@ -18,9 +18,10 @@ class Recipe(TrainSettings):
     Either ``epochs`` or ``budget`` is given, and ``precision`` is no longer "auto".
     """
 
-    batch_size: int
-    lr: float
-    weight_decay: float
+    # `field()` keeps the default of `TrainSettings`, which is None, from being inherited.
+    batch_size: int = field()
+    lr: float = field()
+    weight_decay: float = field()
 
     @property
     def network_settings(self) -> dict[str, int]:
