@@ -66,10 +66,11 @@ def broken_plugins(lab: Lab, share: float) -> Tally:
         _install(folder, _PLUGINS[name])
         path = os.pathsep.join([environment()["PYTHONPATH"], str(folder)])
         with tally.attempt(name):
-            listed = _run(folder, command("--help"), PYTHONPATH=path)
+            seen: dict[str, str | None] = {"PYTHONPATH": path, "UNETSEG_NO_PLUGINS": None}
+            listed = _run(folder, command("--help"), **seen)
             assert listed.returncode == 0, listed.stderr[-300:]
             assert " work " in listed.stdout, "it is not listed"
-            runs = _run(folder, command("runs"), PYTHONPATH=path)
+            runs = _run(folder, command("runs"), **seen)
             assert runs.returncode == 0, runs.stderr[-300:]
             assert_plain(listed.stderr + runs.stderr)
     return tally
