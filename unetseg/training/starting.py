@@ -299,10 +299,12 @@ def resumed_network(
     Raises:
         InputError: The pretrained weights of the run are neither installed nor in its model.
     """
-    network = new_network(recipe, info)
+    if recipe.weights is not None and model.exists():
+        network, _ = load_model(model)  # holds them, even if the file of the weights has gone
+    else:
+        network = new_network(recipe, info)
     if frozen_digest(network) not in ("", frozen) and model.exists():
-        # The run began with other pretrained weights: those of a model to start from, or of a file
-        # that has changed. Its own model holds them.
+        # The run began with the pretrained weights of a model to start from.
         network, _ = load_model(model)
     if frozen_digest(network) not in ("", frozen):
         text = "the pretrained weights that it was trained with are not there"
