@@ -1,29 +1,24 @@
 """Labels as other programs keep them, read into class indices.
 
-These are LabelMe files (polygons, rectangles, circles), one mask for each class, masks that
-number objects, and one mask for each image. The last may have the colours of a ``labelmap.txt``,
-which CVAT and Pascal VOC write.
+These are the exports of annotation tools, one mask for each class, masks that number objects, and
+one mask for each image.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
-from unetseg.dataset import pairing, snapping
+from unetseg.dataset import exports, pairing, snapping
 from unetseg.dataset.snapping import Snapped
 from unetseg.errors import Code, InputError, arg
-from unetseg.pictures import drawing, masks, reading
+from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
-
-_VOID = "#e0e0c0"  # Pascal VOC paints outlines in this colour and leaves them out of scores
 
 ReadMask = Callable[[str, tuple[int, int]], Snapped]
 """Takes the name of an image and its (height, width), and returns its mask of that size."""
@@ -59,6 +54,32 @@ def _classes_named(names: list[str]) -> tuple[SegmentationClass, ...]:
     return tuple(SegmentationClass(n, i, default_colour(i)) for i, n in enumerate(names))
 
 
+# --- exports of annotation tools -------------------------------------------------------------
+
+
+def read_drawn(root: Path) -> tuple[str, Annotations] | None:
+    """Read labels that a tool exported as shapes; None of other sets.
+
+    Returns:
+        The name of the tool, and the labels.
+
+    Raises:
+        InputError: As `exports.find_export`. On reading: a shape that is not drawn.
+    """
+    export = exports.find_export(root)
+    if export is None or any(p.drawn is None for p in export.pairs):
+        return None
+    pair_of = {p.name: p for p in export.pairs}
+
+    def read(name: str, shape: tuple[int, int]) -> Snapped:
+        mask = pair_of[name].read_mask().values
+        masks.check_same_size(pair_of[name].mask, mask.shape, shape)
+        return Snapped(mask.astype(np.uint8))
+
+    images = {p.name: p.image for p in export.pairs}
+    return export.tool, Annotations(images, export.classes.classes, read)
+
+
 # --- one mask for each image -----------------------------------------------------------------
 
 
@@ -73,8 +94,8 @@ def read_pairs(
 
     Args:
         root: The set.
-        classes_file: A ``classes.toml``; None takes the set's ``labelmap.txt`` or
-            ``classes.toml``, or the values and colours found.
+        classes_file: A ``classes.toml``; None takes what the set declares, or the
+            values and colours found.
         ignored: Mask values or colours that are no class.
         without: The name of a folder that holds neither images nor masks; "" for none.
         limit: As in `snapping.snap`.
@@ -84,8 +105,7 @@ def read_pairs(
     """
     pairs, problem = pairing.match_pairs(root, without)
     mask_of = {p.name: p.mask for p in pairs}
-    labelmap = None if classes_file else _read_labelmap(root)
-    table = labelmap or pairing.load_classes(root, classes_file)
+    table = pairing.load_classes(root, classes_file)
     table = _discover(mask_of, ignored) if table is None else _with_ignored(table, ignored)
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
@@ -118,29 +138,11 @@ def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTab
     return table.with_ignored(ignored) if ignored else table
 
 
-def _read_labelmap(root: Path) -> ClassTable | None:
-    """Return the classes of a CVAT or Pascal VOC ``labelmap.txt``: ``name:r,g,b:parts:actions``."""
-    path = root / "labelmap.txt"
-    if not path.is_file():
-        return None
-    classes = []
-    for line in path.read_text("utf-8-sig", "replace").splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        match = re.match(r"(.+?):(\d{1,3}),\s*(\d{1,3}),\s*(\d{1,3})(:|$)", line)
-        if not match or max(int(match[i]) for i in (2, 3, 4)) > 255:
-            raise InputError(path, f"line {show(line[:60])!r}", "write name:red,green,blue::")
-        colour = "#{:02x}{:02x}{:02x}".format(*(int(match[i]) for i in (2, 3, 4)))
-        classes.append(SegmentationClass(match[1], None, colour))
-    void = () if _VOID in {c.colour for c in classes} else (_VOID,)
-    return ClassTable(tuple(classes), void)
-
-
 def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
     keys = {str(path): masks.find_keys(read_raw(path)) for path in paths}
-    if any(k.colours.get(IGNORED) == _VOID for k in keys.values()):
+    if any(k.colours.get(IGNORED) == exports.VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     try:
         return masks.discover(keys, ignored)
@@ -262,64 +264,3 @@ def _pictures(home: Path) -> list[Path]:
         return pairing.list_images(home)
     except InputError:
         return []
-
-
-# --- LabelMe ---------------------------------------------------------------------------------
-
-
-def read_labelme(root: Path) -> Annotations | None:
-    """Read the shapes of LabelMe's JSON files, drawn in order; None where there are no such files.
-
-    Raises:
-        InputError: A file is no JSON, its image is missing, or another file has the same image.
-            On reading: a shape of a kind that is not drawn.
-    """
-    homes = [root, *_folders(root)]
-    shapes: dict[str, list[dict[str, Any]]] = {}
-    paths: dict[str, Path] = {}
-    for file in (f for home in homes for f in sorted(home.glob("*.json"))):
-        data = _read_json(file)
-        if data is None:
-            continue
-        name = re.split(r"[/\\]", str(data.get("imagePath", "")))[-1]
-        image = next(
-            (h / name for h in [file.parent, *homes] if name and (h / name).is_file()), None
-        )
-        if image is None:
-            raise InputError(file, f"its image {show(name)} is not there", "put it beside the file")
-        stem = pairing.stem_of(image)
-        if stem in paths:
-            raise InputError(file, f"a second file for {show(name)}", "keep one")
-        paths[stem], shapes[stem] = image, data["shapes"]
-    if not shapes:
-        return None
-    labels = {str(s.get("label", "")) for drawn in shapes.values() for s in drawn}
-    names = sorted(labels - {"_background_", "background", "__ignore__"}, key=pairing.natural_key)
-    index = {"_background_": 0, "background": 0, "__ignore__": IGNORED}
-    index |= {name: i + 1 for i, name in enumerate(names)}
-
-    def read(name: str, shape: tuple[int, int]) -> Snapped:
-        mask = np.zeros(shape, np.uint8)
-        for drawn in shapes[name]:
-            kind = drawn.get("shape_type") or "polygon"
-            try:
-                points = [(float(x), float(y)) for x, y in drawn["points"]]
-                mask[drawing.fill_shape(shape, kind, points)] = index[str(drawn.get("label", ""))]
-            except (KeyError, TypeError, ValueError) as error:
-                text = f"a shape that is not drawn ({error})"
-                remedy = "polygons, rectangles and circles are; draw it as one of them"
-                raise InputError(paths[name], text, remedy) from None
-        return Snapped(mask)
-
-    return Annotations(paths, _classes_named(["background", *names]), read)
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """Return the content of a LabelMe file; None where the file is other JSON."""
-    try:
-        data = json.loads(file.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            file, f"not readable as JSON ({error})", "mend it or move it out"
-        ) from None
-    return data if isinstance(data, dict) and isinstance(data.get("shapes"), list) else None

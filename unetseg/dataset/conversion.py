@@ -68,9 +68,9 @@ def convert_folder(
 ) -> Conversion:
     """Write a repaired copy of a set of labelled images; the original is not touched.
 
-    The set may hold LabelMe files (polygons, rectangles, circles), one mask for each class
-    (``x_line.png`` or ``masks/line/x.png``), Pascal VOC and CVAT masks with their
-    ``labelmap.txt``, or all that `find_pairs` reads. Masks may be blended, noisy or saved as JPEG.
+    The set may hold one mask for each class (``x_line.png`` or ``masks/line/x.png``), or all that
+    `find_pairs` reads, exports of annotation tools among them. Masks may be blended, noisy or saved
+    as JPEG.
     ``train.txt``, ``val.txt`` and ``test.txt`` become folders of these names.
 
     Args:
@@ -105,8 +105,10 @@ def convert_folder(
     }
     without = Path(fov).name if fov else ""
     of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
-    if labelled := annotations.read_labelme(root):
-        _refuse_unused(given, "LabelMe files", of_view)
+    labelled: Annotations | None
+    if drawn := annotations.read_drawn(root):
+        tool, labelled = drawn
+        _refuse_unused(given, f"shapes of {tool}", of_view)
     elif labelled := annotations.read_class_masks(root, tuple(order), limit):
         _refuse_unused(given, "one mask a class", (arg("order"), arg("limit")))
     elif instances:

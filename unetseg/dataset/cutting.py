@@ -347,7 +347,7 @@ class _Cutter:
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         pair, page = self.surveys[index].pair, self.settings.page
         image = reading.read_scaled(pair.image, self.info.channels, scale, page)
-        mask = masks.decode(reading.read_mask(pair.mask, page), self.info.classes, pair.mask)
+        mask = masks.decode(pair.read_mask(page), self.info.classes, pair.mask)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 
 

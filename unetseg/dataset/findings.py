@@ -16,7 +16,7 @@ from unetseg.dataset import pairing, splits
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, measuring_step, survey_pair
 from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
-from unetseg.pictures import masks, reading, transforms
+from unetseg.pictures import masks, transforms
 from unetseg.progress import OnProgress, ignore, steps
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
@@ -208,13 +208,17 @@ def inspect_folder(
         except InputError as error:
             found.append(_refusal(error, commands))
         measured = []
-        paths = [s.pair.mask for s in surveys]
         if table:
-            for path in steps(
-                paths, "reading", "masks", on_progress, name=lambda p: p.name, check=check
+            for pair in steps(
+                [s.pair for s in surveys],
+                "reading",
+                "masks",
+                on_progress,
+                name=lambda p: p.name,
+                check=check,
             ):
                 try:
-                    measured.append(measure_classes(path, table, settings.page))
+                    measured.append(measure_classes(pair, table, settings.page))
                 except InputError as error:
                     found.append(_refusal(error, commands))
     measured = measured if len(measured) == len(surveys) else []
@@ -494,7 +498,7 @@ def _duplicates(facts: _Facts) -> Iterator[Finding]:
         other = first.setdefault(survey.sha256, survey)
         if other is not survey:
             text = f"the same picture as {show(other.pair.image.name)}"
-            both = [reading.read_mask(s.pair.mask, facts.settings.page) for s in (survey, other)]
+            both = [s.pair.read_mask(facts.settings.page) for s in (survey, other)]
             if not np.array_equal(both[0].values, both[1].values):
                 text += ", with another mask"
             remedy = "they stay on one side of the split; keep one of them"

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, read_classes
+from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError, MachineError
 from unetseg.files import write_bytes
 from unetseg.pictures import reading, writing
+from unetseg.pictures.masks import RawMask
+from unetseg.pictures.opening import ImageInfo
 
 IMAGE_FOLDERS = (
     *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
@@ -30,18 +33,50 @@ MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
-_CONVERT = "one mask for each class, polygons of LabelMe: unetseg convert SOURCE FOLDER"
+_CONVERT = "one mask for each class: unetseg convert SOURCE FOLDER"
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask; ``name`` is the image's stem as `stem_of` returns it."""
+    """An image and its mask.
+
+    Attributes:
+        name: The image's stem as `stem_of` gives it.
+        image: The file.
+        mask: The file of the mask, or of the labels that ``drawn`` is from.
+        drawn: Where the labels are shapes: the class of each and the shape, the topmost last.
+    """
 
     name: str
     image: Path
     mask: Path
+    drawn: tuple[tuple[int, Draw], ...] | None = None
+
+    def mask_info(self, page: int | None = None) -> ImageInfo:
+        """Return the header of the mask; of a drawn one that of the image, as it is seen."""
+        if self.drawn is None:
+            return reading.read_info(self.mask, page)
+        return replace(reading.read_info(self.image, page), format="shapes", channels=1)
+
+    def read_mask(self, page: int | None = None) -> RawMask:
+        """Read the mask, or draw it: pixels of no shape are 0.
+
+        Raises:
+            InputError: As `reading.read_mask`, or a shape that does not fit the image.
+        """
+        if self.drawn is None:
+            return reading.read_mask(self.mask, page)
+        info = reading.read_info(self.image, page)
+        mask = np.zeros((info.height, info.width), np.uint8)
+        for index, draw in self.drawn:
+            try:
+                mask[draw(mask.shape)] = index
+            except ValueError as error:
+                text = f"a shape of {self.image.name} that is not drawn ({error})"
+                raise InputError(self.mask, text, "export it again") from None
+        return RawMask(mask)
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -105,13 +140,21 @@ def match_pairs(
             the masks, or two files of one stem.
         MachineError: No permission to read.
     """
+    from unetseg.dataset import exports  # which pairs files as this module does
+
     folder = Path(folder)
     files, folders = _scan(folder)
+    if export := exports.find_export(folder):
+        return export.pairs, None
     folders = [f for f in folders if f.name != without]
     masks = _only(folder, folders, MASK_FOLDERS, "masks")
     if masks is None:
+        if not any(_mask_suffix(stem_of(file)) for file in files):
+            exports.refuse_by_name(folder)
         image_paths, mask_paths = _divide_flat(folder, files)
     else:
+        if not _scan(masks)[0]:
+            exports.refuse_by_name(folder)
         home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
         if not _scan(masks)[0] and _scan(masks)[1]:
             raise InputError(masks, "holds folders, no pictures", _CONVERT)
@@ -122,13 +165,25 @@ def match_pairs(
 def load_classes(
     folder: str | os.PathLike[str], file: str | os.PathLike[str] | None = None
 ) -> ClassTable | None:
-    """Return the classes in ``file``, else in the folder's ``classes.toml``; None without either.
+    """Return the classes in ``file``, else those that the folder declares; None without either.
+
+    A folder declares them in ``classes.toml``, in the ``labelmap.txt`` of CVAT, in the
+    ``_classes.csv`` of Roboflow, or in what another tool exported.
 
     Raises:
         InputError: ``file`` is missing, or the file is not valid.
     """
+    from unetseg.dataset import exports  # which pairs files as this module does
+
     path = Path(folder) / "classes.toml" if file is None else Path(file)
-    return None if file is None and not path.exists() else read_classes(path)
+    if file is not None or path.exists():
+        return read_classes(path)
+    if not Path(folder).is_dir():
+        return None
+    if table := exports.class_table(Path(folder)):
+        return table
+    export = exports.find_export(Path(folder))
+    return export.classes if export else None
 
 
 def write_classes(folder: str | os.PathLike[str], table: ClassTable) -> None:

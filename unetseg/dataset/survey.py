@@ -1,7 +1,6 @@
 """The facts of each labelled image: what its files hold, without any judgement."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,8 +65,8 @@ def survey_pair(pair: Pair, page: int | None) -> Survey:
     Raises:
         InputError: The image or its mask cannot be read, or their sizes differ.
     """
-    info, mask_info = (reading.read_info(path, page) for path in (pair.image, pair.mask))
-    image, raw = reading.read_image(pair.image, page), reading.read_mask(pair.mask, page)
+    info, mask_info = reading.read_info(pair.image, page), pair.mask_info(page)
+    image, raw = reading.read_image(pair.image, page), pair.read_mask(page)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
     remedy = "make image and mask the same size"
     if info.orientation >= 5 and size == mask_size[::-1]:
@@ -89,7 +88,7 @@ def survey_pair(pair: Pair, page: int | None) -> Survey:
 
 
 def measure_classes(
-    mask_path: Path, table: ClassTable, page: int | None
+    pair: Pair, table: ClassTable, page: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Measure the classes of a mask.
 
@@ -101,7 +100,7 @@ def measure_classes(
     Raises:
         InputError: The mask does not fit the classes.
     """
-    mask = masks.decode(reading.read_mask(mask_path, page), table, mask_path)
+    mask = masks.decode(pair.read_mask(page), table, pair.mask)
     count, row, column = len(table.classes), mask.shape[0] // 2, mask.shape[1] // 2
     halves = [[mask[:row], mask[row:]], [mask[:, :column], mask[:, column:]]]
     pixels = [[np.bincount(h.ravel(), minlength=256)[:count] for h in pair] for pair in halves]

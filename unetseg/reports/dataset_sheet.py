@@ -52,7 +52,11 @@ def write_contact_sheet(
         "dataset.html",
         str(found.root),
         found=data,
+<<<<<<< HEAD
         sizes=" to ".join(dict.fromkeys((*sizes[:1], *sizes[-1:]))),
+=======
+        sizes=" to ".join(dict.fromkeys(sizes[:1] + sizes[-1:])),
+>>>>>>> d887fb3 (Exports of ten annotation tools are read by check, train and convert alike)
         findings=found.findings,
         shown=f"{shown}: left the image alone, right with its mask {painted}.",
         pictures=list(_pictures(chosen, found, page, on_progress)),
@@ -66,7 +70,7 @@ def _pictures(
     drawn = steps(surveys, "drawing", "images", on_progress, name=lambda one: one.pair.name)
     for one in drawn:
         image = reading.read_image(one.pair.image, page)
-        raw = reading.read_mask(one.pair.mask, page)
+        raw = one.pair.read_mask(page)
         height, width = image.shape[:2]
         factor = min(1.0, _SIDE / max(height, width))
         shape = transforms.scaled_size(height, width, factor)

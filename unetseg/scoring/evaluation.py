@@ -494,7 +494,7 @@ def _masks_of(
 
     def truth(k: int) -> _Labels:
         pair, _ = chosen[k]
-        indices: _Labels = order[masks.decode(made.read(pair.mask), truths, pair.mask)]
+        indices: _Labels = order[masks.decode(pair.read_mask(made.page), truths, pair.mask)]
         return indices
 
     def prediction(k: int, truth: _Labels, _: bool) -> _Predicted:
@@ -522,7 +522,7 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
 
     Where the true masks hold colours, predicted masks with a palette are read as colours, too.
     """
-    found = {str(p.mask): masks.find_keys(made.read(p.mask)) for p, _ in made.pairs}
+    found = {str(p.mask): masks.find_keys(p.read_mask(made.page)) for p, _ in made.pairs}
     in_colours = masks.discover(found, ignored).encoding == "colours"
     for _, path in made.pairs:
         raw = made.read(path)
@@ -580,7 +580,7 @@ def _encoding(
 def _read_truth(
     pair: Pair, table: ClassTable, order: NDArray[np.uint8], page: int | None
 ) -> NDArray[np.uint8]:
-    raw = reading.read_mask(pair.mask, page)
+    raw = pair.read_mask(page)
     truth: NDArray[np.uint8] = order[masks.decode(raw, table, pair.mask)]
     _check_size(pair, truth, page)
     return truth

@@ -311,7 +311,15 @@ def _read_folder(
     # Folds replace the held-out share. A share of 0 also avoids the warning that few images are
     # held out.
     cutting = dataclasses.replace(cutting, val=0.0)
-    return LabelledFolder(root, cutting, classes=classes, ignored=ignored, on_progress=on_progress)
+    labelled = LabelledFolder(
+        root, cutting, classes=classes, ignored=ignored, on_progress=on_progress
+    )
+    if any(s.pair.drawn is not None for s in labelled.surveys):
+        text = "its labels are shapes, and folds score mask files"
+        here = quote(root)
+        remedy = f"make masks of them: unetseg convert {here} {quote(f'{root}-converted')}"
+        raise InputError(root, text, remedy)
+    return labelled
 
 
 def _content(labelled: LabelledFolder) -> str:

@@ -1,0 +1,569 @@
+"""Exports of annotation tools, built by hand from the tools' own descriptions of their formats."""
+
+import base64
+import csv
+import io
+import json
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unetseg.dataset import pairing
+from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.cutting import build_store
+from unetseg.dataset.findings import inspect_folder
+from unetseg.errors import InputError
+from unetseg.pictures import masks
+
+COUNT, H, W = 4, 40, 48
+BOX = (10, 8, 30, 28)  # x0, y0, x1, y1 of a cell, the last ones outside
+OTHER = (32, 4, 44, 14)
+NAMES = ("background", "cell", "debris")
+
+
+def truth(k=0):
+    """Return (40, 48): 0 background, 1 a cell, 2 debris; moved down by k."""
+    mask = np.zeros((H, W), np.uint8)
+    for index, (x0, y0, x1, y1) in enumerate((BOX, OTHER), 1):
+        mask[y0 + k : y1 + k, x0:x1] = index
+    return mask
+
+
+def moved(box, k):
+    x0, y0, x1, y1 = box
+    return x0, y0 + k, x1, y1 + k
+
+
+def corners(box, k):
+    x0, y0, x1, y1 = moved(box, k)
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+
+def inner(box, k):
+    """Return corners for tools that count pixels, the last one included."""
+    x0, y0, x1, y1 = moved(box, k)
+    return [[x0, y0], [x1 - 1, y0], [x1 - 1, y1 - 1], [x0, y1 - 1]]
+
+
+def picture(path, k, kind=np.uint8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(k).integers(0, 9, (H, W))
+    Image.fromarray((truth(k) * 90 + noise).astype(kind)).save(path)
+
+
+def pictures(root, folder="images", name="im{}.png"):
+    for k in range(COUNT):
+        picture(root / folder / name.format(k), k)
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+
+
+def labelled():
+    """Yield the image's number, the class and its box."""
+    for k in range(COUNT):
+        yield k, "cell", BOX
+        yield k, "debris", OTHER
+
+
+def part(box, k):
+    mask = np.zeros((H, W), np.uint8)
+    x0, y0, x1, y1 = moved(box, k)
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def lengths(mask):
+    """Return runs down the columns by COCO's definition, pixel by pixel."""
+    counts, last = [0], 0
+    for value in mask.T.ravel().tolist():
+        if value != last:
+            counts.append(0)
+            last = value
+        counts[-1] += 1
+    return counts
+
+
+def packed(counts):
+    """Return runs as COCO's text, after ``rleToString`` in maskApi.c."""
+    text = ""
+    for i, count in enumerate(counts):
+        x = count - counts[i - 2] if i > 2 else count
+        more = True
+        while more:
+            c = x & 31
+            x >>= 5
+            more = x != -1 if c & 16 else x != 0
+            text += chr((c | 32 if more else c) + 48)
+    return text
+
+
+# --- exports that are read -------------------------------------------------------------------
+
+
+def coco(segmentation, file="annotations.json", images="images", name="im{}.png", ids=(1, 2)):
+    def build(root):
+        pictures(root, images, name)
+        write(
+            root / file,
+            {
+                "images": [
+                    {"id": k + 7, "file_name": name.format(k), "height": H, "width": W}
+                    for k in range(COUNT)
+                ],
+                "categories": [{"id": ids[0], "name": "cell"}, {"id": ids[1], "name": "debris"}],
+                "annotations": [
+                    {
+                        "id": n,
+                        "image_id": k + 7,
+                        "category_id": ids[label == "debris"],
+                        "segmentation": segmentation(box, k),
+                    }
+                    for n, (k, label, box) in enumerate(labelled())
+                ],
+            },
+        )
+
+    return build
+
+
+def polygon(box, k):
+    return [[c for p in corners(box, k) for c in p]]
+
+
+def raw_runs(box, k):
+    return {"size": [H, W], "counts": lengths(part(box, k))}
+
+
+def packed_runs(box, k):
+    return {"size": [H, W], "counts": packed(lengths(part(box, k)))}
+
+
+def yolo(yaml, where="data.yaml", images="images", labels="labels"):
+    def build(root):
+        pictures(root, images)
+        write(root / where, yaml)
+        for k in range(COUNT):
+            lines = [
+                f"{i} " + " ".join(f"{x / W:.8f} {y / H:.8f}" for x, y in corners(box, k))
+                for i, box in enumerate((BOX, OTHER))
+            ]
+            write(root / labels / f"im{k}.txt", "\n".join(lines) + "\n")
+
+    return build
+
+
+def via_regions(k, as_table=False, checkbox=False):
+    regions = []
+    for label, box in (("cell", BOX), ("debris", OTHER)):
+        points = corners(box, k)
+        shape = {
+            "name": "polygon",
+            "all_points_x": [p[0] for p in points],
+            "all_points_y": [p[1] for p in points],
+        }
+        kind = {label: True} if checkbox else label
+        regions.append({"shape_attributes": shape, "region_attributes": {"kind": kind}})
+    return dict(enumerate(regions)) if as_table else regions
+
+
+def via(project=False, **how):
+    def build(root):
+        pictures(root)
+        entries = {
+            f"im{k}.png123": {
+                "filename": f"im{k}.png",
+                "size": 123,
+                "regions": via_regions(k, **how),
+                "file_attributes": {},
+            }
+            for k in range(COUNT)
+        }
+        data = {"_via_settings": {}, "_via_img_metadata": entries} if project else entries
+        write(root / "via.json", data)
+
+    return build
+
+
+def via_rectangles(root):
+    via()(root)
+    data = json.loads((root / "via.json").read_text())
+    for k in range(COUNT):
+        for region, box in zip(data[f"im{k}.png123"]["regions"], (BOX, OTHER), strict=True):
+            x0, y0, x1, y1 = moved(box, k)
+            region["shape_attributes"] = {
+                **{"name": "rect", "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+            }
+    write(root / "via.json", data)
+
+
+def via_csv(root):
+    pictures(root)
+    out = io.StringIO()
+    names = ("filename", "region_shape_attributes", "region_attributes")
+    table = csv.DictWriter(out, names)
+    table.writeheader()
+    for k in range(COUNT):
+        for r in via_regions(k):
+            shape, kind = r["shape_attributes"], r["region_attributes"]
+            row = (f"im{k}.png", json.dumps(shape), json.dumps(kind))
+            table.writerow(dict(zip(names, row, strict=True)))
+    write(root / "via.csv", out.getvalue())
+
+
+def png_bytes(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def supervisely_object(label, box, k, bitmap):
+    if not bitmap:
+        shape = {"points": {"exterior": inner(box, k), "interior": []}}
+        return {"classTitle": label, "geometryType": "polygon", **shape}
+    x0, y0, x1, y1 = moved(box, k)
+    data = base64.b64encode(
+        zlib.compress(png_bytes(np.full((y1 - y0, x1 - x0), 255, np.uint8)))
+    ).decode()
+    shape = {"bitmap": {"data": data, "origin": [x0, y0]}}
+    return {"classTitle": label, "geometryType": "bitmap", **shape}
+
+
+def supervisely(bitmap, dataset=""):
+    def build(root):
+        home = root / dataset
+        pictures(home, "img")
+        classes = [{"title": "cell", "color": "#FF0000"}, {"title": "debris", "color": "#00FF00"}]
+        write(root / "meta.json", {"classes": classes})
+        for k in range(COUNT):
+            boxes = (("cell", BOX), ("debris", OTHER))
+            objects = [supervisely_object(name, box, k, bitmap) for name, box in boxes]
+            write(
+                home / "ann" / f"im{k}.png.json",
+                {"size": {"height": H, "width": W}, "objects": objects},
+            )
+
+    return build
+
+
+def brush_code(mask):
+    """Return a code of Label Studio without any repetition: each sample as a literal."""
+    rgba = np.zeros((H, W, 4), np.uint8)
+    rgba[..., 3] = mask * 255
+    samples = rgba.ravel().tolist()
+    bits = f"{len(samples):032b}" + f"{7:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
+    for start in range(0, len(samples), 8):
+        block = samples[start : start + 8]
+        if len(set(block)) == 1:
+            bits += "1" + "00" + f"{len(block) - 1:03b}" + f"{block[0]:08b}"
+        else:
+            bits += "0" + "01" + f"{len(block) - 1:04b}" + "".join(f"{v:08b}" for v in block)
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def label_studio(kind, prefix=""):
+    def region(label, box, k):
+        x0, y0, x1, y1 = moved(box, k)
+        value = {
+            "polygonlabels": {"points": [[x / W * 100, y / H * 100] for x, y in corners(box, k)]},
+            "rectanglelabels": {
+                "x": x0 / W * 100,
+                "y": y0 / H * 100,
+                "width": (x1 - x0) / W * 100,
+                "height": (y1 - y0) / H * 100,
+                "rotation": 0,
+            },
+            "brushlabels": {"format": "rle", "rle": brush_code(part(box, k))},
+        }[kind]
+        size = {"original_width": W, "original_height": H}
+        return {"type": kind, "value": {**value, kind: [label]}, **size}
+
+    def build(root):
+        pictures(root)
+        tasks = [
+            {
+                "id": k + 40,
+                "data": {"image": f"/data/upload/1/{prefix}im{k}.png"},
+                "annotations": [
+                    {"result": [region("cell", BOX, k), region("debris", OTHER, k)]},
+                ],
+            }
+            for k in range(COUNT)
+        ]
+        write(root / "project-1.json", tasks)
+
+    return build
+
+
+def qupath(as_list=False, folder="", kind="Polygon"):
+    def feature(label, box, k):
+        ring = [*corners(box, k), corners(box, k)[0]]
+        places = [ring] if kind == "Polygon" else [[ring]]
+        return {
+            "type": "Feature",
+            "geometry": {"type": kind, "coordinates": places},
+            "properties": {"objectType": "annotation", "classification": {"name": label}},
+        }
+
+    def build(root):
+        pictures(root)
+        for k in range(COUNT):
+            found = [feature("cell", BOX, k), feature("debris", OTHER, k)]
+            data = found if as_list else {"type": "FeatureCollection", "features": found}
+            write(root / folder / f"im{k}.geojson", data)
+
+    return build
+
+
+def nnunet(labels):
+    def build(root):
+        pictures(root, "imagesTr", "case_{}_0000.png")
+        (root / "labelsTr").mkdir()
+        for k in range(COUNT):
+            Image.fromarray(truth(k)).save(root / f"labelsTr/case_{k}.png")
+        data = {"channel_names": {"0": "grey"}, "labels": labels, "file_ending": ".png"}
+        write(root / "dataset.json", data)
+
+    return build
+
+
+def roboflow_masks(root):
+    pictures(root, ".")
+    for k in range(COUNT):
+        Image.fromarray(truth(k)).save(root / f"im{k}_mask.png")
+    write(root / "_classes.csv", "Pixel Value, Class\n0, background\n1, cell\n2, debris\n")
+
+
+def cvat(images="JPEGImages", masks_folder="SegmentationClass"):
+    def build(root):
+        pictures(root, images)
+        (root / masks_folder).mkdir()
+        colours = np.array([(0, 0, 0), (250, 50, 83), (52, 209, 183)], np.uint8)
+        for k in range(COUNT):
+            Image.fromarray(colours[truth(k)]).save(root / masks_folder / f"im{k}.png")
+        text = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncell:250,50,83::\n"
+        write(root / "labelmap.txt", text + "debris:52,209,183::\n")
+
+    return build
+
+
+def labelme(beside=True, kind="polygon"):
+    def build(root):
+        pictures(root, "." if beside else "images")
+        for k in range(COUNT):
+            found = []
+            for label, box in (("cell", BOX), ("debris", OTHER)):
+                points = inner(box, k)
+                points = [points[0], points[2]] if kind == "rectangle" else points
+                found.append({"label": label, "points": points, "shape_type": kind})
+            home = root if beside else root / "json"
+            write(home / f"im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
+
+    return build
+
+
+READ = {
+    "COCO polygons": coco(polygon),
+    "COCO run lengths": coco(raw_runs),
+    "COCO compressed run lengths": coco(packed_runs),
+    "COCO in CVAT's layout": coco(polygon, "annotations/instances_default.json"),
+    "COCO of Roboflow": coco(polygon, "_annotations.coco.json", "."),
+    "COCO, images and labels in one folder": coco(packed_runs, "images/labels.json"),
+    "COCO with other numbers": coco(polygon, ids=(3, 90)),
+    "COCO in folders of names": coco(polygon, name="a/im{}.png"),
+    "YOLO, list": yolo("nc: 2\nnames: ['cell', 'debris']\n"),
+    "YOLO, list without quotes": yolo("names: [cell, debris]  # two\n"),
+    "YOLO, block list": yolo("names:\n- cell\n- debris\nnc: 2\n"),
+    "YOLO, indented block list": yolo("names:\n  - cell\n  - 'debris'\n"),
+    "YOLO, table": yolo("path: .\nnames:\n  0: cell\n  1: debris\n"),
+    "YOLO, flow table": yolo("names: {0: cell, 1: debris}\n"),
+    "YOLO, list over lines": yolo("names: [\n  cell,\n  debris]\n"),
+    "YOLO, classes.txt": yolo("cell\ndebris\n", "classes.txt"),
+    "YOLO, classes.txt of labels": yolo("cell\ndebris\n", "labels/classes.txt"),
+    "VIA": via(),
+    "VIA project": via(project=True),
+    "VIA 1, regions in a table": via(as_table=True),
+    "VIA, checkbox": via(checkbox=True),
+    "VIA rectangles": via_rectangles,
+    "VIA CSV": via_csv,
+    "Supervisely bitmaps": supervisely(True),
+    "Supervisely polygons": supervisely(False),
+    "Supervisely project": supervisely(True, "ds0"),
+    "Label Studio polygons": label_studio("polygonlabels"),
+    "Label Studio rectangles": label_studio("rectanglelabels"),
+    "Label Studio brushes": label_studio("brushlabels"),
+    "Label Studio uploads": label_studio("polygonlabels", "3f2a91c0-"),
+    "QuPath": qupath(),
+    "QuPath list": qupath(as_list=True),
+    "QuPath in a folder": qupath(folder="geojson"),
+    "QuPath, several parts": qupath(kind="MultiPolygon"),
+    "nnU-Net 2": nnunet({"background": 0, "cell": 1, "debris": 2}),
+    "nnU-Net 1": nnunet({"0": "background", "1": "cell", "2": "debris"}),
+    "Roboflow masks": roboflow_masks,
+    "CVAT masks": cvat(),
+    "CVAT masks, renamed": cvat("images", "masks"),
+    "LabelMe": labelme(),
+    "LabelMe, two folders": labelme(beside=False),
+    "LabelMe rectangles": labelme(kind="rectangle"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_an_export_is_read_alike_by_check_patch_and_convert(tmp_path, name):
+    root = tmp_path / "set"
+    READ[name](root)
+    found = inspect_folder(root)
+    assert found.errors == ()
+    assert found.table.names == NAMES
+    pairs = pairing.find_pairs(root)
+    assert len(pairs) == COUNT
+    for k, pair in enumerate(pairs):
+        indices = masks.decode(pair.read_mask(), found.table)
+        np.testing.assert_array_equal(indices, truth(k))
+    build_store(root, tmp_path / "store.h5")
+    done = convert_folder(root, tmp_path / "out")
+    assert done.classes.names == NAMES
+    for k, path in enumerate(sorted((tmp_path / "out/masks").iterdir())):
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), truth(k))
+
+
+# --- exports that are refused by name, or asked about ----------------------------------------
+
+
+def only(name, data=b"x", folder="."):
+    def build(root):
+        pictures(root)
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / name).write_bytes(data)
+
+    return build
+
+
+def splits(root):
+    for name in ("train", "valid", "test"):
+        coco(polygon, "_annotations.coco.json", ".")(root / name)
+
+
+def yolo_splits(root):
+    yolo("names: [cell, debris]")(root)
+    for part_name in ("train", "val"):
+        for kind in ("images", "labels"):
+            home = root / kind / part_name
+            home.mkdir()
+            for file in list((root / kind).glob("im*")):
+                (home / file.name).write_bytes(file.read_bytes())
+
+
+def with_text(build, path, change):
+    def changed(root):
+        build(root)
+        write(root / path, change((root / path).read_text()))
+
+    return changed
+
+
+def nnunet_channels(root):
+    nnunet({"background": 0, "cell": 1})(root)
+    pictures(root, "imagesTr", "case_{}_0001.png")
+    write(root / "dataset.json", {"channel_names": {"0": "a", "1": "b"}, "labels": {}})
+
+
+def boxes(box, k):
+    return []
+
+
+REFUSED = {
+    "Cellpose, arrays": (only("im0_seg.npy"), "Save masks as PNG"),
+    "ImageJ regions": (only("RoiSet.zip"), "label image"),
+    "ImageJ region": (only("0001.roi", folder="rois"), "label image"),
+    "Label Studio brush PNGs": (
+        only("task-41-annotation-17-by-1-tag-cell-0.png", folder="masks"),
+        "export JSON",
+    ),
+    "CVAT for images": (only("annotations.xml"), "export COCO"),
+    "Pascal VOC boxes": (only("im0.xml", folder="Annotations"), "export segmentation masks"),
+    "NIfTI": (only("case.nii.gz"), "export each slice"),
+    "MATLAB": (only("im0.mat", folder="masks"), "imwrite"),
+    "shapefile": (only("fields.shp"), "QGIS"),
+    "CZI": (only("stack.czi", folder="images"), "save as TIFF"),
+    "ilastik": (only("my.ilp"), "export the labels"),
+    "NumPy": (only("im0.npy", folder="masks"), "save them as PNG"),
+    "COCO boxes": (coco(boxes), "export instance segmentation"),
+    "COCO, train and valid": (splits, "name one of them"),
+    "COCO, damaged": (with_text(coco(polygon), "annotations.json", lambda t: t[:-9]), "JSON"),
+    "COCO, of another size": (
+        coco(lambda b, k: {"size": [H + 1, W], "counts": lengths(part(b, k))}),
+        "run lengths for 41 x 48",
+    ),
+    "COCO, image missing": (
+        with_text(coco(polygon), "annotations.json", lambda t: t.replace("im0.png", "no.png")),
+        "no.png is not there",
+    ),
+    "YOLO boxes": (
+        with_text(yolo("names: [cell, debris]"), "labels/im0.txt", lambda t: "0 0.5 0.5 0.2 0.2\n"),
+        "export YOLO segmentation",
+    ),
+    "YOLO without names": (yolo("nc: 2\n"), "data.yaml"),
+    "YOLO, class without a name": (yolo("names: [cell]\n"), "class 1 where 1 are named"),
+    "YOLO, strange names": (yolo("names: [*anchor, b]\n"), "write names"),
+    "YOLO, parts": (yolo_splits, "name one of them"),
+    "VIA points": (
+        with_text(via(), "via.json", lambda t: t.replace('"polygon"', '"point"')),
+        "draw a polygon",
+    ),
+    "VIA, no class": (
+        with_text(via(), "via.json", lambda t: t.replace('"kind": "debris"', '"kind": ""')),
+        "without a class",
+    ),
+    "VIA, two attributes": (
+        with_text(
+            via(), "via.json", lambda t: t.replace('"kind": "cell"', '"kind": "cell", "who": "a"')
+        ),
+        "names the class",
+    ),
+    "Supervisely lines": (
+        with_text(
+            supervisely(False), "ann/im0.png.json", lambda t: t.replace('"polygon"', '"line"')
+        ),
+        "export bitmaps",
+    ),
+    "Label Studio key points": (
+        with_text(
+            label_studio("polygonlabels"),
+            "project-1.json",
+            lambda t: t.replace("polygonlabels", "keypointlabels"),
+        ),
+        "draw polygons or brushes",
+    ),
+    "QuPath points": (
+        with_text(qupath(), "im0.geojson", lambda t: t.replace('"Polygon"', '"Point"')),
+        "no area",
+    ),
+    "nnU-Net, a file for each channel": (nnunet_channels, "save one TIFF"),
+    "LabelMe lines": (labelme(kind="linestrip"), "draw it as a polygon"),
+    "labelmap, damaged": (with_text(cvat(), "labelmap.txt", lambda t: t + "x\n"), "write name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_export_that_is_not_read_says_what_to_do(tmp_path, name):
+    build, says = REFUSED[name]
+    build(tmp_path / "set")
+    with pytest.raises(InputError) as convert:
+        convert_folder(tmp_path / "set", tmp_path / "out")
+    assert says in str(convert.value)
+    assert "unetseg convert" not in str(convert.value)
+    try:
+        message = " ".join(map(str, inspect_folder(tmp_path / "set").errors))
+    except InputError as error:
+        message = str(error)
+    assert says in message
+
+
+def test_the_zoo_holds_sixty_exports():
+    assert len(READ) + len(REFUSED) >= 60

@@ -1,0 +1,168 @@
+"""Shapes as annotation tools describe them, drawn as the pixels ``(H, W)`` that they cover.
+
+A shape is a function from the (height, width) of its image to those pixels. Each is made by
+`functools.partial` of a function below, so it holds only plain data.
+"""
+
+import base64
+import io
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
+
+from unetseg.pictures import drawing
+
+Points = Sequence[tuple[float, float]]
+"""Corners (x, y) in pixels."""
+
+Draw = Callable[[tuple[int, int]], NDArray[np.bool_]]
+"""From the (height, width) of an image to the pixels of a shape."""
+
+_LARGEST = 2**28  # pixels or bytes: a longer run-length code or bitmap is damaged or forged
+
+
+def rings(areas: Sequence[Sequence[Points]], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw polygons with holes; a pixel belongs to a polygon that holds its centre.
+
+    Args:
+        areas: Of each polygon the outer ring, then the holes. The upper left corner of the image
+            is (0, 0), so the first pixel's centre is (0.5, 0.5).
+        shape: Rows and columns.
+    """
+    covered = np.zeros(shape, bool)
+    for outer, *holes in areas:
+        inside = _ring(outer, shape)
+        for hole in holes:
+            inside &= ~_ring(hole, shape)
+        covered |= inside
+    return covered
+
+
+def _ring(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    from skimage.draw import polygon
+
+    corners = np.array(points, float) - 0.5  # (n, 2): whole numbers are centres now
+    if corners.ndim != 2 or len(corners) < 3 or not np.isfinite(corners).all():
+        raise ValueError(f"a polygon of {len(points)} points")
+    inside = np.zeros(shape, bool)
+    inside[polygon(corners[:, 1], corners[:, 0], shape)] = True
+    return inside
+
+
+def outline(kind: str, points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw what `unetseg.pictures.drawing.fill_shape` draws: its outline belongs to a shape."""
+    return drawing.fill_shape(shape, kind, points)
+
+
+def ellipse(
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    angle: float,
+    shape: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Draw an ellipse with radii along x and y, turned clockwise by ``angle`` in radians."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    x, y = columns + 0.5 - centre[0], rows + 0.5 - centre[1]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    inside: NDArray[np.bool_] = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    return inside
+
+
+def runs(
+    size: tuple[int, int], counts: str | Sequence[int], shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Draw COCO's run lengths: pixels outside and inside by turns, down the columns.
+
+    Source: ``rleFrString`` and ``rleDecode`` in pycocotools' ``maskApi.c``.
+
+    Raises:
+        ValueError: Another size than the image's, or runs that do not fill it.
+    """
+    if tuple(size) != shape:
+        raise ValueError(f"run lengths for {size[0]} x {size[1]} pixels")
+    lengths = np.array(_unpacked(counts) if isinstance(counts, str) else list(counts), np.int64)
+    if (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
+        raise ValueError("run lengths that do not fill the image")
+    inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return inside.reshape(shape[::-1]).T
+
+
+def _unpacked(text: str) -> list[int]:
+    """Return run lengths from COCO's text: five bits a character, the lowest first."""
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text.encode("ascii"):
+        code = character - 48
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift  # the number is negative
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    return lengths
+
+
+def brush(size: tuple[int, int], code: Sequence[int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a brush of Label Studio, the alpha channel of a compressed RGBA picture.
+
+    Source: ``decode_rle`` in label-studio-converter's ``brush.py``.
+
+    Raises:
+        ValueError: Another size than the image's, or a code that ends early.
+    """
+    if tuple(size) != shape:
+        raise ValueError(f"a brush for {size[0]} x {size[1]} pixels")
+    bits = "".join(f"{byte & 255:08b}" for byte in code)
+    place = 0
+
+    def take(count: int) -> int:
+        nonlocal place
+        place += count
+        if place > len(bits):
+            raise ValueError("a brush whose code ends early")
+        return int(bits[place - count : place], 2)
+
+    total, width = take(32), take(5) + 1
+    if total != 4 * shape[0] * shape[1] or total > _LARGEST:
+        raise ValueError("a brush of another size")
+    sizes = [take(4) + 1 for _ in range(4)]
+    values = np.zeros(total, np.uint8)
+    done = 0
+    while done < total:
+        repeated = take(1)
+        end = min(done + 1 + take(sizes[take(2)]), total)
+        if repeated:
+            values[done:end] = take(width)
+        else:
+            values[done:end] = [take(width) for _ in range(end - done)]
+        done = end
+    return values.reshape(*shape, 4)[..., 3] > 0
+
+
+def bitmap(data: str, origin: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a bitmap of Supervisely: a PNG, deflated, in base64; ``origin`` is its (x, y).
+
+    Raises:
+        ValueError: It is no such bitmap, or reaches out of the image.
+    """
+    try:
+        png = zlib.decompressobj().decompress(base64.b64decode(data), _LARGEST)
+        picture = PngImageFile(io.BytesIO(png))
+        if picture.width * picture.height > _LARGEST:
+            raise ValueError("a bitmap that is too large")
+        pixels = np.asarray(picture)
+    except (OSError, SyntaxError, zlib.error) as error:
+        raise ValueError(f"a bitmap that is not readable ({error})") from None
+    inside = (pixels[..., -1] if pixels.ndim == 3 else pixels) > 0
+    x, y = origin
+    rows, columns = inside.shape
+    if min(x, y) < 0 or y + rows > shape[0] or x + columns > shape[1]:
+        raise ValueError("a bitmap that reaches out of the image")
+    covered = np.zeros(shape, bool)
+    covered[y : y + rows, x : x + columns] = inside
+    return covered
