@@ -52,11 +52,7 @@ def write_contact_sheet(
         "dataset.html",
         str(found.root),
         found=data,
-<<<<<<< HEAD
         sizes=" to ".join(dict.fromkeys((*sizes[:1], *sizes[-1:]))),
-=======
-        sizes=" to ".join(dict.fromkeys(sizes[:1] + sizes[-1:])),
->>>>>>> d887fb3 (Exports of ten annotation tools are read by check, train and convert alike)
         findings=found.findings,
         shown=f"{shown}: left the image alone, right with its mask {painted}.",
         pictures=list(_pictures(chosen, found, page, on_progress)),
