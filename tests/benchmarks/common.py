@@ -17,7 +17,7 @@ from rich.table import Table
 
 from unetseg import PredictSettings, evaluate
 from unetseg.dataset import pairing
-from unetseg.dataset.pairing import Pair
+from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store, open_store
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import ignore

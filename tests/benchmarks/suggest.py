@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.benchmarks.common import DATA, copy_pairs, lines_ellipses, machine, print_table
 from unetseg import PatchSettings, build_store, evaluate, suggest_images, train
-from unetseg.dataset import pairing
+from unetseg.dataset import naming, pairing
 
 PATCHES, SEEDS = 2000, 5
 _MORE = 10
@@ -43,7 +43,7 @@ def measure(everything: Path, test: Path, root: Path, seed: int, patches: int) -
     done = suggest_images(
         root / "others/images", models=[str(root / "run-first")], n=_MORE, out=root / "suggested"
     )
-    names = {pairing.stem_of(s.image) for s in done.chosen}
+    names = {naming.stem_of(s.image) for s in done.chosen}
     more = {"suggested": [p for p in others if p.name in names], "random": others[:_MORE]}
     found = [score(test, root / "run-first")]
     for name, added in more.items():

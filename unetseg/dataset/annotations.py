@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
-from unetseg.dataset import exports, pairing, snapping
+from unetseg.dataset import exports, naming, pairing, snapping
 from unetseg.dataset.snapping import Snapped
 from unetseg.errors import Code, InputError, arg
 from unetseg.pictures import masks, reading
@@ -29,7 +29,7 @@ class Annotations:
     """The labelled images of a set, before any mask is read.
 
     Attributes:
-        images: The file of each image that has labels, by name (`pairing.stem_of`).
+        images: The file of each image that has labels, by name (`naming.stem_of`).
         classes: The classes, in the order of the indices that ``read`` returns.
         read: Reads the mask of an image.
         problem: What is wrong with files that belong to no image.
@@ -177,7 +177,7 @@ def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annota
     if parts is None:
         return None
     paths, files = parts
-    names = sorted({c for masks_of in files.values() for c, _ in masks_of}, key=pairing.natural_key)
+    names = sorted({c for masks_of in files.values() for c, _ in masks_of}, key=naming.natural_key)
     if order and sorted(order) != sorted(names):
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
     names = list(order) or names
@@ -211,13 +211,13 @@ def _class_folders(root: Path) -> _Files | None:
     if home is None or _pictures(home) or not any(_pictures(d) for d in _folders(home)):
         return None
     inside = [d for d in _folders(root) if d.name.lower() in pairing.IMAGE_FOLDERS]
-    paths = {pairing.stem_of(p): p for p in pairing.list_images(inside[0] if inside else root)}
+    paths = {naming.stem_of(p): p for p in naming.list_images(inside[0] if inside else root)}
     files: dict[str, list[tuple[str, Path]]] = {name: [] for name in paths}
     for part in _folders(home):
         for path in _pictures(part):
-            if pairing.stem_of(path) not in files:
+            if naming.stem_of(path) not in files:
                 raise InputError(path, "no image has this name", "name it like its image")
-            files[pairing.stem_of(path)].append((part.name, path))
+            files[naming.stem_of(path)].append((part.name, path))
     return paths, files
 
 
@@ -227,15 +227,15 @@ def _class_suffixes(root: Path) -> _Files | None:
     beside = [d for d in _folders(root) if d.name.lower() in pairing.MASK_FOLDERS]
     pictures = _pictures(inside[0] if inside else root)
     others = _pictures(beside[0]) if beside else pictures
-    stems = {pairing.stem_of(p) for p in pictures}
+    stems = {naming.stem_of(p) for p in pictures}
     owner = {}
     for path in others:
-        stem = pairing.stem_of(path)
+        stem = naming.stem_of(path)
         cuts = [m.start() for m in re.finditer(r"[-_ .]", stem)]
         known = [c for c in cuts if stem[:c] in stems]
         if known:
             owner[path] = (stem[: max(known)], stem[max(known) + 1 :])
-    paths = {pairing.stem_of(p): p for p in pictures if p not in owner}
+    paths = {naming.stem_of(p): p for p in pictures if p not in owner}
     files: dict[str, list[tuple[str, Path]]] = {name: [] for name in paths}
     for path, (name, label) in owner.items():
         if name not in files:
@@ -261,6 +261,6 @@ def _folders(home: Path) -> list[Path]:
 
 def _pictures(home: Path) -> list[Path]:
     try:
-        return pairing.list_images(home)
+        return naming.list_images(home)
     except InputError:
         return []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unetseg import files
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
-from unetseg.dataset import annotations, pairing
+from unetseg.dataset import annotations, naming, pairing
 from unetseg.dataset.annotations import Annotations
 from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
 from unetseg.errors import InputError, arg
@@ -241,13 +241,13 @@ def _parts(root: Path, labelled: Annotations) -> tuple[dict[str, list[str]], tup
 
 
 def _read_composed(path: Path) -> str:
-    """Return the text of a list with accents composed as in `pairing.stem_of`."""
+    """Return the text of a list with accents composed as in `naming.stem_of`."""
     return unicodedata.normalize("NFC", path.read_text("utf-8-sig", "replace"))
 
 
 def _fields_of_view(root: Path, fov: str, paths: Mapping[str, Path]) -> dict[str, Path]:
     home = root / fov if (root / fov).is_dir() else Path(fov)
-    pairs, problem = pairing.match_files(home, list(paths.values()), pairing.list_images(home))
+    pairs, problem = naming.match_files(home, list(paths.values()), naming.list_images(home))
     if problem:
         raise problem
     return {pair.name: pair.mask for pair in pairs}

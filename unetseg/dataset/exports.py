@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
-from unetseg.dataset import pairing, shapes
-from unetseg.dataset.pairing import Pair
+from unetseg.dataset import naming, shapes
+from unetseg.dataset.naming import Pair
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
 from unetseg.pictures import reading
@@ -54,7 +54,7 @@ class _Labels:
 
     def image(self, path: Path, source: Path) -> list[tuple[str, Draw]]:
         """Return the list that takes the shapes of an image."""
-        stem = pairing.stem_of(path)
+        stem = naming.stem_of(path)
         if stem in self.images:
             raise InputError(source, f"labels {show(path.name)} twice", "keep the labels once")
         self.images[stem] = path, source
@@ -63,14 +63,14 @@ class _Labels:
     def export(self) -> Export:
         """Return the set; its classes are those declared, else the labels found, by name."""
         labels = {label for drawn in self.found.values() for label, _ in drawn}
-        names = self.names or sorted(labels, key=pairing.natural_key)
+        names = self.names or sorted(labels, key=naming.natural_key)
         if not names:
             source = next((s for _, s in self.images.values()), "labels")
             raise InputError(source, f"{self.tool} without one shape", "draw and name some first")
         names = [_BACKGROUND, *dict.fromkeys(n for n in names if n not in _SPECIAL)]
         index = _SPECIAL | {name: i for i, name in enumerate(names)}
         pairs = []
-        for stem in sorted(self.images, key=pairing.natural_key):
+        for stem in sorted(self.images, key=naming.natural_key):
             image, source = self.images[stem]
             unknown = next((label for label, _ in self.found[stem] if label not in index), None)
             if unknown is not None:
@@ -241,14 +241,14 @@ def _read_yolo(folder: Path) -> Export | None:
     if parts:
         ways = " or ".join(str(images / n) for n in parts)
         raise InputError(folder, "YOLO labels of several parts", f"name one of them: {ways}")
-    files = {pairing.stem_of(t): t for t in sorted(texts.glob("*.txt")) if t.name != "classes.txt"}
+    files = {naming.stem_of(t): t for t in sorted(texts.glob("*.txt")) if t.name != "classes.txt"}
     if not files:
         return None
     labels = _Labels("YOLO")
     names = _yolo_names([folder, texts, *list(folder.resolve().parents)[:2]])
     labels.names = names
-    for image in pairing.list_images(images):
-        file = files.pop(pairing.stem_of(image), None)
+    for image in naming.list_images(images):
+        file = files.pop(naming.stem_of(image), None)
         drawn = labels.image(image, file or texts)  # without a file it shows nothing
         with _Reading(file or texts, labels.tool):
             for line in file.read_text("utf-8-sig").splitlines() if file else ():
@@ -549,12 +549,12 @@ def _read_qupath(folder: Path) -> Export | None:
         return None
     labels = _Labels("QuPath GeoJSON")
     home = folder / "images" if (folder / "images").is_dir() else folder
-    image_of = {pairing.stem_of(p): p for p in pairing.list_images(home)}
+    image_of = {naming.stem_of(p): p for p in naming.list_images(home)}
     for file in files:
         with _Reading(file, labels.tool):
             data = json.loads(file.read_text("utf-8-sig"))
             found = data["features"] if isinstance(data, dict) else data
-            stem = pairing.stem_of(file)
+            stem = naming.stem_of(file)
             image = image_of.get(stem) or image_of.get(stem.rsplit(".", 1)[0])
             if image is None:
                 raise InputError(file, "no image has this name", "name it like its image")
@@ -606,8 +606,8 @@ def _read_nnunet(folder: Path) -> Export | None:
         tuple(SegmentationClass(n, values[n], default_colour(i)) for i, n in enumerate(names)),
         (values["ignore"],) if "ignore" in values else (),
     )
-    pairs, problem = pairing.match_files(
-        folder, pairing.list_images(images), pairing.list_images(masks)
+    pairs, problem = naming.match_files(
+        folder, naming.list_images(images), naming.list_images(masks)
     )
     if problem:
         raise problem

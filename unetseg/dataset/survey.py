@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
-from unetseg.dataset.pairing import Pair
+from unetseg.dataset.naming import Pair
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
 

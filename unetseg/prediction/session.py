@@ -23,7 +23,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from unetseg import files
 from unetseg.classes import IGNORED
-from unetseg.dataset import pairing
+from unetseg.dataset import naming
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.objects.counting import ObjectCounter, PostProcessing
 from unetseg.objects.files import OBJECTS, Objects, find_objects, write_objects
@@ -201,7 +201,7 @@ def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
             found.append(item)
             continue
         inside = item / "images"
-        found += pairing.list_images(inside if inside.is_dir() else item)
+        found += naming.list_images(inside if inside.is_dir() else item)
     if not found:
         raise InputError("predict", "no image is named", "name images or folders of images")
     if len(found) == 1:

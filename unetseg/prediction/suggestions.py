@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unetseg import files
 from unetseg.classes import ClassTable
-from unetseg.dataset import pairing
-from unetseg.dataset.pairing import Pair
+from unetseg.dataset import naming, pairing
+from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.pictures import drawing, reading, writing
 from unetseg.pictures.transforms import pixel_hash
@@ -163,7 +163,7 @@ def suggest_images(
         Interrupted: A signal came.
     """
     target, root = Path(out), Path(source)
-    pool = pairing.list_images(root / "images" if (root / "images").is_dir() else root)
+    pool = naming.list_images(root / "images" if (root / "images").is_dir() else root)
     _check_places(target, pool, overwrite)
     model = Model(models, settings)
     home, cutting = _training(model, labelled)
@@ -203,7 +203,7 @@ def suggest_images(
         tuple(describer.failed),
         home,
         pairs[0] if pairs else None,
-        tuple(s.image.name for s in chosen if pairing.stem_of(s.image) in taken),
+        tuple(s.image.name for s in chosen if naming.stem_of(s.image) in taken),
         cutting,
     )
 
@@ -371,7 +371,7 @@ def _check_places(target: Path, pool: Sequence[Path], overwrite: bool) -> None:
     """Refuse a folder in which masks that a person made or corrected would be replaced."""
     stems: dict[str, Path] = {}
     for path in pool:
-        key = pairing.stem_of(path).casefold()
+        key = naming.stem_of(path).casefold()
         if key in stems:
             text = f"and {show(stems[key])} would have masks of one name"
             raise InputError(path, text, "rename one of them")

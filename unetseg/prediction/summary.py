@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from unetseg import files
-from unetseg.dataset.pairing import natural_key
+from unetseg.dataset.naming import natural_key
 from unetseg.errors import InputError, arg
 from unetseg.records import FloatArray, IntArray
 from unetseg.text import show

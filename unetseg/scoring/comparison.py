@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.dataset import pairing
+from unetseg.dataset import naming, pairing
 from unetseg.errors import InputError, arg
 from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard
@@ -235,7 +235,7 @@ def _is_masks(path: Path) -> bool:
     if not path.is_dir() or (path / model).exists() or any(path.glob(f"fold-*/{model}")):
         return False
     try:
-        return bool(pairing.list_images(path))
+        return bool(naming.list_images(path))
     except InputError:  # the folder holds no pictures, so the name may be that of a run
         return False
 

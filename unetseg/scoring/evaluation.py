@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.dataset import pairing, splits
-from unetseg.dataset.pairing import Pair
+from unetseg.dataset import naming, pairing, splits
+from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS, find_objects
@@ -453,7 +453,7 @@ class _Made:
 def _find_masks(root: Path, predictions: Path, page: int | None) -> _Made:
     """Find the made mask of every image. Raises `InputError` where one is missing."""
     pairs = pairing.find_pairs(root)
-    made = {pairing.stem_of(p): p for p in pairing.list_images(predictions)}
+    made = {naming.stem_of(p): p for p in naming.list_images(predictions)}
     missing = [p.name for p in pairs if p.name not in made]
     if missing:
         text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")

@@ -1,0 +1,258 @@
+"""Names of images and masks: stems, natural order, and which mask has the name of which image."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unetseg.dataset.shapes import Draw
+from unetseg.errors import InputError, MachineError
+from unetseg.pictures import reading
+from unetseg.pictures.masks import RawMask
+from unetseg.pictures.opening import ImageInfo
+
+IMAGE_FOLDERS = (
+    *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
+)
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
+    *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
+    "segmentationclass",
+)
+# The longest suffix that fits counts: x_cp_masks is a mask of x.
+MASK_SUFFIXES = (
+    *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
+    *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
+)
+_CONVERT = "one mask for each class: unetseg convert SOURCE FOLDER"
+_FEW = 5  # names shown in a message
+_MOST_RULES = 1000  # rules of naming tried where none fits two images
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask.
+
+    Attributes:
+        name: The image's stem as `stem_of` gives it.
+        image: The file.
+        mask: The file of the mask, or of the labels that ``drawn`` is from.
+        drawn: Where the labels are shapes: the class of each and the shape, the topmost last.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    drawn: tuple[tuple[int, Draw], ...] | None = None
+
+    def mask_info(self, page: int | None = None) -> ImageInfo:
+        """Return the header of the mask; of a drawn one that of the image, as it is seen."""
+        if self.drawn is None:
+            return reading.read_info(self.mask, page)
+        return replace(reading.read_info(self.image, page), format="shapes", channels=1)
+
+    def read_mask(self, page: int | None = None) -> RawMask:
+        """Read the mask, or draw it: pixels of no shape are 0.
+
+        Raises:
+            InputError: As `reading.read_mask`, or a shape that does not fit the image.
+        """
+        if self.drawn is None:
+            return reading.read_mask(self.mask, page)
+        info = reading.read_info(self.image, page)
+        mask = np.zeros((info.height, info.width), np.uint8)
+        for index, draw in self.drawn:
+            try:
+                mask[draw(mask.shape)] = index
+            except ValueError as error:
+                text = f"a shape of {self.image.name} that is not drawn ({error})"
+                raise InputError(self.mask, text, "export it again") from None
+        return RawMask(mask)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key by which numbers count as numbers: "Img_2" before "Img_10"."""
+    parts = re.split(r"(\d+)", text)
+    # Every second part is a number. The text beside it keeps "01" and "1" apart.
+    return tuple((i % 2, int(p) if i % 2 else 0, p) for i, p in enumerate(parts))
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's stem with composed accents (NFC); macOS may store an accent separately."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the pictures of a folder, recognised by their endings, in natural order.
+
+    Hidden files and folders inside are left out.
+
+    Raises:
+        InputError: The folder is not found, is no folder, or holds no pictures.
+        MachineError: No permission to read it.
+    """
+    found = _scan(Path(folder))[0]
+    if not found:
+        raise InputError(folder, "no images (*.png, *.jpg, *.tif, *.bmp, *.gif)", "check the name")
+    return found
+
+
+def _scan(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return pictures and folders in ``folder``, in natural order, hidden ones left out."""
+    try:
+        entries = [(e.name, e.is_dir()) for e in os.scandir(folder) if e.name[:1] != "."]
+    except FileNotFoundError:
+        raise InputError(folder, "not found", "check the name") from None
+    except NotADirectoryError:
+        raise InputError(folder, "is a file; a folder is due here", "check the name") from None
+    except PermissionError:
+        raise MachineError(folder, "no permission to read", "change its permissions") from None
+    except (OSError, ValueError) as error:
+        raise InputError(folder, f"not readable: {error}", "check the name") from None
+    entries.sort(key=lambda entry: natural_key(entry[0]))
+    files = [folder / n for n, is_dir in entries if not is_dir and _is_picture(n)]
+    return files, [folder / n for n, is_dir in entries if is_dir]
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(reading.SUFFIXES)
+
+
+def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for file in files:
+        stem = stem_of(file)
+        if stem in stems:
+            text = f"{stems[stem].name} has the same stem"
+            raise InputError(file, text, "keep one of the two")
+        stems[stem] = file
+    return stems
+
+
+@dataclass(frozen=True)
+class _Renaming:
+    """A rule that makes a mask's stem of an image's: it replaces prefix and suffix."""
+
+    image_start: str
+    image_end: str
+    mask_start: str
+    mask_end: str
+
+    def mask_of(self, stem: str) -> str | None:
+        """Return the stem of the mask; None where the stem of the image does not fit the rule."""
+        start, end = len(self.image_start), len(stem) - len(self.image_end)
+        if end < start or not (stem.startswith(self.image_start) and stem.endswith(self.image_end)):
+            return None
+        return self.mask_start + stem[start:end] + self.mask_end
+
+
+def match_files(
+    folder: Path, image_paths: Sequence[Path], mask_paths: Sequence[Path]
+) -> tuple[tuple[Pair, ...], InputError | None]:
+    """Return the pairs among files by their stems, and what is wrong with the other files.
+
+    Raises:
+        InputError: There are no images, or two files of one stem.
+    """
+    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
+    if not image_of:
+        raise InputError(folder, "masks, but no images", "put the images beside them")
+    # The first of several best rules wins: that of equal stems comes first.
+    rule = max(
+        _renamings(list(image_of), list(mask_of)),
+        key=lambda r: len(_partners(r, image_of, mask_of)),
+    )
+    best = _partners(rule, image_of, mask_of)
+    pairs = tuple(
+        Pair(stem, path, mask_of[best[stem]]) for stem, path in image_of.items() if stem in best
+    )
+    if len(best) < max(len(image_of), len(mask_of)):
+        return pairs, _unpaired(folder, image_of, mask_of, rule, best)
+    return pairs, None
+
+
+def _partners(
+    rule: _Renaming, image_of: Collection[str], mask_of: Collection[str]
+) -> dict[str, str]:
+    masks = ((stem, rule.mask_of(stem)) for stem in image_of)
+    return {stem: mask for stem, mask in masks if mask is not None and mask in mask_of}
+
+
+def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]:
+    """Return the rules by which masks may be named, equal stems first.
+
+    The other rules turn the stems of the first, middle and last image into stems of masks. If any
+    rule fits two of these three images, only such rules are returned.
+    """
+    same = _Renaming("", "", "", "")
+    if set(image_stems) == set(mask_stems):
+        return [same]
+    rules: list[_Renaming] = []
+    for image in (image_stems[0], image_stems[len(image_stems) // 2], image_stems[-1]):
+        for mask in mask_stems:
+            rules += _rules(_tokens(image), _tokens(mask))
+    if len(image_stems) == 1:  # one image proves a rule only if image and mask share its number
+        rules = [r for r in rules if not re.search(r"\d", r.image_start + r.image_end)]
+    counts = Counter(rules)
+    # Every rule is tried on all images, so there must not be as many rules as files.
+    return [same, *([r for r, n in counts.items() if n > 1] or list(counts)[:_MOST_RULES])]
+
+
+def _tokens(stem: str) -> list[str]:
+    """Cut a stem into numbers, words and single other characters."""
+    return re.findall(r"\d+|[^\W\d_]+|.", stem, re.DOTALL)
+
+
+def _rules(image: list[str], mask: list[str]) -> Iterator[_Renaming]:
+    """Yield the rules that keep the longest run of tokens shared by two stems."""
+    size = 0
+    runs: list[tuple[int, int]] = []
+    for i in range(len(image)):
+        for j in range(len(mask)):
+            length = 0
+            while image[i + length : i + length + 1] == mask[j + length : j + length + 1] != []:
+                length += 1
+            if length > size:
+                size, runs = length, []
+            if length == size > 0:
+                runs.append((i, j))
+    for i, j in runs:
+        yield _Renaming(
+            "".join(image[:i]),
+            "".join(image[i + size :]),
+            "".join(mask[:j]),
+            "".join(mask[j + size :]),
+        )
+
+
+def _unpaired(
+    folder: Path,
+    image_of: dict[str, Path],
+    mask_of: dict[str, Path],
+    rule: _Renaming,
+    best: dict[str, str],
+) -> InputError:
+    """Return the error that names the files without a partner under the best rule."""
+    if not best:
+        text = f"no mask fits an image: images {_few(image_of)}; masks {_few(mask_of)}"
+        return InputError(folder, text, "give the masks the names of their images")
+    lonely = [
+        f"{path.name} (expected: {rule.mask_of(stem) or 'the same stem'})"
+        for stem, path in image_of.items()
+        if stem not in best
+    ]
+    orphans = [path.name for stem, path in mask_of.items() if stem not in best.values()]
+    parts = [f"{len(lonely)} images without mask: {_few(lonely)}"] if lonely else []
+    parts += [f"{len(orphans)} masks without image: {_few(orphans)}"] if orphans else []
+    return InputError(folder, "; ".join(parts), "add what is missing or move these out")
+
+
+def _few(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
