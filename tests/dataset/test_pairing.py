@@ -4,11 +4,8 @@ from PIL import Image
 
 from unetseg.classes import ClassTable, SegmentationClass, table_of
 from unetseg.dataset import pairing
-from unetseg.dataset.pairing import (
-    find_pairs,
-    list_images,
-    natural_key,
-)
+from unetseg.dataset.naming import list_images, natural_key
+from unetseg.dataset.pairing import find_pairs
 from unetseg.errors import InputError
 
 
