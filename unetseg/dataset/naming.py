@@ -17,20 +17,6 @@ from unetseg.pictures import reading
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo
 
-IMAGE_FOLDERS = (
-    *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
-)
-MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
-    *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
-    "segmentationclass",
-)
-# The longest suffix that fits counts: x_cp_masks is a mask of x.
-MASK_SUFFIXES = (
-    *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
-    *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
-)
-_CONVERT = "one mask for each class: unetseg convert SOURCE FOLDER"
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
 
@@ -97,13 +83,13 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         InputError: The folder is not found, is no folder, or holds no pictures.
         MachineError: No permission to read it.
     """
-    found = _scan(Path(folder))[0]
+    found = list_folder(Path(folder))[0]
     if not found:
         raise InputError(folder, "no images (*.png, *.jpg, *.tif, *.bmp, *.gif)", "check the name")
     return found
 
 
-def _scan(folder: Path) -> tuple[list[Path], list[Path]]:
+def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return pictures and folders in ``folder``, in natural order, hidden ones left out."""
     try:
         entries = [(e.name, e.is_dir()) for e in os.scandir(folder) if e.name[:1] != "."]

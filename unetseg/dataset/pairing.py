@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, read_classes
 from unetseg.dataset import exports
-from unetseg.dataset.naming import (
-    Pair,
-    _scan,
-    list_images,
-    match_files,
-    stem_of,
-)
+from unetseg.dataset.naming import Pair, list_folder, list_images, match_files, stem_of
 from unetseg.errors import InputError
 from unetseg.files import write_bytes
 from unetseg.pictures import writing
@@ -35,8 +29,6 @@ MASK_SUFFIXES = (
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
 _CONVERT = "one mask for each class: unetseg convert SOURCE FOLDER"
-_FEW = 5  # names shown in a message
-_MOST_RULES = 1000  # rules of naming tried where none fits two images
 
 
 def find_pairs(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
@@ -74,7 +66,7 @@ def match_pairs(
         MachineError: No permission to read.
     """
     folder = Path(folder)
-    files, folders = _scan(folder)
+    files, folders = list_folder(folder)
     if export := exports.find_export(folder):
         return export.pairs, None
     folders = [f for f in folders if f.name != without]
@@ -84,10 +76,10 @@ def match_pairs(
             exports.refuse_by_name(folder)
         image_paths, mask_paths = _divide_flat(folder, files)
     else:
-        if not _scan(masks)[0]:
+        if not list_folder(masks)[0]:
             exports.refuse_by_name(folder)
         home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
-        if not _scan(masks)[0] and _scan(masks)[1]:
+        if not list_folder(masks)[0] and list_folder(masks)[1]:
             raise InputError(masks, "holds folders, no pictures", _CONVERT)
         image_paths, mask_paths = list_images(home), list_images(masks)
     return match_files(folder, image_paths, mask_paths)
@@ -151,7 +143,7 @@ def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str
     """Return the one folder that bears one of ``names``; refuse two with a question."""
     found = [f for f in folders if f.name.lower() in names]
     if len(found) > 1:  # Pascal VOC keeps boxes, no pictures, in Annotations/
-        found = [f for f in found if _scan(f)[0]]
+        found = [f for f in found if list_folder(f)[0]]
     if len(found) > 1:
         text = "which of " + " and ".join(f"{f.name}/" for f in found) + f" holds the {kind}?"
         remedy = f"rename the others, such as {found[-1].name}.unused"
