@@ -86,24 +86,24 @@ def measure_objects(
     rows = []
     for k in range(len(found["label"])):
         row: dict[str, float | str | None] = {"number": int(found["label"][k])}
-        row |= _shape(found, k, numbers.shape)
+        hull = _hull(found["image"][k])
+        row |= _shape(found, k, hull, numbers.shape)
         channels = image.shape[2]
         for c in range(channels):
             row[f"mean_{c + 1}"] = float(found[f"intensity_mean-{c}"][k])
             row[f"deviation_{c + 1}"] = float(found[f"intensity_std-{c}"][k])
         sure = found.get(f"intensity_mean-{channels}")
         row["confidence"] = None if sure is None else float(sure[k]) / 255
-        rows.append(row | _in_unit(row, found["image"][k], pixel_size))
+        rows.append(row | _in_unit(row, hull, pixel_size))
     return rows
 
 
 def _shape(
-    found: dict[str, NDArray[Any]], k: int, size: Sequence[int]
+    found: dict[str, NDArray[Any]], k: int, hull: NDArray[np.float64], size: Sequence[int]
 ) -> dict[str, float | str | None]:
     """Return the `SHAPE_COLUMNS` of the k-th object."""
     top, left, bottom, right = (int(found[f"bbox-{i}"][k]) for i in range(4))
     area, perimeter = float(found["area"][k]), float(found["perimeter"][k])
-    hull = _hull(found["image"][k])
     widest, narrowest = _feret(hull)
     round_ = min(1.0, 4 * math.pi * area / perimeter**2) if perimeter else 1.0
     # skimage measures from the rows' axis, counter-clockwise; its y axis points down.
@@ -130,7 +130,7 @@ def _shape(
 
 def _in_unit(
     row: dict[str, float | str | None],
-    mask: NDArray[np.bool_],
+    hull: NDArray[np.float64],
     pixel_size: tuple[float, float, str] | None,
 ) -> dict[str, float | str | None]:
     """Return what `SIZED` names in the unit of the pixel size; None where it is not known."""
@@ -138,7 +138,7 @@ def _in_unit(
         return {**{f"{name}_in_unit": None for name in SIZED}, "unit": None}
     height, width, unit = pixel_size
     area = float(row["area"] or 0) * height * width
-    widest, narrowest = _feret(_hull(mask) * (height, width))
+    widest, narrowest = _feret(hull * (height, width))
     square = abs(height - width) < _SQUARE * max(height, width)
     perimeter = float(row["perimeter"] or 0) * math.sqrt(height * width) if square else None
     sized = (area, perimeter, 2 * math.sqrt(area / math.pi), widest, narrowest)

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class Subject:
             (H, W) and the confidence (H, W) float32. The confidence is None where it is not wanted,
             or where only masks are known.
         trained_on: Number of images left out because the model was trained on them.
-        numbers: Reads the label image (H, W) of the k-th image's true objects; None where none is.
+        numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
+            where there is none.
     """
 
     title: str
@@ -68,7 +69,7 @@ class Subject:
     truth: Callable[[int], _Labels]
     prediction: Callable[[int, _Labels, bool], _Predicted]
     trained_on: int = 0
-    numbers: Callable[[int], NDArray[Any] | None] = lambda _: None
+    numbers: Callable[[int, _Labels], NDArray[Any] | None] = lambda _, truth: None
 
     def scored_image(self, k: int) -> ScoredImage:
         """Read and predict the k-th image, with its confidence where it is known."""
@@ -221,16 +222,25 @@ def score_objects(
         truth = subject.truth(k)
         labels, sure = subject.prediction(k, truth, True)
         confidence = None if sure is None else np.rint(sure * 255).astype(np.uint8)
-        true, given = find_objects(truth, classes), subject.numbers(k)
+        due = _true_objects(subject.numbers(k, truth), truth, classes)
         predicted = find_objects(labels, classes, confidence)
-        row = []
-        for kind, border in classes.items():
-            of_class = np.isin(truth, [kind] if border is None else [kind, border])
-            due = true.of(kind) if given is None else np.where(of_class, given, 0)
-            row.append(match_objects(due, predicted.of(kind), truth == IGNORED))
-        matches.append(row)
+        ignored = truth == IGNORED
+        matches.append([match_objects(due[c], predicted.of(c), ignored) for c in classes])
     kinds = [subject.classes.names[kind] for kind in classes]
     return object_scores(kinds, matches, subject.groups)
+
+
+def _true_objects(
+    numbers: NDArray[Any] | None, truth: _Labels, classes: Mapping[int, int | None]
+) -> dict[int, NDArray[Any]]:
+    """Return a label image for each class, from the one given or else from the true mask."""
+    if numbers is None:
+        found = find_objects(truth, classes)
+        return {kind: found.of(kind) for kind in classes}
+    return {
+        kind: np.where(np.isin(truth, [kind] if border is None else [kind, border]), numbers, 0)
+        for kind, border in classes.items()
+    }
 
 
 def _read_numbers(root: Path, stem: str, truth: _Labels, page: int | None) -> NDArray[Any] | None:
@@ -321,9 +331,7 @@ def _folder_by(
         truth=lambda k: _read_truth(chosen[k], *encoding, page),
         prediction=lambda k, truth, sure: _predict(model, model.read(chosen[k].image), truth, sure),
         trained_on=left_out,
-        numbers=lambda k: _read_numbers(
-            root, chosen[k].name, _read_truth(chosen[k], *encoding, page), page
-        ),
+        numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, page),
     )
 
 
@@ -510,11 +518,17 @@ def _masks_of(
             raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
         return labels, None
 
-    def numbers(k: int) -> NDArray[Any] | None:
-        return _read_numbers(made.root, names[k], truth(k), made.page)
-
     title = f"{made.predictions} on {made.root}"
-    return Subject(title, table, names, groups, image, truth, prediction, numbers=numbers)
+    return Subject(
+        title,
+        table,
+        names,
+        groups,
+        image,
+        truth,
+        prediction,
+        numbers=lambda k, truth: _read_numbers(made.root, names[k], truth, made.page),
+    )
 
 
 def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
