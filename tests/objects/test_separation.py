@@ -112,6 +112,12 @@ def test_the_border_of_a_class_bears_its_name_or_stands_for_all():
     assert object_classes(table("background", "foreground", "border"), ["all"]) == {1: 2}
 
 
+def test_a_border_that_several_classes_could_own_is_the_border_of_none():
+    shared = table("background", "cell", "dust", "border")
+    assert object_classes(shared, ["all"]) == {1: None, 2: None}
+    assert object_classes(shared, ["cell"]) == {1: None}
+
+
 def test_all_are_the_classes_but_the_background_and_borders():
     assert object_classes(table("background", "cell", "dust"), ["all"]) == {1: None, 2: None}
 

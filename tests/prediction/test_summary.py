@@ -10,6 +10,8 @@ from unetseg.errors import InputError
 from unetseg.prediction.summary import (
     COLUMNS,
     ImageSummary,
+    join_tables,
+    read_cells,
     read_summary,
     read_table,
     summary_rows,
@@ -152,3 +154,19 @@ def test_what_is_no_such_table_is_refused(content):
     Path("t.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"t\.csv"):
         read_table(Path("t.csv"), ["a", "b"])
+
+
+def test_joined_tables_keep_names_that_look_like_numbers_and_rows_of_fewer_columns(tmp_path):
+    write_table(tmp_path / "t" / "b10.csv", ["image", "class", "area"], [["b10.png", "nan", -2.5]])
+    write_table(
+        tmp_path / "t" / "b9.csv",
+        ["image", "class", "area", "mean_1"],
+        [["b9.png", "001", 7, None], ["b9.png", "=x", 8, 0.25]],
+    )
+    join_tables(tmp_path / "t", tmp_path / "all.csv")
+    assert read_cells(tmp_path / "all.csv") == [
+        ["image", "class", "area", "mean_1"],
+        ["b9.png", "001", "7", ""],
+        ["b9.png", "=x", "8", "0.25"],
+        ["b10.png", "nan", "-2.5", ""],
+    ]

@@ -35,7 +35,8 @@ _GAP = 0.5
 def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | None]:
     """Return the classes whose objects are asked for, and the class of the border of each.
 
-    The border of a class "cell" is a class "cell border", or "border" for all classes.
+    The border of a class "cell" is a class "cell border". A class "border" is the border of the
+    only class with objects; among several classes nobody could say whose border a pixel is.
 
     Args:
         table: The classes of the model.
@@ -45,14 +46,16 @@ def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | N
         InputError: No such class, or a border; the message names the nearest.
     """
     known = [n for n in table.names if n != BORDER and not n.endswith(f" {BORDER}")]
+    with_objects = [name for name in known if name != BACKGROUND]
     if list(names) == ["all"] and "all" not in known:
-        names = [name for name in known if name != BACKGROUND]
+        names = with_objects
     found = {}
     for name in names:
         if name not in known:
             remedy = f"{nearest(name, known)}the classes are {', '.join(known)}"
             raise InputError(arg("objects"), f"{name!r} is no class with objects", remedy)
-        borders = [b for b in (f"{name} {BORDER}", BORDER) if b in table.names]
+        possible = [f"{name} {BORDER}", *([BORDER] if with_objects == [name] else [])]
+        borders = [border for border in possible if border in table.names]
         found[table.names.index(name)] = table.names.index(borders[0]) if borders else None
     return found
 

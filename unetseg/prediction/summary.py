@@ -32,6 +32,7 @@ COLUMNS = (
     "seconds",
 )
 Cell = str | float | None
+_WORDS = ("image", "class", "unit")  # columns of text, whatever number a name looks like
 
 # A spreadsheet takes a text that begins with one of these for a formula. An apostrophe before it
 # prevents that and is not shown. A text that begins with an apostrophe gets a second one, so that
@@ -177,19 +178,18 @@ def join_tables(folder: Path, path: Path) -> None:
     tables = [read_cells(table) for table in paths]
     header = list(dict.fromkeys(name for lines in tables if lines for name in lines[0]))
     rows = (
-        [_as_number(dict(zip(first, line, strict=False)).get(name, "")) for name in header]
+        [_cell_of(name, dict(zip(first, line, strict=False)).get(name, "")) for name in header]
         for first, *lines in filter(None, tables)
         for line in lines
     )
     write_table(path, header, rows)
 
 
-def _as_number(cell: str) -> Cell:
-    """Return the number that a cell holds, or its text; None for an empty cell."""
-    try:
-        return float(cell)
-    except ValueError:
-        return cell or None
+def _cell_of(column: str, text: str) -> Cell:
+    """Return the number that a cell of a table of objects holds, or its text; None where empty."""
+    if column in _WORDS or not text:
+        return text or None
+    return float(text)
 
 
 def write_table(
