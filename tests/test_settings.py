@@ -7,7 +7,13 @@ import pytest
 
 from unetseg.errors import InputError
 from unetseg.files import read_toml
-from unetseg.settings import PatchSettings, PredictSettings, TrainSettings, parse_duration
+from unetseg.settings import (
+    PatchSettings,
+    PredictSettings,
+    Selection,
+    TrainSettings,
+    parse_duration,
+)
 from unetseg.text import format_duration, nearest, to_toml
 
 
@@ -134,3 +140,26 @@ def test_toml_that_cannot_be_read_is_named(tmp_path):
         read_toml(tmp_path / "b.toml")
     with pytest.raises(InputError, match="not readable as TOML"):
         read_toml(tmp_path)
+
+
+def test_edges_to_ignore_are_counted_from_their_side():
+    assert Selection(crop="bottom=64, left=5").inner(100, 50) == (slice(0, 36), slice(5, 50))
+    assert Selection().inner(100, 50) == (slice(0, 100), slice(0, 50))
+    assert Selection(crop="top=10,bottom=200").inner(100, 50)[0] == slice(10, 0)
+    for wrong, text in (
+        ("64", "names no edge"),
+        ("botom=3", "did you mean 'bottom'"),
+        ("top=", "names no edge"),
+    ):
+        with pytest.raises(InputError, match=text):
+            Selection(crop=wrong)
+
+
+def test_what_a_selection_leaves_open_is_taken_from_training():
+    trained = Selection("max", (0, 2), "bottom=64")
+    assert PredictSettings().selection.or_else(trained) == trained
+    given = PredictSettings(page=3, channels="1").selection
+    assert given.or_else(trained) == Selection(3, (1,), "bottom=64")
+    for wrong in ("a", "0,", "0;1"):
+        with pytest.raises(InputError, match="no numbers of channels"):
+            PatchSettings(channels=wrong)

@@ -19,8 +19,83 @@ SYMMETRIES = ("hflip", "vflip", "turn")
 MODES = ("blend", "seamless")
 WEIGHTS = ("gaussian", "uniform")
 DEFAULT_EPOCHS = 100
+PROJECTIONS = ("max", "mean")
+PAGES = ("middle", *PROJECTIONS, "all")
+SIDES = ("top", "bottom", "left", "right")
 RUNS = Path("runs")  # the folder of all runs that are given by a bare name
 DEFAULT_STRIDE = "50%"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The part of image files that is used.
+
+    Attributes:
+        page: Which picture of TIFFs that hold several: its number from 0, "middle", or "max" or
+            "mean" of all pictures; "all" makes an image of each. None where files hold one.
+        channels: Numbers of the channels, from 0, in the order in which they are taken; empty takes
+            all.
+        crop: Rows and columns at the edges that show no scene, such as "bottom=64" or
+            "top=10,left=5"; they are ignored.
+
+    Raises:
+        InputError: A value out of its range; the message names the argument.
+    """
+
+    page: int | str | None = None
+    channels: tuple[int, ...] = ()
+    crop: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.page, str):
+            check_choice("page", self.page, PAGES)
+        elif self.page is not None:
+            _check("page", self.page, 0, 9999)
+        for channel in self.channels:
+            _check("channels", channel, 0, 4095)
+        self.inner(1, 1)
+
+    def inner(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and the columns inside ``crop``; they may be empty."""
+        left_out = dict.fromkeys(SIDES, 0)
+        for part in self.crop.split(",") if self.crop else ():
+            match = re.fullmatch(r"\s*(\w+)\s*=\s*(\d{1,9})\s*", part)
+            if not match:
+                text = f"{self.crop!r} names no edge and its rows or columns"
+                raise InputError(arg("crop"), text, "write bottom=64, or top=10,left=5")
+            check_choice("crop", match[1], SIDES)
+            left_out[match[1]] = int(match[2])
+        rows = slice(left_out["top"], max(height - left_out["bottom"], 0))
+        return rows, slice(left_out["left"], max(width - left_out["right"], 0))
+
+    def or_else(self, other: "Selection") -> "Selection":
+        """Return this selection; what it leaves open is taken from another one."""
+        page = other.page if self.page is None else self.page
+        return Selection(page, self.channels or other.channels, self.crop or other.crop)
+
+
+WHOLE = Selection()
+
+
+class _Selecting:
+    """Settings with the fields of a `Selection`."""
+
+    page: int | str | None
+    channels: str | None
+    crop: str | None
+
+    @property
+    def selection(self) -> Selection:
+        """What is taken of each image file.
+
+        Raises:
+            InputError: A value out of its range; the message names the argument.
+        """
+        channels = () if self.channels is None else self.channels.split(",")
+        if not all(re.fullmatch(r"\s*\d{1,4}\s*", channel) for channel in channels):
+            text = f"{self.channels!r} are no numbers of channels"
+            raise InputError(arg("channels"), text, "write 0, or 0,2")
+        return Selection(self.page, tuple(map(int, channels)), self.crop)
 
 
 @dataclass(frozen=True)
@@ -59,7 +134,7 @@ class SynthSettings:
 
 
 @dataclass(frozen=True)
-class PatchSettings:
+class PatchSettings(_Selecting):
     """How a folder of labelled images is cut into a patch store.
 
     Attributes:
@@ -70,7 +145,9 @@ class PatchSettings:
         rare: Share of the patches placed on a pixel of a class drawn evenly among those present.
         scale: Factor by which images and masks are resized first, 0.01 to 16.
         seed: Seed of split and corners.
-        page: Which picture to take of TIFFs that hold several, from 0; None where they hold one.
+        page: As in `Selection`.
+        channels: Numbers of the channels to take, such as "0" or "0,2"; None takes all.
+        crop: As in `Selection`.
 
     Raises:
         InputError: A value out of its range; the message names the argument.
@@ -83,11 +160,12 @@ class PatchSettings:
     rare: float = 1 / 3
     scale: float = 1.0
     seed: int = 0
-    page: int | None = None
+    page: int | str | None = None
+    channels: str | None = None
+    crop: str | None = None
 
     def __post_init__(self) -> None:
-        if self.page is not None:
-            _check("page", self.page, 0, 9999)
+        self.selection  # noqa: B018 - raises where a value is out of its range
         if self.size is not None:
             _check("size", self.size, 16, 4096)
         if self.per_image is not None:
@@ -189,7 +267,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class PredictSettings:
+class PredictSettings(_Selecting):
     """How a model covers an image, and how its mask is mended.
 
     Attributes:
@@ -200,7 +278,11 @@ class PredictSettings:
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once; None takes as many as pay.
         device: As in `TrainSettings`.
-        page: As in `PatchSettings`.
+        page: As in `PatchSettings`; None takes what the model was trained on, as do the next two.
+        channels: As in `PatchSettings`.
+        crop: As in `PatchSettings`.
+        convert_depth: Take images of another depth than the training images: 8 bits become 16, or
+            16 become 8, by the ratio of their ranges.
         largest: Classes of which only the largest object is kept.
         min_size: Objects of fewer pixels are removed; 0 keeps all.
         fill_holes: Classes whose holes are filled.
@@ -215,7 +297,10 @@ class PredictSettings:
     tta: bool = False
     batch_size: int | None = None
     device: str = "auto"
-    page: int | None = None
+    page: int | str | None = None
+    channels: str | None = None
+    crop: str | None = None
+    convert_depth: bool = False
     largest: tuple[str, ...] = ()
     min_size: int = 0
     fill_holes: tuple[str, ...] = ()
@@ -225,8 +310,7 @@ class PredictSettings:
         check_choice("weights", self.weights, WEIGHTS)
         if self.batch_size is not None:
             _check("batch_size", self.batch_size, 1, 65536)
-        if self.page is not None:
-            _check("page", self.page, 0, 9999)
+        self.selection  # noqa: B018 - raises where a value is out of its range
         _check("min_size", self.min_size, 0, 2**31)
         if self.mode == "seamless" and self.stride is not None:
             raise InputError(

@@ -177,6 +177,31 @@ def test_a_constant_channel_does_no_harm(empty):
     assert (info.mean, info.std) == ((7.0,), (1.0,))
 
 
+def test_cropped_edges_are_ignored_whatever_their_masks_hold(empty):
+    write_set("set", 4)
+    for path in Path("set/masks").iterdir():
+        mask = read(path)
+        mask[-6:], mask[:, :2] = 77, 99  # a scale bar and a rim that are no classes
+        Image.fromarray(mask).save(path)
+    with pytest.raises(InputError, match="77"):
+        build(**SETTINGS)
+    info = build(**SETTINGS, crop="bottom=6,left=2").info
+    assert info.selection.crop == "bottom=6,left=2"
+    assert info.classes.names == NAMES
+    pixels = sum(info.class_pixels_train) + sum(info.class_pixels_val)
+    assert pixels == 4 * (64 - 6) * (56 - 2)
+    with pytest.raises(InputError, match="leaves nothing of 64 x 56 pixels"):
+        build(**SETTINGS, crop="top=64", overwrite=True)
+
+
+def test_a_store_keeps_the_channels_that_were_asked_for(empty):
+    write_set("set", 4, channels=3)
+    info = build(**SETTINGS, channels="2,0").info
+    assert info.channels == 2
+    whole = build(**SETTINGS, overwrite=True).info
+    np.testing.assert_allclose(info.mean, np.array(whole.mean)[[2, 0]])
+
+
 # --- the split -------------------------------------------------------------------------------
 
 

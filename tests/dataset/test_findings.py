@@ -266,7 +266,7 @@ def test_predict_takes_the_page_that_is_asked_for(trained, capsys):
     assert main(["predict", "stack.tif"]) == 2
     assert "--page 0" in capsys.readouterr().err
     assert main(["predict", "stack.tif", "data/train/images/im0.png", "--page", "1"]) == 5
-    assert "no page 1, there are 1" in capsys.readouterr().err
+    assert "no page 1, there is one" in capsys.readouterr().err
     assert main(["predict", "data/train/images/im0.png"]) == 0
     masks = [np.asarray(Image.open(f"predictions/{name}.png")) for name in ("stack", "im0")]
     np.testing.assert_array_equal(*masks)

@@ -18,6 +18,7 @@ from unetseg.pictures import bands, reading, tiff, writing
 from unetseg.pictures.bands import open_raster, valid_pixels, write_mask_tiff
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.reading import read_image
+from unetseg.settings import Selection
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 200, (50, 41), dtype=np.uint8)
@@ -61,8 +62,9 @@ PIXELS = {
 
 
 def same_by_rows(path, page=None) -> None:
-    whole = read_image(path, page)
-    with open_raster(path, page) as raster:
+    selection = Selection(page)
+    whole = read_image(path, selection)
+    with open_raster(path, selection) as raster:
         assert (raster.shape, raster.dtype) == (whole.shape, whole.dtype)
         for first, last in [(a, min(b, len(whole))) for a, b in BANDS if a < len(whole)]:
             band = raster[first:last]
@@ -201,9 +203,9 @@ def test_a_picture_is_refused_on_opening_as_it_is_when_read_whole(tmp_path):
     ]:
         for read in (read_image, open_raster):
             with pytest.raises(InputError, match=text):
-                read(name, page)
+                read(name, Selection(page))
     with pytest.raises(InputError, match="over the limit of 99"):
-        open_raster(stack, 0, max_pixels=99)
+        open_raster(stack, Selection(0), max_pixels=99)
 
 
 def test_a_damaged_tile_is_an_error_that_names_the_file_when_its_rows_are_read(tmp_path):

@@ -20,7 +20,9 @@ from tests.pictures.samples import BITS, FLOATS, GREY8, GREY16, INDICES, RGB8, R
 from tests.support import flipped, pil, put, tif
 from unetseg.errors import InputError, MachineError
 from unetseg.pictures import reading
+from unetseg.pictures.bands import open_raster
 from unetseg.pictures.reading import read_image, read_info, read_mask
+from unetseg.settings import Selection
 
 PALETTE = [0, 0, 0, 255, 0, 0, 0, 200, 0]
 
@@ -169,11 +171,11 @@ def test_a_page_of_a_stack_is_read_only_on_demand(tmp_path):
     stack = RNG.integers(0, 99, (3, 6, 9), dtype=np.uint8)
     path = put(tmp_path, tif(stack, photometric="minisblack", metadata={"axes": "ZYX"}))
     assert read_info(path).pages == 3
-    with pytest.raises(InputError, match="holds 3 pages of 6 x 9"):
+    with pytest.raises(InputError, match="holds 3 slices in depth"):
         read_image(path)
-    np.testing.assert_array_equal(read_image(path, page=2)[..., 0], stack[2])
+    np.testing.assert_array_equal(read_image(path, Selection(2))[..., 0], stack[2])
     with pytest.raises(InputError, match="no page 3, there are 3"):
-        read_image(path, page=3)
+        read_image(path, Selection(3))
 
 
 def test_pages_of_an_lzw_stack_and_of_unlike_sizes_are_found(tmp_path):
@@ -183,7 +185,7 @@ def test_pages_of_an_lzw_stack_and_of_unlike_sizes_are_found(tmp_path):
         pages[0].save(path, save_all=True, append_images=pages[1:], **options)
         with Image.open(path) as opened:
             second = [np.asarray(p) for p in ImageSequence.Iterator(opened)][1]
-        np.testing.assert_array_equal(read_image(path, page=1)[..., 0], second)
+        np.testing.assert_array_equal(read_image(path, Selection(1))[..., 0], second)
 
 
 def nan_tiff() -> bytes:
@@ -466,3 +468,49 @@ def test_a_mask_that_cannot_be_trusted_is_refused(tmp_path, data, text):
 
 
 # --- arrays ----------------------------------------------------------------------------------
+
+
+# --- a part of a file ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "tile": (16, 16)}])
+def test_a_stack_is_projected_by_a_word(tmp_path, options):
+    stack = RNG.integers(0, 60_000, (5, 20, 33), dtype=np.uint16)
+    path = put(tmp_path, tif(stack, photometric="minisblack", metadata={"axes": "ZYX"}, **options))
+    mean = np.rint(stack.mean(0)).astype(np.uint16)
+    for page, due in (("max", stack.max(0)), ("mean", mean), ("middle", stack[2])):
+        found = read_image(path, Selection(page))
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found[..., 0], due)
+        with open_raster(path, Selection(page)) as raster:
+            np.testing.assert_array_equal(raster[3:17], found[3:17])
+
+
+def test_channels_are_taken_in_the_order_asked_for(tmp_path):
+    image = RNG.integers(0, 255, (6, 9, 3), dtype=np.uint8)
+    composite = tif(np.moveaxis(image, 2, 0), photometric="minisblack", metadata={"axes": "CYX"})
+    for path in (put(tmp_path, pil(image)), put(tmp_path, composite, "a.tif")):
+        for channels in ((0,), (2, 0), (1, 1, 1)):
+            part = Selection(channels=channels)
+            assert read_info(path, part).channels == len(channels)
+            np.testing.assert_array_equal(read_image(path, part), image[..., list(channels)])
+            with open_raster(path, part) as raster:
+                np.testing.assert_array_equal(raster[2:5], image[2:5][..., list(channels)])
+        with pytest.raises(InputError, match="has no channel 3, only 3 channels"):
+            read_image(path, Selection(channels=(0, 3)))
+
+
+def test_slices_and_channels_of_a_hyperstack_are_told_apart(tmp_path):
+    stack = RNG.integers(0, 255, (3, 2, 6, 9), dtype=np.uint8)
+    path = put(tmp_path, tif(stack, imagej=True, metadata={"axes": "ZCYX"}))
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    assert "3 slices in depth (Z), each of 2 channels" in caught.value.problem
+    found = read_image(path, Selection("max", (1,)))
+    np.testing.assert_array_equal(found[..., 0], stack.max(0)[1])
+
+
+def test_masks_of_a_stack_are_not_averaged(tmp_path):
+    path = put(tmp_path, tif(np.zeros((3, 6, 9), np.uint8), photometric="minisblack"))
+    with pytest.raises(InputError, match="3 pages of labels, which max cannot join"):
+        read_mask(path, Selection("max"))

@@ -26,7 +26,9 @@ def check(
         Path, Argument(metavar="FOLDER", help="Labelled images: images/ and masks/.")
     ] = Path("data/train"),
     *,
-    settings: Annotated[PatchSettings, ("size", "scale", "page", "val", "group")],
+    settings: Annotated[
+        PatchSettings, ("size", "scale", "page", "channels", "crop", "val", "group")
+    ],
     classes: options.Classes = None,
     ignore: options.Ignore = None,
     html: Annotated[
@@ -72,7 +74,7 @@ def check(
             on_progress=display,
         )
         if html:
-            write_contact_sheet(html, found, settings.page, display)
+            write_contact_sheet(html, found, settings.selection, display)
     _print_facts(found)
     _print_findings(found)
     write_json(json_file, found.to_dict())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _OUT = "What is written"
 # These options change the masks that a model makes. --predictions are made already.
 _OF_A_MODEL = {"include_trained", *options.OPTIONS[PredictSettings]} - {
-    *("page", "batch_size", "device"),
+    *("page", "channels", "crop", "batch_size", "device"),
 }
 
 

@@ -19,6 +19,7 @@ from unetseg.settings import (
     DEFAULT_STRIDE,
     MODES,
     OPTIMIZERS,
+    PAGES,
     PRECISIONS,
     RUNS,
     SCHEDULES,
@@ -72,15 +73,47 @@ def _panel(title: str, **options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _number_or_word(text: str) -> int | str:
+    """Return the whole number in ``text``, else the text."""
+    return int(text) if text.isdecimal() and len(text) <= 12 else text
+
+
 _AUTO: dict[str, Any] = {"parser": _number_or_auto, "show_default": "auto"}
-_PAGE = _panel(
-    "Images",
-    page={
-        "metavar": "N",
-        "help": "Which picture of TIFFs that hold several, from 0.",
-        "show_default": "such files are refused",
-    },
-)
+_CONVERT_DEPTH = "Take 8 bits where the model was trained on 16, or 16 for 8, by their ranges."
+
+
+def _selecting(unset: str, **more: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that say what is taken of an image file.
+
+    Args:
+        unset: What is taken where an option is not given.
+        more: Further options of the same panel.
+    """
+    return _panel(
+        "Images",
+        page={
+            "metavar": "N",
+            "parser": _number_or_word,
+            "help": "Which picture of TIFFs that hold several: a number from 0, middle, max or "
+            "mean (of all), or all (each is an image).",
+            "show_default": unset or "such files are refused",
+            "autocompletion": _words(*PAGES),
+        },
+        channels={
+            "metavar": "N,N",
+            "help": "Which channels, from 0: 0 is the first alone.",
+            "show_default": unset or "all",
+        },
+        crop={
+            "metavar": "EDGE=N",
+            "help": "Ignore rows or columns at the edges, such as a scale bar: bottom=64, or "
+            "top=10,left=5.",
+            "show_default": unset or "none",
+        },
+        **more,
+    )
+
+
 _DEVICE: dict[str, Any] = {
     "help": "auto, cpu, cuda, cuda:1 or mps.",
     "autocompletion": _words("auto", "cpu", "cuda", "mps"),
@@ -120,7 +153,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             },
             scale={"help": "Resize images first; masks come back whole."},
         ),
-        **_PAGE,
+        **_selecting(""),
         **_panel(
             "Held-out images (of a folder)",
             val={"metavar": "SHARE", "help": "Share of images held out."},
@@ -218,7 +251,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             },
             batch_size={"help": "Windows computed at once.", "show_default": "as many as pay"},
         ),
-        **_PAGE,
+        **_selecting("as in training", convert_depth={"help": _CONVERT_DEPTH}),
         **_panel(
             "What is mended in a mask",
             largest={
@@ -276,6 +309,8 @@ def _options_of(kind: type, names: list[str]) -> Iterable[inspect.Parameter]:
     for name in names:
         field = known[name]
         annotation = list[str] if get_origin(field.type) is tuple else field.type
+        if OPTIONS[kind][name].parser:
+            annotation = str | None  # Typer takes no union of types; the parser makes the value
         yield inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,

@@ -51,7 +51,7 @@ def suggest(
             rich_help_panel=_OUT,
         ),
     ] = False,
-    settings: Annotated[PredictSettings, ("page", "device")],
+    settings: Annotated[PredictSettings, ("page", "channels", "crop", "device")],
 ) -> None:
     """Choose the images to label next, and write a mask of each to correct.
 

@@ -57,7 +57,7 @@ def suspects(
         bool,
         Option("--overwrite", help="Replace the files of --html and --json.", rich_help_panel=_OUT),
     ] = False,
-    settings: Annotated[PredictSettings, ("page",)],
+    settings: Annotated[PredictSettings, ("page", "channels", "crop")],
     classes: options.Classes = None,
     ignore: options.Ignore = None,
 ) -> None:
@@ -91,7 +91,11 @@ def suspects(
             ).subject
             names, title = found.names, found.title
         else:
-            for name, given in (("page", settings.page), ("classes", classes), ("ignored", ignore)):
+            for name, given in (
+                *((name, getattr(settings, name)) for name in ("page", "channels", "crop")),
+                ("classes", classes),
+                ("ignored", ignore),
+            ):
                 if given is not None:
                     raise InputError(
                         arg(name), "is for --predictions", "leave it out: the run knows"

@@ -30,7 +30,7 @@ from unetseg.dataset.store import Source, StoreInfo
 from unetseg.dataset.store_writer import write_store
 from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
-from unetseg.pictures import masks, reading, transforms
+from unetseg.pictures import reading, transforms
 from unetseg.pictures.transforms import scaled_size
 from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import PatchSettings
@@ -194,8 +194,8 @@ class LabelledFolder:
         Args:
             out: The store; an earlier file is replaced.
             splits: The side of each image.
-            settings: None takes the settings of the folder. Others must have the same ``page``,
-                ``group`` and ``scale``.
+            settings: None takes the settings of the folder. Others must have the same
+                ``selection``, ``group`` and ``scale``.
 
         Raises:
             MachineError: The disk is full, or writing is not permitted.
@@ -280,7 +280,7 @@ class LabelledFolder:
         """Return ``(3, C)``: sums of an image's values and of their squares, and its pixels."""
         if index not in self._sums:
             path, settings = self.surveys[index].pair.image, self.settings
-            image = reading.read_scaled(path, self.channels, settings.scale, settings.page)
+            image = reading.read_scaled(path, self.channels, settings.scale, settings.selection)
             image = image.astype(np.float64)
             pixels = np.full(self.channels, image.shape[0] * image.shape[1])
             self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
@@ -345,9 +345,9 @@ class _Cutter:
         )
 
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        pair, page = self.surveys[index].pair, self.settings.page
-        image = reading.read_scaled(pair.image, self.info.channels, scale, page)
-        mask = masks.decode(pair.read_mask(page), self.info.classes, pair.mask)
+        pair, selection = self.surveys[index].pair, self.settings.selection
+        image = reading.read_scaled(pair.image, self.info.channels, scale, selection)
+        mask = pair.labels(self.info.classes, selection)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 
 

@@ -171,8 +171,8 @@ def inspect_folder(
 
     Args:
         source: The folder, laid out as `unetseg.dataset.pairing.find_pairs` reads it.
-        settings: How the folder is to be cut; ``page``, ``group``, ``scale``, ``size`` and ``val``
-            matter here.
+        settings: How the folder is to be cut; what is selected of each file, ``group``, ``scale``,
+            ``size`` and ``val`` matter here.
         classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
         ignored: Mask values or colours that are neither trained on nor scored.
         on_progress: Receives `Progress`.
@@ -197,7 +197,7 @@ def inspect_folder(
             pairs, "looking at", "images", on_progress, name=lambda p: p.name, check=check
         ):
             try:
-                surveys.append(survey_pair(pair, settings.page))
+                surveys.append(survey_pair(pair, settings.selection))
             except InputError as error:
                 found.append(_refusal(error, commands))
         given = pairing.load_classes(root, classes)
@@ -218,7 +218,7 @@ def inspect_folder(
                 check=check,
             ):
                 try:
-                    measured.append(measure_classes(pair, table, settings.page))
+                    measured.append(measure_classes(pair, table, settings.selection))
                 except InputError as error:
                     found.append(_refusal(error, commands))
     measured = measured if len(measured) == len(surveys) else []
@@ -305,7 +305,7 @@ class _Facts:
 
 def _options(settings: PatchSettings, classes: Path | None, ignored: Sequence[int | str]) -> str:
     given = [("classes", classes), *(("ignored", i) for i in ignored)]
-    given += [("group", settings.group), ("page", settings.page)]
+    given += [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
     return "".join(f" {as_option(name, value)}" for name, value in given if value is not None)
 
 
@@ -498,7 +498,7 @@ def _duplicates(facts: _Facts) -> Iterator[Finding]:
         other = first.setdefault(survey.sha256, survey)
         if other is not survey:
             text = f"the same picture as {show(other.pair.image.name)}"
-            both = [s.pair.read_mask(facts.settings.page) for s in (survey, other)]
+            both = [s.pair.read_mask(facts.settings.selection) for s in (survey, other)]
             if not np.array_equal(both[0].values, both[1].values):
                 text += ", with another mask"
             remedy = "they stay on one side of the split; keep one of them"

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError, MachineError
-from unetseg.pictures import reading
+from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo
+from unetseg.settings import WHOLE, Selection
 
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
@@ -37,21 +40,21 @@ class Pair:
     mask: Path
     drawn: tuple[tuple[int, Draw], ...] | None = None
 
-    def mask_info(self, page: int | None = None) -> ImageInfo:
+    def mask_info(self, selection: Selection = WHOLE) -> ImageInfo:
         """Return the header of the mask; of a drawn one that of the image, as it is seen."""
         if self.drawn is None:
-            return reading.read_info(self.mask, page)
-        return replace(reading.read_info(self.image, page), format="shapes", channels=1)
+            return reading.read_info(self.mask, Selection(selection.page))
+        return replace(reading.read_info(self.image, selection), format="shapes", channels=1)
 
-    def read_mask(self, page: int | None = None) -> RawMask:
+    def read_mask(self, selection: Selection = WHOLE) -> RawMask:
         """Read the mask, or draw it: pixels of no shape are 0.
 
         Raises:
             InputError: As `reading.read_mask`, or a shape that does not fit the image.
         """
         if self.drawn is None:
-            return reading.read_mask(self.mask, page)
-        info = reading.read_info(self.image, page)
+            return reading.read_mask(self.mask, selection)
+        info = reading.read_info(self.image, selection)
         mask = np.zeros((info.height, info.width), np.uint8)
         for index, draw in self.drawn:
             try:
@@ -60,6 +63,29 @@ class Pair:
                 text = f"a shape of {self.image.name} that is not drawn ({error})"
                 raise InputError(self.mask, text, "export it again") from None
         return RawMask(mask)
+
+    def labels(self, table: ClassTable, selection: Selection = WHOLE) -> NDArray[np.uint8]:
+        """Return the class indices ``(H, W)`` of the mask; 255 is ignored, as all cropped edges.
+
+        Raises:
+            InputError: As `read_mask` and `masks.decode`.
+        """
+        return decode_inside(self.read_mask(selection), table, selection, self.mask)
+
+
+def decode_inside(
+    raw: RawMask, table: ClassTable, selection: Selection, path: Path
+) -> NDArray[np.uint8]:
+    """Return the class indices of a mask; its cropped edges, whatever they hold, are ignored.
+
+    Raises:
+        InputError: As `masks.decode`.
+    """
+    inner = selection.inner(*raw.values.shape[:2])
+    labels = np.full(raw.values.shape[:2], IGNORED, np.uint8)
+    if labels[inner].size:
+        labels[inner] = masks.decode(replace(raw, values=raw.values[inner]), table, path)
+    return labels
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -39,6 +39,7 @@ from unetseg.classes import IGNORED
 from unetseg.errors import InputError, MachineError
 from unetseg.files import kind_of, open_regular
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record
+from unetseg.settings import PatchSettings, Selection
 
 # HDF5 reads this once, when it is loaded: it then loads no filter code from outside.
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
@@ -152,6 +153,17 @@ class StoreInfo:
     def patch_side(self) -> int:
         """P = S + 2m, the side of a stored patch in pixels."""
         return self.size + 2 * self.margin
+
+    @property
+    def selection(self) -> Selection:
+        """The part of image files that the store was made from.
+
+        Raises:
+            InputError: The settings hold what no selection has.
+        """
+        names = ("page", "channels", "crop")
+        chosen: dict[str, Any] = {name: self.settings.get(name) for name in names}
+        return PatchSettings(**chosen).selection
 
     @cached_property  # asked for once an image
     def held_out(self) -> tuple[Source, ...]:

@@ -1,6 +1,6 @@
 """The facts of each labelled image: what its files hold, without any judgement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
 from unetseg.dataset.naming import Pair
+from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
+from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
@@ -59,24 +61,29 @@ class Survey:
         return orientations[0] != orientations[1] and (max(orientations) < 5 or is_square)
 
 
-def survey_pair(pair: Pair, page: int | None) -> Survey:
+def survey_pair(pair: Pair, selection: Selection) -> Survey:
     """Look at one labelled image.
 
     Raises:
         InputError: The image or its mask cannot be read, or their sizes differ.
     """
-    info, mask_info = reading.read_info(pair.image, page), pair.mask_info(page)
-    image, raw = reading.read_image(pair.image, page), pair.read_mask(page)
+    info, mask_info = reading.read_info(pair.image, selection), pair.mask_info(selection)
+    image, raw = reading.read_image(pair.image, selection), pair.read_mask(selection)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
     remedy = "make image and mask the same size"
     if info.orientation >= 5 and size == mask_size[::-1]:
         remedy = f"the image is turned by its EXIF orientation, the mask is not: {remedy}"
     masks.check_same_size(pair.mask, mask_size, size, remedy)
+    sha256, inner = transforms.pixel_hash(image), selection.inner(*size)
+    if not raw.values[inner].size:
+        text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
+        raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
+    image, raw = image[inner], replace(raw, values=raw.values[inner])
     return Survey(
         pair,
         info,
         mask_info,
-        transforms.pixel_hash(image),
+        sha256,
         transforms.collapse_grey(image).shape[2],
         _encoding(raw, mask_info),
         masks.find_keys(raw),
@@ -88,7 +95,7 @@ def survey_pair(pair: Pair, page: int | None) -> Survey:
 
 
 def measure_classes(
-    pair: Pair, table: ClassTable, page: int | None
+    pair: Pair, table: ClassTable, selection: Selection
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Measure the classes of a mask.
 
@@ -100,7 +107,7 @@ def measure_classes(
     Raises:
         InputError: The mask does not fit the classes.
     """
-    mask = masks.decode(pair.read_mask(page), table, pair.mask)
+    mask = pair.labels(table, selection)
     count, row, column = len(table.classes), mask.shape[0] // 2, mask.shape[1] // 2
     halves = [[mask[:row], mask[row:]], [mask[:, :column], mask[:, column:]]]
     pixels = [[np.bincount(h.ravel(), minlength=256)[:count] for h in pair] for pair in halves]

@@ -26,6 +26,7 @@ from unetseg.pictures.opening import (
     decoding,
     open_file,
 )
+from unetseg.settings import WHOLE, Selection
 
 _CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF surely suffice
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
@@ -105,13 +106,13 @@ class Raster:
 
 
 def open_raster(
-    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str], selection: Selection = WHOLE, *, max_pixels: int = MAX_PIXELS
 ) -> Raster:
     """Open a picture to be read by rows; no pixels are decoded yet.
 
     Args:
         path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
-        page: Which picture of a TIFF, from 0; may be None where there is one.
+        selection: As for `reading.read_image`.
         max_pixels: Larger pictures (height x width) are refused.
 
     Raises:
@@ -122,8 +123,8 @@ def open_raster(
         handle, kind = open_file(path)
         stack.callback(handle.close)
         with decoding(path, kind):
-            picture = reading.open_picture(path, handle, kind, max_pixels, page or 0)
-            check_page(path, picture.info, page)
+            picture = reading.open_picture(path, handle, kind, max_pixels, selection)
+            check_page(path, picture.info, selection.page)
             raster = Raster(path, handle, kind, picture)
         stack.pop_all()
         return raster

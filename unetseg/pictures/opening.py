@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetseg import files
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.pictures.georeference import Georeference
-from unetseg.text import human_bytes
+from unetseg.text import human_bytes, plural
 
 MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
 ORIENTATION = 274  # the EXIF and TIFF tag
@@ -62,6 +62,7 @@ class ImageInfo:
         pages: The number of pictures in the file.
         palette: Whether pixels are indices of a palette.
         orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
+        axes: The axes of a TIFF's pictures, such as "ZYX" (tifffile's letters); "" of others.
     """
 
     height: int
@@ -73,6 +74,7 @@ class ImageInfo:
     pages: int = 1
     palette: bool = False
     orientation: int = 1
+    axes: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Picture:
         orientation: How the pixels are stored (EXIF 2.32, tag 274); numbers beyond 1 to 8 mean 1.
         doubt: Why the picture cannot be a mask; empty where it can.
         georeference: Reads the size and the place of its pixels, as they are stored.
+        channels: The numbers of the channels that are taken; empty takes all.
     """
 
     info: ImageInfo
@@ -99,6 +102,7 @@ class Picture:
     orientation: int = 1
     doubt: str = ""
     georeference: Callable[[], Georeference] = field(default=Georeference)
+    channels: tuple[int, ...] = ()
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
@@ -167,14 +171,52 @@ def check_size(
         raise InputError(path, text, COPY_AGAIN)
 
 
-def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | None) -> None:
+def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | str | None) -> None:
     """Refuse a file of several pictures where none is chosen, and the choice of a missing one."""
-    if page is None and info.pages > 1:
-        text = f"holds {info.pages} pages of {info.height} x {info.width} pixels, one is due"
-        remedy = f"pass {arg('page', 0)} for the first; pages that are channels need the axes CYX"
+    if info.pages > 1 and page in (None, "all"):
+        text = f"holds {_pictures_of(info)} of {info.height} x {info.width} pixels, one is due"
+        projection = ", ".join(arg("page", word) for word in ("middle", "max", "all"))
+        remedy = f"pass {arg('page', 0)} for the first; also {projection}"
+        if info.channels == 1:
+            remedy += "; pages that are channels need the axes CYX"
         raise InputError(path, text, remedy, give=("page", 0))
-    if page is not None and not 0 <= page < info.pages:
-        raise InputError(path, f"no page {page}, there are {info.pages}", "count from 0")
+    if isinstance(page, int) and not 0 <= page < info.pages:
+        count = "is one" if info.pages == 1 else f"are {info.pages}"
+        raise InputError(path, f"no page {page}, there {count}", "count from 0")
+
+
+# What the letters of tifffile for axes mean; a page of any other axis is called a page.
+_AXES = {"Z": "slice in depth (Z)", "T": "point in time (T)"}
+
+
+def _pictures_of(info: ImageInfo) -> str:
+    """Return how many pictures a TIFF holds, named by its axes where these are known."""
+    others = [axis for axis in info.axes if axis not in "YXSC"]
+    text = f"{info.pages} pages"
+    if len(others) == 1 and others[0] in _AXES:
+        word, end = _AXES[others[0]].split(" ", 1)
+        text = f"{info.pages} {word}s {end}"
+    elif others and set(others) <= set(_AXES):
+        text += f" (axes {info.axes})"
+    return text + (f", each of {info.channels} channels," if info.channels > 1 else "")
+
+
+def select_channels(
+    path: str | os.PathLike[str], picture: Picture, channels: tuple[int, ...]
+) -> Picture:
+    """Return a picture of which only some channels are taken.
+
+    Raises:
+        InputError: It lacks one of them.
+    """
+    if not channels:
+        return picture
+    found = picture.info.channels
+    if max(channels) >= found:
+        text = f"has no channel {max(channels)}, only {plural(found, 'channel')}, counted from 0"
+        remedy = f"pass {arg('channels', ','.join(map(str, range(found))))} or some of them"
+        raise InputError(path, text, remedy)
+    return replace(picture, info=replace(picture.info, channels=len(channels)), channels=channels)
 
 
 def palette_channels(palette: NDArray[np.uint8]) -> int:
@@ -220,7 +262,8 @@ def as_declared(
     if picture.palette is not None:
         pixels = picture.palette[pixels if pixels.ndim == 2 else pixels[..., 0]]
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    return _to_declared_dtype(path, pixels[..., : picture.info.channels], top, nodata)
+    taken = list(picture.channels) if picture.channels else slice(picture.info.channels)
+    return _to_declared_dtype(path, pixels[..., taken], top, nodata)
 
 
 def _to_declared_dtype(

@@ -37,8 +37,10 @@ from unetseg.pictures.opening import (
     check_size,
     opened,
     palette_channels,
+    select_channels,
 )
 from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
+from unetseg.settings import PROJECTIONS, WHOLE, Selection
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 _CROP = 2**26  # pixels; Pillow takes a crop of 2.7 times as many for an attack
@@ -56,7 +58,7 @@ _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
 
 
 def read_info(
-    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str], selection: Selection = WHOLE, *, max_pixels: int = MAX_PIXELS
 ) -> ImageInfo:
     """Read the header of a picture, or of one page of a TIFF; no pixels are decoded.
 
@@ -65,11 +67,11 @@ def read_info(
         MachineError: No permission to read.
     """
     with opened(path) as (handle, kind):
-        return open_picture(path, handle, kind, max_pixels, page or 0).info
+        return open_picture(path, handle, kind, max_pixels, selection).info
 
 
 def read_image(
-    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str], selection: Selection = WHOLE, *, max_pixels: int = MAX_PIXELS
 ) -> NDArray[Any]:
     """Read a picture in its stored depth.
 
@@ -80,7 +82,7 @@ def read_image(
 
     Args:
         path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
-        page: Which picture of a TIFF, from 0; may be None where there is one.
+        selection: Which picture of a TIFF, and which channels; ``crop`` changes nothing here.
         max_pixels: Larger pictures (height x width) are refused before they are decoded.
 
     Returns:
@@ -88,34 +90,37 @@ def read_image(
 
     Raises:
         InputError: The file is not found, not regular, no picture, damaged or too large. Or it
-            holds several pictures and ``page`` is None, colours other than grey and RGB, or values
-            that are not finite.
+            holds several pictures and none is selected, a channel is missing, or it holds colours
+            other than grey and RGB, or values that are not finite.
         MachineError: No permission to read, not enough memory.
     """
     with opened(path) as (handle, kind):
-        picture = open_picture(path, handle, kind, max_pixels, page or 0)
-        check_page(path, picture.info, page)
+        picture = open_picture(path, handle, kind, max_pixels, selection)
+        check_page(path, picture.info, selection.page)
         image = as_declared(path, picture, picture.pixels())
         return np.ascontiguousarray(apply_orientation(image, picture.orientation))
 
 
-def read_scaled(path: Path, channels: int, scale: float, page: int | None = None) -> NDArray[Any]:
+def read_scaled(
+    path: Path, channels: int, scale: float, selection: Selection = WHOLE
+) -> NDArray[Any]:
     """Read an image, fit its channels as `fit_channels` does, and scale it.
 
     Raises:
         InputError: As `read_image` and `fit_channels`.
     """
-    image = fit_channels(read_image(path, page), channels, path)
+    image = fit_channels(read_image(path, selection), channels, path)
     return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
 
 
 def read_mask(
-    path: str | os.PathLike[str], page: int | None = None, *, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str], selection: Selection = WHOLE, *, max_pixels: int = MAX_PIXELS
 ) -> RawMask:
     """Read a mask as it is stored: values, palette indices with their palette, or colours.
 
-    One-bit masks become 0 and 255. An orientation in the file is applied as for an image. ``page``
-    chooses a picture of a TIFF that holds several; it is ignored where there is only one.
+    One-bit masks become 0 and 255. An orientation in the file is applied as for an image. Of
+    ``selection`` only ``page`` counts, and only where a TIFF holds several pictures; classes of
+    several are never averaged, so a stack has no projection.
 
     Raises:
         InputError: As `read_image`; a lossy format; transparent pixels; negative or fractional
@@ -123,10 +128,15 @@ def read_mask(
         MachineError: No permission to read, not enough memory.
     """
     with opened(path) as (handle, kind):
-        picture = open_picture(path, handle, kind, max_pixels, page or 0)
+        page = selection.page
+        picture = open_picture(path, handle, kind, max_pixels, Selection(page))
         if picture.doubt:
             raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG")
-        check_page(path, picture.info, page if picture.info.pages > 1 else None)
+        if picture.info.pages > 1:
+            if page in PROJECTIONS:
+                text = f"holds {picture.info.pages} pages of labels, which {page} cannot join"
+                raise InputError(path, text, "give the image one mask")
+            check_page(path, picture.info, page)
         values = picture.pixels()
         if picture.info.alpha and picture.palette is None:
             values = _without_alpha(path, values)
@@ -161,7 +171,11 @@ def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def open_picture(
-    path: str | os.PathLike[str], handle: BinaryIO, kind: str, max_pixels: int, page: int = 0
+    path: str | os.PathLike[str],
+    handle: BinaryIO,
+    kind: str,
+    max_pixels: int,
+    selection: Selection = WHOLE,
 ) -> Picture:
     """Read the header of an opened file and refuse a picture that must not be decoded.
 
@@ -170,14 +184,15 @@ def open_picture(
         handle: The open file, from `opening.open_file`.
         kind: Its format, from `opening.open_file`.
         max_pixels: Larger pictures (height x width) are refused.
-        page: Which picture of a TIFF; `opening.check_page` tells whether it is there.
+        selection: Which picture of a TIFF (`opening.check_page` tells whether it is there), and
+            which channels.
 
     Raises:
         InputError: The header declares a kind of pixels that is not read, or pixels that the file
             does not hold.
     """
     if kind == "TIFF":
-        picture = tiff.open_tiff(path, handle, max_pixels, page)
+        picture = tiff.open_tiff(path, handle, max_pixels, selection.page)
     else:
         picture = _open_with_pillow(path, handle, kind)
         info = picture.info
@@ -188,7 +203,7 @@ def open_picture(
         info = replace(info, height=info.width, width=info.height)
     turned = picture.orientation if 1 < picture.orientation < 9 else 1
     info = replace(info, palette=picture.palette is not None, orientation=turned)
-    return replace(picture, info=info)
+    return select_channels(path, replace(picture, info=info), selection.channels)
 
 
 # --- PNG, JPEG, BMP, GIF ---------------------------------------------------------------------

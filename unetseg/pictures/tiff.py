@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.pictures import georeference
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.opening import (
@@ -27,6 +27,7 @@ from unetseg.pictures.opening import (
     check_size,
     palette_channels,
 )
+from unetseg.settings import PROJECTIONS
 
 _DEFLATED = (8, 32946)  # TIFF compression numbers of zlib: Adobe's, and the older one
 _SUSPICIOUS = 2**17  # bytes of a deflated strip or tile; smaller ones can do little harm
@@ -35,12 +36,12 @@ _KEPT = 2**26  # bytes of decoded tiles kept: bands may overlap by hundreds of r
 
 
 def open_tiff(
-    path: str | os.PathLike[str], handle: BinaryIO, max_pixels: int, page: int
+    path: str | os.PathLike[str], handle: BinaryIO, max_pixels: int, page: int | str | None
 ) -> Picture:
     """Read the header of a TIFF and refuse a picture that must not be decoded.
 
-    ``page`` counts the pictures of all series. Where there is no such page, the header is that of
-    the first picture.
+    ``page`` is as in `Selection`, and counts the pictures of all series. Where there is no such
+    page, the header is that of the first picture.
 
     Raises:
         InputError: The file declares a kind of pixels that is not read, or pixels that it does not
@@ -56,14 +57,23 @@ def open_tiff(
     for series in all_series:
         _check(path, handle, series, max_pixels)
     planes = [(series, i) for series in all_series for i in range(_planes_of(series))]
-    series, plane = planes[page if 0 <= page < len(planes) else 0]
+    if page == "middle":
+        page = len(planes) // 2
+    series, plane = planes[page if isinstance(page, int) and 0 <= page < len(planes) else 0]
+    chosen = [plane]
+    if page in PROJECTIONS:
+        if len(all_series) > 1:
+            text = f"holds {len(all_series)} series of pictures, which {page} cannot join"
+            raise InputError(path, text, f"pass {arg('page', 0)}")
+        chosen = list(range(len(planes)))
+    how = str(page)
     first = series.keyframe
     orientation = first.tags.get(ORIENTATION)
     palette = _palette(first)
     return Picture(
         _info(series, palette, len(planes)),
-        lambda: _pixels(path, handle, series, plane),
-        lambda: _rows(handle, series, plane),
+        lambda: _whole(path, handle, series, chosen, how),
+        lambda: _rows(handle, series, chosen, how),
         palette,
         int(orientation.value) if orientation else 1,
         LOSSY if _is_lossy(first) else "with white as zero" if _is_inverted(first) else "",
@@ -111,7 +121,9 @@ def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageIn
     exact = {("b", 1): "uint8", ("u", 1): "uint8", ("u", 2): "uint16"}
     stored = np.dtype(series.keyframe.dtype)
     dtype = exact.get((stored.kind, stored.itemsize), "float32")
-    return ImageInfo(sizes["Y"], sizes["X"], channels, dtype, "TIFF", bool(alphas), pages)
+    return ImageInfo(
+        sizes["Y"], sizes["X"], channels, dtype, "TIFF", bool(alphas), pages, axes=series.axes
+    )
 
 
 def _palette(first: Any) -> NDArray[np.uint8] | None:
@@ -174,10 +186,19 @@ def _name(code: int) -> str:
 # --- whole -----------------------------------------------------------------------------------
 
 
-def _pixels(
-    path: str | os.PathLike[str], handle: BinaryIO, series: Any, plane: int
+def _whole(
+    path: str | os.PathLike[str], handle: BinaryIO, series: Any, planes: Sequence[int], how: str
 ) -> NDArray[Any]:
-    """Return one picture of a series, channels last, transparency after all others."""
+    """Return one picture of a series, or the projection of several, as `Picture.pixels` does."""
+    if _planes_of(series) > 1 and (rows := _rows(handle, series, planes, how)):
+        return rows(0, _sizes(series)["Y"])  # decodes these planes alone
+    return _project(_pixels(path, handle, series, planes), how)
+
+
+def _pixels(
+    path: str | os.PathLike[str], handle: BinaryIO, series: Any, planes: Sequence[int]
+) -> Iterator[NDArray[Any]]:
+    """Yield pictures of a series, channels last, transparency after all others."""
     for page in {id(p): p for p in series.pages if p is not None}.values():
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
             if count > _SUSPICIOUS and page.keyframe.compression in _DEFLATED:
@@ -188,15 +209,19 @@ def _pixels(
     except ValueError as error:
         if not _lacks_codec(error):
             raise
-        pixels = _pixels_with_pillow(path, handle, series, plane)
-        return _alpha_last(series, bits_as_bytes(pixels))
+        for plane in planes:
+            pixels = _pixels_with_pillow(path, handle, series, plane)
+            yield _alpha_last(series, bits_as_bytes(pixels))
+        return
     others = [i for i, axis in enumerate(axes) if axis not in "YXSC"]
     channels = [i for i, axis in enumerate(axes) if axis in "SC"]
     stack = stack.transpose(*others, axes.index("Y"), axes.index("X"), *channels)
-    pixels = stack.reshape(-1, *stack.shape[len(others) :])[plane]
-    if len(channels) == 2:
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return _black_as_zero(series, pixels)
+    pictures = stack.reshape(-1, *stack.shape[len(others) :])
+    for plane in planes:
+        pixels = pictures[plane]
+        if len(channels) == 2:
+            pixels = pixels.reshape(*pixels.shape[:2], -1)
+        yield _black_as_zero(series, pixels)
 
 
 def _refuse_bomb(page: Any, data: bytes) -> None:
@@ -252,18 +277,36 @@ def _pixels_with_pillow(
 # --- by rows ---------------------------------------------------------------------------------
 
 
-def _rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:
-    """Return a reader of the rows of one picture; None where it must be decoded whole."""
-    stored = _stored_rows(handle, series, plane)
-    if stored is None:
+def _rows(handle: BinaryIO, series: Any, planes: Sequence[int], how: str = "") -> RowReader | None:
+    """Return a reader of the rows of a picture, or of the projection of several.
+
+    None where they must be decoded whole.
+    """
+    stored = [reader for plane in planes if (reader := _stored_rows(handle, series, plane))]
+    if len(stored) < len(planes):
         return None
     try:
-        stored(0, 1)
+        stored[0](0, 1)
     except ValueError as error:
         if not _lacks_codec(error):
             raise
         return None
-    return lambda first, last: _black_as_zero(series, stored(first, last))
+    return lambda first, last: _project(
+        (_black_as_zero(series, rows(first, last)) for rows in stored), how
+    )
+
+
+def _project(pictures: Iterable[NDArray[Any]], how: str) -> NDArray[Any]:
+    """Return the only picture, else the "max" or "mean" of several, pixel by pixel."""
+    first, *others = pictures
+    if not others:
+        return first
+    if how == "max":
+        return np.asarray(np.maximum.reduce([first, *others]))
+    mean = np.mean([first, *others], axis=0, dtype=np.float64)
+    return (
+        mean.astype(first.dtype) if first.dtype.kind == "f" else np.rint(mean).astype(first.dtype)
+    )
 
 
 def _stored_rows(handle: BinaryIO, series: Any, plane: int) -> RowReader | None:

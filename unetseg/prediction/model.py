@@ -21,7 +21,7 @@ from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.records import read_record
-from unetseg.settings import PredictSettings
+from unetseg.settings import WHOLE, PredictSettings, Selection
 from unetseg.text import nearest, plural, show
 
 _FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
@@ -41,6 +41,7 @@ class Model:
         card: The card of the (first) model.
         cards: The cards of all models.
         paths: The files of all models.
+        selection: The part of an image file that is used: as the settings say, else as in training.
         segmenter: Runs the networks over an image.
         digest: SHA-256 over the files of all models; predictions are equal only where it is.
         cleaning: The rules by which a mask is mended.
@@ -56,6 +57,7 @@ class Model:
         networks = [network for network, _ in loaded]
         self.cards: list[ModelCard] = [card for _, card in loaded]
         self.card = self.cards[0]
+        self.selection = settings.selection.or_else(self.card.selection)
         for path, card in zip(self.paths, self.cards, strict=True):
             self._check_alike(path, card)
         self.digest = hashlib.sha256(
@@ -92,7 +94,7 @@ class Model:
         )
 
     def _check_alike(self, path: Path, card: ModelCard) -> None:
-        for what in ("classes", "channels", "scale", "patch_size", "dtype"):
+        for what in ("classes", "channels", "scale", "patch_size", "dtype", "selection"):
             if getattr(card, what) != getattr(self.card, what):
                 text = f"another {what.replace('_', ' ')} than {show(self.paths[0])}"
                 raise InputError(path, text, "average models of one kind only")
@@ -120,7 +122,7 @@ class Model:
             InputError: The file is no image, or has other channels. Damaged pixels are found only
                 when they are read.
         """
-        return ModelInput(path, self.card, self.settings.page)
+        return ModelInput(path, self.card, self.selection)
 
     def read(self, path: Path) -> NDArray[Any]:
         """Read an image (H, W, C) in the channels, depth and scale of the training images.
@@ -181,9 +183,9 @@ class ModelInput:
         shape: Height, width and channels in the form that the model takes.
     """
 
-    def __init__(self, path: Path, card: ModelCard, page: int | None = None) -> None:
+    def __init__(self, path: Path, card: ModelCard, selection: Selection = WHOLE) -> None:
         self.path, self._card = path, card
-        self.raster = bands.open_raster(path, page)
+        self.raster = bands.open_raster(path, selection)
         height, width, _ = self.raster.shape
         self.shape = (*scaled_size(height, width, card.scale), card.channels)
         self._whole: NDArray[Any] | None = None

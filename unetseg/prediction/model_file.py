@@ -22,6 +22,7 @@ from unetseg.dataset.store import DTYPES
 from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, open_regular, write_bytes
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
+from unetseg.settings import WHOLE, Selection
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,7 @@ class ModelCard:
         kept: Which weights these are: "" for the averaged weights at the end of the schedule.
         versions: Versions of unetseg, torch and other packages, by name.
         looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
+        selection: The part of image files that it was trained on.
         sha256: The SHA-256 of all this and the weights; `write_model` fills it in.
 
     Raises:
@@ -99,6 +101,7 @@ class ModelCard:
     kept: Text = ""
     versions: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Any] = field(default_factory=dict)
+    selection: Selection = WHOLE
     sha256: Text = ""
 
     def __post_init__(self) -> None:

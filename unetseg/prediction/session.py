@@ -36,7 +36,7 @@ from unetseg.prediction.summary import ImageSummary, join_tables, update_summary
 from unetseg.progress import Note, OnProgress, Progress, ignore
 from unetseg.ranks import join, world
 from unetseg.records import Text, read_record, to_plain
-from unetseg.settings import PredictSettings, check_choice
+from unetseg.settings import PredictSettings, Selection, check_choice
 from unetseg.signals import Caught, catching
 from unetseg.text import show
 
@@ -130,12 +130,13 @@ def predict(
     }
     if overlay is None:
         wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
-    jobs = [_job(source, out, format, wanted, settings.page) for source in sources]
+    model = Model(models, settings)
+    jobs = [_job(source, out, format, wanted, model.selection) for source in sources]
     _check_places(jobs, overwrite)
     ranks, table = world(), out / "summary.csv"
     if ranks.is_writer:
         update_summary(table, [], (), overwrite)
-    model, on_progress = Model(models, settings), ranks.only_on_rank_zero(on_progress)
+    on_progress = ranks.only_on_rank_zero(on_progress)
     names = model.card.classes.names
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {model}"))
@@ -217,7 +218,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _job(
-    source: Path, out: Path, format: str, wanted: dict[str, bool | None], page: int | None
+    source: Path, out: Path, format: str, wanted: dict[str, bool | None], selection: Selection
 ) -> _Job:
     """Return the job for an image.
 
@@ -227,13 +228,13 @@ def _job(
         format: One of `FORMATS`.
         wanted: Whether to write each kind of further picture. None means only where the image is
             not too large.
-        page: Which picture of a TIFF.
+        selection: The part of the file that is used.
 
     Raises:
         InputError: The image is too large for a picture that is asked for.
     """
     try:
-        info = reading.read_info(source, page)
+        info = reading.read_info(source, selection)
         pixels = info.height * info.width
     except (InputError, MachineError):  # the image fails later, in its turn
         pixels = 1
@@ -284,15 +285,19 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 def _label(model: Model, job: _Job, objects: Sequence[str]) -> str:
     """Return a text that is equal for equal models, input and options."""
     settings = model.settings
-    options = {
+    options: dict[str, Any] = {
         "stride": model.segmenter.stride,  # null where it is seamless
         "weights": settings.weights,
         "tta": settings.tta,
-        "page": settings.page,
+        "page": model.selection.page,
         "largest": settings.largest,
         "min_size": settings.min_size,
         "fill_holes": settings.fill_holes,
     }
+    if model.selection.channels:
+        options["channels"] = model.selection.channels
+    if model.selection.crop:
+        options["crop"] = model.selection.crop
     if objects:
         options["objects"] = tuple(objects)
     data = {

@@ -75,8 +75,8 @@ class Suggestions:
         pair: A labelled image and its mask, as an example of how they are stored; None where there
             is none.
         same_names: The chosen images that have the name of a labelled image.
-        cutting: How the labelled images were cut for the model: ``group``, ``scale`` and ``page``,
-            each where it is not the default.
+        cutting: How the labelled images were cut for the model: ``group``, ``scale`` and what is
+            selected of files, each where it is not the default.
     """
 
     out: Path
@@ -289,7 +289,7 @@ class _Describer:
     def describe(self, path: Path) -> _Described | None:
         """Describe an image; return None where it is left out or cannot be read."""
         try:
-            key = pixel_hash(reading.read_image(path, self.model.settings.page))
+            key = pixel_hash(reading.read_image(path, self.model.selection))
             self._seen.add(key)
             if key not in self._excluded:
                 return _describe(self.model, self.model.read(path))
@@ -357,7 +357,7 @@ def _training(
         info = open_training_store(model.card, model.paths[0]).info
     except (InputError, MachineError):  # the store was moved or deleted
         return home, cutting
-    for name in ("group", "page"):
+    for name in ("group", "page", "channels", "crop"):
         if info.settings.get(name) is not None:
             cutting[name] = info.settings[name]
     own = Path(info.folder)
@@ -413,7 +413,7 @@ def _write(
         name=lambda one: one.image.name,
         check=lambda: caught.check(target, again),
     ):
-        picture = reading.read_image(one.image, model.settings.page)
+        picture = reading.read_image(one.image, model.selection)
         labels = model.labels(model.read(one.image), (picture.shape[0], picture.shape[1]))
         name = f"{one.image.stem}.png"
         overlay = drawing.overlay(picture, labels, table, drawing.commonest(labels))

@@ -13,6 +13,7 @@ from unetseg.dataset.survey import Survey
 from unetseg.pictures import drawing, masks, reading, transforms
 from unetseg.progress import OnProgress, ignore, steps
 from unetseg.reports import rendering
+from unetseg.settings import WHOLE, Selection
 from unetseg.text import show
 
 _PICTURES = 100  # labelled images shown at most; more are chosen evenly
@@ -22,7 +23,7 @@ _SIDE = 320  # pixels: two of them side by side on a screen, one below the other
 def write_contact_sheet(
     path: str | os.PathLike[str],
     found: Inspection,
-    page: int | None = None,
+    selection: Selection = WHOLE,
     on_progress: OnProgress = ignore,
 ) -> None:
     """Write one HTML file, readable offline, with every image beside its painted mask.
@@ -30,7 +31,7 @@ def write_contact_sheet(
     Args:
         path: The file.
         found: What `inspect_folder` found.
-        page: Which picture of TIFFs that hold several.
+        selection: The part of image files that is used.
         on_progress: Receives `Progress`.
 
     Raises:
@@ -55,26 +56,26 @@ def write_contact_sheet(
         sizes=" to ".join(dict.fromkeys((*sizes[:1], *sizes[-1:]))),
         findings=found.findings,
         shown=f"{shown}: left the image alone, right with its mask {painted}.",
-        pictures=list(_pictures(chosen, found, page, on_progress)),
+        pictures=list(_pictures(chosen, found, selection, on_progress)),
     )
     files.write_bytes(path, rendered)
 
 
 def _pictures(
-    surveys: list[Survey], found: Inspection, page: int | None, on_progress: OnProgress
+    surveys: list[Survey], found: Inspection, selection: Selection, on_progress: OnProgress
 ) -> Iterator[dict[str, str]]:
     drawn = steps(surveys, "drawing", "images", on_progress, name=lambda one: one.pair.name)
     for one in drawn:
-        image = reading.read_image(one.pair.image, page)
-        raw = one.pair.read_mask(page)
+        image = reading.read_image(one.pair.image, selection)
         height, width = image.shape[:2]
         factor = min(1.0, _SIDE / max(height, width))
         shape = transforms.scaled_size(height, width, factor)
         small = transforms.rescale_image(image, shape)
         if found.table is None or not len(found.halves):
-            mask = _as_stored(raw, shape)
+            mask = _as_stored(one.pair.read_mask(selection), shape)
         else:
-            indices = transforms.rescale_mask(masks.decode(raw, found.table, one.pair.mask), shape)
+            labels = one.pair.labels(found.table, selection)
+            indices = transforms.rescale_mask(labels, shape)
             plain = drawing.commonest(indices)
             mask = drawing.overlay(small, indices, found.table, plain)[: shape[0], : shape[1]]
         yield {

@@ -143,7 +143,7 @@ def compare(
         b: The other side, given in the same way.
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
             images that the stores of both models held out.
-        settings: How models cover an image; ``page`` holds for masks, too.
+        settings: How models cover an image; what is selected holds for masks, too.
         include_trained: Score images that A or B was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignored: Values or colours in the true masks that are not scored, too.
@@ -246,7 +246,7 @@ def _fit_to_score(
     """Return the stems of a folder that neither side was trained on, and how many it has."""
     pairs = pairing.find_pairs(root)
     cards = [] if include_trained else [card for side in sides for card in side.cards]
-    kept = untrained(pairs, cards, settings.page if settings else None)
+    kept = untrained(pairs, cards, (settings or PredictSettings()).selection)
     if not kept:
         text = f"all {len(pairs)} images were trained on by A or B"
         raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")

@@ -30,7 +30,7 @@ from unetseg.ranks import join, world
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
-from unetseg.settings import PredictSettings
+from unetseg.settings import WHOLE, PredictSettings, Selection
 from unetseg.signals import catching
 from unetseg.text import plural, show
 
@@ -122,7 +122,7 @@ def evaluate(
         predictions: A folder of masks named like the images, which are scored instead of a model.
             They are read with the encoding of the true masks; with ``models``, with the encoding
             that the first model writes.
-        settings: How images are covered; ``page`` holds for ``predictions``, too.
+        settings: How images are covered; what is selected holds for ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignored: Values or colours in the true masks that are not scored, in addition to those of
@@ -143,10 +143,11 @@ def evaluate(
     if predictions is not None:
         if source is None:
             raise InputError("FOLDER", "is missing", "name the folder with the true masks")
-        page = settings.page if settings else None
         own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
         card = model_file.read_card(resolve_model(models[0])[0]) if models else None
-        made = _find_masks(Path(source), Path(predictions), page)
+        selection = settings.selection if settings else WHOLE
+        selection = selection.or_else(card.selection) if card else selection
+        made = _find_masks(Path(source), Path(predictions), selection)
         if card:
             encoding = _encoding(own, card.classes, ignored, file)
             subject = _masks_of(made, *encoding, card.classes, choice, on_progress)
@@ -243,11 +244,13 @@ def _true_objects(
     }
 
 
-def _read_numbers(root: Path, stem: str, truth: _Labels, page: int | None) -> NDArray[Any] | None:
+def _read_numbers(
+    root: Path, stem: str, truth: _Labels, selection: Selection
+) -> NDArray[Any] | None:
     """Return the label image of an image's true objects; None where there is none."""
     for ending in (".tif", ".png"):
         if (path := root / OBJECTS / f"{stem}{ending}").is_file():
-            numbers = reading.read_mask(path, page).values
+            numbers = reading.read_mask(path, selection).values
             if numbers.shape != truth.shape:
                 text = f"is {numbers.shape} pixels, the mask is {truth.shape}"
                 raise InputError(path, text, "make it anew from the mask")
@@ -273,14 +276,14 @@ class _Choice:
 
 
 def untrained(
-    pairs: Sequence[Pair], cards: Sequence[ModelCard], page: int | None = None
+    pairs: Sequence[Pair], cards: Sequence[ModelCard], selection: Selection = WHOLE
 ) -> list[Pair]:
     """Return the pairs whose image, by its pixels, none of the models was trained on."""
     trained = _trained_on(cards)
     if not trained:
         return list(pairs)
     mine = [
-        transforms.pixel_hash(reading.read_image(p.image, page)) not in trained
+        transforms.pixel_hash(reading.read_image(p.image, selection)) not in trained
         for p in world().own_items(pairs)
     ]
     return [p for p, kept in zip(pairs, world().collect(mine), strict=True) if kept]
@@ -302,11 +305,11 @@ def _folder_by(
     on_progress: OnProgress,
 ) -> Subject:
     """Return the images of a folder, predicted by a model that was not trained on them."""
-    page = model.settings.page
+    selection = model.selection
     pairs = [pair for pair in pairing.find_pairs(root) if choice.takes(pair.name)]
     if not pairs:
         raise _none_asked_for(root)
-    chosen = pairs if choice.include_trained else untrained(pairs, model.cards, page)
+    chosen = pairs if choice.include_trained else untrained(pairs, model.cards, selection)
     left_out = len(pairs) - len(chosen)
     if not chosen:
         text = f"all {len(pairs)} images were trained on"
@@ -327,11 +330,11 @@ def _folder_by(
         classes=model.card.classes,
         names=[pair.name for pair in chosen],
         groups=groups,
-        image=lambda k: reading.read_image(chosen[k].image, page),
-        truth=lambda k: _read_truth(chosen[k], *encoding, page),
+        image=lambda k: reading.read_image(chosen[k].image, selection),
+        truth=lambda k: _read_truth(chosen[k], *encoding, selection),
         prediction=lambda k, truth, sure: _predict(model, model.read(chosen[k].image), truth, sure),
         trained_on=left_out,
-        numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, page),
+        numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
     )
 
 
@@ -451,14 +454,14 @@ class _Made:
     root: Path
     predictions: Path
     pairs: tuple[tuple[Pair, Path], ...]
-    page: int | None
+    selection: Selection
 
     def read(self, path: Path) -> masks.RawMask:
         """Read one of the masks, true or made."""
-        return reading.read_mask(path, self.page)
+        return reading.read_mask(path, self.selection)
 
 
-def _find_masks(root: Path, predictions: Path, page: int | None) -> _Made:
+def _find_masks(root: Path, predictions: Path, selection: Selection) -> _Made:
     """Find the made mask of every image. Raises `InputError` where one is missing."""
     pairs = pairing.find_pairs(root)
     made = {naming.stem_of(p): p for p in naming.list_images(predictions)}
@@ -466,7 +469,7 @@ def _find_masks(root: Path, predictions: Path, page: int | None) -> _Made:
     if missing:
         text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")
         raise InputError(predictions, text, "masks are found by the images' stems")
-    return _Made(root, predictions, tuple((p, made[p.name]) for p in pairs), page)
+    return _Made(root, predictions, tuple((p, made[p.name]) for p in pairs), selection)
 
 
 def _masks_of(
@@ -497,12 +500,12 @@ def _masks_of(
 
     def image(k: int) -> NDArray[Any]:
         pair, _ = chosen[k]
-        _check_size(pair, truth(k), made.page)
-        return reading.read_image(pair.image, made.page)
+        _check_size(pair, truth(k), made.selection)
+        return reading.read_image(pair.image, made.selection)
 
     def truth(k: int) -> _Labels:
         pair, _ = chosen[k]
-        indices: _Labels = order[masks.decode(pair.read_mask(made.page), truths, pair.mask)]
+        indices: _Labels = order[pair.labels(truths, made.selection)]
         return indices
 
     def prediction(k: int, truth: _Labels, _: bool) -> _Predicted:
@@ -527,7 +530,7 @@ def _masks_of(
         image,
         truth,
         prediction,
-        numbers=lambda k, truth: _read_numbers(made.root, names[k], truth, made.page),
+        numbers=lambda k, truth: _read_numbers(made.root, names[k], truth, made.selection),
     )
 
 
@@ -536,7 +539,7 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
 
     Where the true masks hold colours, predicted masks with a palette are read as colours, too.
     """
-    found = {str(p.mask): masks.find_keys(p.read_mask(made.page)) for p, _ in made.pairs}
+    found = {str(p.mask): masks.find_keys(p.read_mask(made.selection)) for p, _ in made.pairs}
     in_colours = masks.discover(found, ignored).encoding == "colours"
     for _, path in made.pairs:
         raw = made.read(path)
@@ -592,17 +595,16 @@ def _encoding(
 
 
 def _read_truth(
-    pair: Pair, table: ClassTable, order: NDArray[np.uint8], page: int | None
+    pair: Pair, table: ClassTable, order: NDArray[np.uint8], selection: Selection
 ) -> NDArray[np.uint8]:
-    raw = pair.read_mask(page)
-    truth: NDArray[np.uint8] = order[masks.decode(raw, table, pair.mask)]
-    _check_size(pair, truth, page)
+    truth: NDArray[np.uint8] = order[pair.labels(table, selection)]
+    _check_size(pair, truth, selection)
     return truth
 
 
-def _check_size(pair: Pair, truth: NDArray[np.uint8], page: int | None) -> None:
+def _check_size(pair: Pair, truth: NDArray[np.uint8], selection: Selection) -> None:
     """Raise `InputError` where image and mask differ in size."""
-    info = reading.read_info(pair.image, page)
+    info = reading.read_info(pair.image, selection)
     masks.check_same_size(pair.mask, truth.shape, (info.height, info.width))
 
 

@@ -24,6 +24,7 @@ from unetseg import plugins
 from unetseg.classes import ClassTable
 from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
+from unetseg.dataset.naming import decode_inside
 from unetseg.dataset.store import open_store
 from unetseg.errors import Code, InputError, Interrupted, arg
 from unetseg.network.unet import build_network
@@ -108,10 +109,11 @@ class CrossValidation:
         Raises:
             InputError: One of the files is gone, damaged, or of another size.
         """
-        one, page = self.images[k], self.cutting["page"]
+        one, selection = self.images[k], PatchSettings(**self.cutting).selection
         made, sure = self.masks / f"{one.name}.png", self.run.confidence / f"{one.name}.png"
-        image = reading.read_image(one.image, page)
-        truth = masks.decode(reading.read_mask(one.mask, page), self.classes, one.mask)
+        image = reading.read_image(one.image, selection)
+        raw = reading.read_mask(one.mask, selection)
+        truth = decode_inside(raw, self.classes, selection, one.mask)
         prediction = masks.decode(reading.read_mask(made), self.classes, made)
         confidence = reading.read_image(sure)[..., 0]
         for path, values in ((one.mask, truth), (made, prediction), (sure, confidence)):
@@ -551,8 +553,14 @@ class _Runner:
     def _predict(self, fold: int) -> list[NDArray[np.int64]]:
         """Write mask and confidence of each held-out image; return their confusion matrices."""
         record, place = self.record, self.run.fold(fold)
-        page = record.cutting.page
-        model = Model([str(place.path)], PredictSettings(device=record.settings.device, page=page))
+        cutting, selection = record.cutting, record.cutting.selection
+        settings = PredictSettings(
+            device=record.settings.device,
+            page=cutting.page,
+            channels=cutting.channels,
+            crop=cutting.crop,
+        )
+        model = Model([str(place.path)], settings)
         trained = model.card.trained_on
         matrices = []
         for one in steps(
@@ -566,7 +574,8 @@ class _Runner:
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
-            truth = masks.decode(reading.read_mask(one.mask, page), record.classes, one.mask)
+            raw = reading.read_mask(one.mask, selection)
+            truth = decode_inside(raw, record.classes, selection, one.mask)
             shape = (truth.shape[0], truth.shape[1])
             labels, confidence = model.labels_and_confidence(model.read(one.image), shape)
             name, label = f"{one.name}.png", self._label(one, model)
