@@ -14,6 +14,7 @@ NAMES = (
         "networks",
         "pretraining",
         "pretrained",
+        "scribbles",
     ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
     "ranks",

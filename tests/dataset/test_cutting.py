@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, draw, read, write_image, write_set
+from tests.support import NAMES, VALUES_TOML, draw, read, write_image, write_set
 from unetseg.errors import InputError, Interrupted
 from unetseg.signals import Caught
 
@@ -309,6 +309,26 @@ def test_masks_of_nothing_but_ignored_pixels_are_an_error(empty):
     write_set("set", 4, values=(7, 7, 7), toml="ignore = [7]\n[[class]]\nvalue = 1\n")
     with pytest.raises(InputError, match="ignored"):
         build(**SETTINGS)
+
+
+def test_unlabelled_images_are_left_out_and_strokes_are_in_every_patch(empty):
+    root = write_set(Path("strokes"), 8, toml=f"ignore = [255]\n{VALUES_TOML}")
+    for number in range(8):
+        path = root / "masks" / f"im{number}.png"
+        kept = np.zeros((64, 56), bool)
+        if number >= 2:  # nobody has looked at the first two yet
+            kept[::9, :30] = True
+        Image.fromarray(np.where(kept, read(path), 255).astype(np.uint8)).save(path)
+    notes = []
+    settings = unetseg.PatchSettings(size=32, val=0.25)
+    summary = unetseg.build_store(
+        root, "p.h5", settings, on_progress=lambda r: notes.append(str(r))
+    )
+    assert len(summary.info.sources) == 6
+    assert summary.labelled_share == pytest.approx(8 * 30 / (64 * 56))
+    assert any("no pixel is labelled (2 of 8 masks)" in str(note) for note in notes)
+    with h5py.File("p.h5") as file:
+        assert (file["train/masks"][:] != 255).any((1, 2)).all()
 
 
 def test_one_image_cannot_be_divided(empty):

@@ -136,6 +136,15 @@ def test_a_mask_of_ignored_pixels_alone_is_covered_evenly():
     assert corners(None, 16, 9, rare=1.0, mask=np.full((40, 40), 255, np.uint8)).shape == (9, 2)
 
 
+def test_each_patch_of_an_image_with_strokes_shows_a_stroke():
+    mask = np.full((300, 400), 255, np.uint8)
+    mask[40:43, 50:90], mask[250:290, 380] = 0, 1
+    found = corners(None, 32, 40, rare=0.25, mask=mask)
+    shown = [set(np.unique(mask[r : r + 32, c : c + 32])) - {255} for r, c in found]
+    assert all(shown)
+    assert geometry.covered_pixels(mask, found, 32) == (160, 160)
+
+
 def test_equal_seeds_draw_equal_corners():
     assert (corners((90, 90), 32, 12, seed=4) == corners((90, 90), 32, 12, seed=4)).all()
     assert (corners((90, 90), 32, 12, seed=4) != corners((90, 90), 32, 12, seed=5)).any()

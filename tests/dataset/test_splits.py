@@ -15,10 +15,11 @@ def test_a_group_is_what_the_brackets_catch_else_the_match():
         group_of("cat", "(")
 
 
-def split(groups, share=0.2, seed=0, presence=None, hashes=None):
+def split(groups, share=0.2, seed=0, presence=None, hashes=None, is_sparse=None):
     n = len(groups)
     presence = np.ones((n, 1), bool) if presence is None else presence
-    return split_groups(groups, presence, hashes or [str(i) for i in range(n)], share, seed)
+    hashes = hashes or [str(i) for i in range(n)]
+    return split_groups(groups, presence, hashes, share, seed, is_sparse)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,14 @@ def test_groups_and_equal_pictures_stand_on_one_side():
         assert all(len(s) == 1 for s in by_group.values())
         assert by_group["a"] == by_group["b"]
         assert sides.count("val") in (10, 15)  # 12 are due
+
+
+def test_images_with_strokes_alone_are_held_out_only_where_too_few_have_whole_masks():
+    names = [str(i) for i in range(30)]
+    for whole, held, among in ((10, 3, 10), (5, 1, 5), (4, 6, 30), (0, 6, 30)):
+        sides = split(names, is_sparse=np.arange(30) >= whole)
+        assert sides.count("val") == held
+        assert sides[:among].count("val") == held
 
 
 def test_chains_of_groups_and_equal_pictures_hold_together():

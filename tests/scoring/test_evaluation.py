@@ -255,7 +255,16 @@ def test_ignored_pixels_are_left_out(home):
         pixels = read(mask)
         pixels[:10] = 9
         Image.fromarray(pixels).save(mask)
-    assert unetseg.evaluate().scores.confusion.sum() == 3 * 54 * 56
+    notes = []
+    assert unetseg.evaluate(on_progress=notes.append).scores.confusion.sum() == 3 * 54 * 56
+    assert not any("are labelled" in str(note) for note in notes)
+    for mask in Path("data/test/masks").iterdir():
+        pixels = read(mask)
+        pixels[16:] = 9
+        Image.fromarray(pixels).save(mask)
+    unetseg.evaluate(on_progress=notes.append)
+    text = "9.38 % of the pixels are labelled; the scores count these alone"
+    assert text in [str(note) for note in notes]
 
 
 def test_masks_of_nothing_but_ignored_pixels_are_an_error(home):

@@ -49,6 +49,8 @@ def write_json(path: Path | None, data: object) -> None:
 
 
 def _print_class_pixels(summary: "StoreSummary") -> None:
+    from unetseg.dataset.geometry import SPARSE
+
     info = summary.info
     train, val = info.class_pixels_train, info.class_pixels_val
     totals = max(sum(train), 1), max(sum(val), 1)
@@ -80,6 +82,11 @@ def _print_class_pixels(summary: "StoreSummary") -> None:
         f"Wrote {summary.path}: {patches} of {info.size} x {info.size} pixels "
         f"({100 * summary.used_share:.0f} % of the labelled pixels are used{ignored})."
     )
+    if summary.labelled_share < SPARSE:
+        print_line(
+            f"{100 * summary.labelled_share:.3g} % of the pixels are labelled. Scores count these "
+            "alone; strokes keep away from borders, so whole masks would score lower."
+        )
 
 
 def print_scores(scores: "Scores", title: str, baselines: str = "") -> None:

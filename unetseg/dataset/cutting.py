@@ -16,6 +16,7 @@ from unetseg import __version__
 from unetseg.classes import ClassTable
 from unetseg.dataset.findings import inspect_folder
 from unetseg.dataset.geometry import (
+    SPARSE,
     auto_count,
     auto_size,
     covered_pixels,
@@ -50,6 +51,7 @@ class StoreSummary:
         classes_file: The ``classes.toml`` that was read; None where classes are the values found.
         patches: The number of patches cut from the training images.
         used_share: The share of the training images' labelled pixels that lie in a patch.
+        labelled_share: The share of all images' pixels that are labelled.
         missing: The names of classes that no held-out image shows.
         rare: The names of classes that only one held-out image shows.
     """
@@ -59,6 +61,7 @@ class StoreSummary:
     classes_file: Path | None
     patches: int
     used_share: float
+    labelled_share: float
     missing: tuple[str, ...]
     rare: tuple[str, ...]
 
@@ -111,6 +114,7 @@ def build_store(
         labelled.hashes,
         settings.val,
         settings.seed,
+        labelled.labelled_shares < SPARSE,
     )
     summary = labelled.cut(out, splits)
     for names, problem in (
@@ -182,6 +186,17 @@ class LabelledFolder:
         return self.inspection.counts
 
     @property
+    def labelled_shares(self) -> NDArray[np.float64]:
+        """``(n,)`` share of each image's pixels that are labelled, 0 to 1."""
+        shares: NDArray[np.float64] = self.counts.sum(1) / self._pixels
+        return shares
+
+    @property
+    def _pixels(self) -> NDArray[np.int64]:
+        """``(n,)`` pixels of each image."""
+        return np.array([math.prod(s.shape) for s in self.surveys])
+
+    @property
     def hashes(self) -> list[str]:
         """SHA-256 of each image's pixels."""
         return [s.sha256 for s in self.surveys]
@@ -218,7 +233,8 @@ class LabelledFolder:
         used, labelled = np.sum(coverage, 0).tolist()
         share = used / max(labelled, 1)
         file = self.inspection.classes_file
-        return _summary(out, info, file, sum(per_image), share, self.counts)
+        every = float(self.counts.sum() / self._pixels.sum())
+        return _summary(out, info, file, sum(per_image), share, every, self.counts)
 
     def _plan(
         self, splits: Sequence[Split], settings: PatchSettings
@@ -357,6 +373,7 @@ def _summary(
     classes_file: Path | None,
     count: int,
     used_share: float,
+    labelled_share: float,
     counts: NDArray[np.int64],
 ) -> StoreSummary:
     held_out = [s.split == "val" for s in info.sources]
@@ -368,6 +385,7 @@ def _summary(
         classes_file,
         count,
         used_share,
+        labelled_share,
         tuple(n for n, h in zip(names, having, strict=True) if h == 0) if any(held_out) else (),
         tuple(n for n, h in zip(names, having, strict=True) if h == 1),
     )

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from unetseg.pictures import masks, transforms
 from unetseg.progress import OnProgress, ignore, steps
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
-from unetseg.text import quote, show
+from unetseg.text import plural, quote, show
 
 Severity = Literal["error", "warning", "note"]
 _SEVERITIES = ("error", "warning", "note")
@@ -70,7 +71,7 @@ class Inspection:
 
     Attributes:
         root: The folder.
-        surveys: The facts of the labelled images that can be read.
+        surveys: The facts of the images that can be read and have a labelled pixel.
         findings: Errors first, then warnings, then notes.
         table: The classes; None where they cannot be told.
         classes_file: The ``classes.toml`` that gave them; None where they are the values found.
@@ -222,6 +223,11 @@ def inspect_folder(
                 except InputError as error:
                     found.append(_refusal(error, commands))
     measured = measured if len(measured) == len(surveys) else []
+    has_labels = [bool(pixels.any()) for pixels, _ in measured]
+    if any(has_labels) and not all(has_labels):
+        found.append(_left_out(surveys, has_labels))
+        surveys = list(compress(surveys, has_labels))
+        measured = list(compress(measured, has_labels))
     facts = _Facts(
         root,
         settings,
@@ -358,6 +364,13 @@ def _classes_of(
     return masks.discover({str(s.pair.mask): s.found for s in surveys}, ignored)
 
 
+def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
+    """Note the images that teach and score nothing, such as those that nobody has labelled yet."""
+    files = [s.pair.mask for s, labelled in zip(surveys, has_labels, strict=True) if not labelled]
+    text = f"no pixel is labelled ({len(files)} of {plural(len(surveys), 'mask')})"
+    return _finding("note", files, text, "the images are left out")
+
+
 def _number_objects(surveys: Sequence[Survey]) -> bool:
     """Tell whether masks hold one value or colour for each object rather than classes."""
     numbers = [s.objects for s in surveys]
@@ -415,9 +428,6 @@ def _contents(facts: _Facts) -> Iterator[Finding]:
         if files:
             text = f"nothing but {show(name)} in these masks ({len(files)} of {len(surveys)})"
             yield _finding("warning", files, text, "look whether they are labelled at all")
-    unlabelled = [s.pair.mask for s, c in zip(surveys, counts, strict=True) if not c.any()]
-    if unlabelled:
-        yield _finding("warning", unlabelled, "every pixel is ignored", "it teaches nothing")
 
 
 def _blends(facts: _Facts) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ from unetseg.settings import SYMMETRIES
 
 # A square turned by 45 degrees is sqrt(2) times as wide. This margin on each side holds it.
 _MARGIN = (math.sqrt(2) - 1) / 2
+SPARSE = 0.5  # an image with a smaller share of labelled pixels has strokes rather than a mask
 
 
 def starts(length: int, size: int, stride: int) -> NDArray[np.int64]:
@@ -107,9 +108,10 @@ def sample_corners(
     Most corners are spread evenly over the image by the R2 sequence (Roberts, 2018, "The
     unreasonable effectiveness of quasirandom sequences") from a random start. Their range passes
     the border by a third of a patch and is clipped back. So a pixel at an edge is shown a third as
-    often as one in the middle; without that range it would hardly ever be shown. For the share
-    ``rare``, a class is drawn evenly among those present, and the patch is placed at random over a
-    pixel of it.
+    often as one in the middle; without that range it would hardly ever be shown. Where less than
+    half of the image is labelled, as by strokes of a brush, these corners are placed at random over
+    labelled pixels instead, which are taken at even steps along the rows. For the share ``rare``, a
+    class is drawn evenly among those present, and the patch is placed at random over a pixel of it.
 
     Args:
         mask: (H, W) class indices, 255 ignored.
@@ -122,7 +124,9 @@ def sample_corners(
         (count, 2) of row and column, each 0 to ``max(0, side - size)``.
     """
     last = np.maximum(np.array(mask.shape) - size, 0)
-    present = np.unique(mask[mask != IGNORED])
+    flat = mask.ravel()
+    labelled = np.flatnonzero(flat != IGNORED)
+    present = np.unique(flat[labelled])
     by_class = round(count * rare) if len(present) else 0
     steps = np.arange(count - by_class)[:, None] * np.array(
         [0.7548776662466927, 0.5698402909980532]
@@ -130,12 +134,17 @@ def sample_corners(
     spread = (rng.random(2) + steps) % 1  # (count - by_class, 2) in 0..1
     beyond = size / 3
     even = np.clip(np.round(spread * (last + 2 * beyond) - beyond), 0, last)
-    flat = mask.ravel()
-    drawn = []
+    pixels: list[int] = []
+    if 0 < len(labelled) < SPARSE * mask.size:
+        even = even[:0]
+        pixels += labelled[(spread[:, 0] * len(labelled)).astype(np.int64)].tolist()
     places = {c: np.flatnonzero(flat == c) for c in present} if by_class else {}
     for label in rng.choice(present, by_class) if by_class else ():
-        pixel = np.array(divmod(int(rng.choice(places[label])), mask.shape[1]))
-        drawn.append(np.clip(pixel - rng.integers(0, size, 2), 0, last))
+        pixels.append(int(rng.choice(places[label])))
+    drawn = [
+        np.clip(np.array(divmod(pixel, mask.shape[1])) - rng.integers(0, size, 2), 0, last)
+        for pixel in pixels
+    ]
     return np.concatenate([even, np.reshape(drawn, (-1, 2))]).astype(np.int64)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from unetseg.errors import InputError, arg
 
 _TRIES = 400  # random divisions; more of them changed no split of 10 to 200 images
+_ENOUGH = 5  # groups with whole masks, from which some can be held out
 _FOLD_TRIES = 50  # fewer do for folds: each division is dealt out with care, not at random
 
 
@@ -46,6 +47,7 @@ def split_groups(
     hashes: Sequence[str],
     share: float,
     seed: int,
+    is_sparse: NDArray[np.bool_] | None = None,
 ) -> list[Literal["train", "val"]]:
     """Divide images into those to train on and those held out; groups stay whole.
 
@@ -53,12 +55,16 @@ def split_groups(
     keeps the best. Best means, in this order: at least 3 images are held out where there are 10;
     each class stands on both sides where it can; the number held out is close to ``share``.
 
+    Strokes of a brush teach well and score badly, as they keep away from borders. So where enough
+    other images have whole masks, images with strokes alone are not held out.
+
     Args:
         groups: The group of each image; its name where there are none.
         class_presence: ``(n, C)``, whether image n shows class C.
         hashes: `transforms.pixel_hash` of each image.
         share: The share of the images to hold out, 0 to 1; 0 holds out none.
         seed: Equal arguments give equal divisions.
+        is_sparse: ``(n,)``, whether image n has strokes alone; None where all have whole masks.
 
     Returns:
         "train" or "val" for each image.
@@ -74,16 +80,22 @@ def split_groups(
     if total == 1:
         remedy = f"label more images, widen {arg('group')}, or pass {arg('val', 0)}"
         raise InputError(arg("val"), f"{count} images in one group, nothing to hold out", remedy)
-    floor = 3 if count >= 10 else 1
-    target = max(floor, share * count)
+    stays = np.zeros(total, bool)
+    if is_sparse is not None:
+        np.logical_or.at(stays, units, is_sparse)
+        if (~stays).sum() < _ENOUGH:
+            stays[:] = False
+    candidates = int((~stays[units]).sum())
+    floor = 3 if candidates >= 10 else 1
+    target = max(floor, share * candidates)
     sizes = np.bincount(units)
     present = np.zeros((total, class_presence.shape[1]), bool)
     np.logical_or.at(present, units, class_presence)
     rng = np.random.default_rng(seed)
     best, best_score = np.zeros(total, bool), (np.inf,) * 4
     for _ in range(_TRIES):
-        order = rng.permutation(total)
-        held_sizes = sizes[order].cumsum()[:-1]  # the last unit stays: training needs one
+        order = rng.permutation(np.flatnonzero(~stays))
+        held_sizes = sizes[order].cumsum()[: total - 1]  # training needs a unit
         held = np.zeros(total, bool)
         held[order[: int(np.abs(held_sizes - target).argmin()) + 1]] = True
         score = (

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import naming, pairing, splits
+from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg
@@ -563,8 +564,13 @@ def _score(subject: Subject, on_progress: OnProgress) -> Evaluation:
         ):
             truth = subject.truth(k)
             labels, _ = subject.prediction(k, truth, False)
-            mine.append(confusion(truth, labels, len(classes)).tolist())
-        matrices = np.array(world().collect(mine))
+            mine.append((confusion(truth, labels, len(classes)).tolist(), truth.size))
+        found = world().collect(mine)
+    matrices = np.array([matrix for matrix, _ in found])
+    labelled = matrices.sum() / sum(size for _, size in found)
+    if 0 < labelled < SPARSE:
+        text = f"{100 * labelled:.3g} % of the pixels are labelled; the scores count these alone"
+        on_progress(Note(text))
     return Evaluation(scores(matrices, names, classes, subject.groups), subject)
 
 
