@@ -33,7 +33,9 @@ class Code(StrEnum):
     """Kinds of problems that a program can tell apart, as `unetseg check` does."""
 
     OBJECT_NUMBERS = auto()  # a mask numbers objects instead of classes
+    OBJECTS_OR_CLASSES = auto()  # masks may number objects, or hold classes
     BLENDED_MASK = auto()  # a mask was smoothed, resized or compressed
+    LOSSY_MASK = auto()  # a mask is stored as JPEG or the like
     TURNED_IMAGE = auto()  # an image is turned by its EXIF orientation, its mask is not
     NO_TIME = auto()  # the budget leaves no time to train
 

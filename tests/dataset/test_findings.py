@@ -9,9 +9,13 @@ from PIL import Image
 
 import unetseg
 from tests.dataset.test_label_traps import COUNT, TRAPS, grey_of, mask_of, png, with_255, write
+from tests.objects.test_numbering import cells, cut_in_two
 from tests.support import NAMES, QUICK, write_set
 from unetseg.cli.app import main
+from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import inspect_folder, suggest_group
+from unetseg.errors import InputError
 from unetseg.prediction import model_file
 
 
@@ -126,9 +130,9 @@ def test_objects_far_larger_than_a_patch_suggest_a_scale(tmp_path, side, scale):
     root = tmp_path / "set"
     mask = np.zeros((1000, 1000), np.uint8)
     mask[100 : 100 + side, 200 : 200 + side] = 1
-    for folder in ("images", "masks"):
+    for folder, factor in (("images", 99), ("masks", 1)):
         (root / folder).mkdir(parents=True)
-        png(root / folder / "a", mask)
+        png(root / folder / "a", mask * np.uint8(factor))
     found = inspect_folder(root, unetseg.PatchSettings(size=128, val=0))  # up to 1.5 patches pass
     assert found.scale == scale
     assert severities(found, f"scale={scale:g} lets") == (["note"] if scale < 1 else [])
@@ -149,6 +153,98 @@ def test_a_blend_as_thin_as_a_line_is_asked_about(tmp_path):
     # index values 0, 1, 2 are never taken for blends
     values = inspect_folder(write(tmp_path / "two", mask=lambda p, k: png(p, mask_of(k))))
     assert not values.errors
+
+
+CELLS = {
+    "varied": [cells(i, 9 + i) for i in range(4)],
+    "two pieces": [cut_in_two(cells(i, 9 + i)) for i in range(4)],
+    "few": [cells(i, 3 + i % 3) for i in range(6)],
+}
+
+
+def write_cells(root, masks, name="im{}"):
+    for i, mask in enumerate(masks):
+        for folder, pixels in (("images", mask * 9 + np.uint8(i)), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            png(root / folder / name.format(i), pixels)
+    return root
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_numbered_objects_are_refused_by_check_and_convert_in_the_same_words(tmp_path, kind):
+    root = write_cells(tmp_path / "set", CELLS[kind])
+    found = inspect_folder(root)
+    (error,) = found.errors
+    assert error.line == f"unetseg convert {root} {root}-converted --instances"
+    assert (found.to_dict()["classes"], len(found.halves)) == ([], 0)
+    with pytest.raises(InputError) as caught:
+        convert_folder(root, tmp_path / "out")
+    assert (caught.value.problem, caught.value.remedy) == (error.problem, error.remedy)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="for each object"):
+        build_store(root, tmp_path / "store.h5")
+    convert_folder(root, tmp_path / "out", instances=True)
+    assert inspect_folder(tmp_path / "out").errors == ()
+
+
+def test_a_file_of_classes_settles_whether_values_are_classes(tmp_path):
+    root = write_cells(tmp_path / "set", CELLS["few"])
+    found = inspect_folder(root)
+    (root / "classes.toml").write_text(found.to_dict()["classes_toml"])
+    assert inspect_folder(root).errors == ()
+
+
+def test_no_ready_classes_are_printed_for_objects_and_the_error_stands_last(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_cells(tmp_path / "set", CELLS["varied"])
+    assert main(["check", "set"]) == 2
+    shown = capsys.readouterr()
+    assert "[[class]]" not in shown.out
+    assert shown.out.splitlines()[-1].strip() == "unetseg convert set set-converted --instances"
+    assert "for each object" in shown.out.splitlines()[-2]
+    write_cells(tmp_path / "few", CELLS["few"])
+    assert main(["check", "few"]) == 2  # both readings: the classes are printed, then the question
+    shown = capsys.readouterr()
+    assert shown.out.index("[[class]]") < shown.out.index("classes, or one for each object?")
+
+
+@pytest.mark.parametrize("other", [cells(1, 9), (cells(1, 9) > 0).astype(np.uint8)])
+def test_black_and_white_masks_beside_others_are_two_kinds_and_255_is_never_ignored(
+    tmp_path, other
+):
+    binary = (cells(0, 9) > 0) * np.uint8(255)
+    root = write_cells(tmp_path / "set", [binary, other, binary.T.copy(), other.T.copy()])
+    (error,) = inspect_folder(root).errors
+    assert "im0.png: holds 0 and 255 alone" in str(error)
+    assert "im1.png holds" in str(error)
+    assert "ignore" not in f"{error}{error.line}"
+    with pytest.raises(InputError, match="two kinds of masks"):
+        convert_folder(root, tmp_path / "out")
+
+
+def test_masks_that_are_the_images_are_one_error(tmp_path):
+    root = write(tmp_path / "set", image=lambda p, k: png(p, mask_of(k)))
+    (error,) = inspect_folder(root).errors
+    assert "is the same picture as its image" in str(error)
+    assert len(error.files) == COUNT
+    with pytest.raises(InputError, match="the same picture"):
+        convert_folder(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_swapped_images_and_masks_are_one_error(tmp_path, ending):
+    def photograph(path, k):
+        ground = np.random.default_rng(k).integers(0, 256, (40, 48, 3)).astype(np.uint8)
+        Image.fromarray(ground).save(path.with_suffix(f".{ending}"))
+
+    root = write(tmp_path / "set", image=lambda p, k: png(p, mask_of(k)), mask=photograph)
+    (error,) = inspect_folder(root).errors
+    assert "swapped?" in str(error)
+    assert len(error.files) == COUNT
+    with pytest.raises(InputError, match=r"swapped\?"):
+        convert_folder(root, tmp_path / "out")
 
 
 # --- the commands ----------------------------------------------------------------------------

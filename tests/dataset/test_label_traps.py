@@ -282,11 +282,11 @@ TRAPS = {
     "smoothed masks": ({"image": wide, "mask": lambda p, k: png(p, smooth(k))}, ["looks like"]),
     "over 64 objects": (
         {"mask": lambda p, k: png(p, objects(100 + k))},
-        ["one value per object", "--instances"],
+        ["one for each object", "--instances"],
     ),
     "few objects": (
         {"mask": lambda p, k: png(p, objects(8 + 3 * k).astype(np.uint8))},
-        ["look like one per object", "classes.toml"],
+        ["look like one for each object", "classes.toml"],
     ),
     "fractions": (
         {"mask": lambda p, k: tif(p, mask_of(k) / np.float32(2))},

@@ -192,7 +192,8 @@ def test_palettes_paint_the_classes():
 @pytest.mark.parametrize(
     ("files", "text"),
     [
-        ({"a": grey(0, 1), "b": grey(0, 255)}, "b: value 255 stands beside 2 others"),
+        ({"a": grey(0, 1), "b": grey(0, 255)}, "b: holds 0 and 255 alone, a holds 2 values"),
+        ({"a": grey(0, 1), "b": grey(0, 1, 255)}, "b: value 255 stands beside 2 others"),
         ({"a": rgb(BLACK, RED), "b": grey(0, 1)}, "b: holds values, a holds colours"),
         (
             {"a": indexed([0, 1], BLACK, RED), "b": indexed([0, 1], BLACK, GREEN)},
@@ -231,8 +232,8 @@ def test_too_many_values_are_told_by_what_they_look_like():
     in_colour = Image.merge("RGB", (two, two.point(lambda v: v // 2), Image.new("L", two.size)))
     random_colours = np.random.default_rng(0).integers(0, 256, (81, 3), dtype=np.uint8)
     for pixels, text in [
-        (numbered, "81 values: looks like one value per object"),
-        (random_colours[numbered], "81 colours: looks like one colour per object"),
+        (numbered, "81 values that look like one for each object"),
+        (random_colours[numbered], "81 colours that look like one for each object"),
         (np.asarray(two.filter(ImageFilter.GaussianBlur(2))), "looks like blended edges around"),
         (np.asarray(in_colour.filter(ImageFilter.GaussianBlur(2))), "looks like blended edges"),
         (jpeg(two), "looks like JPEG noise around"),

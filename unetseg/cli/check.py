@@ -76,12 +76,12 @@ def check(
         if html:
             write_contact_sheet(html, found, settings.selection, display)
     _print_facts(found)
-    _print_findings(found)
+    if found.table and not found.classes_file:
+        print_classes_found(found.table, folder)
     write_json(json_file, found.to_dict())
     if html:
         print_line(f"Wrote {html}.")
-    if found.table and not found.classes_file:
-        print_classes_found(found.table, folder)
+    _print_findings(found)
     if found.errors:
         count = plural(len(found.errors), "problem stops", "problems stop")
         raise InputError(folder, f"{count} training", "see above for what to type")
@@ -139,11 +139,11 @@ def _print_facts(found: "Inspection") -> None:
 
 def _print_findings(found: "Inspection") -> None:
     prefix = f"{found.root}/"
-    for finding in found.findings[:_FINDINGS]:
+    if len(found.findings) > _FINDINGS:
+        print_line(f"{len(found.findings) - _FINDINGS:,} findings more; --json FILE holds all")
+    for finding in reversed(found.findings[:_FINDINGS]):  # the worst last, where it is seen
         print_line(f"{finding.severity}: {finding.message}".replace(prefix, ""))
         if finding.line:
             print_line(f"    {finding.line}")
-    if len(found.findings) > _FINDINGS:
-        print_line(f"and {len(found.findings) - _FINDINGS:,} more; --json FILE holds all")
     if not found.findings:
         print_line("Nothing is wrong with them.")

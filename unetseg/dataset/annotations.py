@@ -15,7 +15,9 @@ import numpy as np
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
 from unetseg.dataset import exports, naming, pairing, snapping
 from unetseg.dataset.snapping import Snapped
+from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
+from unetseg.objects.numbering import doubt_classes, measure_numbers
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
@@ -105,6 +107,8 @@ def read_pairs(
     """
     pairs, problem = pairing.match_pairs(root, without)
     mask_of = {p.name: p.mask for p in pairs}
+    if pairs:
+        refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_raw(pairs[0].mask))
     table = pairing.load_classes(root, classes_file)
     table = _discover(mask_of, ignored) if table is None else _with_ignored(table, ignored)
 
@@ -141,7 +145,13 @@ def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTab
 def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
-    keys = {str(path): masks.find_keys(read_raw(path)) for path in paths}
+    keys, numbers = {}, {}
+    for path in paths:
+        raw = read_raw(path)
+        keys[str(path)] = masks.find_keys(raw)
+        numbers[path] = measure_numbers(raw, keys[str(path)])
+    if doubt := masks.two_kinds(keys, ignored) or doubt_classes(numbers):
+        raise doubt
     if any(k.colours.get(IGNORED) == exports.VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     try:

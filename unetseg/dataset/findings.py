@@ -17,6 +17,7 @@ from unetseg.dataset import pairing, splits
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, measuring_step, survey_pair
 from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
+from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
 from unetseg.progress import OnProgress, ignore, steps
 from unetseg.settings import PatchSettings
@@ -24,10 +25,10 @@ from unetseg.signals import catching
 from unetseg.text import plural, quote, show
 
 Severity = Literal["error", "warning", "note"]
+_NUMBERED = (Code.OBJECT_NUMBERS, Code.OBJECTS_OR_CLASSES)
 _SEVERITIES = ("error", "warning", "note")
 
 _NEARLY = 0.75  # see `_nearly_equal`
-_OBJECTS = 6  # a mask that numbers this many lone regions 1, 2, 3, ... numbers objects
 
 
 @dataclass(frozen=True)
@@ -203,13 +204,18 @@ def inspect_folder(
                 found.append(_refusal(error, commands))
         given = pairing.load_classes(root, classes)
         classes_file = (classes or root / "classes.toml") if given else None
+        doubt = None if given else _doubt(surveys, ignored)
         table = None
         try:
-            table = _classes_of(surveys, given, tuple(ignored))
+            if doubt is None or doubt.code is Code.OBJECTS_OR_CLASSES:
+                table = _classes_of(surveys, given, tuple(ignored))
         except InputError as error:
-            found.append(_refusal(error, commands))
+            doubt = doubt or error
+        if doubt:
+            all_masks = [s.pair.mask for s in surveys]
+            found.append(_refusal(doubt, commands, all_masks if doubt.what == "masks" else []))
         measured = []
-        if table:
+        if table and not doubt:
             for pair in steps(
                 [s.pair for s in surveys],
                 "reading",
@@ -240,7 +246,7 @@ def inspect_folder(
     )
     sizes = [transforms.scaled_size(*s.shape, settings.scale) for s in surveys]
     size = settings.size or auto_size(sizes or [(512, 512)])
-    for judge in (_object_numbers, _contents, _blends, _turned, _unlike, _duplicates):
+    for judge in (_contents, _blends, _turned, _unlike, _duplicates):
         found += judge(facts)
     group, neighbours = _neighbours(facts)
     scale, too_large = _scale(facts, size)
@@ -303,11 +309,6 @@ class _Facts:
     halves: NDArray[np.int64]
     thickness: NDArray[np.float64]
 
-    @property
-    def has_objects(self) -> bool:
-        """Whether the masks number objects."""
-        return self.table is not None and not self.is_given and _number_objects(self.surveys)
-
 
 def _options(settings: PatchSettings, classes: Path | None, ignored: Sequence[int | str]) -> str:
     given = [("classes", classes), *(("ignored", i) for i in ignored)]
@@ -326,14 +327,20 @@ def _finding(
     return Finding(severity, tuple(map(show, files)), problem, remedy, line, code)
 
 
-def _refusal(error: InputError, commands: _Commands) -> Finding:
-    """Return what a reader refused, with the command that helps where there is one."""
+def _refusal(error: InputError, commands: _Commands, files: Sequence[Path] = ()) -> Finding:
+    """Return what a reader refused, with the command that helps where there is one.
+
+    Args:
+        error: What the reader said.
+        commands: The command lines to suggest.
+        files: The files at fault where the error names none.
+    """
     line = ""
     if error.give:
         line = commands.check(as_option(*error.give))
-    elif error.code in (Code.OBJECT_NUMBERS, Code.BLENDED_MASK):
-        line = commands.convert(error.code is Code.OBJECT_NUMBERS)
-    return _finding("error", [error.what], error.problem, error.remedy, line, error.code)
+    elif error.code in (*_NUMBERED, Code.BLENDED_MASK):
+        line = commands.convert(error.code in _NUMBERED)
+    return _finding("error", files or [error.what], error.problem, error.remedy, line, error.code)
 
 
 def _sorted(found: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -371,33 +378,16 @@ def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
     return _finding("note", files, text, "the images are left out")
 
 
-def _number_objects(surveys: Sequence[Survey]) -> bool:
-    """Tell whether masks hold one value or colour for each object rather than classes."""
-    numbers = [s.objects for s in surveys]
-    if min(numbers) >= 0 and max(numbers) >= _OBJECTS:
-        return len(numbers) == 1 or len(set(numbers)) > 1
-    colours = Counter(k for s in surveys for k in s.found.counts if isinstance(k, str))
-    lone = sum(count == 1 for count in colours.values())
-    return len(surveys) > 2 and lone >= _OBJECTS and lone > 0.7 * len(colours)
-
-
-def _object_numbers(facts: _Facts) -> Iterator[Finding]:
-    """Refuse masks that number objects."""
-    if facts.table is None or not facts.has_objects:
-        return
-    text = f"{len(facts.table.classes)} values that look like one per object, not like classes"
-    remedy = (
-        "if they are classes, save a classes.toml that lists them; if they are objects, "
-        "make foreground and border of them"
-    )
-    mask_paths = [s.pair.mask for s in facts.surveys]
-    line = facts.commands.convert(instances=True)
-    yield _finding("error", mask_paths, text, remedy, line, Code.OBJECT_NUMBERS)
+def _doubt(surveys: Sequence[Survey], ignored: Sequence[int | str]) -> InputError | None:
+    """Return why the values of masks may be no classes; None where nothing speaks against it."""
+    found = {str(s.pair.mask): s.found for s in surveys}
+    numbers = {s.pair.mask: s.numbers for s in surveys}
+    return masks.two_kinds(found, ignored) or doubt_classes(numbers)
 
 
 def _contents(facts: _Facts) -> Iterator[Finding]:
     """Judge how often each class appears."""
-    if facts.table is None or not len(facts.halves) or facts.has_objects:
+    if facts.table is None or not len(facts.halves):
         return
     surveys, root, names = facts.surveys, facts.root, facts.table.names
     counts = facts.halves[:, 0].sum(1)
@@ -433,7 +423,7 @@ def _contents(facts: _Facts) -> Iterator[Finding]:
 def _blends(facts: _Facts) -> Iterator[Finding]:
     """Ask about a class that is thin everywhere and whose colour lies between two others."""
     table = facts.table
-    if table is None or facts.is_given or not len(facts.halves) or facts.has_objects:
+    if table is None or facts.is_given or not len(facts.halves):
         return
     keys = [table.key(i) for i in range(len(table.classes))]
     points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])

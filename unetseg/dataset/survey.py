@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
 from unetseg.dataset.naming import Pair
-from unetseg.errors import InputError, arg
+from unetseg.errors import Code, InputError, arg
+from unetseg.objects.numbering import Numbers, measure_numbers
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
 from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
+_PREVAIL = 8  # the commonest values of a mask, blended or not, hold over half of its pixels
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
 
 
@@ -32,8 +34,7 @@ class Survey:
         low: The smallest value of each stored channel.
         high: The largest value of each stored channel.
         thumbnail: ``(1024,)`` float32, grey, mean 0 and variance 1 (0 where the image is flat).
-        objects: The number of regions where the mask numbers them 1, 2, 3, ... and nine of ten are
-            in one piece; -1 for other masks.
+        numbers: What may be numbers of objects in the mask; None where it is noisy.
     """
 
     pair: Pair
@@ -46,7 +47,7 @@ class Survey:
     low: tuple[float, ...]
     high: tuple[float, ...]
     thumbnail: NDArray[np.float32]
-    objects: int
+    numbers: Numbers | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +69,9 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         InputError: The image or its mask cannot be read, or their sizes differ.
     """
     info, mask_info = reading.read_info(pair.image, selection), pair.mask_info(selection)
-    image, raw = reading.read_image(pair.image, selection), pair.read_mask(selection)
+    image, raw = reading.read_image(pair.image, selection), _mask_beside(pair, selection)
+    if pair.drawn is None:
+        refuse_mixup(pair, image, raw)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
     remedy = "make image and mask the same size"
     if info.orientation >= 5 and size == mask_size[::-1]:
@@ -79,6 +82,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
         raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
     image, raw = image[inner], replace(raw, values=raw.values[inner])
+    found = masks.find_keys(raw)
     return Survey(
         pair,
         info,
@@ -86,12 +90,58 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         sha256,
         transforms.collapse_grey(image).shape[2],
         _encoding(raw, mask_info),
-        masks.find_keys(raw),
+        found,
         tuple(image.min((0, 1)).tolist()),
         tuple(image.max((0, 1)).tolist()),
         _thumbnail(image),
-        _count_objects(raw),
+        measure_numbers(raw, found),
     )
+
+
+def _mask_beside(pair: Pair, selection: Selection) -> masks.RawMask:
+    """Read a mask; where it is a JPEG, ask first whether it is the image."""
+    try:
+        return pair.read_mask(selection)
+    except InputError as error:
+        if error.code is Code.LOSSY_MASK:
+            image = reading.read_image(pair.image, selection)
+            refuse_mixup(pair, image, masks.RawMask(reading.read_image(pair.mask)))
+        raise
+
+
+def refuse_mixup(pair: Pair, image: NDArray[Any], raw: masks.RawMask) -> None:
+    """Refuse a mask that is the image, or a photograph whose image looks like a mask.
+
+    Args:
+        pair: The files, for the message.
+        image: ``(H, W, C)`` as `reading.read_image` returns it.
+        raw: The mask.
+    """
+    stored = raw.values if raw.palette is None else raw.palette[raw.values]
+    stored = transforms.collapse_grey(stored if stored.ndim == 3 else stored[..., None])
+    if stored.min() < stored.max() and np.array_equal(transforms.collapse_grey(image), stored):
+        text = "is the same picture as its image"
+        raise InputError(pair.mask, text, "put the mask there, which says the class of each pixel")
+    if image.dtype == np.uint8 and _is_photograph(stored) and _is_mask(image):
+        text = "is a photograph, and its image holds few values: are images and masks swapped?"
+        raise InputError(pair.mask, text, "exchange the names of the two folders")
+
+
+def _is_photograph(pixels: NDArray[Any]) -> bool:
+    """Tell whether there are many values or colours, and none of them prevails."""
+    found = masks.find_keys(masks.RawMask(_squeezed(pixels)))
+    common = sum(list(found.counts.values())[:_PREVAIL])
+    return found.distinct > masks.MAX_FOUND and common < pixels[..., 0].size / 2
+
+
+def _is_mask(pixels: NDArray[Any]) -> bool:
+    return pixels.shape[2] in (1, 3) and not masks.is_noisy(
+        masks.find_keys(masks.RawMask(_squeezed(pixels)))
+    )
+
+
+def _squeezed(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def measure_classes(
@@ -133,23 +183,6 @@ def _encoding(raw: masks.RawMask, info: ImageInfo) -> str:
     if raw.palette is not None:
         return "palette"
     return f"{8 * raw.values.itemsize}-bit values ({info.format})"
-
-
-def _count_objects(raw: masks.RawMask) -> int:
-    """Return k where a mask numbers regions 1 to k and nine of ten are in one piece; else -1."""
-    from scipy import ndimage
-
-    values = raw.values
-    if values.ndim == 3 or values.max() > masks.MAX_FOUND:
-        return -1
-    parts = ndimage.find_objects(values.astype(np.int32))
-    if any(part is None for part in parts):
-        return -1
-    whole = sum(
-        ndimage.label(values[part] == i + 1, np.ones((3, 3)))[1] == 1
-        for i, part in enumerate(parts)
-    )
-    return len(parts) if whole >= 0.9 * len(parts) else -1
 
 
 def _thickness(mask: NDArray[np.uint8], count: int) -> NDArray[np.float64]:

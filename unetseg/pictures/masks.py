@@ -5,7 +5,7 @@ question; nothing is guessed.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -104,7 +104,7 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
             hold values and others colours, or palettes contradict each other.
     """
     for name, one in found.items():
-        if one.distinct > MAX_FOUND or (one.distinct > _MAX_FLICKERING and one.run < _SHORT_RUN):
+        if is_noisy(one):
             raise _diagnosis(name, one)
     keys, colours = _merged_keys(found) - set(ignore), _merged_palette(found)
     if not keys:
@@ -112,6 +112,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     if len(keys) > MAX_FOUND:
         raise _diagnosis("masks", _merged(found))
     if IGNORED in keys and len(keys) > 2:
+        if error := two_kinds(found, ignore):
+            raise error
         name = next(n for n, f in found.items() if {IGNORED, "#ffffff"} & f.counts.keys())
         problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
         remedy = f"pass {arg('ignored', 255)}, or list the classes in classes.toml"
@@ -124,6 +126,59 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     return ClassTable(classes, ignore)
 
 
+def two_kinds(found: Mapping[str, Found], ignore: Sequence[Key] = ()) -> InputError | None:
+    """Return the error of masks of 0 and 255 beside masks of other values without 255.
+
+    Then 255 is the foreground of the former; to ignore it would drop all that they show.
+
+    Args:
+        found: `find_keys` of each mask, by its file name.
+        ignore: Values or colours that are no class; 255 among them settles the question.
+    """
+    whites = {IGNORED, "#ffffff"}
+    binary = [
+        n for n, f in found.items() if f.distinct == 2 and f.counts.keys() < whites | {0, "#000000"}
+    ]
+    others = {n: f for n, f in found.items() if n not in binary}
+    has_white = any(whites & f.counts.keys() for f in others.values())
+    if not binary or not others or has_white or whites & set(ignore):
+        return None
+    if all(f.counts.keys() <= {0, "#000000"} for f in others.values()):
+        return None
+    other = max(others, key=lambda n: others[n].distinct)
+    problem = (
+        f"holds 0 and 255 alone, {other} holds {others[other].distinct} values without 255: two "
+        f"kinds of masks in one set ({len(binary)} and {len(others)})"
+    )
+    remedy = "store all masks in one way, or keep the two kinds in two folders"
+    return InputError(binary[0], problem, remedy)
+
+
+def is_noisy(found: Found) -> bool:
+    """Tell whether a mask holds over 64 keys, or over 8 that change from pixel to pixel."""
+    flickers = found.distinct > _MAX_FLICKERING and found.run < _SHORT_RUN
+    return found.distinct > MAX_FOUND or flickers
+
+
+def object_numbers(what: object, keys: str, is_sure: bool = True) -> InputError:
+    """Return the error of masks that number objects, or may, with the way on for both readings.
+
+    Args:
+        what: The masks at fault.
+        keys: How many there are of which kind, such as "81 values".
+        is_sure: Whether nothing speaks for classes.
+    """
+    text = " that look like one for each object, not like classes"
+    if not is_sure:
+        text = ": classes, or one for each object?"
+    remedy = (
+        f"if they number objects, convert with {arg('instances', True)} makes foreground and "
+        f"border of them; if they are classes, list them in a classes.toml ({arg('classes')})"
+    )
+    code = Code.OBJECT_NUMBERS if is_sure else Code.OBJECTS_OR_CLASSES
+    return InputError(what, keys + text, remedy, code=code)
+
+
 def _diagnosis(what: object, found: Found) -> InputError:
     """Return the error of a mask with too many values or colours; it says what they look like.
 
@@ -132,21 +187,16 @@ def _diagnosis(what: object, found: Found) -> InputError:
     common keys; a key is common if it has 2 % of the pixels.
     """
     kind = "colours" if isinstance(next(iter(found.counts)), str) else "values"
-    start = f"{found.distinct:,} {kind}: looks like "
+    count = f"{found.distinct:,} {kind}"
     if found.run >= _SHORT_RUN:
-        return InputError(
-            what,
-            f"{start}one {kind[:-1]} per object",
-            "make masks in which all objects of a class share one value",
-            code=Code.OBJECT_NUMBERS,
-        )
+        return object_numbers(what, count)
     pixels = np.array(list(found.counts.values()))
     points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in found.counts])
     common = pixels >= min(0.02 * pixels.sum(), pixels.max())
     apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
     cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
     remedy = "save it without smoothing or lossy compression, or list its classes in classes.toml"
-    text = f"{start}{cause} around {common.sum()} {kind}"
+    text = f"{count}: looks like {cause} around {common.sum()} {kind}"
     return InputError(what, text, remedy, code=Code.BLENDED_MASK)
 
 

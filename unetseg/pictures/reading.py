@@ -19,7 +19,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from unetseg.errors import InputError
+from unetseg.errors import Code, InputError
 from unetseg.pictures import tiff
 from unetseg.pictures.georeference import of_dpi
 from unetseg.pictures.masks import RawMask
@@ -131,7 +131,8 @@ def read_mask(
         page = selection.page
         picture = open_picture(path, handle, kind, max_pixels, Selection(page))
         if picture.doubt:
-            raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG")
+            code = Code.LOSSY_MASK if picture.doubt == LOSSY else None
+            raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG", code=code)
         if picture.info.pages > 1:
             if page in PROJECTIONS:
                 text = f"holds {picture.info.pages} pages of labels, which {page} cannot join"

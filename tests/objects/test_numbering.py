@@ -1,0 +1,151 @@
+"""Sets of masks that number objects, and sets that hold classes, drawn by NumPy and SciPy alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from unetseg.errors import Code
+from unetseg.objects.numbering import doubt_classes, measure_numbers
+from unetseg.pictures.masks import RawMask, find_keys
+
+SHAPE = (160, 200)
+ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
+
+
+def disc(row, column, radius):
+    return (ROWS - row) ** 2 + (COLUMNS - column) ** 2 <= radius**2
+
+
+def cells(seed, count):
+    """Return discs that do not touch, numbered row by row as most programs do."""
+    rng, drawn = np.random.default_rng(seed), np.zeros(SHAPE, bool)
+    placed = 0
+    while placed < count:
+        radius = rng.integers(6, 13)
+        one = (rng.integers(2, SHAPE[0] - 2), rng.integers(2, SHAPE[1] - 2))
+        if not (drawn & disc(*one, radius + 2)).any():
+            drawn |= disc(*one, radius)
+            placed += 1
+    return ndimage.label(drawn)[0].astype(np.uint8)
+
+
+def cut_in_two(mask):
+    """Move the right half of the first object to a far corner."""
+    mask = mask.copy()
+    columns = np.nonzero(mask == 1)[1]
+    mask[(mask == 1) & (np.median(columns) < COLUMNS)] = 0
+    mask[-3:, -12:] = 1
+    return mask
+
+
+def with_gaps(mask, seed):
+    """Delete three objects, as a filter by size does."""
+    gone = np.random.default_rng(seed).choice(np.arange(1, mask.max()), 3, replace=False)
+    return np.where(np.isin(mask, gone), np.uint8(0), mask)
+
+
+def shuffled(mask, seed):
+    order = np.random.default_rng(seed).permutation(int(mask.max())) + 1
+    return np.append(0, order).astype(np.uint8)[mask]
+
+
+def organs(seed, present=range(1, 6)):
+    """Return one area for each class, each of its own size and place, moved a little."""
+    rng, mask = np.random.default_rng(seed), np.zeros(SHAPE, np.uint8)
+    homes = [(40, 40, 30), (45, 130, 20), (110, 60, 12), (120, 150, 25), (80, 100, 6)]
+    for value in present:
+        row, column, radius = homes[value - 1]
+        mask[disc(row + rng.integers(-5, 6), column + rng.integers(-5, 6), radius)] = value
+    return mask
+
+
+def scene(seed):
+    """Return eight classes in patches without any order; four to eight in an image."""
+    rng = np.random.default_rng(seed)
+    kept = rng.choice(np.arange(1, 9), rng.integers(4, 9), replace=False)
+    return np.kron(rng.choice(np.append(0, kept), (8, 10)), np.ones((20, 20))).astype(np.uint8)
+
+
+def paint(mask, seed):
+    """Return each number in a colour of its own, other colours in each image."""
+    colours = np.random.default_rng(seed).integers(40, 255, (256, 3)).astype(np.uint8)
+    colours[0] = 0
+    return colours[mask]
+
+
+COUNTS = [9, 11, 13, 10, 12, 9, 13, 11, 10, 12]
+FEW = [3, 5, 4, 5, 3, 4, 5, 4]
+OBJECTS = {
+    "1 to k": [cells(i, n) for i, n in enumerate(COUNTS)],
+    "two objects in two pieces": [
+        cut_in_two(cells(i, n)) if i < 2 else cells(i, n) for i, n in enumerate(COUNTS)
+    ],
+    "gaps": [with_gaps(cells(i, n), i) for i, n in enumerate(COUNTS)],
+    "in no order": [shuffled(cells(i, n), i) for i, n in enumerate(COUNTS)],
+    "one image": [cells(1, 20)],
+    "random colours": [paint(cells(i, n), i) for i, n in enumerate(COUNTS)],
+    "few, 16 bits": [cells(i, n).astype(np.uint16) for i, n in enumerate(FEW)],
+    "some masks empty": [cells(i, n) * np.uint8(i != 3) for i, n in enumerate(COUNTS)],
+}
+OPEN = {
+    "few": [cells(i, n) for i, n in enumerate(FEW)],
+    "few, gaps": [with_gaps(cells(i, n + 3), i) for i, n in enumerate(FEW)],
+}
+CLASSES = {
+    "two values": [(cells(i, n) > 0).astype(np.uint8) for i, n in enumerate(COUNTS)],
+    "organs": [organs(i) for i in range(8)],
+    "organs, 16 bits": [organs(i).astype(np.uint16) for i in range(8)],
+    "slices that show some organs": [
+        organs(i, np.random.default_rng(i).choice(range(1, 6), 3 + i % 3, replace=False))
+        for i in range(10)
+    ],
+    "slices that show the first organs": [organs(i, range(1, 4 + i % 3)) for i in range(10)],
+    "scenes": [scene(i) for i in range(10)],
+    "one image of organs": [organs(0)],
+    "the same number of cells": [cells(i, 4) for i in range(8)],
+    "0 and 255 beside": [organs(i) + np.uint8(255) * (organs(i) == 5) for i in range(6)],
+}
+
+
+def judged(masks, name="img_{}"):
+    found = {}
+    for i, values in enumerate(masks):
+        raw = RawMask(values)
+        found[Path(name.format(i) + ".png")] = measure_numbers(raw, find_keys(raw))
+    error = doubt_classes(found)
+    return error and error.code
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_values_that_number_objects_are_recognised(kind):
+    assert judged(OBJECTS[kind]) is Code.OBJECT_NUMBERS
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_few_objects_are_asked_about(kind):
+    assert judged(OPEN[kind]) is Code.OBJECTS_OR_CLASSES
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_classes_are_never_taken_for_objects(kind):
+    assert judged(CLASSES[kind]) is None
+
+
+@pytest.mark.parametrize("name", ["img_{}_cp_masks", "img_{}-lbl", "img_{}_instances"])
+def test_the_names_that_programs_give_to_numbered_objects_count(name):
+    assert judged([cells(i, 4) for i in range(8)], name) is Code.OBJECT_NUMBERS
+    assert judged([scene(i) for i in range(8)], name) is None
+
+
+def test_names_of_label_images_settle_what_is_open():
+    assert judged(OPEN["few"], "img_{}_labels") is Code.OBJECT_NUMBERS
+    assert judged(CLASSES["organs"], "img_{}_labels") is None
+
+
+def test_noise_and_empty_masks_are_no_numbers():
+    noise = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
+    raw = RawMask(noise)
+    assert measure_numbers(raw, find_keys(raw)) is None
+    assert judged([np.zeros(SHAPE, np.uint8)] * 3) is None

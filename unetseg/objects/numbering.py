@@ -1,0 +1,156 @@
+"""Whether the masks of a set number objects, or hold classes.
+
+A program that numbers objects gives each its own value: 1, 2, 3, ... in every image anew. Such a
+value is one connected area in nearly every image, the highest one differs from image to image, and
+it says nothing about size and place. The values of classes are in several pieces, are the same in
+all images, or stand for things of a certain size or place.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED
+from unetseg.errors import InputError
+from unetseg.objects.counting import label_objects
+from unetseg.pictures import masks
+from unetseg.pictures.masks import Found, RawMask
+
+_WHOLE = 0.9  # of a value's pixels lie in one piece: the rest is cut off by a neighbour
+_WHOLES = 0.8  # of the values are whole where they number objects; 0.26 in 100 masks of CamVid
+_FEW = 3  # values in the usual mask: with fewer, objects and classes look alike
+_MANY = 6  # values in the fullest mask: so many numbers without a gap are no chance
+_FILLED = 2 / 3  # of the numbers up to the highest are there, since a program deletes few objects
+_TELLS = 0.5  # of the variance of a measure lies between values that stand for certain things
+
+# The ends of names under which programs save numbered objects, and others under which they may.
+_OBJECT_NAMES = re.compile(r"(_cp_masks?|[-_ .]lbl|[-_ .](instances?|objects?|watershed))$", re.I)
+_LABEL_NAMES = re.compile(r"[-_ .](labels?|labell?ed)$", re.I)
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """What may be numbers of objects in one mask: its K values or colours but 0, black and 255.
+
+    Attributes:
+        keys: ``(K,)`` values, or colours as 0xrrggbb, ascending.
+        whole: ``(K,)`` whether nine tenths of the pixels are one connected area.
+        size: ``(K,)`` logarithm of the pixels.
+        place: ``(K, 2)`` mean row and column, 0 to 1.
+        are_colours: Whether the keys are colours.
+        is_deep: Whether the values have more than eight bits.
+    """
+
+    keys: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    size: NDArray[np.float64]
+    place: NDArray[np.float64]
+    are_colours: bool
+    is_deep: bool
+
+
+def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
+    """Return what may be numbers of objects in a mask; None where the mask is noisy.
+
+    Args:
+        raw: The mask.
+        found: `masks.find_keys` of it.
+    """
+    if masks.is_noisy(found):
+        return None
+    are_colours = raw.values.ndim == 3
+    values = masks.pack_colours(raw.values) if are_colours else raw.values
+    # Moved up, because class 255 is left out of the objects that are counted.
+    labels, kinds = label_objects(values.astype(np.int64) + IGNORED + 1)
+    pixels = np.bincount(labels.ravel(), minlength=len(kinds) + 1)[1:].astype(float)
+    keys, owner = np.unique(kinds - IGNORED - 1, return_inverse=True)
+    total, largest = np.zeros(len(keys)), np.zeros(len(keys))
+    np.add.at(total, owner, pixels)
+    np.maximum.at(largest, owner, pixels)
+    height, width = values.shape
+    flat = np.append(-1, owner)[labels.ravel()]  # the place of each pixel's key
+    rows = np.bincount(flat, np.repeat(np.arange(height) / height, width), len(keys)) / total
+    columns = np.bincount(flat, np.tile(np.arange(width) / width, height), len(keys)) / total
+    kept = keys > 0 if are_colours else (keys > 0) & (keys != IGNORED)
+    return Numbers(
+        keys[kept],
+        (largest >= _WHOLE * total)[kept],
+        np.log(total)[kept],
+        np.stack([rows, columns], 1)[kept],
+        are_colours,
+        raw.values.dtype != np.uint8,
+    )
+
+
+def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
+    """Return the error of masks that number objects, or may; None where they hold classes.
+
+    Its code is `Code.OBJECT_NUMBERS`, or `Code.OBJECTS_OR_CLASSES` where both are possible.
+
+    Args:
+        found: `measure_numbers` of each mask.
+    """
+    measured = {p: n for p, n in found.items() if n is not None and len(n.keys)}
+    numbers = list(measured.values())
+    if not numbers or np.median([n.whole.mean() for n in numbers]) < _WHOLES:
+        return None
+    kind = "colours" if any(n.are_colours for n in numbers) else "values"
+    keys = f"{len(np.unique(np.concatenate([n.keys for n in numbers])))} {kind}"
+    if _are_named(measured, _OBJECT_NAMES) and max(len(n.keys) for n in numbers) > 1:
+        return masks.object_numbers("masks", keys)
+    sets = {tuple(n.keys.tolist()) for n in numbers}
+    if np.median([len(n.keys) for n in numbers]) < _FEW or len(sets) == 1 < len(numbers):
+        return None
+    is_sure = _judge(numbers, _are_named(measured, _LABEL_NAMES))
+    return None if is_sure is None else masks.object_numbers("masks", keys, is_sure)
+
+
+def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
+    """Tell whether values that differ from mask to mask are surely objects; None for classes."""
+    most = max(len(n.keys) for n in numbers)
+    if any(n.are_colours for n in numbers):
+        counts = Counter(k for n in numbers for k in n.keys.tolist())
+        lone = sum(count == 1 for count in counts.values())
+        if len(numbers) > 2 and lone >= _MANY and lone > 0.7 * len(counts):
+            return True
+        filled, run = 0.0, 0.0
+    else:
+        filled = float(np.mean([len(n.keys) / n.keys[-1] for n in numbers]))
+        run = float(np.mean([len(n.keys) == n.keys[-1] for n in numbers]))
+    size, row, column = (
+        _explained(numbers, values)
+        for values in ([n.size for n in numbers], *zip(*(n.place.T for n in numbers), strict=True))
+    )
+    if most >= _MANY and run >= _WHOLES:  # 1, 2, 3, ... in nearly every mask
+        return size < _TELLS
+    # Objects are numbered row by row, so the row alone does not tell classes.
+    if len(numbers) == 1 or max(size, min(row, column)) >= _TELLS:
+        return None
+    is_deep = all(n.is_deep for n in numbers)
+    return (filled >= _FILLED and most >= _MANY) or are_named or is_deep
+
+
+def _explained(numbers: Sequence[Numbers], values: Sequence[NDArray[np.float64]]) -> float:
+    """Return the share of the variance of a measure that lies between keys, 0 where unknown.
+
+    It is epsilon squared, which is 0 on average where the keys are drawn at random (Kelley, 1935,
+    "An unbiased correlation ratio measure").
+    """
+    keys, measure = np.concatenate([n.keys for n in numbers]), np.concatenate(values)
+    distinct, owner, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    free = len(keys) - len(distinct)
+    if not free:
+        return 0.0
+    means = np.bincount(owner, measure) / counts
+    within = float(((measure - means[owner]) ** 2).sum())
+    total = float(((measure - measure.mean()) ** 2).sum())
+    return 1 - within / free * (len(keys) - 1) / total if total > 1e-12 else 0.0
+
+
+def _are_named(paths: Mapping[Path, Numbers], pattern: re.Pattern[str]) -> bool:
+    return sum(bool(pattern.search(p.stem)) for p in paths) > len(paths) / 2
