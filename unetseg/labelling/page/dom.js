@@ -1,0 +1,32 @@
+/** Elements of the page, made without markup: text stays text. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return an element with properties; names with a hyphen, and `role`, are attributes. */
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-") || name === "role") made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children);
+  return made;
+}
+
+/** Return an element of SVG with attributes. */
+export function drawing(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** Return one of the icons that the page declares as symbols. */
+export function icon(name) {
+  return drawing("svg", { class: "icon", "aria-hidden": "true" }, drawing("use", { href: `#icon-${name}` }));
+}
+
+/** Return the element of the page with an id. */
+export function found(id) {
+  return document.getElementById(id);
+}

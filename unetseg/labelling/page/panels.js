@@ -1,0 +1,362 @@
+/** What stands around the picture: images, tools, classes, view, the state of saving. */
+
+import { tileAddress } from "./api.js";
+import { element, found, icon } from "./dom.js";
+import { showScore, showTraining } from "./score.js";
+import { SIZES } from "./session.js";
+import { TILE } from "./tiles.js";
+import { TOOLS } from "./tools.js";
+import { highestLevel } from "./view.js";
+
+const THUMBNAIL = 2 ** 24; // pixels: a larger image is not decoded for a thumbnail
+const TOOL_KEYS = { brush: "B", eraser: "E", edges: "G", lasso: "L", take: "T" };
+const STATES = {
+  untouched: "not begun",
+  accepted: "accepted",
+  empty: "background only",
+};
+
+/** Fill the panels, and keep them as the session is. */
+export function showPanels(session, stage) {
+  const on = (topics, show) => {
+    topics.forEach((topic) => session.addEventListener(topic, show));
+  };
+  on(["project"], () => showProject(session));
+  on(["images", "open"], () => showImages(session));
+  on(["open", "images", "answer"], () => showOpen(session));
+  on(["tool"], () => showTools(session));
+  on(["classes"], () => showClasses(session));
+  on(["open", "view"], () => showView(session, stage));
+  on(["saving"], () => showSaving(session));
+  on(["score"], () => showNumbers(session));
+  makeTools(session);
+  makeView(session, stage);
+  session.addEventListener("say", (event) => say(event.detail));
+}
+
+// Images
+
+function showProject({ project }) {
+  found("project").textContent = project.name;
+  found("project").title = project.folder;
+  document.title = `${project.name} · unetseg label`;
+  found("no-images").hidden = project.images.length > 0;
+}
+
+const rows = new Map(); // image number -> its button in the list
+
+function showImages(session) {
+  const { images, next } = session.project;
+  const list = found("images");
+  if (list.childElementCount !== images.length) {
+    rows.clear();
+    list.replaceChildren(...images.map((image) => element("li", {}, makeRow(session, image))));
+  }
+  for (const image of images) showRow(rows.get(image.number), image, session.image, next);
+  const done = images.filter((i) => ["accepted", "empty"].includes(i.state)).length;
+  found("count").textContent = `${done} of ${images.length} accepted`;
+  found("progress").max = Math.max(1, images.length);
+  found("progress").value = done;
+}
+
+function makeRow(session, image) {
+  const level = highestLevel(image, TILE);
+  const tile = tileAddress(image.number, session.project.key);
+  const row = element(
+    "button",
+    { type: "button", onclick: () => session.open(image.number) },
+    image.width * image.height < THUMBNAIL
+      ? element("img", { src: tile(level, 0, 0), alt: "", loading: "lazy", decoding: "async" })
+      : element("span", { className: "img" }),
+    element("span", { className: "name", title: image.name }, image.name),
+    element("span", { className: "state" }),
+    element("span", { className: "badge" }),
+  );
+  rows.set(image.number, row);
+  return row;
+}
+
+function showRow(row, image, open, next) {
+  const current = image === open;
+  if (current && row.ariaCurrent !== "true") row.scrollIntoView({ block: "nearest" });
+  row.ariaCurrent = String(current);
+  row.dataset.state = image.state;
+  const share = percent(image.labelled / image.width / image.height);
+  row.children[2].textContent = image.state === "begun" ? `${share} labelled` : STATES[image.state];
+  row.children[3].textContent = image.number === next && !current ? "next" : "";
+}
+
+function percent(share) {
+  const value = share * 100;
+  if (value < 0.1) return "under 0.1 %";
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
+function showOpen(session) {
+  const { image, busy, project, answer } = session;
+  found("stage").classList.toggle("busy", busy);
+  found("accept").disabled = found("empty").disabled = !image || busy;
+  if (!image) return;
+  const at = project.images.indexOf(image) + 1;
+  found("name").textContent = image.name;
+  found("place").textContent = `${at} of ${project.images.length} · ${image.width} × ${image.height}`;
+  const closed = ["accepted", "empty"].includes(image.state);
+  found("closed").hidden = !closed;
+  found("closed-text").textContent =
+    image.state === "empty" ? "Accepted as background only." : "This image is accepted.";
+  found("waiting").hidden = closed || Boolean(answer);
+}
+
+// Tools
+
+function makeTools(session) {
+  found("tools").replaceChildren(
+    ...TOOLS.map(({ name, title }) =>
+      element(
+        "button",
+        { type: "button", id: `tool-${name}`, title: `${title} (${TOOL_KEYS[name]})`, onclick: () => session.choose(name) },
+        icon(name),
+        element("span", {}, title),
+        element("kbd", {}, TOOL_KEYS[name]),
+      ),
+    ),
+  );
+  // The slider is steeper for large brushes: a step changes every size by a similar share.
+  const slider = found("size");
+  slider.addEventListener("input", () => session.resize(SIZES.most ** (slider.value / 100)));
+  showTools(session);
+}
+
+function showTools(session) {
+  for (const { name } of TOOLS) {
+    found(`tool-${name}`).ariaPressed = String(session.tool === name);
+  }
+  const { size, tool, regions, image } = session;
+  found("size").value = (Math.log(size) / Math.log(SIZES.most)) * 100;
+  found("size-value").textContent = `${size} px`;
+  found("size").ariaValueText = `${size} pixels`;
+  found("size-row").hidden = ["lasso", "take"].includes(tool);
+  found("finding").hidden = tool !== "edges" || Boolean(regions) || !image;
+}
+
+// Classes
+
+function showClasses(session) {
+  const { classes } = session.project;
+  found("no-classes").hidden = classes.length > 0;
+  found("classes").replaceChildren(...classes.map((c, i) => classRow(session, c, i)));
+}
+
+function changed(session, index, change) {
+  return session.project.classes.map(({ name, colour }, was) => {
+    return { name, colour, was, ...(was === index ? change : {}) };
+  });
+}
+
+function classRow(session, { name, colour }, index) {
+  const locked = session.locked.has(index);
+  const swatch = element("input", { type: "color", value: colour, title: `Colour of ${name}`, "aria-label": `Colour of ${name}` });
+  swatch.addEventListener("change", () => session.putClasses(changed(session, index, { colour: swatch.value })));
+  const choose = element(
+    "button",
+    { type: "button", className: "choose", onclick: () => session.chooseClass(index), ondblclick: () => editClass(session, index) },
+    element("span", { className: "name", title: name }, name),
+    element("kbd", {}, index < 9 ? `${index + 1}` : ""),
+  );
+  choose.ariaPressed = String(session.current === index);
+  const edit = element("button", { type: "button", className: "small", title: `Rename or remove ${name}`, onclick: () => editClass(session, index) }, icon("edit"));
+  edit.ariaLabel = `Rename or remove ${name}`;
+  const lock = element(
+    "button",
+    { type: "button", className: "small lock", title: locked ? `Unlock ${name}` : `Lock ${name}: no stroke changes it`, onclick: () => session.lock(index) },
+    icon(locked ? "locked" : "unlocked"),
+  );
+  lock.ariaLabel = `Lock ${name}`;
+  lock.ariaPressed = String(locked);
+  return element("li", { className: "class" }, swatch, choose, edit, lock);
+}
+
+/** Put a form in the place of a class: its name, and a button that removes it. */
+export function editClass(session, index = session.current) {
+  const { classes } = session.project;
+  if (!classes[index]) return;
+  const rest = changed(session, index, {}).filter((c) => c.was !== index);
+  const remove = element("button", { type: "button", className: "small", title: "Remove this class" }, icon("remove"));
+  remove.ariaLabel = `Remove ${classes[index].name}`;
+  remove.addEventListener("click", () => session.putClasses(rest));
+  const form = nameForm(session, classes[index].name, (name) => session.putClasses(changed(session, index, { name })));
+  if (classes.length > 1) form.append(remove);
+  found("classes").children[index].replaceChildren(form);
+  form.elements[0].select();
+}
+
+/** Ask for the name of a new class below the others. */
+export function addClass(session) {
+  const add = async (name) => {
+    const done = await session.putClasses([...changed(session, -1, {}), { name, colour: null, was: null }]);
+    if (done) session.chooseClass(session.project.classes.length - 1);
+    return done;
+  };
+  const form = nameForm(session, "", add);
+  found("classes").append(element("li", { className: "class" }, form));
+  form.elements[0].focus();
+}
+
+function nameForm(session, name, store) {
+  const input = element("input", { type: "text", value: name, maxLength: 200, placeholder: "Name of the class", required: true });
+  input.ariaLabel = "Name of the class";
+  const save = element("button", { type: "submit", className: "small", title: "Save" }, icon("done"));
+  save.ariaLabel = "Save";
+  const form = element("form", { className: "edit" }, input, save);
+  const back = () => {
+    showClasses(session);
+    found("stage").focus();
+  };
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const text = input.value.trim();
+    if (!text || text === name || (await store(text))) back();
+  });
+  form.addEventListener("keydown", (event) => event.key === "Escape" && back());
+  return form;
+}
+
+// View
+
+function makeView(session, stage) {
+  found("opacity").addEventListener("input", (event) => session.setOpacity(event.target.value / 100));
+  for (const side of ["low", "high"]) {
+    let timer = 0;
+    found(side).addEventListener("input", () => {
+      showWindow();
+      clearTimeout(timer); // tiles are fetched when the slider rests
+      timer = setTimeout(() => session.show({ ...session.shown, ...windowOf() }), 150);
+    });
+  }
+  found("stretch").addEventListener("click", () => stretch(session));
+  found("channels").addEventListener("change", (event) => {
+    session.show({ channels: event.target.value || undefined });
+  });
+  showView(session, stage);
+}
+
+function windowOf() {
+  const [low, high] = ["low", "high"].map((side) => +found(side).value);
+  const [from, to] = [Math.min(low, high), Math.max(low, high)];
+  return { low: from, high: to > from ? to : from + 1e-3 };
+}
+
+function showWindow() {
+  const { low, high } = windowOf();
+  const digits = found("low").step === "any" ? 3 : 0;
+  found("window").textContent = `${low.toFixed(digits)} to ${high.toFixed(digits)}`;
+}
+
+function seenChannels({ range, shown }) {
+  const chosen = shown.channels?.split(",").map(Number);
+  return range.channels.filter((_, i) => !chosen || chosen.includes(i));
+}
+
+/** Return the window of percentiles, or the whole range, of what is seen. */
+function windows(session) {
+  const seen = seenChannels(session);
+  const span = (low, high) => ({ low: Math.min(...seen.map(low)), high: Math.max(...seen.map(high)) });
+  const bytes = session.image.depth === "uint8";
+  return {
+    stretched: span((c) => c.low, (c) => c.high),
+    whole: bytes ? { low: 0, high: 255 } : span((c) => c.min, (c) => c.max),
+  };
+}
+
+/** Return the window that is shown: deep images are stretched unless another is asked for. */
+function windowShown(session) {
+  const { stretched, whole } = windows(session);
+  const own = session.image.depth === "uint8" ? whole : stretched;
+  return { low: session.shown.low ?? own.low, high: session.shown.high ?? own.high };
+}
+
+function isStretched(session) {
+  const { stretched } = windows(session);
+  const { low, high } = windowShown(session);
+  return low === stretched.low && high === stretched.high;
+}
+
+/** Stretch the contrast to the 1st and 99.8th percentile of what is seen, or take that back. */
+export function stretch(session) {
+  if (!session.range) return;
+  const { stretched, whole } = windows(session);
+  const { low, high } = isStretched(session) ? whole : stretched;
+  if (low < high) session.show({ ...session.shown, low, high });
+}
+
+function showView(session, stage) {
+  found("opacity").value = Math.round(stage.opacity * 100);
+  found("opacity-value").textContent = `${Math.round(stage.opacity * 100)} %`;
+  const { range, shown, image } = session;
+  found("contrast").hidden = !range;
+  if (!range) return;
+  const { stretched, whole } = windows(session);
+  const now = windowShown(session);
+  const ends = [...Object.values(stretched), ...Object.values(whole), ...Object.values(now)];
+  for (const side of ["low", "high"]) {
+    const slider = found(side);
+    slider.step = image.depth.startsWith("float") ? "any" : 1;
+    slider.min = Math.floor(Math.min(...ends));
+    slider.max = Math.ceil(Math.max(...ends));
+    slider.value = now[side];
+  }
+  found("stretch").ariaPressed = String(isStretched(session));
+  showWindow();
+  found("channel-row").hidden = image.channels <= 3;
+  const { channels } = range;
+  const option = (value, text) => element("option", { value, selected: value === (shown.channels ?? "") }, text);
+  found("channels").replaceChildren(
+    option("", "As the server chooses"),
+    ...channels.map((_, i) => option(`${i}`, `Channel ${i + 1}`)),
+    ...channels.slice(2).map((_, i) => {
+      const text = `${i + 1}, ${i + 2}, ${i + 3} as red, green, blue`;
+      return option(`${i},${i + 1},${i + 2}`, text);
+    }),
+  );
+}
+
+// What is saved, and what is said
+
+function showSaving({ outbox, connected, pages }) {
+  found("pages").hidden = pages < 2;
+  found("pages").textContent = `Open in ${pages} windows`;
+  const line = found("saving");
+  const kept = `${outbox.length} change${outbox.length === 1 ? "" : "s"}`;
+  let [state, text, title] = ["saved", "All saved", "Every stroke is on disk."];
+  if (outbox.state === "locked") {
+    [state, text] = ["lost", `The server was started anew: ${kept} kept here`];
+    title = "Open the address that the command printed, in this browser. This page then goes on saving.";
+  } else if (outbox.state === "lost" || !connected) {
+    state = "lost";
+    text = outbox.length ? `No connection: ${kept} kept here` : "No connection";
+    title = outbox.problem || "What you paint is kept in this page, and sent when the server answers again.";
+  } else if (outbox.length) {
+    [state, text, title] = ["saving", "Saving…", `${kept} on the way to the disk.`];
+  }
+  line.dataset.state = state;
+  line.title = title;
+  found("saving-text").textContent = text;
+}
+
+function showNumbers(session) {
+  const { project, suspects } = session;
+  showScore(project.score);
+  showTraining(project.training, (on) => session.train(on));
+  found("suspects").hidden = !suspects.length;
+  found("suspects-text").textContent =
+    suspects.length === 1 ? "1 accepted image looks wrong" : `${suspects.length} accepted images look wrong`;
+}
+
+let quiet = 0;
+
+function say(text) {
+  found("toast").textContent = text;
+  found("toast").classList.add("shown");
+  clearTimeout(quiet);
+  quiet = setTimeout(() => found("toast").classList.remove("shown"), 4000 + text.length * 40);
+}

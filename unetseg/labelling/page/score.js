@@ -1,0 +1,96 @@
+/** The running score, its curve, what ten more images would bring, and the training behind it. */
+
+import { drawing, element, found, icon } from "./dom.js";
+
+const WIDTH = 232;
+const HEIGHT = 84;
+const LEFT = 26; // for the numbers of the axis
+const BOTTOM = 16;
+
+const two = (x) => x.toFixed(2);
+
+/** Show `score` in the element "score"; hide it while there is none. */
+export function showScore(score) {
+  const panel = found("score");
+  panel.hidden = !score;
+  if (!score) return;
+  const { mean_iou: mean, interval, images, curve, ten_more: more, note } = score;
+  const parts = [];
+  if (mean === null) {
+    parts.push(element("p", { className: "hint" }, "The score begins with the first accepted image."));
+  } else {
+    const range = interval ? `95 % interval ${two(interval[0])} to ${two(interval[1])}` : "no interval yet";
+    parts.push(
+      element("p", { className: "figure" }, element("b", {}, two(mean)), " mean IoU"),
+      element("p", { className: "hint" }, `${range}, over ${images} image${images === 1 ? "" : "s"}.`),
+    );
+  }
+  if (curve?.length > 1) parts.push(chart(curve));
+  if (more) parts.push(element("p", { className: "hint" }, promise(more)));
+  if (note) parts.push(element("p", { className: "hint" }, note));
+  found("score-body").replaceChildren(...parts);
+}
+
+function promise({ gain, interval }) {
+  const sign = (x) => `${x < 0 ? "−" : "+"}${two(Math.abs(x))}`;
+  const range = interval ? `, between ${sign(interval[0])} and ${sign(interval[1])}` : "";
+  return `Ten more images would bring about ${sign(gain)}${range}.`;
+}
+
+/** Return the mean IoU over the accepted images, with its interval as a band. */
+function chart(curve) {
+  const values = curve.flatMap((p) => [p.mean_iou, ...(p.interval || [])]);
+  const low = Math.max(0, Math.floor(Math.min(...values) * 10) / 10);
+  const high = Math.min(1, Math.max(Math.ceil(Math.max(...values) * 10) / 10, low + 0.1));
+  const x = (i) => LEFT + (i / (curve.length - 1)) * (WIDTH - LEFT - 5);
+  const y = (v) => 5 + ((high - v) / (high - low)) * (HEIGHT - BOTTOM - 5);
+  const line = (points) => points.map(([a, b]) => `${a.toFixed(1)},${b.toFixed(1)}`).join(" ");
+  const points = curve.map((p, i) => [x(i), y(p.mean_iou)]);
+  const sided = curve.map((p, i) => [p.interval, i]).filter(([interval]) => interval);
+  const band = [
+    ...sided.map(([[, top], i]) => [x(i), y(top)]),
+    ...sided.map(([[bottom], i]) => [x(i), y(bottom)]).reverse(),
+  ];
+  const label = `Mean IoU over ${curve.length} accepted images: from ${two(curve[0].mean_iou)} to ${two(curve.at(-1).mean_iou)}`;
+  const text = (content, attributes) => drawing("text", attributes, content);
+  return drawing(
+    "svg",
+    { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
+    ...[low, high].flatMap((v) => [
+      drawing("line", { class: "grid", x1: LEFT, x2: WIDTH, y1: y(v), y2: y(v) }),
+      text(v.toFixed(1), { x: LEFT - 5, y: y(v) + 4, "text-anchor": "end" }),
+    ]),
+    drawing("polygon", { class: "band", points: line(band) }),
+    drawing("polyline", { class: "line", points: line(points) }),
+    drawing("circle", { class: "last", cx: points.at(-1)[0], cy: points.at(-1)[1], r: 3 }),
+    text("1", { x: x(0), y: HEIGHT - 3 }),
+    text(`${curve.length} images`, { x: WIDTH - 2, y: HEIGHT - 3, "text-anchor": "end" }),
+  );
+}
+
+const STATES = {
+  waiting: "Waiting for new labels.",
+  training: "Learning from your labels.",
+  paused: "Paused.",
+  failed: "Stopped by an error.",
+};
+
+/** Show `training` in the element "training"; hide it while there is none. */
+export function showTraining(training, onSwitch) {
+  const panel = found("training");
+  panel.hidden = !training;
+  if (!training) return;
+  const { on, state, round, share, answers_by: by, note } = training;
+  const told = note || STATES[state] || "";
+  const name = by === "network" ? "The network" : "The quick model";
+  const parts = [
+    element("p", { className: "hint" }, told),
+    element("p", { className: "hint" }, `${name} makes the predictions${round ? `; round ${round}` : ""}.`),
+  ];
+  if (share !== null && state === "training") {
+    parts.splice(1, 0, element("progress", { value: share, max: 1, "aria-label": "Share of this round" }));
+  }
+  const button = element("button", { type: "button", onclick: () => onSwitch(!on) });
+  button.append(icon(on ? "pause" : "play"), on ? "Pause training" : "Train");
+  found("training-body").replaceChildren(...parts, button);
+}

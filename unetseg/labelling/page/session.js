@@ -1,0 +1,413 @@
+/** What is open and chosen, and all that a person can do with it. Panels show it, keys call it. */
+
+import * as api from "./api.js";
+import { History, Labels, UNLABELLED } from "./labels.js";
+import { Outbox } from "./outbox.js";
+import { valueAt } from "./shapes.js";
+
+export const SIZES = { least: 1, most: 500 }; // of the brush, in pixels of the image
+
+/** Do what nobody asked for: if it fails, the line about the connection says enough. */
+async function quietly(action) {
+  try {
+    await action();
+  } catch (error) {
+    if (!(error instanceof api.Refused || error instanceof api.Lost)) throw error;
+  }
+}
+
+/** Events: "project", "images", "classes", "open", "tool", "saving", "score", "say". */
+export class Session extends EventTarget {
+  constructor(stage) {
+    super();
+    this.stage = stage;
+    this.project = null;
+    this.image = null; // the open one, as in project.images
+    this.labels = this.answer = this.regions = this.range = null;
+    this.shown = {}; // low, high and channels of the picture, where they are not the server's own
+    this.histories = new Map(); // number -> History
+    this.tool = "brush";
+    this.size = 12;
+    this.current = 0; // class index
+    this.locked = new Set(); // class indices that no stroke changes
+    this.busy = false; // an image is being opened or accepted
+    this.connected = true;
+    this.pages = 1; // that show this folder
+    this.suspects = [];
+    this.outbox = new Outbox(
+      api.putLabels,
+      () => this.#tell("saving"),
+      (number, message) => this.#refused(number, message),
+    );
+  }
+
+  #tell(...topics) {
+    topics.forEach((topic) => this.dispatchEvent(new Event(topic)));
+  }
+
+  /** Show a sentence for some seconds. */
+  say(text) {
+    this.dispatchEvent(new CustomEvent("say", { detail: text }));
+  }
+
+  /** Do what may fail; say what went wrong. Return whether it was done. */
+  async #try(action) {
+    try {
+      await action();
+      return true;
+    } catch (error) {
+      if (error instanceof api.Refused) this.say(error.message);
+      else if (error instanceof api.Lost) this.say(error.message || "The server does not answer.");
+      else throw error;
+      return false;
+    }
+  }
+
+  async start() {
+    await this.#loadProject();
+    this.current = Math.min(1, this.project.classes.length - 1); // the first is most often a ground
+    api.listen(
+      {
+        answer: ({ number }) => number === this.image?.number && this.#loadAnswer(),
+        state: (found) => this.#stateOf(found),
+        labels: (found) => this.#painted(found),
+        pages: ({ count }) => this.#pages(count),
+        failed: ({ error }) => this.say(error),
+        score: (score) => this.#part({ score }, "score"),
+        training: (training) => this.#part({ training }, "score"),
+        next: ({ number }) => this.#part({ next: number }, "images"),
+        classes: (classes) => this.#classes(classes),
+      },
+      (connected) => this.#connection(connected),
+    );
+    const first = this.project.next ?? this.project.images[0]?.number;
+    if (first !== undefined) await this.open(first);
+  }
+
+  async #loadProject() {
+    this.project = await api.project();
+    this.#tell("project", "images", "classes", "score");
+    if (this.project.images.some((i) => i.state === "accepted")) this.#loadSuspects();
+  }
+
+  async #loadSuspects() {
+    await quietly(async () => (this.suspects = await api.suspects()));
+    this.#tell("score");
+  }
+
+  #connection(connected) {
+    const back = connected && !this.connected;
+    this.connected = connected;
+    if (connected) this.outbox.hurry();
+    if (back) quietly(() => this.#loadProject()).then(() => this.#loadAnswer());
+    this.#tell("saving");
+  }
+
+  #part(values, topic) {
+    Object.assign(this.project, values);
+    this.#tell(topic);
+  }
+
+  #stateOf({ number, ...found }) {
+    const image = this.project.images.find((i) => i.number === number);
+    if (image) Object.assign(image, found);
+    this.#tell("images");
+  }
+
+  // Another page painted: what it painted is shown once nothing of ours is on its way.
+  async #painted({ number, page }) {
+    if (page === api.PAGE || number !== this.image?.number || this.reading) return;
+    this.reading = true;
+    await this.outbox.drained();
+    this.reading = false;
+    if (number === this.image?.number && !this.labels.before) await this.open(number);
+  }
+
+  #pages(count) {
+    this.pages = count;
+    this.#tell("saving");
+  }
+
+  #classes(classes) {
+    this.project.classes = classes;
+    this.current = Math.max(0, Math.min(this.current, classes.length - 1));
+    if (this.image) this.stage.recolour(classes.map((c) => c.colour));
+    this.#tell("classes");
+  }
+
+  /** Return where the tiles of an image are, as it is shown. */
+  tiles(image) {
+    return api.tileAddress(image.number, this.project.key, this.shown);
+  }
+
+  get colours() {
+    return this.project.classes.map((c) => c.colour);
+  }
+
+  // Opening and going on
+
+  async open(number) {
+    const image = this.project.images.find((i) => i.number === number);
+    if (!image || this.busy) return;
+    this.dispatchEvent(new Event("leave"));
+    this.busy = true;
+    this.#tell("open");
+    await this.#try(async () => {
+      await this.#stored();
+      const { width, height, data } = await api.labels(number);
+      this.image = image;
+      this.labels = new Labels(width, height, data);
+      this.answer = this.regions = this.range = null;
+      this.shown = this.#kept(image);
+      if (!this.histories.has(number)) this.histories.set(number, new History());
+      this.stage.open(image, this.labels, this.colours, this.tiles(image));
+    });
+    this.busy = false;
+    this.#tell("open", "images");
+    if (this.image?.number === number) await Promise.all([this.#loadAnswer(), this.#loadRange()]);
+  }
+
+  // Channels stay chosen from image to image; a window of grey values is each image's own.
+  #kept(image) {
+    const { channels } = this.shown;
+    const fits = channels?.split(",").every((c) => +c < image.channels);
+    return fits ? { channels } : {};
+  }
+
+  async #loadAnswer() {
+    const { image } = this;
+    if (!image) return;
+    await quietly(async () => {
+      const answer = await api.answer(image.number);
+      if (image !== this.image) return;
+      this.answer = answer;
+      this.stage.setAnswer(answer);
+      this.#tell("answer");
+    });
+  }
+
+  async #loadRange() {
+    const { image } = this;
+    await quietly(async () => {
+      const range = await api.range(image.number);
+      if (image !== this.image) return;
+      this.range = range;
+      this.#tell("open");
+    });
+  }
+
+  /** Return the regions of the open image for the brush that stops at edges; null while unknown. */
+  async loadRegions() {
+    const { image } = this;
+    if (!image || this.regions || this.asking === image) return;
+    this.asking = image;
+    await quietly(async () => {
+      const regions = await api.regions(image.number);
+      if (image === this.image) this.regions = regions;
+    });
+    this.asking = null;
+    this.#tell("tool");
+    if (image === this.image && !this.regions && this.tool === "edges") {
+      setTimeout(() => this.loadRegions(), 1000);
+    }
+  }
+
+  /** Return when all strokes are stored. */
+  async #stored() {
+    const { state } = this.outbox;
+    if (state === "lost" || state === "locked") {
+      throw new api.Lost("Some strokes are not saved yet: this has to wait for the connection.");
+    }
+    await this.outbox.drained();
+  }
+
+  /** Open the image `step` places further in the list. */
+  go(step) {
+    const { images } = this.project;
+    const at = images.indexOf(this.image) + step;
+    if (images[at]) this.open(images[at].number);
+    else this.say(step > 0 ? "This is the last image." : "This is the first image.");
+  }
+
+  /** Make the answer with all corrections the mask, and go to the next image. */
+  async accept(empty = false) {
+    const { image } = this;
+    if (!image || this.busy) return;
+    this.dispatchEvent(new Event("leave"));
+    this.busy = true;
+    this.#tell("open");
+    let next = null;
+    const done = await this.#try(async () => {
+      await this.#stored();
+      const found = await api.accept(image.number, empty);
+      this.histories.delete(image.number);
+      image.state = empty ? "empty" : "accepted";
+      this.#part(found, "score");
+      next = found.next;
+    });
+    this.busy = false;
+    this.#tell("open", "images");
+    if (!done) return;
+    this.#loadSuspects();
+    if (next !== null && next !== undefined && next !== image.number) return this.open(next);
+    await this.open(image.number);
+    this.say("All images are accepted.");
+  }
+
+  async reopen() {
+    const { image } = this;
+    if (!image || !["accepted", "empty"].includes(image.state)) return;
+    const done = await this.#try(async () => {
+      await this.#stored();
+      await api.reopen(image.number);
+      this.histories.delete(image.number);
+      image.state = "begun";
+    });
+    if (done) await this.open(image.number);
+  }
+
+  async openSuspect() {
+    if (!this.suspects.length) return this.say("No accepted image looks wrong.");
+    this.suspects.push(this.suspects.shift()); // the next call goes to the next one
+    const { number, why, box } = this.suspects.at(-1);
+    if (this.image?.number !== number) await this.open(number);
+    if (this.image?.number !== number) return;
+    if (box) this.stage.lookAt(box);
+    this.say(why);
+  }
+
+  async train(on) {
+    await this.#try(() => api.train(on));
+  }
+
+  // Strokes
+
+  /** Return the table of labels that a stroke leaves as they are, or null. */
+  get keeps() {
+    if (!this.locked.size) return null;
+    return Uint8Array.from({ length: 256 }, (_, label) => +this.locked.has(label));
+  }
+
+  /** Draw again what a stroke has changed so far. */
+  redraw() {
+    if (this.labels.dirty) this.stage.relabel(this.labels.dirty);
+    this.labels.dirty = null;
+  }
+
+  /** End the stroke that `labels.begin` began: draw it, remember it, send it. */
+  commit() {
+    const patches = this.labels.end();
+    this.redraw();
+    if (!patches.length) return;
+    this.histories.get(this.image.number).push(patches);
+    this.#send(patches, "after");
+  }
+
+  #send(patches, side) {
+    if (this.image.state === "untouched") this.image.state = "begun";
+    this.outbox.add(this.image.number, patches, side);
+    this.#tell("images", "stroke");
+  }
+
+  undo() {
+    this.#step("undo", "before", "Nothing to undo.");
+  }
+
+  redo() {
+    this.#step("redo", "after", "Nothing to redo.");
+  }
+
+  #step(way, side, nothing) {
+    if (!this.image || this.busy || this.labels.before) return; // not within a stroke
+    const patches = this.histories.get(this.image.number)[way]();
+    if (!patches) return this.say(nothing);
+    this.labels.apply(patches, side);
+    this.redraw();
+    this.#send(patches, side);
+  }
+
+  // The page and the disk must agree: what the server refused is not shown as painted.
+  async #refused(number, message) {
+    this.histories.delete(number);
+    if (this.image?.number === number) await this.open(number);
+    this.say(`A stroke was not saved: ${message}`);
+  }
+
+  // Tools and classes
+
+  choose(tool) {
+    if (this.tool !== tool) this.dispatchEvent(new Event("leave"));
+    this.tool = tool;
+    if (tool === "edges") this.loadRegions();
+    this.#tell("tool");
+  }
+
+  resize(size) {
+    this.size = Math.min(SIZES.most, Math.max(SIZES.least, Math.round(size)));
+    this.#tell("tool");
+  }
+
+  /** Make the brush a step larger (1) or smaller (-1). */
+  grow(step) {
+    this.resize(this.size + step * Math.max(1, Math.round(this.size * 0.15)));
+  }
+
+  chooseClass(index) {
+    if (!this.project.classes[index]) return;
+    this.current = index;
+    if (this.tool === "eraser") this.choose("brush");
+    this.#tell("classes", "tool");
+  }
+
+  /** Choose the class of the label or the answer at a pixel. */
+  pick(x, y) {
+    const { width, height, data } = this.labels;
+    const label = data[y * width + x];
+    if (label !== UNLABELLED) this.chooseClass(label);
+    else if (this.answer) this.chooseClass(valueAt(this.answer, x, y, width, height));
+  }
+
+  lock(index) {
+    if (!this.locked.delete(index)) this.locked.add(index);
+    this.#tell("classes");
+  }
+
+  /** Lock all classes but the current one; unlock all if they are. */
+  lockOthers() {
+    const others = this.project.classes.map((_, i) => i).filter((i) => i !== this.current);
+    const all = others.every((i) => this.locked.has(i)) && !this.locked.has(this.current);
+    this.locked = new Set(all ? [] : others);
+    this.#tell("classes");
+    this.say(all ? "All classes can be painted over." : "The other classes are locked.");
+  }
+
+  /** Store other classes: `[{name, colour, was}]`, `was` the index it had or null. */
+  async putClasses(classes) {
+    const done = await this.#try(async () => {
+      await this.#stored();
+      const stored = await api.putClasses(classes);
+      if (classes.filter((c) => c.was !== null).length < this.project.classes.length) this.#renumbered();
+      this.#classes(stored);
+    });
+    return done;
+  }
+
+  // A class is gone: the numbers in labels and in histories are others now.
+  #renumbered() {
+    this.histories.clear();
+    this.locked.clear();
+    if (this.image) setTimeout(() => this.open(this.image.number));
+  }
+
+  setOpacity(opacity) {
+    this.stage.setOpacity(Math.min(1, Math.max(0.1, opacity)));
+    this.#tell("view");
+  }
+
+  /** Show the picture with another window of grey values or other channels. */
+  show(shown) {
+    this.shown = Object.fromEntries(Object.entries(shown).filter(([, v]) => v !== undefined));
+    this.stage.repicture(this.tiles(this.image));
+    this.#tell("view");
+  }
+}
