@@ -23,6 +23,9 @@ LAYERS = {
     "prediction": {"pictures", "objects", "dataset", "network"},
     "scoring": {"pictures", "objects", "dataset", "prediction"},
     "training": {"pictures", "dataset", "network", "prediction", "scoring"},
+    "labelling": {
+        *("pictures", "network", "objects", "dataset", "prediction", "scoring", "training"),
+    },
     "reports": {"pictures", "dataset", "prediction", "scoring", "training"},
 }
 TREES = {

@@ -11,6 +11,7 @@ from unetseg.files import read_toml
 from unetseg.text import show
 
 IGNORED = 255  # the class index of pixels that are neither trained on nor scored
+IGNORED_COLOUR = "#808080"  # what ignored values are painted in
 MAX_CLASSES = 255
 
 # Okabe & Ito (2008), "Color Universal Design", told apart by most colour-blind readers; black is

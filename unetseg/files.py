@@ -4,6 +4,8 @@ A file is written under a temporary name in its own folder, flushed to the disk,
 final name. A reader sees the old file or the new one, never a part. The temporary name holds host
 and process. By it, the next process that writes into the folder recognises and removes the file of
 a killed process.
+
+A journal is the exception: `append` adds a record to it, and its reader drops a torn last one.
 """
 
 import errno
@@ -125,6 +127,35 @@ def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write ``data`` as the whole content of ``path``; `replacing` says what it raises."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add ``data`` to the end of a file, flushed to the disk; the file is made where it is missing.
+
+    On an error the file is cut back to what it was. A process that is killed may leave a part.
+
+    Raises:
+        MachineError: The disk is full or read-only, permission is missing, and the like.
+    """
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+        if before == 0:
+            _sync_folder(path)
+    except OSError as error:
+        raise machine_error(path, error) from None
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:

@@ -20,6 +20,7 @@ from unetseg.errors import InputError, MachineError, UnetsegError
 # commands in this order.
 BUILT_INS = {
     "synth": ("unetseg.cli.synth", "Make a synthetic set with a known answer"),
+    "label": ("unetseg.cli.label", "Paint masks in a browser tab"),
     "check": ("unetseg.cli.check", "Look at labelled images before anything is trained"),
     "convert": ("unetseg.cli.convert", "Repair labelled images into images/ and masks/"),
     "patch": ("unetseg.cli.patch", "Cut labelled images into a patch store"),

@@ -175,11 +175,7 @@ def match_files(
     image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
     if not image_of:
         raise InputError(folder, "masks, but no images", "put the images beside them")
-    # The first of several best rules wins: that of equal stems comes first.
-    rule = max(
-        _renamings(list(image_of), list(mask_of)),
-        key=lambda r: len(_partners(r, image_of, mask_of)),
-    )
+    rule = _best_rule(image_of, mask_of)
     best = _partners(rule, image_of, mask_of)
     pairs = tuple(
         Pair(stem, path, mask_of[best[stem]]) for stem, path in image_of.items() if stem in best
@@ -187,6 +183,36 @@ def match_files(
     if len(best) < max(len(image_of), len(mask_of)):
         return pairs, _unpaired(folder, image_of, mask_of, rule, best)
     return pairs, None
+
+
+def place_masks(
+    folder: Path, image_paths: Sequence[Path], mask_paths: Sequence[Path], home: Path
+) -> tuple[Pair, ...]:
+    """Return every image with its mask, or with the file in ``home`` that its mask is to be.
+
+    A new mask is a PNG, and it is named as the masks of the other images are.
+
+    Raises:
+        InputError: There are no images, two files of one stem, or masks without an image.
+    """
+    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
+    if not image_of:
+        raise InputError(folder, "masks, but no images", "put the images beside them")
+    rule = _best_rule(image_of, mask_of)
+    stems = {stem: rule.mask_of(stem) or stem for stem in image_of}
+    if orphans := [path.name for stem, path in mask_of.items() if stem not in stems.values()]:
+        text = f"{len(orphans)} masks without image: {_few(orphans)}"
+        raise InputError(folder, text, "add their images or move these out")
+    return tuple(
+        Pair(stem, path, mask_of.get(stems[stem], home / f"{stems[stem]}.png"))
+        for stem, path in image_of.items()
+    )
+
+
+def _best_rule(image_of: Collection[str], mask_of: Collection[str]) -> _Renaming:
+    """Return the rule that pairs most; the first of several, and that of equal stems is first."""
+    rules = _renamings(list(image_of), list(mask_of))
+    return max(rules, key=lambda r: len(_partners(r, image_of, mask_of)))
 
 
 def _partners(

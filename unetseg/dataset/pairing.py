@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, read_classes
 from unetseg.dataset import exports
-from unetseg.dataset.naming import Pair, list_folder, list_images, match_files, stem_of
+from unetseg.dataset.naming import (
+    Pair,
+    list_folder,
+    list_images,
+    match_files,
+    place_masks,
+    stem_of,
+)
 from unetseg.errors import InputError
 from unetseg.files import write_bytes
 from unetseg.pictures import writing
@@ -28,6 +35,7 @@ MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
+_MASKS_FIRST = "make masks of them: unetseg convert SOURCE FOLDER"
 _CONVERT = "one mask for each class: unetseg convert SOURCE FOLDER"
 
 
@@ -83,6 +91,33 @@ def match_pairs(
             raise InputError(masks, "holds folders, no pictures", _CONVERT)
         image_paths, mask_paths = list_images(home), list_images(masks)
     return match_files(folder, image_paths, mask_paths)
+
+
+def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
+    """Return the images of a folder, labelled or not, each with the file of its mask.
+
+    A mask that is missing has the place and the name in which `find_pairs` would look for it. Where
+    no image has a mask, that is ``masks/<stem>.png``.
+
+    Raises:
+        InputError: The folder is not found or holds no images. Or it holds two candidates for the
+            masks, masks without an image, two files of one stem, or labels that are no masks.
+        MachineError: No permission to read.
+    """
+    folder = Path(folder)
+    files, folders = list_folder(folder)
+    if export := exports.find_export(folder):
+        if any(pair.drawn is not None for pair in export.pairs):
+            raise InputError(folder, f"holds labels of {export.tool}, no masks", _MASKS_FIRST)
+        return export.pairs
+    masks = _only(folder, folders, MASK_FOLDERS, "masks")
+    home = _only(folder, folders, IMAGE_FOLDERS, "images")
+    if masks is None and home is None and any(_mask_suffix(stem_of(file)) for file in files):
+        return place_masks(folder, *_divide_flat(folder, files), home=folder)
+    mask_paths, parts = list_folder(masks) if masks else ([], [])
+    if masks and parts and not mask_paths:
+        raise InputError(masks, "holds folders, no pictures", _CONVERT)
+    return place_masks(folder, list_images(home or folder), mask_paths, masks or folder / "masks")
 
 
 def load_classes(

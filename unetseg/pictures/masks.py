@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, leaves_no_class, table_of
+from unetseg.classes import (
+    IGNORED,
+    IGNORED_COLOUR,
+    ClassTable,
+    colour_to_rgb,
+    leaves_no_class,
+    table_of,
+)
 from unetseg.errors import Code, InputError, arg
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
@@ -255,6 +262,7 @@ def _read_values(
     used = np.bincount(values.ravel(), minlength=256).nonzero()[0]
     colours = raw.palette[used]
     paint = dict(zip(table.pixel_values(), (c.colour for c in table.classes), strict=True))
+    paint |= {i: IGNORED_COLOUR for i in table.ignore if isinstance(i, int)}
     is_painted = all(
         paint.get(int(u)) == _hex(pack_colours(c)) for u, c in zip(used, colours, strict=True)
     )

@@ -95,3 +95,17 @@ def rescale_mask(indices: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[
     """Resample class indices ``(H, W)`` to ``shape`` (rows, columns) by the nearest pixel."""
     size = (shape[1], shape[0])
     return np.array(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))
+
+
+def halve_image(image: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(ceil(H / 2), ceil(W / 2), C)``: means of two by two pixels, in the same dtype."""
+    if image.dtype == np.uint8 and image.shape[2] in (1, 3):
+        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        half = np.asarray(picture.reduce(2))
+        return half[..., None] if half.ndim == 2 else half
+    channels = [
+        np.asarray(Image.fromarray(c.astype(np.float32)).reduce(2))
+        for c in np.moveaxis(image, 2, 0)
+    ]
+    half = np.stack(channels, axis=2)
+    return half if image.dtype.kind == "f" else np.rint(half).astype(image.dtype)

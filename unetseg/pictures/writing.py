@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from unetseg import files
-from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
+from unetseg.classes import IGNORED, IGNORED_COLOUR, ClassTable, colour_to_rgb
 from unetseg.errors import InputError
 from unetseg.pictures.georeference import Georeference
 
@@ -120,11 +120,13 @@ def mask_encoding(
     first = table.ignore[0] if table.ignore else None
     values, palette = np.zeros(256, np.uint16), np.zeros((256, 3), np.uint8)
     values[: len(table.classes)] = table.pixel_values()
-    palette[IGNORED] = 128
+    palette[IGNORED] = colour_to_rgb(IGNORED_COLOUR)
     if has_ignored and ignored is not None:
         values[IGNORED] = ignored
         if isinstance(first, str):
             palette[IGNORED] = colour_to_rgb(first)
+        elif ignored < 256:
+            palette[ignored] = colour_to_rgb(IGNORED_COLOUR)
     if values.max() > 255:
         return MaskEncoding(values, palette, ignored)
     for value, one in zip(table.pixel_values(), table.classes, strict=True):

@@ -3,18 +3,15 @@
 import json
 import os
 import re
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from unetseg import files
+from unetseg import files, locks
 from unetseg.dataset.store import Store, open_store
-from unetseg.errors import InputError, MachineError, UnetsegError, arg
+from unetseg.errors import InputError, UnetsegError, arg
 from unetseg.pictures import reading
 from unetseg.prediction.model_file import MODEL_NAME, ModelCard, read_card
 from unetseg.prediction.summary import read_cells, write_table
@@ -27,7 +24,6 @@ LABEL = "unetseg"  # the key of the text in a picture that says how unetseg made
 
 State = Literal["new", "interrupted", "finished"]
 STORE_NAME = "patches.h5"
-_PATIENCE = 0.2  # seconds; another process that calls `RunFolder.is_locked` is done by then
 
 
 def previous_path(path: Path) -> Path:
@@ -94,19 +90,6 @@ class RunFolder:
     def folds(self) -> Path:
         """The record of a run with folds: how images are divided, and which folds are done."""
         return self.path / "folds.json"
-
-    @property
-    def _lock(self) -> Path:
-        """The file whose lock the process that trains holds."""
-        return self.path / ".lock"
-
-    @property
-    def _holder(self) -> Path:
-        """The name of the process that holds the lock.
-
-        It has a file of its own, as Windows lets nobody read one that is locked.
-        """
-        return self.path / ".holder"
 
     @property
     def masks(self) -> Path:
@@ -208,45 +191,11 @@ class RunFolder:
 
     def is_locked(self) -> bool:
         """Tell whether a process is training in the folder now."""
-        if not self._lock.exists():
-            return False
-        try:
-            with FileLock(self._lock, timeout=_PATIENCE):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # the folder of somebody else, in which we may not write
-            return self._holder.exists()
+        return locks.is_held(self.path)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process while the block runs.
-
-        The lock is the kernel's, so it ends with the process, however that ends.
-
-        Raises:
-            MachineError: Another process holds it; the message says which.
-        """
-        files.make_folder(self.path)
-        lock = FileLock(self._lock, timeout=_PATIENCE)
-        try:
-            lock.acquire()
-        except Timeout:
-            holder = "another process"
-            with suppress(OSError):
-                holder = show(self._holder.read_text("utf-8", "replace")) or holder
-            text = f"choose another {arg('run')}, or wait for it"
-            raise MachineError(self.path, f"in use by {holder}", text) from None
-        except OSError as error:
-            raise files.machine_error(self._lock, error) from None
-        try:
-            holder = f"process {os.getpid()} on {socket.gethostname()}"
-            files.write_bytes(self._holder, holder.encode())
-            yield
-        finally:
-            with suppress(OSError):
-                self._holder.unlink()
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder for this process, as `locks.held` does, while a block runs."""
+        return locks.held(self.path, f"choose another {arg('run')}, or wait for it")
 
 
 def label_of(picture: Path) -> str:

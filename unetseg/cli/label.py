@@ -1,0 +1,83 @@
+"""``unetseg label``."""
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from unetseg.cli import options
+from unetseg.cli.console import ProgressDisplay, print_line
+
+_PAGE = "The page"
+
+
+def label(
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="Images, labelled or not.")],
+    *,
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
+    port: Annotated[
+        int | None,
+        Option(
+            "--port",
+            min=1,
+            max=65535,
+            help="Where the page is served.",
+            show_default="8421, or a free one",
+            rich_help_panel=_PAGE,
+        ),
+    ] = None,
+    browser: Annotated[
+        bool,
+        Option("--browser/--no-browser", help="Open the page.", rich_help_panel=_PAGE),
+    ] = True,
+    host_name: Annotated[
+        list[str] | None,
+        Option(
+            "--host-name",
+            metavar="NAME",
+            help="The name of a notebook server whose proxy shows the page; may be repeated.",
+            show_default="localhost alone",
+            rich_help_panel=_PAGE,
+        ),
+    ] = None,
+) -> None:
+    """Paint masks in a browser tab: a few strokes, correct, next image.
+
+    The folder is a folder of labelled images at any moment: masks/ with a mask for each image, and
+    classes.toml. Unpainted pixels are ignored. Ctrl-C ends it; every stroke is saved by then.
+
+    Over ssh, forward the port (ssh -L 8421:localhost:8421 HOST) and open the address here.
+
+    Example:
+        unetseg label MYIMAGES/
+        unetseg label MYIMAGES/ --port 9000 --no-browser
+    """
+    from unetseg.labelling.project import open_project
+    from unetseg.labelling.server import serve
+
+    def show_address(address: str) -> None:
+        display.pause()
+        print_line(f"Open {address}")
+        print_line("Ctrl-C ends it; all that is painted is saved.")
+        if browser and _has_screen():
+            webbrowser.open(address)
+
+    with (
+        ProgressDisplay() as display,
+        open_project(
+            folder, classes=classes, ignored=options.ignored(ignore), on_progress=display
+        ) as project,
+    ):
+        serve(project, port=port, hosts=host_name or (), on_ready=show_address)
+
+
+def _has_screen() -> bool:
+    """Tell whether a browser would open where the person sits, and not in this terminal."""
+    if "SSH_CONNECTION" in os.environ:
+        return False
+    shown = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return shown or sys.platform in ("win32", "darwin")

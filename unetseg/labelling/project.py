@@ -1,0 +1,506 @@
+"""A folder that is being labelled: its images, their masks and classes, and who owns it.
+
+The labels lie in ``masks/`` and ``classes.toml`` alone, which are a folder of labelled images at
+any moment. What lies in ``.unetseg/`` (strokes on their way into a mask, and which images were
+accepted) can be deleted while nobody labels; no label is lost.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as record
+
+from unetseg import files, locks
+from unetseg.classes import (
+    IGNORED,
+    ClassTable,
+    SegmentationClass,
+    default_colour,
+    read_classes,
+)
+from unetseg.dataset import pairing
+from unetseg.dataset.naming import Pair
+from unetseg.errors import InputError, UnetsegError
+from unetseg.labelling import tiles
+from unetseg.labelling.journal import Journal, Stroke
+from unetseg.pictures import masks, reading, writing
+from unetseg.pictures.transforms import rescale_mask
+from unetseg.progress import OnProgress, ignore, steps
+from unetseg.records import Count, Text, read_record, to_plain
+
+State = Literal["untouched", "begun", "accepted", "empty"]
+STATE_FOLDER = ".unetseg"
+
+_MADE_BY = {"Software": "unetseg label"}
+_QUIET = 0.4  # seconds without a stroke after which a mask is written
+_LONGEST = 3.0  # seconds after which it is written while strokes go on
+_MEMORY = 2**28  # bytes of labels that are kept in memory although their masks are written
+_REMEMBERED = 1000  # strokes of an image whose repetition is noticed
+
+
+@record(frozen=True)
+class Remembered:
+    """What is known of an image beside its labels.
+
+    Attributes:
+        state: As the page shows it.
+        labelled: Labelled pixels of its mask.
+        changed: When the mask was changed, in nanoseconds; another time means another mask.
+    """
+
+    state: State
+    labelled: Count
+    changed: Count
+
+
+@record(frozen=True)
+class Records:
+    """The content of ``.unetseg/images.json``: what is remembered of each image by its name."""
+
+    images: dict[Text, Remembered]
+
+
+class LabelledImage:
+    """An image of a project; the project changes it under its ``lock``.
+
+    Attributes:
+        number: Its place in the project.
+        pair: Its file and that of its mask.
+        height, width, channels, dtype: Of the image, as it is read.
+        state: As the page shows it.
+        labelled: Its labelled pixels.
+        labels: ``(H, W)`` uint8 class indices, 255 unlabelled; None while they are not in memory.
+        is_stale: Whether the mask on the disk is older than the labels or the classes' colours.
+        journal: The strokes that the mask may not hold.
+        lock: Held while labels are read or changed.
+    """
+
+    def __init__(self, number: int, pair: Pair, journal: Path) -> None:
+        info = reading.read_info(pair.image)
+        tiles.check_pixels(pair.image, info.height, info.width)
+        self.number, self.pair = number, pair
+        self.height, self.width = info.height, info.width
+        self.channels, self.dtype = info.channels, info.dtype
+        self.state: State = "untouched"
+        self.labelled = 0
+        self.labels: NDArray[np.uint8] | None = None
+        self.is_stale = False
+        self.journal = Journal(journal)
+        self.lock = threading.RLock()
+        self.seen: dict[str, None] = {}  # the ids of the last strokes, in order
+
+    @property
+    def name(self) -> str:
+        """The stem of the image."""
+        return self.pair.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+
+class Project:
+    """The images of a folder with their labels; safe to use from several threads.
+
+    Use `open_project`, which holds the folder for this process.
+
+    Attributes:
+        folder: The folder.
+        images: Its images, by number.
+        table: The classes; their places are the indices in labels.
+        on_saved: Is called with the number of an image whose mask has been written.
+        on_failed: Is called with the error of a mask that could not be written; it is tried again.
+    """
+
+    def __init__(self, folder: Path, images: Sequence[LabelledImage], table: ClassTable) -> None:
+        self.folder, self.images, self.table = folder, tuple(images), table
+        self.on_saved: Callable[[int], None] = lambda _: None
+        self.on_failed: Callable[[UnetsegError], None] = lambda _: None
+        self._classes = threading.RLock()  # held while classes change and masks are written
+        self._records = threading.Lock()
+        self._wake = threading.Condition()
+        self._waiting: dict[int, tuple[float, float]] = {}  # number: first and last unsaved stroke
+        self._closing = False
+        self._saver = threading.Thread(target=self._save_all, name="saver")
+
+    # --- labels ----------------------------------------------------------------------------------
+
+    def labels(self, number: int) -> NDArray[np.uint8]:
+        """Return the labels ``(H, W)`` of an image: the array that strokes change.
+
+        Raises:
+            InputError: The mask on the disk has vanished, or does not fit image and classes.
+        """
+        image = self.images[number]
+        with image.lock:
+            if image.labels is None:
+                image.labels = _read_labels(image, self.table)
+                self._forget_others(image)
+            return image.labels
+
+    def paint(self, number: int, stroke: Stroke) -> bool:
+        """Put a stroke into the labels of an image, on the disk before this returns.
+
+        Returns:
+            False where this stroke has come before; it is not painted again.
+
+        Raises:
+            InputError: It does not lie in the image, or has a class that there is not.
+            MachineError: It could not be written; it is not in the labels.
+        """
+        image = self.images[number]
+        if not stroke.fits(image.shape):
+            raise InputError("stroke", "lies outside of the image", "reload the page")
+        known = stroke.labels < len(self.table.classes)
+        if not (known | (stroke.labels == IGNORED)).all():
+            raise InputError("stroke", "holds a class that there is not", "reload the page")
+        with image.lock:
+            labels = self.labels(number)
+            if stroke.id and stroke.id in image.seen:
+                return False
+            image.journal.append(stroke)
+            image.is_stale = True
+            image.seen[stroke.id] = None
+            if len(image.seen) > _REMEMBERED:
+                del image.seen[next(iter(image.seen))]
+            before = np.count_nonzero(labels[stroke.place] != IGNORED)
+            labels[stroke.place] = stroke.labels
+            image.labelled += int(np.count_nonzero(known) - before)
+            if image.state != "accepted":
+                image.state = "begun" if image.labelled else "untouched"
+            self._plan_save(number)
+        return True
+
+    def accept(self, number: int, answer: NDArray[np.uint8] | None) -> None:
+        """Make the labels of an image final: strokes, and the answer where there are none.
+
+        Args:
+            number: Of the image.
+            answer: ``(h, w)`` uint8 class indices, enlarged to the image; None leaves unlabelled
+                pixels so.
+
+        Raises:
+            MachineError: The labels could not be written.
+        """
+        image = self.images[number]
+        with image.lock:
+            labels = self.labels(number)
+            if answer is not None and image.labelled < labels.size:
+                whole = np.where(labels == IGNORED, rescale_mask(answer, image.shape), labels)
+                self.paint(number, Stroke("", 0, 0, whole))
+            self._set_state(image, "accepted")
+
+    def accept_empty(self, number: int) -> None:
+        """Say that an image holds nothing: all of it is the first class.
+
+        Raises:
+            MachineError: The labels could not be written.
+        """
+        image = self.images[number]
+        with image.lock:
+            self.paint(number, Stroke("", 0, 0, np.zeros(image.shape, np.uint8)))
+            self._set_state(image, "empty")
+
+    def reopen(self, number: int) -> None:
+        """Take back that an image was accepted; its labels stay."""
+        image = self.images[number]
+        with image.lock:
+            self._set_state(image, "begun" if image.labelled else "untouched")
+
+    def next_image(self, number: int) -> int | None:
+        """Return the image to label after another: the next untouched, else the next begun one."""
+        after = [*self.images[number + 1 :], *self.images[:number]]
+        for state in ("untouched", "begun"):
+            for image in after:
+                if image.state == state:
+                    return image.number
+        return None
+
+    def _set_state(self, image: LabelledImage, state: State) -> None:
+        image.state = state
+        self._write_records()
+
+    def _forget_others(self, used: LabelledImage) -> None:
+        """Drop labels from memory whose masks are written, where they are too many."""
+        total = sum(i.labels.nbytes for i in self.images if i.labels is not None)
+        for image in self.images:
+            if total <= _MEMORY:
+                return
+            if image is used or not image.lock.acquire(blocking=False):
+                continue
+            with ExitStack() as stack:
+                stack.callback(image.lock.release)
+                if image.labels is not None and not image.is_stale:
+                    total -= image.labels.nbytes
+                    image.labels = None
+
+    # --- classes ---------------------------------------------------------------------------------
+
+    def change_classes(self, table: ClassTable, was: Sequence[int | None]) -> None:
+        """Replace the classes: added ones, other names and colours, unused ones left out.
+
+        Args:
+            table: The new classes.
+            was: For each new class its index before, None of an added one; in rising order.
+
+        Raises:
+            InputError: A class that is left out has pixels.
+            MachineError: ``classes.toml`` could not be written.
+        """
+        with self._classes, ExitStack() as stack:
+            for image in self.images:
+                stack.enter_context(image.lock)
+            gone = set(range(len(self.table.classes))) - {w for w in was if w is not None}
+            for image in self.images if gone else ():
+                used = np.bincount(self.labels(image.number).ravel(), minlength=256)
+                for index in gone:
+                    if used[index]:
+                        name = self.table.classes[index].name
+                        text = f"has {used[index]:,} pixels in {image.name}"
+                        raise InputError(f"class {name}", text, "paint them as another first")
+                self._forget_others(image)
+            renumbered = [w for w in was if w is not None] != list(range(len(self.table.classes)))
+            if renumbered:  # labels and journals hold the old numbers
+                self.save()
+                for image in self.images:
+                    image.labels = None
+            old = [replace(c, name="") for c in self.table.classes]
+            repainted = [replace(c, name="") for c in table.classes][: len(old)] != old
+            pairing.write_classes(self.folder, table)
+            self.table = table
+            if repainted and not renumbered:  # palettes show the old colours
+                for image in self.images:
+                    image.is_stale = True
+                    self._plan_save(image.number)
+
+    # --- saving ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to save."""
+        self._saver.start()
+
+    def close(self) -> None:
+        """Write all that is not written, and end the saver.
+
+        Raises:
+            MachineError: A mask could not be written; its strokes stay in ``.unetseg/journal``.
+        """
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._saver.join()
+        self.save()
+
+    def save(self) -> None:
+        """Write the masks that are not written yet.
+
+        Raises:
+            MachineError: A mask could not be written.
+        """
+        for number in list(self._waiting):
+            self._save(number)
+
+    def _plan_save(self, number: int) -> None:
+        with self._wake:
+            now = time.monotonic()
+            first, _ = self._waiting.get(number, (now, now))
+            self._waiting[number] = first, now
+            self._wake.notify()
+
+    def _save_all(self) -> None:
+        """Write each mask soon after the last stroke, until the project is closed."""
+        while True:
+            with self._wake:
+                if self._closing:
+                    return
+                due = {n: min(a + _LONGEST, b + _QUIET) for n, (a, b) in self._waiting.items()}
+                number = min(due, key=due.__getitem__, default=None)
+                left = None if number is None else due[number] - time.monotonic()
+                if number is None or left is None or left > 0:
+                    self._wake.wait(left)
+                    continue
+            try:
+                self._save(number)
+                self.on_saved(number)
+            except UnetsegError as error:
+                self.on_failed(error)
+                self._plan_save(number)
+                time.sleep(_LONGEST)
+
+    def _save(self, number: int) -> None:
+        """Write the mask of an image, then drop the strokes that it holds."""
+        image = self.images[number]
+        with self._classes:
+            with image.lock:
+                with self._wake:
+                    self._waiting.pop(number, None)
+                if not image.is_stale:
+                    return
+                snapshot, size = self.labels(number).copy(), image.journal.size
+                image.is_stale = False
+            try:
+                write_labels(image, snapshot, self.table)
+            except UnetsegError:
+                image.is_stale = True
+                raise
+            with image.lock:
+                if image.journal.size == size:  # no stroke came meanwhile
+                    image.journal.remove()
+            self._write_records()
+
+    def _write_records(self) -> None:
+        with self._records:
+            remembered = {
+                image.name: Remembered(image.state, image.labelled, _changed(image.pair.mask))
+                for image in self.images
+            }
+            text = json.dumps(to_plain(Records(remembered)), ensure_ascii=True)
+            files.write_bytes(self.folder / STATE_FOLDER / "images.json", text.encode())
+
+
+@contextmanager
+def open_project(
+    folder: Path,
+    *,
+    classes: Path | None = None,
+    ignored: Sequence[int | str] = (),
+    on_progress: OnProgress = ignore,
+) -> Iterator[Project]:
+    """Hold a folder for labelling while the block runs; leaving the block saves.
+
+    Opening makes it a folder of labelled images: ``classes.toml`` is written where it is missing or
+    has no value for unlabelled pixels, and each image without a mask gets an unlabelled one.
+    Strokes that a killed process left are put into their masks.
+
+    Args:
+        folder: Images in ``images/`` or in the folder itself; masks where `pairing` finds them.
+        classes: A ``classes.toml`` to take; None takes the folder's own, else the values found,
+            else background and object.
+        ignored: Values or colours of masks that are no class.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: There are no images, one is too large or cannot be read, or masks that cannot
+            be painted in.
+        MachineError: Another process labels the folder; it cannot be written.
+    """
+    pairs = pairing.find_images(folder)
+    home = folder / STATE_FOLDER
+    with locks.held(home, "close it first, or label there", folder):
+        files.make_folder(home / "journal")
+        images = [
+            LabelledImage(k, pair, home / "journal" / f"{pair.name}.strokes")
+            for k, pair in enumerate(pairs)
+        ]
+        table = _classes_of(folder, images, classes, tuple(ignored))
+        if not (folder / "classes.toml").exists() or read_classes(folder / "classes.toml") != table:
+            pairing.write_classes(folder, table)
+        known = _read_records(home / "images.json")
+        for image in steps(images, "opening", "images", on_progress, name=lambda i: i.name):
+            _open_image(image, table, known.get(image.name))
+        project = Project(folder, images, table)
+        project.start()
+        try:
+            yield project
+        finally:
+            project.close()
+
+
+def write_labels(image: LabelledImage, labels: NDArray[np.uint8], table: ClassTable) -> None:
+    """Write the mask of an image, whole or not at all.
+
+    Raises:
+        MachineError: The disk is full or read-only, and the like.
+    """
+    writing.write_mask(image.pair.mask, labels, table, _MADE_BY)
+
+
+def _open_image(image: LabelledImage, table: ClassTable, known: Remembered | None) -> None:
+    """Make sure that the image has a mask with all its strokes, and learn its state."""
+    if not image.pair.mask.exists():
+        write_labels(image, np.full(image.shape, IGNORED, np.uint8), table)
+    strokes = list(image.journal.strokes())
+    if not strokes and known and known.changed == _changed(image.pair.mask):
+        image.state, image.labelled = known.state, known.labelled
+        return
+    labels = _read_labels(image, table)
+    for stroke in strokes:
+        if not stroke.fits(image.shape):
+            text = f"a stroke outside of the {image.width} x {image.height} pixels of its image"
+            raise InputError(image.journal.path, text, "restore the image, or move this away")
+        labels[stroke.place] = stroke.labels
+        image.seen[stroke.id] = None
+    if strokes:
+        write_labels(image, labels, table)
+    image.journal.remove()
+    image.labelled = int(np.count_nonzero(labels != IGNORED))
+    if known:
+        image.state = known.state
+    elif image.labelled * 2 > labels.size:  # somebody has labelled it; what is ignored may be so
+        image.state = "accepted"
+    if image.state not in ("accepted", "empty"):
+        image.state = "begun" if image.labelled else "untouched"
+
+
+def _read_labels(image: LabelledImage, table: ClassTable) -> NDArray[np.uint8]:
+    """Read the mask of an image as class indices ``(H, W)``, 255 unlabelled."""
+    path = image.pair.mask
+    raw = reading.read_mask(path)
+    masks.check_same_size(path, raw.values.shape[:2], image.shape)
+    if table.encoding == "values" and reading.read_text(path).items() >= _MADE_BY.items():
+        raw = masks.RawMask(raw.values)  # its palette is paint, perhaps of a colour before
+    return masks.decode(raw, table, path)
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _read_records(path: Path) -> dict[str, Remembered]:
+    """Read what is remembered; a file that is damaged is as good as one that was deleted."""
+    try:
+        return read_record(Records, json.loads(path.read_bytes()), str(path)).images
+    except (OSError, ValueError, InputError):
+        return {}
+
+
+def _classes_of(
+    folder: Path,
+    images: Sequence[LabelledImage],
+    file: Path | None,
+    ignored: tuple[int | str, ...],
+) -> ClassTable:
+    """Return the classes of a folder, with a value or colour for unlabelled pixels."""
+    paths = [image.pair.mask for image in images if image.pair.mask.exists()]
+    for path in paths:
+        if reading.read_info(path).format != "PNG":
+            remedy = "make PNGs of the masks: unetseg convert SOURCE FOLDER"
+            raise InputError(path, "a mask that cannot be painted in", remedy)
+    table = pairing.load_classes(folder, file)
+    if table is None and paths:
+        table = masks.discover(
+            {str(p): masks.find_keys(reading.read_mask(p)) for p in paths}, ignored
+        )
+    elif table is None:
+        names = ("background", "object")
+        table = ClassTable(
+            tuple(SegmentationClass(n, i, default_colour(i)) for i, n in enumerate(names))
+        )
+    elif ignored:
+        table = table.with_ignored(ignored)
+    if table.ignore:
+        return table
+    keys = {table.key(i) for i in range(len(table.classes))}
+    if table.encoding == "colours":
+        greys = (f"#{level:02x}{level:02x}{level:02x}" for level in (128, *range(127, 0, -1)))
+        return replace(table, ignore=(next(g for g in greys if g not in keys),))
+    return replace(table, ignore=(next(v for v in range(IGNORED, -1, -1) if v not in keys),))

@@ -1,0 +1,75 @@
+"""One owner of a folder at a time: a lock of the kernel, and a file that says who holds it."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from unetseg import files
+from unetseg.errors import MachineError
+from unetseg.text import show
+
+_PATIENCE = 0.2  # seconds; another process that calls `is_held` is done by then
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a process holds the folder now."""
+    if not _lock(folder).exists():
+        return False
+    try:
+        with FileLock(_lock(folder), timeout=_PATIENCE):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # the folder of somebody else, in which we may not write
+        return _holder(folder).exists()
+
+
+@contextmanager
+def held(folder: Path, remedy: str, what: Path | None = None) -> Iterator[None]:
+    """Hold a folder for this process while the block runs; the folder is made where it is missing.
+
+    The lock is the kernel's, so it ends with the process, however that ends.
+
+    Args:
+        folder: Where ``.lock`` and ``.holder`` lie.
+        remedy: What a message tells a second process to do.
+        what: What a message names; None names ``folder``.
+
+    Raises:
+        MachineError: Another process holds it; the message says which.
+    """
+    files.make_folder(folder)
+    lock = FileLock(_lock(folder), timeout=_PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = "another process"
+        with suppress(OSError):
+            holder = show(_holder(folder).read_text("utf-8", "replace")) or holder
+        raise MachineError(what or folder, f"in use by {holder}", remedy) from None
+    except OSError as error:
+        raise files.machine_error(_lock(folder), error) from None
+    try:
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        files.write_bytes(_holder(folder), holder.encode())
+        yield
+    finally:
+        with suppress(OSError):
+            _holder(folder).unlink()
+        lock.release()
+
+
+def _lock(folder: Path) -> Path:
+    return folder / ".lock"
+
+
+def _holder(folder: Path) -> Path:
+    """Return the name of the process that holds the lock.
+
+    It has a file of its own, as Windows lets nobody read one that is locked.
+    """
+    return folder / ".holder"
