@@ -1,0 +1,106 @@
+"""Rounds of training behind the page, in processes of their own."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import VALUES_TOML, write_set
+from unetseg.errors import InputError
+from unetseg.labelling.rounds import Rounds
+from unetseg.prediction.model_file import read_card
+
+
+@pytest.fixture
+def project(empty):
+    root = write_set(Path("set"), 4, toml=f"ignore = [255]\n{VALUES_TOML}")
+    path = root / "masks" / "im3.png"
+    Image.fromarray(np.full((64, 56), 255, np.uint8)).save(path)  # not labelled yet
+    return root
+
+
+class Told:
+    """What a project's rounds told."""
+
+    def __init__(self, root, budget="15s", run="label"):
+        self.states, self.predicted, self.done = [], [], threading.Event()
+        images = sorted((root / "images").iterdir())
+        home = root / ".unetseg"
+        self.rounds = Rounds(root, images, home, run, budget, self.change, self.predicted.extend)
+
+    def change(self, state):
+        self.states.append(state)
+        if state["state"] in ("waiting", "failed"):
+            self.done.set()
+
+
+def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
+    told = Told(project)
+    try:
+        told.rounds.learn([3])
+        assert told.done.wait(120)
+        states = [(s["state"], s["note"]) for s in told.states]
+        assert states == [("training", None), ("predicting", None), ("waiting", None)]
+        assert told.predicted == [3]
+        assert read_card("runs/label/model.safetensors").images_trained_on == 3
+        labels = told.rounds.prediction(3)
+        assert labels.shape == (64, 56)
+        assert set(np.unique(labels)) <= {0, 1, 2}
+        assert told.rounds.prediction(0) is None
+        assert not Path("runs/label-next").exists()
+    finally:
+        told.rounds.close()
+    assert Told(project).rounds.prediction(3) is not None  # it is there at the next start
+
+
+def test_a_round_that_fails_says_why_and_the_next_one_comes(project):
+    for mask in (project / "masks").iterdir():
+        Image.fromarray(np.full((64, 56), 255, np.uint8)).save(mask)
+    told = Told(project)
+    try:
+        told.rounds.learn([])
+        assert told.done.wait(60)
+        assert told.states[-1]["state"] == "failed"
+        assert "every pixel of every mask is ignored" in told.states[-1]["note"]
+        told.done.clear()
+        told.rounds.learn([])
+        assert told.done.wait(60)
+        assert told.states[-1]["round"] == 2
+    finally:
+        told.rounds.close()
+
+
+def test_closing_ends_a_round_within_a_second(project):
+    told = Told(project, budget="5m")
+    told.rounds.learn([3])
+    until = time.monotonic() + 30
+    while told.rounds._child is None and time.monotonic() < until:
+        time.sleep(0.01)
+    child = told.rounds._child
+    begin = time.monotonic()
+    told.rounds.close()
+    assert time.monotonic() - begin < 2
+    assert child.returncode != 0
+    assert not Path("runs/label").exists()
+
+
+def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
+    told = Told(project)
+    try:
+        told.rounds.learn([3])
+        told.rounds.turn(False)
+        assert told.rounds.state()["state"] == "paused"
+        told.rounds.turn(True)
+        assert told.done.wait(120)
+        assert Path("runs/label/model.safetensors").exists()
+    finally:
+        told.rounds.close()
+
+
+def test_a_run_of_another_training_is_not_replaced(project):
+    Path("runs/label").mkdir(parents=True)
+    with pytest.raises(InputError, match="is of another training; choose another run"):
+        Told(project)

@@ -1,0 +1,129 @@
+"""The running score: predictions from before the first stroke, against masks accepted since."""
+
+import numpy as np
+import pytest
+
+from unetseg.errors import InputError
+from unetseg.labelling.running_score import RunningScore, expected_gain
+
+NAMES = [f"im{k}" for k in range(12)]
+CLASSES = ("ground", "cell")
+
+
+def truth(rows=4):
+    mask = np.zeros((8, 10), np.uint8)
+    mask[:rows] = 1
+    return mask
+
+
+def begin(home, classes=CLASSES):
+    return RunningScore(home, NAMES, classes)
+
+
+def accept(score, number, mask, **predictions):
+    score.before_first_stroke(number, predictions)
+    score.accepted(number, mask)
+
+
+def test_a_prediction_before_the_first_stroke_is_scored_by_hand(tmp_path):
+    score = begin(tmp_path)
+    assert score.summary() is None
+    accept(score, 0, truth(4), head=truth(3))
+    found = score.summary()
+    # Rows 0 to 2 are right, row 3 was missed: 30 of 40 pixels of a cell, 40 of 50 of the ground.
+    assert found["mean_iou"] == pytest.approx((30 / 40 + 40 / 50) / 2)
+    assert found["iou"] == [
+        {"name": "ground", "iou": pytest.approx(0.8)},
+        {"name": "cell", "iou": pytest.approx(0.75)},
+    ]
+    assert (found["images"], found["interval"], found["ten_more"]) == (1, None, None)
+    assert found["curve"] == [{"image": 0, "mean_iou": found["mean_iou"], "interval": None}]
+
+
+def test_an_answer_may_be_smaller_and_unlabelled_pixels_do_not_count(tmp_path):
+    score, mask = begin(tmp_path), truth(4)
+    mask[7] = 255
+    accept(score, 0, mask, head=truth(4)[::2, ::2])
+    assert score.summary()["mean_iou"] == 1
+    assert score._record.accepted[0].matrices["head"].tolist() == [[30, 0], [0, 40]]
+
+
+def test_the_first_image_has_no_prediction_and_no_score(tmp_path):
+    score = begin(tmp_path)
+    accept(score, 0, truth())
+    assert score.summary() is None
+
+
+def test_the_score_counts_the_later_half_and_outlives_the_program(tmp_path):
+    score = begin(tmp_path)
+    for number, rows in enumerate((1, 2, 3, 4, 4, 4)):
+        accept(score, number, truth(4), head=truth(rows))
+    again = begin(tmp_path).summary()
+    assert again == score.summary()
+    assert (again["images"], again["mean_iou"]) == (3, 1)
+    curve = [point["mean_iou"] for point in again["curve"]]
+    assert curve == sorted(curve)
+    score.accepted(5, truth(3))  # corrected later: it keeps its place, and is scored anew
+    assert [p["image"] for p in score.summary()["curve"]] == list(range(6))
+    assert score.summary()["mean_iou"] < 1
+
+
+def test_the_network_takes_over_when_it_was_better_on_three_images_of_both(tmp_path):
+    score = begin(tmp_path)
+    for number in range(2):
+        accept(score, number, truth(4), head=truth(2), network=truth(4))
+    assert score.best() == "head"
+    accept(score, 2, truth(4), head=truth(4))  # the network has no word here
+    assert score.best() == "head"
+    accept(score, 3, truth(4), head=truth(3), network=truth(4))
+    assert score.best() == "network"
+
+
+def test_classes_may_be_added_and_renamed(tmp_path):
+    score = begin(tmp_path)
+    accept(score, 0, truth(4), head=truth(3))
+    before = score.summary()["mean_iou"]
+    score.rename(("soil", "cell", "root"), {"ground": "soil"})
+    found = begin(tmp_path, ("soil", "cell", "root")).summary()
+    assert found["mean_iou"] == pytest.approx(before)
+    assert [i["iou"] is None for i in found["iou"]] == [False, False, True]
+
+
+def test_an_image_predicted_by_a_model_of_fewer_classes_is_scored_among_all(tmp_path):
+    score, mask = begin(tmp_path, (*CLASSES, "root")), truth(4)
+    mask[6:] = 2
+    accept(score, 0, mask, head=truth(4))
+    assert score.summary()["iou"][2] == {"name": "root", "iou": 0}
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "scores.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged; delete it"):
+        begin(tmp_path)
+
+
+def test_the_gain_of_more_images_is_that_of_the_power_law_that_made_the_scores():
+    n = np.arange(1, 21)
+    errors = 0.5 * n**-0.5
+    gain, low, high = expected_gain(1 - errors, 10)
+    assert gain == pytest.approx(0.5 * (21**-0.5 - 31**-0.5), abs=1e-9)
+    assert low == pytest.approx(gain)
+    assert high == pytest.approx(gain)
+
+
+def test_nothing_is_said_of_the_gain_before_eight_images():
+    assert expected_gain([0.5] * 7, 10) is None
+    gain, low, high = expected_gain([0.5, 0.7, 0.6, 0.8, 0.6, 0.9, 0.7, 0.8], 10)
+    assert low < gain < high
+    assert gain > 0
+
+
+def test_the_interval_of_the_gain_holds_the_true_gain():
+    rng, held = np.random.default_rng(0), 0
+    n = np.arange(1, 25)
+    for _ in range(200):
+        errors = 0.5 * n**-0.4 * np.exp(rng.normal(0, 0.3, len(n)))
+        _, low, high = expected_gain(1 - np.minimum(errors, 1), 10)
+        expected = 0.5 * (25**-0.4 - 35**-0.4)
+        held += low <= expected <= high
+    assert held >= 180
