@@ -14,7 +14,7 @@ from unetseg.settings import (
     TrainSettings,
     parse_duration,
 )
-from unetseg.text import format_duration, nearest, to_toml
+from unetseg.text import format_budget, format_duration, nearest, to_toml
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_half_a_window_is_the_stride_and_seamless_has_none():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("10m", 600), ("1h", 3600), ("1h30m", 5400), ("1.5h", 5400), ("45", 45),
-     ("1h1m1s", 3661), (" 2m ", 120)],
+    [("90s", 90), ("10m", 600), ("1h", 3600), ("1h30m", 5400), ("1.5h", 5400), ("45 sec", 45),
+     ("1h1m1s", 3661), (" 2m ", 120), ("10 m", 600), ("10min", 600), ("1 Hour 30 minutes", 5400)],
 )  # fmt: skip
 def test_durations_are_read(text, seconds):
     assert parse_duration(text) == seconds
@@ -105,8 +105,22 @@ def test_durations_are_read(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "m", "ten", "-5s", "1d", "5m1h", "1e9s", "nan"])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(InputError, match="write 90s, 10m or 1h"):
+    with pytest.raises(InputError, match="write 90s, 10m or 1h30m"):
         parse_duration(text)
+
+
+def test_a_number_without_a_unit_is_asked_about():
+    said = "'10' has no unit: seconds or minutes\\?; write 10s or 10m"
+    with pytest.raises(InputError, match=said):
+        parse_duration("10")
+
+
+def test_a_budget_to_type_is_read_as_no_less_than_the_time_it_stands_for():
+    assert [format_budget(s) for s in (0.2, 61, 91, 340, 3600, 5390)] == [
+        *("5s", "65s", "2m", "6m", "1h", "1h30m")
+    ]
+    for seconds in (3.0, 61.0, 100.0, 3599.0, 86000.0):
+        assert parse_duration(format_budget(seconds)) >= seconds
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ class Code(StrEnum):
     BLENDED_MASK = auto()  # a mask was smoothed, resized or compressed
     LOSSY_MASK = auto()  # a mask is stored as JPEG or the like
     TURNED_IMAGE = auto()  # an image is turned by its EXIF orientation, its mask is not
-    NO_TIME = auto()  # the budget leaves no time to train
 
 
 def arg(name: str, value: object = None) -> str:

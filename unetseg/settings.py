@@ -370,16 +370,23 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of "90s", "10m", "1h", "1h30m" or a bare number of seconds.
+    """Return the seconds of "90s", "10m", "10 min", "1h" or "1h30m".
 
     Raises:
-        InputError: Anything else, or nothing at all.
+        InputError: Anything else, a number without a unit, or nothing at all.
     """
+    number, words = r"(\d+(?:\.\d+)?)\s*", text.strip().lower()
+    if re.fullmatch(number, words):
+        problem = f"{text!r} has no unit: seconds or minutes?"
+        raise InputError(arg("budget"), problem, f"write {words}s or {words}m")
     match = re.fullmatch(
-        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
+        rf"(?:{number}(?:h|hrs?|hours?)\s*)?"
+        rf"(?:{number}(?:m|mins?|minutes?)\s*)?"
+        rf"(?:{number}(?:s|secs?|seconds?)\s*)?",
+        words,
     )
     if not match or not any(match.groups()):
-        raise InputError(arg("budget"), f"{text!r} is no time", "write 90s, 10m or 1h")
+        raise InputError(arg("budget"), f"{text!r} is no time", "write 90s, 10m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import re
 import shlex
@@ -54,6 +55,14 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
     return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
+
+
+def format_budget(seconds: float) -> str:
+    """Return a time as ``--budget`` takes it, rounded up: "45s", "6m", "1h30m"."""
+    if seconds <= 90:
+        return f"{max(1, math.ceil(seconds / 5) * 5)}s"
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
 
 
 def format_rate(number: float) -> str:

@@ -17,7 +17,7 @@ NAMES = (
         "scribbles",
     ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
-    "ranks",
+    *("ranks", "budget"),
 )
 
 if __name__ == "__main__":

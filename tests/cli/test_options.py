@@ -73,7 +73,7 @@ def test_auto_can_be_written_out_and_anything_else_is_refused(install, capsys):
     ("text", "typed", "problem"),
     [
         ("lr = -1", "--lr -1", "-1 is out of range; 1e-12 or more"),
-        ('budget = "soon"', "--budget soon", "'soon' is no time; write 90s, 10m or 1h"),
+        ('budget = "soon"', "--budget soon", "'soon' is no time; write 90s, 10m or 1h30m"),
         ("batch-size = 0", "--batch-size 0", "0 is out of range; 1 to 65536"),
         ('from = "nobody"', "--from nobody", "no such model"),
     ],

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+import unetseg
 from tests.support import write_set
 from unetseg.cli.app import main
 from unetseg.reports.gathering import baselines_of_folds
 from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
-from unetseg.scoring.evaluation import evaluate_held_out
 from unetseg.training.folds import load_cross_validation
 
 TINY = ("--width", 2, "--depth", 1, "--epochs", 1, "--batch-size", 8, "--size", 32)
@@ -63,7 +63,7 @@ def test_a_random_forest_is_trained_without_the_fold_that_it_is_scored_on(home):
 
 def test_the_report_of_a_run_shows_its_held_out_images(home):
     text = words_of(home / "run.html")
-    found = evaluate_held_out(["default"]).scores
+    found = unetseg.evaluate(models=["default"]).scores
     assert f"{found.mean_iou:.3f}" in text
     assert any(name in text for name in found.names)
     assert "width" in text

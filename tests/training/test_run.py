@@ -624,8 +624,41 @@ def test_a_budget_holds_for_the_whole_command(home):
 
 
 def test_a_budget_too_small_says_what_is_enough(home):
-    with pytest.raises(InputError, match=r"budget: 1 s leaves no time to train; give more than"):
+    said = r"budget: 1 s leaves no time to train; for one pass over all patches give budget='\d+s'"
+    said += r", or smaller images \(scale=0.5\)"
+    with pytest.raises(InputError, match=said):
         unetseg.train(run="b", budget=1.0, width=4, depth=2, device="cpu")
+
+
+def test_a_budget_too_small_for_a_folder_is_refused_before_it_is_cut(home):
+    seen = []
+    with pytest.raises(InputError, match=r"leaves no time to train; .* \(scale=0.25\)"):
+        unetseg.train(
+            "data/train",
+            run="b",
+            budget=1.0,
+            width=4,
+            depth=2,
+            patches=unetseg.PatchSettings(scale=0.5),
+            started=time.monotonic() - 1,
+            on_progress=seen.append,
+        )
+    assert seen == []
+
+
+def test_work_that_is_done_is_never_thrown_away_for_lack_of_time(home, monkeypatch):
+    # as if the estimate had been wrong
+    monkeypatch.setattr("unetseg.training.run.check_budget", lambda *_: None)
+    result = unetseg.train(
+        "data/train",
+        run="b",
+        budget=2.0,
+        width=4,
+        depth=2,
+        started=time.monotonic() - 2,
+    )
+    assert result.scores
+    assert result.patches > 0
 
 
 @pytest.mark.parametrize("seed", range(3))

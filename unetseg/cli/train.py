@@ -1,5 +1,6 @@
 """``unetseg train``."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 _RUN = "The run"
 _CUTTING = tuple(name for name in options.OPTIONS[PatchSettings] if name != "seed")
-_REPORT_SHARE = 0.1  # this share of a budget is kept for baselines and pictures
-_STARTED = time.monotonic()  # the command starts with the import of this module
 
 
 @options.takes_settings
@@ -99,7 +98,7 @@ def train(
         "start_from": start_from,
         "resume": resume,
         "overwrite": overwrite,
-        "started": _STARTED - (_REPORT_SHARE * (settings.budget or 0) if html else 0),
+        "started": ctx.find_object(float) or time.monotonic(),
         "on_progress": show,
     }
     if folds is None and not (resume and RunFolder(run).folds.exists()):
@@ -138,19 +137,18 @@ def _train_one(
 ) -> None:
     """Train one model, write its page, and print how it did."""
     from unetseg.ranks import join
-    from unetseg.reports.gathering import report_evaluation
-    from unetseg.scoring.evaluation import evaluate_held_out
+    from unetseg.reports.gathering import AFTER_TRAINING, report_training
     from unetseg.training.run import train as train_run
 
     with display:
         with join() as ranks:
+            if html:
+                arguments["after"] = AFTER_TRAINING
             result = train_run(source, **arguments)
-            if html and result.scores:
-                held_out = evaluate_held_out([str(result.run.path)], on_progress=display)
         if not ranks.is_writer:
             return
         if html and result.scores:
-            report_evaluation(html, held_out, result.run, arguments["overwrite"], display)
+            report_training(html, result, arguments["overwrite"], display)
     _print_result(result)
     if html and result.scores:
         _print_page(html)
@@ -164,13 +162,16 @@ def _train_folds(
     display: ProgressDisplay,
 ) -> None:
     """Train a model for each fold, write their page, and print how they did."""
-    from unetseg.reports.gathering import baselines_of_folds, report_folds
+    from unetseg.reports.gathering import baselines_of_folds, report_folds, seconds_after_folds
     from unetseg.scoring.baselines import compare_with_baselines
     from unetseg.training.folds import cross_validate
 
     with display:
+        arguments["after"] = lambda record: seconds_after_folds(record, bool(html))
+        budget = None if arguments["resume"] else arguments.get("budget")
+        until = math.inf if budget is None else arguments["started"] + budget
         result = cross_validate(source, folds=folds, **arguments)
-        baselines = baselines_of_folds(result, display)
+        baselines = baselines_of_folds(result, until, display)
         if html:
             report_folds(html, result, baselines, arguments["overwrite"], display)
     _print_folds(result, compare_with_baselines(result.scores, baselines))

@@ -1,35 +1,72 @@
 """Gathering what a report shows: scores of a run or an evaluation, baselines, suspects, curves."""
 
+import math
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from unetseg import __version__
 from unetseg.errors import InputError
 from unetseg.files import read_toml
+from unetseg.pictures import reading
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.reports.score_report import Report, write_report
-from unetseg.scoring.baselines import Baseline, compare_with_baselines, forest_of_folds, most_common
-from unetseg.scoring.evaluation import Evaluation
+from unetseg.scoring.baselines import (
+    Baseline,
+    compare_with_baselines,
+    forest_of_folds,
+    forest_seconds,
+    most_common,
+)
+from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect, rank_suspects
 from unetseg.text import show
+from unetseg.training.fold_record import FoldRecord
 from unetseg.training.folds import CrossValidation
+from unetseg.training.forecast import Afterwards
+from unetseg.training.loop import TrainResult
 
 _FOREST_PIXELS = 100_000_000  # filtering so many pixels takes about a minute
+_PAGE_SECONDS = 2.0  # the imports and the pictures of a page
+_PAGE_READINGS = 8.0  # looking at an image and its masks costs so many times its decoding
+AFTER_TRAINING = Afterwards(passes=1, pictures=7, seconds=_PAGE_SECONDS)
+
+
+def seconds_after_folds(record: FoldRecord, html: bool) -> float:
+    """Estimate how long `baselines_of_folds` takes, and `report_folds` where ``html`` is true.
+
+    The speed of this machine is measured at each call.
+
+    Args:
+        record: The run before its folds are done.
+        html: Whether its report will be written.
+    """
+    selection = record.cutting.selection
+    infos = [reading.read_info(one.image, selection) for one in record.images]
+    pixels = sum(info.height * info.width for info in infos)
+    begin = time.monotonic()
+    image = reading.read_image(record.images[0].image, selection)
+    reads = (time.monotonic() - begin) * len(infos)
+    seconds = _PAGE_SECONDS + _PAGE_READINGS * reads if html else 0.0
+    if pixels > _FOREST_PIXELS or find_spec("sklearn") is None:
+        return seconds
+    return seconds + 4 * reads + forest_seconds(image, pixels, record.folds)
 
 
 def baselines_of_folds(
-    found: CrossValidation, on_progress: OnProgress = ignore
+    found: CrossValidation, until: float = math.inf, on_progress: OnProgress = ignore
 ) -> tuple[Baseline, ...]:
     """Return what simple methods score on the images of a run with folds, fold by fold.
 
-    The random forest is left out where scikit-learn is not installed, and where so many pixels
-    would take minutes. A note says why.
+    The random forest is left out where scikit-learn is not installed, where so many pixels would
+    take minutes, and where ``until``, a `time.monotonic`, is over. A note says why.
     """
     scores, folds = found.scores, [one.fold for one in found.images]
     pixels = scores.matrices.sum(axis=2)  # (images, classes), the true ones
@@ -40,7 +77,12 @@ def baselines_of_folds(
             text = f"{pixels.sum() / 1e6:.0f} million pixels would take minutes"
             raise InputError("random forest", text, "")
         forest = forest_of_folds(
-            found.scored_image, folds, scores.classes, groups=scores.groups, on_progress=on_progress
+            found.scored_image,
+            folds,
+            scores.classes,
+            groups=scores.groups,
+            until=until,
+            on_progress=on_progress,
         )
         baselines.append(forest)
     except InputError as error:
@@ -97,6 +139,21 @@ def report_folds(
     )
     write_report(path, report, overwrite, on_progress)
     return suspects
+
+
+def report_training(
+    path: str | os.PathLike[str],
+    found: TrainResult,
+    overwrite: bool = False,
+    on_progress: OnProgress = ignore,
+) -> None:
+    """Write the report of a training that has scored its held-out images; see `report_evaluation`.
+
+    It takes the time that `AFTER_TRAINING` names.
+    """
+    assert found.scores is not None
+    held_out = evaluation_of(found.scores, found.run.path, on_progress)
+    report_evaluation(path, held_out, found.run, overwrite, on_progress)
 
 
 def report_evaluation(

@@ -1,6 +1,7 @@
 """What simple methods score on the same images: a baseline that a network has to beat."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unetseg.classes import IGNORED
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.progress import OnProgress, Progress, ignore
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 
@@ -24,6 +25,10 @@ _POOL = 4 * _PIXELS  # at most so many pixels are held, from which the former ar
 _BAND = 250_000  # so many pixels are filtered and classified at once
 _CLASSIFIED = 10_000_000  # of a set with folds, so many pixels are classified: 20 seconds
 _JOBS = 2
+_WIDEST = 16  # at least every so many-th row and column is classified
+_PROBE = 200  # pixels: the side of the square on which speed is measured
+# Classifying a pixel, and learning from it, cost so many times its filtering.
+_CLASSIFYING, _FITTING = 9.0, 500.0
 
 
 @dataclass(frozen=True)
@@ -251,11 +256,13 @@ def forest_of_folds(
     *,
     groups: Sequence[str] | None = None,
     seed: int = 0,
+    until: float = math.inf,
     on_progress: OnProgress = ignore,
 ) -> Baseline:
     """Score each image by a random forest that learnt from the images of the other folds.
 
-    In large sets only every second (third, ...) row and column is classified.
+    In large sets, or where time is short, only every second (third, ...) row and column is
+    classified.
 
     Args:
         read: Reads the k-th image and its true mask; called twice for each.
@@ -263,11 +270,12 @@ def forest_of_folds(
         classes: Names of the classes.
         groups: The group of each image, as in `metrics.scores`.
         seed: Seed of the forests.
+        until: `time.monotonic` at which it should be done.
         on_progress: Receives `Progress`.
 
     Raises:
-        InputError: scikit-learn is not installed, all images are of one fold, or there is nothing
-            to learn from.
+        InputError: scikit-learn is not installed, all images are of one fold, there is nothing to
+            learn from, or there is no time.
     """
     forest, count, images = Forest(len(classes)), len(classes), len(folds)
 
@@ -276,19 +284,51 @@ def forest_of_folds(
 
     labelled = ((one.image, one.truth) for one in map(read, range(images)))
     samples = draw_samples(labelled, count, seed, say)
-    step = math.ceil(math.sqrt(sum(s.pixels.sum() for s in samples) / _CLASSIFIED))
+    pixels = sum(int(s.pixels.sum()) for s in samples)
+    step = math.ceil(math.sqrt(pixels / _CLASSIFIED))
     names, matrices, done = [""] * images, np.zeros((images, count, count), np.int64), images
-    for fold in dict.fromkeys(folds):
+    kinds = list(dict.fromkeys(folds))
+    for fold in kinds:
+        if time.monotonic() >= until:
+            raise InputError(FOREST, "no time is left for it", f"give more {arg('budget')}")
         others = [s for s, own in zip(samples, folds, strict=True) if own != fold]
+        begin = time.monotonic()
         forest.fit(others, seed)
+        fitting = (time.monotonic() - begin) * (len(kinds) - 1)
         for k in np.flatnonzero(np.array(folds) == fold):
             one = read(int(k))
             names[k] = one.name
+            begin = time.monotonic()
             predicted = forest.predict(one.image, step)
+            if done == images and until < math.inf:
+                due = (time.monotonic() - begin) * pixels / one.truth.size
+                left = max(until - time.monotonic() - fitting, 1e-9)
+                wider = min(math.ceil(step * math.sqrt(due / left)), _WIDEST)
+                if wider > step:
+                    step, predicted = wider, forest.predict(one.image, wider)
             matrices[k] = confusion(one.truth[::step, ::step], predicted, count)
             done += 1
             say(done)
     return Baseline(FOREST, scores(matrices, names, classes, groups))
+
+
+def forest_seconds(image: NDArray[Any], pixels: int, folds: int) -> float:
+    """Estimate how long `forest_of_folds` takes, by the speed of its filters on this machine.
+
+    Args:
+        image: (H, W, C), one of the images.
+        pixels: Of all images.
+        folds: How many.
+    """
+    part = image[:_PROBE, :_PROBE]
+    _filter(part[:32, :32])  # the first call imports SciPy
+    begin = time.monotonic()
+    _filter(part)
+    each: float = (time.monotonic() - begin) / (part.shape[0] * part.shape[1])
+    learned = min(pixels * (folds - 1) / folds, _PIXELS)
+    classified = min(pixels, _CLASSIFIED)
+    times: float = 2 * pixels + _CLASSIFYING * classified + _FITTING * learned * folds
+    return each * times
 
 
 def compare_with_baselines(found: Scores, baselines: Sequence[Baseline]) -> str:

@@ -169,16 +169,18 @@ def evaluate(
     return _refuse_unscored(_score(subject, on_progress))
 
 
-@join()
-def evaluate_held_out(
-    models: Sequence[str],
-    settings: PredictSettings | None = None,
-    on_progress: OnProgress = ignore,
+def evaluation_of(
+    found: Scores, model: str | os.PathLike[str], on_progress: OnProgress = ignore
 ) -> Evaluation:
-    """Score a model on the images that its own store held out; see `evaluate`."""
-    on_progress = world().only_on_rank_zero(on_progress)
-    model = Model(models, settings)
-    return _score(_held_out_by(model, _Choice(None, None), on_progress), on_progress)
+    """Return the evaluation of a model whose training has scored its held-out images.
+
+    Args:
+        found: What the training found.
+        model: The run or its model.
+        on_progress: Receives `Note`.
+    """
+    subject = _held_out_by(Model([str(model)]), _Choice(None, None), on_progress)
+    return Evaluation(found, subject)
 
 
 def score_boundaries(

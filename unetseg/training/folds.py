@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
 from unetseg.dataset.naming import decode_inside
 from unetseg.dataset.store import open_store
-from unetseg.errors import Code, InputError, Interrupted, arg
+from unetseg.errors import InputError, Interrupted, arg
 from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading, writing
 from unetseg.prediction import model_file
@@ -44,9 +44,10 @@ from unetseg.ranks import join, world
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
-from unetseg.text import format_duration, quote, show
+from unetseg.text import quote, show
 from unetseg.training.artefacts import write_config
 from unetseg.training.fold_record import FoldDone, FoldImage, FoldRecord
+from unetseg.training.forecast import Afterwards, check_budget
 from unetseg.training.recipe import network_settings, resolve
 from unetseg.training.run import (
     begin_run,
@@ -141,6 +142,7 @@ def cross_validate(
     resume: bool = False,
     overwrite: bool = False,
     started: float | None = None,
+    after: Callable[[FoldRecord], float] = lambda _: 0.0,
     on_progress: OnProgress = ignore,
     **settings: Any,
 ) -> CrossValidation:
@@ -159,6 +161,8 @@ def cross_validate(
         resume: Go on with an interrupted run, exactly where it stopped.
         overwrite: Start again in the folder of an earlier run.
         started: `time.monotonic` when the whole command began, from which ``budget`` counts.
+        after: Estimates the seconds of what the caller will do afterwards, for which ``budget``
+            leaves time, too. It is asked before each fold, as the machine may grow slower.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records, and the
             `StoreSummary` of the first fold.
         settings: Fields of `TrainSettings`; ``budget`` is the time of the whole. With ``resume``
@@ -199,10 +203,11 @@ def cross_validate(
             check_agreement(before, asked)
             if state == "finished":
                 return dataclasses.replace(_result(place, record), already=True)
-            return _Runner(place, record, None, started, caught, on_progress).finish()
+            return _Runner(place, record, None, started, caught, after, on_progress).finish()
         root, count = _folder_of(source), folds or DEFAULT_FOLDS
-        on_progress(Note(f"dividing the labelled images of {show(root)} into {count} folds"))
         cutting = patches or PatchSettings()
+        check_budget(root, cutting, like_model(given, settings, start_from), started, folds=count)
+        on_progress(Note(f"dividing the labelled images of {show(root)} into {count} folds"))
         labelled = _read_folder(root, cutting, classes, ignored, on_progress)
         cutting = dataclasses.replace(cutting, size=labelled.inspection.size, val=1 / count)
         numbers = splits.split_folds(
@@ -225,8 +230,7 @@ def cross_validate(
         )
         _check_models(record, labelled, start_from)
         _warn_of_lone_classes(record, labelled, on_progress)
-        runner = _Runner(place, record, labelled, started, caught, on_progress)
-        runner.share()
+        runner = _Runner(place, record, labelled, started, caught, after, on_progress)
         _make_room(place, record, overwrite)
         runner.save()
         return runner.finish()
@@ -415,6 +419,7 @@ class _Runner:
         labelled: The labelled folder; None where an earlier session divided it.
         started: `time.monotonic` when this session began.
         caught: Signals.
+        after: As in `cross_validate`.
         on_progress: Receives all records.
     """
 
@@ -425,10 +430,11 @@ class _Runner:
         labelled: LabelledFolder | None,
         started: float,
         caught: Caught,
+        after: Callable[[FoldRecord], float],
         on_progress: OnProgress,
     ) -> None:
         self.run, self.record, self._labelled = run, record, labelled
-        self.caught, self.on_progress = caught, on_progress
+        self.caught, self.after, self.on_progress = caught, after, on_progress
         self._is_new = labelled is not None
         self._began = started - record.seconds  # as if all sessions were one
 
@@ -482,8 +488,12 @@ class _Runner:
         place, begin = self.run.fold(fold), time.monotonic()
         if place.state() == "finished":
             return
-        # One pass over the held-out images scores the model, one writes the masks.
-        session = Session(begin, self.caught, self.on_progress, passes=2)
+        budget, later = self.record.settings.budget, 0.0
+        if budget is not None:  # each of the folds keeps a part of the time that is due at the end
+            later = self.after(self.record) / self._left
+        # One pass over the held-out images scores the model, another one writes the masks.
+        after = Afterwards(passes=1, seconds=later)
+        session = Session(begin, self.caught, self.on_progress, after, has_worked=True)
         if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
             result = resume_run(place, session)
             # The time that the fold was trained in earlier sessions is not counted yet.
@@ -498,35 +508,24 @@ class _Runner:
         summary = self._labelled_folder().cut(place.store, splits, self.record.cutting)
         if fold == 1 and self._is_new:
             self.on_progress(summary)
-        try:
-            begin_run(place.store, place, settings, dict(self.record.given), session)
-        except InputError as error:
-            if fold == 1 and self._is_new:  # nothing is there to go on with
-                self.run.clear()
-            if error.code is not Code.NO_TIME:
-                raise
-            raise self._no_time(f"{error.remedy} for each of them") from None
+        begin_run(place.store, place, settings, dict(self.record.given), session)
+
+    @property
+    def _left(self) -> int:
+        return self.record.folds - len(self.record.done)
 
     def share(self) -> float | None:
         """Return the seconds for the next fold, an equal share of the time left; None for epochs.
 
-        Raises:
-            InputError: Hardly anything is left.
+        They include its share of the time for what follows the folds.
         """
-        budget, folds = self.record.settings.budget, self.record.folds
+        budget = self.record.settings.budget
         if budget is None:
             return None
-        share = (budget - self.seconds()) / (folds - len(self.record.done))
+        share = (budget - self.seconds()) / self._left
         if not self._is_new:  # the time that a stop has cost must not use up the other folds' share
-            share = max(share, budget / folds / 2)
-        if share < 1:  # the least that a budget may be
-            raise self._no_time("give more")
-        return share
-
-    def _no_time(self, remedy: str) -> InputError:
-        budget = format_duration(self.record.settings.budget or 0.0)
-        text = f"{budget} leaves no time to train {self.record.folds} folds"
-        return InputError(arg("budget"), text, remedy)
+            share = max(share, budget / self.record.folds / 2)
+        return max(share, 1.0)  # the least that a budget may be
 
     def _labelled_folder(self) -> LabelledFolder:
         """Return the labelled folder, read once a session.

@@ -150,17 +150,17 @@ class Trainer:
 
     def _do_step(self) -> None:
         """Learn from the next batch, and read the losses where that is due."""
-        begin = time.monotonic()
+        begin, before = time.monotonic(), self.learner.position.patches_seen
         learner, recipe = self.learner, self.artefacts.recipe
         lr = recipe.lr * rate_at(recipe.schedule, self.clock.share)
         self._unread.append(learner.advance(lr))
         every = _STEPS_PER_READ[learner.batches.device.type]
         if learner.epoch_is_whole or len(self._unread) >= every:
             self.read_losses()
-        tally = self.course.tally
-        seconds = tally.epoch_seconds + time.monotonic() - begin
-        self.course.tally = replace(tally, epoch_seconds=seconds)
+        tally, seconds = self.course.tally, time.monotonic() - begin
+        self.course.tally = replace(tally, epoch_seconds=tally.epoch_seconds + seconds)
         seen = learner.position.patches_seen
+        self.clock.note_steps(seen - before, seconds)
         total = self.clock.expected_patches(seen)
         loss = "" if self._last_loss is None else f", loss {self._last_loss:.3f}"
         detail = f"epoch {learner.position.epoch + 1}{loss}"
@@ -227,6 +227,8 @@ class Trainer:
         learner, course, over = self.learner, self.course, self.clock.is_over
         whole, at = learner.epoch_is_whole, learner.position
         due = (at.epoch + 1) % course.validate_every == 0 and whole and not over
+        if due:
+            due = self.ranks.on_rank_zero(self.clock.has_time_to_score)
         found = self._validate() if due else None
         batches = learner.batches
         patches = len(batches.data) if whole else at.step_in_epoch * batches.size
@@ -262,6 +264,7 @@ class Trainer:
 
     def _validate(self, sample: PixelSample | None = None) -> Validation | None:
         """Score the averaged weights; see `unetseg.training.validation.validate`."""
+        begin = time.monotonic()
         found = validate(
             self.artefacts.opened,
             self.learner.averaged,
@@ -270,6 +273,8 @@ class Trainer:
             self._stop_if_caught,
             sample,
         )
+        if found:
+            self.clock.note_scoring(time.monotonic() - begin)
         self.scores = found.scores if found else None
         return found
 

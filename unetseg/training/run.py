@@ -21,6 +21,7 @@ from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.signals import catching
 from unetseg.text import quote
 from unetseg.training.checkpoint import TrainState, read_state
+from unetseg.training.forecast import NOTHING, Afterwards, check_budget
 from unetseg.training.loop import TrainResult
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import Session, new_trainer, resumed_trainer
@@ -38,6 +39,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     started: float | None = None,
+    after: Afterwards = NOTHING,
     on_progress: OnProgress = ignore,
     **settings: Any,
 ) -> TrainResult:
@@ -57,6 +59,7 @@ def train(
         resume: Go on with an interrupted run, exactly where it stopped.
         overwrite: Start again in the folder of an earlier run.
         started: `time.monotonic` when the whole command began, from which ``budget`` counts.
+        after: What the caller will do afterwards, for which ``budget`` leaves time, too.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
         settings: Fields of `TrainSettings`. With ``resume`` they must agree with the run's.
 
@@ -73,16 +76,22 @@ def train(
     ranks = world()
     on_progress = ranks.only_on_rank_zero(on_progress)
     with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
-        session = Session(started, caught, on_progress)
+        session = Session(started, caught, on_progress, after)
         line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
         state = ranks.on_rank_zero(lambda: _allowed_state(folder, line, resume, overwrite))
         if state == "finished" and resume:
             return _finished_result(folder)
         if not resume:
+            given = like_model(given, settings, start_from)
+            if source is not None and Path(source).is_dir():
+                cutting = patches or PatchSettings()
+                ranks.on_rank_zero(
+                    lambda: check_budget(Path(source), cutting, given, started, after)
+                )
+                session = dataclasses.replace(session, has_worked=True)
             found = ranks.on_rank_zero(
                 lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
             )
-            given = like_model(given, settings, start_from)
             return begin_run(Path(found), folder, given, names_asked(start_from, classes), session)
 
         def check(saved: TrainState, info: StoreInfo) -> None:

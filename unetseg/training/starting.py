@@ -11,7 +11,7 @@ from torch import nn
 from unetseg import plugins
 from unetseg.dataset.store import Store, StoreInfo
 from unetseg.devices import describe_device, pick_device
-from unetseg.errors import Code, DivergenceError, InputError, arg
+from unetseg.errors import DivergenceError, InputError, arg
 from unetseg.network.pretrained import frozen_digest
 from unetseg.network.unet import FusedUNet, build_network, count_parameters
 from unetseg.prediction.encoder_weights import read_encoder_weights
@@ -21,17 +21,19 @@ from unetseg.progress import Note, OnProgress, Plan
 from unetseg.ranks import world
 from unetseg.settings import DEFAULT_EPOCHS, split_augment
 from unetseg.signals import Caught
-from unetseg.text import format_duration, show
+from unetseg.text import show
 from unetseg.training import validation
 from unetseg.training.artefacts import Artefacts
 from unetseg.training.batches import Batches
 from unetseg.training.checkpoint import TrainState
-from unetseg.training.clock import BudgetClock, Clock, StepClock
+from unetseg.training.clock import BudgetClock, Clock, Reserve, StepClock
+from unetseg.training.forecast import NOTHING, Advice, Afterwards
 from unetseg.training.learner import Learner, measure_rate
 from unetseg.training.loop import Course, Trainer, this_machine
 from unetseg.training.recipe import Recipe
 
-_SPARE_SECONDS = 2.0  # of a budget, for the last save
+_SPARE_SECONDS = 1.0  # of a budget, for the last save, its pictures, and the end of the process
+_LEAST_SHARE = 0.05  # of a budget is trained even if the rest is not enough for what follows
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Session:
         started: `time.monotonic` when the call began.
         caught: Signals.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
-        passes: Passes over the held-out images for which a budget must leave time.
+        after: What the caller will do after the training, within its budget.
+        has_worked: Whether the call has done work already that must not be thrown away.
     """
 
     started: float
     caught: Caught
     on_progress: OnProgress
-    passes: int = 1
+    after: Afterwards = NOTHING
+    has_worked: bool = False
 
 
 def new_trainer(
@@ -174,22 +178,27 @@ def _start_clock(
     if recipe.budget is None:
         epochs = recipe.epochs or DEFAULT_EPOCHS
         return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before), rate
-    passes = windows * session.passes
-    if images := opened.held_out_count:  # the ranks wait for the one with the most
-        passes *= -(-images // ranks.size) * ranks.size / images
-    reserve = passes * validation.FORWARD_SHARE / rate * 1.2 + _SPARE_SECONDS
-    available = recipe.budget - spent - reserve
+    images, after, scoring = (
+        opened.held_out_count,
+        session.after,
+        windows * validation.FORWARD_SHARE,
+    )
+    if images:  # the ranks wait for the one with the most
+        scoring *= -(-images // ranks.size) * ranks.size / images
+    passes = 1 + after.passes + min(after.pictures, images) / max(images, 1)
+    reserve = Reserve(rate, scoring, passes, after.seconds + _SPARE_SECONDS)
+    total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
     if saved:
-        return BudgetClock(available, batches.size / rate, before, saved.expected_steps), rate
-    if available <= 0:
-        need = format_duration(recipe.budget - available + 1)
-        text = f"{format_duration(recipe.budget)} leaves no time to train"
-        raise InputError(arg("budget"), text, f"give more than {need}", code=Code.NO_TIME)
-    clock = BudgetClock(available, batches.size / rate)
+        clock = BudgetClock(total, batches.size, reserve, 0.0, before, saved.expected_steps)
+        return clock, rate
+    whole = recipe.budget - total + reserve.at(rate) + len(batches.data) / rate
+    advice = Advice(recipe.budget, whole, opened.info.scale)
+    if total <= reserve.at(rate) and not session.has_worked:
+        raise advice.error()
+    clock = BudgetClock(total, batches.size, reserve, least)
     if clock.expected_steps < batches.steps_per_epoch:
         share = clock.expected_steps / batches.steps_per_epoch
-        text = f"there is time for {100 * share:.0f} % of the patches only: give more, or "
-        text += f"train on smaller images ({arg('scale', 0.5)})"
+        text = f"there is time for {100 * share:.0f} % of the patches only: {advice}"
         session.on_progress(Note(text, warning=True))
     return clock, rate
 

@@ -1,7 +1,7 @@
 """How good a network is on the held-out images, and what it makes of the first of them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,18 +116,24 @@ def calibrate(sample: PixelSample) -> dict[str, float | None]:
 
 def windows(info: StoreInfo, network: nn.Module, device: torch.device) -> float:
     """Return how many patches have the pixels that a validation computes."""
-    stride = PredictSettings().stride_for(info.size, can_be_seamless(network))
-    computed = (
-        computed_pixels(
-            scaled_size(source.height, source.width, info.scale),
-            [network],
-            info.size,
-            stride,
-            device,
-        )
-        for source in info.held_out
-    )
-    return sum(computed) / info.size**2
+    shapes = [scaled_size(one.height, one.width, info.scale) for one in info.held_out]
+    return windows_of(shapes, info.size, network, device)
+
+
+def windows_of(
+    shapes: Iterable[tuple[int, int]], size: int, network: nn.Module, device: torch.device
+) -> float:
+    """Return how many patches of ``size`` have the pixels that predicting images computes.
+
+    Args:
+        shapes: (height, width) of each image as the network takes it.
+        size: Side of a patch.
+        network: What predicts.
+        device: Where.
+    """
+    stride = PredictSettings().stride_for(size, can_be_seamless(network))
+    computed = (computed_pixels(shape, [network], size, stride, device) for shape in shapes)
+    return sum(computed) / size**2
 
 
 def interval(windows: float, patches: int) -> int:

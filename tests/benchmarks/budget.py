@@ -1,0 +1,83 @@
+"""Whether ``--budget`` is kept: asked against taken, alone, beside others, and where others begin.
+
+Each run is a process, from its start to its end: reading, cutting, training, scoring, the report.
+It stands alone, beside as many busy processes as there are cores, or beside others from halfway on.
+A budget that leaves no time to train is refused; then the time until that is shown.
+``budget 30 120`` measures these budgets in seconds instead of 30, 120 and 600.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.benchmarks.common import machine, print_table
+from unetseg import synthesize
+
+_BUDGETS = (30, 120, 600)
+_WAYS = {"alone": None, "beside busy processes": 0.0, "busy from halfway on": 0.5}
+_KINDS = {"one model": (), "3 folds": ("--folds", "3")}
+
+
+@contextmanager
+def busy(after: float | None) -> Iterator[None]:
+    """Keep every core busy from so many seconds on, until the block ends; None keeps none busy."""
+    others: list[subprocess.Popen] = []
+
+    def begin() -> None:
+        count = os.cpu_count() or 1
+        code = "while True: pass"
+        others.extend(subprocess.Popen([sys.executable, "-c", code]) for _ in range(count))
+
+    timer = threading.Timer(after or 0.0, begin)
+    if after is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if after is not None:
+            timer.join()
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def taken(
+    folder: Path, budget: int, options: tuple[str, ...], share: float | None
+) -> tuple[float, bool]:
+    """Return the seconds of a training from the start of its process to its end, and its success.
+
+    Args:
+        folder: Where the images are, and the run is.
+        budget: In seconds.
+        options: Of ``unetseg train``.
+        share: Of the budget, after which other processes begin; None leaves it alone.
+    """
+    line = [sys.executable, "-m", "unetseg", "-q", "train", "data/train", *options, "--overwrite"]
+    line += ["--budget", f"{budget}s", "--html", "report.html"]
+    with busy(None if share is None else share * budget):
+        begin = time.monotonic()
+        done = subprocess.run(line, cwd=folder, stdout=subprocess.DEVNULL)
+        return time.monotonic() - begin, done.returncode == 0
+
+
+def main(words: list[str]) -> None:
+    """Measure and print."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        synthesize(folder / "data", n=40, n_test=0)
+        for budget in map(int, words or _BUDGETS):
+            for kind, options in _KINDS.items():
+                for way, share in _WAYS.items():
+                    seconds, trained = taken(folder, budget, options, share)
+                    off = f"{100 * (seconds / budget - 1):+.1f} %" if trained else "refused"
+                    rows.append((f"{budget} s", kind, way, f"{seconds:.1f} s", off))
+    title = f"Budgets asked and times taken, 40 images of 400 x 200 with a report ({machine()})"
+    print_table(title, ["budget", "run", "the machine", "taken", "off by"], rows)

@@ -1,0 +1,138 @@
+"""Whether a budget leaves time to train, said before anything is cut, and a budget that does."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unetseg.dataset import pairing
+from unetseg.dataset.geometry import auto_count, auto_size
+from unetseg.dataset.naming import Pair
+from unetseg.devices import pick_device
+from unetseg.errors import InputError, arg
+from unetseg.network.unet import build_network
+from unetseg.pictures import reading
+from unetseg.pictures.transforms import scaled_size
+from unetseg.settings import PatchSettings, Selection, TrainSettings
+from unetseg.text import format_budget, format_duration
+from unetseg.training import validation
+from unetseg.training.recipe import resolve
+
+# Looking at an image, and cutting it, cost so many times its decoding.
+_LOOKING, _CUTTING = 3.0, 2.0
+_CLASSES = 3  # the number hardly changes the speed, and is not known before the masks are read
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """What a caller will do after a training, for which the budget leaves time.
+
+    Attributes:
+        passes: Times that all held-out images will be predicted.
+        pictures: Held-out images that will be predicted once more, at most.
+        seconds: Time of all else.
+    """
+
+    passes: float = 0.0
+    pictures: int = 0
+    seconds: float = 0.0
+
+
+NOTHING = Afterwards()
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What would do instead of a budget that is too small.
+
+    Attributes:
+        budget: The budget, in seconds.
+        whole: Seconds in which each patch can be trained on once.
+        scale: The factor by which images are resized.
+    """
+
+    budget: float
+    whole: float
+    scale: float
+
+    def __str__(self) -> str:
+        enough = arg("budget", format_budget(1.1 * self.whole))
+        smaller = arg("scale", float(f"{self.scale / 2:.3g}"))
+        return f"for one pass over all patches give {enough}, or smaller images ({smaller})"
+
+    def error(self) -> InputError:
+        """Return the error of a budget that leaves no time to train."""
+        text = f"{format_duration(self.budget)} leaves no time to train"
+        return InputError(arg("budget"), text, str(self))
+
+
+def check_budget(
+    root: Path,
+    cutting: PatchSettings,
+    settings: TrainSettings,
+    started: float,
+    after: Afterwards = NOTHING,
+    folds: int = 0,
+) -> None:
+    """Raise `InputError` where a budget surely leaves no time to train on a folder.
+
+    Only headers, one image and one mask are read, and the speed is measured on noise. What cannot
+    be read is left to those who read it with care.
+
+    Args:
+        root: The folder of labelled images.
+        cutting: How it will be cut.
+        settings: How it will be trained; without a budget nothing is done.
+        started: `time.monotonic` when the call began.
+        after: What the caller will do after the training.
+        folds: Number of models to train; 0 means one, with held-out images.
+    """
+    if settings.budget is None:
+        return
+    try:
+        pairs = pairing.find_pairs(root)
+        infos = [reading.read_info(pair.image, cutting.selection) for pair in pairs]
+        decoding = _seconds_to_read(pairs[0], cutting.selection)
+    except InputError:
+        return
+    shapes = [scaled_size(one.height, one.width, cutting.scale) for one in infos]
+    size, channels = cutting.size or auto_size(shapes), max(one.channels for one in infos)
+    recipe = resolve(settings, size)
+    with torch.random.fork_rng([]):  # a run draws the same numbers whether this was done or not
+        network = build_network(recipe.network, channels, _CLASSES, **recipe.network_settings)
+        batch = torch.rand(recipe.batch_size, channels, size, size)
+    device = pick_device(recipe.device)
+    rate = _rate(network, batch.to(device), recipe.precision)
+    times, held_out = (folds, 1 / folds) if folds else (1, cutting.val)
+    windows = held_out * validation.windows_of(shapes, size, network, device)
+    patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
+    passes = 1 + after.passes + bool(folds)
+    spent = time.monotonic() - started + after.seconds
+    spent += decoding * len(pairs) * (_LOOKING + _CUTTING * times)
+    spent += times * (1 + passes * windows * validation.FORWARD_SHARE / rate)
+    if spent > settings.budget:
+        whole = spent + times * (1 - held_out) * patches / rate
+        raise Advice(settings.budget, whole, cutting.scale).error()
+
+
+def _seconds_to_read(pair: Pair, selection: Selection) -> float:
+    begin = time.monotonic()
+    reading.read_image(pair.image, selection)
+    pair.read_mask(selection)
+    return time.monotonic() - begin
+
+
+def _rate(network: nn.Module, batch: Tensor, precision: str) -> float:
+    """Return the patches a second of a forward and a backward pass, without all else of a step."""
+    device, times = batch.device, []
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for _ in range(3):  # the first one also allocates
+        begin = time.monotonic()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = network(batch).float().square().mean()
+        loss.backward()
+        loss.item()  # waits for the device
+        times.append(time.monotonic() - begin)
+    return len(batch) / min(times[1:])
