@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from unetseg.classes import IGNORED
 from unetseg.prediction.model_file import load_model, read_card, write_model
 from unetseg.progress import Progress
 
@@ -36,6 +37,18 @@ def draw(number, shape=(64, 56), channels=1, dtype=np.uint8):
     image = np.stack([grey * (1 - 0.1 * c) for c in range(channels)], -1).clip(0, 255)
     top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1.0
     return (image / 255 * top).astype(dtype), mask
+
+
+def scribble(mask, seed=0, discs=3):
+    """Return a few discs of true labels in each class, the rest unpainted."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(mask.shape)
+    near = np.zeros(mask.shape, bool)
+    for value in np.unique(mask):
+        places = np.argwhere(mask == value)
+        for row, column in places[rng.integers(0, len(places), discs)]:
+            near |= (rows - row) ** 2 + (columns - column) ** 2 <= 4
+    return np.where(near, mask, IGNORED).astype(np.uint8)
 
 
 def write_set(folder, count, *, first=0, values=(0, 1, 2), toml=VALUES_TOML, ignored=None, **look):

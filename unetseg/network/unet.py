@@ -30,7 +30,7 @@ from unetseg.errors import InputError, arg
 from unetseg.network.pretrained import PretrainedEncoder
 
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
-_DEVIATION = 0.47  # of photographs as the pretrained encoder takes them; images here have 1
+DEVIATION = 0.47  # of photographs as the pretrained encoder takes them; images here have 1
 
 
 class ConvolutionBlock(nn.Sequential):
@@ -155,7 +155,7 @@ class FusedUNet(nn.Module):
         height, width = x.shape[2:]
         x = fill_to_multiple(x, self.multiple)
         with torch.no_grad():
-            features = self.pretrained(x[:, self.colours] * _DEVIATION)
+            features = self.pretrained(x[:, self.colours] * DEVIATION)
             lowest, *lower = features[self.lowest - 1 :]
             enlarged = [
                 F.interpolate(feature, scale_factor=2.0**times, mode="bilinear")

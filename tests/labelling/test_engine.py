@@ -1,0 +1,207 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests.support import draw, scribble
+from unetseg.classes import IGNORED
+from unetseg.errors import InputError
+from unetseg.labelling import engine as engine_module
+from unetseg.labelling.engine import Engine
+
+COUNT = 5
+
+
+class Watched(Engine):
+    """An engine whose answers can be waited for."""
+
+    def __init__(self, read=lambda number: draw(number)[0], count=COUNT):
+        self.answered, self.reads = threading.Condition(), []
+        self.seen = []
+
+        def reading(number):
+            self.reads.append(number)
+            return read(number)
+
+        def note(number, version):
+            with self.answered:
+                self.seen.append((number, version))
+                self.answered.notify_all()
+
+        super().__init__(count, reading, note)
+
+    def wait(self, number, after=0):
+        """Return the first answer for an image with a version after a number."""
+        with self.answered:
+            assert self.answered.wait_for(
+                lambda: any(n == number and v > after for n, v in self.seen), timeout=20
+            )
+        return self.answer(number)
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def engine():
+    engine = Watched()
+    yield engine
+    engine.close()
+
+
+def test_a_stroke_is_answered(engine):
+    mask = draw(0)[1]
+    engine.open(0)
+    engine.painted(0, scribble(mask))
+    answer = engine.wait(0)
+    assert answer.by == "head"
+    assert (answer.labels == mask).mean() > 0.95
+
+
+def test_there_is_no_answer_before_two_classes_are_painted(engine):
+    mask = draw(0)[1]
+    engine.open(0)
+    engine.painted(0, np.where(mask == 1, 1, IGNORED).astype(np.uint8))
+    wait_until(lambda: 0 in engine._samples)
+    assert engine.answer(0) is None
+    assert engine.uncertainty(0) is None
+
+
+def test_another_image_is_answered_when_it_is_opened(engine):
+    engine.open(0)
+    engine.painted(0, scribble(draw(0)[1]))
+    first = engine.wait(0)
+    engine.open(1)
+    second = engine.wait(1)
+    assert second.version > first.version
+    assert (second.labels == draw(1)[1]).mean() > 0.9
+
+
+def test_an_answer_older_than_the_head_is_made_anew_when_its_image_is_opened_again(engine):
+    engine.open(0)
+    engine.painted(0, scribble(draw(0)[1]))
+    engine.open(1)
+    engine.wait(1)
+    engine.painted(1, scribble(draw(1)[1]))
+    wait_until(lambda: 1 in engine._samples)
+    last = engine.wait(1, engine.answer(1).version - 1).version
+    engine.open(0)
+    assert engine.wait(0, last).version > last
+
+
+def test_erased_strokes_take_the_answer_with_them(engine):
+    mask = draw(0)[1]
+    engine.open(0)
+    engine.painted(0, scribble(mask))
+    engine.wait(0)
+    engine.painted(0, np.full_like(mask, IGNORED))
+    wait_until(lambda: engine.answer(0) is None)
+
+
+def test_strokes_of_images_that_are_not_shown_count(engine):
+    engine.painted(3, scribble(draw(3)[1]))
+    engine.open(0)
+    assert (engine.wait(0).labels == draw(0)[1]).mean() > 0.9
+
+
+def test_many_strokes_in_a_row_are_answered_together(engine):
+    mask = draw(0)[1]
+    engine.open(0)
+    wait_until(lambda: 0 in engine._features)
+    for seed in range(100):
+        engine.painted(0, scribble(mask, seed))
+    wait_until(lambda: not engine._due and not engine._busy)
+    assert 1 <= len(engine.seen) < 50
+
+
+def test_expected_images_are_prepared_before_all_others():
+    engine = Watched()
+    try:
+        engine.expect([4, 2, 0])
+        engine.open(3)
+        wait_until(lambda: len(engine.reads) >= 4)
+        rest = [n for n in engine.reads if n not in (0, 1)]  # what had begun before
+        assert set(rest[:3]) == {2, 3, 4}
+    finally:
+        engine.close()
+
+
+def test_an_opened_image_stops_work_on_another():
+    reading, going = threading.Event(), threading.Event()
+
+    def read(number):
+        if number == 0:
+            reading.set()
+            going.wait(20)
+        return draw(number)[0]
+
+    engine = Watched(read)
+    try:
+        assert reading.wait(20)
+        engine.open(4)
+        going.set()
+        wait_until(lambda: 4 in engine._features)
+        assert engine.reads[:2] == [0, 4]
+        assert 0 not in engine._features
+    finally:
+        engine.close()
+
+
+def test_memory_is_bounded_and_what_is_shown_stays(monkeypatch):
+    monkeypatch.setattr(engine_module, "_MEMORY", 1)
+    engine = Watched()
+    try:
+        engine.open(2)
+        wait_until(lambda: len(engine._scattered) == COUNT)
+        assert list(engine._features) == [2]
+    finally:
+        engine.close()
+
+
+def test_a_damaged_image_is_passed_over():
+    def read(number):
+        if number == 1:
+            raise InputError("im1.png", "damaged", "copy it again")
+        return draw(number)[0]
+
+    engine = Watched(read)
+    try:
+        engine.open(1)
+        engine.painted(0, scribble(draw(0)[1]))
+        wait_until(lambda: len(engine._scattered) == COUNT - 1)
+        assert engine.answer(1) is None
+        engine.open(2)
+        engine.wait(2)
+    finally:
+        engine.close()
+
+
+def test_images_unlike_the_labelled_ones_rank_first():
+    def read(number):
+        image = draw(number)[0]
+        return 255 - image if number == 3 else image
+
+    engine = Watched(read)
+    try:
+        assert engine.rank([1, 2, 3], [0]) is not None
+        engine.open(0)
+        engine.painted(0, scribble(draw(0)[1]))
+        engine.wait(0)
+        wait_until(lambda: len(engine._scattered) == COUNT)
+        order = engine.rank([1, 2, 3, 4], [0])
+        assert sorted(order) == [1, 2, 3, 4]
+        assert order[0] == 3
+        assert 0 <= engine.uncertainty(1) < engine.uncertainty(3) <= 1
+    finally:
+        engine.close()
+
+
+def test_closing_ends_both_threads():
+    engine = Watched()
+    engine.close()
+    assert not any(thread.is_alive() for thread in engine._threads)

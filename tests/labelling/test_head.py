@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.support import draw, scribble
+from unetseg.classes import IGNORED
+from unetseg.labelling import features as features_module, head as head_module
+from unetseg.labelling.features import Extractor, Features
+from unetseg.labelling.head import Head, draw_sample, fit_head
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return Extractor()
+
+
+@pytest.fixture(scope="module")
+def images(extractor):
+    """Two images of three classes: features, truth, scribbles."""
+    return [(extractor.extract(im), mask, scribble(mask)) for im, mask in (draw(0), draw(1))]
+
+
+def random_features(shape=(96, 160)):
+    torch.manual_seed(0)
+    counts = (3, 2, 4, 2, 3, 5)
+    sizes = [tuple(s // 2**k for s in shape) for k in range(6)]
+    levels = [torch.randn(n, *size).half() for n, size in zip(counts, sizes, strict=True)]
+    return Features(tuple(levels), (shape[0] - 7, shape[1] - 30), 1, counts)
+
+
+def test_an_answer_is_what_enlarging_all_features_would_give(monkeypatch):
+    features = random_features()
+    monkeypatch.setattr(head_module, "_ROWS", 32)
+    weights, bias = torch.randn(19, 3), torch.randn(3)
+    got = Head(weights, bias, torch.tensor([1, 4, 7])).classify(features)
+    enlarged = None
+    for level in features.levels[::-1]:
+        finer = level.float()[None]
+        if enlarged is not None:
+            up = F.interpolate(enlarged, scale_factor=2.0, mode="bilinear")
+            finer = torch.cat([finer, up], 1)
+        enlarged = finer
+    logits = torch.einsum("fk,fhw->khw", weights, enlarged[0]) + bias[:, None, None]
+    expected = np.array([1, 4, 7])[logits.argmax(0)][:89, :130]
+    assert got.shape == (89, 130)
+    assert (got == expected).mean() > 0.9995  # ties of rounding
+
+
+def test_few_strokes_predict_the_rest_and_another_image(images):
+    (one, truth, painted), (other, second, _) = images
+    head = fit_head([draw_sample(one, painted)])
+    assert (head.classify(one) == truth).mean() > 0.95
+    assert (head.classify(other) == second).mean() > 0.9
+
+
+def test_one_class_is_no_head(images):
+    (features, truth, _), _ = images
+    painted = np.where(truth == 1, 1, IGNORED).astype(np.uint8)
+    assert fit_head([draw_sample(features, painted)]) is None
+
+
+def test_nothing_painted_is_an_empty_sample(images):
+    (features, truth, _), _ = images
+    sample = draw_sample(features, np.full_like(truth, IGNORED))
+    assert len(sample.labels) == 0
+
+
+def test_classes_need_not_follow_each_other(images):
+    (features, truth, painted), _ = images
+    values = np.array([7, 2, 30, *[IGNORED] * 253], np.uint8)
+    head = fit_head([draw_sample(features, values[painted])])
+    assert head.classes.tolist() == [2, 7, 30]
+    assert (head.classify(features) == values[truth]).mean() > 0.95
+
+
+def test_a_sample_weighs_a_class_by_all_its_painted_pixels(images, monkeypatch):
+    (features, truth, _), _ = images
+    monkeypatch.setattr(head_module, "_OF_CLASS", 10)
+    sample = draw_sample(features, truth)
+    assert np.bincount(sample.labels).tolist() == [10, 10, 10]
+    totals = np.bincount(sample.labels, sample.weights)
+    np.testing.assert_allclose(totals, np.bincount(truth.ravel()), rtol=1e-5)
+
+
+def test_another_stroke_keeps_most_of_the_pixels_drawn(images, monkeypatch):
+    (features, truth, _), _ = images
+    monkeypatch.setattr(head_module, "_OF_CLASS", 100)
+    before = truth.copy()
+    before[:, 50:] = IGNORED  # and now six more columns of 56
+    rows = [{tuple(r) for r in draw_sample(features, m).features.tolist()} for m in (before, truth)]
+    assert len(rows[0] & rows[1]) > 0.7 * len(rows[0])
+
+
+def test_the_search_begins_at_the_last_head(images, monkeypatch):
+    (features, truth, painted), _ = images
+    sample = draw_sample(features, painted)
+    head = fit_head([sample])
+    monkeypatch.setattr(head_module, "_STEPS", 1)
+    cold, warm = fit_head([sample]), fit_head([sample], head)
+    wrong = [(h.classify(features) != truth).sum() for h in (cold, warm, head)]
+    assert (head.weights - warm.weights).norm() < 0.2 * (head.weights - cold.weights).norm()
+    assert wrong[1] <= wrong[0]
+
+
+def test_a_class_may_come_and_go(images):
+    (features, truth, painted), _ = images
+    two = np.where(painted == 2, IGNORED, painted).astype(np.uint8)
+    head = fit_head([draw_sample(features, two)])
+    assert head.classes.tolist() == [0, 1]
+    head = fit_head([draw_sample(features, painted)], head)
+    assert head.classes.tolist() == [0, 1, 2]
+    assert (head.classify(features) == truth).mean() > 0.95
+    head = fit_head([draw_sample(features, two)], head)
+    assert head.classes.tolist() == [0, 1]
+
+
+def test_entropy_is_high_where_a_head_is_unsure(images):
+    (features, truth, painted), _ = images
+    head = fit_head([draw_sample(features, painted)])
+    rows, columns = np.indices(truth.shape)
+    entropy = head.entropy(features.at(rows.ravel(), columns.ravel())).reshape(truth.shape)
+    assert entropy.min() >= 0
+    assert entropy.max() <= 1
+    wrong = head.classify(features) != truth
+    assert entropy[wrong].mean() > 2 * entropy[~wrong].mean()
+
+
+def test_strokes_on_a_large_image_are_learned_at_its_reduced_scale(extractor, monkeypatch):
+    monkeypatch.setattr(features_module, "MAX_PIXELS", 80 * 80)
+    image, mask = draw(3, (128, 120))
+    features = extractor.extract(image)
+    head = fit_head([draw_sample(features, scribble(mask, discs=6))])
+    answer = head.classify(features)
+    assert answer.shape == (64, 60)
+    assert (answer.repeat(2, 0).repeat(2, 1) == mask).mean() > 0.93

@@ -1,0 +1,293 @@
+"""What answers a stroke: a thread that computes features, and one that learns and answers.
+
+The second one goes first: features are computed in small steps, and between two of them the first
+thread waits until there is no stroke to answer. Strokes that come meanwhile are learned at once.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetseg.errors import InputError, MachineError
+from unetseg.labelling.features import Extractor, Features
+from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
+from unetseg.prediction.suggestions import rank_images
+
+_MEMORY = 2**30  # bytes of features that are kept: six images of four megapixels
+_AHEAD = 2  # images that are prepared before they are opened
+_SURVEYED = 500  # images that are looked at so that they can be ranked: 200 MB
+_SCATTERED = 300  # pixels of an image that tell how unsure a head is of it, and of which kind it is
+_PART = 0.1  # an image is judged by its most uncertain tenth, as in `suggest`
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The class of each pixel of an image, as it is predicted.
+
+    Attributes:
+        labels: (h, w) uint8 class indices. Images over four megapixels are answered at half the
+            size, a quarter and so on: h is the height halved so often, and rounded up.
+        version: A number that grows with each answer.
+        by: "head" or "network".
+    """
+
+    labels: NDArray[np.uint8]
+    version: int
+    by: str
+
+
+class _SupersededError(Exception):
+    """Another image is due first."""
+
+
+class Engine:
+    """Answers strokes. Its methods may be called by any thread and return at once.
+
+    Args:
+        count: The number of images, which are numbered from 0.
+        read: Returns the pixels (H, W, C) of an image: uint8, uint16 or float32.
+        on_answer: Called with the number of an image and the version of its new answer, in a thread
+            of the engine. It must return soon.
+
+    Raises:
+        MachineError: The pretrained weights are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        read: Callable[[int], NDArray[Any]],
+        on_answer: Callable[[int, int], None] = lambda number, version: None,
+    ) -> None:
+        self.on_answer = on_answer
+        self._count, self._read, self._extractor = count, read, Extractor()
+        # One lock guards all that follows. Whoever changes what a thread waits for notifies it.
+        self._changed = threading.Condition()
+        self._closed = False
+        self._shown: int | None = None
+        self._ahead: list[int] = []
+        self._failed: set[int] = set()
+        self._features: OrderedDict[int, Features] = OrderedDict()
+        self._scattered: dict[int, Tensor] = {}  # (n, F) float16 of each image that was looked at
+        self._painted: dict[int, NDArray[np.uint8]] = {}
+        self._due: set[int] = set()  # painted, and not yet drawn from since then
+        self._samples: dict[int, Sample] = {}
+        self._head: Head | None = None
+        self._answers: dict[int, tuple[Head, Answer]] = {}
+        self._version = 0
+        self._busy = False  # a stroke is being answered
+        self._threads = [
+            threading.Thread(target=work, name=f"labelling-{name}", daemon=True)
+            for name, work in (("features", self._look), ("answers", self._answer))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def open(self, number: int) -> None:
+        """Show an image from now on: its features and its answer come first."""
+        with self._changed:
+            self._shown = number
+            if number in self._features:
+                self._features.move_to_end(number)
+            self._changed.notify_all()
+
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Say which images are likely to be opened next, the likeliest first: two are prepared."""
+        with self._changed:
+            self._ahead = list(numbers[:_AHEAD])
+            self._changed.notify_all()
+
+    def painted(self, number: int, labels: NDArray[np.uint8]) -> None:
+        """Learn from the labels of an image from now on.
+
+        Args:
+            number: Of the image.
+            labels: (H, W) class indices, 255 where nothing is painted. The array is read later, and
+                may change meanwhile, if this method is called again then.
+        """
+        with self._changed:
+            self._painted[number] = labels
+            self._due.add(number)
+            self._changed.notify_all()
+
+    def answer(self, number: int) -> Answer | None:
+        """Return the latest answer for an image; None until there is one."""
+        with self._changed:
+            return self._answers[number][1] if number in self._answers else None
+
+    def uncertainty(self, number: int) -> float | None:
+        """Return the mean entropy of the most uncertain tenth of an image, 0 (sure) to 1.
+
+        It is None before two classes are painted, and before the image was looked at.
+        """
+        with self._changed:
+            head, scattered = self._head, self._scattered.get(number)
+        if head is None or scattered is None:
+            return None
+        entropy = np.sort(head.entropy(scattered))
+        return float(entropy[-_tenth(entropy) :].mean())
+
+    def rank(self, numbers: Sequence[int], done: Sequence[int]) -> list[int]:
+        """Return images in the order in which labels would teach most, as `suggest` ranks them.
+
+        Args:
+            numbers: The images to choose from. Those not looked at yet come last.
+            done: The images that are labelled.
+        """
+        with self._changed:
+            head, seen = self._head, dict(self._scattered)
+        known = [n for n in numbers if n in seen]
+        if head is None or not known:
+            return [*known, *(n for n in numbers if n not in seen)]
+        described = {n: _describe(head, seen[n]) for n in {*known, *done} & seen.keys()}
+        ranks = rank_images(
+            np.stack([described[n][0] for n in known]),
+            np.array([described[n][1] for n in known]),
+            np.array([described[n][0] for n in done if n in described]),
+            len(known),
+        )
+        first = [known[rank.index] for rank in ranks]
+        return [*first, *(n for n in numbers if n not in set(first))]
+
+    def close(self) -> None:
+        """End both threads, after at most a step of their work."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    # --- the thread that computes features ---------------------------------------------------
+
+    def _look(self) -> None:
+        while (number := self._wait_for_image()) is not None:
+            try:
+                image = self._read(number)
+                features = self._extractor.extract(image, lambda: self._give_way(number))
+            except _SupersededError:
+                continue
+            except (InputError, MachineError, MemoryError):  # the page says so where it is shown
+                with self._changed:
+                    self._failed.add(number)
+                continue
+            scattered = _scatter(features, image.shape[:2])
+            with self._changed:
+                self._features[number] = features
+                self._scattered[number] = scattered
+                self._forget()
+                self._changed.notify_all()
+
+    def _wait_for_image(self) -> int | None:
+        """Return the image whose features are due, or None at the end."""
+        with self._changed:
+            while not self._closed:
+                number = self._next_image()
+                if number is not None and not self._busy:
+                    return number
+                self._changed.wait()
+        return None
+
+    def _next_image(self) -> int | None:
+        """Return the image whose features are due first; None where there is nothing to do."""
+        shown = [] if self._shown is None else [self._shown]
+        wanted = [*shown, *self._ahead]
+        due = [n for n in wanted if n not in self._features]
+        due += [n for n in self._painted if n in self._due and n not in self._features]
+        if len(self._scattered) < _SURVEYED:
+            due += [n for n in range(self._count) if n not in self._scattered]
+        return next((n for n in due if n not in self._failed), None)
+
+    def _give_way(self, number: int) -> None:
+        """Wait while a stroke is answered; raise where the image shown has no features yet."""
+        with self._changed:
+            while self._busy and not self._closed:
+                self._changed.wait()
+            other = self._shown is not None and self._shown != number
+            missing = self._shown not in self._features and self._shown not in self._failed
+            if self._closed or (other and missing):
+                raise _SupersededError
+
+    def _forget(self) -> None:
+        """Drop the features that were used least lately, as far as memory demands."""
+        for number in (*self._ahead[::-1], self._shown):
+            if number is not None and number in self._features:
+                self._features.move_to_end(number)
+        while sum(f.nbytes for f in self._features.values()) > _MEMORY and len(self._features) > 1:
+            number, _ = self._features.popitem(last=False)
+            self._answers.pop(number, None)
+
+    # --- the thread that answers -------------------------------------------------------------
+
+    def _answer(self) -> None:
+        while self._wait_for_stroke():
+            with self._changed:
+                due = {n: self._painted[n] for n in self._due if n in self._features}
+                self._due -= due.keys()
+                features = {n: self._features[n] for n in due}
+            for number, labels in due.items():
+                self._samples[number] = draw_sample(features[number], labels)
+            if due:
+                painted = [sample for sample in self._samples.values() if len(sample.labels)]
+                self._head = fit_head(painted, self._head) if painted else None
+            with self._changed:
+                shown, head = self._shown, self._head
+                if head is None:  # all but one class was erased
+                    self._answers.clear()
+                seen = self._features.get(shown) if shown is not None else None
+            if head is not None and shown is not None and seen is not None:
+                self._publish(shown, head, head.classify(seen))
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+    def _wait_for_stroke(self) -> bool:
+        """Wait until there is something to learn or to answer; return False at the end."""
+        with self._changed:
+            while not self._closed:
+                shown = self._shown
+                learns = any(n in self._features for n in self._due)
+                has = self._answers.get(shown) if shown is not None else None
+                stale = self._head is not None and (has is None or has[0] is not self._head)
+                if learns or (shown in self._features and stale):
+                    self._busy = True
+                    return True
+                self._changed.wait()
+        return False
+
+    def _publish(self, number: int, head: Head, labels: NDArray[np.uint8]) -> None:
+        with self._changed:
+            self._version += 1
+            version = self._version
+            self._answers[number] = (head, Answer(labels, version, "head"))
+        self.on_answer(number, version)
+
+
+def _scatter(features: Features, shape: tuple[int, ...]) -> Tensor:
+    """Return the features (n, F) float16 of pixels that lie anywhere in an image of a shape."""
+    rng = np.random.default_rng(0)
+    rows, columns = (rng.integers(0, size, _SCATTERED) for size in shape)
+    return features.at(rows, columns).half()
+
+
+def _describe(head: Head, scattered: Tensor) -> tuple[NDArray[np.float32], float]:
+    """Return what an image shows, in all and where a head is least sure of it, and how unsure.
+
+    Returns:
+        (2 F,) float32, and the mean entropy of the most uncertain tenth.
+    """
+    entropy = head.entropy(scattered)
+    worst = np.argsort(entropy)[-_tenth(entropy) :]
+    shown = scattered.float()
+    both = torch.cat([shown.mean(0), shown[torch.from_numpy(worst)].mean(0)])
+    return both.numpy(), float(entropy[worst].mean())
+
+
+def _tenth(values: NDArray[Any]) -> int:
+    return max(1, round(_PART * len(values)))

@@ -1,0 +1,188 @@
+"""What is known of each pixel of an image before anything is painted: features at six resolutions.
+
+Level k has the resolution of the picture divided by 2^k. Levels 1 to 5 hold what the pretrained
+encoder sees at strides 2 to 32. Levels 0 to 3 also hold a few filters of the picture at that
+resolution, as in ImageJ's trainable segmentation: these find fine lines and plain colours. No level
+is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetseg import devices
+from unetseg.network.pretrained import PretrainedEncoder
+from unetseg.network.unet import DEVIATION, fill_to_multiple
+from unetseg.pictures.transforms import halve_image
+from unetseg.prediction.encoder_weights import read_encoder_weights
+
+MAX_PIXELS = 2048 * 2048  # a larger picture is halved: features take a second and 160 MB at most
+_FILTERED = 4  # levels with filters; the last of them smooths over about 16 pixels
+_BINOMIAL = torch.tensor([1.0, 4, 6, 4, 1]) / 16  # a Gaussian of sigma 1
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of an image.
+
+    Attributes:
+        levels: (F_k, rows / 2^k, columns / 2^k) float16 for k from 0; rows and columns are those
+            of the picture, filled up to multiples of 32.
+        shape: Rows and columns of the picture, which may be reduced.
+        scale: Pixels of the image along a pixel of the picture: 1, 2, 4, ...
+        groups: How many features of the same kind follow each other, through all levels.
+    """
+
+    levels: tuple[Tensor, ...]
+    shape: tuple[int, int]
+    scale: int
+    groups: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take."""
+        return sum(level.nbytes for level in self.levels)
+
+    def at(self, rows: NDArray[Any], columns: NDArray[Any]) -> Tensor:
+        """Return the features of n pixels, between the cells of a level by bilinear interpolation.
+
+        Args:
+            rows: (n,) row numbers in the image.
+            columns: (n,) column numbers in the image.
+
+        Returns:
+            (n, F) float32; F is the sum of the levels' features.
+        """
+        parts = []
+        for k, level in enumerate(self.levels):
+            (top, bottom, down), (left, right, across) = (
+                _neighbours(numbers, self.scale * 2**k, size)
+                for numbers, size in zip((rows, columns), level.shape[1:], strict=True)
+            )
+            upper, lower = (
+                torch.lerp(level[:, row, left].float(), level[:, row, right].float(), across)
+                for row in (top, bottom)
+            )
+            parts.append(torch.lerp(upper, lower, down))
+        return torch.cat(parts).T.contiguous()
+
+
+class Extractor:
+    """Computes features; its encoder takes 14 MB.
+
+    Brightness is measured in the mean and the deviation of the first image. So all images of a
+    project are described alike, dark ones and those of 16 bits too.
+    """
+
+    def __init__(self) -> None:
+        encoder = PretrainedEncoder()
+        encoder.load_state_dict(read_encoder_weights())
+        self._fast = devices.is_fast_in_bfloat16(torch.device("cpu"))
+        self._encoder = encoder.eval()
+        self._range: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def extract(self, image: NDArray[Any], pause: Callable[[], None] = lambda: None) -> Features:
+        """Return the features of an image (H, W, C) of any depth.
+
+        Args:
+            image: uint8, uint16 or float32, with finite values.
+            pause: Called many times meanwhile. It may wait, and it may raise what ends the work.
+        """
+        scale = 1
+        while image.shape[0] * image.shape[1] > MAX_PIXELS:
+            image, scale = halve_image(image), 2 * scale
+            pause()
+        picture = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+        if self._range is None:
+            deviation, mean = torch.std_mean(picture, (2, 3), correction=0, keepdim=True)
+            self._range = mean, deviation.clamp_min(1e-6)
+        mean, deviation = self._range
+        picture = fill_to_multiple((picture - mean) / deviation, self._encoder.multiple)
+        pause()
+        parts = [[level] for level in self._encode(picture, pause)]
+        parts.insert(0, [])
+        for k in range(_FILTERED):
+            parts[k].append(_filter(picture[0], k == 0))
+            picture = F.avg_pool2d(picture, 2)
+            pause()
+        return Features(
+            tuple(torch.cat(level) for level in parts),
+            (image.shape[0], image.shape[1]),
+            scale,
+            tuple(len(part) for level in parts for part in level),
+        )
+
+    def _encode(self, picture: Tensor, pause: Callable[[], None]) -> list[Tensor]:
+        """Return what the encoder sees in a picture (1, C, H, W): (c, H / s, W / s) float16."""
+        colours = [colour % picture.shape[1] for colour in range(3)]
+        x = picture[:, colours] * DEVIATION
+        x = x.to(torch.bfloat16) if self._fast else x
+        handles = [
+            layer.register_forward_hook(lambda *_: pause())
+            for layer in (self._encoder.stem, *self._encoder.blocks)
+        ]
+        try:
+            # Channels last: twice as fast on a CPU.
+            levels = self._encoder(x.contiguous(memory_format=torch.channels_last))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [level[0].half().contiguous() for level in levels]
+
+
+def _filter(picture: Tensor, finest: bool) -> Tensor:
+    """Return the filters (F, H, W) float16 of a picture (C, H, W).
+
+    They are each channel smoothed, its square, and of the mean of the channels the length of the
+    gradient, both eigenvalues of the Hessian and the local deviation. At the finest level the
+    channels themselves stand first.
+    """
+    smooth = _smooth(picture)
+    grey = picture.mean(0, keepdim=True)
+    level = smooth.mean(0, keepdim=True)
+    down, right = _slope(level, 1), _slope(level, 2)
+    both, down_twice, right_twice = _slope(down, 2), _slope(down, 1), _slope(right, 2)
+    middle, spread = (
+        (down_twice + right_twice) / 2,
+        torch.hypot((down_twice - right_twice) / 2, both),
+    )
+    deviation = (_smooth(grey.square()) - level.square()).clamp_min_(0).sqrt_()
+    edges = [torch.hypot(down, right), middle + spread, middle - spread, deviation]
+    parts = [smooth, smooth.square(), *edges]
+    return torch.cat([part.half() for part in ([picture, *parts] if finest else parts)])
+
+
+def _smooth(planes: Tensor) -> Tensor:
+    """Return planes (n, H, W) smoothed by a Gaussian of sigma 1."""
+    x = planes[:, None]
+    x = F.conv2d(F.pad(x, (0, 0, 2, 2), mode="replicate"), _BINOMIAL.view(1, 1, 5, 1))
+    return F.conv2d(F.pad(x, (2, 2, 0, 0), mode="replicate"), _BINOMIAL.view(1, 1, 1, 5))[:, 0]
+
+
+def _slope(planes: Tensor, axis: int) -> Tensor:
+    """Return the central differences of planes (n, H, W) along an axis."""
+    sides = (0, 0, 1, 1) if axis == 1 else (1, 1, 0, 0)
+    padded = F.pad(planes[None], sides, mode="replicate")[0]
+    size = planes.shape[axis]
+    return (padded.narrow(axis, 2, size) - padded.narrow(axis, 0, size)) / 2
+
+
+def _neighbours(numbers: NDArray[Any], step: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the cells before and after pixels, and how far a pixel is on the way, 0 to 1.
+
+    Args:
+        numbers: Row or column numbers of pixels.
+        step: Pixels along a cell: cell 0 of step 4 has its centre between pixels 1 and 2.
+        size: The number of cells.
+    """
+    places = (torch.from_numpy(np.asarray(numbers, np.float32)) + 0.5) / step - 0.5
+    places = places.clamp_(0, size - 1)
+    before = places.long()
+    return before, (before + 1).clamp_max_(size - 1), places - before

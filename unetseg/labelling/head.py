@@ -1,0 +1,201 @@
+"""The head: classes of pixels from their features, learned from the painted ones in a blink.
+
+It is a logistic regression. Its logits are a sum over the levels of the features, and enlarging is
+linear too. So each level is reduced to one plane a class before it is enlarged, and no feature ever
+is: the answer for four megapixels costs little more than reading their features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetseg.classes import IGNORED
+from unetseg.labelling.features import Features
+
+_OF_CLASS = 500  # pixels that are drawn of a class in an image: more of a stroke are alike
+_PIXELS = 12_000  # pixels that a head learns from: fitting takes a quarter of a second
+_PENALTY = 1e-3  # of squared weights
+_STEPS = 30
+_ROWS = 256  # so many rows of an answer are finished at once
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Painted pixels of an image, in random order.
+
+    Attributes:
+        features: (n, F) float32.
+        labels: (n,) int64 class indices.
+        weights: (n,) float32; those of a class add up to the number of its painted pixels.
+        groups: As in `Features`.
+    """
+
+    features: Tensor
+    labels: Tensor
+    weights: Tensor
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A classifier of pixels.
+
+    Attributes:
+        weights: (F, K) float32, of the features as they are.
+        bias: (K,) float32.
+        classes: (K,) int64, the classes that it knows in ascending order.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    classes: Tensor
+
+    @torch.inference_mode()
+    def classify(self, features: Features) -> NDArray[np.uint8]:
+        """Return the class of each pixel of the picture that features describe: (h, w) uint8."""
+        own = [level.shape[0] for level in features.levels]
+        weights = [part.T for part in torch.split(self.weights, own)]  # (K, F_k) each
+        coarse: Tensor | None = None
+        for level, weight in zip(features.levels[:0:-1], weights[:0:-1], strict=True):
+            plane = _project(level, weight)
+            coarse = plane if coarse is None else plane.add_(_enlarge(coarse))
+        assert coarse is not None  # there are six levels
+        coarse += self.bias[:, None, None]
+        height, width = features.shape
+        found = np.empty((height, width), np.uint8)
+        for top in range(0, height, _ROWS):
+            bottom = min(top + _ROWS, features.levels[0].shape[1])
+            first = max(top // 2 - 1, 0)  # a row more on both sides, for the interpolation
+            enlarged = _enlarge(coarse[:, first : bottom // 2 + 1])
+            enlarged = enlarged[:, top - 2 * first :][:, : bottom - top]
+            logits = enlarged.add_(_project(features.levels[0][:, top:bottom], weights[0]))
+            labels = self.classes[logits.argmax(0)].to(torch.uint8)
+            found[top:bottom] = labels[: height - top, :width].numpy()
+        return found
+
+    @torch.inference_mode()
+    def entropy(self, features: Tensor) -> NDArray[np.float32]:
+        """Return the entropy of the classes of pixels (n, F), 0 (sure) to 1 (all alike): (n,)."""
+        logs = torch.log_softmax(features.float() @ self.weights + self.bias, 1)
+        entropy: NDArray[np.float32] = -(logs.exp() * logs).sum(1).numpy()
+        return entropy / np.float32(np.log(len(self.classes)))
+
+
+def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
+    """Draw painted pixels of an image, at most 500 of each class.
+
+    A pixel comes before another by a hash of its place. So a new stroke replaces few of the pixels
+    drawn before, and answers do not flicker. Of a reduced picture, one row in `Features.scale` and
+    one such column are looked at.
+
+    Args:
+        features: Of the image.
+        labels: (H, W) class indices; 255 is not painted.
+    """
+    step, first = features.scale, features.scale // 2
+    seen = labels[first::step, first::step]
+    painted = np.flatnonzero(seen != IGNORED)
+    order = _hash(painted)
+    found = seen.ravel()[painted] if step == 1 else seen[np.divmod(painted, seen.shape[1])]
+    totals = np.bincount(found, minlength=IGNORED)
+    chosen = [np.zeros(0, np.int64)]
+    for value in np.flatnonzero(totals):
+        own = np.flatnonzero(found == value)
+        if len(own) > _OF_CLASS:
+            own = own[np.argpartition(order[own], _OF_CLASS)[:_OF_CLASS]]
+        chosen.append(own)
+    drawn = np.concatenate(chosen)
+    drawn = drawn[np.argsort(order[drawn])]
+    rows, columns = np.divmod(painted[drawn], seen.shape[1])
+    weights = step**2 * totals / np.maximum(np.minimum(totals, _OF_CLASS), 1)
+    return Sample(
+        features.at(first + step * rows, first + step * columns),
+        torch.from_numpy(found[drawn].astype(np.int64)),
+        torch.from_numpy(weights[found[drawn]].astype(np.float32)),
+        features.groups,
+    )
+
+
+def fit_head(samples: Sequence[Sample], before: Head | None = None) -> Head | None:
+    """Learn from painted pixels; return None where fewer than two classes are painted.
+
+    Each feature is scaled to deviation 1, and then by the root of the size of its group. So 320
+    features of one kind weigh no more than four of another: without that, many coarse features
+    explain few strokes by heart. A class weighs as the root of its painted pixels.
+
+    Args:
+        samples: Of each image that is painted.
+        before: The last head, from which the search begins.
+    """
+    thinned = [_thin(sample, _PIXELS // len(samples)) for sample in samples]
+    labels = torch.cat([labels for _, labels, _ in thinned])
+    classes, targets = torch.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        return None
+    features = torch.cat([part for part, _, _ in thinned])
+    sizes = torch.tensor(samples[0].groups)
+    deviation, mean = torch.std_mean(features, 0, correction=0)
+    scale = deviation.clamp_min(1e-4) * sizes.sqrt().repeat_interleave(sizes)
+    inputs = (features - mean) / scale
+    weights = torch.cat([part for _, _, part in thinned])
+    totals = torch.bincount(targets, weights)
+    weights = (weights / totals.sqrt()[targets]).float()
+    start = _start(before, classes, mean, scale)
+    found = _search(inputs, targets, weights / weights.sum(), start)
+    own = found[:-1] / scale[:, None]
+    return Head(own, found[-1] - mean @ own, classes)
+
+
+def _hash(numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return numbers that look random, the same for the same number (Knuth's multiplication)."""
+    mixed = numbers.astype(np.uint32) * np.uint32(2654435761)
+    return mixed ^ (mixed >> np.uint32(15))
+
+
+def _thin(sample: Sample, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features, labels and weights of at most so many pixels of an image."""
+    part = len(sample.labels) / max(min(len(sample.labels), most), 1)
+    return sample.features[:most], sample.labels[:most], sample.weights[:most] * part
+
+
+def _start(before: Head | None, classes: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Return the last weights (F + 1, K) for scaled features; 0 for classes new since then."""
+    start = torch.zeros(len(mean) + 1, len(classes))
+    if before is not None:
+        new, old = (classes[:, None] == before.classes).nonzero(as_tuple=True)
+        start[:-1, new] = before.weights[:, old] * scale[:, None]
+        start[-1, new] = before.bias[old] + mean @ before.weights[:, old]
+    return start
+
+
+def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> Tensor:
+    """Return the weights (F + 1, K) that make the weighted cross-entropy least (L-BFGS)."""
+    found = start.requires_grad_()
+    search = torch.optim.LBFGS([found], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        logits = torch.addmm(found[-1], inputs, found[:-1])
+        entropy = F.cross_entropy(logits, targets, reduction="none") @ weights
+        value: Tensor = entropy + _PENALTY / 2 * found[:-1].square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    return found.detach()
+
+
+def _project(level: Tensor, weight: Tensor) -> Tensor:
+    """Return the planes (K, h, w) that weights (K, F) make of features (F, h, w)."""
+    height, width = level.shape[1:]
+    return (weight @ level.reshape(len(level), -1).float()).view(-1, height, width)
+
+
+def _enlarge(planes: Tensor) -> Tensor:
+    """Return planes (K, h, w) at twice the size, interpolated between their pixels."""
+    return F.interpolate(planes[None], scale_factor=2.0, mode="bilinear")[0]
