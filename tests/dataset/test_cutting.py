@@ -159,7 +159,17 @@ def test_a_grey_image_among_colour_ones_counts_as_colour(empty):
     write_set("set", 4, channels=3)
     grey, _ = draw(1)
     write_image(Path("set/images/im1"), grey)
-    assert build(**SETTINGS).info.channels == 3
+    info = build(**SETTINGS).info
+    assert (info.channels, info.settings["grey"]) == (3, True)
+
+
+def test_one_stain_among_composites_of_three_is_refused(empty):
+    write_set("set", 4, channels=3, dtype=np.uint16)
+    grey, _ = draw(1, dtype=np.uint16)
+    write_image(Path("set/images/im1"), grey)
+    with pytest.raises(InputError, match=r"has 1 channel, im0\.tif has 3"):
+        build(**SETTINGS)
+    assert build(**SETTINGS, channels="0").info.channels == 1
 
 
 def test_colour_images_of_equal_channels_count_as_grey(empty):

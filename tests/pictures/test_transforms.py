@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from tests.pictures.samples import GREY8, GREY16, INDICES, RGB8
-from unetseg.errors import InputError
+from unetseg.errors import InputError, as_option, worded
 from unetseg.pictures.transforms import (
     collapse_grey,
     convert_depth,
+    fit_channels,
     pixel_hash,
     rescale_image,
     rescale_mask,
     scaled_size,
 )
+from unetseg.text import plural
 
 
 @pytest.mark.parametrize(
@@ -24,15 +26,16 @@ def test_scaled_size(scale, expected):
 
 def test_8_bits_become_16_by_the_ratio_of_their_ranges():
     image = np.arange(256, dtype=np.uint8)[None, :, None]
-    deep = convert_depth(image, np.dtype(np.uint16), "a.png")
+    deep = convert_depth(image, np.dtype(np.uint16), "a.png", is_meant=True)
     assert deep.dtype == np.uint16
     assert deep[0, [0, 1, 255], 0].tolist() == [0, 257, 65535]
-    np.testing.assert_array_equal(convert_depth(deep, np.dtype(np.uint8), "a.png"), image)
+    back = convert_depth(deep, np.dtype(np.uint8), "a.png", is_meant=True)
+    np.testing.assert_array_equal(back, image)
 
 
 def test_16_bits_are_rounded_to_the_nearest_of_8():
     values = np.arange(65536, dtype=np.uint16)[None, :, None]
-    found = convert_depth(values, np.dtype(np.uint8), "a.png")
+    found = convert_depth(values, np.dtype(np.uint8), "a.png", is_meant=True)
     assert np.abs(found[0, :, 0] - np.arange(65536) / 257).max() <= 0.5
 
 
@@ -43,8 +46,39 @@ def test_an_equal_depth_is_left_alone():
 
 @pytest.mark.parametrize(("old", "new"), [(np.float32, np.uint8), (np.uint16, np.float32)])
 def test_a_range_that_is_not_known_is_refused(old, new):
-    with pytest.raises(InputError, match=r"a.tif: is (float32|uint16), the model was trained on"):
+    numbers = "floating point numbers"
+    with pytest.raises(InputError, match=numbers) as caught:
+        convert_depth(np.zeros((2, 2, 1), old), np.dtype(new), "a.tif", is_meant=True)
+    assert "--convert-depth" not in worded(caught.value.message, as_option)
+
+
+@pytest.mark.parametrize(("old", "new"), [(np.uint8, np.uint16), (np.uint16, np.uint8)])
+def test_another_depth_is_refused_unless_it_is_meant(old, new):
+    with pytest.raises(InputError) as caught:
         convert_depth(np.zeros((2, 2, 1), old), np.dtype(new), "a.tif")
+    said = worded(caught.value.message, as_option)
+    bits = {np.uint8: "8 bits", np.uint16: "16 bits"}
+    assert said.startswith(f"a.tif: has {bits[old]}, the model was trained on {bits[new]};")
+    assert "--convert-depth" in said
+
+
+@pytest.mark.parametrize(
+    ("found", "due", "option"),
+    [(3, 1, "--channels 0"), (1, 3, "--channels 0,0,0"), (4, 3, "--channels 0,1,2")],
+)
+def test_other_channels_are_refused_with_the_option_that_chooses(found, due, option):
+    image = np.arange(6 * found, dtype=np.uint8).reshape(2, 3, found)
+    with pytest.raises(InputError) as caught:
+        fit_channels(image, due, "a.tif", takes_grey=False)
+    said = worded(caught.value.message, as_option)
+    assert f"has {plural(found, 'channel')} where" in said
+    assert said.endswith(option)
+
+
+def test_a_grey_photograph_saved_as_colour_passes_for_grey():
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    np.testing.assert_array_equal(fit_channels(np.repeat(grey, 3, 2), 1, "a.png"), grey)
+    np.testing.assert_array_equal(fit_channels(grey, 3, "a.png"), np.repeat(grey, 3, 2))
 
 
 def test_grey_saved_as_colour_is_grey():

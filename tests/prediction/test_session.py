@@ -272,7 +272,7 @@ def test_one_bad_image_of_three_is_named_and_the_rest_are_done(home):
     [
         ({"channels": 3}, "channels"),
         ({"channels": 5}, "channels"),
-        ({"dtype": np.float32}, "was trained on uint8"),
+        ({"dtype": np.float32}, "was trained on 8 bits"),
     ],
 )
 def test_an_image_unlike_those_trained_on_is_refused(home, look, problem):
@@ -283,16 +283,47 @@ def test_an_image_unlike_those_trained_on_is_refused(home, look, problem):
     assert problem in str(done.failed[0][1])
 
 
-def test_equal_channels_and_deeper_bits_are_understood(home):
+def test_equal_channels_are_understood_and_other_bits_where_they_are_meant(home):
     grey = read(IMAGES / "im100.png")
     unetseg.predict([IMAGES / "im100.png"])
     write_image(Path("rgb"), np.repeat(grey[..., None], 3, 2))
     write_image(Path("deep"), grey[..., None].astype(np.uint16) * 257)
-    unetseg.predict(["rgb.png", "deep.tif"])
+    done = unetseg.predict(["rgb.png", "deep.tif"])
+    assert [path.name for path, _ in done.failed] == ["deep.tif"]
+    assert "has 16 bits, the model was trained on 8 bits" in str(done.failed[0][1])
+    unetseg.predict(["deep.tif"], settings=unetseg.PredictSettings(convert_depth=True))
     for name in ("rgb", "deep"):
         np.testing.assert_array_equal(
             read(f"predictions/{name}.png"), read("predictions/im100.png")
         )
+
+
+def test_one_channel_of_a_composite_is_taken_where_one_was_trained_on(home):
+    grey = read(IMAGES / "im100.png")
+    unetseg.predict([IMAGES / "im100.png"])
+    composite = np.stack([255 - grey, grey, grey // 2], 2)
+    write_image(Path("composite"), composite)
+    done = unetseg.predict(["composite.png"])
+    assert "has 3 channels where one is due" in str(done.failed[0][1])
+    unetseg.predict(["composite.png"], settings=unetseg.PredictSettings(channels="1"))
+    np.testing.assert_array_equal(read("predictions/composite.png"), read("predictions/im100.png"))
+    model = unetseg.Model(["default"])
+    with pytest.raises(InputError, match="has 3 channels where one is due"):
+        model.labels(composite)
+    with pytest.raises(InputError, match="16 bits"):
+        model.labels(grey[..., None].astype(np.uint16))
+
+
+def test_predict_takes_the_channels_that_the_model_was_trained_on(home):
+    write_set("three", 6, channels=3)
+    unetseg.train(
+        "three", run="two", patches=unetseg.PatchSettings(size=32, channels="2,0"), **QUICK
+    )
+    model = unetseg.Model(["two"])
+    assert (model.card.channels, model.selection.channels) == (2, (2, 0))
+    image = read("three/images/im0.png")
+    np.testing.assert_array_equal(model.read(Path("three/images/im0.png")), image[..., [2, 0]])
+    assert len(unetseg.predict(["three"], models=["two"]).written) == 6
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 90), (33, 31), (150, 7)])

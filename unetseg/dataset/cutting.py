@@ -259,7 +259,10 @@ class LabelledFolder:
             margin=margin_of(size),
             seed=settings.seed,
             settings=dataclasses.asdict(settings)
-            | {"symmetries": sorted(symmetries_of(self.inspection.halves[train]))},
+            | {
+                "symmetries": sorted(symmetries_of(self.inspection.halves[train])),
+                "grey": self.channels == 3 and any(s.channels == 1 for s in surveys),
+            },
             folder=str(self.root),
             classes=self.table,
             mean=mean,

@@ -481,9 +481,16 @@ def _unlike(facts: _Facts) -> Iterator[Finding]:
     wide = most[0][0] if most else 1
     usual = next((s for s in surveys if s.channels == wide), surveys[0])
     for other in surveys:
-        if other.channels != wide and not (other.channels == 1 and wide == 3):
-            text = f"has {other.channels} channels, {show(usual.pair.image.name)} has {wide}"
-            yield _finding("error", [other.pair.image], text, "give all images the same channels")
+        # A grey photograph among colour ones is three equal channels; a single stain is none.
+        may_be_photograph = other.info.dtype == "uint8" and "C" not in usual.info.axes
+        if other.channels != wide and not (other.channels == 1 and wide == 3 and may_be_photograph):
+            text = (
+                f"has {plural(other.channels, 'channel')}, {show(usual.pair.image.name)} has {wide}"
+            )
+            remedy = (
+                f"give all images the same channels, or take one of each: {arg('channels', '0')}"
+            )
+            yield _finding("error", [other.pair.image], text, remedy)
     if len({len(s.low) for s in surveys}) == 1:
         low, high = np.array([s.low for s in surveys]), np.array([s.high for s in surveys])
         for channel in np.flatnonzero(low.min(0) == high.max(0)).tolist():

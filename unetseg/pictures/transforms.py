@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
+from unetseg.text import plural
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
@@ -15,25 +16,37 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def convert_depth(image: NDArray[Any], dtype: np.dtype[Any], what: object) -> NDArray[Any]:
+def convert_depth(
+    image: NDArray[Any], dtype: np.dtype[Any], what: object, *, is_meant: bool = False
+) -> NDArray[Any]:
     """Return ``image`` in another bit depth; 8 and 16 bits convert by the ratio of their ranges.
 
     Args:
         image: uint8, uint16 or float32.
         dtype: The dtype of the result.
         what: The file, for the message.
+        is_meant: Whether a person has asked for it: a camera may use only a part of 16 bits.
 
     Raises:
-        InputError: Either dtype is float, whose range is not known.
+        InputError: The depths differ, and nobody has asked for it; or either is float, whose range
+            is not known.
     """
     if image.dtype == dtype:
         return image
-    if image.dtype == np.uint8 and dtype == np.uint16:
-        return image.astype(np.uint16) * np.uint16(257)
-    if image.dtype == np.uint16 and dtype == np.uint8:
+    is_whole = {image.dtype.kind, dtype.kind} == {"u"}
+    if is_meant and is_whole:
+        if image.dtype == np.uint8:
+            return image.astype(np.uint16) * np.uint16(257)
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    text = f"is {image.dtype.name}, the model was trained on {dtype.name}"
-    raise InputError(what, text, "convert it as the training images were")
+    text = f"has {_depth(image.dtype)}, the model was trained on {_depth(dtype)}"
+    remedy = "export it as the training images were"
+    if is_whole:
+        remedy += f", or pass {arg('convert_depth', True)} where values fill the whole range"
+    raise InputError(what, text, remedy)
+
+
+def _depth(dtype: np.dtype[Any]) -> str:
+    return f"{8 * dtype.itemsize} bits" if dtype.kind == "u" else "floating point numbers"
 
 
 def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:
@@ -42,24 +55,36 @@ def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:
     return image[..., :1] if is_grey else image
 
 
-def fit_channels(image: NDArray[Any], channels: int, what: object) -> NDArray[Any]:
-    """Return ``image`` with ``channels`` channels: grey becomes 3 equal channels, and back.
+def fit_channels(
+    image: NDArray[Any], channels: int, what: object, *, takes_grey: bool = True
+) -> NDArray[Any]:
+    """Return ``image`` with ``channels`` channels: three equal ones become one.
 
     Args:
         image: ``(H, W, C)``.
         channels: The number of channels of the result.
         what: The file, for the message.
+        takes_grey: Whether a grey image may become three equal channels.
 
     Raises:
         InputError: The image has another number of channels.
     """
     if channels == 1:
         image = collapse_grey(image)
-    if image.shape[2] == 1 and channels == 3:
-        image = np.repeat(image, 3, 2)
-    if image.shape[2] != channels:
-        text = f"has {image.shape[2]} channels where {channels} are due"
-        raise InputError(what, text, "use images like those trained on")
+    found = image.shape[2]
+    if found == 1 and channels == 3 and takes_grey:
+        return np.repeat(image, 3, 2)
+    if found != channels:
+        due = "one is due" if channels == 1 else f"{channels} are due"
+        text = f"has {plural(found, 'channel')} where {due}"
+        example = arg("channels", ",".join(map(str, range(channels))))
+        remedy = f"use images like those trained on, or choose channels: {example}"
+        if found == 1:
+            again = arg("channels", ",".join("0" * channels))
+            remedy = f"use images like those trained on, or repeat the channel: {again}"
+        elif found < channels:
+            remedy = "use images like those trained on"
+        raise InputError(what, text, remedy)
     return image
 
 

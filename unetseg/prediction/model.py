@@ -13,8 +13,8 @@ from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
 from unetseg.objects.counting import PostProcessing, clean
-from unetseg.pictures import bands
-from unetseg.pictures.transforms import convert_depth, fit_channels, rescale_image, scaled_size
+from unetseg.pictures import bands, transforms
+from unetseg.pictures.transforms import rescale_image, scaled_size
 from unetseg.prediction import model_file
 from unetseg.prediction.likeness import AppearanceRange, describe, sample_windows
 from unetseg.prediction.model_file import ModelCard
@@ -122,7 +122,9 @@ class Model:
             InputError: The file is no image, or has other channels. Damaged pixels are found only
                 when they are read.
         """
-        return ModelInput(path, self.card, self.selection)
+        return ModelInput(
+            path, self.card, self.selection, convert_depth=self.settings.convert_depth
+        )
 
     def read(self, path: Path) -> NDArray[Any]:
         """Read an image (H, W, C) in the channels, depth and scale of the training images.
@@ -144,6 +146,9 @@ class Model:
         found = describe(sample_windows(picture, self.appearance.size))
         return "; ".join(self.appearance.unlike(found))
 
+    def _checked(self, image: NDArray[Any]) -> NDArray[Any]:
+        return as_trained(image, self.card, "image", convert_depth=self.settings.convert_depth)
+
     def labels(
         self, image: NDArray[Any], shape: tuple[int, int] | None = None
     ) -> NDArray[np.uint8]:
@@ -151,7 +156,7 @@ class Model:
 
         ``shape`` is the height and width wanted; None keeps the image's own.
         """
-        return self.mend(self.segmenter.labels(image, shape))
+        return self.mend(self.segmenter.labels(self._checked(image), shape))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) after the rules of the settings have mended them."""
@@ -162,14 +167,32 @@ class Model:
 
         They are scaled by the model's temperature, in an ensemble by the mean temperature.
         """
-        return self.segmenter.probabilities(image, shape)
+        return self.segmenter.probabilities(self._checked(image), shape)
 
     def labels_and_confidence(
         self, image: NDArray[Any], shape: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
-        labels, confidence = self.segmenter.labels_and_confidence(image, shape)
+        labels, confidence = self.segmenter.labels_and_confidence(self._checked(image), shape)
         return self.mend(labels), confidence
+
+
+def as_trained(
+    image: NDArray[Any], card: ModelCard, what: object, *, convert_depth: bool = False
+) -> NDArray[Any]:
+    """Return an image (H, W, C) in the channels and the depth of a model's training images.
+
+    Args:
+        image: uint8, uint16 or float32.
+        card: The card of the model.
+        what: The image, for a message.
+        convert_depth: As in `PredictSettings`.
+
+    Raises:
+        InputError: It has other channels or another depth.
+    """
+    image = transforms.fit_channels(image, card.channels, what, takes_grey=card.takes_grey)
+    return transforms.convert_depth(image, np.dtype(card.dtype), what, is_meant=convert_depth)
 
 
 class ModelInput:
@@ -183,8 +206,15 @@ class ModelInput:
         shape: Height, width and channels in the form that the model takes.
     """
 
-    def __init__(self, path: Path, card: ModelCard, selection: Selection = WHOLE) -> None:
-        self.path, self._card = path, card
+    def __init__(
+        self,
+        path: Path,
+        card: ModelCard,
+        selection: Selection = WHOLE,
+        *,
+        convert_depth: bool = False,
+    ) -> None:
+        self.path, self._card, self._convert_depth = path, card, convert_depth
         self.raster = bands.open_raster(path, selection)
         height, width, _ = self.raster.shape
         self.shape = (*scaled_size(height, width, card.scale), card.channels)
@@ -218,8 +248,7 @@ class ModelInput:
     def _converted(self, image: NDArray[Any]) -> NDArray[Any]:
         nodata = self.raster.georeference.nodata
         valid = None if nodata is None else bands.valid_pixels(image, nodata)
-        image = fit_channels(image, self._card.channels, self.path)
-        image = convert_depth(image, np.dtype(self._card.dtype), self.path)
+        image = as_trained(image, self._card, self.path, convert_depth=self._convert_depth)
         if valid is None:
             return image
         missing = ~valid[..., None] | (image != image)  # only NaN differs from itself

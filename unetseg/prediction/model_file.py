@@ -72,6 +72,7 @@ class ModelCard:
         kept: Which weights these are: "" for the averaged weights at the end of the schedule.
         versions: Versions of unetseg, torch and other packages, by name.
         looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
+        takes_grey: Whether grey images were among the colour images that it was trained on.
         selection: The part of image files that it was trained on.
         sha256: The SHA-256 of all this and the weights; `write_model` fills it in.
 
@@ -101,6 +102,7 @@ class ModelCard:
     kept: Text = ""
     versions: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Any] = field(default_factory=dict)
+    takes_grey: StrictBool = False
     selection: Selection = WHOLE
     sha256: Text = ""
 

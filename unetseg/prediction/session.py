@@ -294,6 +294,8 @@ def _label(model: Model, job: _Job, objects: Sequence[str]) -> str:
         "min_size": settings.min_size,
         "fill_holes": settings.fill_holes,
     }
+    if settings.convert_depth:
+        options["convert_depth"] = True
     if model.selection.channels:
         options["channels"] = model.selection.channels
     if model.selection.crop:
