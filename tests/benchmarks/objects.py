@@ -19,8 +19,8 @@ from skimage import draw, measure
 from tests.benchmarks.common import machine, print_table
 from unetseg import Model, PatchSettings, SynthSettings, build_store, synthesize, train
 from unetseg.dataset.synthesis import TOUCHING_CLASSES
-from unetseg.objects.files import find_objects, write_objects
-from unetseg.objects.separation import object_classes
+from unetseg.objects.files import write_objects
+from unetseg.objects.separation import find_objects, object_classes
 from unetseg.scoring.panoptic import Matches, match_objects, object_scores
 
 SEEDS = (0, 1, 2)
@@ -80,7 +80,7 @@ def large(root: Path) -> None:
     begin = time.perf_counter()
     found = find_objects(labels, {1: None})
     middle = time.perf_counter()
-    rows = write_objects(root / "large.tif", found, TOUCHING_CLASSES, image)
+    rows = list(write_objects(root / "large.tif", found, TOUCHING_CLASSES, image))
     end = time.perf_counter()
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -7,7 +7,8 @@ import pytest
 import tifffile
 
 from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.objects.files import find_objects, write_objects
+from unetseg.objects.files import write_objects
+from unetseg.objects.separation import find_objects
 from unetseg.pictures.georeference import Georeference
 
 TABLE = ClassTable(
@@ -24,6 +25,10 @@ LABELS[4:6, 20:25] = 2
 IMAGE = np.full((20, 30, 1), 7, np.uint8)
 
 
+def write_all(*args, **options):
+    return list(write_objects(*args, **options))
+
+
 @pytest.fixture
 def objects():
     return find_objects(LABELS, {1: None, 2: None})
@@ -36,7 +41,7 @@ def test_objects_of_all_classes_share_one_numbering(objects):
 
 def test_the_label_image_and_the_polygons_are_read_again(tmp_path, objects):
     path = tmp_path / "objects" / "a.tif"
-    rows = write_objects(path, objects, TABLE, IMAGE, text={"made": "here"})
+    rows = write_all(path, objects, TABLE, IMAGE, text={"made": "here"})
     with tifffile.TiffFile(path) as file:
         assert file.asarray().dtype == np.uint16
         np.testing.assert_array_equal(file.asarray(), objects.numbers)
@@ -62,7 +67,7 @@ def test_resolution_and_place_are_kept(tmp_path, objects):
     )
     place = Georeference((20_000, 20_000), "cm", tags)
     path = tmp_path / "a.tif"
-    write_objects(path, objects, TABLE, IMAGE, georeference=place)
+    write_all(path, objects, TABLE, IMAGE, georeference=place)
     with tifffile.TiffFile(path) as file:
         assert file.pages[0].tags["ModelTiepointTag"].value[3:5] == (1000.0, 2000.0)
         assert file.pages[0].tags["XResolution"].value == (20_000, 1)
@@ -80,7 +85,7 @@ def test_more_than_65535_objects_take_32_bits(tmp_path):
     labels = np.zeros((2, 2 * 70_000), np.uint8)
     labels[0, ::2] = 1
     objects = find_objects(labels, {1: None})
-    from unetseg.pictures.writing import write_numbers
+    from unetseg.pictures.bands import write_numbers
 
     write_numbers(tmp_path / "a.tif", objects.numbers)
     assert tifffile.imread(tmp_path / "a.tif").dtype == np.uint32
@@ -89,6 +94,6 @@ def test_more_than_65535_objects_take_32_bits(tmp_path):
 
 def test_an_image_without_objects_has_empty_files(tmp_path):
     objects = find_objects(np.zeros((4, 5), np.uint8), {1: None})
-    assert write_objects(tmp_path / "a.tif", objects, TABLE, IMAGE[:4, :5]) == []
+    assert write_all(tmp_path / "a.tif", objects, TABLE, IMAGE[:4, :5]) == []
     assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
     assert tifffile.imread(tmp_path / "a.tif").max() == 0

@@ -1,13 +1,15 @@
 """Outlines of objects: worked by hand, and drawn again by a slower second way."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from unetseg.objects.outlines import outlines, to_geojson
+from unetseg.objects.outlines import GeoJson, outlines
 
 
 def signed_area(ring):
@@ -63,6 +65,15 @@ def test_polygons_drawn_again_are_the_label_image_and_every_ring_is_simple(numbe
             assert all(signed_area(hole) < 0 for hole in holes)
             for ring in (outer, *holes):
                 assert len({tuple(corner) for corner in ring.tolist()}) == len(ring) >= 4
+
+
+def to_geojson(polygons, properties, *place):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.geojson"
+        with GeoJson(path, *place) as file:
+            for number, parts in polygons.items():
+                file.add(number, parts, properties[number])
+        return path.read_bytes()
 
 
 def features_of(data):

@@ -5,7 +5,11 @@ import pytest
 
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError
-from unetseg.objects.separation import object_classes, separate
+from unetseg.objects.separation import find_objects, object_classes
+
+
+def separate(labels, kind, border=None, confidence=None):
+    return find_objects(labels, {kind: border}, confidence).numbers
 
 
 def discs(places, radius=12, shape=(80, 120)):
@@ -95,6 +99,42 @@ def test_a_dip_of_confidence_parts_what_the_outline_does_not():
 def test_other_classes_and_ignored_pixels_are_no_objects():
     mask = np.array([[1, 1, 255], [0, 2, 2], [1, 0, 2]], np.uint8)
     assert separate(mask, 1).tolist() == [[1, 1, 0], [0, 0, 0], [2, 0, 0]]
+
+
+def test_pixels_that_touch_by_a_corner_are_one_object():
+    line = np.pad(np.eye(3, dtype=np.uint8), 5)
+    assert separate(line, 1).tolist() == line.tolist()
+
+
+def blobs(seed, shape=(150, 170)):
+    """Return a mask of two classes, one with a border, and a confidence."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(seed)
+    fields = [ndimage.gaussian_filter(rng.normal(size=shape), s) for s in (4, 9)]
+    first, second = (field / field.std() for field in fields)
+    labels = np.where(first > 0.3, 1, np.where(first > 0, 2, np.where(second > 0, 3, 0)))
+    return labels.astype(np.uint8), rng.integers(100, 255, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("tile", [20, 37, 64])
+@pytest.mark.parametrize("seed", range(2))
+def test_objects_do_not_depend_on_the_tiles(tile, seed):
+    labels, sure = blobs(seed)
+    classes = {3: None, 1: 2}
+    whole = find_objects(labels, classes, sure)
+    parts = find_objects(labels, classes, sure, tile=tile)
+    assert whole.areas.min() > 0
+    assert len(whole.kinds) > 50
+    np.testing.assert_array_equal(parts.numbers, whole.numbers)
+    np.testing.assert_array_equal(parts.kinds, whole.kinds)
+    np.testing.assert_array_equal(parts.areas, np.bincount(whole.numbers.ravel())[1:])
+
+
+def test_an_object_wider_than_many_tiles_is_one():
+    area = discs([(300, 300)], 280, (600, 600)).astype(np.uint8)
+    found = find_objects(area, {1: None}, tile=150)
+    assert found.areas.tolist() == [area.sum()]
 
 
 def test_an_empty_mask_has_no_objects():

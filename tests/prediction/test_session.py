@@ -15,7 +15,9 @@ from scipy import ndimage
 import unetseg
 from tests.support import NAMES, QUICK, draw, read, with_card, write_image, write_set
 from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.objects import files as object_files
 from unetseg.objects.counting import PostProcessing, clean
+from unetseg.pictures import bands
 from unetseg.pictures.reading import read_mask
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
@@ -519,7 +521,7 @@ def test_a_large_image_is_covered_by_bands_with_the_same_result(home, monkeypatc
     settings, source = unetseg.PredictSettings(mode=mode), Path(f"big.{suffix}")
     plain = unetseg.predict([source], settings=settings, out="plain")
     expected = read(plain.written[0])
-    monkeypatch.setattr(session, "_LARGE", 1000)
+    monkeypatch.setattr(bands, "LARGE", 1000)
     monkeypatch.setattr(session, "_AHEAD", 1000)
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 64**2})
     done = unetseg.predict([source], settings=settings, out="bands")
@@ -533,9 +535,33 @@ def test_a_large_image_is_covered_by_bands_with_the_same_result(home, monkeypatc
     assert unetseg.predict([source], settings=settings, out="bands").skipped == done.written
 
 
+def test_objects_of_a_large_image_are_those_of_the_whole(home, monkeypatch):
+    large("big.tif", tile=(16, 16), compression="adobe_deflate")
+    whole = unetseg.predict(["big.tif"], out="whole", objects=["all"])
+    monkeypatch.setattr(bands, "LARGE", 1000)
+    monkeypatch.setattr(object_files, "_AT_ONCE", 1000)
+    parts = unetseg.predict(["big.tif"], out="parts", objects=["all"])
+    assert tifffile.TiffFile("parts/objects/big.tif").pages.first.is_tiled
+    first, second = (tifffile.imread(f"{out}/objects/big.tif") for out in ("whole", "parts"))
+    assert first.max() > 3
+    np.testing.assert_array_equal(first, second)
+    tables = [dict(enumerate(sorted(read_cells(done.objects)))) for done in (whole, parts)]
+    assert tables[0] == tables[1]
+    paths = [Path(out, "objects/big.geojson") for out in ("whole", "parts")]
+    shapes = [json.loads(path.read_text()) for path in paths]
+    by_number = [{f["id"]: f for f in one["features"]} for one in shapes]
+    assert by_number[0].keys() == by_number[1].keys() == set(range(1, first.max() + 1))
+    for number, feature in by_number[0].items():
+        assert feature["geometry"] == by_number[1][number]["geometry"]
+    columns = slice(2, 9)  # all but the seconds
+    rows = [[row[columns] for row in read_summary(done.summary)] for done in (whole, parts)]
+    assert rows[0] == rows[1]
+    assert unetseg.predict(["big.tif"], out="parts", objects=["all"]).skipped
+
+
 def test_what_a_large_image_cannot_have_is_said_before_any_work(home, monkeypatch):
     large("big.tif")
-    monkeypatch.setattr(session, "_LARGE", 1000)
+    monkeypatch.setattr(bands, "LARGE", 1000)
     for option in ("overlay", "probabilities", "confidence"):
         with pytest.raises(InputError, match=f"{option}: .*megapixels"):
             unetseg.predict(["big.tif"], **{option: True})

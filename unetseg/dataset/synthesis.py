@@ -13,7 +13,7 @@ from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing, snapping
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
-from unetseg.pictures import writing
+from unetseg.pictures import bands
 from unetseg.progress import Note, OnProgress, ignore, steps
 from unetseg.settings import SynthSettings
 from unetseg.signals import catching
@@ -230,7 +230,7 @@ def synthesize(
             stem = f"{index:04d}"
             if settings.touching:
                 image, mask, numbers = draw_touching(settings, split, index)
-                writing.write_numbers(path / OBJECTS / f"{stem}.tif", numbers)
+                bands.write_numbers(path / OBJECTS / f"{stem}.tif", numbers)
             else:
                 image, mask = draw_image(settings, split, index)
             pairing.write_labelled(path, stem, image, mask, classes)

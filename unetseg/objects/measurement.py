@@ -6,6 +6,7 @@ upright rectangle of 3 x 4 pixels has an area of 12, a largest Feret diameter of
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,11 @@ SIZED = {
     "feret_max": 1,
     "feret_min": 1,
 }
+# The length that a border pixel stands for, by the code that `_perimeters` gives it.
+_PERIMETER = np.zeros(50)
+_PERIMETER[[5, 7, 15, 17, 25, 27]] = 1
+_PERIMETER[[21, 33]] = math.sqrt(2)
+_PERIMETER[[13, 23]] = (1 + math.sqrt(2)) / 2
 _SQUARE = 0.01  # pixels whose sides differ by less than this share count as square
 
 
@@ -48,69 +54,235 @@ def columns(channels: int) -> tuple[str, ...]:
     return ("image", "number", "class", *SHAPE_COLUMNS, *intensity, "confidence", *sized, "unit")
 
 
-def measure_objects(
-    numbers: NDArray[np.int32],
-    image: NDArray[Any],
-    confidence: NDArray[np.uint8] | None = None,
-    pixel_size: tuple[float, float, str] | None = None,
-) -> list[dict[str, float | str | None]]:
-    """Measure the objects of a label image.
+@dataclass
+class _Finished:
+    """Objects of which all rows were seen, ascending by number.
+
+    Attributes:
+        numbers: (n,) their numbers.
+        sums: (n, m) the sums over their pixels; see `Measuring`.
+        runs: (r, 4) number, row, first and last column of their runs, sorted by number.
+    """
+
+    numbers: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    runs: NDArray[np.int64]
+
+
+class Measuring:
+    """Measures the objects of a label image that comes in bands from top to bottom.
+
+    It keeps sums and runs of pixels of those objects alone that reach the lowest row; so an object
+    must have pixels in each row from its first to its last. A run is a row of pixels of one object
+    that lie side by side.
 
     Centroids are those of pixel centres, in pixels from the centre of the first pixel; left, top,
     right and bottom are corners of pixels, so that the width is right - left. The perimeter is that
     of scikit-image (Benkrid and Crookes, "Design and FPGA implementation of a perimeter estimator",
     2000), circularity is 4 pi area / perimeter², at most 1. Eccentricity and orientation are those
     of the ellipse with the same second moments; the orientation is the angle of its long axis to
-    the x axis in degrees, -90 to 90, positive when it rises to the right. The Feret diameters and
-    the convex hull of the solidity are those of the corners of all pixels.
+    the x axis in degrees, above -90 to 90, positive when it rises to the right. The Feret diameters
+    and the convex hull of the solidity are those of the corners of all pixels.
 
     Args:
-        numbers: (H, W) 1 to n, 0 where no object is.
-        image: (H, W, C) the image's own values.
-        confidence: (H, W) probability of each pixel's class, 0 to 255.
+        shape: Height and width of the whole image.
         pixel_size: Height and width of a pixel and their unit; None where it is not known.
-
-    Returns:
-        A dictionary an object in the order of their numbers: "number", `SHAPE_COLUMNS`, "mean_1",
-        "deviation_1" and so on for each channel, "confidence" (0 to 1; None where it was not
-        given), and the measures of `SIZED` in "unit". A perimeter in a unit is None where pixels
-        are not square.
     """
-    from skimage import measure
 
-    values = image if confidence is None else np.dstack([image, confidence])
-    names = ("label", "bbox", "area", "centroid", "perimeter", "eccentricity", "orientation")
-    found = measure.regionprops_table(
-        numbers, values, (*names, "intensity_mean", "intensity_std", "image")
-    )
-    rows = []
-    for k in range(len(found["label"])):
-        row: dict[str, float | str | None] = {"number": int(found["label"][k])}
-        hull = _hull(found["image"][k])
-        row |= _shape(found, k, hull, numbers.shape)
-        channels = image.shape[2]
-        for c in range(channels):
-            row[f"mean_{c + 1}"] = float(found[f"intensity_mean-{c}"][k])
-            row[f"deviation_{c + 1}"] = float(found[f"intensity_std-{c}"][k])
-        sure = found.get(f"intensity_mean-{channels}")
-        row["confidence"] = None if sure is None else float(sure[k]) / 255
-        rows.append(row | _in_unit(row, hull, pixel_size))
-    return rows
+    def __init__(
+        self, shape: Sequence[int], pixel_size: tuple[float, float, str] | None = None
+    ) -> None:
+        self._shape, self._pixel_size = (shape[0], shape[1]), pixel_size
+        self._sums: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        self._runs: list[NDArray[np.int64]] = []
+        self._origin: NDArray[np.float64] | None = None  # values near it lose no digits
+
+    def add(
+        self,
+        top: int,
+        window: NDArray[np.int32],
+        image: NDArray[Any],
+        confidence: NDArray[np.uint8] | None = None,
+    ) -> list[dict[str, float | str | None]]:
+        """Take the next rows; return the measures of the objects that end in them.
+
+        Args:
+            top: The first row of the band.
+            window: (rows + 4, W) numbers of the band, and of two rows above and below it; 0 where
+                there is none.
+            image: (rows, W, C) the image's own values.
+            confidence: (rows, W) probability of each pixel's class, 0 to 255.
+
+        Returns:
+            A dictionary an object in the order of their numbers: "number", `SHAPE_COLUMNS`,
+            "mean_1", "deviation_1" and so on for each channel, "confidence" (0 to 1; None where it
+            was not given), and the measures of `SIZED` in "unit". A perimeter in a unit is None
+            where pixels are not square.
+        """
+        values = image.reshape(-1, image.shape[2]).astype(np.float64)
+        if self._origin is None:
+            self._origin = values.mean(0)
+        values -= self._origin
+        self._runs.append(_runs_of(window[2:-2], top))
+        self._sums.append(_perimeters(window, image.shape[2]))
+        self._sums.append(_intensities(window[2:-2], values, confidence))
+        is_last = top + len(image) == self._shape[0]
+        finished = self._finish(window[:0] if is_last else window[-3])
+        hulls = np.split(finished.runs[:, 1:], np.flatnonzero(np.diff(finished.runs[:, 0])) + 1)
+        return [
+            self._row(int(number), sums, runs, confidence is not None)
+            for number, sums, runs in zip(finished.numbers, finished.sums, hulls, strict=False)
+        ]
+
+    def _finish(self, last: NDArray[np.int32]) -> _Finished:
+        """Return the objects that do not reach the last row; keep the others."""
+        runs = np.concatenate(self._runs)
+        numbers = np.concatenate([n for n, _ in self._sums])
+        sums = np.concatenate([s for _, s in self._sums])
+        is_open = np.isin(runs[:, 0], last)
+        stay = np.isin(numbers, last)
+        self._runs, self._sums = [runs[is_open]], [(numbers[stay], sums[stay])]
+        runs, numbers, sums = runs[~is_open], numbers[~stay], sums[~stay]
+        found, place = np.unique(numbers, return_inverse=True)
+        total = np.zeros((len(found), sums.shape[1]))
+        np.add.at(total, place, sums)
+        return _Finished(found, total, runs[np.argsort(runs[:, 0], kind="stable")])
+
+    def _row(
+        self, number: int, sums: NDArray[np.float64], runs: NDArray[np.int64], is_sure: bool
+    ) -> dict[str, float | str | None]:
+        """Return the measures of one object.
+
+        Args:
+            number: Its number.
+            sums: (m,) perimeter, confidence, then value and squared value of each channel.
+            runs: (r, 3) row, first and last column of its runs.
+            is_sure: Whether the confidence is known.
+        """
+        hull = _hull(runs)
+        row: dict[str, float | str | None] = {"number": number}
+        row |= _shape(runs, hull, float(sums[0]), self._shape)
+        area = float(row["area"] or 0)
+        assert self._origin is not None
+        for c, origin in enumerate(self._origin.tolist()):
+            mean, square = (float(s) / area for s in sums[2 + 2 * c : 4 + 2 * c])
+            row[f"mean_{c + 1}"] = mean + origin
+            row[f"deviation_{c + 1}"] = math.sqrt(max(0.0, square - mean**2))
+        row["confidence"] = float(sums[1]) / area / 255 if is_sure else None
+        return row | _in_unit(row, hull, self._pixel_size)
+
+
+def measure_objects(
+    numbers: NDArray[np.int32],
+    image: NDArray[Any],
+    confidence: NDArray[np.uint8] | None = None,
+    pixel_size: tuple[float, float, str] | None = None,
+) -> list[dict[str, float | str | None]]:
+    """Return the rows of `Measuring` for a whole label image (H, W)."""
+    window = np.pad(numbers, ((2, 2), (0, 0)))
+    return Measuring(numbers.shape, pixel_size).add(0, window, image, confidence)
+
+
+def _runs_of(numbers: NDArray[np.int32], top: int) -> NDArray[np.int64]:
+    """Return (r, 4) number, row, first and last column of the runs of a band."""
+    flat, width = numbers.ravel(), numbers.shape[1]
+    begins = _starts(numbers)
+    ends = np.append(begins[1:], flat.size) - 1
+    own = flat[begins] > 0
+    begins, ends = begins[own], ends[own]
+    row = begins // width
+    columns = (flat[begins].astype(np.int64), row + top, begins - row * width, ends - row * width)
+    return np.stack(columns, 1)
+
+
+def _starts(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the first pixel of each run, 0 included, counted row after row."""
+    first = np.ones(numbers.shape, bool)
+    np.not_equal(numbers[:, 1:], numbers[:, :-1], out=first[:, 1:])
+    return np.flatnonzero(first)
+
+
+def _perimeters(
+    window: NDArray[np.int32], channels: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return numbers of objects, and their sums, of which all but the perimeter are 0.
+
+    A border pixel has a neighbour, by a side, of another number. Its part of the perimeter follows
+    from its neighbours that are border pixels of the same object: 10 for each by a corner, 2 for
+    each by a side, and 1.
+    """
+    padded = np.pad(window, ((0, 0), (1, 1)))
+    flat, width = padded.ravel(), padded.shape[1]
+    inner = padded[1:-1, 1:-1]
+    sides = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    is_border = np.zeros(padded.shape, bool)
+    for side in sides:
+        is_border[1:-1, 1:-1] |= side != inner
+    is_border &= padded > 0
+    border = is_border.ravel()
+    here = np.flatnonzero(is_border[2:-2]) + 2 * width
+    code = np.ones(len(here), np.int64)
+    for step, weight in [
+        *((s, 2) for s in (-width, -1, 1, width)),
+        *((s, 10) for s in (-width - 1, -width + 1, width - 1, width + 1)),
+    ]:
+        code += weight * (border[here + step] & (flat[here + step] == flat[here]))
+    found, place = np.unique(flat[here], return_inverse=True)
+    sums = np.zeros((len(found), 2 + 2 * channels))
+    sums[:, 0] = np.bincount(place, _PERIMETER[code], len(found))
+    return found.astype(np.int64), sums
+
+
+def _intensities(
+    numbers: NDArray[np.int32],
+    values: NDArray[np.float64],
+    confidence: NDArray[np.uint8] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return numbers of objects, and their sums, of which the perimeter is 0."""
+    begins = _starts(numbers)
+    found, place = np.unique(numbers.ravel()[begins], return_inverse=True)
+    sums = np.zeros((len(found), 2 + 2 * values.shape[1]))
+    parts = [(2 + 2 * c, values[:, c]) for c in range(values.shape[1])]
+    if confidence is not None:
+        parts.append((1, confidence.ravel().astype(np.float64)))
+    for column, part in parts:
+        sums[:, column] = np.bincount(place, np.add.reduceat(part, begins), len(found))
+        if column > 1:
+            squares = np.add.reduceat(part**2, begins)
+            sums[:, column + 1] = np.bincount(place, squares, len(found))
+    own = found > 0
+    return found[own].astype(np.int64), sums[own]
 
 
 def _shape(
-    found: dict[str, NDArray[Any]], k: int, hull: NDArray[np.float64], size: Sequence[int]
+    runs: NDArray[np.int64], hull: NDArray[np.float64], perimeter: float, size: Sequence[int]
 ) -> dict[str, float | str | None]:
-    """Return the `SHAPE_COLUMNS` of the k-th object."""
-    top, left, bottom, right = (int(found[f"bbox-{i}"][k]) for i in range(4))
-    area, perimeter = float(found["area"][k]), float(found["perimeter"][k])
+    """Return the `SHAPE_COLUMNS` of an object.
+
+    Args:
+        runs: (r, 3) row, first and last column of its runs.
+        hull: As `_hull` returns it.
+        perimeter: Its perimeter.
+        size: Height and width of the image.
+    """
+    y, first, last = runs.T
+    top, bottom = int(y.min()), int(y.max()) + 1
+    left, right = int(first.min()), int(last.max()) + 1
+    y = y - top
+    first, end = first - left, last - left + 1  # the run holds first, first + 1, ..., end - 1
+    lengths = end - first
+    area = float(lengths.sum())
+    sum_x = (end * (end - 1) - first * (first - 1)) // 2
+    sum_xx = ((end - 1) * end * (2 * end - 1) - (first - 1) * first * (2 * first - 1)) // 6
+    x_mean, y_mean = float(sum_x.sum()) / area, float((lengths * y).sum()) / area
+    xx = float(sum_xx.sum()) / area - x_mean**2
+    yy = float((lengths * y * y).sum()) / area - y_mean**2
+    xy = float((sum_x * y).sum()) / area - x_mean * y_mean
+    spread = math.hypot(xx - yy, 2 * xy)
     widest, narrowest = _feret(hull)
-    round_ = min(1.0, 4 * math.pi * area / perimeter**2) if perimeter else 1.0
-    # skimage measures from the rows' axis, counter-clockwise; its y axis points down.
-    angle = math.degrees(float(found["orientation"][k])) - 90
     return {
-        "centroid_x": float(found["centroid-1"][k]),
-        "centroid_y": float(found["centroid-0"][k]),
+        "centroid_x": x_mean + left,
+        "centroid_y": y_mean + top,
         "left": left,
         "top": top,
         "right": right,
@@ -120,10 +292,12 @@ def _shape(
         "equivalent_diameter": 2 * math.sqrt(area / math.pi),
         "feret_max": widest,
         "feret_min": narrowest,
-        "circularity": round_,
-        "eccentricity": float(found["eccentricity"][k]),
+        "circularity": min(1.0, 4 * math.pi * area / perimeter**2) if perimeter else 1.0,
+        # Of the axes' squares a and b, 1 - b / a is 2 spread / (sum + spread).
+        "eccentricity": math.sqrt(2 * spread / (xx + yy + spread)) if spread else 0.0,
         "solidity": min(1.0, area / _polygon_area(hull)),
-        "orientation": angle + 180 if angle < -90 else angle,
+        # The y axis points down in the image, and up in the angle.
+        "orientation": -math.degrees(math.atan2(2 * xy, xx - yy)) / 2 + 0.0,
         "touches_border": int(top == 0 or left == 0 or bottom == size[0] or right == size[1]),
     }
 
@@ -145,15 +319,24 @@ def _in_unit(
     return {**{f"{n}_in_unit": v for n, v in zip(SIZED, sized, strict=True)}, "unit": unit}
 
 
-def _hull(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (n, 2) the corners of the convex hull of an object's pixels, in order around it."""
+def _hull(runs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (n, 2) the corners of the convex hull of runs (r, 3), in order around it.
+
+    Corners are (row, column). Only the outermost pixels of each row can be corners of the hull.
+    """
     from scipy.spatial import ConvexHull
 
-    rows = np.flatnonzero(mask.any(1))
-    first, last = mask[rows].argmax(1), mask.shape[1] - mask[rows, ::-1].argmax(1)
-    corners = [(rows, first), (rows, last), (rows + 1, first), (rows + 1, last)]
+    top = int(runs[:, 0].min())
+    row = runs[:, 0] - top
+    first = np.full(int(row.max()) + 1, np.iinfo(np.int64).max)
+    last = np.full(len(first), -1)
+    np.minimum.at(first, row, runs[:, 1])
+    np.maximum.at(last, row, runs[:, 2])
+    kept = np.flatnonzero(last >= 0)
+    first, last = first[kept], last[kept] + 1
+    corners = [(kept, first), (kept, last), (kept + 1, first), (kept + 1, last)]
     points = np.concatenate([np.stack(pair, 1) for pair in corners]).astype(np.float64)
-    hull: NDArray[np.float64] = points[ConvexHull(points).vertices]
+    hull: NDArray[np.float64] = points[ConvexHull(points).vertices] + (top, 0)
     return hull
 
 

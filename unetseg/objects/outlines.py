@@ -12,10 +12,15 @@ so neighbouring objects share their sides, and a polygon drawn again gives the s
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unetseg import files
 
 Ring = NDArray[np.float64]
 """(n, 2) corners x, y; the first one is not repeated at the end."""
@@ -24,38 +29,108 @@ _STEPS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # x, y of the directions 
 
 
 def outlines(numbers: NDArray[np.int32]) -> dict[int, list[list[Ring]]]:
-    """Return the polygons of each object of a label image.
+    """Return the polygons of each object of a label image (H, W), as `Outlining` does."""
+    return dict(Outlining(numbers.shape).add(0, np.pad(numbers, ((1, 1), (0, 0)))))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Sides of pixels, each with its object on the right.
+
+    Attributes:
+        owner: (n,) the number of the object.
+        start: (n,) the corner where it begins, row * (W + 1) + column.
+        direction: (n,) 0 to 3: east, south, west, north.
+    """
+
+    owner: NDArray[np.int64]
+    start: NDArray[np.int64]
+    direction: NDArray[np.int64]
+
+    def of(self, chosen: NDArray[np.bool_]) -> "_Sides":
+        """Return some of the sides."""
+        return _Sides(self.owner[chosen], self.start[chosen], self.direction[chosen])
+
+
+class Outlining:
+    """Makes polygons of the objects of a label image that comes in bands from top to bottom.
+
+    It keeps the sides of those objects alone that reach the lowest row; so an object must have
+    pixels in each row from its first to its last.
 
     Args:
-        numbers: (H, W) 1 to n, 0 where no object is.
-
-    Returns:
-        For each number its polygons, one for each part that holds together by the sides of pixels:
-        the outer ring, counter-clockwise where y points up as RFC 7946 asks, and its holes.
+        shape: Height and width of the whole image.
     """
-    from skimage import measure
 
-    parts = measure.label(numbers, connectivity=1)  # of one number each; 0 stays 0
-    found: dict[int, list[list[Ring]]] = {}
-    number_of = np.zeros(parts.max(initial=0) + 1, np.int64)
-    number_of[parts.ravel()] = numbers.ravel()
-    of_part: dict[int, list[Ring]] = {}
-    for part, ring in _rings(parts):
-        of_part.setdefault(part, []).append(ring)
-    for part, rings in sorted(of_part.items()):
-        rings.sort(key=_signed_area, reverse=True)  # the outer ring alone is positive
-        found.setdefault(int(number_of[part]), []).append(rings)
-    return dict(sorted(found.items()))
+    def __init__(self, shape: Sequence[int]) -> None:
+        self._height, self._width = shape[0], shape[1]
+        self._open: list[_Sides] = []
+
+    def add(self, top: int, window: NDArray[np.int32]) -> Iterator[tuple[int, list[list[Ring]]]]:
+        """Take the next rows; yield the objects that end in them, by number.
+
+        Args:
+            top: The first row of the band.
+            window: (rows + 2, W) numbers of the band, and of the rows above and below it; 0 where
+                there is none.
+
+        Yields:
+            A number and its polygons, one for each part that holds together by the sides of pixels:
+            the outer ring, counter-clockwise where y points up as RFC 7946 asks, and its holes.
+        """
+        parts = [*self._open, _sides(window, top)]
+        names = ("owner", "start", "direction")
+        sides = _Sides(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+        is_last = top + len(window) - 2 == self._height
+        is_open = np.isin(sides.owner, window[:0] if is_last else window[-2])
+        self._open = [sides.of(is_open)]
+        done = sides.of(~is_open)
+        found: dict[int, list[Ring]] = {}
+        for owner, ring in _rings(done, self._width + 1):
+            found.setdefault(owner, []).append(ring)
+        for number, rings in sorted(found.items()):
+            yield number, _polygons(rings)
 
 
-def _rings(parts: NDArray[np.integer[Any]]) -> Iterator[tuple[int, Ring]]:
-    """Yield (part, ring) of all outlines; see the module for their direction."""
-    owner, start, direction = _sides(parts)
-    width = parts.shape[1] + 1  # corners in a row of corners
+def _polygons(rings: Sequence[Ring]) -> list[list[Ring]]:
+    """Return the rings of an object as polygons: each outer ring, followed by its holes."""
+    areas = [_signed_area(ring) for ring in rings]
+    outer = sorted((k for k, area in enumerate(areas) if area > 0), key=areas.__getitem__)
+    found: dict[int, list[Ring]] = {k: [rings[k]] for k in outer}
+    for ring, area in zip(rings, areas, strict=True):
+        if area < 0:
+            # The smallest outer ring around a hole is that of its part.
+            around = outer if len(outer) == 1 else (k for k in outer if _holds(rings[k], ring))
+            found[next(iter(around))].append(ring)
+    return [found[k] for k in sorted(outer)]
+
+
+def _holds(outer: Ring, hole: Ring) -> bool:
+    """Tell whether a ray to the left, from beside a side of the hole, leaves the outer ring."""
+    (x, y), (next_x, next_y) = hole[0], hole[1]
+    dx, dy = np.sign((next_x - x, next_y - y))
+    # The pixel of the object that lies on the right of the side.
+    x, y = x + (dx - dy) / 2, y + (dx + dy) / 2
+    ends = np.roll(outer, -1, 0)
+    low, high = np.minimum(outer[:, 1], ends[:, 1]), np.maximum(outer[:, 1], ends[:, 1])
+    crossed = (low < y) & (y < high) & (outer[:, 0] < x)
+    return bool(crossed.sum() % 2)
+
+
+def _rings(sides: _Sides, width: int) -> Iterator[tuple[int, Ring]]:
+    """Yield (owner, ring) of all outlines; see the module for their direction.
+
+    Args:
+        sides: All sides of each owner.
+        width: Corners in a row of corners.
+    """
+    owner, start, direction = sides.owner, sides.start, sides.direction
+    if not len(owner):
+        return
     end = start + _STEPS[direction] @ (1, width)
-    # Where two pixels of a part touch by a corner alone, two sides go on from there: the right one
-    # keeps to the pixel that the side came along.
-    key = owner.astype(np.int64) * (width * (parts.shape[0] + 1))
+    # Where two pixels of an object touch by a corner alone, two sides go on from there: the right
+    # one keeps to the pixel that the side came along.
+    key = owner * (int(end.max()) + width)
     order = np.argsort(key + start, kind="stable")
     starts = (key + start)[order]
     first = np.searchsorted(starts, key + end)
@@ -86,22 +161,20 @@ def _rings(parts: NDArray[np.integer[Any]]) -> Iterator[tuple[int, Ring]]:
             yield int(owner[begin]), np.stack([corners % width, corners // width], 1).astype(float)
 
 
-def _sides(
-    parts: NDArray[np.integer[Any]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return part, first corner (row * (W + 1) + column) and direction (0 to 3) of all sides."""
-    padded = np.pad(parts, 1)
+def _sides(window: NDArray[np.int32], top: int) -> _Sides:
+    """Return the sides of all pixels of a band; see `Outlining.add`."""
+    padded = np.pad(window, ((0, 0), (1, 1)))
     inner = padded[1:-1, 1:-1]
-    width = parts.shape[1] + 1
+    width = window.shape[1] + 1
     neighbours = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])
     corners = (0, 1, width + 1, width)  # of the pixel's own corner: where each side begins
     owners, starts, directions = [], [], []
     for direction, (neighbour, corner) in enumerate(zip(neighbours, corners, strict=True)):
-        rows, cols = np.nonzero((inner > 0) & (inner != neighbour))
-        owners.append(inner[rows, cols].astype(np.int64))
-        starts.append(rows.astype(np.int64) * width + cols + corner)
+        rows, columns = np.nonzero((inner > 0) & (inner != neighbour))
+        owners.append(inner[rows, columns].astype(np.int64))
+        starts.append((rows + top) * width + columns + corner)
         directions.append(np.full(len(rows), direction))
-    return np.concatenate(owners), np.concatenate(starts), np.concatenate(directions)
+    return _Sides(np.concatenate(owners), np.concatenate(starts), np.concatenate(directions))
 
 
 def _simple(ring: Sequence[int]) -> Iterator[list[int]]:
@@ -125,35 +198,64 @@ def _signed_area(ring: Ring) -> float:
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-def to_geojson(
-    polygons: Mapping[int, Sequence[Sequence[Ring]]],
-    properties: Mapping[int, Mapping[str, Any]],
-    matrix: Sequence[float] | None = None,
-    epsg: int | None = None,
-) -> bytes:
-    """Return a GeoJSON FeatureCollection (RFC 7946), a feature an object.
+class GeoJson:
+    """A GeoJSON FeatureCollection (RFC 7946) that is written feature by feature, a line each.
+
+    RFC 7946 knows degrees of WGS 84 alone. Coordinates here are pixels, or those of the image's own
+    map, which "crs" names as in GeoJSON 2008: QGIS and GDAL read it, others pass over it.
 
     Args:
-        polygons: As `outlines` returns them.
-        properties: Of each number.
+        path: The file, which appears whole at the end of the block or not at all.
         matrix: (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f on a map.
             None leaves pixels, as QuPath reads them.
-        epsg: Number of the map's coordinate system, written as QGIS reads it. RFC 7946 itself knows
-            degrees alone.
+        epsg: Number of the map's coordinate system; None where it is not known.
+
+    Raises:
+        InputError: ``path`` is a folder.
+        MachineError: The disk is full or read-only, and the like.
     """
-    features = [
-        {
+
+    def __init__(
+        self, path: Path, matrix: Sequence[float] | None = None, epsg: int | None = None
+    ) -> None:
+        self._path, self._matrix, self._epsg = path, matrix, epsg
+        self._stack = ExitStack()
+        self._between = b"\n"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(files.replacing(self._path))
+            self._file = stack.enter_context(open(temporary, "wb"))
+            self._file.write(b'{"type":"FeatureCollection",')
+            if self._epsg is not None:
+                name = {"name": f"urn:ogc:def:crs:EPSG::{self._epsg}"}
+                self._file.write(b'"crs":' + _json({"type": "name", "properties": name}) + b",")
+            self._file.write(b'"features":[')
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
+            self._file.write(b"\n]}\n")
+        self._stack.__exit__(*error)
+
+    def add(
+        self, number: int, polygons: Sequence[Sequence[Ring]], properties: Mapping[str, Any]
+    ) -> None:
+        """Write an object: its number, polygons as `Outlining` yields them, and properties."""
+        parts = [[_placed(ring, self._matrix) for ring in rings] for rings in polygons]
+        feature = {
             "type": "Feature",
             "id": number,
-            "geometry": _geometry([[_placed(r, matrix) for r in rings] for rings in parts]),
-            "properties": properties[number],
+            "geometry": _geometry(parts),
+            "properties": properties,
         }
-        for number, parts in polygons.items()
-    ]
-    whole: dict[str, Any] = {"type": "FeatureCollection", "features": features}
-    if epsg is not None:
-        whole["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{epsg}"}}
-    return json.dumps(whole, separators=(",", ":"), allow_nan=False).encode()
+        self._file.write(self._between + _json(feature))
+        self._between = b",\n"
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _geometry(parts: list[list[list[list[float]]]]) -> dict[str, Any]:

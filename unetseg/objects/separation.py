@@ -3,17 +3,25 @@
 A network says which class a pixel has, not which object. Two discs that touch are one area of one
 class, and the distance to the outline of that area shows where they meet::
 
-    area             distance        watershed
+    area             distance        basins
     . # # . # # .    . 1 1 . 1 1 .   . 1 1 . 2 2 .
-    # # # # # # #    1 2 2 1 2 2 1   1 1 1 2 2 2 2      a peak in each disc, a saddle between them:
-    # # # # # # #    1 2 2 1 2 2 1   1 1 1 2 2 2 2      the area is parted where the saddle is
-    . # # . # # .    . 1 1 . 1 1 .   . 1 1 . 2 2 .      clearly lower than the lower peak
+    # # # # # # #    1 2 2 1 2 2 1   1 1 1 1 2 2 2      each pixel climbs to its highest neighbour,
+    # # # # # # #    1 2 2 1 2 2 1   1 1 1 1 2 2 2      until it stands on a peak: a peak's pixels
+    . # # . # # .    . 1 1 . 1 1 .   . 1 1 . 2 2 .      are its basin
 
-Where the model has learned the border of objects as a class of its own, each area inside a border
-is an object, and the border pixels go to the nearest one.
+Two basins stay apart where the saddle between them is clearly lower than their lower peak; else
+they are one object. Where the model has learned the border of objects as a class of its own, the
+insides are parted in this way. A pixel of the border lies lower the farther it is from an inside,
+so it climbs to the nearest one.
+
+Heights depend on the pixels around, and a climb is a chain of single steps. So an image of any size
+is done tile by tile. A climb that leaves its tile goes on where it arrived in the next one, and the
+objects are the same for every size of a tile.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +38,32 @@ BACKGROUND = "background"
 _NECK = 0.8
 # Between the insides of objects with a learned border only a clear neck is a gap in that border.
 _GAP = 0.5
+_TILE = 2048  # pixels along a side: 300 MB at once
+_DEEPEST = 256  # pixels: longer distances count as this one, so that no tile must see farther
+_SMOOTH = 4  # pixels to each side over which a height is smoothed
+_LOWEST = np.float32(-np.inf)  # the height of pixels of no object
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one image.
+
+    Attributes:
+        numbers: (H, W) int32, 1 to n over all classes whose objects were told apart; 0 elsewhere.
+        kinds: (n,) the class of object 1, 2, ..., n.
+        areas: (n,) their pixels.
+        classes: The classes whose objects were told apart.
+    """
+
+    numbers: NDArray[np.int32]
+    kinds: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    classes: tuple[int, ...]
+
+    def of(self, kind: int) -> NDArray[np.int32]:
+        """Return the label image of the objects of one class."""
+        kept = np.append(False, self.kinds == kind)
+        return np.where(kept[self.numbers], self.numbers, 0).astype(np.int32)
 
 
 def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | None]:
@@ -60,96 +94,270 @@ def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | N
     return found
 
 
-def separate(
+def find_objects(
     labels: NDArray[np.uint8],
-    kind: int,
-    *,
-    border: int | None = None,
+    classes: Mapping[int, int | None],
     confidence: NDArray[np.uint8] | None = None,
-) -> NDArray[np.int32]:
-    """Number the objects of one class, also where they touch.
+    *,
+    numbers: NDArray[np.int32] | None = None,
+    tile: int = _TILE,
+) -> Objects:
+    """Number the objects of some classes, also where they touch.
+
+    Distances over 256 pixels count as 256, so necks of wider objects are judged by that.
 
     Args:
-        labels: (H, W) class indices, 255 ignored.
-        kind: Class whose objects are told apart.
-        border: Class of the objects' borders, where the model has one; its pixels become pixels of
-            the objects that they surround.
+        labels: (H, W) class indices, 255 ignored; may be a file that is mapped into memory.
+        classes: As `object_classes` returns them. The pixels of a border become pixels of the
+            objects that they surround.
         confidence: (H, W) probability of each pixel's class, 0 to 255. A dip in it marks a contact
             of two objects even where the outline shows no neck.
+        numbers: (H, W) zeros, which take the numbers; None makes a new array.
+        tile: Pixels along a side of a tile. The result does not depend on it.
 
     Returns:
-        (H, W) int32: 1 to n, from top to bottom; 0 where no object is.
+        The objects: class after class, and within a class from top to bottom.
     """
-    inside = labels == kind
-    if border is None:
-        return _number(_parted(inside, _NECK, confidence))
-    cores = _parted(inside, _GAP, confidence)
-    return _number(_grown(cores, inside | (labels == border)))
+    if numbers is None:
+        numbers = np.zeros(labels.shape, np.int32)
+    basins = _Basins(numbers)
+    for rows, columns in _tiles(labels.shape, tile):
+        for kind, border in classes.items():
+            height = _height_of(labels, kind, border, confidence, rows, columns)
+            if height is not None:
+                basins.add(height, kind, (rows.start, columns.start))
+    number_of, kinds, areas = basins.objects(classes)
+    for rows, columns in _tiles(labels.shape, tile):
+        numbers[rows, columns] = number_of[numbers[rows, columns]]
+    return Objects(numbers, kinds, areas, tuple(classes))
 
 
-def _parted(
-    area: NDArray[np.bool_], neck: float, confidence: NDArray[np.uint8] | None
-) -> NDArray[np.int32]:
-    """Return (H, W) int32 numbers of the parts of an area, cut at necks."""
-    from scipy import ndimage
-    from skimage import feature, measure, segmentation
-
-    parts: NDArray[np.int32] = measure.label(area, connectivity=1).astype(np.int32)
-    height = ndimage.distance_transform_edt(np.pad(area, 1)).astype(np.float32)[1:-1, 1:-1]
-    # Distances between pixels come in steps; smoothed, a ragged outline has no peaks of its own.
-    height = ndimage.gaussian_filter(height, 1) * area
-    if confidence is not None:
-        height *= ndimage.uniform_filter(confidence.astype(np.float32), 3) / 255
-    peaks = feature.peak_local_max(height, min_distance=2, labels=parts, exclude_border=False)
-    owners = parts[tuple(peaks.T)]
-    several = np.bincount(owners, minlength=parts.max(initial=0) + 1) > 1
-    peaks = peaks[several[owners]]
-    if not len(peaks):
-        return parts
-    seeds = np.zeros(area.shape, np.int32)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    basins = segmentation.watershed(-height, seeds, mask=several[parts])
-    groups = _merge(basins, height, height[tuple(peaks.T)], neck)
-    return np.where(basins > 0, groups[basins] + len(several), parts).astype(np.int32)
+def _tiles(shape: Sequence[int], tile: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of tiles that lie side by side and cover an image."""
+    for top in range(0, shape[0], tile):
+        for left in range(0, shape[1], tile):
+            yield (
+                slice(top, min(top + tile, shape[0])),
+                slice(left, min(left + tile, shape[1])),
+            )
 
 
-def _merge(
-    basins: NDArray[np.int32],
-    height: NDArray[np.float32],
-    peaks: NDArray[np.float32],
-    neck: float,
-) -> NDArray[np.int64]:
-    """Join basins whose saddle is hardly lower than the lower of their peaks.
+# --- heights ---------------------------------------------------------------------------------
+
+
+def _height_of(
+    labels: NDArray[np.uint8],
+    kind: int,
+    border: int | None,
+    confidence: NDArray[np.uint8] | None,
+    rows: slice,
+    columns: slice,
+) -> NDArray[np.float32] | None:
+    """Return the heights of a tile and of one pixel around it; None where no object is.
 
     Args:
-        basins: (H, W) numbers from 1, 0 outside.
-        height: (H, W) what the basins were flooded by.
-        peaks: (n,) height of the peak of basin 1, 2, ..., n.
-        neck: Basins stay apart where saddle / peak is below this.
+        labels: (H, W) of the whole image.
+        kind: Class of the objects.
+        border: Class of their borders.
+        confidence: (H, W) of the whole image.
+        rows: Rows of the tile.
+        columns: Columns of the tile.
 
     Returns:
-        (n + 1,) the group of each basin; [0] is 0.
+        (rows + 2, columns + 2): `_LOWEST` where no object is, and outside the image.
     """
-    group = np.arange(len(peaks) + 1)
-    top = np.concatenate([[0.0], peaks])
+    around = 1 + _SMOOTH + _DEEPEST
+    seen, inner = [], []
+    for part, size in zip((rows, columns), labels.shape, strict=True):
+        start, stop = max(0, part.start - around), min(size, part.stop + around)
+        seen.append(slice(start, stop))
+        inner.append(slice(part.start - start, part.stop - start + 2))  # of a tile padded by one
+    window = labels[tuple(seen)]
+    inside = np.asarray(window == kind)
+    edge = None if border is None else np.asarray(window == border)
+    if not inside.any() and (edge is None or not edge.any()):
+        return None
+    sure = None if confidence is None else np.asarray(confidence[tuple(seen)])
+    height = _heights(inside, edge, sure)
+    return np.pad(height, 1, constant_values=_LOWEST)[tuple(inner)]
 
-    def root(number: int) -> int:
-        while group[number] != number:
-            group[number] = number = group[group[number]]
-        return number
 
-    for one, other, saddle in _saddles(basins, height):
-        one, other = root(one), root(other)
-        if one != other and saddle >= neck * min(top[one], top[other]):
-            low, high = sorted((one, other), key=lambda number: top[number])
-            group[low] = high
-    return np.array([root(number) for number in range(len(group))])
+def _heights(
+    inside: NDArray[np.bool_],
+    edge: NDArray[np.bool_] | None,
+    confidence: NDArray[np.uint8] | None,
+) -> NDArray[np.float32]:
+    """Return (H, W) heights: above 0 inside objects, below 0 in their borders."""
+    from scipy import ndimage
+
+    deep = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    # Distances between pixels come in steps; smoothed, a ragged outline has no peaks of its own.
+    height = np.minimum(deep, _DEEPEST).astype(np.float32)
+    height = ndimage.gaussian_filter(height, 1, radius=_SMOOTH)
+    if confidence is not None:
+        mean = np.full((3, 3), 1 / (9 * 255), np.float32)
+        height *= ndimage.convolve(confidence.astype(np.float32), mean)
+    low: NDArray[np.float32] = np.full(inside.shape, _LOWEST, np.float32)
+    if edge is not None:
+        low[edge] = -_DEEPEST
+        if inside.any():
+            far = ndimage.distance_transform_edt(~inside)
+            low[edge] = -np.minimum(far[edge], _DEEPEST)
+    return np.where(inside, height, low)
+
+
+# --- basins ----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Ends:
+    """Where the climbs of a tile end, one row an end: at a peak, or outside the tile.
+
+    Attributes:
+        kind: (n,) the class.
+        height: (n,) float32 of the pixel.
+        place: (n,) the pixel, counted row after row over the whole image.
+        is_outside: (n,) whether it belongs to another tile, in which the climb goes on.
+        area: (n,) pixels of this tile that climb to it.
+        first: (n,) the first of them, counted like ``place``.
+    """
+
+    kind: NDArray[np.int64]
+    height: NDArray[np.float32]
+    place: NDArray[np.int64]
+    is_outside: NDArray[np.bool_]
+    area: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+class _Basins:
+    """Gathers the basins of all tiles, and joins those of one object.
+
+    Args:
+        numbers: (H, W) takes the provisional number of each pixel's basin, from 1.
+    """
+
+    def __init__(self, numbers: NDArray[np.int32]) -> None:
+        self._numbers, self._count = numbers, 0
+        self._ends: list[_Ends] = []
+        self._pairs: list[NDArray[np.int64]] = []
+        self._saddles: list[NDArray[np.float32]] = []
+
+    def add(self, height: NDArray[np.float32], kind: int, corner: tuple[int, int]) -> None:
+        """Take the heights of a tile and of one pixel around it.
+
+        Args:
+            height: As `_height_of` returns them.
+            kind: The class.
+            corner: First row and first column of the tile.
+        """
+        end_of = _climb(height)
+        places = np.flatnonzero(height > _LOWEST)
+        is_end = np.zeros(height.size, bool)
+        is_end[end_of[places]] = True
+        ends = np.flatnonzero(is_end)
+        number_at = np.zeros(height.size, np.int32)
+        number_at[ends] = np.arange(1, len(ends) + 1)
+        basins = np.zeros(height.shape, np.int32)
+        basins.ravel()[places] = number_at[end_of[places]]
+
+        pairs, saddles = _saddles(basins, height)
+        self._pairs.append(pairs + self._count)
+        self._saddles.append(saddles)
+        mine = basins[1:-1, 1:-1]
+        rows, columns = (slice(c, c + n) for c, n in zip(corner, mine.shape, strict=True))
+        self._numbers[rows, columns] += np.where(mine > 0, mine + self._count, 0).astype(np.int32)
+
+        row, column = np.divmod(ends, height.shape[1])
+        is_outside = (row == 0) | (row == mine.shape[0] + 1)
+        is_outside |= (column == 0) | (column == mine.shape[1] + 1)
+        width = self._numbers.shape[1]
+        own = np.flatnonzero(mine)
+        first = np.full(len(ends), self._numbers.size, np.int64)
+        y, x = np.divmod(own[::-1], mine.shape[1])
+        first[mine.ravel()[own[::-1]] - 1] = (y + corner[0]) * width + x + corner[1]  # last wins
+        self._ends.append(
+            _Ends(
+                np.full(len(ends), kind),
+                height.ravel()[ends],
+                (row - 1 + corner[0]) * width + column - 1 + corner[1],
+                is_outside,
+                np.bincount(mine.ravel()[own] - 1, minlength=len(ends)),
+                first,
+            )
+        )
+        self._count += len(ends)
+
+    def objects(
+        self, classes: Mapping[int, int | None]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """Join what is one object.
+
+        Returns:
+            (count + 1,) the final number of each provisional one; class and area of each object.
+        """
+        if not self._count:
+            return np.zeros(1, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        fields = [f.name for f in dataclasses.fields(_Ends)]
+        all_ = _Ends(*(np.concatenate([getattr(e, name) for e in self._ends]) for name in fields))
+        root = self._peaks(all_)
+        neck = np.array([_NECK if classes[int(k)] is None else _GAP for k in all_.kind])
+        # Equal saddles are taken in the order of their peaks' places, whatever the tiles are.
+        order = np.argsort(all_.place, kind="stable")
+        rank = np.argsort(order, kind="stable")
+        pairs = rank[root[np.concatenate(self._pairs) - 1]]
+        saddles = np.concatenate(self._saddles)
+        root = order[_merged(pairs, saddles, all_.height[order], neck[order])[rank[root]]]
+
+        area = np.bincount(root, all_.area, self._count).astype(np.int64)
+        first = np.full(self._count, self._numbers.size, np.int64)
+        np.minimum.at(first, root, all_.first)
+        found = np.flatnonzero(area)
+        place_of = {kind: place for place, kind in enumerate(classes)}
+        turn = np.array([place_of[int(k)] for k in all_.kind[found]], np.int64)
+        found = found[np.lexsort((first[found], turn))]
+        number = np.zeros(self._count, np.int32)
+        number[found] = np.arange(1, len(found) + 1)
+        return np.append(np.int32(0), number[root]), all_.kind[found], area[found]
+
+    def _peaks(self, ends: _Ends) -> NDArray[np.int64]:
+        """Return for each end, from 0, the peak at which its climb ends in whatever tile."""
+        root = np.arange(self._count)
+        outside = np.flatnonzero(ends.is_outside)
+        # A class that lies outside a tile lies in the next one, at the same pixel.
+        root[outside] = self._numbers.reshape(-1)[ends.place[outside]] - 1
+        while not np.array_equal(further := root[root], root):
+            root = further
+        return root
+
+
+def _climb(height: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return for each pixel, counted row after row, the pixel at which its climb ends.
+
+    Of equally high neighbours the first one is taken, so that a plateau has a peak, too. Pixels at
+    the edge of the array, and those of no object, stay where they are.
+    """
+    flat, width = height.ravel(), height.shape[1]
+    core = np.zeros(height.shape, bool)
+    core[1:-1, 1:-1] = height[1:-1, 1:-1] > _LOWEST
+    here = np.flatnonzero(core)
+    best, target = np.full(len(here), _LOWEST), here.copy()
+    for step in (-width - 1, -width, -width + 1, -1, 0, 1, width - 1, width, width + 1):
+        level = flat[here + step]
+        higher = level > best
+        best[higher] = level[higher]
+        target[higher] = here[higher] + step
+    end_of = np.arange(flat.size)
+    end_of[here] = target
+    while not np.array_equal(further := end_of[target], target):
+        end_of[here] = target = further
+    return end_of
 
 
 def _saddles(
     basins: NDArray[np.int32], height: NDArray[np.float32]
-) -> list[tuple[int, int, float]]:
-    """Return (basin, basin, height of the saddle between them), the highest saddle first."""
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return (n, 2) pairs of basins that touch, and the height of the saddle between them."""
     pairs, heights = [], []
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         here, there = _shifted(basins, down, right)
@@ -157,11 +365,18 @@ def _saddles(
         low, high = _shifted(height, down, right)
         pairs.append(np.sort(np.stack([here[both], there[both]], 1), axis=1))
         heights.append(np.minimum(low[both], high[both]))
-    pair, level = np.concatenate(pairs), np.concatenate(heights)
-    order = np.argsort(-level, kind="stable")
-    _, first = np.unique(pair[order], axis=0, return_index=True)
-    kept = order[np.sort(first)]
-    return [(int(a), int(b), float(h)) for (a, b), h in zip(pair[kept], level[kept], strict=True)]
+    return _highest(np.concatenate(pairs).astype(np.int64), np.concatenate(heights))
+
+
+def _highest(
+    pairs: NDArray[np.int64], heights: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return each pair once, with its highest saddle; the highest of all comes first."""
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -heights))
+    pairs, heights = pairs[order], heights[order]
+    key = pairs[:, 0] * (pairs.max(initial=0) + 1) + pairs[:, 1]
+    kept = np.sort(np.unique(key, return_index=True)[1])
+    return pairs[kept], heights[kept]
 
 
 def _shifted(values: NDArray[Any], down: int, right: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -174,20 +389,36 @@ def _shifted(values: NDArray[Any], down: int, right: int) -> tuple[NDArray[Any],
     )
 
 
-def _grown(cores: NDArray[np.int32], area: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the cores grown over the area; a piece without a core is an object, too."""
-    from skimage import measure, segmentation
+def _merged(
+    pairs: NDArray[np.int64],
+    saddles: NDArray[np.float32],
+    tops: NDArray[np.float32],
+    necks: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Join basins whose saddle is hardly lower than the lower of their peaks.
 
-    grown = segmentation.watershed(np.zeros(area.shape, np.uint8), cores, mask=area)
-    rest = measure.label(area & (grown == 0), connectivity=1)
-    numbers: NDArray[np.int32] = np.where(rest > 0, rest + cores.max(initial=0), grown)
-    return numbers.astype(np.int32)
+    Args:
+        pairs: (n, 2) basins that touch.
+        saddles: (n,) the height between them.
+        tops: Height of the peak of each basin.
+        necks: Of each basin: it stays apart where saddle / peak is below this.
 
+    Returns:
+        The highest basin of each basin's object.
+    """
+    apart = pairs[:, 0] != pairs[:, 1]
+    pairs, saddles = _highest(np.sort(pairs[apart], axis=1), saddles[apart])
+    group, top, neck = list(range(len(tops))), tops.tolist(), necks.tolist()
 
-def _number(parts: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the parts numbered from 1 without gaps, in the order of their first pixels."""
-    values, first, inverse = np.unique(parts, return_index=True, return_inverse=True)
-    order = np.argsort(np.where(values == 0, -1, first))  # 0 comes first, and stays 0
-    number = np.empty(len(values), np.int32)
-    number[order] = np.arange(len(values)) + (values[0] != 0)
-    return number[inverse].reshape(parts.shape)
+    def root(number: int) -> int:
+        while group[number] != number:
+            group[number] = number = group[group[number]]
+        return number
+
+    for (one, other), saddle in zip(pairs.tolist(), saddles.tolist(), strict=True):
+        one, other = root(one), root(other)
+        low, high = (one, other) if top[one] <= top[other] else (other, one)
+        # A basin below 0 is a piece of a border that climbs to no inside.
+        if one != other and (saddle >= neck[low] * top[low] or top[low] < 0):
+            group[low] = high
+    return np.array([root(number) for number in range(len(group))], np.int64)

@@ -2,10 +2,11 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 import tifffile
@@ -28,8 +29,21 @@ from unetseg.pictures.opening import (
 )
 from unetseg.settings import WHOLE, Selection
 
+LARGE = 100_000_000  # a picture with more pixels is never held as a whole
 _CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF surely suffice
+_TILE = 512  # pixels along a side of a tile
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
+
+
+class Rows(Protocol):
+    """An image (H, W, C) that gives its rows: an array, or a file that decodes them on demand."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Return the rows (n, W, C) of a slice with start and stop."""
 
 
 class Raster:
@@ -159,7 +173,7 @@ def write_mask_tiff(
     text: Mapping[str, str],
     georeference: Georeference,
     *,
-    tile: int = 512,
+    tile: int = _TILE,
 ) -> None:
     """Write class indices as a TIFF that `reading.read_mask` and any viewer show in colour.
 
@@ -190,12 +204,7 @@ def write_mask_tiff(
         tifffile.imwrite(
             temporary,
             _tiles(pixels, shape, tile),
-            shape=shape,
-            dtype=encoding.values.dtype,
-            tile=(tile, tile),
-            bigtiff=math.prod(shape) * encoding.values.itemsize > _CLASSIC,
-            compression="zlib",
-            maxworkers=1,  # more workers would hold 256 MB of tiles before they write the first
+            **_tiled(shape, encoding.values.dtype, tile),
             photometric="palette" if is_byte else "minisblack",
             colormap=encoding.palette.T.astype(np.uint16) * 257 if is_byte else None,
             resolution=georeference.resolution,
@@ -207,6 +216,94 @@ def write_mask_tiff(
         # maker (counting, progress) must still run.
         if any(map(len, pixels)):
             raise _too_many(shape[0])
+
+
+def write_numbers(
+    path: str | os.PathLike[str],
+    numbers: NDArray[np.integer[Any]],
+    text: Mapping[str, str] | None = None,
+    georeference: Georeference | None = None,
+    *,
+    tile: int | None = None,
+) -> None:
+    """Write a label image ``(H, W)`` as a TIFF, whole or not at all.
+
+    It has 16 bits a pixel, or 32 where a number is over 65,535. Fiji, napari and QuPath open it.
+
+    Args:
+        path: The file.
+        numbers: May be a file that is mapped into memory.
+        text: Goes into the JSON description.
+        georeference: Of the image. Resolution and GeoTIFF tags are kept.
+        tile: Pixels along a side of a tile. None writes strips, which more programs read, and tiles
+            of 512 where the image has over 100 megapixels.
+
+    Raises:
+        InputError: ``path`` is a folder.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    place, shape = georeference or Georeference(), (numbers.shape[0], numbers.shape[1])
+    tile = tile or (_TILE if numbers.size > LARGE else None)
+    depth: type[np.unsignedinteger[Any]] = np.uint16
+    if numbers.max(initial=0) >= 2**16:
+        depth = np.uint32
+    pixels: Any
+    options: dict[str, Any] = {"compression": "zlib"}
+    if tile:
+        strips = (numbers[top : top + tile] for top in range(0, shape[0], tile))
+        pixels = _tiles((strip.astype(depth) for strip in strips), shape, tile)
+        options = _tiled(shape, np.dtype(depth), tile)
+    else:
+        pixels = numbers.astype(depth)
+    with files.replacing(Path(path)) as temporary:
+        tifffile.imwrite(
+            temporary,
+            pixels,
+            **options,
+            photometric="minisblack",
+            resolution=place.resolution,
+            resolutionunit=writing.RESOLUTION_UNITS[place.resolution_unit],
+            metadata=dict(text or {}),
+            extratags=place.tags,
+        )
+
+
+def _tiled(shape: tuple[int, int], dtype: np.dtype[Any], tile: int) -> dict[str, Any]:
+    """Return the options of a TIFF whose compressed tiles are written one by one."""
+    return {
+        "shape": shape,
+        "dtype": dtype,
+        "tile": (tile, tile),
+        "bigtiff": math.prod(shape) * dtype.itemsize > _CLASSIC,
+        "compression": "zlib",
+        "maxworkers": 1,  # more workers would hold 256 MB of tiles before they write the first
+    }
+
+
+@contextmanager
+def scratch(near: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[NDArray[Any]]:
+    """Yield an array of zeros that lies on the disk, in a file without a name.
+
+    Args:
+        near: A file beside which it lies.
+        shape: Of the array.
+        dtype: Of the array.
+
+    Raises:
+        MachineError: The disk is full or read-only, and the like.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    files.check_free(near, size)
+    with ExitStack() as stack:
+        try:
+            home = files.make_folder(near.parent)
+            file = stack.enter_context(tempfile.TemporaryFile(dir=home))
+            if hasattr(os, "posix_fallocate"):  # a disk that is full later would end the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            array = np.memmap(file, dtype, "w+", shape=shape)
+        except OSError as error:
+            raise files.machine_error(near, error) from None
+        yield array
 
 
 def _tiles(

@@ -180,37 +180,6 @@ def _physical_size(georeference: Georeference | None) -> dict[str, tuple[float, 
     return {"dpi": (per_metre[0] * 0.0254, per_metre[1] * 0.0254)}
 
 
-def write_numbers(
-    path: str | os.PathLike[str],
-    numbers: NDArray[np.integer[Any]],
-    text: Mapping[str, str] | None = None,
-    georeference: Georeference | None = None,
-) -> None:
-    """Write a label image ``(H, W)`` as a TIFF, whole or not at all.
-
-    It has 16 bits a pixel, or 32 where a number is over 65,535. Fiji, napari and QuPath open it.
-    ``text`` goes into its JSON description; the resolution and the GeoTIFF tags of the
-    ``georeference`` are kept.
-
-    Raises:
-        InputError: ``path`` is a folder.
-        MachineError: The disk is full or read-only, and the like.
-    """
-    place = georeference or Georeference()
-    depth = np.uint16 if numbers.max(initial=0) < 2**16 else np.uint32
-    with files.replacing(Path(path)) as temporary:
-        tifffile.imwrite(
-            temporary,
-            numbers.astype(depth),
-            compression="zlib",
-            photometric="minisblack",
-            resolution=place.resolution,
-            resolutionunit=RESOLUTION_UNITS[place.resolution_unit],
-            metadata=dict(text or {}),
-            extratags=place.tags,
-        )
-
-
 def write_float_tiff(
     path: str | os.PathLike[str],
     planes: NDArray[np.float32],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
 from unetseg.dataset.geometry import pad_to
-from unetseg.prediction.segmenter import Rows
+from unetseg.pictures.bands import Rows
 from unetseg.records import Number
 
 WINDOWS = 64  # the largest number of windows in an image

@@ -15,7 +15,7 @@ need ever exist as a whole.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,23 +24,13 @@ from torch import Tensor, nn
 
 from unetseg.dataset.geometry import pad_to, starts, tiles, window_weights
 from unetseg.network.unet import fill_to_multiple, fold_normalisation
+from unetseg.pictures.bands import Rows
 from unetseg.prediction.calibration import scale_
 
 # The number of pixels that are computed at once. Larger tiles waste less on halos, but on a CPU
 # more than this brings no further speed. A GPU takes hundreds of windows at once.
 _TILE = {"cpu": 2**20, "cuda": 2**22, "mps": 2**21}
 _BAND = 2**23  # pixels in a band of tiles: with a dozen classes, 400 MB of probabilities
-
-
-class Rows(Protocol):
-    """An image (H, W, C) that gives its rows: an array, or a file that decodes them on demand."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Height, width and channels."""
-
-    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
-        """Return the rows (n, W, C) of a slice with start and stop."""
 
 
 class Segmenter:

@@ -26,10 +26,11 @@ from unetseg.classes import IGNORED
 from unetseg.dataset import naming
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.objects.counting import ObjectCounter, PostProcessing
-from unetseg.objects.files import OBJECTS, Objects, find_objects, write_objects
+from unetseg.objects.files import OBJECTS, write_objects
 from unetseg.objects.measurement import columns
-from unetseg.objects.separation import object_classes
+from unetseg.objects.separation import Objects, find_objects, object_classes
 from unetseg.pictures import bands, drawing, reading, writing
+from unetseg.pictures.georeference import Georeference
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
 from unetseg.prediction.summary import ImageSummary, join_tables, update_summary, write_table
@@ -43,7 +44,6 @@ from unetseg.text import show
 FORMATS = ("auto", "png", "tif")
 OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
-_LARGE = 100_000_000  # an image with more pixels is never held as a whole
 _COUNTED = 512  # objects are counted in so many rows at once
 _AHEAD = 25_000_000  # an image with more pixels is not decoded while another is computed
 
@@ -183,6 +183,11 @@ class _Job:
     objects: Path | None
 
     @property
+    def is_banded(self) -> bool:
+        """Whether the image is never held as a whole."""
+        return self.pixels > bands.LARGE and self.mask.suffix == ".tif"
+
+    @property
     def places(self) -> list[Path]:
         """All files that are written."""
         places = (self.mask, self.overlay, self.probabilities, self.confidence, self.objects)
@@ -238,10 +243,12 @@ def _job(
         pixels = info.height * info.width
     except (InputError, MachineError):  # the image fails later, in its turn
         pixels = 1
-    large = pixels > _LARGE
+    large = pixels > bands.LARGE
     for kind, asked in wanted.items():
-        if large and asked:
-            text = f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {_LARGE / 1e6:.0f}"
+        if large and asked and kind != "objects":
+            text = (
+                f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {bands.LARGE / 1e6:.0f}"
+            )
             raise InputError(arg(kind), text, "cut it, or leave the option out")
     stem, tiff = source.stem, format == "tif" or (large and format == "auto")
 
@@ -425,9 +432,8 @@ class _Found:
         size = picture.raster.georeference.pixel_size
         areas = self.objects.areas()
         if self.separated:
-            sizes = np.bincount(self.separated.numbers.ravel())[1:]
             for kind in self.separated.classes:
-                areas[kind] = sizes[self.separated.kinds == kind]
+                areas[kind] = self.separated.areas[self.separated.kinds == kind]
         return ImageSummary(job.image.name, self.pixels, areas, self.sure, size, seconds)
 
 
@@ -471,7 +477,7 @@ class _Session:
                     picture = closing.enter_context(self.model.open(job.image))
                     if job.pixels <= _AHEAD:
                         picture.load()
-                    if job.overlay or job.objects:
+                    if (job.overlay or job.objects) and not job.is_banded:
                         turn.backdrop = np.asarray(picture.raster)
                     turn.outcome.unlike = self.model.unlike(picture)
                     turn.picture = picture
@@ -516,7 +522,9 @@ class _Session:
         classes = len(self.model.card.classes.classes)
         found = _Found(np.zeros(classes, np.int64), ObjectCounter(classes), np.zeros((2, classes)))
         labels = self._mend(self._cover(turn, picture, found))
-        if job.pixels > _LARGE and job.mask.suffix == ".tif":
+        if job.is_banded:
+            if job.objects:
+                labels = self._tell_apart(job.objects, turn, picture, labels, found)
             self._write_mask(turn, picture, self._count(labels, found))
             turn.outcome.summary = found.summary(job, picture, time.perf_counter() - begin)
             return
@@ -586,19 +594,10 @@ class _Session:
         confidence = np.concatenate(found.confidence) if found.confidence else None
         if job.objects and turn.backdrop is not None:
             found.separated = find_objects(labels, self.object_classes, confidence)
-            image, place = turn.backdrop, picture.raster.georeference
-            rows = write_objects(
-                job.objects,
-                found.separated,
-                classes,
-                image,
-                confidence=confidence,
-                text=text,
-                georeference=place,
+            place = picture.raster.georeference
+            self._write_objects(
+                job.objects, turn, found.separated, turn.backdrop, confidence, place
             )
-            header = columns(image.shape[2])
-            cells = ([job.image.name if c == "image" else r.get(c) for c in header] for r in rows)
-            write_table(job.objects.with_suffix(".csv"), header, cells)
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
             writing.write_float_tiff(job.probabilities, shares, text)
@@ -609,6 +608,64 @@ class _Session:
             numbers = found.separated.numbers if found.separated else None
             overlay = drawing.overlay(turn.backdrop, labels, classes, plain, numbers)
             writing.write_picture(job.overlay, overlay, text)
+
+    def _tell_apart(
+        self,
+        path: Path,
+        turn: _Turn,
+        picture: ModelInput,
+        parts: Iterator[NDArray[np.uint8]],
+        found: _Found,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Write the objects of an image that is never held as a whole, then yield its mask.
+
+        Mask, confidence and numbers lie on the disk meanwhile.
+        """
+        height, width, _ = picture.raster.shape
+        with ExitStack() as stack:
+            labels, sure, numbers = (
+                stack.enter_context(bands.scratch(path, (height, width), dtype))
+                for dtype in (np.uint8, np.uint8, np.int32)
+            )
+            row = filled = 0
+            for part in parts:
+                labels[row : row + len(part)] = part
+                row += len(part)
+                for band in found.confidence:
+                    sure[filled : filled + len(band)] = band
+                    filled += len(band)
+                found.confidence.clear()
+            self.on_progress(Note(f"{show(turn.job.image)}: telling its objects apart"))
+            objects = find_objects(labels, self.object_classes, sure, numbers=numbers)
+            place = picture.raster.georeference
+            self._write_objects(path, turn, objects, picture.raster, sure, place)
+            # The numbers are gone before the summary is made.
+            found.separated = dataclasses.replace(objects, numbers=np.zeros((0, 0), np.int32))
+            for top in range(0, height, _COUNTED):
+                yield np.asarray(labels[top : top + _COUNTED])
+
+    def _write_objects(
+        self,
+        path: Path,
+        turn: _Turn,
+        objects: Objects,
+        image: bands.Rows,
+        confidence: NDArray[np.uint8] | None,
+        georeference: Georeference,
+    ) -> None:
+        """Write the label image, the polygons and the table of the objects of an image."""
+        rows = write_objects(
+            path,
+            objects,
+            self.model.card.classes,
+            image,
+            confidence=confidence,
+            text={LABEL: turn.label},
+            georeference=georeference,
+        )
+        header, name = columns(image.shape[2]), turn.job.image.name
+        cells = ([name if c == "image" else row.get(c) for c in header] for row in rows)
+        write_table(path.with_suffix(".csv"), header, cells)
 
     def _write_mask(
         self, turn: _Turn, picture: ModelInput, parts: Iterator[NDArray[np.uint8]]

@@ -5,8 +5,9 @@ CSV files are UTF-8, with points in numbers and no text that a spreadsheet would
 
 import csv
 import io
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,14 +176,16 @@ def join_tables(folder: Path, path: Path) -> None:
         MachineError: A table cannot be read, or the whole not be written.
     """
     paths = sorted(folder.glob("*.csv"), key=lambda table: natural_key(table.stem))
-    tables = [read_cells(table) for table in paths]
-    header = list(dict.fromkeys(name for lines in tables if lines for name in lines[0]))
-    rows = (
-        [_cell_of(name, dict(zip(first, line, strict=False)).get(name, "")) for name in header]
-        for first, *lines in filter(None, tables)
-        for line in lines
-    )
-    write_table(path, header, rows)
+    headers = [next(iter_cells(table), []) for table in paths]
+    header = list(dict.fromkeys(name for one in headers for name in one))
+
+    def rows() -> Iterator[list[Cell]]:
+        for table, own in zip(paths, headers, strict=True):
+            for line in itertools.islice(iter_cells(table), 1, None):
+                cells = dict(zip(own, line, strict=False))
+                yield [_cell_of(name, cells.get(name, "")) for name in header]
+
+    write_table(path, header, rows())
 
 
 def _cell_of(column: str, text: str) -> Cell:
@@ -209,13 +212,15 @@ def write_table(
         InputError: ``path`` is a folder or a device.
         MachineError: The disk is full, permission is missing.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in (header, *rows):
-        if len(row) != len(header):
-            raise ValueError(f"{len(row)} cells in {len(header)} columns")
-        writer.writerow(_to_cell(value, digits) for value in row)
-    files.write_bytes(path, text.getvalue().encode())
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        for row in itertools.chain([header], rows):
+            if len(row) != len(header):
+                raise ValueError(f"{len(row)} cells in {len(header)} columns")
+            writer.writerow(_to_cell(value, digits) for value in row)
 
 
 def read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
@@ -239,13 +244,27 @@ def read_cells(path: Path) -> list[list[str]]:
         InputError: The file is not there.
         MachineError: No permission to read.
     """
-    with files.open_regular(path) as file:
-        content = file.read()
     try:
-        lines = csv.reader(io.StringIO(content.decode(), newline=""))
-        return [[_from_cell(cell) for cell in line] for line in lines]
+        return list(iter_cells(path))
     except (ValueError, csv.Error):  # the file is no UTF-8, or no CSV
         return []
+
+
+def iter_cells(path: Path) -> Iterator[list[str]]:
+    """Yield the lines of a table, the header first.
+
+    Raises:
+        InputError: The file is not there.
+        MachineError: No permission to read.
+        ValueError: The file is no UTF-8.
+        csv.Error: The file is no CSV.
+    """
+    with (
+        files.open_regular(path) as file,
+        io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
+    ):
+        for line in csv.reader(text):
+            yield [_from_cell(cell) for cell in line]
 
 
 def _to_cell(value: Cell, digits: int) -> str:

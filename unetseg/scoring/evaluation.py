@@ -18,8 +18,8 @@ from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg
-from unetseg.objects.files import OBJECTS, find_objects
-from unetseg.objects.separation import object_classes
+from unetseg.objects.files import OBJECTS
+from unetseg.objects.separation import find_objects, object_classes
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
 from unetseg.prediction.model import Model
