@@ -131,7 +131,7 @@ def _rings(sides: _Sides, width: int) -> Iterator[tuple[int, Ring]]:
     # Where two pixels of an object touch by a corner alone, two sides go on from there: the right
     # one keeps to the pixel that the side came along.
     key = owner * (int(end.max()) + width)
-    order = np.argsort(key + start, kind="stable")
+    order = np.argsort((key + start) * 4 + direction)
     starts = (key + start)[order]
     first = np.searchsorted(starts, key + end)
     several = np.searchsorted(starts, key + end, "right") - first == 2
@@ -146,7 +146,7 @@ def _rings(sides: _Sides, width: int) -> Iterator[tuple[int, Ring]]:
 
     chain, corner, at = following.tolist(), turns.tolist(), start.tolist()
     split, seen = crossed.tolist(), bytearray(len(chain))
-    for begin in range(len(chain)):
+    for begin in order.tolist():  # so each ring begins with its first corner
         if seen[begin]:
             continue
         ring, side, is_split = [], begin, False
