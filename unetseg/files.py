@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.text import human_bytes, show
@@ -123,10 +123,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which becomes ``path`` as `replacing` says."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        yield file
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write ``data`` as the whole content of ``path``; `replacing` says what it raises."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    with writing(path) as file:
+        file.write(data)
 
 
 def append(path: Path, data: bytes) -> None:

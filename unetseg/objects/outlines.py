@@ -224,8 +224,7 @@ class GeoJson:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            temporary = stack.enter_context(files.replacing(self._path))
-            self._file = stack.enter_context(open(temporary, "wb"))
+            self._file = stack.enter_context(files.writing(self._path))
             self._file.write(b'{"type":"FeatureCollection",')
             if self._epsg is not None:
                 name = {"name": f"urn:ogc:def:crs:EPSG::{self._epsg}"}

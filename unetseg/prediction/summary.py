@@ -213,10 +213,10 @@ def write_table(
         MachineError: The disk is full, permission is missing.
     """
     with (
-        files.replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
+        files.writing(path) as file,
+        io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
     ):
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(text, lineterminator="\n")
         for row in itertools.chain([header], rows):
             if len(row) != len(header):
                 raise ValueError(f"{len(row)} cells in {len(header)} columns")
