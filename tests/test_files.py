@@ -325,3 +325,19 @@ def test_a_write_that_fits_in_part_names_what_may_be_full(tmp_path):
     ):
         raise OSError("1000 requested and 114 written")  # as NumPy's tofile does
     assert names(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "notes").write_text("mine")
+    for path, overwrite, problem in (
+        (tmp_path / "notes", False, "already exists"),
+        (tmp_path, True, "is a folder; a file is due here"),
+        (tmp_path / "notes" / "a.html", False, "notes: a file stands where a folder is due"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            files.check_writable(path, overwrite)
+    files.check_writable(tmp_path / "new" / "a.html", False)
+    assert names(tmp_path) == ["notes"]
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(MachineError, match="no permission to write here"):
+        files.check_writable(tmp_path / "new" / "a.html", False)

@@ -81,12 +81,23 @@ def check_free(path: Path, needed: int) -> None:
         raise MachineError(path, text, "free some space or write elsewhere")
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise `InputError` if ``path`` exists and must not be overwritten."""
+def check_writable(path: Path, overwrite: bool) -> None:
+    """Fail where `replacing` would, before the work whose result goes to ``path`` is done.
+
+    Raises:
+        InputError: ``path`` exists and must not be overwritten, or no file can stand there.
+        MachineError: There is no permission to write there.
+    """
     if path.exists() and not overwrite:
         raise InputError(
             path, "already exists", f"choose another name, or {arg('overwrite', True)}"
         )
+    _check_target(path)
+    folder = next(p for p in [path.parent, *path.parent.parents, Path()] if p.exists())
+    if not folder.is_dir():
+        raise InputError(folder, "a file stands where a folder is due", "choose another")
+    if not os.access(folder, os.W_OK):
+        raise MachineError(folder, "no permission to write here", "choose another folder")
 
 
 @contextmanager

@@ -63,6 +63,12 @@ def held(folder: Path, remedy: str, what: Path | None = None) -> Iterator[None]:
         lock.release()
 
 
+def remove(folder: Path) -> None:
+    """Remove what `held` left in a folder that nobody holds."""
+    for path in (_lock(folder), _holder(folder)):
+        path.unlink(missing_ok=True)
+
+
 def _lock(folder: Path) -> Path:
     return folder / ".lock"
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import unetseg
 from tests.support import NAMES, VALUES_TOML, draw, read, write_image, write_set
+from unetseg.dataset.geometry import auto_size
 from unetseg.errors import InputError, Interrupted
 from unetseg.signals import Caught
 
@@ -459,3 +460,21 @@ def test_road_scenes_keep_sequences_together_and_ignore_what_is_unlabelled(empty
     opened = unetseg.open_store("p.h5")
     for k, source in enumerate(opened.info.held_out):
         assert ((opened.held_out(k)[1] == 255) == (read(f"real/masks/{source.name}") == 11)).all()
+
+
+def test_a_patch_larger_than_every_image_is_said_with_a_size_that_fits(empty):
+    write_set("set", 4, shape=(40, 60))
+    said = []
+    for size in (60, 64):
+        settings = unetseg.PatchSettings(size=size, per_image=1)
+        unetseg.build_store("set", "p.h5", settings, overwrite=True, on_progress=said.append)
+    (warning,) = [str(one) for one in said if "larger than every image" in str(one)]
+    assert "a patch of 64 pixels is larger than every image, whose longest side is 60" in warning
+    assert f"size={auto_size([(40, 60)])} would fit" in warning
+
+
+def test_a_scale_that_leaves_nothing_to_see_is_refused(empty):
+    write_set("set", 4, shape=(40, 60))
+    with pytest.raises(InputError, match=r"0.05 leaves 2 x 3 pixels .* 40 x 60; give scale=0.4 "):
+        build(scale=0.05)
+    assert build(scale=0.4, per_image=1).patches == 3

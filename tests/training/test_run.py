@@ -706,3 +706,40 @@ def test_the_header_of_a_model_is_plain_json(home):
     with safetensors.safe_open("runs/default/model.safetensors", "numpy") as file:
         (text,) = file.metadata().values()
     assert json.loads(text)["patch_size"] == 32
+
+
+# --- what is refused before anything is done --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [{"device": "gpu"}, {"resume": True}, {"network": "compakt"}, {"source": "nowhere"}],
+)
+def test_a_refused_call_leaves_no_folder(empty, refused):
+    write_set("set", 4)
+    seen = []
+    settings = {"source": "set", "epochs": 1, "width": 2, "depth": 1, **refused}
+    with pytest.raises(InputError):
+        unetseg.train(run="deep/nope", on_progress=seen.append, **settings)
+    assert seen == []  # nothing was read
+    assert not Path("deep").exists()
+
+
+def test_a_folder_refused_after_it_was_cut_leaves_no_store(empty):
+    write_set("set", 4)
+    with pytest.raises(InputError, match="no image is held out to judge by"):
+        unetseg.train("set", run="x", patches=unetseg.PatchSettings(val=0), patience=2, **QUICK)
+    assert not Path("runs").exists()
+
+
+def test_the_line_to_start_again_carries_the_options_given(home):
+    with pytest.raises(InputError) as refused:
+        unetseg.train(
+            "data/train",
+            budget=90.0,
+            start_from="my run",
+            ignored=(7, "#ffff00"),
+            patches=unetseg.PatchSettings(size=64, channels="0,2"),
+        )
+    line = "unetseg train data/train --budget 90s --from 'my run' --size 64 --channels 0,2 "
+    assert line + "--ignore 7 --ignore '#ffff00' --run default-2" in str(refused.value)

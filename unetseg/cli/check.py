@@ -63,7 +63,7 @@ def check(
     from unetseg.progress import Note
     from unetseg.reports.dataset_sheet import write_contact_sheet
 
-    options.refuse_existing(overwrite, html, json_file)
+    options.check_writable(overwrite, html, json_file)
     with ProgressDisplay() as display:
         display(Note(f"looking at the labelled images of {folder}; nothing is changed"))
         found = inspect_folder(

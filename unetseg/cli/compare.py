@@ -55,7 +55,7 @@ def compare(
     from unetseg.cli.tables import write_json
     from unetseg.scoring.comparison import compare as compare_models
 
-    options.refuse_existing(overwrite, json_file)
+    options.check_writable(overwrite, json_file)
     with ProgressDisplay() as display:
         found = compare_models(
             a,

@@ -125,7 +125,7 @@ def evaluate(
         source = ctx.get_parameter_source(name)
         if source and source.name == "COMMANDLINE":  # a settings file may serve both
             raise InputError(arg(name), "is of no use with --predictions", "leave it out")
-    options.refuse_existing(overwrite, json_file, csv_file, html)
+    options.check_writable(overwrite, json_file, csv_file, html)
     with ProgressDisplay() as display, join() as ranks:
         found = evaluate_images(
             folder,

@@ -396,9 +396,9 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
     return tuple(parse_ignored(text) for text in texts or ())
 
 
-def refuse_existing(overwrite: bool, *paths: Path | None) -> None:
-    """Raise `InputError` if one of the files to write exists; None is a file not asked for."""
+def check_writable(overwrite: bool, *paths: Path | None) -> None:
+    """Check that each file can be written, before the work; None is a file not asked for."""
     from unetseg import files
 
     for path in filter(None, paths):
-        files.refuse_existing(path, overwrite)
+        files.check_writable(path, overwrite)

@@ -75,7 +75,7 @@ def suspects(
     from unetseg.progress import Note, steps
     from unetseg.scoring.suspects import rank_suspects
 
-    options.refuse_existing(overwrite, html, json_file)
+    options.check_writable(overwrite, html, json_file)
     with ProgressDisplay() as display:
         found: CrossValidation | Subject
         if predictions:

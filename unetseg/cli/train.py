@@ -84,7 +84,7 @@ def train(
     from unetseg.prediction.run_folder import RunFolder
 
     given = options.given(ctx, options.OPTIONS[TrainSettings])
-    options.refuse_existing(overwrite, html)
+    options.check_writable(overwrite, html)
     if folds is not None and options.given(ctx, ["val"]):
         text = f"excludes {arg('val')}, as each image is held out once"
         raise InputError(arg("folds"), text, f"leave {arg('val')} out")

@@ -38,6 +38,7 @@ from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import show
 
+_LEAST_SIDE = 16  # pixels: the smallest patch
 _AUTO_BYTES = 1 << 30  # the most that is stored where the number of patches is chosen here
 
 
@@ -172,8 +173,27 @@ class LabelledFolder:
         for finding in self.inspection.findings:
             on_progress(Note(str(finding), warning=finding.severity == "warning"))
         self.channels = max(s.channels for s in self.inspection.surveys)
+        self._check_sizes()
         self.groups = groups_of([s.pair.name for s in self.inspection.surveys], settings.group)
         self._sums: dict[int, NDArray[np.float64]] = {}
+
+    def _check_sizes(self) -> None:
+        """Refuse a scale that leaves nothing to see; warn of patches that are mostly padding."""
+        settings = self.settings
+        whole = max((s.shape for s in self.surveys), key=min)  # the most that any image has
+        left = scaled_size(*whole, settings.scale)
+        if min(left) < _LEAST_SIDE <= min(whole):
+            text = f"{settings.scale:g} leaves {left[0]} x {left[1]} pixels of an image of "
+            least = math.ceil(1000 * _LEAST_SIDE / min(whole)) / 1000
+            remedy = f"give {arg('scale', least)} or more"
+            raise InputError(arg("scale"), f"{text}{whole[0]} x {whole[1]}", remedy)
+        shapes = [scaled_size(*s.shape, settings.scale) for s in self.surveys]
+        longest = max(max(shape) for shape in shapes)
+        if settings.size and settings.size > longest:
+            fitting = arg("size", auto_size(shapes))
+            text = f"a patch of {settings.size} pixels is larger than every image, whose longest "
+            text += f"side is {longest}: the rest of it is padding; {fitting} would fit"
+            self.on_progress(Note(text, warning=True))
 
     @property
     def surveys(self) -> tuple[Survey, ...]:

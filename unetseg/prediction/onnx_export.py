@@ -87,7 +87,7 @@ def export_onnx(
     """
     path = Path(out)
     _check_packages()
-    files.refuse_existing(path, overwrite)
+    files.check_writable(path, overwrite)
     if opset is not None and not _OPSETS[0] <= opset <= _OPSETS[1]:
         raise InputError(arg("opset"), f"{opset} is out of range", "{} to {}".format(*_OPSETS))
     model = Model(models, PredictSettings(device="cpu"))

@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -193,9 +193,23 @@ class RunFolder:
         """Tell whether a process is training in the folder now."""
         return locks.is_held(self.path)
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process, as `locks.held` does, while a block runs."""
-        return locks.held(self.path, f"choose another {arg('run')}, or wait for it")
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process, as `locks.held` does, while a block runs.
+
+        A folder that was made for a call that is then refused is removed again.
+        """
+        missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            with locks.held(self.path, f"choose another {arg('run')}, or wait for it"):
+                yield
+        except InputError:
+            if missing and self.path.is_dir() and self.state() == "new":
+                self.clear()
+                locks.remove(self.path)
+                for path in missing:
+                    _remove_if_empty(path)
+            raise
 
 
 def label_of(picture: Path) -> str:

@@ -89,7 +89,7 @@ def write_report(
         InputError: ``path`` exists, or an image cannot be read any more.
         MachineError: The disk is full, or writing is not permitted.
     """
-    files.refuse_existing(Path(path), overwrite)
+    files.check_writable(Path(path), overwrite)
     contents = _contents(report, on_progress)
     files.write_bytes(path, rendering.render("score.html", report.title, **contents))
 

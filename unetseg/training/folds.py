@@ -26,6 +26,7 @@ from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
 from unetseg.dataset.naming import decode_inside
 from unetseg.dataset.store import open_store
+from unetseg.devices import pick_device
 from unetseg.errors import InputError, Interrupted, arg
 from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading, writing
@@ -52,11 +53,13 @@ from unetseg.training.recipe import network_settings, resolve
 from unetseg.training.run import (
     begin_run,
     check_agreement,
+    check_resumable,
     check_state,
     cutting_asked,
     like_model,
     names_asked,
     resume_run,
+    train_line,
 )
 from unetseg.training.starting import Session
 
@@ -182,11 +185,13 @@ def cross_validate(
     _check_options(folds, patches, settings)
     given = TrainSettings(**settings)
     plugins.check_names(given)
+    pick_device(given.device)
     place = RunFolder(run)
+    check_resumable(place, resume)
     with place.locked(), catching() as caught:
         state = place.state()
-        named = "" if source is None else f" {quote(source)}"
-        line = f"unetseg train{named} --folds {folds or DEFAULT_FOLDS}"
+        options = {"folds": folds or DEFAULT_FOLDS, **settings, **names_asked(start_from, classes)}
+        line = train_line(source, options, patches, ignored)
         check_state(place, state, line, resume, overwrite)
         if resume:
             record = FoldRecord.read(place)

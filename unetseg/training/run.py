@@ -12,7 +12,8 @@ from unetseg import plugins
 from unetseg.classes import ClassTable
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.store import Store, StoreInfo, open_store
-from unetseg.errors import InputError, arg
+from unetseg.devices import pick_device
+from unetseg.errors import InputError, arg, as_option
 from unetseg.prediction import model_file
 from unetseg.prediction.run_folder import RunFolder, State, resolve_model
 from unetseg.progress import Note, OnProgress, ignore
@@ -73,11 +74,14 @@ def train(
     folder = RunFolder(run)
     given = TrainSettings(**settings)
     plugins.check_names(given)
+    pick_device(given.device)
     ranks = world()
+    check_resumable(folder, resume)
     on_progress = ranks.only_on_rank_zero(on_progress)
     with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
         session = Session(started, caught, on_progress, after)
-        line = "unetseg train" if source is None else f"unetseg train {quote(source)}"
+        asked = {**settings, **names_asked(start_from, classes)}
+        line = train_line(source, asked, patches, ignored)
         state = ranks.on_rank_zero(lambda: _allowed_state(folder, line, resume, overwrite))
         if state == "finished" and resume:
             return _finished_result(folder)
@@ -175,6 +179,37 @@ def _allowed_state(folder: RunFolder, line: str, resume: bool, overwrite: bool) 
         text = "holds a run with folds"
         raise InputError(folder.path, text, f"go on with: {folder.resume_line()}")
     return state
+
+
+def train_line(
+    source: str | os.PathLike[str] | None,
+    asked: Mapping[str, Any],
+    patches: PatchSettings | None,
+    ignored: tuple[int | str, ...],
+) -> str:
+    """Return the command line of a call, without the run: its folder and the options given.
+
+    Args:
+        source: As for `train`.
+        asked: Options by name.
+        patches: Of which those that are not as usual are given.
+        ignored: As for `train`.
+    """
+    cut = dataclasses.asdict(patches or PatchSettings())
+    usual = dataclasses.asdict(PatchSettings())
+    given = {**asked, **{name: cut[name] for name in cut if cut[name] != usual[name]}}
+    if (budget := given.get("budget")) is not None:
+        given["budget"] = f"{budget:g}s"
+    words = [(name, value) for name, value in given.items() if value is not None]
+    words += [("ignored", item) for item in ignored]
+    options = "".join(f" {as_option(name, value)}" for name, value in words)
+    return f"unetseg train{'' if source is None else f' {quote(source)}'}{options}"
+
+
+def check_resumable(folder: RunFolder, resume: bool) -> None:
+    """Refuse to go on with a run whose folder is not there, before that is made for its lock."""
+    if resume and not folder.path.exists():
+        check_state(folder, "new", "", resume, False)
 
 
 def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwrite: bool) -> None:
