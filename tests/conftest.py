@@ -35,7 +35,7 @@ def made(tmp_path_factory):
     try:
         write_set("data/train", 12)
         write_set("data/test", 3, first=100)
-        unetseg.build_store(settings=unetseg.PatchSettings(size=32, per_image=4, val=0.25))
+        unetseg.build_store(patches=unetseg.PatchSettings(size=32, per_image=4, val=0.25))
         unetseg.train(**{**QUICK, "epochs": 12})
     finally:
         os.chdir(before)

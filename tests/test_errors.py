@@ -48,7 +48,7 @@ def test_a_list_is_typed_with_commas():
 
 
 def test_a_program_asks_for_the_code_and_for_the_argument_that_helps():
-    error = InputError("mask.png", "is odd", code=Code.BLENDED_MASK, give=("ignored", 255))
+    error = InputError("mask.png", "is odd", code=Code.BLENDED_MASK, give=("ignore", 255))
     assert error.code is Code.BLENDED_MASK
     assert as_option(*error.give) == "--ignore 255"
     assert InputError("mask.png", "is odd").code is None

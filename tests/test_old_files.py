@@ -28,7 +28,7 @@ def test_an_old_model_predicts_what_it_predicted(old):
     assert (card.network, card.channels, card.patch_size) == ("compact", 1, 16)
     assert (card.classes.names, card.finished) == (("ground", "square", "stripe"), True)
     load_model("runs/whole/model.safetensors")  # compares its checksum
-    unetseg.predict(["image.png"], models=["whole"])
+    unetseg.predict(["image.png"], model=["whole"])
     now, then = (np.array(Image.open(p)) for p in ("predictions/image.png", "prediction.png"))
     assert (now == then).mean() > 0.998  # two pixels, for the rounding of another processor
 

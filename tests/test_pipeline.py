@@ -205,7 +205,7 @@ def test_the_example_of_the_package_runs(empty):
     unetseg.synthesize("data", n=6, n_test=2, settings=unetseg.SynthSettings(64, 48))
     unetseg.build_store("data/train", "data/patches.h5", unetseg.PatchSettings(size=32))
     unetseg.train("data/patches.h5", run="first", epochs=1, width=4, depth=2, on_progress=print)
-    unetseg.predict(["data/test"], models=["first"])
-    scores = unetseg.evaluate("data/test", models=["first"]).scores
+    unetseg.predict(["data/test"], model=["first"])
+    scores = unetseg.evaluate("data/test", model=["first"]).scores
     assert 0 <= scores.mean_iou <= 1
     assert np.sum(scores.confusion) == 2 * 64 * 48

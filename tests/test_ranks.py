@@ -140,16 +140,16 @@ def work_together():
     budgeted = {**QUICK, "epochs": None, "budget": 4.0}
     found["budget"] = unetseg.train(run="budget", **budgeted).patches
     heard = []
-    scores = unetseg.evaluate("data/test", models=["long"], on_progress=heard.append).scores
+    scores = unetseg.evaluate("data/test", model=["long"], on_progress=heard.append).scores
     found["scores"], found["heard"] = scores.to_dict(), len(heard)
     sources = ["data/test", "data/classes.txt"]
-    done = unetseg.predict(sources, models=["long"], overlay=False)
+    done = unetseg.predict(sources, model=["long"], overlay=False)
     found["predicted"] = {
         "written": [path.name for path in done.written],
         "failed": [[str(path), str(error), error.exit_code] for path, error in done.failed],
-        "pixels": done.pixels,
+        "shares": done.shares,
     }
-    found["again"] = len(unetseg.predict(sources, models=["long"], overlay=False).skipped)
+    found["again"] = len(unetseg.predict(sources, model=["long"], overlay=False).skipped)
     try:
         unetseg.train(run="uneven", **UNEVEN)
     except unetseg.UnetsegError as error:
@@ -235,7 +235,7 @@ def test_ranks_share_the_images_of_an_evaluation_and_know_all_scores(together, m
     assert zero["heard"] > 0
     assert one["heard"] == 0
     monkeypatch.chdir(home / "two")
-    alone = unetseg.evaluate("data/test", models=["long"]).scores.to_dict()
+    alone = unetseg.evaluate("data/test", model=["long"]).scores.to_dict()
     assert json.loads(json.dumps(alone)) == zero["scores"]
 
 
@@ -248,8 +248,8 @@ def test_ranks_share_the_images_that_are_predicted_and_know_what_all_did(togethe
     assert text.startswith("data/classes.txt: not a PNG")
     assert zero["again"] == one["again"] == 3
     monkeypatch.chdir(home / "two")
-    alone = unetseg.predict(["data/test"], models=["long"], out="alone", overlay=False)
-    assert alone.pixels == zero["predicted"]["pixels"]
+    alone = unetseg.predict(["data/test"], model=["long"], out="alone", overlay=False)
+    assert alone.shares == zero["predicted"]["shares"]
     for path in alone.written:
         assert path.read_bytes() == Path("predictions", path.name).read_bytes()
     rows = [read_summary(Path(out, "summary.csv")) for out in ("alone", "predictions")]

@@ -7,8 +7,8 @@ The same pipeline as the command line, for a notebook::
     unetseg.synthesize("data", n=100)
     unetseg.build_store("data/train", "data/patches.h5")
     unetseg.train("data/patches.h5", run="first", budget=600, on_progress=print)
-    unetseg.predict(["data/test"], models=["first"])
-    print(unetseg.evaluate("data/test", models=["first"]).scores.mean_iou)
+    unetseg.predict(["data/test"], model=["first"])
+    print(unetseg.evaluate("data/test", model=["first"]).scores.mean_iou)
 """
 
 from importlib import import_module
@@ -24,7 +24,14 @@ _HOMES = {
     "dataset.findings": ("inspect_folder",),
     "dataset.store": ("open_store",),
     "dataset.synthesis": ("synthesize",),
-    "errors": ("DivergenceError", "InputError", "Interrupted", "MachineError", "UnetsegError"),
+    "errors": (
+        "DivergenceError",
+        "InputError",
+        "Interrupted",
+        "MachineError",
+        "UnetsegError",
+        "UnetsegWarning",
+    ),
     "prediction.model": ("Model",),
     "prediction.onnx_export": ("export_onnx",),
     "prediction.session": ("predict",),
@@ -57,6 +64,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
         Interrupted as Interrupted,
         MachineError as MachineError,
         UnetsegError as UnetsegError,
+        UnetsegWarning as UnetsegWarning,
     )
     from unetseg.prediction.model import Model as Model
     from unetseg.prediction.onnx_export import export_onnx as export_onnx
@@ -91,3 +99,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'unetseg' has no attribute {name!r}")
     return getattr(import_module(f"unetseg.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return what the Tab key offers: the public names, imported or not."""
+    return [*__all__, "__version__"]

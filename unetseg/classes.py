@@ -180,7 +180,7 @@ class ClassTable:
 def leaves_no_class(keys: Iterable[int | str]) -> InputError:
     """Return the error for a set in which every value or colour is to be ignored."""
     named = ", ".join(map(str, keys))
-    return InputError(arg("ignored"), f"leaves no class: masks hold {named} only", "ignore fewer")
+    return InputError(arg("ignore"), f"leaves no class: masks hold {named} only", "ignore fewer")
 
 
 def table_of(keys: list[int] | list[str], ignore: tuple[int | str, ...] = ()) -> ClassTable:
@@ -255,7 +255,7 @@ def parse_ignored(text: str) -> int | str:
     Raises:
         InputError: Neither, or a value over 65535.
     """
-    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text, arg("ignored"))
+    return _ignored(int(text) if re.fullmatch(r"\d{1,9}", text) else text, arg("ignore"))
 
 
 def _text(value: Any) -> str:

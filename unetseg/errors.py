@@ -25,8 +25,8 @@ Wording = Callable[[str, Any], str]
 """Takes the name and the value of an argument, or None for no value, and returns its words."""
 
 _ARG = re.compile("{0}([a-z_]+)(?:=([^{1}]*))?{1}".format(*MARKS))
-# Arguments of Python whose option has another name.
-_OPTIONS = {"start_from": "from", "ignored": "ignore", "models": "model"}
+# Arguments of Python whose option has another name: `from` is a word of the language.
+_OPTIONS = {"start_from": "from"}
 
 
 class Code(StrEnum):
@@ -117,6 +117,10 @@ class UnetsegError(Exception):
     def message(self) -> str:
         """The whole message on one line, in which an `arg` is still a mark."""
         return f"{self.what}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class UnetsegWarning(UserWarning):
+    """Something may be wrong, and the work goes on; what `warnings` shows or leaves out."""
 
 
 class InputError(UnetsegError):

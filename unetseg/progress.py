@@ -1,12 +1,14 @@
 """The records that long work reports while it runs, which a callback shows or ignores."""
 
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from unetseg.errors import as_argument, worded
+from unetseg.errors import UnetsegWarning, as_argument, worded
 from unetseg.text import format_duration, format_rate, human_bytes, plural, show
 
 
@@ -111,7 +113,9 @@ class EpochDone:
 
 Item = TypeVar("Item")
 OnProgress = Callable[[object], None]
-"""Receives `Progress`, `Note`, `Plan` and `EpochDone` records; ``print`` will do."""
+"""Receives `Progress`, `Note`, `Plan` and `EpochDone` records."""
+
+_INSIDE = ("unetseg.", "contextlib")  # modules whose frames are no caller of unetseg
 
 
 def steps(
@@ -139,5 +143,17 @@ def steps(
         on_progress(Progress(stage, done, len(items), unit, show(name(item))))
 
 
-def ignore(_: object) -> None:
-    """Drop every report: the default of the library's ``on_progress``."""
+def silent(_: object) -> None:
+    """Drop every report."""
+
+
+def warn(record: object) -> None:
+    """Pass a warning on to Python's `warnings`, at the line that called unetseg; drop the rest.
+
+    It is the default of ``on_progress`` in the public functions.
+    """
+    if isinstance(record, Note) and record.warning:
+        level, frame = 1, sys._getframe()
+        while frame.f_back and frame.f_globals.get("__name__", "").startswith(_INSIDE):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(worded(record.text, as_argument), UnetsegWarning, stacklevel=level)

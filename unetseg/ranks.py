@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from unetseg.errors import Followed, MachineError, arg
-from unetseg.progress import OnProgress, ignore
+from unetseg.progress import OnProgress, silent
 from unetseg.signals import catching
 from unetseg.text import show
 
@@ -97,7 +97,7 @@ class World:
 
     def only_on_rank_zero(self, on_progress: OnProgress) -> OnProgress:
         """Return ``on_progress`` on rank 0, and a callback that drops all reports elsewhere."""
-        return on_progress if self.is_writer else ignore
+        return on_progress if self.is_writer else silent
 
     def on_rank_zero(self, work: Callable[[], T]) -> T:
         """Call ``work`` on rank 0 alone, and return its result, of JSON's types, on every rank."""

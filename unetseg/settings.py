@@ -3,8 +3,10 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 from unetseg.errors import InputError, arg
 from unetseg.text import nearest
@@ -125,6 +127,7 @@ class SynthSettings:
     touching: bool = False
 
     def __post_init__(self) -> None:
+        _take_types(self)
         _check("height", self.height, 1, 10_000)
         _check("width", self.width, 1, 10_000)
         _check("seed", self.seed, 0, 2**63 - 1)
@@ -165,6 +168,7 @@ class PatchSettings(_Selecting):
     crop: str | None = None
 
     def __post_init__(self) -> None:
+        _take_types(self)
         self.selection  # noqa: B018 - raises where a value is out of its range
         if self.size is not None:
             _check("size", self.size, 16, 4096)
@@ -191,7 +195,7 @@ class TrainSettings:
 
     Attributes:
         epochs: Passes over all patches; None means 100, or as many as ``budget`` allows.
-        budget: Wall time of the whole command in seconds, instead of ``epochs``.
+        budget: Wall time of the whole command in seconds, instead of ``epochs``; "10m" is 600.
         batch_size: Patches a step, over all devices together. None takes the number whose pixels
             are those of 8 patches of 96 x 96, and eight times as many on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
@@ -241,6 +245,9 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.budget, str):
+            object.__setattr__(self, "budget", parse_duration(self.budget))
+        _take_types(self)
         if self.epochs is not None and self.budget is not None:
             raise InputError(arg("epochs"), f"excludes {arg('budget')}", "give one of them")
         for option, value, low, high in (
@@ -273,7 +280,7 @@ class PredictSettings(_Selecting):
     Attributes:
         mode: "blend" averages overlapping windows; "seamless" gives what one pass over the whole
             image would, with networks that say how far they see.
-        stride: Pixels between blended windows ("48") or a share of the window; None is "50%".
+        stride: Pixels between blended windows (48 or "48") or a share of the window; None is "50%".
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once; None takes as many as pay.
@@ -306,6 +313,7 @@ class PredictSettings(_Selecting):
     fill_holes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _take_types(self)
         check_choice("mode", self.mode, MODES)
         check_choice("weights", self.weights, WEIGHTS)
         if self.batch_size is not None:
@@ -395,3 +403,46 @@ def _check(name: str, value: float, low: float, high: float) -> None:
     if math.isnan(value) or math.isinf(value) or not low <= value <= high:
         top = "" if math.isinf(high) else f" to {high:g}"
         raise InputError(arg(name), f"{value:g} is out of range", f"{low:g}{top or ' or more'}")
+
+
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+}
+
+
+def _take_types(settings: Any) -> None:
+    """Give the fields of settings the types that they declare, as far as that is safe.
+
+    Numbers of other libraries become Python's own. A text may be given as a number or as a list,
+    whose items are joined by commas; a tuple as one text or a list.
+
+    Raises:
+        InputError: The value of a field is of another type.
+    """
+    for field in fields(settings):
+        given = getattr(settings, field.name)
+        if given is not None or field.default is not None:
+            value = _as_declared(field.name, given, field.type)
+            if value is not given:
+                object.__setattr__(settings, field.name, value)
+
+
+def _as_declared(name: str, value: Any, declared: Any) -> Any:
+    if get_origin(declared) is tuple:
+        return (value,) if isinstance(value, str) else tuple(value)
+    kinds = [kind for kind in get_args(declared) or (declared,) if kind in _KINDS]
+    for kind in kinds:
+        if type(value) is kind:
+            return value
+        if isinstance(value, _KINDS[kind][0]) and not isinstance(value, bool):
+            return kind(value)
+    if kinds == [str] and isinstance(value, int | list | tuple) and not isinstance(value, bool):
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if callable(value):
+        text = "is a function, which a later program could not find again"
+        raise InputError(arg(name), text, "give it a name as a plug-in: see the README")
+    wanted = " or ".join(_KINDS[kind][1] for kind in kinds)
+    raise InputError(arg(name), f"{value!r} is not {wanted}")

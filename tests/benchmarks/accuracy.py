@@ -23,7 +23,7 @@ def scores_of(train_folder: Path, test_folder: Path, root: Path, seed: int, **se
     """Return the scores on ``test_folder`` of a run on all of ``train_folder``."""
     run, cut = root / f"run-{time.monotonic_ns()}", PatchSettings(val=0, seed=seed)
     result = train(train_folder, run=run, seed=seed, patches=cut, **settings)
-    scores = evaluate(test_folder, models=[str(run)]).scores
+    scores = evaluate(test_folder, model=[str(run)]).scores
     done = f"{result.patches} patches, mean IoU {scores.mean_iou:.4f}"
     print(f"{train_folder.name}, seed {seed}, {settings}: {done}", flush=True)
     return scores

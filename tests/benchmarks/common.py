@@ -20,7 +20,7 @@ from unetseg.dataset import pairing
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store, open_store
 from unetseg.prediction.run_folder import RunFolder
-from unetseg.progress import ignore
+from unetseg.progress import silent
 from unetseg.scoring.metrics import Scores
 from unetseg.settings import TrainSettings
 from unetseg.signals import Caught
@@ -136,7 +136,7 @@ def train_as(
         Artefacts(opened, RunFolder(run), recipe),
         Course(validate_every=1),
         Caught(),
-        ignore,
+        silent,
     )
     trainer.run()
     return trainer
@@ -144,7 +144,7 @@ def train_as(
 
 def quick_scores(run: Path, test: Path) -> Scores:
     """Return the scores of a run on whole images, windows side by side: a quarter of the time."""
-    return evaluate(test, models=[str(run)], settings=PredictSettings(stride="100%")).scores
+    return evaluate(test, model=[str(run)], settings=PredictSettings(stride="100%")).scores
 
 
 def lines_ellipses(target: Path) -> tuple[Path, Path]:

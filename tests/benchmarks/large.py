@@ -36,7 +36,7 @@ def main(words: list[str]) -> None:
         patches = summary.patches
         timed(f"train, {patches} patches x 1", train, root / "patches.h5", run=root / "r", epochs=1)
         model = [str(root / "r")]
-        timed(f"predict, {new} images", predict, [root / "test"], models=model, out=root / "out")
-        found = timed(f"evaluate, {new} images", evaluate, root / "test", models=model)
+        timed(f"predict, {new} images", predict, [root / "test"], model=model, out=root / "out")
+        found = timed(f"evaluate, {new} images", evaluate, root / "test", model=model)
         print(f"mean IoU {found.scores.mean_iou:.3f} after one pass")
     print_table(f"A run on images of 2048 x 2048 ({machine()})", ["part", "seconds"], rows)

@@ -148,7 +148,7 @@ def modes() -> None:
                 train(train_folder, run=run, seed=seed, budget=120, patches=patches)
                 score = {
                     kind: evaluate(
-                        test_folder, models=[str(run)], settings=PredictSettings(mode=kind)
+                        test_folder, model=[str(run)], settings=PredictSettings(mode=kind)
                     ).scores.mean_iou
                     for kind in ("blend", "seamless")
                 }
@@ -245,7 +245,7 @@ import time
 from unetseg import PredictSettings, predict
 image, model, out, mode = sys.argv[1:]
 begin = time.perf_counter()
-done = predict([image], models=[model], out=out, settings=PredictSettings(mode=mode), overlay=False)
+done = predict([image], model=[model], out=out, settings=PredictSettings(mode=mode), overlay=False)
 print(time.perf_counter() - begin)
 print(size())
 """

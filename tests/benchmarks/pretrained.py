@@ -108,7 +108,7 @@ def cost(root: Path) -> None:
     for network in _NETWORKS:
         begin = time.perf_counter()
         masks = root / f"{network}-masks"
-        predict(images, models=[str(root / network)], out=masks, overlay=False)
+        predict(images, model=[str(root / network)], out=masks, overlay=False)
         seconds.append(time.perf_counter() - begin)
     rows.append(("8 images of 448 x 448: seconds to predict", *seconds, seconds[1] / seconds[0]))
     print_table(f"Cost by network ({machine()})", ["", *_NETWORKS, "share"], rows)

@@ -29,7 +29,7 @@ def fit(source: Path, run: Path, seed: int, patches: int) -> None:
 
 def score(test: Path, run: Path) -> float:
     """Return the pooled mean IoU of a run."""
-    return evaluate(test, models=[str(run)]).scores.mean_iou or 0.0
+    return evaluate(test, model=[str(run)]).scores.mean_iou or 0.0
 
 
 def measure(everything: Path, test: Path, root: Path, seed: int, patches: int) -> list[float]:
@@ -41,7 +41,7 @@ def measure(everything: Path, test: Path, root: Path, seed: int, patches: int) -
     copy_pairs(others, root / "others")
     fit(root / "first", root / "run-first", seed, patches)
     done = suggest_images(
-        root / "others/images", models=[str(root / "run-first")], n=_MORE, out=root / "suggested"
+        root / "others/images", model=[str(root / "run-first")], n=_MORE, out=root / "suggested"
     )
     names = {naming.stem_of(s.image) for s in done.chosen}
     more = {"suggested": [p for p in others if p.name in names], "random": others[:_MORE]}

@@ -515,11 +515,12 @@ def test_a_terminal_gets_a_bar_and_a_table_and_is_left_clean():
 
     code = (
         "from unetseg.cli.console import ProgressDisplay\n"
-        "from unetseg.progress import Note, Progress\n"
+        "from unetseg.progress import EpochDone, Note, Progress\n"
+        "row = dict(epoch=7, train_loss=1, val_mean_iou=None, patches_per_second=3)\n"
         "try:\n"
-        "  with ProgressDisplay(lambda record: f'TABLE {record}') as display:\n"
+        "  with ProgressDisplay() as display:\n"
         "    display(Progress('cutting', 3, 20, 'patches'))\n"
-        "    display('one'); display(Note('said'))\n"
+        "    display(EpochDone(row, 60)); display(Note('said'))\n"
         "    raise ValueError\n"
         "except ValueError: pass\n"
     )
@@ -531,10 +532,10 @@ def test_a_terminal_gets_a_bar_and_a_table_and_is_left_clean():
     shown = os.read(main, 100_000).decode()
     os.close(main)
     assert "3/20 patches" in shown
-    assert "TABLE one" in shown
+    assert "1.0000" in shown
     assert "said" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
-    assert "3/20" not in shown[shown.rindex("TABLE one") :]  # the bar is gone, the table stays
+    assert "3/20" not in shown[shown.rindex("1.0000") :]  # the bar is gone, the table stays
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

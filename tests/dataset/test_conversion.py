@@ -318,9 +318,9 @@ def test_over_64_objects_are_no_classes_but_convert_as_objects(tmp_path):
     [
         ("LabelMe", {"instances": True, "limit": 0.2}, "instances, limit"),
         ("LabelMe", {"order": ["block", "stripe"]}, "order"),
-        ("a folder a class", {"ignored": [255], "instances": True}, "ignored, instances"),
+        ("a folder a class", {"ignore": [255], "instances": True}, "ignore, instances"),
         ("CVAT", {"order": ["a"]}, "order"),
-        ("CVAT", {"instances": True, "ignored": [0]}, "ignored"),
+        ("CVAT", {"instances": True, "ignore": [0]}, "ignore"),
     ],
 )
 def test_options_that_do_nothing_for_a_set_are_refused(tmp_path, kind, options, useless):
@@ -355,8 +355,8 @@ def test_a_file_of_classes_wins_over_a_labelmap(tmp_path):
 
 def test_ignoring_all_that_masks_hold_is_said(tmp_path):
     root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
-    with pytest.raises(InputError, match="ignored: leaves no class: masks hold 0, 1, 2 only"):
-        convert_folder(root, tmp_path / "out", ignored=(0, 1, 2))
+    with pytest.raises(InputError, match="ignore: leaves no class: masks hold 0, 1, 2 only"):
+        convert_folder(root, tmp_path / "out", ignore=(0, 1, 2))
 
 
 def test_accents_of_macos_stand_for_the_same_letter(tmp_path):

@@ -27,7 +27,7 @@ def build(folder="set", out="p.h5", classes=None, ignored=(), overwrite=False, *
         out,
         unetseg.PatchSettings(**settings),
         classes=classes,
-        ignored=ignored,
+        ignore=ignored,
         overwrite=overwrite,
     )
 

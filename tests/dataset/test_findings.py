@@ -59,7 +59,7 @@ def test_every_problem_is_found_at_once_and_equal_ones_stand_together(tmp_path):
         assert part in texts
     line = next(f.line for f in found.errors if "255" in f.problem)
     assert line == f"unetseg check {root} --ignore 255"
-    two = inspect_folder(root, ignored=[255])
+    two = inspect_folder(root, ignore=[255])
     assert not any("255" in f.problem for f in two.errors)
 
 

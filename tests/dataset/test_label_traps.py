@@ -212,14 +212,14 @@ def with_255(k):
 
 def test_an_ignored_value_is_left_out_and_nothing_else(tmp_path):
     root = write(tmp_path / "set", mask=lambda p, k: png(p, with_255(k)))
-    for k, _, mask in held_out(build(root, tmp_path, ignored=[255])):
+    for k, _, mask in held_out(build(root, tmp_path, ignore=[255])):
         np.testing.assert_array_equal(mask, with_255(k))
 
 
 def test_an_ignored_colour_is_left_out_and_nothing_else(tmp_path):
     colours = np.vstack([COLOURS[[0, 2, 1]], np.full((253, 3), 128, np.uint8)])
     root = write(tmp_path / "set", mask=lambda p, k: png(p, colours[with_255(k)]))
-    for k, _, mask in held_out(build(root, tmp_path, ignored=["#808080"])):
+    for k, _, mask in held_out(build(root, tmp_path, ignore=["#808080"])):
         np.testing.assert_array_equal(mask, with_255(k))
 
 
@@ -273,7 +273,7 @@ def tagged(path, k):
 TRAPS = {
     "255 beside others": (
         {"mask": lambda p, k: png(p, with_255(k))},
-        ["255 stands beside", "ignored=255"],
+        ["255 stands beside", "ignore=255"],
     ),
     "JPEG masks": (
         {"mask": lambda p, k: Image.fromarray(mask_of(k) * 100).save(f"{p}.jpg")},

@@ -107,7 +107,7 @@ def test_an_unknown_value_is_named_with_count_and_place():
     assert str(caught.value) == (
         "masks/a.png: 7 in 2 pixels, first at (x 2, y 3), and 1 more that are unknown; "
         "classes are 0, 1; "
-        "add it to classes.toml, or pass ignored='7'"
+        "add it to classes.toml, or pass ignore='7'"
     )
 
 

@@ -61,8 +61,8 @@ def test_mask_has_the_values_palette_and_size_of_what_was_trained_on(home):
     for i, one in enumerate(table.classes):
         rgb = tuple(bytes.fromhex(one.colour[1:]))
         assert tuple(palette[3 * i : 3 * i + 3]) == rgb
-    assert sum(done.pixels.values()) == pytest.approx(1)
-    assert set(done.pixels) == set(NAMES)
+    assert sum(done.shares.values()) == pytest.approx(1)
+    assert set(done.shares) == set(NAMES)
     assert len(said) == 1
     assert {"model", "input", "options"} <= json.loads(said["unetseg"]).keys()
 
@@ -238,7 +238,7 @@ def test_transparency_is_said_to_be_left_out_once(home):
 
 def test_no_model_is_an_error(home):
     with pytest.raises(InputError, match="model: none is named"):
-        unetseg.predict([IMAGES], models=())
+        unetseg.predict([IMAGES], model=())
 
 
 @pytest.mark.parametrize("other", ["im100.tif", "IM100.png"])
@@ -359,7 +359,7 @@ def test_probabilities_sum_to_1_and_lead_to_the_mask(home):
 def test_a_model_trained_on_scaled_images_predicts_at_full_size(home):
     patches = unetseg.PatchSettings(size=16, per_image=8, scale=0.5)
     unetseg.train("data/train", run="half", patches=patches, **{**QUICK, "epochs": 3})
-    done = unetseg.predict([IMAGES / "im100.png"], models=["half"], probabilities=True)
+    done = unetseg.predict([IMAGES / "im100.png"], model=["half"], probabilities=True)
     assert read(done.written[0]).shape == (64, 56)
     shares = tifffile.imread("predictions/probabilities/im100.tif")
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
@@ -370,7 +370,7 @@ def test_several_models_are_averaged(home):
     with_card("default", "one", temperature=1.0)
     with_card("trained", "two", temperature=1.0)
     for models, out in ((["one"], "a"), (["two"], "b"), (["one", "two"], "both")):
-        unetseg.predict([IMAGES / "im100.png"], models=models, out=out, probabilities=True)
+        unetseg.predict([IMAGES / "im100.png"], model=models, out=out, probabilities=True)
     one, two, both = (
         tifffile.imread(f"{out}/probabilities/im100.tif") for out in ("a", "b", "both")
     )
@@ -382,12 +382,12 @@ def test_a_temperature_scales_probabilities_and_leaves_the_mask(home):
     with_card("default", "soft", temperature=2.5)
     image = [IMAGES / "im100.png"]
     for run in ("plain", "soft"):
-        unetseg.predict(image, models=[run], out=run, probabilities=True)
+        unetseg.predict(image, model=[run], out=run, probabilities=True)
     plain, soft = (tifffile.imread(f"{r}/probabilities/im100.tif") for r in ("plain", "soft"))
     powers = plain.astype(float).clip(1e-7) ** (1 / 2.5)
     np.testing.assert_allclose(soft, powers / powers.sum(0), atol=1e-5)
     np.testing.assert_array_equal(read("plain/im100.png"), read("soft/im100.png"))
-    unetseg.predict(image, models=["soft"], out="labels", overlay=False)
+    unetseg.predict(image, model=["soft"], out="labels", overlay=False)
     np.testing.assert_array_equal(read("labels/im100.png"), read("soft/im100.png"))
 
 
@@ -422,7 +422,7 @@ def test_models_that_do_not_go_together_are_refused(home):
     patches = unetseg.PatchSettings(size=32, per_image=2)
     unetseg.train("two", run="two", patches=patches, **{**QUICK, "epochs": 1})
     with pytest.raises(InputError, match="another classes than"):
-        unetseg.predict([IMAGES], models=["default", "two"])
+        unetseg.predict([IMAGES], model=["default", "two"])
 
 
 def test_mirror_images_are_averaged(home):
@@ -446,7 +446,7 @@ def test_mirror_images_are_averaged(home):
 
 def test_an_unknown_model_lists_the_runs_there_are(home):
     with pytest.raises(InputError, match="runs there are: default"):
-        unetseg.predict([IMAGES], models=["wide"])
+        unetseg.predict([IMAGES], model=["wide"])
 
 
 @pytest.mark.parametrize("inputs", [["missing.png"], ["nothing"], ["http://host/a.png"], []])
@@ -727,7 +727,7 @@ def test_an_image_unlike_the_training_images_is_named_with_what_is_unlike(home):
 def test_a_model_that_does_not_know_its_images_warns_of_none(home):
     with_card("default", "old", looks={})
     Image.fromarray(read(IMAGES / "im100.png") // 4).save("dark.png")
-    assert unetseg.predict(["dark.png"], models=["old"]).unlike == ()
+    assert unetseg.predict(["dark.png"], model=["old"]).unlike == ()
 
 
 def test_of_many_images_only_those_at_hand_are_in_memory(home):
@@ -753,7 +753,7 @@ def test_what_cannot_be_written_is_the_fault_of_its_own_image(home):
     image[:30, :40] = 0
     tags = [(42113, "s", 0, "0", True)]
     tifffile.imwrite("a.tif", image[..., 0], extratags=tags)
-    done = unetseg.predict(["a.tif", IMAGES / "im100.png"], models=["two"])
+    done = unetseg.predict(["a.tif", IMAGES / "im100.png"], model=["two"])
     assert [path for path, _ in done.failed] == [Path("a.tif")]
     assert [path.name for path in done.written] == ["im100.png"]
     assert not Path("predictions/a.png").exists()

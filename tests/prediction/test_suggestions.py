@@ -165,7 +165,7 @@ def test_masks_are_colours_where_those_trained_on_are(home):
     colours = ("#000000", "#ff0000", "#00ff00")
     table = ClassTable(tuple(SegmentationClass(c, None, c) for c in colours))
     with_card("default", "painted", classes=table)
-    done = unetseg.suggest_images("data/test", models=["painted"], n=1)
+    done = unetseg.suggest_images("data/test", model=["painted"], n=1)
     with Image.open(f"suggested/masks/{done.chosen[0].image.stem}.png") as mask:
         assert mask.mode == "RGB"
         made = masks.decode(masks.RawMask(np.array(mask)), table)

@@ -97,7 +97,7 @@ def test_the_held_out_score_is_that_of_the_same_images_as_files(home):
 def test_a_store_that_was_cut_anew_holds_out_nothing_the_model_has_seen(home):
     shutil.rmtree("data/test")
     settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, seed=3)
-    unetseg.build_store(settings=settings, overwrite=True)
+    unetseg.build_store(patches=settings, overwrite=True)
     card = read_card("runs/default/model.safetensors")
     trained = {Path(s.name).stem for s in card.sources if s.split == "train"}
     assert not trained & set(unetseg.evaluate().scores.names)
@@ -106,7 +106,7 @@ def test_a_store_that_was_cut_anew_holds_out_nothing_the_model_has_seen(home):
 def test_a_store_of_other_classes_is_refused(home):
     shutil.rmtree("data/test")
     settings = unetseg.PatchSettings(size=32, per_image=4, val=0.25)
-    unetseg.build_store(settings=settings, ignored=(2,), overwrite=True)
+    unetseg.build_store(patches=settings, ignore=(2,), overwrite=True)
     with pytest.raises(InputError, match=r"data/patches.h5: .*name a folder"):
         unetseg.evaluate()
 
@@ -150,28 +150,28 @@ def test_masks_of_several_pages_are_scored_by_the_page_named(empty):
 def test_values_to_ignore_and_classes_may_be_given_for_masks_of_any_program(empty):
     write_set("set", 2, values=(0, 7, 9), toml=None, ignored=255)
     shutil.copytree("set/masks", "made")
-    with pytest.raises(InputError, match="ignored=255"):
+    with pytest.raises(InputError, match="ignore=255"):
         unetseg.evaluate("set", predictions="made")
-    found = unetseg.evaluate("set", predictions="made", ignored=(255,)).scores
+    found = unetseg.evaluate("set", predictions="made", ignore=(255,)).scores
     assert found.classes == ("0", "7", "9")
     assert found.confusion.sum() == 2 * 59 * 56
     text = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in (0, 7, 9))
     Path("mine.toml").write_text(text)
-    found = unetseg.evaluate("set", predictions="made", classes="mine.toml", ignored=(255,)).scores
+    found = unetseg.evaluate("set", predictions="made", classes="mine.toml", ignore=(255,)).scores
     assert found.classes == ("c0", "c7", "c9")
     path = next(Path("made").iterdir())
     Image.fromarray(np.full((64, 56), 255, np.uint8)).save(path)
     with pytest.raises(InputError, match=r"3,304 ignored pixels where .* first at \(x 0, y 5\)"):
-        unetseg.evaluate("set", predictions="made", ignored=(255,))
+        unetseg.evaluate("set", predictions="made", ignore=(255,))
 
 
 def test_ignored_values_are_left_out_of_a_models_score_too(home):
     everything = unetseg.evaluate().scores.confusion
-    found = unetseg.evaluate(ignored=(1,)).scores.confusion
+    found = unetseg.evaluate(ignore=(1,)).scores.confusion
     np.testing.assert_array_equal(found, everything * np.array([[1], [0], [1]]))
     shutil.rmtree("data/test")
-    with pytest.raises(InputError, match="ignored: is for a folder of true masks"):
-        unetseg.evaluate(ignored=(1,))
+    with pytest.raises(InputError, match="ignore: is for a folder of true masks"):
+        unetseg.evaluate(ignore=(1,))
 
 
 def test_with_a_model_masks_are_read_as_those_that_it_writes(home):
@@ -183,7 +183,7 @@ def test_with_a_model_masks_are_read_as_those_that_it_writes(home):
         Image.fromarray(read(path) + 5).save(path)
     with pytest.raises(InputError):
         unetseg.evaluate(predictions="predictions")
-    found = unetseg.evaluate(predictions="predictions", models=["default"]).scores
+    found = unetseg.evaluate(predictions="predictions", model=["default"]).scores
     np.testing.assert_array_equal(found.confusion, before.confusion)
 
 
@@ -193,7 +193,7 @@ def test_a_store_that_moved_with_its_run_is_found_beside_the_model(home):
     shutil.move("data/patches.h5", "runs/default/patches.h5")
     assert unetseg.evaluate().scores.mean_iou == expected
     settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, seed=3)
-    unetseg.build_store(out="runs/default/patches.h5", settings=settings, overwrite=True)
+    unetseg.build_store(out="runs/default/patches.h5", patches=settings, overwrite=True)
     with pytest.raises(InputError, match="unetseg evaluate FOLDER"):
         unetseg.evaluate()
 
@@ -312,7 +312,7 @@ def test_an_ensemble_leaves_out_what_any_of_its_models_was_trained_on(home):
     trained = {s.sha256 for c in cards for s in c.sources if s.split == "train"}
     left = [Path(s.name).stem for s in cards[0].sources if s.sha256 not in trained]
     assert 0 < len(left) < 3
-    found = unetseg.evaluate("data/train", models=["default", "other"])
+    found = unetseg.evaluate("data/train", model=["default", "other"])
     assert sorted(found.scores.names) == sorted(left)
 
 
@@ -339,7 +339,7 @@ def test_groups_of_held_out_images_are_those_of_the_store(home):
     assert unetseg.evaluate().scores.units == 3
     assert "groups" not in unetseg.evaluate().scores.to_dict()
     settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, group=r"im(\d)")
-    unetseg.build_store(settings=settings, overwrite=True)
+    unetseg.build_store(patches=settings, overwrite=True)
     store = unetseg.open_store("data/patches.h5")
     expected = {Path(s.name).stem: s.group for s in store.info.held_out}
     found = unetseg.evaluate().scores

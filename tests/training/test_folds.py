@@ -96,7 +96,7 @@ def test_every_fold_has_the_same_patch_size_and_a_seed_of_its_own(divided):
 def test_each_mask_is_what_its_folds_model_predicts(divided):
     for one in divided.images[:4]:
         done = unetseg.predict(
-            [one.image], models=[f"runs/default/fold-{one.fold}"], out="again", overlay=False
+            [one.image], model=[f"runs/default/fold-{one.fold}"], out="again", overlay=False
         )
         np.testing.assert_array_equal(
             np.array(Image.open(done.written[0])), pixels("default")[f"{one.name}.png"]
@@ -170,7 +170,7 @@ def test_the_settings_written_start_the_same_run_again(divided):
 def test_all_folds_together_predict_as_an_ensemble(divided):
     write_set("new", 1, first=50, **SMALL)
     assert [p.parent.name for p in resolve_model("default")] == ["fold-1", "fold-2", "fold-3"]
-    done = unetseg.predict(["new/images"], models=["default"])
+    done = unetseg.predict(["new/images"], model=["default"])
     model = Model(["default"])
     assert len(model.cards) == 3
     image = model.read(Path("new/images/im50.png"))
@@ -227,11 +227,11 @@ def test_ignored_pixels_are_not_scored_and_colours_come_back(empty):
         rgb = colours[np.array(Image.open(path))]
         rgb[:5] = 7
         Image.fromarray(rgb).save(path)
-    result = cross_validate("set", folds=2, patches=PATCHES, ignored=("#070707",), **TINY)
+    result = cross_validate("set", folds=2, patches=PATCHES, ignore=("#070707",), **TINY)
     assert result.scores.confusion.sum() == 4 * (40 - 5) * 36
     case = result.scored_image(2)
     assert (case.truth[:5] == 255).all()
-    found = unetseg.evaluate("set", predictions="runs/default/masks", ignored=("#070707",))
+    found = unetseg.evaluate("set", predictions="runs/default/masks", ignore=("#070707",))
     assert found.scores.mean_iou == result.scores.mean_iou
 
 
@@ -353,7 +353,7 @@ def test_a_folder_that_has_changed_is_not_gone_on_with(divided):
         ({"folds": 4}, "folds 3 -> 4"),
         ({"lr": 0.5, "epochs": 9}, "epochs 1 -> 9"),
         ({"patches": unetseg.PatchSettings(size=48)}, "size 32 -> 48"),
-        ({"ignored": (2,)}, "ignored as it was -> [2]"),
+        ({"ignore": (2,)}, "ignore as it was -> [2]"),
         ({"start_from": "other"}, "start_from as it was -> other"),
         ({"source": "other"}, "folder set -> other"),
     ],

@@ -52,12 +52,12 @@ def test_a_model_carries_the_encoder_in_float16_and_needs_nothing_else(home, mon
     assert {k for n, k in kinds.items() if n.endswith(("weight", "bias"))} == {"F16", "F32"}
     assert 6e6 < path.stat().st_size < 6.5e6
     monkeypatch.setattr(encoder_weights, "find_spec", lambda _: None)
-    unetseg.predict(["data/test/images"], models=["fused"], out=Path("plain"))
+    unetseg.predict(["data/test/images"], model=["fused"], out=Path("plain"))
     for name, settings in {
         "views": unetseg.PredictSettings(tta=True),
         "seamless": unetseg.PredictSettings(mode="seamless"),
     }.items():
-        unetseg.predict(["data/test/images"], models=["fused"], out=Path(name), settings=settings)
+        unetseg.predict(["data/test/images"], model=["fused"], out=Path(name), settings=settings)
         assert len(list(Path(name).glob("*.png"))) == len(list(Path("plain").glob("*.png"))) > 0
 
 
@@ -75,7 +75,7 @@ def test_a_model_is_exported_to_onnx(home):
 
 def test_folds_are_trained_and_predict_together(home):
     unetseg.cross_validate("data/train", run="folds", folds=2, **{**FUSED, "validate": None})
-    unetseg.predict(["data/test/images"], models=["folds"], out=Path("ensemble"))
+    unetseg.predict(["data/test/images"], model=["folds"], out=Path("ensemble"))
     assert len(list(Path("ensemble").glob("*.png"))) == 3
 
 
@@ -190,5 +190,5 @@ def test_a_plug_in_loads_its_pretrained_weights_when_training_starts_and_never_e
     unetseg.train(run="on", **settings)
     assert (weights("on")["0.weight"] == 0.5).all()
     assert read_checkpoint("runs/on/last.pt")["network"].keys() == {"1.weight", "1.bias"}
-    unetseg.predict(["data/test/images"], models=["on"])
+    unetseg.predict(["data/test/images"], model=["on"])
     assert len(sys.modules["someones_net"].LOADED) == 1

@@ -179,7 +179,7 @@ def test_images_of_many_kinds_train_and_predict(empty, look):
     settings = unetseg.PatchSettings(size=32, per_image=4)
     result = unetseg.train("set", patches=settings, run="kind", **{**QUICK, "epochs": 1})
     assert result.scores.mean_iou is not None
-    done = unetseg.predict(["set/images"], models=["kind"])
+    done = unetseg.predict(["set/images"], model=["kind"])
     assert len(done.written) == 4
     assert np.array(Image.open(done.written[0])).shape == (64, 56)
 
@@ -199,7 +199,7 @@ def test_a_patch_of_ignored_pixels_alone_does_no_harm(empty):
         Image.fromarray(mask).save(path)
     patches = unetseg.PatchSettings(size=16, per_image=12, rare=0)
     result = unetseg.train(
-        "set", patches=patches, ignored=(7,), **{**QUICK, "batch_size": 1, "epochs": 1}
+        "set", patches=patches, ignore=(7,), **{**QUICK, "batch_size": 1, "epochs": 1}
     )
     assert all(np.isfinite(v).all() for v in weights("default").values())
     assert result.patches == 36
@@ -439,7 +439,7 @@ def test_state_running_refuses_and_says_who(home):
         ({"epochs": 9, "seed": 8}, "epochs 3 -> 9, seed 7 -> 8"),
         ({"network": "classic"}, "network compact -> classic"),
         ({"patches": unetseg.PatchSettings(48, 4, 0.25)}, "size as it was -> 48"),
-        ({"ignored": (2,)}, "ignored as it was -> [2]"),
+        ({"ignore": (2,)}, "ignore as it was -> [2]"),
         ({"start_from": "default"}, "start_from as it was -> default"),
     ],
 )

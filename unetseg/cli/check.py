@@ -70,7 +70,7 @@ def check(
             folder,
             settings,
             classes=classes,
-            ignored=options.ignored(ignore),
+            ignore=options.ignored(ignore),
             on_progress=display,
         )
         if html:

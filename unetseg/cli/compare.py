@@ -64,7 +64,7 @@ def compare(
             settings=settings,
             include_trained=include_trained,
             classes=classes,
-            ignored=options.ignored(ignore),
+            ignore=options.ignored(ignore),
             group=group,
             on_progress=display,
         )

@@ -78,7 +78,7 @@ def convert(
             source,
             folder,
             classes=classes,
-            ignored=options.ignored(ignore),
+            ignore=options.ignored(ignore),
             instances=instances,
             fov=fov,
             order=[name.strip() for name in order.split(",")] if order else (),

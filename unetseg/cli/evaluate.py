@@ -129,12 +129,12 @@ def evaluate(
     with ProgressDisplay() as display, join() as ranks:
         found = evaluate_images(
             folder,
-            models=model,
+            model=model,
             predictions=predictions,
             settings=settings,
             include_trained=include_trained,
             classes=classes,
-            ignored=options.ignored(ignore),
+            ignore=options.ignored(ignore),
             group=group,
             on_progress=display,
         )

@@ -45,7 +45,7 @@ def patch(
             out,
             settings,
             classes=classes,
-            ignored=options.ignored(ignore),
+            ignore=options.ignored(ignore),
             overwrite=overwrite,
             on_progress=display,
         )

@@ -92,7 +92,7 @@ def predict(
     with ProgressDisplay() as display:
         done = predict_images(
             list(inputs),
-            models=model or ["default"],
+            model=model or "default",
             out=out,
             settings=settings,
             format=format,
@@ -106,7 +106,7 @@ def predict(
         for _, error in done.failed:
             display.fail(error)
     if done.written:
-        shares = [(name, f"{100 * share:.1f} %") for name, share in done.pixels.items()]
+        shares = [(name, f"{100 * share:.1f} %") for name, share in done.shares.items()]
         print_table("Share of the pixels", ["class", "share"], shares)
     kept = f", {len(done.skipped)} were there already" if done.skipped else ""
     overlays = f"; look at {done.overlays[0]}" if done.overlays else ""

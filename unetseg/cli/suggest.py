@@ -67,7 +67,7 @@ def suggest(
     with ProgressDisplay() as display:
         done = suggest_images(
             source,
-            models=model or ["default"],
+            model=model or "default",
             n=n,
             out=out,
             labelled=labelled,

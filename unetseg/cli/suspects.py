@@ -86,7 +86,7 @@ def suspects(
                 predictions=predictions,
                 settings=settings,
                 classes=classes,
-                ignored=options.ignored(ignore),
+                ignore=options.ignored(ignore),
                 on_progress=display,
             ).subject
             names, title = found.names, found.title
@@ -94,7 +94,7 @@ def suspects(
             for name, given in (
                 *((name, getattr(settings, name)) for name in ("page", "channels", "crop")),
                 ("classes", classes),
-                ("ignored", ignore),
+                ("ignore", ignore),
             ):
                 if given is not None:
                     raise InputError(

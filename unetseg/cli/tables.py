@@ -1,18 +1,17 @@
-"""The results that commands end in, as tables or files, and the live table of training."""
+"""The results that commands end in, as tables or files."""
 
 import json
 from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from unetseg import files
-from unetseg.cli.console import make_console, print_line, print_table, swatch
-from unetseg.text import format_rate, plural, show
+from unetseg.cli.console import print_line, print_table, swatch
+from unetseg.display import make_console
+from unetseg.text import plural, show
 
 if TYPE_CHECKING:
     from unetseg.classes import ClassTable
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from unetseg.scoring.metrics import Scores
     from unetseg.scoring.panoptic import ObjectScores
 
-_ROWS = 8  # epochs in the live table
 # Up to this many classes, the confusion matrix has room for six letters of each name.
 _WIDE_CLASSES = 8
 
@@ -221,40 +219,3 @@ def _percent(share: float) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-class TrainingView:
-    """The live table of a run: its plan, then the last epochs, newest at the bottom."""
-
-    def __init__(self) -> None:
-        self._plan = ""
-        self._rows: list[dict[str, float | None]] = []
-
-    def __call__(self, record: object) -> RenderableType:
-        """Take a record of training, and return the table to show from now on."""
-        from unetseg.progress import EpochDone
-
-        if isinstance(record, EpochDone):
-            self._rows = [*self._rows, dict(record.row)][-_ROWS:]
-        else:
-            self._plan = str(record)
-        if not self._rows:
-            return Text(self._plan)
-        return Group(Text(self._plan), self._table())
-
-    def _table(self) -> Table:
-        names = [key.removeprefix("iou_") for key in self._rows[0] if key.startswith("iou_")]
-        shown = names[:6]  # more columns do not fit a terminal; the last table has all classes
-        table = Table(box=box.SIMPLE_HEAD)
-        for title in ("epoch", "loss", "mean IoU", *(show(n)[:12] for n in shown), "patches/s"):
-            table.add_column(Text(title), justify="right")
-        for row in self._rows:
-            scored = ("val_mean_iou", *(f"iou_{name}" for name in shown))
-            cells = (f"{row[key]:.3f}" if row[key] is not None else "" for key in scored)
-            table.add_row(
-                f"{row['epoch']:.0f}",
-                f"{row['train_loss']:.4f}",
-                *cells,
-                format_rate(row["patches_per_second"] or 0),
-            )
-        return table

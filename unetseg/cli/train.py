@@ -94,7 +94,7 @@ def train(
         "run": run,
         "patches": cutting if options.given(ctx, _CUTTING) else None,
         "classes": classes,
-        "ignored": options.ignored(ignore),
+        "ignore": options.ignored(ignore),
         "start_from": start_from,
         "resume": resume,
         "overwrite": overwrite,
@@ -109,18 +109,10 @@ def train(
 
 def _display() -> tuple[ProgressDisplay, Callable[[object], None]]:
     """Return the display of a training, and the function that shows one record on it."""
-    from unetseg.cli.tables import TrainingView, print_store
+    from unetseg.cli.tables import print_store
     from unetseg.dataset.cutting import StoreSummary
-    from unetseg.progress import Plan
 
-    views = [TrainingView()]
-
-    def view(record: object) -> Any:
-        if isinstance(record, Plan):  # a fold begins, and its table is empty
-            views[0] = TrainingView()
-        return views[0](record)
-
-    display = ProgressDisplay(view)
+    display = ProgressDisplay()
 
     def show(record: object) -> None:
         if isinstance(record, StoreSummary):

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
+from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
 from unetseg.dataset import annotations, naming, pairing
 from unetseg.dataset.annotations import Annotations
 from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
 from unetseg.errors import InputError, arg
 from unetseg.pictures import masks, reading, writing
-from unetseg.progress import OnProgress, ignore, steps
+from unetseg.progress import steps, warn
 from unetseg.signals import catching
 from unetseg.text import show
 
@@ -53,18 +54,19 @@ class Conversion:
     ignored: int
 
 
+@public()
 def convert_folder(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    classes: Path | None = None,
-    ignored: Sequence[int | str] = (),
+    classes: str | os.PathLike[str] | None = None,
+    ignore: int | str | Sequence[int | str] = (),
     instances: bool = False,
     fov: str | None = None,
-    order: Sequence[str] = (),
+    order: str | Sequence[str] = (),
     limit: float = LIMIT,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> Conversion:
     """Write a repaired copy of a set of labelled images; the original is not touched.
 
@@ -78,7 +80,7 @@ def convert_folder(
         out: A new or empty folder outside of it.
         classes: A ``classes.toml`` that says what the masks hold; None takes the set's own, or
             the values and colours found.
-        ignored: Mask values or colours that are no class.
+        ignore: Mask values or colours that are no class.
         instances: Whether masks number objects. Background, foreground and border are made of them;
             the border is one pixel wide, inside each object.
         fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
@@ -94,11 +96,12 @@ def convert_folder(
         MachineError: The disk is full, or writing is not permitted.
         Interrupted: A signal came.
     """
-    root, target = Path(source), Path(out)
+    root, target, ignored, order = Path(source), Path(out), several(ignore), several(order)
+    classes = None if classes is None else Path(classes)
     _check_places(root, target, overwrite)
     given = {
         arg("classes"): classes is not None,
-        arg("ignored"): bool(ignored),
+        arg("ignore"): bool(ignored),
         arg("instances"): instances,
         arg("order"): bool(order),
         arg("limit"): limit != LIMIT,
@@ -109,14 +112,14 @@ def convert_folder(
     if drawn := annotations.read_drawn(root):
         tool, labelled = drawn
         _refuse_unused(given, f"shapes of {tool}", of_view)
-    elif labelled := annotations.read_class_masks(root, tuple(order), limit):
+    elif labelled := annotations.read_class_masks(root, order, limit):
         _refuse_unused(given, "one mask a class", (arg("order"), arg("limit")))
     elif instances:
         _refuse_unused(given, "masks that number objects", (arg("instances"), *of_view))
         labelled = annotations.read_objects(root, without)
     else:
-        _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignored"), arg("limit")))
-        labelled = annotations.read_pairs(root, classes, tuple(ignored), without, limit)
+        _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
+        labelled = annotations.read_pairs(root, classes, ignored, without, limit)
     views = _fields_of_view(root, fov, labelled.images) if fov else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.

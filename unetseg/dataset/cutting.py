@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import __version__
+from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset.findings import inspect_folder
 from unetseg.dataset.geometry import (
@@ -33,7 +34,7 @@ from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
 from unetseg.pictures import reading, transforms
 from unetseg.pictures.transforms import scaled_size
-from unetseg.progress import Note, OnProgress, ignore, steps
+from unetseg.progress import Note, OnProgress, silent, steps, warn
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import show
@@ -75,24 +76,25 @@ class StoreSummary:
         )
 
 
+@public()
 def build_store(
     source: str | os.PathLike[str] = "data/train",
     out: str | os.PathLike[str] = "data/patches.h5",
-    settings: PatchSettings | None = None,
+    patches: PatchSettings | None = None,
     *,
-    classes: Path | None = None,
-    ignored: Sequence[int | str] = (),
+    classes: str | os.PathLike[str] | None = None,
+    ignore: int | str | Sequence[int | str] = (),
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> StoreSummary:
     """Cut a folder of labelled images into a patch store.
 
     Args:
         source: Folder of labelled images, laid out as `find_pairs` reads it.
         out: The store to write.
-        settings: Patch size and number, split, scale, seed.
+        patches: Patch size and number, split, scale, seed.
         classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
-        ignored: Mask values or colours that are neither trained on nor scored.
+        ignore: Mask values or colours that are neither trained on nor scored.
         overwrite: Replace a store that is there.
         on_progress: Receives `Progress` and `Note`.
 
@@ -100,14 +102,18 @@ def build_store(
         InputError: Anything in the folder that cannot be read safely in one way.
         MachineError: The disk is full, or writing is not permitted.
     """
-    settings, out, root = settings or PatchSettings(), Path(out), Path(source)
+    settings, out, root = patches or PatchSettings(), Path(out), Path(source)
     if out.exists() and not overwrite:
         raise InputError(
             out, "already exists", f"choose another {arg('out')}, or {arg('overwrite', True)}"
         )
     on_progress(Note(f"cutting the labelled images of {show(root)} into {show(out)}"))
     labelled = LabelledFolder(
-        root, settings, classes=classes, ignored=ignored, on_progress=on_progress
+        root,
+        settings,
+        classes=None if classes is None else Path(classes),
+        ignored=several(ignore),
+        on_progress=on_progress,
     )
     splits = split_groups(
         labelled.groups,
@@ -138,7 +144,7 @@ class LabelledFolder:
         source: The folder.
         settings: How it is cut.
         classes: As for `build_store`.
-        ignored: As for `build_store`.
+        ignored: As ``ignore`` of `build_store`.
         on_progress: Receives `Progress` and `Note`.
 
     Raises:
@@ -161,11 +167,11 @@ class LabelledFolder:
         *,
         classes: Path | None = None,
         ignored: Sequence[int | str] = (),
-        on_progress: OnProgress = ignore,
+        on_progress: OnProgress = silent,
     ) -> None:
         self.root, self.settings, self.on_progress = source, settings, on_progress
         self.inspection = inspect_folder(
-            source, settings, classes=classes, ignored=ignored, on_progress=on_progress
+            source, settings, classes=classes, ignore=ignored, on_progress=on_progress
         )
         self.inspection.refuse()
         assert self.inspection.table is not None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable, colour_to_rgb
 from unetseg.dataset import pairing, splits
 from unetseg.dataset.geometry import auto_size
@@ -19,7 +20,7 @@ from unetseg.dataset.survey import Survey, measure_classes, measuring_step, surv
 from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
 from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
-from unetseg.progress import OnProgress, ignore, steps
+from unetseg.progress import steps, warn
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import plural, quote, show
@@ -161,22 +162,23 @@ class Inspection:
         }
 
 
+@public()
 def inspect_folder(
     source: str | os.PathLike[str],
-    settings: PatchSettings | None = None,
+    patches: PatchSettings | None = None,
     *,
-    classes: Path | None = None,
-    ignored: Sequence[int | str] = (),
-    on_progress: OnProgress = ignore,
+    classes: str | os.PathLike[str] | None = None,
+    ignore: int | str | Sequence[int | str] = (),
+    on_progress: Reports = warn,
 ) -> Inspection:
     """Look at every file of a folder of labelled images; nothing is changed.
 
     Args:
         source: The folder, laid out as `unetseg.dataset.pairing.find_pairs` reads it.
-        settings: How the folder is to be cut; what is selected of each file, ``group``, ``scale``,
+        patches: How the folder is to be cut; what is selected of each file, ``group``, ``scale``,
             ``size`` and ``val`` matter here.
         classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
-        ignored: Mask values or colours that are neither trained on nor scored.
+        ignore: Mask values or colours that are neither trained on nor scored.
         on_progress: Receives `Progress`.
 
     Raises:
@@ -185,7 +187,8 @@ def inspect_folder(
         MachineError: No permission to read.
         Interrupted: A signal came.
     """
-    root, settings = Path(source), settings or PatchSettings()
+    root, settings, ignored = Path(source), patches or PatchSettings(), several(ignore)
+    classes = None if classes is None else Path(classes)
     commands = _Commands(root, _options(settings, classes, ignored))
     pairs, problem = pairing.match_pairs(root)
     found = [_refusal(problem, commands)] if problem else []
@@ -208,7 +211,7 @@ def inspect_folder(
         table = None
         try:
             if doubt is None or doubt.code is Code.OBJECTS_OR_CLASSES:
-                table = _classes_of(surveys, given, tuple(ignored))
+                table = _classes_of(surveys, given, ignored)
         except InputError as error:
             doubt = doubt or error
         if doubt:
@@ -311,7 +314,7 @@ class _Facts:
 
 
 def _options(settings: PatchSettings, classes: Path | None, ignored: Sequence[int | str]) -> str:
-    given = [("classes", classes), *(("ignored", i) for i in ignored)]
+    given = [("classes", classes), *(("ignore", i) for i in ignored)]
     given += [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
     return "".join(f" {as_option(name, value)}" for name, value in given if value is not None)
 
@@ -396,7 +399,7 @@ def _contents(facts: _Facts) -> Iterator[Finding]:
             "error",
             [root],
             "every pixel of every mask is ignored",
-            f"see {arg('ignored')}",
+            f"see {arg('ignore')}",
         )
         return
     absent = [show(n) for n, total in zip(names, counts.sum(0), strict=True) if not total]

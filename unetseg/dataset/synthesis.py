@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.arguments import Reports, public
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.dataset import pairing, snapping
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands
-from unetseg.progress import Note, OnProgress, ignore, steps
+from unetseg.progress import Note, steps, warn
 from unetseg.settings import SynthSettings
 from unetseg.signals import catching
 from unetseg.text import plural, show
@@ -173,6 +174,7 @@ def _truncated_normal(
     return values
 
 
+@public()
 def synthesize(
     out: str | os.PathLike[str] = "data",
     *,
@@ -180,7 +182,7 @@ def synthesize(
     n_test: int = 10,
     settings: SynthSettings | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> tuple[Path, Path]:
     """Write a synthetic set of lines and ellipses whose true masks are known.
 

@@ -33,7 +33,7 @@ from unetseg.labelling import tiles
 from unetseg.labelling.journal import Journal, Stroke
 from unetseg.pictures import masks, reading, writing
 from unetseg.pictures.transforms import rescale_mask
-from unetseg.progress import OnProgress, ignore, steps
+from unetseg.progress import OnProgress, silent, steps
 from unetseg.records import Count, Text, read_record, to_plain
 
 State = Literal["untouched", "begun", "accepted", "empty"]
@@ -373,7 +373,7 @@ def open_project(
     *,
     classes: Path | None = None,
     ignored: Sequence[int | str] = (),
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> Iterator[Project]:
     """Hold a folder for labelling while the block runs; leaving the block saves.
 

@@ -123,8 +123,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
             raise error
         name = next(n for n, f in found.items() if {IGNORED, "#ffffff"} & f.counts.keys())
         problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
-        remedy = f"pass {arg('ignored', 255)}, or list the classes in classes.toml"
-        raise InputError(name, problem, remedy, give=("ignored", IGNORED))
+        remedy = f"pass {arg('ignore', 255)}, or list the classes in classes.toml"
+        raise InputError(name, problem, remedy, give=("ignore", IGNORED))
     table = table_of(list(keys), ignore)  # type: ignore[arg-type]  # _merged_keys mixes no kinds
     paint = [colours.get(c.value, c.colour) if c.value is not None else "" for c in table.classes]
     if not colours or len(set(paint)) < len(paint):
@@ -303,8 +303,8 @@ def _unknown(
     known = ", ".join(str(table.key(i)) for i in range(min(8, len(table.classes))))
     known += ", ..." if len(table.classes) > 8 else ""
     problem = f"{key} in {count:,} pixels, first at (x {x}, y {y}){more}; classes are {known}"
-    remedy = f"add it to classes.toml, or pass {arg('ignored', key)}"
-    return InputError(what, problem, remedy, give=("ignored", key))
+    remedy = f"add it to classes.toml, or pass {arg('ignore', key)}"
+    return InputError(what, problem, remedy, give=("ignore", key))
 
 
 def _merged_keys(found: Mapping[str, Found]) -> set[Key]:

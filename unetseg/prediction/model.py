@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.arguments import Names, several
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
@@ -31,7 +32,8 @@ class Model:
     """One model file, or several as an ensemble, ready for images.
 
     Args:
-        names: Runs, run folders or model files; their classes and channels must agree.
+        names: A run, its folder or a model file; several are averaged, if their
+            classes and channels agree.
         settings: How images are covered, and masks mended; None for the defaults.
 
     Raises:
@@ -48,9 +50,9 @@ class Model:
         appearance: What the training images of the (first) model look like; None where unknown.
     """
 
-    def __init__(self, names: Sequence[str], settings: PredictSettings | None = None) -> None:
+    def __init__(self, names: Names, settings: PredictSettings | None = None) -> None:
         self.settings = settings = settings or PredictSettings()
-        self.paths = [path for name in names for path in resolve_model(name)]
+        self.paths = [path for name in several(names) for path in resolve_model(name)]
         if not self.paths:
             raise InputError("model", "none is named", "name a run or a model file")
         loaded = [model_file.load_model(path) for path in self.paths]

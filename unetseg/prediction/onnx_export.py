@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetseg import __version__, files
+from unetseg.arguments import Names, Reports, public
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import Model
-from unetseg.progress import Note, OnProgress, ignore
+from unetseg.progress import Note, warn
 from unetseg.settings import PredictSettings
 
 FORMAT = "unetseg-onnx"
@@ -52,13 +53,14 @@ class OnnxExport:
     difference: float
 
 
+@public()
 def export_onnx(
-    models: Sequence[str] = ("default",),
+    model: Names = "default",
     out: str | os.PathLike[str] = "model.onnx",
     *,
     opset: int | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> OnnxExport:
     """Write a model, or several averaged, as one ONNX file that needs nothing else.
 
@@ -73,7 +75,7 @@ def export_onnx(
     ``halo`` more pixels on each side than are kept. Both numbers are in the metadata.
 
     Args:
-        models: Runs, run folders or model files; several are averaged.
+        model: Runs, run folders or model files; several are averaged.
         out: The file.
         opset: Version of the ONNX operators, 18 to 25; None takes PyTorch's own choice.
         overwrite: Replace the file.
@@ -90,14 +92,14 @@ def export_onnx(
     files.check_writable(path, overwrite)
     if opset is not None and not _OPSETS[0] <= opset <= _OPSETS[1]:
         raise InputError(arg("opset"), f"{opset} is out of range", "{} to {}".format(*_OPSETS))
-    model = Model(models, PredictSettings(device="cpu"))
-    on_progress(Note(f"writing {model} as ONNX"))
-    graph = _Graph(model).eval()
-    program = _translate(graph, model, opset)
-    program.metadata_props["unetseg"] = json.dumps(_metadata(model, graph), sort_keys=True)
+    loaded = Model(model, PredictSettings(device="cpu"))
+    on_progress(Note(f"writing {loaded} as ONNX"))
+    graph = _Graph(loaded).eval()
+    program = _translate(graph, loaded, opset)
+    program.metadata_props["unetseg"] = json.dumps(_metadata(loaded, graph), sort_keys=True)
     data = _serialise(program)
-    checked = _shapes(model, graph)
-    difference = _difference(graph, data, model, checked)
+    checked = _shapes(loaded, graph)
+    difference = _difference(graph, data, loaded, checked)
     if difference > _TOLERANCE:
         text = f"ONNX Runtime differs from PyTorch by {difference:.2g} of a probability"
         raise MachineError(path, f"{text}; not written", f"try another {arg('opset')}")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
 from unetseg import files
+from unetseg.arguments import Names, Reports, public, several
 from unetseg.classes import IGNORED
 from unetseg.dataset import naming
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
@@ -34,7 +35,7 @@ from unetseg.pictures.georeference import Georeference
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
 from unetseg.prediction.summary import ImageSummary, join_tables, update_summary, write_table
-from unetseg.progress import Note, OnProgress, Progress, ignore
+from unetseg.progress import Note, OnProgress, Progress, warn
 from unetseg.ranks import join, world
 from unetseg.records import Text, read_record, to_plain
 from unetseg.settings import PredictSettings, Selection, check_choice
@@ -62,7 +63,7 @@ class Predictions:
         skipped: Masks that an earlier call made by the same model, input and options.
         failed: Each input that could not be read, with its error.
         overlays: Overlays written.
-        pixels: The share of each class in the written masks, by name.
+        shares: The share of each class in the written masks, 0 to 1, by name.
         unlike: Each image that is unlike the training images, with the differences in words.
         summary: The table with one row per image and class.
         objects: The table with one row per object; None where no objects were asked for.
@@ -73,26 +74,27 @@ class Predictions:
     skipped: tuple[Path, ...]
     failed: tuple[tuple[Path, UnetsegError], ...]
     overlays: tuple[Path, ...]
-    pixels: dict[str, float]
+    shares: dict[str, float]
     unlike: tuple[tuple[Path, str], ...]
     summary: Path
     objects: Path | None = None
 
 
+@public()
 @join()
 def predict(
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Names,
     *,
-    models: Sequence[str] = ("default",),
+    model: Names = "default",
     out: str | os.PathLike[str] = "predictions",
     settings: PredictSettings | None = None,
     format: str = "auto",
     overlay: bool | None = None,
     probabilities: bool = False,
     confidence: bool = False,
-    objects: Sequence[str] = (),
+    objects: str | Sequence[str] = (),
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> Predictions:
     """Write a mask for every image. A mask that an equal earlier call wrote stays as it is.
 
@@ -100,7 +102,7 @@ def predict(
 
     Args:
         inputs: Images, or folders of images (or of labelled images: then their ``images/``).
-        models: Runs, run folders or model files; several are averaged.
+        model: Runs, run folders or model files; several are averaged.
         out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
         settings: How images are covered, and masks mended; None for the defaults.
         format: The format of the masks, one of `FORMATS`; "auto" is PNG, but TIFF for images over
@@ -119,9 +121,9 @@ def predict(
             way, or a model cannot be read. An image that cannot be read is in ``failed`` instead.
         MachineError: The disk is full, or a folder must not be read or written.
     """
-    settings, out = settings or PredictSettings(), Path(out)
+    settings, out, objects = settings or PredictSettings(), Path(out), several(objects)
     check_choice("format", format, FORMATS)
-    sources = _collect(inputs)
+    sources = _collect(several(inputs))
     wanted = {
         "overlay": overlay,
         "probabilities": probabilities,
@@ -130,20 +132,20 @@ def predict(
     }
     if overlay is None:
         wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
-    model = Model(models, settings)
-    jobs = [_job(source, out, format, wanted, model.selection) for source in sources]
+    loaded = Model(model, settings)
+    jobs = [_job(source, out, format, wanted, loaded.selection) for source in sources]
     _check_places(jobs, overwrite)
     ranks, table = world(), out / "summary.csv"
     if ranks.is_writer:
         update_summary(table, [], (), overwrite)
     on_progress = ranks.only_on_rank_zero(on_progress)
-    names = model.card.classes.names
+    names = loaded.card.classes.names
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
-    on_progress(Note(f"predicting {count} with {model}"))
+    on_progress(Note(f"predicting {count} with {loaded}"))
     mine, outcomes = ranks.own_items(jobs), list[_Outcome]()
     try:
         with catching() as caught, _WriteBehind() as behind:
-            session = _Session(model, out, mine, on_progress, caught, behind, objects)
+            session = _Session(loaded, out, mine, on_progress, caught, behind, objects)
             for turn in read_ahead(session.read, list(enumerate(mine, 1))):
                 outcomes.append(turn.outcome)
                 session.predict(turn)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg import files
+from unetseg.arguments import Names, Reports, public
 from unetseg.classes import ClassTable
 from unetseg.dataset import naming, pairing
 from unetseg.dataset.naming import Pair
@@ -24,7 +25,7 @@ from unetseg.pictures.transforms import pixel_hash
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import open_training_store
 from unetseg.prediction.summary import read_table, write_table
-from unetseg.progress import Note, OnProgress, ignore, steps
+from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.settings import PredictSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import plural, show
@@ -122,16 +123,17 @@ class _Described:
     pair: tuple[int, ...]
 
 
+@public()
 def suggest_images(
     source: str | os.PathLike[str],
     *,
-    models: Sequence[str] = ("default",),
+    model: Names = "default",
     n: int = 10,
     out: str | os.PathLike[str] = "suggested",
     labelled: str | os.PathLike[str] | None = None,
     settings: PredictSettings | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> Suggestions:
     """Choose the images whose labels would teach a model most, with a mask of each to correct.
 
@@ -148,7 +150,7 @@ def suggest_images(
     Args:
         source: A folder of images, or of labelled images: then its ``images/`` are taken. Images
             whose pixels the model was trained on or scored by are left out.
-        models: Runs, run folders or model files; several are averaged.
+        model: Runs, run folders or model files; several are averaged.
         n: How many to choose.
         out: A new or empty folder.
         labelled: Folder of the images labelled so far. None takes the folder that the model's
@@ -165,14 +167,14 @@ def suggest_images(
     target, root = Path(out), Path(source)
     pool = naming.list_images(root / "images" if (root / "images").is_dir() else root)
     _check_places(target, pool, overwrite)
-    model = Model(models, settings)
-    home, cutting = _training(model, labelled)
+    loaded = Model(model, settings)
+    home, cutting = _training(loaded, labelled)
     _refuse_inputs(target, pool, home)
     pairs = pairing.match_pairs(home)[0] if home else ()
-    on_progress(Note(f"looking at {plural(len(pool), 'image')} of {show(root)} with {model}"))
+    on_progress(Note(f"looking at {plural(len(pool), 'image')} of {show(root)} with {loaded}"))
     with catching() as caught:
         labelled_images = [pair.image for pair in pairs]
-        describer = _Describer(model)
+        describer = _Describer(loaded)
         paths = steps(
             [*labelled_images, *pool],
             "looking",
@@ -192,9 +194,9 @@ def suggest_images(
             np.array([one.features for one in before if one]),
             n,
         )
-        described, names = list(after.items()), model.card.classes.names
+        described, names = list(after.items()), loaded.card.classes.names
         chosen = tuple(_suggestion(rank, *described[rank.index], names) for rank in ranks)
-        _write(target, chosen, model, caught, on_progress)
+        _write(target, chosen, loaded, caught, on_progress)
     taken = {pair.name for pair in pairs}
     return Suggestions(
         target,

@@ -11,7 +11,7 @@ from unetseg import files
 from unetseg.dataset.findings import Inspection
 from unetseg.dataset.survey import Survey
 from unetseg.pictures import drawing, masks, reading, transforms
-from unetseg.progress import OnProgress, ignore, steps
+from unetseg.progress import OnProgress, silent, steps
 from unetseg.reports import rendering
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import show
@@ -24,7 +24,7 @@ def write_contact_sheet(
     path: str | os.PathLike[str],
     found: Inspection,
     selection: Selection = WHOLE,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Write one HTML file, readable offline, with every image beside its painted mask.
 

@@ -15,7 +15,7 @@ from unetseg.files import read_toml
 from unetseg.pictures import reading
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
-from unetseg.progress import Note, OnProgress, ignore, steps
+from unetseg.progress import Note, OnProgress, silent, steps
 from unetseg.reports.score_report import Report, write_report
 from unetseg.scoring.baselines import (
     Baseline,
@@ -61,7 +61,7 @@ def seconds_after_folds(record: FoldRecord, html: bool) -> float:
 
 
 def baselines_of_folds(
-    found: CrossValidation, until: float = math.inf, on_progress: OnProgress = ignore
+    found: CrossValidation, until: float = math.inf, on_progress: OnProgress = silent
 ) -> tuple[Baseline, ...]:
     """Return what simple methods score on the images of a run with folds, fold by fold.
 
@@ -95,7 +95,7 @@ def report_folds(
     found: CrossValidation,
     baselines: Sequence[Baseline],
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> tuple[Suspect, ...]:
     """Write the report of a run with folds; return the masks that may be wrong.
 
@@ -137,7 +137,7 @@ def report_folds(
             f"unetseg predict NEWIMAGES{option.replace('--run', '--model', 1)}",
         ),
     )
-    write_report(path, report, overwrite, on_progress)
+    write_report(path, report, overwrite=overwrite, on_progress=on_progress)
     return suspects
 
 
@@ -145,7 +145,7 @@ def report_training(
     path: str | os.PathLike[str],
     found: TrainResult,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Write the report of a training that has scored its held-out images; see `report_evaluation`.
 
@@ -161,7 +161,7 @@ def report_evaluation(
     found: Evaluation,
     run: RunFolder | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Write the report of an evaluation.
 
@@ -196,7 +196,7 @@ def report_evaluation(
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
         versions=_versions(),
     )
-    write_report(path, report, overwrite, on_progress)
+    write_report(path, report, overwrite=overwrite, on_progress=on_progress)
 
 
 class _Walk:

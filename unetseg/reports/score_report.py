@@ -12,9 +12,10 @@ import numpy as np
 from markupsafe import Markup
 
 from unetseg import files
+from unetseg.arguments import Reports, public
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.pictures import drawing
-from unetseg.progress import OnProgress, ignore, steps
+from unetseg.progress import OnProgress, steps, warn
 from unetseg.reports import charts, rendering, views
 from unetseg.reports.suspect_sheet import suspect_cards
 from unetseg.reports.views import View
@@ -68,11 +69,13 @@ class Report:
     lines: Sequence[str] = ()
 
 
+@public()
 def write_report(
     path: str | os.PathLike[str],
     report: Report,
+    *,
     overwrite: bool = False,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> None:
     """Write one HTML file that needs no other file and no network, whole or not at all.
 

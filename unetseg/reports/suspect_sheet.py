@@ -7,7 +7,7 @@ from typing import Any
 from unetseg import files
 from unetseg.classes import ClassTable
 from unetseg.pictures import drawing
-from unetseg.progress import OnProgress, ignore, steps
+from unetseg.progress import OnProgress, silent, steps
 from unetseg.reports import rendering, views
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect
@@ -21,7 +21,7 @@ def write_suspects(
     read: Callable[[str], ScoredImage],
     classes: ClassTable,
     subject: str,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Write one HTML file, readable offline: image, mask and prediction around each place.
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError, arg
-from unetseg.progress import OnProgress, Progress, ignore
+from unetseg.progress import OnProgress, Progress, silent
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 
 MOST_COMMON, FOREST = "most common class", "random forest"
@@ -257,7 +257,7 @@ def forest_of_folds(
     groups: Sequence[str] | None = None,
     seed: int = 0,
     until: float = math.inf,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
 ) -> Baseline:
     """Score each image by a random forest that learnt from the images of the other folds.
 

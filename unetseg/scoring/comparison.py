@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.arguments import Reports, public
 from unetseg.dataset import naming, pairing
 from unetseg.errors import InputError, arg
 from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
-from unetseg.progress import Note, OnProgress, ignore
+from unetseg.progress import Note, OnProgress, warn
 from unetseg.scoring import intervals
 from unetseg.scoring.evaluation import (
     DEFAULT_FOLDER,
@@ -122,6 +123,7 @@ class Comparison:
         }
 
 
+@public()
 def compare(
     a: str,
     b: str,
@@ -130,9 +132,9 @@ def compare(
     settings: PredictSettings | None = None,
     include_trained: bool = False,
     classes: str | os.PathLike[str] | None = None,
-    ignored: tuple[int | str, ...] = (),
+    ignore: int | str | Sequence[int | str] = (),
     group: str | None = None,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
 ) -> Comparison:
     """Score A and B on the same images and say by how much, and how surely, B is better.
 
@@ -146,7 +148,7 @@ def compare(
         settings: How models cover an image; what is selected holds for masks, too.
         include_trained: Score images that A or B was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
-        ignored: Values or colours in the true masks that are not scored, too.
+        ignore: Values or colours in the true masks that are not scored, too.
         group: A pattern searched in the stems: intervals are taken over groups of images.
         on_progress: Receives `Note` and `Progress`.
 
@@ -174,12 +176,12 @@ def compare(
         as_written_by = [other.name] if bare and not other.is_masks else None
         return evaluate(
             source,
-            models=as_written_by if side.is_masks else [side.name],
+            model=as_written_by if side.is_masks else [side.name],
             predictions=side.name if side.is_masks else None,
             settings=settings,
             include_trained=True,  # those to leave out are not among `names`
             classes=classes,
-            ignored=ignored,
+            ignore=ignore,
             group=group,
             only=names,
             on_progress=_without_notes(on_progress),

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetseg.arguments import Names, Reports, public, several
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import naming, pairing, splits
 from unetseg.dataset.geometry import SPARSE
@@ -26,7 +27,7 @@ from unetseg.prediction.model import Model
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.prediction.segmenter import Segmenter
-from unetseg.progress import Note, OnProgress, Progress, ignore, steps
+from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
@@ -97,19 +98,20 @@ class Evaluation:
         return len(self.subject.names) + self.subject.trained_on
 
 
+@public()
 @join()
 def evaluate(
     source: str | os.PathLike[str] | None = None,
     *,
-    models: Sequence[str] | None = None,
+    model: Names | None = None,
     predictions: str | os.PathLike[str] | None = None,
     settings: PredictSettings | None = None,
     include_trained: bool = False,
     classes: str | os.PathLike[str] | None = None,
-    ignored: tuple[int | str, ...] = (),
+    ignore: int | str | Sequence[int | str] = (),
     group: str | None = None,
-    only: Collection[str] | None = None,
-    on_progress: OnProgress = ignore,
+    only: str | Collection[str] | None = None,
+    on_progress: Reports = warn,
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
 
@@ -118,15 +120,15 @@ def evaluate(
     Args:
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
             images that the model's own store held out.
-        models: Runs, run folders or model files; several are averaged. None is the default run;
+        model: Runs, run folders or model files; several are averaged. None is the default run;
             with ``predictions``, no model.
         predictions: A folder of masks named like the images, which are scored instead of a model.
-            They are read with the encoding of the true masks; with ``models``, with the encoding
+            They are read with the encoding of the true masks; with ``model``, with the encoding
             that the first model writes.
         settings: How images are covered; what is selected holds for ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
-        ignored: Values or colours in the true masks that are not scored, in addition to those of
+        ignore: Values or colours in the true masks that are not scored, in addition to those of
             the classes.
         group: A pattern that `splits.group_of` searches in the stems. Intervals are taken over the
             groups of images that it finds. None takes the groups that a store recorded, else each
@@ -140,12 +142,13 @@ def evaluate(
     on_progress = world().only_on_rank_zero(on_progress)
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
-    choice = _Choice(group, only, include_trained)
+    choice = _Choice(group, None if only is None else several(only), include_trained)
+    ignored, names = several(ignore), None if model is None else several(model)
     if predictions is not None:
         if source is None:
             raise InputError("FOLDER", "is missing", "name the folder with the true masks")
         own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
-        card = model_file.read_card(resolve_model(models[0])[0]) if models else None
+        card = model_file.read_card(resolve_model(names[0])[0]) if names else None
         selection = settings.selection if settings else WHOLE
         selection = selection.or_else(card.selection) if card else selection
         made = _find_masks(Path(source), Path(predictions), selection)
@@ -156,21 +159,21 @@ def evaluate(
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
             subject = _masks_of(made, truth, _SAME, truth, choice, on_progress)
         return _refuse_unscored(_score(subject, on_progress))
-    model = Model(("default",) if models is None else models, settings)
+    loaded = Model(names or "default", settings)
     if source is None:
         if classes is not None or ignored:
-            what = arg("ignored") if classes is None else arg("classes")
+            what = arg("ignore") if classes is None else arg("classes")
             raise InputError(what, "is for a folder of true masks", "name one")
-        subject = _held_out_by(model, choice, on_progress)
+        subject = _held_out_by(loaded, choice, on_progress)
         return _refuse_unscored(_score(subject, on_progress))
     own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
-    encoding = _encoding(own, model.card.classes, ignored, file)
-    subject = _folder_by(model, Path(source), encoding, choice, on_progress)
+    encoding = _encoding(own, loaded.card.classes, ignored, file)
+    subject = _folder_by(loaded, Path(source), encoding, choice, on_progress)
     return _refuse_unscored(_score(subject, on_progress))
 
 
 def evaluation_of(
-    found: Scores, model: str | os.PathLike[str], on_progress: OnProgress = ignore
+    found: Scores, model: str | os.PathLike[str], on_progress: OnProgress = silent
 ) -> Evaluation:
     """Return the evaluation of a model whose training has scored its held-out images.
 
@@ -179,12 +182,12 @@ def evaluation_of(
         model: The run or its model.
         on_progress: Receives `Note`.
     """
-    subject = _held_out_by(Model([str(model)]), _Choice(None, None), on_progress)
+    subject = _held_out_by(Model(model), _Choice(None, None), on_progress)
     return Evaluation(found, subject)
 
 
 def score_boundaries(
-    found: Evaluation, tolerance: float, on_progress: OnProgress = ignore
+    found: Evaluation, tolerance: float, on_progress: OnProgress = silent
 ) -> Boundaries:
     """Compare the borders of all images of an evaluation, which are read and predicted again.
 
@@ -204,7 +207,7 @@ def score_boundaries(
 
 
 def score_objects(
-    found: Evaluation, names: Sequence[str], on_progress: OnProgress = ignore
+    found: Evaluation, names: Sequence[str], on_progress: OnProgress = silent
 ) -> ObjectScores:
     """Compare the objects of all images of an evaluation, which are read and predicted again.
 
@@ -404,7 +407,7 @@ def score_held_out(
     opened: Store,
     segmenter: Segmenter,
     which: Sequence[int] | None = None,
-    on_progress: OnProgress = ignore,
+    on_progress: OnProgress = silent,
     check: Callable[[], None] = lambda: None,
     observe: Callable[[int, Tensor, Tensor], None] = lambda number, band, truth: None,
 ) -> tuple[Scores, float]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from unetseg import plugins
+from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
@@ -40,7 +41,7 @@ from unetseg.prediction.run_folder import (
     read_history,
     resolve_model,
 )
-from unetseg.progress import Note, OnProgress, ignore, steps
+from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.ranks import join, world
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
@@ -132,6 +133,7 @@ class CrossValidation:
         return {f"fold {n}": read_history(self.run.fold(n).history) for n in numbers}
 
 
+@public(TrainSettings)
 @join()
 def cross_validate(
     source: str | os.PathLike[str] | None = None,
@@ -139,14 +141,14 @@ def cross_validate(
     folds: int | None = None,
     run: str | os.PathLike[str] = "default",
     patches: PatchSettings | None = None,
-    classes: Path | None = None,
-    ignored: tuple[int | str, ...] = (),
-    start_from: str | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    ignore: int | str | Sequence[int | str] = (),
+    start_from: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     started: float | None = None,
     after: Callable[[FoldRecord], float] = lambda _: 0.0,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
     **settings: Any,
 ) -> CrossValidation:
     """Train a model for each fold of a folder, and score every image by the one that held it out.
@@ -158,7 +160,7 @@ def cross_validate(
         patches: How the folder is cut; of it ``group`` and ``seed`` make the folds, too, and
             ``val`` is not used.
         classes: A ``classes.toml`` for a folder that has none.
-        ignored: Mask values or colours of the folder to leave out.
+        ignore: Mask values or colours of the folder to leave out.
         start_from: A model (name of a run, folder or file) whose weights are the start of every
             fold; it must not have been trained on these images.
         resume: Go on with an interrupted run, exactly where it stopped.
@@ -182,8 +184,11 @@ def cross_validate(
     if world().size > 1:
         text = f"is for one process, torchrun started {world().size}"
         raise InputError(arg("folds"), text, "leave torchrun out")
-    _check_options(folds, patches, settings)
     given = TrainSettings(**settings)
+    settings = {name: getattr(given, name) for name in settings}
+    _check_options(folds, patches, settings)
+    ignored, classes = several(ignore), None if classes is None else Path(classes)
+    start_from = None if start_from is None else os.fspath(start_from)
     plugins.check_names(given)
     pick_device(given.device)
     place = RunFolder(run)
@@ -230,7 +235,7 @@ def cross_validate(
             settings=resolve(like_model(given, settings, start_from), cutting.size),
             cutting=cutting,
             given=names_asked(start_from, classes),
-            ignored=tuple(ignored),
+            ignored=ignored,
             content=_content(labelled),
         )
         _check_models(record, labelled, start_from)

@@ -3,12 +3,13 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from unetseg import plugins
+from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.store import Store, StoreInfo, open_store
@@ -16,7 +17,7 @@ from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg, as_option
 from unetseg.prediction import model_file
 from unetseg.prediction.run_folder import RunFolder, State, resolve_model
-from unetseg.progress import Note, OnProgress, ignore
+from unetseg.progress import Note, OnProgress, warn
 from unetseg.ranks import join, world
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.signals import catching
@@ -28,20 +29,21 @@ from unetseg.training.recipe import resolve
 from unetseg.training.starting import Session, new_trainer, resumed_trainer
 
 
+@public(TrainSettings)
 @join()
 def train(
     source: str | os.PathLike[str] | None = None,
     *,
     run: str | os.PathLike[str] = "default",
     patches: PatchSettings | None = None,
-    classes: Path | None = None,
-    ignored: tuple[int | str, ...] = (),
-    start_from: str | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    ignore: int | str | Sequence[int | str] = (),
+    start_from: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     started: float | None = None,
     after: Afterwards = NOTHING,
-    on_progress: OnProgress = ignore,
+    on_progress: Reports = warn,
     **settings: Any,
 ) -> TrainResult:
     """Train a network; the model so far is in the run's folder from its first save on.
@@ -55,7 +57,7 @@ def train(
         run: Name ("wide" is ``runs/wide``) or folder of the run.
         patches: How a folder is cut; None for the defaults.
         classes: A ``classes.toml`` for a folder that has none.
-        ignored: Mask values or colours of a folder to leave out.
+        ignore: Mask values or colours of a folder to leave out.
         start_from: A model (name of a run, folder or file) whose weights are the start.
         resume: Go on with an interrupted run, exactly where it stopped.
         overwrite: Start again in the folder of an earlier run.
@@ -73,8 +75,11 @@ def train(
     started = time.monotonic() if started is None else started
     folder = RunFolder(run)
     given = TrainSettings(**settings)
+    settings = {name: getattr(given, name) for name in settings}
     plugins.check_names(given)
     pick_device(given.device)
+    ignored, classes = several(ignore), None if classes is None else Path(classes)
+    start_from = None if start_from is None else os.fspath(start_from)
     ranks = world()
     check_resumable(folder, resume)
     on_progress = ranks.only_on_rank_zero(on_progress)
@@ -251,7 +256,7 @@ def _store_path(
             folder.store,
             patches or PatchSettings(),
             classes=classes,
-            ignored=ignored,
+            ignore=ignored,
             overwrite=True,
             on_progress=on_progress,
         )
@@ -323,7 +328,7 @@ def cutting_asked(
             k: v for k, v in given.items() if v != usual[k] and k in recorded and recorded[k] != v
         }
     others = [item for item in ignored if item not in table.ignore]
-    return asked | ({"ignored": others} if others else {})
+    return asked | ({"ignore": others} if others else {})
 
 
 def _is_other(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -1,0 +1,150 @@
+"""How people call public functions in a notebook: one for several, keywords, reports, warnings."""
+
+import contextlib
+import inspect
+import io
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import unetseg
+from tests.support import QUICK, write_set
+from unetseg.arguments import public, reporting, several
+from unetseg.errors import InputError
+from unetseg.progress import EpochDone, Note, Progress, warn as warn_by_default
+
+FUNCTIONS = [
+    getattr(unetseg, name)
+    for name in unetseg.__all__
+    if inspect.isfunction(getattr(unetseg, name))
+    and "on_progress" in inspect.signature(getattr(unetseg, name)).parameters
+]
+
+
+@public(unetseg.PatchSettings)
+def work(source, *, on_progress=warn_by_default, **settings):
+    """Do nothing but report."""
+    on_progress(Note("a note"))
+    on_progress(Progress("working", 1, 2, "steps"))
+    on_progress(Note("a doubt", warning=True))
+    return settings
+
+
+def test_a_single_text_path_or_number_is_one():
+    assert several("first") == ("first",)
+    assert several(Path("a.png")) == (Path("a.png"),)
+    assert several(255) == (255,)
+    assert several(["a", "b"]) == several(x for x in "ab") == ("a", "b")
+
+
+def test_one_name_is_enough_for_every_function_that_takes_several(home):
+    done = unetseg.predict("data/test/images/im100.png", model=Path("runs/default"))
+    assert [path.name for path in done.written] == ["im100.png"]
+    found = unetseg.evaluate("data/test", model="default", only="im101")
+    assert found.scores.names == ("im101",)
+    assert len(unetseg.Model("default").cards) == 1
+    settings = unetseg.PredictSettings(largest="square", fill_holes=["stripe"], stride=16)
+    assert (settings.largest, settings.fill_holes) == (("square",), ("stripe",))
+    assert settings.stride == "16"
+    assert unetseg.PatchSettings(channels=[0, 2]).channels == "0,2"
+    assert unetseg.inspect_folder("data/test", ignore=2).table.names == ("ground", "square")
+
+
+def test_settings_are_keywords_that_help_and_the_tab_key_find():
+    for function in (unetseg.train, unetseg.cross_validate):
+        parameters = inspect.signature(function).parameters
+        assert {field.name for field in fields(unetseg.TrainSettings)} <= parameters.keys()
+        assert parameters["optimizer"].default == "muon"
+        assert "settings" not in parameters
+    assert "batch_size" in inspect.getdoc(unetseg.TrainSettings)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_an_unknown_keyword_names_the_nearest_one(function):
+    with pytest.raises(InputError, match="did you mean 'on_progress'"):
+        function(on_progres=None)
+
+
+def test_an_unknown_setting_is_no_error_of_a_class():
+    with pytest.raises(InputError, match="epoch: is no argument of train; did you mean 'epochs'"):
+        unetseg.train(epoch=1)
+
+
+def test_a_budget_is_read_as_the_command_reads_it(empty):
+    assert unetseg.TrainSettings(budget="1m30s").budget == 90
+    with pytest.raises(InputError, match="budget: 'soon' is no time"):
+        unetseg.train(budget="soon")
+    write_set("data/train", 5)
+    run = unetseg.train(
+        "data/train",
+        patches=unetseg.PatchSettings(size=32, per_image=2),
+        **{**QUICK, "epochs": None, "budget": "8s"},
+    )
+    assert run.scores is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"lr": "0.1"}, "lr: '0.1' is not a number"),
+        ({"epochs": 1.5}, "epochs: 1.5 is not a whole number"),
+        ({"epochs": True}, "epochs: True is not a whole number"),
+        ({"optimizer": 3.5}, "optimizer: 3.5 is not a text"),
+        ({"network": write_set}, "network: is a function.*plug-in"),
+        ({"loss": lambda: None}, "loss: is a function.*plug-in"),
+        ({"augment": print}, "augment: is a function.*plug-in"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_in_one_line(settings, problem):
+    with pytest.raises(InputError, match=problem):
+        unetseg.TrainSettings(**settings)
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    settings = unetseg.TrainSettings(epochs=np.int64(3), lr=np.float32(0.5), seed=np.uint8(1))
+    assert [type(x) for x in (settings.epochs, settings.lr, settings.seed)] == [int, float, int]
+
+
+def test_a_warning_is_one_of_python_at_the_line_of_the_caller():
+    with pytest.warns(unetseg.UnetsegWarning, match="^a doubt$") as caught:
+        assert work("set", size=64) == {"size": 64}
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_none_is_silent(capfd):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work("set", on_progress=None)
+    assert not caught
+    assert capfd.readouterr() == ("", "")
+
+
+def test_print_gets_a_line_an_epoch():
+    row = {"epoch": 1, "val_mean_iou": 0.5, "train_loss": 1.0, "patches_per_second": 8.0}
+    with contextlib.redirect_stdout(io.StringIO()) as out, reporting(print) as report:
+        for done in range(100):
+            report(Progress("training", done, 100, "patches"))
+        report(EpochDone(row, 60))
+    assert out.getvalue() == (
+        "epoch 1: loss 1.0000, held-out mean IoU 0.5000, 8 patches a second, 1 min left\n"
+    )
+
+
+def test_a_function_gets_all_reports():
+    records = []
+    work("set", on_progress=records.append)
+    assert [type(record) for record in records] == [Note, Progress, Note]
+
+
+def test_a_bar_is_a_word(capfd):
+    work("set", on_progress="bar")
+    assert capfd.readouterr().err.splitlines() == ["a note", "warning: a doubt"]
+
+
+def test_another_word_for_progress_is_refused():
+    with pytest.raises(InputError, match="on_progress: 'lines' is no way to report"):
+        work("set", on_progress="lines")
