@@ -2,12 +2,14 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.dataset.test_label_traps import COLOURS, objects
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.errors import InputError
+from unetseg.objects.separation import find_objects, object_classes
 
 COUNT, HEIGHT, WIDTH = 3, 120, 140
 
@@ -201,10 +203,69 @@ def test_numbered_objects_become_foreground_and_border(tmp_path):
 
     convert_folder(write(tmp_path / "set", numbered), tmp_path / "out", instances=True)
     assert names_of(tmp_path / "out") == ["background", "foreground", "border"]
+    numbers = tifffile.imread(tmp_path / "out/objects/im0.tif")
+    assert numbers[3, 2:9].tolist() == [1, 1, 1, 1, 2, 2, 2]  # without gaps
     due = ["2222222", "2112212", "2112212", "2222222"]
     found = masks_of(tmp_path / "out")["im0"]
     assert ["".join(map(str, row)) for row in found[2:6, 2:9]] == due
     assert (found > 0).sum() == 28
+
+
+def two_classes_of_objects(root, form):
+    """Write 20 x 30 pixels with two cells that touch, and dust on the second one."""
+    save(root / "images/a.png", np.zeros((20, 30), np.uint8))
+    boxes = [(0, (2, 2, 10, 12)), (0, (10, 2, 18, 12)), (1, (14, 8, 22, 16))]  # x, y, x, y
+    if form == "YOLO":
+        lines = [
+            f"{kind} {x / 30} {y / 20} {u / 30} {y / 20} {u / 30} {v / 20} {x / 30} {v / 20}"
+            for kind, (x, y, u, v) in boxes
+        ]
+        (root / "labels").mkdir()
+        (root / "labels/a.txt").write_text("\n".join(lines))
+        (root / "classes.txt").write_text("cell\ndust\n")
+        return
+    if form == "COCO":
+        shapes = [
+            {"image_id": 7, "category_id": kind, "segmentation": [[x, y, u, y, u, v, x, v]]}
+            for kind, (x, y, u, v) in boxes
+        ]
+        data = {
+            "images": [{"id": 7, "file_name": "a.png"}],
+            "annotations": shapes,
+            "categories": [{"id": 0, "name": "cell"}, {"id": 1, "name": "dust"}],
+        }
+        (root / "coco.json").write_text(json.dumps(data))
+        return
+    for kind, name in enumerate(("cell", "dust")):
+        numbers = np.zeros((20, 30), np.uint16)
+        own = [box for k, box in boxes if k == kind]
+        for number, (x, y, u, v) in enumerate(own, 500):
+            numbers[y:v, x:u] = number
+        save(root / f"masks/{name}/a.png", numbers)
+
+
+@pytest.mark.parametrize("form", ["YOLO", "COCO", "a folder of numbers a class"])
+def test_objects_of_several_classes_keep_class_and_border(tmp_path, form):
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    two_classes_of_objects(root, form)
+    order = ["cell", "dust"] if form.startswith("a folder") else []
+    done = convert_folder(root, tmp_path / "out", instances=True, order=order)
+    assert done.objects == 3
+    names = ["background", "cell", "cell border", "dust", "dust border"]
+    assert names_of(tmp_path / "out") == names
+    assert object_classes(done.classes, ["all"]) == {1: 2, 3: 4}
+    numbers = tifffile.imread(tmp_path / "out/objects/a.tif")
+    due = np.zeros((20, 30), int)
+    due[2:12, 2:10], due[2:12, 10:18], due[8:16, 14:22] = 1, 2, 3
+    np.testing.assert_array_equal(numbers, due)
+    mask = masks_of(tmp_path / "out")["a"]
+    assert mask[5].tolist()[1:19] == [0, 2, *[1] * 6, 2, 2, *[1] * 6, 2, 0]
+    assert mask[10].tolist()[9:23] == [2, 2, 1, 1, 2, 4, *[3] * 6, 4, 0]
+    # Predicted so, the objects and their classes are found again.
+    found = find_objects(mask, {1: 2, 3: 4})
+    assert found.kinds.tolist() == [1, 1, 3]
+    np.testing.assert_array_equal(found.numbers, due)
 
 
 def test_outside_the_field_of_view_is_ignored_on_request(tmp_path):
@@ -316,9 +377,10 @@ def test_over_64_objects_are_no_classes_but_convert_as_objects(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "useless"),
     [
-        ("LabelMe", {"instances": True, "limit": 0.2}, "instances, limit"),
+        ("LabelMe", {"instances": True, "limit": 0.2}, "limit"),
         ("LabelMe", {"order": ["block", "stripe"]}, "order"),
-        ("a folder a class", {"ignore": [255], "instances": True}, "ignore, instances"),
+        ("a folder a class", {"ignore": [255], "instances": True}, "ignore"),
+        ("a folder a class", {"limit": 0.2, "instances": True}, "limit"),
         ("CVAT", {"order": ["a"]}, "order"),
         ("CVAT", {"instances": True, "ignore": [0]}, "ignore"),
     ],

@@ -19,7 +19,8 @@ def convert(
         bool,
         Option(
             "--instances",
-            help="Masks number objects: make background, foreground and border of them.",
+            help="Masks number objects, or each shape is one: objects and their borders become "
+            "classes.",
             rich_help_panel=_KIND,
         ),
     ] = False,
@@ -96,6 +97,8 @@ def convert(
     if done.ignored:
         share = _percent(done.ignored, done.pixels)
         print_line(f"{done.ignored:,} pixels ({share}) are ignored (255).")
+    if done.objects is not None:
+        print_line(f"{plural(done.objects, 'object')}, numbered in objects/.")
     if done.left_out:
         print_line(f"{plural(len(done.left_out), 'image')} in no list, left out.")
     for path, count in zip(done.folders, done.images, strict=True):

@@ -4,11 +4,13 @@ These are the exports of annotation tools, one mask for each class, masks that n
 one mask for each image.
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import doubt_classes, measure_numbers
+from unetseg.objects.separation import BACKGROUND, BORDER
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
@@ -56,11 +59,24 @@ def _classes_named(names: list[str]) -> tuple[SegmentationClass, ...]:
     return tuple(SegmentationClass(n, i, default_colour(i)) for i, n in enumerate(names))
 
 
+def _with_borders(
+    names: Sequence[str], colours: Mapping[str, str] = MappingProxyType({})
+) -> tuple[SegmentationClass, ...]:
+    """Return the background, and each class followed by the class of its objects' border."""
+    pairs = ((name, f"{name} {BORDER}") for name in names)
+    classes = _classes_named([BACKGROUND, *itertools.chain.from_iterable(pairs)])
+    return tuple(replace(c, colour=colours.get(c.name, c.colour)) for c in classes)
+
+
 # --- exports of annotation tools -------------------------------------------------------------
 
 
-def read_drawn(root: Path) -> tuple[str, Annotations] | None:
+def read_drawn(root: Path, instances: bool = False) -> tuple[str, Annotations] | None:
     """Read labels that a tool exported as shapes; None of other sets.
+
+    Args:
+        root: The set.
+        instances: Whether each shape is an object: its class is followed by that of its border.
 
     Returns:
         The name of the tool, and the labels.
@@ -74,12 +90,21 @@ def read_drawn(root: Path) -> tuple[str, Annotations] | None:
     pair_of = {p.name: p for p in export.pairs}
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
-        mask = pair_of[name].read_mask().values
-        masks.check_same_size(pair_of[name].mask, mask.shape, shape)
-        return Snapped(mask.astype(np.uint8))
+        pair = pair_of[name]
+        if not instances:
+            mask = pair.read_mask().values
+            masks.check_same_size(pair.mask, mask.shape, shape)
+            return Snapped(mask.astype(np.uint8))
+        drawn = pair.read_shapes()  # 1 to n, the topmost last
+        masks.check_same_size(pair.mask, drawn.shape, shape)
+        return snapping.draw_objects(drawn, np.array([kind for kind, _ in pair.drawn or ()], int))
 
     images = {p.name: p.image for p in export.pairs}
-    return export.tool, Annotations(images, export.classes.classes, read)
+    classes = export.classes.classes
+    if instances:
+        colours = {c.name: c.colour for c in classes[1:]}
+        classes = _with_borders(list(colours), colours)
+    return export.tool, Annotations(images, classes, read)
 
 
 # --- one mask for each image -----------------------------------------------------------------
@@ -121,7 +146,7 @@ def read_pairs(
 
 
 def read_objects(root: Path, without: str) -> Annotations:
-    """Read images with masks that number objects: background, foreground and border.
+    """Read images with masks that number objects of one class, which has no name.
 
     Raises:
         InputError: There is nothing to pair.
@@ -132,9 +157,10 @@ def read_objects(root: Path, without: str) -> Annotations:
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         raw = reading.read_mask(mask_of[name])
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
-        return Snapped(snapping.outline_objects(raw))
+        numbers = snapping.object_numbers(raw)
+        return snapping.draw_objects(numbers, np.ones(numbers.max(), np.int64))
 
-    classes = _classes_named(["background", "foreground", "border"])
+    classes = _classes_named([BACKGROUND, "foreground", BORDER])
     return Annotations({p.name: p.image for p in pairs}, classes, read, problem)
 
 
@@ -168,13 +194,16 @@ def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> Cl
 # --- one mask for each class -----------------------------------------------------------------
 
 
-def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annotations | None:
+def read_class_masks(
+    root: Path, order: tuple[str, ...], limit: float, instances: bool = False
+) -> Annotations | None:
     """Read one mask for each class, ``masks/line/x.png`` or ``x_line.png``.
 
     Args:
         root: The set.
         order: The classes, the topmost last, where masks overlap; empty where none may.
         limit: As in `snapping.snap`.
+        instances: Whether each mask numbers the objects of its class.
 
     Returns:
         None where the set is laid out in neither way.
@@ -193,22 +222,33 @@ def read_class_masks(root: Path, order: tuple[str, ...], limit: float) -> Annota
     names = list(order) or names
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
-        mask = np.zeros(shape, np.uint8)
+        mask, numbers = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
+        kinds: list[int] = []
         moved = blended = 0
         for label, path in sorted(files[name], key=lambda item: names.index(item[0])):
-            drawn = snapping.read_binary(read_raw(path), path, limit)
-            masks.check_same_size(path, drawn.mask.shape, shape)
-            inside = drawn.mask == 1
+            if instances:
+                own = snapping.object_numbers(reading.read_mask(path))
+                inside = own > 0
+            else:
+                drawn = snapping.read_binary(read_raw(path), path, limit)
+                inside = drawn.mask == 1
+                moved, blended = moved + drawn.moved, blended + drawn.blended
+            masks.check_same_size(path, inside.shape, shape)
             overlap = int((mask[inside] > 0).sum())
             if overlap and not order:
                 other = names[int(mask[inside].max()) - 1]
                 remedy = f"say which is on top, the last: {arg('order', [other, label])}"
                 raise InputError(path, f"{overlap:,} pixels are {show(other)}, too", remedy)
             mask[inside] = names.index(label) + 1
-            moved, blended = moved + drawn.moved, blended + drawn.blended
-        return Snapped(mask, moved, blended)
+            if instances:
+                numbers[inside] = own[inside] + len(kinds)
+                kinds += [names.index(label) + 1] * int(own.max())
+        if not instances:
+            return Snapped(mask, moved, blended)
+        return snapping.draw_objects(numbers, np.array(kinds, int))
 
-    return Annotations(paths, _classes_named(["background", *names]), read)
+    classes = _with_borders(names) if instances else _classes_named([BACKGROUND, *names])
+    return Annotations(paths, classes, read)
 
 
 _Files = tuple[dict[str, Path], dict[str, list[tuple[str, Path]]]]

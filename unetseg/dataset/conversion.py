@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetseg import files
 from unetseg.arguments import Reports, public, several
@@ -21,7 +20,8 @@ from unetseg.dataset import annotations, naming, pairing
 from unetseg.dataset.annotations import Annotations
 from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
 from unetseg.errors import InputError, arg
-from unetseg.pictures import masks, reading, writing
+from unetseg.objects.files import OBJECTS
+from unetseg.pictures import bands, masks, reading, writing
 from unetseg.progress import steps, warn
 from unetseg.signals import catching
 from unetseg.text import show
@@ -42,6 +42,7 @@ class Conversion:
         snapped: The number of pixels that were moved to the nearest class.
         blended: The number of those that were farther from that class than noise.
         ignored: The number of ignored pixels.
+        objects: The number of objects; None where the source does not tell them apart.
     """
 
     folders: tuple[Path, ...]
@@ -52,6 +53,7 @@ class Conversion:
     snapped: int
     blended: int
     ignored: int
+    objects: int | None = None
 
 
 @public()
@@ -81,8 +83,9 @@ def convert_folder(
         classes: A ``classes.toml`` that says what the masks hold; None takes the set's own, or
             the values and colours found.
         ignore: Mask values or colours that are no class.
-        instances: Whether masks number objects. Background, foreground and border are made of them;
-            the border is one pixel wide, inside each object.
+        instances: Whether masks number objects, or each drawn shape is one. The class of objects,
+            "foreground" where it has no name, is followed by the class of their border, which is
+            one pixel wide, inside each object. Their numbers are written to ``objects/``.
         fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
         order: Where masks of one class each overlap: all classes, the topmost last.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
@@ -109,11 +112,12 @@ def convert_folder(
     without = Path(fov).name if fov else ""
     of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
     labelled: Annotations | None
-    if drawn := annotations.read_drawn(root):
+    if drawn := annotations.read_drawn(root, instances):
         tool, labelled = drawn
-        _refuse_unused(given, f"shapes of {tool}", of_view)
-    elif labelled := annotations.read_class_masks(root, order, limit):
-        _refuse_unused(given, "one mask a class", (arg("order"), arg("limit")))
+        _refuse_unused(given, f"shapes of {tool}", (arg("instances"), *of_view))
+    elif labelled := annotations.read_class_masks(root, order, limit, instances):
+        used = (arg("order"), *((arg("instances"), *of_view) if instances else (arg("limit"),)))
+        _refuse_unused(given, "one mask a class", used)
     elif instances:
         _refuse_unused(given, "masks that number objects", (arg("instances"), *of_view))
         labelled = annotations.read_objects(root, without)
@@ -139,7 +143,9 @@ def convert_folder(
             check=lambda: caught.check(target, again),
         ):
             snapped = _mask_of(labelled, name, views.get(name), limit)
-            _write(target / part, name, labelled.images[name], snapped.mask, table)
+            _write(target / part, name, labelled.images[name], snapped, table)
+            if snapped.numbers is not None:
+                tally["objects"] += int(snapped.numbers.max(initial=0))
             ignored_here = int((snapped.mask == IGNORED).sum())
             tally.update(pixels=snapped.mask.size, ignored=ignored_here)
             tally.update(snapped=snapped.moved, blended=snapped.blended)
@@ -147,7 +153,8 @@ def convert_folder(
             pairing.write_classes(target / part, table)
     counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
     folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
-    return Conversion(folders, images, left_out, table, **counts)
+    counted = tally["objects"] if instances else None
+    return Conversion(folders, images, left_out, table, **counts, objects=counted)
 
 
 def _refuse_unused(given: Mapping[str, bool], kind: str, used: Sequence[str]) -> None:
@@ -177,7 +184,7 @@ def _check_places(root: Path, target: Path, overwrite: bool) -> None:
 def _clear(target: Path) -> None:
     """Remove what an earlier conversion wrote."""
     for part in ("", *_LISTS):
-        for pattern in ("images/*", "masks/*.png", "classes.toml"):
+        for pattern in ("images/*", "masks/*.png", f"{OBJECTS}/*.tif", "classes.toml"):
             for old in (target / part).glob(pattern):
                 if old.is_file():
                     old.unlink()
@@ -195,9 +202,11 @@ def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) 
     return replace(snapped, mask=np.where(inside == 1, snapped.mask, np.uint8(IGNORED)))
 
 
-def _write(part: Path, name: str, image: Path, mask: NDArray[np.uint8], table: ClassTable) -> None:
+def _write(part: Path, name: str, image: Path, snapped: Snapped, table: ClassTable) -> None:
     """Write the mask, then the image: a copy of its file, or a PNG where EXIF turns it."""
-    writing.write_mask(part / "masks" / f"{name}.png", mask, table)
+    writing.write_mask(part / "masks" / f"{name}.png", snapped.mask, table)
+    if snapped.numbers is not None:
+        bands.write_numbers(part / OBJECTS / f"{name}.tif", snapped.numbers)
     if reading.read_info(image).orientation == 1:
         files.write_bytes(part / "images" / image.name, image.read_bytes())
         return

@@ -54,15 +54,24 @@ class Pair:
         """
         if self.drawn is None:
             return reading.read_mask(self.mask, selection)
+        classes = np.array([0, *(index for index, _ in self.drawn)], np.uint8)
+        return RawMask(classes[self.read_shapes(selection)])
+
+    def read_shapes(self, selection: Selection = WHOLE) -> NDArray[np.int32]:
+        """Draw the shapes ``(H, W)``: the place of the topmost one, from 1, and 0 where none is.
+
+        Raises:
+            InputError: A shape that does not fit the image.
+        """
         info = reading.read_info(self.image, selection)
-        mask = np.zeros((info.height, info.width), np.uint8)
-        for index, draw in self.drawn:
+        shapes = np.zeros((info.height, info.width), np.int32)
+        for place, (_, draw) in enumerate(self.drawn or (), 1):
             try:
-                mask[draw(mask.shape)] = index
+                shapes[draw(shapes.shape)] = place
             except ValueError as error:
                 text = f"a shape of {self.image.name} that is not drawn ({error})"
                 raise InputError(self.mask, text, "export it again") from None
-        return RawMask(mask)
+        return shapes
 
     def labels(self, table: ClassTable, selection: Selection = WHOLE) -> NDArray[np.uint8]:
         """Return the class indices ``(H, W)`` of the mask; 255 is ignored, as all cropped edges.

@@ -32,11 +32,14 @@ class Snapped:
         mask: ``(H, W)`` uint8 class indices, 255 ignored.
         moved: Pixels that were not exactly of a class.
         blended: Of these, farther from it than noise.
+        numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
+            are not known.
     """
 
     mask: NDArray[np.uint8]
     moved: int = 0
     blended: int = 0
+    numbers: NDArray[np.int32] | None = None
 
 
 def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) -> Snapped:
@@ -77,10 +80,33 @@ def read_binary(raw: RawMask, what: object, limit: float = LIMIT) -> Snapped:
     return _snap(RawMask(grey), table_of([0, int(levels[-1])]), what, limit, error)
 
 
-def outline_objects(raw: RawMask) -> NDArray[np.uint8]:
-    """Return ``(H, W)`` 0 background, 1 foreground, 2 border of a mask that numbers objects."""
-    # In a palette or RGB mask black is the background, in others 0.
-    return outlined(raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values))
+def object_numbers(raw: RawMask) -> NDArray[np.int32]:
+    """Return ``(H, W)`` the objects of a mask that numbers them, 1 to n without gaps, 0 elsewhere.
+
+    In a palette or RGB mask black is the background, in others 0.
+    """
+    return _dense(raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values))
+
+
+def _dense(values: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    keys, places = np.unique(values, return_inverse=True)
+    numbers: NDArray[np.int32] = places.reshape(values.shape).astype(np.int32)
+    return numbers + int(keys[0] != 0)
+
+
+def draw_objects(numbers: NDArray[np.int32], kinds: NDArray[np.int64]) -> Snapped:
+    """Return the mask in which each class of objects is followed by the class of its border.
+
+    Args:
+        numbers: ``(H, W)`` 1 to n, not all of which need be there; 0 where no object is.
+        kinds: ``(n,)`` the class of each number: 0 for the background, 255 for ignored pixels. The
+            inside of an object of class k becomes 2 k - 1, and its border, as `outlined` draws it,
+            2 k.
+    """
+    kind = np.append(0, kinds)[numbers]
+    numbers = _dense(np.where((kind > 0) & (kind != IGNORED), numbers, 0))
+    mask = np.where(numbers > 0, 2 * kind - (outlined(numbers) == 1), kind)
+    return Snapped(mask.astype(np.uint8), numbers=numbers)
 
 
 def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
