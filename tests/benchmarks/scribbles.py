@@ -69,7 +69,7 @@ def rewrite(folder: Path, target: Path, share: float | None = None) -> Path:
     )
     kept = total = 0
     for number, pair in enumerate(pairing.find_pairs(folder)):
-        mask = masks.decode(pair.read_mask(None), table, pair.mask)
+        mask = masks.decode(pair.read_mask(), table, pair.mask)
         if share is not None:
             mask = scribble(mask, share, np.random.default_rng(number))
         kept, total = kept + int((mask != IGNORED).sum()), total + mask.size

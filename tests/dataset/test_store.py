@@ -101,7 +101,7 @@ def test_plain_h5py_finds_what_the_design_promises(path):
     with h5py.File(path) as h5:
         assert h5.userblock_size == 512
         assert h5.attrs["format"] == b"unetseg-patches"
-        assert (h5.attrs["version"], h5.attrs["complete"]) == (1, 1)
+        assert (h5.attrs["version"], h5.attrs["complete"]) == (2, 1)
         assert (h5.attrs["size"], h5.attrs["margin"], h5.attrs["seed"]) == (8, 2, 7)
         assert h5.attrs["mean"].tolist() == [1.5, 2.5, 3.5]
         assert h5.attrs["std"].tolist() == [1.0, 2.0, 3.0]
@@ -116,8 +116,8 @@ def test_plain_h5py_finds_what_the_design_promises(path):
         for name, expected in {
             "train/images": np.stack([p[0] for p in patches]),
             "train/masks": np.stack([p[1] for p in patches]),
-            "val/0/image": held_out[0][0],
-            "val/0/mask": held_out[0][1],
+            "val/images": held_out[0][0].reshape(-1, 3),
+            "val/masks": held_out[0][1].reshape(-1),
         }.items():
             dataset = h5[name]
             assert dataset.chunks is None
@@ -284,7 +284,7 @@ def other_hdf5(path):
     [
         (lambda p: p.write_bytes(bytes(512) + p.read_bytes()[512:]), "unfinished store"),
         (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\x63"), "checksum differs"),
-        (edit(b"patches 1\n", b"patches 2\n"), "format 2; this unetseg reads up to 1"),
+        (edit(b"patches 2\n", b"patches 3\n"), "format 3; this unetseg reads up to 2"),
         (edit(b"2026", b"2027"), "first 512 bytes are damaged"),
         (other_hdf5, "HDF5 file of another program"),
         (lambda p: p.write_bytes(b"hello world"), "not a patch store .it is text"),
@@ -365,8 +365,8 @@ def bomb(h5):
 
 
 def cycle(h5):
-    del h5["val/0"]
-    h5["val/0"] = h5["/"]
+    del h5["val"]
+    h5["val"] = h5["/"]
 
 
 def named_type(h5):
@@ -385,7 +385,7 @@ PLACES = np.zeros(COUNT, "<i4")
     ("change", "words"),
     [
         (bomb, "declares 432,000,000,000 bytes, which the file does not hold"),
-        (cycle, "val/0 holds other names"),
+        (cycle, "val holds other names"),
         (named_type, "masks is no dataset"),
         (lambda h: h.attrs.__setitem__("complete", np.uint8(0)), "unfinished store"),
         (lambda h: h.attrs.__delitem__("complete"), "attributes are not those"),
@@ -417,7 +417,8 @@ PLACES = np.zeros(COUNT, "<i4")
         (lambda h: put(h, "train/corner", np.full((COUNT, 2), 12, "<i4")), "outside its image"),
         (lambda h: put(h, "train/corner", np.full((COUNT, 2), -8, "<i4")), "outside its image"),
         (lambda h: h["train/masks"].__setitem__((2, 3, 4), 3), r"label 3 at \(2, 3, 4\)"),
-        (lambda h: h["val/0/mask"].__setitem__((19, 11), 254), r"val/0: label 254 at \(19, 11\)"),
+        (lambda h: h["val/masks"].__setitem__(239, 254), r"held out: label 254 at \(19, 11\)"),
+        (lambda h: put(h, "val/masks", np.zeros(239, "u1")), "val/masks of shape"),
     ],
 )  # fmt: skip
 def test_a_forged_store_is_refused_in_one_line(path, change, words):

@@ -205,8 +205,8 @@ def _references(h5: Any, target: Path) -> None:
 
 
 def _cycle(h5: Any, target: Path) -> None:
-    del h5["val/0"]
-    h5["val/0"] = h5["/"]
+    del h5["val"]
+    h5["val"] = h5["/"]
 
 
 def _committed_type(h5: Any, target: Path) -> None:

@@ -70,7 +70,8 @@ def write_store(
         raise ValueError("a store holds at least one patch")
     arrays, columns = declare_arrays(info, count), _source_columns(info)
     data = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays.values())
-    needed = data + 200_000 + 5_000 * len(info.sources)  # metadata, rounded up
+    names = sum(column.nbytes for column in columns.values())
+    needed = data + names + 200_000  # metadata, rounded up
     check_free(path, needed)
     with replacing(path) as temporary:
         _reserve(temporary, needed)
@@ -212,26 +213,32 @@ def _fill(
     patches: Iterable[tuple[Array, Array, int, npt.ArrayLike]],
     held_out: Iterable[tuple[Array, Array]],
 ) -> None:
-    def put(name: str, array: Array, index: int | None = None) -> None:
+    def put(name: str, rows: Array, start: int = 0) -> None:
+        """Write rows of an array, from number ``start`` on."""
         shape, dtype = arrays[name]
-        shape = shape if index is None else shape[1:]
-        if array.shape != shape or array.dtype.name != dtype.name:
-            found = f"{array.shape} {array.dtype}"
-            raise ValueError(f"{name}: {found} where {shape} {dtype} is due")
-        file.seek(offsets[name] + (index or 0) * array.nbytes)
-        file.write(np.ascontiguousarray(array, dtype).data)
+        if rows.shape[1:] != shape[1:] or rows.dtype.name != dtype.name:
+            found = f"{rows.shape[1:]} {rows.dtype}"
+            raise ValueError(f"{name}: {found} where {shape[1:]} {dtype} is due")
+        file.seek(offsets[name] + start * (rows.nbytes // len(rows)))
+        file.write(np.ascontiguousarray(rows, dtype).data)
 
     count = arrays["train/source"][0][0]
     source, corner = np.zeros(count, "<i4"), np.zeros((count, 2), "<i4")
     for i, (image, mask, origin, place) in zip(range(count), patches, strict=True):
-        put("train/images", image, i)
-        put("train/masks", mask, i)
+        put("train/images", image[None], i)
+        put("train/masks", mask[None], i)
         source[i], corner[i] = origin, place
     put("train/source", source)
     put("train/corner", corner)
-    for k, (image, mask) in zip(range(len(info.held_out)), held_out, strict=True):
-        put(f"val/{k}/image", image)
-        put(f"val/{k}/mask", mask)
+    start = 0
+    for held, (image, mask) in zip(info.held_out, held_out, strict=True):
+        shape = (held.height, held.width)
+        if (image.shape[:2], mask.shape) != (shape, shape):
+            found = f"{image.shape[:2]} and {mask.shape}"
+            raise ValueError(f"{held.name}: {found} where {shape} is due")
+        put("val/images", image.reshape(-1, image.shape[2]), start)
+        put("val/masks", mask.reshape(-1), start)
+        start += mask.size
 
 
 def _seal(path: Path, created: str) -> None:
