@@ -53,8 +53,7 @@ def quality(root: Path, seconds: float, seed: int) -> list[tuple[str, float, flo
     apart: list[float] = []
     for path in sorted((test / "images").glob("*.png")):
         truth = tifffile.imread(test / "objects" / f"{path.stem}.tif").astype(np.int64)
-        with model.open(path) as picture:
-            labels, sure = model.labels_and_confidence(picture, truth.shape)
+        labels, sure = model.labels_and_confidence(path)
         found = find_objects(labels, classes, np.rint(sure * 255).astype(np.uint8)).numbers
         matches["told apart"].append([match_objects(truth, found)])
         matches["connected parts"].append([match_objects(truth, measure.label(labels > 0))])

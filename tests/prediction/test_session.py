@@ -325,7 +325,7 @@ def test_predict_takes_the_channels_that_the_model_was_trained_on(home):
     assert (model.card.channels, model.selection.channels) == (2, (2, 0))
     image = read("three/images/im0.png")
     np.testing.assert_array_equal(model.read(Path("three/images/im0.png")), image[..., [2, 0]])
-    assert len(unetseg.predict(["three"], models=["two"]).written) == 6
+    assert len(unetseg.predict(["three"], model=["two"]).written) == 6
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 90), (33, 31), (150, 7)])
@@ -402,10 +402,10 @@ def test_an_ensemble_has_the_mean_temperature_and_each_network_its_own_normalisa
     for run in ("a", "b"):
         one = unetseg.Model([run])
         one.segmenter.temperature = 1.0
-        each.append(one.probabilities(image, (64, 56)))
+        each.append(one.probabilities(image))
     assert np.abs(each[0] - each[1]).max() > 0.1
     powers = np.mean(each, 0, dtype=float).clip(1e-7) ** 0.5
-    found = both.probabilities(image, (64, 56))
+    found = both.probabilities(image)
     np.testing.assert_allclose(found, powers / powers.sum(0), atol=1e-5)
 
 
@@ -414,7 +414,7 @@ def test_labels_come_with_the_probability_of_each(home):
     image = model.read(IMAGES / "im100.png")
     labels, confidence = model.labels_and_confidence(image)
     np.testing.assert_array_equal(labels, model.labels(image))
-    np.testing.assert_array_equal(confidence, model.probabilities(image, (64, 56)).max(0))
+    np.testing.assert_array_equal(confidence, model.probabilities(image).max(0))
 
 
 def test_models_that_do_not_go_together_are_refused(home):
@@ -441,7 +441,7 @@ def test_mirror_images_are_averaged(home):
             cover(seen, card.mean, card.std, network, 32, 32), tuple(a + 3 for a in axes)
         )
     expected /= len(model.segmenter.views)
-    np.testing.assert_allclose(model.probabilities(image, (32, 32)), expected, atol=1e-5)
+    np.testing.assert_allclose(model.probabilities(image), expected, atol=1e-5)
 
 
 def test_an_unknown_model_lists_the_runs_there_are(home):

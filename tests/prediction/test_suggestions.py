@@ -96,7 +96,7 @@ def test_ranks_are_those_of_plain_loops(seed):
 def slow_uncertainty(model, path):
     """Return the mean entropy of the most uncertain tenth of the 4 x 4 cells of an image."""
     image = model.read(path)
-    shares = model.probabilities(image, image.shape[:2]).astype(np.float64)
+    shares = model.probabilities(image).astype(np.float64)
     entropy = -(shares * np.log(np.maximum(shares, 1e-7))).sum(0) / math.log(3)
     cells = [
         entropy[row : row + 4, column : column + 4].mean()  # patches of 32 pixels, by 8

@@ -63,7 +63,7 @@ def test_a_random_forest_is_trained_without_the_fold_that_it_is_scored_on(home):
 
 def test_the_report_of_a_run_shows_its_held_out_images(home):
     text = words_of(home / "run.html")
-    found = unetseg.evaluate(models=["default"]).scores
+    found = unetseg.evaluate(model="default").scores
     assert f"{found.mean_iou:.3f}" in text
     assert any(name in text for name in found.names)
     assert "width" in text

@@ -106,7 +106,7 @@ def test_each_mask_is_what_its_folds_model_predicts(divided):
 def test_confidence_is_the_probability_of_the_predicted_class(divided):
     one = divided.images[0]
     model = Model([f"runs/default/fold-{one.fold}"])
-    whole = model.probabilities(model.read(one.image), SMALL["shape"]).max(0)
+    whole = model.probabilities(one.image).max(0)
     sure = pixels("default", "confidence")[f"{one.name}.png"]
     assert sure.dtype == np.uint8
     np.testing.assert_allclose(sure / 255, whole, atol=0.5 / 255 + 1e-5)
@@ -177,7 +177,7 @@ def test_all_folds_together_predict_as_an_ensemble(divided):
     singles = [Model([f"default/fold-{f}"]) for f in (1, 2, 3)]
     for one in singles:  # networks are averaged before any temperature
         one.segmenter.temperature = 1.0
-    mean = np.mean([one.probabilities(image, SMALL["shape"]) for one in singles], 0)
+    mean = np.mean([one.probabilities(image) for one in singles], 0)
     made = np.array(Image.open(done.written[0]))
     clear = np.sort(mean, 0)[-1] - np.sort(mean, 0)[-2] > 1e-4
     np.testing.assert_array_equal(made[clear], mean.argmax(0)[clear])

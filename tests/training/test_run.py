@@ -738,7 +738,7 @@ def test_the_line_to_start_again_carries_the_options_given(home):
             "data/train",
             budget=90.0,
             start_from="my run",
-            ignored=(7, "#ffff00"),
+            ignore=(7, "#ffff00"),
             patches=unetseg.PatchSettings(size=64, channels="0,2"),
         )
     line = "unetseg train data/train --budget 90s --from 'my run' --size 64 --channels 0,2 "

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -99,6 +99,46 @@ def read_image(
         check_page(path, picture.info, selection.page)
         image = as_declared(path, picture, picture.pixels())
         return np.ascontiguousarray(apply_orientation(image, picture.orientation))
+
+
+def as_image(given: Any) -> NDArray[Any]:
+    """Return a picture of Pillow, or an array, as `read_image` returns that of a file.
+
+    Args:
+        given: An array (H, W) or (H, W, C), or a picture, which is turned as its EXIF orientation
+            says.
+
+    Returns:
+        ``(H, W, C)`` uint8, uint16 or float32.
+
+    Raises:
+        InputError: It has other axes, no pixel, or values that are no finite numbers; a picture in
+            other colours than grey and RGB.
+    """
+    pixels = _of_pillow(given) if isinstance(given, Image.Image) else np.asarray(given)
+    pixels = bits_as_bytes(pixels)
+    if pixels.dtype.kind not in "uif":
+        text = f"holds {pixels.dtype.name}, not the numbers of pixels"
+        raise InputError("image", text, "give a path, a picture, or an array of numbers")
+    if pixels.ndim not in (2, 3) or 0 in pixels.shape:
+        text = f"an array of the shape {pixels.shape}"
+        raise InputError("image", text, "give rows, columns and, where there are some, channels")
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = pixels.astype(np.float32)
+        if not np.isfinite(pixels).all():
+            raise InputError("image", "holds values that are not finite", "replace them")
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _of_pillow(picture: Image.Image) -> NDArray[Any]:
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGB")
+    if picture.mode not in (*_CHANNELS, "I", "F"):
+        raise InputError("image", f"colours of kind {picture.mode}", "make it grey or RGB")
+    pixels = np.asarray(picture)
+    return pixels[..., : _CHANNELS[picture.mode]] if pixels.ndim == 3 else pixels
 
 
 def read_scaled(

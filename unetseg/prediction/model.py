@@ -1,6 +1,7 @@
 """A model ready for images: one file or an ensemble, and images in the form that it takes."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +15,7 @@ from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
 from unetseg.objects.counting import PostProcessing, clean
-from unetseg.pictures import bands, transforms
+from unetseg.pictures import bands, reading, transforms
 from unetseg.pictures.transforms import rescale_image, scaled_size
 from unetseg.prediction import model_file
 from unetseg.prediction.likeness import AppearanceRange, describe, sample_windows
@@ -24,6 +25,9 @@ from unetseg.prediction.segmenter import Segmenter
 from unetseg.records import read_record
 from unetseg.settings import WHOLE, PredictSettings, Selection
 from unetseg.text import nearest, plural, show
+
+AnyImage = Any
+"""A path, a picture of Pillow, or an array; see `Model.read`."""
 
 _FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
 
@@ -128,14 +132,27 @@ class Model:
             path, self.card, self.selection, convert_depth=self.settings.convert_depth
         )
 
-    def read(self, path: Path) -> NDArray[Any]:
-        """Read an image (H, W, C) in the channels, depth and scale of the training images.
+    def read(self, image: AnyImage) -> NDArray[Any]:
+        """Return an image (H, W, C) in the channels and the depth of the training images.
+
+        Args:
+            image: A file, a picture of Pillow, or an array (H, W) or (H, W, C) as a file holds it.
 
         Raises:
-            InputError: The file is no image, or has other channels.
+            InputError: The file or the array is no image, or has other channels or another depth.
         """
-        with self.open(path) as picture:
-            return picture[: picture.shape[0]]
+        if isinstance(image, str | os.PathLike):
+            with self.open(Path(image)) as picture:
+                return picture.whole()
+        convert_depth = self.settings.convert_depth
+        return as_trained(reading.as_image(image), self.card, "image", convert_depth=convert_depth)
+
+    def scaled(self, image: AnyImage) -> tuple[NDArray[Any], tuple[int, int]]:
+        """Return an image as the networks take it, and its own height and width; see `read`."""
+        pixels = self.read(image)
+        height, width, _ = pixels.shape
+        size = scaled_size(height, width, self.card.scale)
+        return rescale_image(pixels, size), (height, width)
 
     def unlike(self, picture: "ModelInput") -> str:
         """Say how an image differs from the training images; "" where no difference is known.
@@ -148,34 +165,26 @@ class Model:
         found = describe(sample_windows(picture, self.appearance.size))
         return "; ".join(self.appearance.unlike(found))
 
-    def _checked(self, image: NDArray[Any]) -> NDArray[Any]:
-        return as_trained(image, self.card, "image", convert_depth=self.settings.convert_depth)
-
-    def labels(
-        self, image: NDArray[Any], shape: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:
-        """Return (H, W) uint8 class indices for an image as `read` returns it.
-
-        ``shape`` is the height and width wanted; None keeps the image's own.
-        """
-        return self.mend(self.segmenter.labels(self._checked(image), shape))
+    def labels(self, image: AnyImage) -> NDArray[np.uint8]:
+        """Return (H, W) uint8 class indices for an image as `read` takes it, in its own size."""
+        return self.mend(self.segmenter.labels(*self.scaled(image)))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) after the rules of the settings have mended them."""
         return clean(labels, self.cleaning)
 
-    def probabilities(self, image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Return (K, H, W) float32 probabilities of ``shape``, summing to 1 over K.
+    def probabilities(self, image: AnyImage) -> NDArray[np.float32]:
+        """Return (K, H, W) float32 probabilities, summing to 1 over K, for an image as for `read`.
 
         They are scaled by the model's temperature, in an ensemble by the mean temperature.
         """
-        return self.segmenter.probabilities(self._checked(image), shape)
+        return self.segmenter.probabilities(*self.scaled(image))
 
     def labels_and_confidence(
-        self, image: NDArray[Any], shape: tuple[int, int] | None = None
+        self, image: AnyImage
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
-        labels, confidence = self.segmenter.labels_and_confidence(self._checked(image), shape)
+        labels, confidence = self.segmenter.labels_and_confidence(*self.scaled(image))
         return self.mend(labels), confidence
 
 
@@ -239,8 +248,11 @@ class ModelInput:
 
     def load(self) -> None:
         """Decode the whole image now, so that rows no longer need the file."""
-        whole = self._converted(self.raster[0 : self.raster.shape[0]])
-        self._whole = rescale_image(whole, (self.shape[0], self.shape[1]))
+        self._whole = rescale_image(self.whole(), (self.shape[0], self.shape[1]))
+
+    def whole(self) -> NDArray[Any]:
+        """Return the image (H, W, C) in the size of the file."""
+        return self._converted(self.raster[0 : self.raster.shape[0]])
 
     def valid(self, rows: slice) -> NDArray[np.bool_] | None:
         """Return which pixels (n, W) of rows of the file hold data; None where all do."""

@@ -294,7 +294,7 @@ class _Describer:
             key = pixel_hash(reading.read_image(path, self.model.selection))
             self._seen.add(key)
             if key not in self._excluded:
-                return _describe(self.model, self.model.read(path))
+                return _describe(self.model, self.model.scaled(path)[0])
             self.left_out += 1
         except (InputError, MachineError) as error:
             self.failed.append((path, error.about(path)))
@@ -416,7 +416,7 @@ def _write(
         check=lambda: caught.check(target, again),
     ):
         picture = reading.read_image(one.image, model.selection)
-        labels = model.labels(model.read(one.image), (picture.shape[0], picture.shape[1]))
+        labels = model.labels(one.image)
         name = f"{one.image.stem}.png"
         overlay = drawing.overlay(picture, labels, table, drawing.commonest(labels))
         writing.write_picture(target / "overlays" / name, overlay)

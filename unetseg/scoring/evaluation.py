@@ -23,7 +23,7 @@ from unetseg.objects.files import OBJECTS
 from unetseg.objects.separation import find_objects, object_classes
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
-from unetseg.prediction.model import Model
+from unetseg.prediction.model import AnyImage, Model
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.prediction.segmenter import Segmenter
@@ -338,17 +338,15 @@ def _folder_by(
         groups=groups,
         image=lambda k: reading.read_image(chosen[k].image, selection),
         truth=lambda k: _read_truth(chosen[k], *encoding, selection),
-        prediction=lambda k, truth, sure: _predict(model, model.read(chosen[k].image), truth, sure),
+        prediction=lambda k, _, sure: _predict(model, chosen[k].image, sure),
         trained_on=left_out,
         numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
     )
 
 
-def _predict(model: Model, image: NDArray[Any], truth: _Labels, sure: bool) -> _Predicted:
-    """Return the labels of an image in the size of its truth, and how sure the model is."""
-    if sure:
-        return model.labels_and_confidence(image, _shape(truth))
-    return model.labels(image, _shape(truth)), None
+def _predict(model: Model, image: AnyImage, sure: bool) -> _Predicted:
+    """Return the labels of an image, and where it is asked for, how sure the model is."""
+    return model.labels_and_confidence(image) if sure else (model.labels(image), None)
 
 
 def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subject:
@@ -387,9 +385,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         groups=groups,
         image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
         truth=lambda k: np.asarray(opened.held_out(kept[k])[1]),
-        prediction=lambda k, truth, sure: _predict(
-            model, _scaled(opened.held_out(kept[k])[0], info.scale), truth, sure
-        ),
+        prediction=lambda k, _, sure: _predict(model, opened.held_out(kept[k])[0], sure),
         trained_on=total - len(kept),
     )
 
@@ -435,7 +431,7 @@ def score_held_out(
         image, mask, source = opened.held_out(k)
         row, pixels = 0, 0
         labels, logs = list[Tensor](), list[float]()
-        for band in segmenter.bands(_scaled(image, opened.info.scale), _shape(mask)):
+        for band in segmenter.bands(_scaled(image, opened.info.scale), mask.shape[:2]):
             truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
             valid = truth != IGNORED
             chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
@@ -617,10 +613,6 @@ def _check_size(pair: Pair, truth: NDArray[np.uint8], selection: Selection) -> N
     """Raise `InputError` where image and mask differ in size."""
     info = reading.read_info(pair.image, selection)
     masks.check_same_size(pair.mask, truth.shape, (info.height, info.width))
-
-
-def _shape(mask: NDArray[np.uint8]) -> tuple[int, int]:
-    return mask.shape[0], mask.shape[1]
 
 
 def _size(mask: NDArray[np.uint8]) -> str:
