@@ -20,7 +20,7 @@ from unetseg.dataset.pairing import find_pairs
 from unetseg.errors import InputError, MachineError
 from unetseg.labelling import project as projects
 from unetseg.labelling.journal import Journal, Stroke
-from unetseg.labelling.project import open_project, write_labels
+from unetseg.labelling.project import enlarge, open_project, write_labels
 
 ROOT = Path(unetseg.__file__).parents[1]
 
@@ -353,29 +353,20 @@ def test_accepting_takes_the_answer_where_nothing_is_painted(tmp_path):
         np.testing.assert_array_equal(project.labels(0), due)
 
 
+def test_an_answer_is_enlarged_as_the_page_does():
+    small = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    due = [[small[y * 2 // 5, x * 3 // 7] for x in range(7)] for y in range(5)]
+    np.testing.assert_array_equal(enlarge(small, (5, 7)), due)
+
+
 def test_an_image_of_nothing_is_the_first_class(tmp_path):
     folder = raw_images(tmp_path)
     with open_project(folder) as project:
         project.accept_empty(1)
         assert project.images[1].state == "empty"
-        assert project.next_image(1) == 2
     assert not read(folder / "masks" / "im1.png").any()
     with open_project(folder) as project:
         assert project.images[1].state == "empty"
-
-
-def test_the_next_image_is_untouched_else_begun(tmp_path):
-    with open_project(raw_images(tmp_path)) as project:
-        assert project.next_image(-1) == 0
-        assert project.next_image(1) == 2
-        assert project.next_image(2) == 0
-        project.paint(2, stroke(1))
-        project.accept_empty(0)
-        assert project.next_image(0) == 1
-        project.accept_empty(1)
-        assert project.next_image(1) == 2
-        project.accept_empty(2)
-        assert project.next_image(2) is None
 
 
 def test_erasing_all_makes_an_image_untouched(tmp_path):

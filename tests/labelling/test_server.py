@@ -8,38 +8,13 @@ import numpy as np
 import pytest
 
 from tests.labelling.asking import Client
-from tests.support import draw, read, write_image, write_set
+from tests.support import read, write_image, write_set
 from unetseg.labelling.project import open_project
 from unetseg.labelling.security import Guard, Refused, inflate
-from unetseg.labelling.server import LabelServer
+from unetseg.labelling.server import Events, LabelServer
+from unetseg.labelling.session import open_session
 
 PAINT = "api/images/0/labels?x=3&y=4&width=10&height=5&stroke=s1"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for k in range(3):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        write_image(tmp_path / "images" / f"im{k}", draw(k)[0])
-    return tmp_path
-
-
-@pytest.fixture
-def project(folder):
-    with open_project(folder) as project:
-        yield project
-
-
-@pytest.fixture
-def guard(project):
-    return Guard(LabelServer(project).app)
-
-
-@pytest.fixture
-def client(guard):
-    client = Client(guard)
-    assert client.get(f"/?token={guard.token}").status_code == 200
-    return client
 
 
 def rectangle(value=1, size=50):
@@ -108,10 +83,10 @@ def test_accepting_leads_to_the_next_image(client):
 def test_classes_are_added_renamed_and_left_out(client, folder):
     old = client.get("api/project").json()["classes"]
     given = [{**old[0], "name": "ground", "was": 0}, {**old[1], "was": 1}]
-    given.append({"name": "new", "colour": "#009e73", "was": None})
-    assert [c["name"] for c in client.put("api/classes", json=given).json()] == [
-        *("ground", "object", "new"),
-    ]
+    given.append({"name": "new", "colour": None, "was": None})
+    made = client.put("api/classes", json=given).json()["classes"]
+    assert [c["name"] for c in made] == ["ground", "object", "new"]
+    assert made[2]["colour"] == "#56b4e9"  # the first default colour that is free
     client.put(PAINT, content=rectangle(2))
     kept = [{"name": "ground", "colour": "#000000", "was": 0}]
     kept.append({"name": "new", "colour": "#009e73", "was": 2})
@@ -186,8 +161,8 @@ def test_a_forwarded_port_is_this_machine(client, host):
     assert client.put(PAINT, content=rectangle(), headers=given).status_code == 200
 
 
-def test_a_proxy_is_let_through_under_the_name_that_was_given(project):
-    guard = Guard(LabelServer(project).app, ["hub.example"])
+def test_a_proxy_is_let_through_under_the_name_that_was_given(session):
+    guard = Guard(LabelServer(session, Events()).app, ["hub.example"])
     client = Client(guard, "http://hub.example", origin="https://hub.example")
     assert client.get(f"/?token={guard.token}").status_code == 200
     assert client.put(PAINT, content=rectangle()).status_code == 200
@@ -343,8 +318,11 @@ def test_inflating_stops_at_the_size_that_is_due():
 def test_a_set_of_colours_keeps_the_colours_of_its_masks(tmp_path):
     toml = '[[class]]\nname = "a"\ncolour = "#000000"\n[[class]]\nname = "b"\ncolour = "#ff0000"\n'
     write_set(tmp_path / "set", 2, values=(0, 0, 0), toml=toml)
-    with open_project(tmp_path / "set") as project:
-        guard = Guard(LabelServer(project).app)
+    with (
+        open_project(tmp_path / "set") as project,
+        open_session(project, lambda *_: None, run=None, budget="1m") as session,
+    ):
+        guard = Guard(LabelServer(session, Events()).app)
         client = Client(guard)
         client.get(f"/?token={guard.token}")
         old = [{**c, "was": k} for k, c in enumerate(client.get("api/project").json()["classes"])]
@@ -352,3 +330,21 @@ def test_a_set_of_colours_keeps_the_colours_of_its_masks(tmp_path):
         refused = client.put("api/classes", json=old)
     assert refused.status_code == 422
     assert "stands for it in the masks" in refused.json()["error"]
+
+
+def test_sixteen_bits_are_shown_in_the_window_of_their_range(tmp_path):
+    image = np.linspace(1000, 3000, 64 * 64).astype(np.uint16).reshape(64, 64, 1)
+    write_image(tmp_path / "deep", image)
+    with (
+        open_project(tmp_path) as project,
+        open_session(project, lambda *_: None, run=None, budget="1m") as session,
+    ):
+        guard = Guard(LabelServer(session, Events()).app)
+        client = Client(guard)
+        client.get(f"/?token={guard.token}")
+        (tmp_path / "tile").write_bytes(client.get("api/images/0/tiles/0/0/0").content)
+        found = client.get("api/images/0/range").json()["channels"]
+    shown = read(tmp_path / "tile")
+    assert (shown.min(), shown.max()) == (0, 255)
+    assert found[0]["min"] == 1000
+    assert found[0]["high"] == pytest.approx(np.percentile(image, 99.8))

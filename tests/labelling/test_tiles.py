@@ -47,7 +47,7 @@ def test_a_window_stretches_each_channel():
 
 def test_ranges_are_those_of_the_display():
     image = np.arange(1001, dtype=np.uint16).reshape(1, 1001, 1).repeat(2, 0)
-    (found,) = Pyramid(image[:, :500]).ranges()
+    (found,) = Pyramid(image[:, :500]).ranges
     assert found["min"] == 0
     assert found["max"] == 499
     assert found["low"] == pytest.approx(np.percentile(image[:, :500], 1))

@@ -12,6 +12,7 @@ from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line
 
 _PAGE = "The page"
+_NETWORK = "The network"
 
 
 def label(
@@ -19,6 +20,27 @@ def label(
     *,
     classes: options.Classes = None,
     ignore: options.Ignore = None,
+    train: Annotated[
+        bool,
+        Option(
+            "--train/--no-train",
+            help="Train a network behind the page, in rounds.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = True,
+    budget: Annotated[
+        str,
+        Option(
+            "--budget",
+            metavar="TIME",
+            help="Time of a round, such as 90s or 5m.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = "2m",
+    run: Annotated[
+        str,
+        Option("--run", metavar="NAME", help="wide means runs/wide.", rich_help_panel=_NETWORK),
+    ] = "label",
     port: Annotated[
         int | None,
         Option(
@@ -56,8 +78,7 @@ def label(
         unetseg label MYIMAGES/
         unetseg label MYIMAGES/ --port 9000 --no-browser
     """
-    from unetseg.labelling.project import open_project
-    from unetseg.labelling.server import serve
+    from unetseg.labelling.server import label_folder
 
     def show_address(address: str) -> None:
         display.pause()
@@ -66,13 +87,18 @@ def label(
         if browser and _has_screen():
             webbrowser.open(address)
 
-    with (
-        ProgressDisplay() as display,
-        open_project(
-            folder, classes=classes, ignored=options.ignored(ignore), on_progress=display
-        ) as project,
-    ):
-        serve(project, port=port, hosts=host_name or (), on_ready=show_address)
+    with ProgressDisplay() as display:
+        label_folder(
+            folder,
+            classes=classes,
+            ignored=options.ignored(ignore),
+            port=port,
+            hosts=host_name or (),
+            run=run if train else None,
+            budget=budget,
+            on_progress=display,
+            on_ready=show_address,
+        )
 
 
 def _has_screen() -> bool:

@@ -32,7 +32,6 @@ from unetseg.errors import InputError, UnetsegError
 from unetseg.labelling import tiles
 from unetseg.labelling.journal import Journal, Stroke
 from unetseg.pictures import masks, reading, writing
-from unetseg.pictures.transforms import rescale_mask
 from unetseg.progress import OnProgress, silent, steps
 from unetseg.records import Count, Text, read_record, to_plain
 
@@ -107,6 +106,11 @@ class LabelledImage:
         """Rows and columns."""
         return self.height, self.width
 
+    @property
+    def share(self) -> float:
+        """The share of its pixels that is labelled, 0 to 1."""
+        return self.labelled / (self.height * self.width)
+
 
 class Project:
     """The images of a folder with their labels; safe to use from several threads.
@@ -131,6 +135,11 @@ class Project:
         self._waiting: dict[int, tuple[float, float]] = {}  # number: first and last unsaved stroke
         self._closing = False
         self._saver = threading.Thread(target=self._save_all, name="saver")
+
+    @property
+    def home(self) -> Path:
+        """The folder of all that is no label."""
+        return self.folder / STATE_FOLDER
 
     # --- labels ----------------------------------------------------------------------------------
 
@@ -195,7 +204,7 @@ class Project:
         with image.lock:
             labels = self.labels(number)
             if answer is not None and image.labelled < labels.size:
-                whole = np.where(labels == IGNORED, rescale_mask(answer, image.shape), labels)
+                whole = np.where(labels == IGNORED, enlarge(answer, image.shape), labels)
                 self.paint(number, Stroke("", 0, 0, whole))
             self._set_state(image, "accepted")
 
@@ -215,15 +224,6 @@ class Project:
         image = self.images[number]
         with image.lock:
             self._set_state(image, "begun" if image.labelled else "untouched")
-
-    def next_image(self, number: int) -> int | None:
-        """Return the image to label after another: the next untouched, else the next begun one."""
-        after = [*self.images[number + 1 :], *self.images[:number]]
-        for state in ("untouched", "begun"):
-            for image in after:
-                if image.state == state:
-                    return image.number
-        return None
 
     def _set_state(self, image: LabelledImage, state: State) -> None:
         image.state = state
@@ -364,7 +364,7 @@ class Project:
                 for image in self.images
             }
             text = json.dumps(to_plain(Records(remembered)), ensure_ascii=True)
-            files.write_bytes(self.folder / STATE_FOLDER / "images.json", text.encode())
+            files.write_bytes(self.home / "images.json", text.encode())
 
 
 @contextmanager
@@ -413,6 +413,16 @@ def open_project(
             yield project
         finally:
             project.close()
+
+
+def enlarge(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return labels ``(h, w)`` at ``shape`` (H, W): pixel (Y, X) is that of row ``Y * h // H``.
+
+    The page enlarges answers in the same way, so that what was seen is what is accepted.
+    """
+    rows, columns = (np.arange(n) * m // n for n, m in zip(shape, labels.shape, strict=True))
+    whole: NDArray[np.uint8] = labels[rows][:, columns]
+    return whole
 
 
 def write_labels(image: LabelledImage, labels: NDArray[np.uint8], table: ClassTable) -> None:

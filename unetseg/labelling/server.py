@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.errors import InputError, MachineError, UnetsegError, arg, as_argument, worded
+from unetseg.classes import ClassTable, SegmentationClass, default_colour
+from unetseg.errors import InputError, MachineError, arg
 from unetseg.labelling.journal import Stroke
-from unetseg.labelling.project import LabelledImage, Project
+from unetseg.labelling.project import LabelledImage, open_project
 from unetseg.labelling.security import Guard, Refused, inflate, read_body
-from unetseg.labelling.tiles import Pictures, encode_tile
+from unetseg.labelling.session import Session, open_session, said
+from unetseg.labelling.tiles import encode_tile
+from unetseg.progress import OnProgress, silent
 from unetseg.records import Count, Text, read_record
-from unetseg.signals import catching
+from unetseg.settings import parse_duration
+from unetseg.signals import Caught, catching
 from unetseg.text import show
 
 PORT = 8421  # where nothing else asks for it; else a free one is taken
@@ -48,10 +53,16 @@ _WATCH = 0.1  # seconds between two looks at signals
 
 @record(frozen=True)
 class GivenClass:
-    """A class as the page sends it; ``was`` is its index before, None of a new one."""
+    """A class as the page sends it.
+
+    Attributes:
+        name: Its name.
+        colour: "#rrggbb"; None of a new one takes a default colour that is free.
+        was: Its index before; None of a new one.
+    """
 
     name: Text
-    colour: Text
+    colour: Text | None
     was: Count | None
 
 
@@ -109,20 +120,17 @@ class LabelServer:
     """The answers to the requests of the page.
 
     Args:
-        project: What is labelled; its `on_saved` and `on_failed` are taken.
+        session: What they are about.
+        events: Reaches every open page.
 
     Attributes:
-        events: Reaches every open page.
         app: The ASGI app, without any guard.
     """
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
-        self.events = Events()
-        self._pictures = Pictures([image.pair.image for image in project.images])
+    def __init__(self, session: Session, events: Events) -> None:
+        self.session, self.project, self.events = session, session.project, events
+        self._pictures = session.pictures
         self._key = secrets.token_hex(8)
-        project.on_saved = lambda number: self.events.publish("saved", {"number": number})
-        project.on_failed = lambda error: self.events.publish("failed", {"error": _said(error)})
         image = "/api/images/{number:int}"
         self.app = Starlette(
             routes=[
@@ -131,17 +139,19 @@ class LabelServer:
                 Route("/api/project", self._project),
                 Route("/api/classes", self._classes, methods=["PUT"]),
                 Route("/api/events", self._events),
+                Route("/api/train", self._train, methods=["POST"]),
                 Route(image + "/tiles/{level:int}/{x:int}/{y:int}", self._tile),
                 Route(image + "/range", self._range),
                 Route(image + "/labels", self._labels),
                 Route(image + "/labels", self._paint, methods=["PUT"]),
+                Route(image + "/answer", self._answer),
                 Route(image + "/accept", self._accept, methods=["POST"]),
                 Route(image + "/reopen", self._reopen, methods=["POST"]),
             ],
             exception_handlers={
                 Refused: lambda _, error: _error(error.status, str(error)),
-                InputError: lambda _, error: _error(422, _said(error)),
-                MachineError: lambda _, error: _error(507, _said(error)),
+                InputError: lambda _, error: _error(422, said(error)),
+                MachineError: lambda _, error: _error(507, said(error)),
                 404: lambda *_: _error(404, "there is nothing at this address"),
                 405: lambda *_: _error(405, "this is not done at this address"),
             },
@@ -164,17 +174,20 @@ class LabelServer:
     # --- the project ------------------------------------------------------------------------------
 
     async def _project(self, _: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._all_facts))
+
+    def _all_facts(self) -> dict[str, Any]:
         project = self.project
-        return JSONResponse(
-            {
-                "name": show(project.folder.absolute().name),
-                "folder": show(project.folder.absolute()),
-                "key": self._key,
-                "classes": [{"name": c.name, "colour": c.colour} for c in project.table.classes],
-                "images": [self._facts(image) for image in project.images],
-                "next": project.next_image(-1),
-            }
-        )
+        return {
+            "name": show(project.folder.absolute().name),
+            "folder": show(project.folder.absolute()),
+            "key": self._key,
+            "classes": [{"name": c.name, "colour": c.colour} for c in project.table.classes],
+            "images": [self._facts(image) for image in project.images],
+            "next": self.session.next_image(-1),
+            "score": self.session.score(),
+            "training": self.session.training_state(),
+        }
 
     def _facts(self, image: LabelledImage) -> dict[str, Any]:
         return {
@@ -185,7 +198,7 @@ class LabelServer:
             "channels": image.channels,
             "depth": image.dtype,
             "state": image.state,
-            "labelled": image.labelled,
+            "labelled": image.share,
         }
 
     async def _classes(self, request: Request) -> Response:
@@ -193,10 +206,20 @@ class LabelServer:
         given = read_record(GivenClasses, {"classes": data}, "classes").classes
         was = [one.was for one in given]
         table = _changed_table(self.project.table, given)
-        await run_in_threadpool(self.project.change_classes, table, was)
+        await run_in_threadpool(self.session.change_classes, table, was)
         classes = [{"name": c.name, "colour": c.colour} for c in table.classes]
         self.events.publish("classes", classes)
-        return JSONResponse(classes)
+        return JSONResponse({"classes": classes})
+
+    async def _train(self, request: Request) -> Response:
+        data = _json(await read_body(request, _JSON_LIMIT))
+        on = data.get("on") if isinstance(data, dict) else None
+        if not isinstance(on, bool):
+            raise Refused(400, '{"on": true} or {"on": false} is due')
+        if self.session.training is None:
+            raise Refused(404, "no network is trained; start without --no-train")
+        self.session.training.turn(on)
+        return JSONResponse(self.session.training_state())
 
     # --- images -----------------------------------------------------------------------------------
 
@@ -217,14 +240,15 @@ class LabelServer:
             raise Refused(400, "one to three channels are shown, each with one low and one high")
         if not all(0 <= c < image.channels for c in channels):
             raise Refused(400, f"the channels are 0 to {image.channels - 1}")
-        windows = list(zip(lows, highs, strict=True)) or [_full_range(image.dtype)]
-        if any(low >= high for low, high in windows):
+        given = list(zip(lows, highs, strict=True))
+        if any(low >= high for low, high in given):
             raise Refused(400, "low is not below high")
-        windows = windows if len(windows) == count else windows * count
 
         def make() -> tuple[bytes, str]:
-            tile = self._pictures[image.number].tile(level, x, y, channels, windows)
-            return encode_tile(tile, exact=level == 0)
+            pyramid = self._pictures[image.number]
+            windows = given or [pyramid.windows[c] for c in channels]
+            windows = windows if len(windows) == count else windows * count
+            return encode_tile(pyramid.tile(level, x, y, channels, windows), exact=level == 0)
 
         try:
             data, kind = await run_in_threadpool(make)
@@ -237,18 +261,34 @@ class LabelServer:
 
     async def _range(self, request: Request) -> Response:
         number = self._image(request).number
-        ranges = await run_in_threadpool(lambda: self._pictures[number].ranges())
+        ranges = await run_in_threadpool(lambda: self._pictures[number].ranges)
         return JSONResponse({"channels": ranges})
 
     async def _labels(self, request: Request) -> Response:
         image = self._image(request)
 
         def pack() -> bytes:
+            self.session.open(image.number)
             with image.lock:
                 return gzip.compress(self.project.labels(image.number).reshape(-1).data, 1)
 
         data = await run_in_threadpool(pack)
         return _packed(data, {"Labels-Height": image.height, "Labels-Width": image.width})
+
+    async def _answer(self, request: Request) -> Response:
+        image = self._image(request)
+
+        def pack() -> Response:
+            answer = self.session.answer(image.number)
+            if answer is None:
+                return Response(status_code=204)
+            height, width = answer.labels.shape
+            data = gzip.compress(np.ascontiguousarray(answer.labels).reshape(-1).data, 1)
+            size = {"Answer-Height": height, "Answer-Width": width}
+            made = {"Answer-Version": answer.version, "Answer-By": answer.by}
+            return _packed(data, size | made)
+
+        return await run_in_threadpool(pack)
 
     async def _paint(self, request: Request) -> Response:
         image, query = self._image(request), request.query_params
@@ -263,13 +303,12 @@ class LabelServer:
 
         def paint() -> bool:
             labels = np.frombuffer(inflate(body, size), np.uint8).reshape(height, width)
-            return self.project.paint(image.number, Stroke(name, x, y, labels))
+            return self.session.paint(image.number, Stroke(name, x, y, labels))
 
         if await run_in_threadpool(paint):
             place = {"x": x, "y": y, "width": width, "height": height}
             event = {"number": image.number, **place, "page": show(query.get("page", ""))[:100]}
             self.events.publish("labels", event)
-            self._tell_state(image)
         return JSONResponse({"saved": True})
 
     async def _accept(self, request: Request) -> Response:
@@ -278,25 +317,17 @@ class LabelServer:
         if not isinstance(empty, bool):
             raise Refused(400, '{"empty": true} or {"empty": false} is due')
 
-        def accept() -> None:
-            if empty:
-                self.project.accept_empty(image.number)
-            else:
-                self.project.accept(image.number, None)
+        def accept() -> dict[str, Any]:
+            self.session.accept(image.number, is_empty=empty)
+            number = self.session.next_image(image.number)
+            return {"next": number, "score": self.session.score()}
 
-        await run_in_threadpool(accept)
-        self._tell_state(image)
-        return JSONResponse({"next": self.project.next_image(image.number)})
+        return JSONResponse(await run_in_threadpool(accept))
 
     async def _reopen(self, request: Request) -> Response:
         image = self._image(request)
-        await run_in_threadpool(self.project.reopen, image.number)
-        self._tell_state(image)
+        await run_in_threadpool(self.session.reopen, image.number)
         return JSONResponse({"state": image.state})
-
-    def _tell_state(self, image: LabelledImage) -> None:
-        facts = {"number": image.number, "state": image.state, "labelled": image.labelled}
-        self.events.publish("state", facts)
 
 
 class _Server(uvicorn.Server):
@@ -305,54 +336,79 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def serve(
-    project: Project,
+def label_folder(
+    folder: Path,
     *,
+    classes: Path | None = None,
+    ignored: Sequence[int | str] = (),
     port: int | None = None,
     hosts: Iterable[str] = (),
-    on_ready: Callable[[str], None],
+    run: str | None = None,
+    budget: str = "2m",
+    on_progress: OnProgress = silent,
+    on_ready: Callable[[str], None] = silent,
 ) -> None:
-    """Serve the page on this machine alone until a signal comes.
+    """Serve the labelling page of a folder on this machine alone until a signal comes.
 
     Args:
-        project: What is labelled.
+        folder: Images, labelled or not; see `project.open_project`.
+        classes: A ``classes.toml`` to take instead of the folder's own.
+        ignored: Values or colours of masks that are no class.
         port: Where to listen; None takes 8421, or a free one where that is taken.
         hosts: Names beside localhost under which a proxy offers the page.
+        run: The name of the run that is trained behind the page; None trains none.
+        budget: The time of a round of training, such as "2m".
+        on_progress: Receives `Progress` while the folder is opened.
         on_ready: Is called with the address to open, token included.
 
     Raises:
-        MachineError: The port is taken.
-        Interrupted: A signal came; what was painted is saved when the project is closed.
+        InputError: The folder holds nothing to label, or masks that cannot be painted in.
+        MachineError: The folder or the port is taken, or the folder cannot be written.
+        Interrupted: A signal came; what was painted is saved.
     """
-    server = LabelServer(project)
-    guard = Guard(server.app, hosts)
-    with catching() as caught, _listen(port) as listening:
-        config = uvicorn.Config(
-            guard,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        running = _Server(config)
+    parse_duration(budget)
+    events = Events()
+    with (
+        catching() as caught,
+        open_project(folder, classes=classes, ignored=ignored, on_progress=on_progress) as project,
+        open_session(project, events.publish, run=run, budget=budget) as session,
+        _listen(port) as listening,
+    ):
+        guard = Guard(LabelServer(session, events).app, hosts)
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={guard.token}"
+        asyncio.run(_serve(guard, listening, events, caught, lambda: on_ready(address)))
+        caught.check(folder, "what was painted is saved")
 
-        async def run() -> None:
-            task = asyncio.create_task(running.serve([listening]))
-            while not running.started and not task.done():
-                await asyncio.sleep(0.01)
-            on_ready(f"http://127.0.0.1:{listening.getsockname()[1]}/?token={guard.token}")
-            while caught.signum is None and not task.done():
-                await asyncio.sleep(_WATCH)
-            server.events.close()
-            running.should_exit = True
-            await task
 
-        asyncio.run(run())
-        caught.check(project.folder, "what was painted is saved")
+async def _serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    events: Events,
+    caught: Caught,
+    on_ready: Callable[[], None],
+) -> None:
+    """Answer requests until a signal comes."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listening]))
+    while not server.started and not task.done():
+        await asyncio.sleep(0.01)
+    on_ready()
+    while caught.signum is None and not task.done():
+        await asyncio.sleep(_WATCH)
+    events.close()
+    server.should_exit = True
+    await task
 
 
 def _listen(port: int | None) -> socket.socket:
@@ -381,19 +437,22 @@ def _changed_table(table: ClassTable, given: Sequence[GivenClass]) -> ClassTable
         raise InputError("classes", "a new one stands before an old one", "reload the page")
     taken = {c.value for c in table.classes} | set(table.ignore)
     free = iter(v for v in range(256) if v not in taken)
-    classes = []
+    painted = {one.colour for one in given}
+    colours = (c for c in map(default_colour, range(512)) if c not in painted)
+    classes: list[SegmentationClass] = []
     for one in given:
+        colour = one.colour or next(colours)
         if one.name != show(one.name).strip():
             raise InputError("classes", f"the name {one.name!r}", "write it without odd characters")
         if one.was is not None:
-            classes.append(replace(table.classes[one.was], name=one.name, colour=one.colour))
-            if table.encoding == "colours" and one.colour != table.classes[one.was].colour:
+            classes.append(replace(table.classes[one.was], name=one.name, colour=colour))
+            if table.encoding == "colours" and colour != table.classes[one.was].colour:
                 text = "its colour stands for it in the masks"
                 raise InputError(f"class {one.name}", text, "keep it")
         elif table.encoding == "colours":
-            classes.append(SegmentationClass(one.name, None, one.colour))
+            classes.append(SegmentationClass(one.name, None, colour))
         else:
-            classes.append(SegmentationClass(one.name, next(free, None), one.colour))
+            classes.append(SegmentationClass(one.name, next(free, None), colour))
     return replace(table, classes=tuple(classes))
 
 
@@ -421,18 +480,10 @@ def _whole(query: Any, name: str) -> int:
     return int(text)
 
 
-def _full_range(dtype: str) -> tuple[float, float]:
-    return (0.0, 1.0) if dtype == "float32" else (0.0, float(np.iinfo(dtype).max))
-
-
 def _packed(data: bytes, headers: dict[str, Any]) -> Response:
     named = {name: str(value) for name, value in headers.items()}
     named["Content-Encoding"] = "gzip"
     return Response(data, media_type="application/octet-stream", headers=named)
-
-
-def _said(error: UnetsegError) -> str:
-    return worded(error.message, as_argument)
 
 
 def _error(status: int, text: str) -> Response:

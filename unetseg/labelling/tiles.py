@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,11 @@ class Pyramid:
         """Bytes of all levels."""
         return sum(level.nbytes for level in self.levels)
 
+    @cached_property
     def ranges(self) -> list[dict[str, float]]:
-        """Return for each channel its smallest and largest value, and a window to show it in.
+        """For each channel "min" and "max", and the 1st and 99.8th percentile as "low" and "high".
 
-        The window is that of `pictures.drawing.to_display`: 1st to 99.8th percentile.
+        `pictures.drawing.to_display` shows pictures in the same window.
         """
         small = next(v for v in self.levels if v.shape[0] * v.shape[1] <= _SAMPLE)
         pixels = small.reshape(-1, small.shape[2])
@@ -49,6 +51,16 @@ class Pyramid:
         found = (image.min((0, 1)), image.max((0, 1)), *bounds)
         names = ("min", "max", "low", "high")
         return [dict(zip(names, map(float, c), strict=True)) for c in np.stack(found, 1)]
+
+    @cached_property
+    def windows(self) -> list[tuple[float, float]]:
+        """For each channel what is shown as black and as white where nobody chooses.
+
+        Eight bits are shown as they are; others in the window of their range.
+        """
+        if self.levels[0].dtype == np.uint8:
+            return [(0.0, 255.0)] * self.levels[0].shape[2]
+        return [(r["low"], max(r["high"], r["low"] + 1e-6)) for r in self.ranges]
 
     def __getitem__(self, level: int) -> NDArray[Any]:
         return self.levels[level]

@@ -1,0 +1,127 @@
+"""A person at work: strokes are answered, images are accepted and scored, another one comes."""
+
+import time
+
+import numpy as np
+import pytest
+
+from tests.support import draw, read
+from unetseg.labelling.journal import Stroke
+from unetseg.labelling.project import open_project
+from unetseg.labelling.session import open_session
+
+
+def paint_truth(session, number, values=(0, 1)):
+    """Paint rows of the truth of an image, a stroke each: its square as class 1, the rest 0."""
+    truth = (draw(number)[1] == 1).astype(np.uint8)
+    for y in range(0, 64, 8):
+        session.paint(number, Stroke("", 0, y, truth[y : y + 2]))
+    return truth
+
+
+def wait_for_answer(session, number, seconds=30):
+    session.open(number)
+    end = time.monotonic() + seconds
+    while session.answer(number) is None:
+        assert time.monotonic() < end, "no answer"
+        time.sleep(0.02)
+    return session.answer(number)
+
+
+def test_strokes_are_answered_and_accepted_as_they_were_seen(session, told, folder):
+    session.open(0)
+    truth = paint_truth(session, 0)
+    answer = wait_for_answer(session, 0)
+    assert answer.by == "head"
+    session.accept(0, is_empty=False)
+    session.project.save()
+    mask = read(folder / "masks" / "im0.png")
+    assert (mask != 255).all()
+    np.testing.assert_array_equal(mask[::8], truth[::8])
+    assert (mask == truth).mean() > 0.95
+    assert session.next_image(0) in (1, 2)
+    names = [name for name, _ in told]
+    assert {"answer", "saved", "state", "score"} <= set(names)
+
+
+def test_an_image_is_scored_by_what_was_predicted_before_its_first_stroke(session, folder):
+    session.open(0)
+    paint_truth(session, 0)
+    wait_for_answer(session, 0)
+    session.accept(0, is_empty=False)
+    assert session.score() is None  # nothing was predicted of the first image
+    before = wait_for_answer(session, 1).labels.copy()
+    truth = (draw(1)[1] == 1).astype(np.uint8)
+    session.paint(1, Stroke("", 0, 0, truth))
+    session.accept(1, is_empty=False)
+    ious = [((before == c) & (truth == c)).sum() / ((before == c) | (truth == c)).sum()
+            for c in (0, 1)]  # fmt: skip
+    assert session.score()["mean_iou"] == pytest.approx(np.mean(ious))
+    assert session.score()["images"] == 1
+
+
+def test_an_erased_image_keeps_its_first_prediction(session, folder):
+    session.open(0)
+    paint_truth(session, 0)
+    wait_for_answer(session, 0)
+    wait_for_answer(session, 1)
+    session.paint(1, Stroke("", 0, 0, np.ones((9, 9), np.uint8)))
+    first = folder / ".unetseg" / "first" / "im1.head.png"
+    kept = first.read_bytes()
+    session.paint(1, Stroke("", 0, 0, np.full((9, 9), 255, np.uint8)))
+    assert session.project.images[1].state == "untouched"
+    session.paint(1, Stroke("", 0, 0, np.zeros((9, 9), np.uint8)))
+    assert first.read_bytes() == kept
+
+
+def test_labels_of_before_are_learned_when_the_folder_is_opened_again(folder):
+    with (
+        open_project(folder) as project,
+        open_session(project, lambda *_: None, run=None, budget="1m") as session,
+    ):
+        session.open(0)
+        paint_truth(session, 0)
+    with (
+        open_project(folder) as project,
+        open_session(project, lambda *_: None, run=None, budget="1m") as session,
+    ):
+        assert wait_for_answer(session, 2).by == "head"
+        assert session.next_image(2) in (0, 1)
+
+
+def test_begun_images_come_after_untouched_ones(session):
+    session.paint(1, Stroke("", 0, 0, np.zeros((9, 9), np.uint8)))
+    assert [session.next_image(k) for k in (-1, 0, 1, 2)] == [0, 2, 2, 0]
+    for number in (0, 2):
+        session.accept(number, is_empty=True)
+    assert session.next_image(0) == 1
+    session.accept(1, is_empty=True)
+    assert session.next_image(1) is None
+
+
+def test_a_class_that_is_left_out_is_forgotten_by_the_answer(session):
+    session.open(0)
+    table = session.project.table
+    more = table.from_dict(
+        {
+            "classes": [
+                *table.to_dict()["classes"],
+                {"name": "new", "value": 2, "colour": "#009e73"},
+            ],
+            "ignore": [255],
+        }
+    )
+    session.change_classes(more, [0, 1, None])
+    truth = (draw(0)[1] == 1).astype(np.uint8) * 2
+    for y in range(0, 64, 8):
+        session.paint(0, Stroke("", 0, y, truth[y : y + 2]))
+    assert set(np.unique(wait_for_answer(session, 0).labels)) == {0, 2}
+    kept = more.from_dict(
+        {"classes": [more.to_dict()["classes"][k] for k in (0, 2)], "ignore": [255]}
+    )
+    session.change_classes(kept, [0, 2])
+    assert set(np.unique(session.project.labels(0))) == {0, 1, 255}
+    end = time.monotonic() + 30
+    while set(np.unique(session.answer(0).labels)) != {0, 1}:
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,263 @@
+"""A person at work in a project: what a stroke, an accepted image or another class leads to.
+
+The project holds the labels, the engine answers strokes, the rounds train the network behind them,
+and the running score keeps what was predicted before anybody painted.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import ClassTable
+from unetseg.errors import InputError, UnetsegError, as_argument, worded
+from unetseg.labelling.engine import Answer, Engine
+from unetseg.labelling.journal import Stroke
+from unetseg.labelling.project import LabelledImage, Project
+from unetseg.labelling.rounds import Rounds
+from unetseg.labelling.running_score import Predictor, RunningScore
+from unetseg.labelling.tiles import Pictures
+
+Publish = Callable[[str, object], None]
+"""Takes the name of an event and what it says, as JSON has it; may be called by any thread."""
+
+_LEARNED_AT_ONCE = 2**28  # bytes of older labels that the engine is given when work begins
+
+
+class Session:
+    """Ties a project to what learns from it; its methods may be called by any thread.
+
+    Use `open_session`, which ends the threads and processes behind it.
+
+    Args:
+        project: What is labelled; its `on_saved` and `on_failed` are taken.
+        publish: Receives the events that the page shows.
+
+    Attributes:
+        project: As given.
+        pictures: The decoded images.
+        training: The network behind the page; None where none is trained.
+    """
+
+    def __init__(self, project: Project, publish: Publish) -> None:
+        self.project = project
+        self.pictures = Pictures([image.pair.image for image in project.images])
+        self.training: Rounds | None = None
+        self._publish = publish
+        self._versions = itertools.count(1)
+        self._network: dict[int, Answer] = {}  # of the images that were asked for
+        self._learned = False  # a head has been fitted, so there are two classes
+        # The images of whose strokes no model has learned yet.
+        self._unseen = {image.number for image in project.images if not image.labelled}
+        self._lock = threading.RLock()  # guards the score
+        self._score = RunningScore(
+            project.home, [image.name for image in project.images], project.table.names
+        )
+        self._engine = Engine(len(project.images), self.pictures.image, self._answered)
+        project.on_saved = self._saved
+        project.on_failed = lambda error: publish("failed", {"error": said(error)})
+        threading.Thread(target=self._learn_older, name="older labels", daemon=True).start()
+
+    def train(self, run: str, budget: str) -> None:
+        """Train a network behind the page, in rounds.
+
+        Args:
+            run: The name of its run.
+            budget: The time of a round, such as "2m".
+
+        Raises:
+            InputError: There is a run of this name that did not come from this project.
+        """
+        self.training = Rounds(
+            self.project.folder,
+            [image.pair.image for image in self.project.images],
+            self.project.home,
+            run,
+            budget,
+            lambda state: self._publish("training", self._with_predictor(state)),
+            self._predicted,
+        )
+
+    def close(self) -> None:
+        """End the threads and processes behind the page."""
+        if self.training:
+            self.training.close()
+        self._engine.close()
+
+    # --- images ----------------------------------------------------------------------------------
+
+    def open(self, number: int) -> None:
+        """Show an image from now on, and prepare those that are likely to come next."""
+        self._engine.open(number)
+        self._engine.expect(self._likely(number))
+
+    def paint(self, number: int, stroke: Stroke) -> bool:
+        """Put a stroke into the labels of an image; see `Project.paint`."""
+        image = self.project.images[number]
+        with image.lock:
+            self._keep_first(image)
+            is_new = self.project.paint(number, stroke)
+            if is_new:
+                self._engine.painted(number, self.project.labels(number))
+        if is_new:
+            self._tell_state(image)
+        return is_new
+
+    def answer(self, number: int) -> Answer | None:
+        """Return the prediction of an image by whichever model is better so far, if it has one."""
+        with self._lock:
+            network = self._network_answer(number) if self._score.best() == "network" else None
+        return network or self._engine.answer(number)
+
+    def accept(self, number: int, *, is_empty: bool) -> None:
+        """Make the labels of an image final: with the answer, or as an image of nothing.
+
+        Raises:
+            MachineError: The labels could not be written.
+        """
+        image = self.project.images[number]
+        with image.lock:
+            self._keep_first(image)
+            if is_empty:
+                self.project.accept_empty(number)
+            else:
+                answer = self.answer(number)
+                self.project.accept(number, answer.labels if answer else None)
+            labels = self.project.labels(number)
+            self._engine.painted(number, labels)
+            with self._lock:
+                self._score.accepted(number, labels)
+        self._tell_state(image)
+        self._publish("score", self.score())
+
+    def reopen(self, number: int) -> None:
+        """Take back that an image was accepted; its labels stay."""
+        self.project.reopen(number)
+        self._tell_state(self.project.images[number])
+
+    def next_image(self, number: int) -> int | None:
+        """Return the image to label after another: what would teach most, else a begun one."""
+        return next(iter(self._likely(number)), None)
+
+    def change_classes(self, table: ClassTable, was: Sequence[int | None]) -> None:
+        """Replace the classes; see `Project.change_classes`."""
+        old = self.project.table
+        self.project.change_classes(table, was)
+        kept = [(w, name) for w, name in zip(was, table.names, strict=True) if w is not None]
+        new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
+        with self._lock:
+            self._network.clear()
+            self._score.rename(table.names, new_names)
+        self._learn_older()
+
+    # --- what is known of the whole --------------------------------------------------------------
+
+    def score(self) -> dict[str, Any] | None:
+        """Return the running score as the page shows it; see `RunningScore.summary`."""
+        with self._lock:
+            return self._score.summary()
+
+    def training_state(self) -> dict[str, Any] | None:
+        """Return the state of the training as the page shows it; None where nothing is trained."""
+        return self._with_predictor(self.training.state()) if self.training else None
+
+    def _with_predictor(self, state: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            return {**state, "answers_by": self._score.best()}
+
+    # --- behind the page -------------------------------------------------------------------------
+
+    def _keep_first(self, image: LabelledImage) -> None:
+        """Keep what is predicted of an image of which no model has seen a label."""
+        if image.number not in self._unseen:
+            return
+        predictions: dict[Predictor, NDArray[np.uint8]] = {}
+        if head := self._engine.answer(image.number):
+            predictions["head"] = head.labels
+        with self._lock:
+            if network := self._network_answer(image.number):
+                predictions["network"] = network.labels
+            self._score.before_first_stroke(image.number, predictions)
+        self._unseen.discard(image.number)
+
+    def _network_answer(self, number: int) -> Answer | None:
+        """Return what the network predicts of an image; None where it has not yet."""
+        if self.training and number not in self._network:
+            with suppress(UnetsegError):  # it is of classes before, or was just removed
+                labels = self.training.prediction(number)
+                if labels is not None:
+                    self._network[number] = Answer(labels, next(self._versions), "network")
+        return self._network.get(number)
+
+    def _likely(self, number: int) -> list[int]:
+        """Return the other images that are not accepted, in the order in which they may come."""
+        images = self.project.images
+        after = [*images[number + 1 :], *images[: max(number, 0)]]
+        untouched = [image.number for image in after if image.state == "untouched"]
+        done = [image.number for image in images if image.labelled]
+        begun = [image.number for image in after if image.state == "begun"]
+        return [*self._engine.rank(untouched, done), *begun]
+
+    def _learn_older(self) -> None:
+        """Give the engine the labels that are there already, those of begun images first."""
+        size = 0
+        for image in sorted(self.project.images, key=lambda image: image.state != "begun"):
+            size += image.height * image.width if image.labelled else 0
+            if image.labelled and size <= _LEARNED_AT_ONCE:
+                with suppress(InputError):  # the page says so where it is opened
+                    self._engine.painted(image.number, self.project.labels(image.number))
+
+    def _answered(self, number: int, _: int) -> None:
+        self._learned = True
+        self._publish("answer", {"number": number, "version": next(self._versions)})
+
+    def _saved(self, number: int) -> None:
+        self._publish("saved", {"number": number})
+        if self.training and self._learned:
+            self.training.learn(self._likely(number))
+
+    def _predicted(self, numbers: Sequence[int]) -> None:
+        with self._lock:
+            for number in numbers:
+                self._network.pop(number, None)
+            is_shown = self._score.best() == "network"
+        for number in numbers if is_shown else ():
+            self._publish("answer", {"number": number, "version": next(self._versions)})
+
+    def _tell_state(self, image: LabelledImage) -> None:
+        facts = {"number": image.number, "state": image.state, "labelled": image.share}
+        self._publish("state", facts)
+
+
+@contextmanager
+def open_session(
+    project: Project, publish: Publish, *, run: str | None, budget: str
+) -> Iterator[Session]:
+    """Work in a project while the block runs.
+
+    Args:
+        project: What is labelled.
+        publish: Receives the events that the page shows.
+        run: The name of the run that is trained behind the page; None trains none.
+        budget: The time of a round of training, such as "2m".
+
+    Raises:
+        InputError: There is a run of this name that did not come from this project.
+        MachineError: The pretrained weights are missing or damaged.
+    """
+    session = Session(project, publish)
+    try:
+        if run:
+            session.train(run, budget)
+        yield session
+    finally:
+        session.close()
+
+
+def said(error: UnetsegError) -> str:
+    """Return an error as the page shows it."""
+    return worded(error.message, as_argument)
