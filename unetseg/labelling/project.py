@@ -330,7 +330,6 @@ class Project:
                     continue
             try:
                 self._save(number)
-                self.on_saved(number)
             except UnetsegError as error:
                 self.on_failed(error)
                 self._plan_save(number)
@@ -356,6 +355,7 @@ class Project:
                 if image.journal.size == size:  # no stroke came meanwhile
                     image.journal.remove()
             self._write_records()
+        self.on_saved(number)
 
     def _write_records(self) -> None:
         with self._records:
