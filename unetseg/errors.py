@@ -61,7 +61,8 @@ def as_option(name: str, value: Any) -> str:
     option = "--" + _OPTIONS.get(name, name).replace("_", "-")
     if value is None or value is True:
         return option
-    return f"{option} {quote(','.join(value) if isinstance(value, list) else value)}"
+    text = ",".join(map(str, value)) if isinstance(value, list) else value
+    return f"{option} {quote(text)}"
 
 
 def worded(text: str, wording: Wording) -> str:

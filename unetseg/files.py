@@ -115,9 +115,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _check_target(final)
     make_folder(final.parent)
     _remove_leftovers(final.parent.absolute())
-    # 40 characters are at most 160 bytes. With the rest they stay below the limit of 255.
-    unique = f"{_HOST}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
-    temporary = final.with_name(f".{final.name[:40]}.{unique}.tmp")
+    temporary = _temporary_name(final)
     try:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
         os.close(os.open(temporary, flags, 0o666))
@@ -139,6 +137,38 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Yield a file to write to, which becomes ``path`` as `replacing` says."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         yield file
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to write into. On success all its files move into ``folder``.
+
+    On any exception the temporary folder is removed, and ``folder`` stays as it was.
+
+    Raises:
+        InputError: A file stands where a folder is due.
+        MachineError: The disk is read-only, permission is missing, and the like.
+    """
+    final = folder.absolute()
+    make_folder(final.parent)
+    _remove_leftovers(final.parent)
+    temporary = make_folder(_temporary_name(final))
+    try:
+        yield temporary
+        for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
+            place = final / path.relative_to(temporary)
+            make_folder(place.parent)
+            os.replace(path, place)
+    except OSError as error:
+        raise machine_error(folder, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_name(final: Path) -> Path:
+    # 40 characters are at most 160 bytes. With the rest they stay below the limit of 255.
+    unique = f"{_HOST}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
+    return final.with_name(f".{final.name[:40]}.{unique}.tmp")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
@@ -319,12 +349,15 @@ def _sync_folder(final: Path) -> None:
 
 @functools.cache  # once a folder in each process: one folder can take thousands of predictions
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes on this host that have ended."""
+    """Remove what processes on this host that have ended left behind."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             match = _LEFTOVER.fullmatch(entry.name)
             if match and not _alive(int(match[1]), match[2]):
-                os.unlink(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
 def _alive(pid: int, token: str) -> bool:

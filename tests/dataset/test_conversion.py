@@ -8,8 +8,9 @@ from PIL import Image
 from tests.dataset.test_label_traps import COLOURS, objects
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
-from unetseg.errors import InputError
+from unetseg.errors import InputError, as_option
 from unetseg.objects.separation import find_objects, object_classes
+from unetseg.pictures.masks import NoClassError
 
 COUNT, HEIGHT, WIDTH = 3, 120, 140
 
@@ -103,7 +104,7 @@ VALUES_TOML = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in (0, 1,
 UNSAFE = {
     "a class between two others": (grey_levels, "", {}, "blends of"),
     "a value no class has": (forgotten, VALUES_TOML, {}, "7 in"),
-    "a colour no class has": (patch_of_blue, RGB_TOML, {}, "#0000ff fills a patch"),
+    "a colour no class has": (patch_of_blue, RGB_TOML, {}, "no class: #0000ff in"),
     "too many blends": (NOISY["smoothed"], "", {"limit": 0.01}, "over the limit of 1 %"),
     "a class of thin lines": (thin_lines, "", {}, "thin lines or noise"),
 }
@@ -117,7 +118,62 @@ def test_what_cannot_be_snapped_safely_is_refused(tmp_path, trap):
         (root / "classes.toml").write_text(toml)
     with pytest.raises(InputError, match=text):
         convert_folder(root, tmp_path / "out", **options)
-    assert not list((tmp_path / "out").glob("**/classes.toml"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
+
+
+def test_all_colours_of_no_class_are_listed_with_their_images_and_can_be_ignored(tmp_path):
+    def patched(root, k):
+        picture = smooth(truth(k)).copy()
+        if k > 0:
+            picture[2:8, 100:106] = (255, 255, 0)
+        if k > 1:
+            picture[20:26, 100:106] = (0, 255, 255)
+        save(root / f"masks/im{k}.png", picture)
+
+    root = write(tmp_path / "set", patched)
+    (root / "cl.toml").write_text(RGB_TOML)
+    with pytest.raises(NoClassError) as caught:
+        convert_folder(root, tmp_path / "out", classes=root / "cl.toml", limit=0.1)
+    text = str(caught.value)
+    assert "#ffff00 in 16 pixels, first at (x 101, y 3) of im1.png and 16 pixels" in text
+    assert "#00ffff in 16 pixels, first at (x 101, y 21) of im2.png" in text
+    assert as_option(*caught.value.give) == "--ignore '#ffff00,#00ffff'"
+    ignored = ["#ffff00", "#00ffff"]
+    convert_folder(root, tmp_path / "out", classes=root / "cl.toml", ignore=ignored, limit=0.1)
+    for mask, holes in zip(masks_of(tmp_path / "out").values(), (0, 1, 2), strict=True):
+        assert (mask == 255).sum() == 36 * holes
+
+
+def test_transparent_pixels_of_numbered_objects_are_ignored(tmp_path):
+    def erased(root, k):
+        numbers = np.repeat(objects(9)[..., None], 3, 2).astype(np.uint8)
+        alpha = np.full((40, 48, 1), 255, np.uint8)
+        alpha[20:] = 0
+        save(root / f"masks/im{k}.png", np.dstack([numbers, alpha]))
+        save(root / f"images/im{k}.png", numbers * np.uint8(9))
+
+    root = write(tmp_path / "set", erased)
+    assert convert_folder(root, tmp_path / "out", instances=True).ignored == COUNT * 20 * 48
+    for mask in masks_of(tmp_path / "out").values():
+        assert (mask[20:] == 255).all()
+        assert set(np.unique(mask[:20])) == {0, 1, 2}
+
+
+def test_a_grey_value_of_no_class_is_called_a_value(tmp_path):
+    def grey(root, k):
+        levels = np.array([0, 120, 240], np.uint8)[truth(k)]
+        save(root / f"masks/im{k}.jpg", levels, quality=95)
+
+    root = write(tmp_path / "set", grey)
+    toml = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in (0, 240))
+    (root / "cl.toml").write_text(toml)
+    with pytest.raises(InputError, match="no class: value 120 in") as caught:
+        convert_folder(root, tmp_path / "no", classes=root / "cl.toml")
+    assert as_option(*caught.value.give) == "--ignore 120"
+    convert_folder(root, tmp_path / "out")  # the values are found without a file
+    assert names_of(tmp_path / "out") == ["0", "120", "240"]
+    for k, mask in enumerate(masks_of(tmp_path / "out").values()):
+        np.testing.assert_array_equal(mask, truth(k))
 
 
 def folders_of_classes(root, k):

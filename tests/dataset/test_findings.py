@@ -8,9 +8,21 @@ import tifffile
 from PIL import Image
 
 import unetseg
-from tests.dataset.test_label_traps import COUNT, TRAPS, grey_of, mask_of, png, with_255, write
+from tests.dataset.test_label_traps import (
+    COLOURS,
+    COUNT,
+    TRAPS,
+    grey_of,
+    mask_of,
+    png,
+    smooth,
+    tif,
+    wide,
+    with_255,
+    write,
+)
 from tests.objects.test_numbering import cells, cut_in_two
-from tests.support import NAMES, QUICK, write_set
+from tests.support import NAMES, QUICK, VALUES_TOML, write_set
 from unetseg.cli.app import main
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
@@ -245,6 +257,113 @@ def test_swapped_images_and_masks_are_one_error(tmp_path, ending):
     assert len(error.files) == COUNT
     with pytest.raises(InputError, match=r"swapped\?"):
         convert_folder(root, tmp_path / "out")
+
+
+def erased(k, half=0):
+    """Return a mask in colours with an alpha channel, the first three rows erased."""
+    alpha = np.full((40, 48), 255, np.uint8)
+    alpha[:3] = 0
+    alpha[3, :half] = 128  # the soft edge of an eraser
+    return np.dstack([COLOURS[mask_of(k)], alpha])
+
+
+def keyed(path, k):
+    """Save colours of which one stands for transparency."""
+    colours = np.where(np.arange(40)[:, None, None] < 3, (9, 9, 9), COLOURS[mask_of(k)])
+    picture = Image.fromarray(colours.astype(np.uint8))
+    picture.save(path.with_suffix(".png"), transparency=(9, 9, 9))
+
+
+def holed(path, k, missing, dtype, first=3):
+    """Save a GeoTIFF whose first rows hold its value of no data."""
+    values = mask_of(k).astype(dtype)
+    values[:first] = missing
+    tif(path, values, extratags=[(42113, "s", 0, str(missing), True)])
+
+
+UNLABELLED = {
+    "erased": lambda p, k: png(p, erased(k)),
+    "erased softly": lambda p, k: png(p, erased(k, half=40 * (k == 1))),
+    "a transparent colour": keyed,
+    "no data is 255": lambda p, k: holed(p, k, 255, np.uint8),
+    "no data is 99": lambda p, k: holed(p, k, 99, np.uint16),
+    "no data is -9999": lambda p, k: holed(p, k, -9999, np.int16),
+    "no data is NaN": lambda p, k: holed(p, k, np.nan, np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", UNLABELLED)
+def test_what_is_transparent_or_without_data_is_ignored_and_said_once(tmp_path, kind):
+    root = write(tmp_path / "set", mask=UNLABELLED[kind])
+    found = inspect_folder(root)
+    assert not found.errors
+    assert [f.severity for f in found.findings] == ["note"]
+    assert re.search("ignored", str(found.findings[0]))
+    counted = 3 * 48 * COUNT + 40 * (kind == "erased softly")
+    assert found.counts.sum() == COUNT * 40 * 48 - counted
+    assert len(found.table.classes) == 3
+    assert build_store(root, tmp_path / "store.h5").info.classes.names == found.table.names
+    assert convert_folder(root, tmp_path / "out").ignored == counted
+    for k in range(COUNT):
+        mask = np.asarray(Image.open(tmp_path / f"out/masks/im{k}.png"))
+        assert (mask[:3] == 255).all()
+        order = np.array([0, 2, 1] if found.table.encoding == "colours" else [0, 1, 2])
+        np.testing.assert_array_equal(order[mask[4:]], mask_of(k)[4:])  # sorted: green, red
+
+
+def test_masks_that_are_half_transparent_all_over_are_refused(tmp_path):
+    def overlay(path, k):
+        png(path, np.dstack([COLOURS[mask_of(k)], np.full((40, 48), 128, np.uint8)]))
+
+    (error,) = inspect_folder(write(tmp_path / "set", mask=overlay)).errors
+    assert "half transparent" in str(error)
+
+
+def test_no_data_of_zero_is_asked_about(tmp_path):
+    root = write(tmp_path / "set", mask=lambda p, k: holed(p, k, 0, np.uint8))
+    (error,) = inspect_folder(root).errors
+    assert "0 is its value of no data" in str(error)
+    assert error.line == f"unetseg check {root} --ignore 0"
+    assert inspect_folder(root, ignore=[0]).table.names == ("1", "2")
+    toml = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in range(3))
+    (root / "classes.toml").write_text(toml)
+    assert inspect_folder(root).counts.sum() == COUNT * 40 * 48
+
+
+def test_inverted_tables_of_fiji_are_one_question_with_both_ways_on(tmp_path):
+    def inverted(path, k):
+        tif(path, mask_of(k), photometric="miniswhite")
+
+    (error,) = inspect_folder(write(tmp_path / "set", mask=inverted)).errors
+    assert len(error.files) == COUNT
+    for part in ("stored values", "Image > Lookup Tables > Invert LUT", "Edit > Invert"):
+        assert part in str(error)
+
+
+def test_blended_masks_are_one_problem_and_its_line_carries_the_classes_given(tmp_path):
+    root = write(tmp_path / "set", image=wide, mask=lambda p, k: png(p, smooth(k)))
+    toml = "".join(
+        f'[[class]]\nname = "{c}"\ncolour = "{c}"\n' for c in ("#000000", "#ff0000", "#00ff00")
+    )
+    (tmp_path / "cl.toml").write_text(toml)
+    (error,) = inspect_folder(root, classes=tmp_path / "cl.toml").errors
+    assert len(error.files) == COUNT
+    assert error.line == f"unetseg convert {root} {root}-converted --classes {tmp_path / 'cl.toml'}"
+
+
+def test_values_of_no_class_are_one_problem_with_all_images(tmp_path):
+    def forgotten(path, k):
+        mask = mask_of(k)
+        mask[0, : k + 1] = 7
+        png(path, mask)
+
+    root = write(tmp_path / "set", mask=forgotten)
+    (tmp_path / "cl.toml").write_text(VALUES_TOML)
+    (error,) = inspect_folder(root, classes=tmp_path / "cl.toml").errors
+    for k in range(COUNT):
+        assert f"of im{k}.png" in str(error)
+    line = f"unetseg check {root} --classes {tmp_path / 'cl.toml'} --ignore 7"
+    assert error.line == line
 
 
 # --- the commands ----------------------------------------------------------------------------

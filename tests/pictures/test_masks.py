@@ -105,9 +105,8 @@ def test_an_unknown_value_is_named_with_count_and_place():
     with pytest.raises(InputError) as caught:
         decode(RawMask(values), table(0, 1), "masks/a.png")
     assert str(caught.value) == (
-        "masks/a.png: 7 in 2 pixels, first at (x 2, y 3), and 1 more that are unknown; "
-        "classes are 0, 1; "
-        "add it to classes.toml, or pass ignore='7'"
+        "masks/a.png: no class: value 7 in 2 pixels, first at (x 2, y 3); value 9 in 1 pixel, "
+        "first at (x 0, y 4); classes are 0, 1; add it to classes.toml, or pass ignore=[7, 9]"
     )
 
 

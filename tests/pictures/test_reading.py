@@ -449,7 +449,7 @@ BAD_MASKS = [
     (
         "transparent",
         pil(with_alpha(PAINTED, 254)),
-        "54 pixels are transparent, first at (x 0, y 0)",
+        "54 pixels are half transparent, first at (x 0, y 0)",
     ),
     ("two channels", tif(PAINTED[..., :2], planarconfig="contig"), "a mask with 2 channels"),
     ("deep colours", png_by_hand(RGB16, 2), "colours of type uint16"),

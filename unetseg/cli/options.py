@@ -341,7 +341,7 @@ Ignore = Annotated[
     Option(
         "--ignore",
         metavar="VALUE",
-        help="Mask value or colour '#rrggbb' to leave out; may be repeated.",
+        help="Mask values or colours '#rrggbb' to leave out, such as 11,255.",
         rich_help_panel=_MASKS,
     ),
 ]
@@ -393,7 +393,7 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
     """Return the values and colours given by ``--ignore``."""
     from unetseg.classes import parse_ignored
 
-    return tuple(parse_ignored(text) for text in texts or ())
+    return tuple(parse_ignored(part) for text in texts or () for part in text.split(","))
 
 
 def check_writable(overwrite: bool, *paths: Path | None) -> None:

@@ -14,7 +14,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
+from unetseg.classes import (
+    IGNORED,
+    ClassTable,
+    SegmentationClass,
+    colour_to_rgb,
+    default_colour,
+    table_of,
+)
 from unetseg.dataset import exports, naming, pairing, snapping
 from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
@@ -158,7 +165,10 @@ def read_objects(root: Path, without: str) -> Annotations:
         raw = reading.read_mask(mask_of[name])
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
         numbers = snapping.object_numbers(raw)
-        return snapping.draw_objects(numbers, np.ones(numbers.max(), np.int64))
+        snapped = snapping.draw_objects(numbers, np.ones(numbers.max(), np.int64))
+        if raw.unlabelled is not None:
+            snapped.mask[raw.unlabelled] = IGNORED
+        return snapped
 
     classes = _classes_named([BACKGROUND, "foreground", BORDER])
     return Annotations({p.name: p.image for p in pairs}, classes, read, problem)
@@ -185,10 +195,12 @@ def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> Cl
     except InputError as error:
         if error.code is not Code.BLENDED_MASK:
             raise
-    centres = snapping.find_centres(lambda: map(read_raw, paths))
-    classes = tuple(SegmentationClass(c, None, c) for c in sorted(centres))
+    centres = snapping.find_centres(keys.values(), map(read_raw, paths))
+    if all(isinstance(k, int) and not one.colours for one in keys.values() for k in one.counts):
+        levels = sorted(colour_to_rgb(c)[0] for c in centres)
+        return _with_ignored(table_of(levels), tuple(i for i in ignored if isinstance(i, int)))
     colours = tuple(i for i in ignored if isinstance(i, str))
-    return _with_ignored(ClassTable(classes), colours)
+    return _with_ignored(table_of(sorted(centres)), colours)
 
 
 # --- one mask for each class -----------------------------------------------------------------

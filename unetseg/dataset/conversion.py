@@ -22,6 +22,7 @@ from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, masks, reading, writing
+from unetseg.pictures.masks import NoClassError, join_no_class
 from unetseg.progress import steps, warn
 from unetseg.signals import catching
 from unetseg.text import show
@@ -75,6 +76,7 @@ def convert_folder(
     The set may hold one mask for each class (``x_line.png`` or ``masks/line/x.png``), or all that
     `find_pairs` reads, exports of annotation tools among them. Masks may be blended, noisy or saved
     as JPEG.
+    The copy appears whole or not at all.
     ``train.txt``, ``val.txt`` and ``test.txt`` become folders of these names.
 
     Args:
@@ -129,28 +131,34 @@ def convert_folder(
     # Keep the colours: predictions then look like the masks that people know.
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
     table = ClassTable(written, (IGNORED,))
-    again = f"run the same line again with {arg('overwrite', True)}"
     items = [(part, name) for part, names in parts.items() for name in names]
     tally = Counter[str]()
-    _clear(target)  # errors in the source must show before anything is removed
-    with catching() as caught:
+    strange: list[NoClassError] = []
+    with catching() as caught, files.building(target) as building:
         for part, name in steps(
             items,
             "converting",
             "images",
             on_progress,
             name=lambda item: item[1],
-            check=lambda: caught.check(target, again),
+            check=lambda: caught.check(target, "run the same line again"),
         ):
-            snapped = _mask_of(labelled, name, views.get(name), limit)
-            _write(target / part, name, labelled.images[name], snapped, table)
+            try:
+                snapped = _mask_of(labelled, name, views.get(name), limit)
+            except NoClassError as error:
+                strange.append(error)  # the other masks may hold more of them
+                continue
+            _write(building / part, name, labelled.images[name], snapped, table)
             if snapped.numbers is not None:
                 tally["objects"] += int(snapped.numbers.max(initial=0))
             ignored_here = int((snapped.mask == IGNORED).sum())
             tally.update(pixels=snapped.mask.size, ignored=ignored_here)
             tally.update(snapped=snapped.moved, blended=snapped.blended)
+        if strange:
+            raise join_no_class(strange)
         for part in parts:
-            pairing.write_classes(target / part, table)
+            pairing.write_classes(building / part, table)
+        _clear(target)
     counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
     folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
     counted = tally["objects"] if instances else None

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
@@ -189,7 +189,9 @@ def inspect_folder(
     """
     root, settings, ignored = Path(source), patches or PatchSettings(), several(ignore)
     classes = None if classes is None else Path(classes)
-    commands = _Commands(root, _options(settings, classes, ignored))
+    of_masks = [("classes", classes), *(("ignore", i) for i in ignored)]
+    others = [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
+    commands = _Commands(root, _options(of_masks), _options(others))
     pairs, problem = pairing.match_pairs(root)
     found = [_refusal(problem, commands)] if problem else []
     with catching() as caught:
@@ -217,7 +219,7 @@ def inspect_folder(
         if doubt:
             all_masks = [s.pair.mask for s in surveys]
             found.append(_refusal(doubt, commands, all_masks if doubt.what == "masks" else []))
-        measured = []
+        measured, strange = [], list[masks.NoClassError]()
         if table and not doubt:
             for pair in steps(
                 [s.pair for s in surveys],
@@ -229,8 +231,12 @@ def inspect_folder(
             ):
                 try:
                     measured.append(measure_classes(pair, table, settings.selection))
+                except masks.NoClassError as error:
+                    strange.append(error)
                 except InputError as error:
                     found.append(_refusal(error, commands))
+        if strange:
+            found.append(_refusal(masks.join_no_class(strange), commands))
     measured = measured if len(measured) == len(surveys) else []
     has_labels = [bool(pixels.any()) for pixels, _ in measured]
     if any(has_labels) and not all(has_labels):
@@ -265,24 +271,27 @@ class _Commands:
 
     Attributes:
         root: The folder.
-        options: The options given to this inspection, as the command line writes them.
+        masks: The options given to this inspection that say what masks hold, as the command line
+            writes them.
+        others: The other options.
     """
 
     root: Path
-    options: str
+    masks: str
+    others: str
 
     def check(self, option: str) -> str:
         """Return the line that inspects the folder with one option more."""
-        return f"unetseg check {self._folder()}{self.options} {option}"
+        return f"unetseg check {self._folder()}{self.masks}{self.others} {option}"
 
     def train(self, option: str) -> str:
         """Return the line that trains on the folder with one option more."""
-        return f"unetseg train {self._folder()}{self.options} {option}"
+        return f"unetseg train {self._folder()}{self.masks}{self.others} {option}"
 
     def convert(self, instances: bool = False) -> str:
         """Return the line that writes a repaired copy beside the folder."""
         line = f"unetseg convert {self._folder()} {self._folder('-converted')}"
-        return line + " --instances" * instances
+        return line + (" --instances" if instances else self.masks)
 
     def _folder(self, end: str = "") -> str:
         return quote(str(self.root).rstrip("/") + end)
@@ -313,9 +322,7 @@ class _Facts:
     thickness: NDArray[np.float64]
 
 
-def _options(settings: PatchSettings, classes: Path | None, ignored: Sequence[int | str]) -> str:
-    given = [("classes", classes), *(("ignore", i) for i in ignored)]
-    given += [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
+def _options(given: Sequence[tuple[str, object]]) -> str:
     return "".join(f" {as_option(name, value)}" for name, value in given if value is not None)
 
 
@@ -341,18 +348,23 @@ def _refusal(error: InputError, commands: _Commands, files: Sequence[Path] = ())
     line = ""
     if error.give:
         line = commands.check(as_option(*error.give))
-    elif error.code in (*_NUMBERED, Code.BLENDED_MASK):
+    elif error.code in (*_NUMBERED, Code.BLENDED_MASK, Code.LOSSY_MASK):
         line = commands.convert(error.code in _NUMBERED)
     return _finding("error", files or [error.what], error.problem, error.remedy, line, error.code)
 
 
 def _sorted(found: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Return the findings, the worst first; files that share a problem stand together."""
-    merged: dict[tuple[Any, ...], list[str]] = {}
+    """Return the findings, the worst first; files that share a problem stand together.
+
+    The colours of blended masks differ from file to file, but the problem is the same.
+    """
+    merged: dict[tuple[Any, ...], list[Finding]] = {}
     for f in sorted(found, key=lambda f: _SEVERITIES.index(f.severity)):
-        merged.setdefault((f.severity, f.problem, f.remedy, f.line, f.code), []).extend(f.files)
+        problem = "" if f.code is Code.BLENDED_MASK else f.problem
+        merged.setdefault((f.severity, problem, f.remedy, f.line, f.code), []).append(f)
     return tuple(
-        Finding(severity, tuple(files), *rest) for (severity, *rest), files in merged.items()
+        replace(same[0], files=tuple(name for f in same for name in f.files))
+        for same in merged.values()
     )
 
 
@@ -588,6 +600,16 @@ def _storage(facts: _Facts) -> Iterator[Finding]:
     if surveys and all(s.channels == 1 and s.info.channels == 3 for s in surveys):
         text = "red, green and blue are equal in all images: they count as one grey channel"
         yield _finding("note", [facts.root], text)
+    clear = [s for s in surveys if s.found.unlabelled]
+    if clear:
+        count = sum(s.found.unlabelled for s in clear)
+        text = f"{count:,} pixels are transparent or without data: they are ignored"
+        yield _finding("note", [s.pair.mask for s in clear], text)
+    if values := {s.found.nodata for s in surveys} - {None}:
+        text = f"{', '.join(map(str, values))} is the value of no data of GeoTIFF masks"
+        known = facts.table.ignore if facts.table else ()
+        text += ": it is ignored" if values <= set(known) else ", and a class"
+        yield _finding("note", [s.pair.mask for s in surveys if s.found.nodata is not None], text)
     encodings = Counter(s.encoding for s in surveys)
     if len(encodings) > 1:
         text = "masks are stored in several ways: "

@@ -93,7 +93,7 @@ def decode_inside(
     inner = selection.inner(*raw.values.shape[:2])
     labels = np.full(raw.values.shape[:2], IGNORED, np.uint8)
     if labels[inner].size:
-        labels[inner] = masks.decode(replace(raw, values=raw.values[inner]), table, path)
+        labels[inner] = masks.decode(raw.inside(inner), table, path)
     return labels
 
 

@@ -4,7 +4,7 @@ Arrays in, arrays out. What lies near no class, or may be one of its own, is ask
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
 from unetseg.errors import InputError, arg
 from unetseg.pictures import masks
-from unetseg.pictures.masks import NOISE, RawMask, is_between
+from unetseg.pictures.masks import (
+    NOISE,
+    Found,
+    Key,
+    NoClassError,
+    Place,
+    RawMask,
+    Runs,
+    is_between,
+)
 
 LIMIT = 0.05  # share of blended pixels over which a mask is no mask with smooth edges any more
 
 _CLUSTER = 0.001  # share of all pixels that makes a colour of a noisy set a class
 _SOLID = 0.05  # of its pixels: a class that is more than thin lines fills patches with as many
+_MOSTLY_SOLID = 0.5  # of its pixels: a colour between two others that is no blend of them
 _COMMON = 0.01  # share of all pixels over which a colour is not passed over as noise
 _ADVICE = f"list the classes in a file and pass it with {arg('classes')}"
 
@@ -56,9 +66,13 @@ def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) ->
             third, no solid patch is far from all, and few pixels are blends.
     """
     try:
-        return Snapped(masks.decode(raw, table, what))
+        codes, indices = masks.match(raw, table, what)
     except InputError as error:
         return _snap(raw, table, what, limit, error)
+    unknown = indices < 0
+    if not unknown.any():
+        return Snapped(indices.astype(np.uint8))
+    return _snap(raw, table, what, limit, lambda: masks.no_class(codes, unknown, table, what))
 
 
 def read_binary(raw: RawMask, what: object, limit: float = LIMIT) -> Snapped:
@@ -125,34 +139,35 @@ def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     return np.where(inside, np.where(border, 2, 1), 0).astype(np.uint8)
 
 
-def find_centres(read_all: Callable[[], Iterable[RawMask]]) -> list[str]:
+def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
     """Return the colours "#rrggbb" that a noisy set is made of.
 
     The commonest colour takes all that lie within noise of it, then the commonest of the rest,
-    and so on. A group that holds hardly any pixels, lies on the way between two others, or fills
-    no patch of 3 x 3 pixels is noise or a blend.
+    and so on. A group that holds hardly any pixels, or fills no patch of 3 x 3 pixels, is noise. A
+    group on the way between two others is a blend, unless half of it fills patches.
 
     Args:
-        read_all: Returns all masks of the set one by one; called twice.
+        found: `masks.find_keys` of each mask.
+        raws: The masks, one by one.
 
     Raises:
         InputError: A group that may be a class of thin lines, or noise.
     """
     histogram: Counter[int] = Counter()
-    for raw in read_all():
-        codes, counts = np.unique(masks.colour_codes(raw, "masks"), return_counts=True)
-        histogram.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
-    points, shares, group = _groups(histogram)
+    for one in found:
+        for key, count in one.counts.items():
+            colour = key if isinstance(key, str) else one.colours.get(key)
+            histogram[min(int(key), 255) * 0x010101 if colour is None else _pack(colour)] += count
+    points, shares, ordered, group = _groups(histogram)
     solid = np.zeros(len(points))
-    for raw in read_all():
-        solid += _solid_pixels(raw, group, len(points))
+    for raw in raws:
+        solid += _solid_pixels(raw, ordered, group, len(points))
     solid /= np.maximum(shares * histogram.total(), 1)
     centres: list[NDArray[np.int64]] = []
     for i in np.argsort(-shares):
         point = points[i]
-        if shares[i] < _CLUSTER or any(
-            is_between(point, a, b) for k, a in enumerate(centres) for b in centres[:k]
-        ):
+        is_blend = any(is_between(point, a, b) for k, a in enumerate(centres) for b in centres[:k])
+        if shares[i] < _CLUSTER or (is_blend and solid[i] < _MOSTLY_SOLID):
             continue
         if solid[i] >= _SOLID:
             centres.append(point)
@@ -164,8 +179,13 @@ def find_centres(read_all: Callable[[], Iterable[RawMask]]) -> list[str]:
 
 def _groups(
     histogram: Counter[int],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, int]]:
-    """Return colours ``(G, 3)``, the share of pixels of each group, and the group of each code."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the groups of the colours of a set.
+
+    Returns:
+        The colour ``(G, 3)`` and the share of pixels ``(G,)`` of each group. All codes ``(n,)``,
+        ascending, and the group of each; -1 for none.
+    """
     codes = np.array([c for c, _ in histogram.most_common()], np.int64)
     counts = np.array([n for _, n in histogram.most_common()], np.int64)
     points = _unpack(codes)
@@ -177,39 +197,49 @@ def _groups(
         group[near] = len(firsts)
         firsts.append(first)
     shares = np.array([counts[group == i].sum() for i in range(len(firsts))]) / counts.sum()
-    return points[firsts], shares, dict(zip(codes.tolist(), group.tolist(), strict=True))
+    order = np.argsort(codes)
+    return points[firsts], shares, codes[order], group[order]
 
 
-def _solid_pixels(raw: RawMask, group: Mapping[int, int], count: int) -> NDArray[np.int64]:
+def _solid_pixels(
+    raw: RawMask, ordered: NDArray[np.int64], group: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
     """Return for each group the pixels whose eight neighbours are of it, too."""
-    codes = masks.colour_codes(raw, "masks")
-    distinct, places = np.unique(codes, return_inverse=True)
-    groups = np.array([group[c] for c in distinct.tolist()])[places].reshape(codes.shape)
-    inside = _even(groups) & (groups >= 0)
-    return np.bincount(groups[inside], minlength=count)
+    runs = Runs.of(masks.colour_codes(raw, "masks"))
+    places = np.minimum(np.searchsorted(ordered, runs.codes), len(ordered) - 1)
+    of_run = np.where(ordered[places] == runs.codes, group[places], -1)
+    groups = runs.spread(of_run.astype(np.int8))  # there are at most 64 groups
+    if raw.unlabelled is not None:
+        groups[raw.unlabelled] = -1
+    return np.bincount(groups[_even(groups) & (groups >= 0)], minlength=count)
 
 
 def _even(codes: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return where all eight neighbours are equal to a pixel."""
-    from scipy import ndimage
-
-    return np.asarray(ndimage.maximum_filter(codes, 3) == ndimage.minimum_filter(codes, 3))
+    """Return where all eight neighbours are equal to a pixel; outside, the edge goes on."""
+    padded = np.pad(codes, 1, mode="edge")
+    right = padded[:, 1:] == padded[:, :-1]
+    triples = right[:, 1:] & right[:, :-1]  # a pixel and its neighbours left and right
+    down = padded[1:, 1:-1] == padded[:-1, 1:-1]
+    even: NDArray[np.bool_] = triples[1:-1] & triples[:-2] & triples[2:] & down[1:] & down[:-1]
+    return even
 
 
 def _clean(colour: NDArray[np.int64]) -> str:
-    """Return "#rrggbb", with channels a few levels from 0, 128 or 255 moved there."""
-    pure = np.array([0, 128, 255])
+    """Return "#rrggbb", with channels a few levels from 0, 255 or, in colours, 128 moved there."""
+    pure = np.array([0, 255] if colour.min() == colour.max() else [0, 128, 255])
     nearest = pure[np.abs(colour[:, None] - pure).argmin(1)]
     channels = np.where(np.abs(colour - nearest) <= 8, nearest, colour)
     return "#{:02x}{:02x}{:02x}".format(*channels.tolist())
 
 
 def _snap(
-    raw: RawMask, table: ClassTable, what: object, limit: float, error: InputError
+    raw: RawMask,
+    table: ClassTable,
+    what: object,
+    limit: float,
+    error: InputError | Callable[[], InputError],
 ) -> Snapped:
     """Return the class nearest to each pixel's colour; raise ``error`` where that is not clear."""
-    if raw.values.ndim == 2 and raw.values.max() > 255:
-        raise error
     keys = [table.key(i) for i in range(len(table.classes))] + list(table.ignore)
     indices = [*range(len(table.classes)), *(IGNORED for _ in table.ignore)]
     points = np.array(
@@ -217,25 +247,30 @@ def _snap(
     )
     apart = np.abs(points[:, None] - points[None]).max(-1)
     np.fill_diagonal(apart, 255)
-    if apart.min() < 2 * NOISE:
-        raise error
+    if apart.min() < 2 * NOISE or (raw.values.ndim == 2 and raw.values.max() > 255):
+        raise error if isinstance(error, InputError) else error()
     codes = masks.colour_codes(raw, what)
-    distinct, places = np.unique(codes, return_inverse=True)
+    if raw.unlabelled is not None:
+        codes = np.where(raw.unlabelled, masks.pack_colours(points[0].astype(np.uint8)), codes)
+    runs = Runs.of(codes)
+    distinct, places = np.unique(runs.codes, return_inverse=True)
     distances = np.abs(_unpack(distinct)[:, None] - points[None]).max(-1)  # (codes, keys)
     nearest, distance = distances.argmin(1), distances.min(1)
-    far = (distance > NOISE)[places].reshape(codes.shape)
-    blended = int(far.sum())
+    far = (distance > NOISE)[places]
+    blended = int(runs.lengths[far].sum())
     if blended:
         _check_blends(what, points, keys)
-        _check_solid(what, codes, far)
+        _check_solid(what, codes, runs.spread(far), table)
     if blended > limit * codes.size:
         text = f"{100 * blended / codes.size:.1f} % of the pixels lie between classes"
         remedy = (
             f"over the limit of {100 * limit:g} %: look at it, then pass a larger {arg('limit')}"
         )
         raise InputError(what, text, remedy)
-    snapped = np.array(indices, np.uint8)[nearest][places].reshape(codes.shape)
-    return Snapped(snapped, int((distance > 0)[places].sum()), blended)
+    snapped = runs.spread(np.array(indices, np.uint8)[nearest][places])
+    if raw.unlabelled is not None:
+        snapped[raw.unlabelled] = IGNORED
+    return Snapped(snapped, int(runs.lengths[(distance > 0)[places]].sum()), blended)
 
 
 def _check_blends(what: object, points: NDArray[np.int64], keys: Sequence[int | str]) -> None:
@@ -247,15 +282,35 @@ def _check_blends(what: object, points: NDArray[np.int64], keys: Sequence[int | 
                     raise InputError(what, text, "save the masks without smoothing")
 
 
-def _check_solid(what: object, codes: NDArray[np.integer], far: NDArray[np.bool_]) -> None:
-    """Refuse a patch of 3 x 3 pixels of one colour that is no class: no blend is so wide."""
+def _check_solid(
+    what: object, codes: NDArray[np.integer], far: NDArray[np.bool_], table: ClassTable
+) -> None:
+    """Refuse patches of 3 x 3 pixels of one colour that is no class: no blend is so wide.
+
+    Raises:
+        NoClassError: It names each colour once, with those within noise of it.
+    """
     solid = far & _even(codes)
-    if solid.any():
-        y, x = np.argwhere(solid)[0]
-        text = f"colour #{int(codes[y, x]):06x} fills a patch at (x {x}, y {y}) and is no class"
-        raise InputError(what, text, _ADVICE)
+    if not solid.any():
+        return
+    rows, columns = np.nonzero(solid)
+    distinct, first, counts = np.unique(codes[solid], return_index=True, return_counts=True)
+    points, keys = _unpack(distinct), dict[Key, Place]()
+    left = np.ones(len(distinct), bool)
+    while left.any() and len(keys) < masks.MAX_FOUND:
+        i = int(np.where(left, counts, 0).argmax())
+        near = left & (np.abs(points - points[i]).max(1) <= NOISE)
+        is_value = table.encoding == "values" and points[i].min() == points[i].max()
+        key: Key = int(points[i, 0]) if is_value else f"#{int(distinct[i]):06x}"
+        keys[key] = Place(int(counts[near].sum()), int(columns[first[i]]), int(rows[first[i]]))
+        left &= ~near
+    raise NoClassError(what, {what: keys}, table)
 
 
 def _unpack(codes: NDArray[np.integer]) -> NDArray[np.int64]:
     wide = codes.astype(np.int64)
     return np.stack([wide >> 16, wide >> 8 & 255, wide & 255], axis=-1)
+
+
+def _pack(colour: str) -> int:
+    return int(colour[1:], 16)

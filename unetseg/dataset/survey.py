@@ -1,6 +1,6 @@
 """The facts of each labelled image: what its files hold, without any judgement."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     if not raw.values[inner].size:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
         raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
-    image, raw = image[inner], replace(raw, values=raw.values[inner])
+    image, raw = image[inner], raw.inside(inner)
     found = masks.find_keys(raw)
     return Survey(
         pair,

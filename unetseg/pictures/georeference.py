@@ -150,7 +150,7 @@ def of_tiff(
     """
     found = [tags[code] for code in _GEO_TAGS if code in tags]
     copied = tuple((t.code, int(t.dtype), t.count, t.value, True) for t in found)
-    nodata = _nodata(tags[_NODATA].value) if _NODATA in tags else None
+    nodata = nodata_of(tags)
     per_unit = _resolution([_ratio(tags[code].value) for code in (282, 283) if code in tags])
     unit = tags[296].value if 296 in tags else 2  # without the tag, the unit is the inch
     resolution, resolution_unit = per_unit, _RESOLUTION_UNITS.get(unit)
@@ -205,8 +205,9 @@ def _is_size(number: float) -> bool:
     return 2.0**-32 < number < 2.0**32
 
 
-def _nodata(text: Any) -> float | None:
-    numbers = _numbers(str(text).strip().rstrip("\0"))
+def nodata_of(tags: Any) -> float | None:
+    """Return the value that stands for no data among the stored pixels of a TIFF's page."""
+    numbers = _numbers(str(tags[_NODATA].value).strip().rstrip("\0")) if _NODATA in tags else []
     return numbers[0] if numbers else None
 
 

@@ -7,6 +7,8 @@ question; nothing is guessed.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +22,13 @@ from unetseg.classes import (
     table_of,
 )
 from unetseg.errors import Code, InputError, arg
+from unetseg.text import plural
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
 NOISE = 32  # levels: JPEG of fair quality changes no channel of an even area by more
 _MAX_FLICKERING = 8  # the most values that may change after fewer than _SHORT_RUN pixels
 _SHORT_RUN = 2  # pixels; painted classes, thin lines included, have longer runs along a row
+_SHOWN = 6  # values, places or masks in one message
 _MAX_KEYS = 4096  # the commonest keys of a mask: enough to say what a noisy mask looks like
 
 Key = int | str
@@ -39,10 +43,20 @@ class RawMask:
         values: ``(H, W)`` uint8, uint16 or int64, not negative: values or palette indices; or
             ``(H, W, 3)`` uint8: colours.
         palette: ``(256, 3)`` uint8, the colours of palette indices; else None.
+        unlabelled: ``(H, W)`` where a pixel is transparent or without data, and stored as 0; None
+            where there is no such pixel.
+        nodata: The value that the file declares as no data; None where it declares none.
     """
 
     values: NDArray[np.integer]
     palette: NDArray[np.uint8] | None = None
+    unlabelled: NDArray[np.bool_] | None = None
+    nodata: int | None = None
+
+    def inside(self, inner: tuple[slice, slice]) -> "RawMask":
+        """Return the part of the mask in some rows and columns."""
+        unlabelled = None if self.unlabelled is None else self.unlabelled[inner]
+        return replace(self, values=self.values[inner], unlabelled=unlabelled)
 
 
 def check_same_size(
@@ -77,18 +91,28 @@ class Found:
         distinct: The number of different values or colours.
         run: The mean length in pixels of a key's runs along a row; the median over the keys.
         colours: The palette's colour of each value, where there is a palette.
+        unlabelled: The number of pixels that are transparent or without data; they are no key.
+        nodata: The value that the file declares as no data, where it holds that value.
     """
 
     counts: dict[Key, int]
     distinct: int
     run: float
     colours: Mapping[int, str] = field(default_factory=dict)
+    unlabelled: int = 0
+    nodata: int | None = None
 
 
 def find_keys(raw: RawMask) -> Found:
     """Count what a mask holds: colours of an RGB mask, else values (indices of a palette)."""
     are_colours = raw.values.ndim == 3
-    found = _found(pack_colours(raw.values) if are_colours else raw.values, are_colours)
+    codes = pack_colours(raw.values) if are_colours else raw.values
+    unlabelled = 0
+    if raw.unlabelled is not None:
+        codes, unlabelled = codes[~raw.unlabelled], int(raw.unlabelled.sum())
+    found = _found(codes, are_colours)
+    nodata = raw.nodata if raw.nodata in found.counts else None
+    found = replace(found, unlabelled=unlabelled, nodata=nodata)
     if raw.palette is None:
         return found
     codes = pack_colours(raw.palette)
@@ -99,7 +123,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     """Return the classes of a set without ``classes.toml``: the keys of its masks, sorted.
 
     If all RGB masks of the set hold only greys, they count as masks of values. Classes take the
-    colours of palettes.
+    colours of palettes. What a file declares as no data is ignored, unless it is 0: that value is
+    a background as often as not.
 
     Args:
         found: `find_keys` of each mask, by its file name (used in messages).
@@ -107,13 +132,17 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
 
     Raises:
         InputError: There are over 64 keys, or over 8 that change from pixel to pixel; the error
-            says what they look like. Or 255 stands beside two or more other values, some masks
-            hold values and others colours, or palettes contradict each other.
+            says what they look like. Or 255 stands beside two or more other values, 0 is declared
+            as no data, some masks hold values and others colours, or palettes contradict each
+            other.
     """
     for name, one in found.items():
         if is_noisy(one):
             raise _diagnosis(name, one)
+    ignore = _with_nodata(found, ignore)
     keys, colours = _merged_keys(found) - set(ignore), _merged_palette(found)
+    if not any(one.counts for one in found.values()):
+        raise InputError("masks", "every pixel is transparent or without data", "label some")
     if not keys:
         raise leaves_no_class(k for k in ignore if k in _merged_keys(found))
     if len(keys) > MAX_FOUND:
@@ -131,6 +160,16 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
         return table
     classes = tuple(replace(c, colour=p) for c, p in zip(table.classes, paint, strict=True))
     return ClassTable(classes, ignore)
+
+
+def _with_nodata(found: Mapping[str, Found], ignore: tuple[Key, ...]) -> tuple[Key, ...]:
+    """Return the keys to ignore, with what the files declare as no data."""
+    declared = {f.nodata: n for n, f in found.items() if f.nodata is not None}
+    if 0 in declared and 0 not in ignore:
+        text = "0 is its value of no data (GeoTIFF): not labelled, or a class such as background?"
+        remedy = f"pass {arg('ignore', 0)}, or list all classes in classes.toml"
+        raise InputError(declared[0], text, remedy, give=("ignore", 0))
+    return (*ignore, *sorted(declared.keys() - set(ignore)))
 
 
 def two_kinds(found: Mapping[str, Found], ignore: Sequence[Key] = ()) -> InputError | None:
@@ -203,8 +242,64 @@ def _diagnosis(what: object, found: Found) -> InputError:
     apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
     cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
     remedy = "save it without smoothing or lossy compression, or list its classes in classes.toml"
-    text = f"{count}: looks like {cause} around {common.sum()} {kind}"
+    centres = [str(k) for k, is_common in zip(found.counts, common, strict=True) if is_common]
+    text = f"{count}: looks like {cause} around {_few(centres, ', ')}"
     return InputError(what, text, remedy, code=Code.BLENDED_MASK)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value or colour of a mask is: in how many ``pixels``, the first at (x, y)."""
+
+    pixels: int
+    x: int
+    y: int
+
+
+class NoClassError(InputError):
+    """Values or colours that are no class, in one mask or in several.
+
+    Args:
+        what: The mask, or the folder of masks.
+        places: For each mask where they are, the commonest first.
+        table: The classes.
+    """
+
+    def __init__(
+        self, what: object, places: Mapping[object, Mapping[Key, Place]], table: ClassTable
+    ) -> None:
+        self.places, self.table = places, table
+        of_key: dict[Key, list[str]] = {}
+        for mask, keys in places.items():
+            name = f" of {Path(str(mask)).name}" if len(places) > 1 else ""
+            for key, place in keys.items():
+                text = f"{plural(place.pixels, 'pixel')}, first at (x {place.x}, y {place.y}){name}"
+                of_key.setdefault(key, []).append(text)
+        found = [f"{_named(k)} in {_few(texts, ' and ')}" for k, texts in of_key.items()]
+        known = [str(table.key(i)) for i in range(len(table.classes))]
+        text = f"no class: {_few(found, '; ')}; classes are {_few(known, ', ')}"
+        remedy, ignored = "list the classes in classes.toml", list(of_key)
+        if len(of_key) <= _SHOWN:
+            remedy = f"add it to classes.toml, or pass {arg('ignore', ignored)}"
+        give = ("ignore", ignored) if len(of_key) <= _SHOWN else None
+        super().__init__(what, text, remedy, give=give)
+
+
+def join_no_class(errors: Sequence[NoClassError]) -> NoClassError:
+    """Return one error for several masks, at least one."""
+    if len(errors) == 1:
+        return errors[0]
+    places = {mask: keys for error in errors for mask, keys in error.places.items()}
+    return NoClassError(Path(str(errors[0].subject)).parent, places, errors[0].table)
+
+
+def _named(key: Key) -> str:
+    return key if isinstance(key, str) else f"value {key}"
+
+
+def _few(texts: Sequence[str], separator: str) -> str:
+    more = f"{separator}{len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return separator.join(texts[:_SHOWN]) + more
 
 
 def is_between(point: NDArray[np.integer], a: NDArray[np.integer], b: NDArray[np.integer]) -> bool:
@@ -227,12 +322,30 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
         table: The classes and what stands for them.
         what: The file, for messages.
 
+    Pixels without a label, and what the file declares as no data and no class stands for, are
+    ignored.
+
     Returns:
         ``(H, W)`` uint8.
 
     Raises:
-        InputError: A value or colour is not in the table, the mask holds colours where the table
+        NoClassError: A value or colour is not in the table.
+        InputError: More of these than classes can be, the mask holds colours where the table
             lists values, or its palette can be read in two ways with different results.
+    """
+    codes, indices = match(raw, table, what)
+    if (indices < 0).any():
+        raise no_class(codes, indices < 0, table, what)
+    return indices.astype(np.uint8)
+
+
+def match(
+    raw: RawMask, table: ClassTable, what: object
+) -> tuple[NDArray[np.integer], NDArray[np.int16]]:
+    """Return the value or colour of each pixel, and its class index as `decode`; -1 for no class.
+
+    Raises:
+        InputError: As `decode`, unless pixels are of no class.
     """
     known: dict[Key, int] = {table.key(i): i for i in range(len(table.classes))}
     known |= dict.fromkeys(table.ignore, IGNORED)
@@ -240,10 +353,12 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
         codes = colour_codes(raw, what)
         indices = _look_up(codes, {int(str(k)[1:], 16): i for k, i in known.items()})
     else:
+        if raw.nodata is not None:
+            known.setdefault(raw.nodata, IGNORED)
         codes, indices = _read_values(raw, table, {int(k): i for k, i in known.items()}, what)
-    if (indices < 0).any():
-        raise _unknown(codes, indices < 0, table, what)
-    return indices.astype(np.uint8)
+    if raw.unlabelled is not None:
+        indices[raw.unlabelled] = IGNORED
+    return codes, indices
 
 
 def _read_values(
@@ -280,31 +395,41 @@ def _read_values(
 
 def _look_up(codes: NDArray[np.integer], known: Mapping[int, int]) -> NDArray[np.int16]:
     """Return the class index of each code, -1 where it is not known."""
-    # A table has at most 2^24 entries, and looking up is quicker than searching.
-    table = np.full(int(codes.max()) + 1, -1, np.int16)
-    for code, index in known.items():
-        if code < len(table):
-            table[code] = index
-    found: NDArray[np.int16] = table[codes]
-    return found
+    if codes.dtype.itemsize <= 2:
+        table = np.full(np.iinfo(codes.dtype).max + 1, -1, np.int16)
+        for code, index in known.items():
+            if code < len(table):
+                table[code] = index
+        found: NDArray[np.int16] = table[codes]
+        return found
+    runs = Runs.of(codes)
+    ordered = np.array(sorted(known))
+    indices = np.array([known[int(code)] for code in ordered], np.int16)
+    places = np.minimum(np.searchsorted(ordered, runs.codes), len(ordered) - 1)
+    is_known = ordered[places] == runs.codes
+    return runs.spread(np.where(is_known, indices[places], np.int16(-1)))
 
 
-def _unknown(
+def no_class(
     codes: NDArray[np.integer], unknown: NDArray[np.bool_], table: ClassTable, what: object
 ) -> InputError:
-    """Return the error that names the commonest unknown value or colour and where it starts."""
-    others, counts, _ = _count(codes[unknown])
-    if len(others) > MAX_FOUND:
+    """Return the error of a mask with values or colours of no class.
+
+    Args:
+        codes: ``(H, W)`` as `match` returns them.
+        unknown: ``(H, W)`` where they are of no class.
+        table: The classes.
+        what: The mask.
+    """
+    distinct, first, counts = np.unique(codes[unknown], return_index=True, return_counts=True)
+    if len(distinct) > MAX_FOUND:
         return _diagnosis(what, _found(codes, table.encoding == "colours"))
-    code, count = others[counts.argmax()], counts.max()
-    y, x = np.argwhere(unknown & (codes == code))[0]
-    key = _hex(code) if table.encoding == "colours" else str(code)
-    more = f", and {len(others) - 1} more that are unknown" if len(others) > 1 else ""
-    known = ", ".join(str(table.key(i)) for i in range(min(8, len(table.classes))))
-    known += ", ..." if len(table.classes) > 8 else ""
-    problem = f"{key} in {count:,} pixels, first at (x {x}, y {y}){more}; classes are {known}"
-    remedy = f"add it to classes.toml, or pass {arg('ignore', key)}"
-    return InputError(what, problem, remedy, give=("ignore", key))
+    rows, columns = np.nonzero(unknown)
+    keys: dict[Key, Place] = {}
+    for i in np.argsort(-counts, kind="stable"):
+        key: Key = _hex(distinct[i]) if table.encoding == "colours" else int(distinct[i])
+        keys[key] = Place(int(counts[i]), int(columns[first[i]]), int(rows[first[i]]))
+    return NoClassError(what, {what: keys}, table)
 
 
 def _merged_keys(found: Mapping[str, Found]) -> set[Key]:
@@ -368,6 +493,8 @@ def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.integer]:
 
 def _found(codes: NDArray[np.integer], are_colours: bool) -> Found:
     """Count codes: values, or colours as 0xrrggbb."""
+    if not codes.size:
+        return Found({}, 0, np.inf)
     distinct, counts, runs = _count(codes)
     commonest = np.argsort(-counts, kind="stable")[:_MAX_KEYS]
     keys: list[Key] = [_hex(c) if are_colours else int(c) for c in distinct[commonest]]
@@ -379,15 +506,36 @@ def _hex(code: np.integer | NDArray[np.integer]) -> str:
     return f"#{int(code):06x}"
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The pixels of a picture as runs of equal neighbours, which are few in a mask.
+
+    Attributes:
+        codes: ``(n,)`` the value of each run, row after row; a run may go on in the next row.
+        lengths: ``(n,)`` pixels of each run.
+        shape: Shape of the picture.
+    """
+
+    codes: NDArray[np.integer]
+    lengths: NDArray[np.int64]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.integer]) -> "Runs":
+        """Divide a picture, at least one pixel, into runs."""
+        flat = codes.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+        return cls(flat[starts], np.diff(starts, append=flat.size), codes.shape)
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a picture in which each pixel has the value that its run has in ``values``."""
+        return np.repeat(values, self.lengths).reshape(self.shape)
+
+
 def _count(
     codes: NDArray[np.integer],
 ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
-    """Return distinct codes, sorted, the pixels of each and its runs of equal neighbours.
-
-    Only the runs are sorted, which are few in a mask.
-    """
-    flat = codes.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    lengths = np.diff(starts, append=flat.size)
-    distinct, places = np.unique(flat[starts], return_inverse=True)
-    return distinct, np.bincount(places, lengths).astype(np.int64), np.bincount(places)
+    """Return distinct codes, sorted, the pixels of each and its runs of equal neighbours."""
+    runs = Runs.of(codes)
+    distinct, places = np.unique(runs.codes, return_inverse=True)
+    return distinct, np.bincount(places, runs.lengths).astype(np.int64), np.bincount(places)

@@ -22,6 +22,10 @@ from unetseg.text import human_bytes, plural
 
 MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
 ORIENTATION = 274  # the EXIF and TIFF tag
+INVERTED = (
+    "with white as zero, an inverted table of Fiji: are its stored values the classes, or the "
+    "shades that are shown?"
+)
 LOSSY = "in a lossy format (JPEG), which blurs labels"
 COPY_AGAIN = "it may be damaged: copy or save it again"
 
@@ -91,6 +95,7 @@ class Picture:
         palette: ``(256, 3)`` uint8, or None.
         orientation: How the pixels are stored (EXIF 2.32, tag 274); numbers beyond 1 to 8 mean 1.
         doubt: Why the picture cannot be a mask; empty where it can.
+        nodata: Reads the value that stands for no data among the stored pixels; None for none.
         georeference: Reads the size and the place of its pixels, as they are stored.
         channels: The numbers of the channels that are taken; empty takes all.
     """
@@ -101,6 +106,7 @@ class Picture:
     palette: NDArray[np.uint8] | None = None
     orientation: int = 1
     doubt: str = ""
+    nodata: Callable[[], float | None] = field(default=lambda: None)
     georeference: Callable[[], Georeference] = field(default=Georeference)
     channels: tuple[int, ...] = ()
 

@@ -43,6 +43,11 @@ from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
 from unetseg.settings import PROJECTIONS, WHOLE, Selection
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+_SOFT = 0.05  # share of half transparent pixels that the soft edge of an eraser may leave
+_TURN_BLACK = (
+    "for the stored values, in Fiji: Image > Lookup Tables > Invert LUT, and save; for the shades "
+    "that are shown, Edit > Invert before that"
+)
 _CROP = 2**26  # pixels; Pillow takes a crop of 2.7 times as many for an attack
 
 _DECODERS: dict[str, Any] = {
@@ -160,36 +165,40 @@ def read_mask(
 
     One-bit masks become 0 and 255. An orientation in the file is applied as for an image. Of
     ``selection`` only ``page`` counts, and only where a TIFF holds several pictures; classes of
-    several are never averaged, so a stack has no projection.
+    several are never averaged, so a stack has no projection. Transparent pixels, and pixels of a
+    value of no data that no mask can hold, such as NaN or -9999, are unlabelled.
 
     Raises:
-        InputError: As `read_image`; a lossy format; transparent pixels; negative or fractional
-            values; a number of channels that is neither 1 nor 3.
+        InputError: As `read_image`; a lossy format; much that is half transparent; negative or
+            fractional values; a number of channels that is neither 1 nor 3.
         MachineError: No permission to read, not enough memory.
     """
     with opened(path) as (handle, kind):
         page = selection.page
         picture = open_picture(path, handle, kind, max_pixels, Selection(page))
         if picture.doubt:
-            code = Code.LOSSY_MASK if picture.doubt == LOSSY else None
-            raise InputError(path, f"a mask {picture.doubt}", "make it anew, as PNG", code=code)
+            is_lossy = picture.doubt == LOSSY
+            remedy = "make it anew, as PNG" if is_lossy else _TURN_BLACK
+            code = Code.LOSSY_MASK if is_lossy else None
+            raise InputError(path, f"a mask {picture.doubt}", remedy, code=code)
         if picture.info.pages > 1:
             if page in PROJECTIONS:
                 text = f"holds {picture.info.pages} pages of labels, which {page} cannot join"
                 raise InputError(path, text, "give the image one mask")
             check_page(path, picture.info, page)
-        values = picture.pixels()
-        if picture.info.alpha and picture.palette is None:
-            values = _without_alpha(path, values)
+        values, unlabelled = picture.pixels(), None
+        if values.ndim == 3 and values.shape[-1] > picture.info.channels:
+            values, unlabelled = _without_alpha(path, values)
+        values, unlabelled, nodata = _without_nodata(values, unlabelled, picture.nodata())
         if values.ndim == 3 and values.shape[-1] == 1:
             values = values[..., 0]
         if values.ndim == 3 and values.shape[-1] != 3:
             text = f"a mask with {values.shape[-1]} channels"
             raise InputError(path, text, "save one channel of values, or RGB colours")
-        values = _whole_numbers(path, values)
-        return RawMask(
-            np.ascontiguousarray(apply_orientation(values, picture.orientation)), picture.palette
-        )
+        values = apply_orientation(_whole_numbers(path, values), picture.orientation)
+        if unlabelled is not None:
+            unlabelled = apply_orientation(unlabelled, picture.orientation)
+        return RawMask(np.ascontiguousarray(values), picture.palette, unlabelled, nodata)
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -276,7 +285,7 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
         palette,
         int(opened.getexif().get(ORIENTATION, 1)) if has_exif else 1,
         LOSSY if kind == "JPEG" else "",
-        lambda: of_dpi(opened.info.get("dpi")),
+        georeference=lambda: of_dpi(opened.info.get("dpi")),
     )
 
 
@@ -294,6 +303,8 @@ def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
         opened.tile = [opened.tile[0]._replace(args=layout[:-1] + "L")]
         deep: NDArray[np.uint16] = high << 8 | np.asarray(opened)
         return deep
+    if kind == "PNG" and opened.mode in ("L", "RGB") and "transparency" in opened.info:
+        opened = opened.convert(f"{opened.mode}A")  # one colour stood for transparency
     return bits_as_bytes(np.asarray(opened))
 
 
@@ -335,15 +346,44 @@ def _palette(opened: Any) -> NDArray[np.uint8]:
 # --- masks -----------------------------------------------------------------------------------
 
 
-def _without_alpha(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[Any]:
-    """Return a mask without its last channel; refuse transparent pixels."""
+def _without_alpha(
+    path: str | os.PathLike[str], values: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return a mask without its last channel, 0 where that is not opaque, and these pixels.
+
+    Raises:
+        InputError: So much is half transparent that it is no edge.
+    """
+    alpha, values = values[..., -1], values[..., :-1]
     top = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
-    clear = values[..., -1] != top
-    if clear.any():
-        y, x = np.argwhere(clear)[0]
-        text = f"{clear.sum():,} pixels are transparent, first at (x {x}, y {y})"
-        raise InputError(path, text, "save the mask without transparency")
-    return values[..., :-1]
+    unlabelled = alpha != top
+    if not unlabelled.any():
+        return values, None
+    half = unlabelled & (alpha != 0)
+    if half.sum() > _SOFT * half.size:
+        y, x = np.argwhere(half)[0]
+        text = f"{half.sum():,} pixels are half transparent, first at (x {x}, y {y})"
+        raise InputError(path, text, "draw labels opaque; what is erased counts as unlabelled")
+    return np.where(unlabelled[..., None], values.dtype.type(0), values), unlabelled
+
+
+def _without_nodata(
+    values: NDArray[Any], unlabelled: NDArray[np.bool_] | None, nodata: float | None
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None, int | None]:
+    """Return a mask with 0 where it holds a value of no data that is no value of a mask.
+
+    Returns:
+        The values, the unlabelled pixels, and the value of no data where a mask can hold it.
+    """
+    if nodata is None or values.ndim != 2:
+        return values, unlabelled, None
+    if nodata in range(2**16):
+        return values, unlabelled, int(nodata)
+    missing = np.isnan(values) if np.isnan(nodata) else values == nodata
+    if not missing.any():
+        return values, unlabelled, None
+    values = np.where(missing, values.dtype.type(0), values)
+    return values, missing if unlabelled is None else missing | unlabelled, None
 
 
 def _whole_numbers(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[np.integer]:

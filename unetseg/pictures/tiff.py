@@ -17,6 +17,7 @@ from unetseg.pictures import georeference
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.opening import (
     COPY_AGAIN,
+    INVERTED,
     LOSSY,
     ORIENTATION,
     ImageInfo,
@@ -76,7 +77,8 @@ def open_tiff(
         lambda: _rows(handle, series, chosen, how),
         palette,
         int(orientation.value) if orientation else 1,
-        LOSSY if _is_lossy(first) else "with white as zero" if _is_inverted(first) else "",
+        LOSSY if _is_lossy(first) else INVERTED if _is_inverted(first) else "",
+        lambda: None if first.dtype == bool else georeference.nodata_of(first.tags),
         lambda: _georeference(tif, series),
     )
 
