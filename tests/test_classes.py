@@ -121,7 +121,7 @@ def test_ignoring_more_takes_classes_out():
     smaller = VALUES.with_ignored((128, 255))
     assert smaller.names == ("back",)
     assert smaller.ignore == (255, 128)
-    with pytest.raises(InputError, match="ignored: leaves no class: masks hold 0, 128 only"):
+    with pytest.raises(InputError, match="ignore: leaves no class: masks hold 0, 128 only"):
         VALUES.with_ignored((0, 128))
 
 
@@ -139,7 +139,7 @@ def test_ignored_items_are_read_from_a_command_line(text, item):
 
 @pytest.mark.parametrize("text", ["white", "-1", "70000", "#ff", "1.5", ""])
 def test_what_is_no_value_or_colour_cannot_be_ignored(text):
-    with pytest.raises(InputError, match=r"ignored: .* is neither; write values"):
+    with pytest.raises(InputError, match=r"ignore: .* is neither; write values"):
         parse_ignored(text)
 
 
