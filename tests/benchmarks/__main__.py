@@ -18,7 +18,7 @@ NAMES = (
         "converting",
     ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
-    *("ranks", "budget"),
+    *("ranks", "budget", "annotator"),
 )
 
 if __name__ == "__main__":

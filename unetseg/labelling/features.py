@@ -6,7 +6,7 @@ resolution, as in ImageJ's trainable segmentation: these find fine lines and pla
 is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from unetseg.prediction.encoder_weights import read_encoder_weights
 
 MAX_PIXELS = 2048 * 2048  # a larger picture is halved: features take a second and 160 MB at most
 _FILTERED = 4  # levels with filters; the last of them smooths over about 16 pixels
-_BINOMIAL = torch.tensor([1.0, 4, 6, 4, 1]) / 16  # a Gaussian of sigma 1
+_REACH = 4  # pixels that a filter looks at on each side
+_ROWS = 64  # so many rows are filtered at once
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,8 @@ class Extractor:
         parts = [[level] for level in self._encode(picture, pause)]
         parts.insert(0, [])
         for k in range(_FILTERED):
-            parts[k].append(_filter(picture[0], k == 0))
+            parts[k].append(_filter(picture[0], k == 0, pause))
             picture = F.avg_pool2d(picture, 2)
-            pause()
         return Features(
             tuple(torch.cat(level) for level in parts),
             (image.shape[0], image.shape[1]),
@@ -137,41 +137,62 @@ class Extractor:
         return [level[0].half().contiguous() for level in levels]
 
 
-def _filter(picture: Tensor, finest: bool) -> Tensor:
+def _filter(picture: Tensor, finest: bool, pause: Callable[[], None]) -> Tensor:
     """Return the filters (F, H, W) float16 of a picture (C, H, W).
 
     They are each channel smoothed, its square, and of the mean of the channels the length of the
     gradient, both eigenvalues of the Hessian and the local deviation. At the finest level the
     channels themselves stand first.
     """
-    smooth = _smooth(picture)
-    grey = picture.mean(0, keepdim=True)
-    level = smooth.mean(0, keepdim=True)
-    down, right = _slope(level, 1), _slope(level, 2)
-    both, down_twice, right_twice = _slope(down, 2), _slope(down, 1), _slope(right, 2)
-    middle, spread = (
-        (down_twice + right_twice) / 2,
-        torch.hypot((down_twice - right_twice) / 2, both),
-    )
-    deviation = (_smooth(grey.square()) - level.square()).clamp_min_(0).sqrt_()
-    edges = [torch.hypot(down, right), middle + spread, middle - spread, deviation]
-    parts = [smooth, smooth.square(), *edges]
-    return torch.cat([part.half() for part in ([picture, *parts] if finest else parts)])
+    channels, height, width = picture.shape
+    first = channels if finest else 0
+    found = torch.empty(first + 2 * channels + 4, height, width, dtype=torch.float16)
+    if finest:
+        found[:channels] = picture
+    padded = F.pad(picture, (_REACH,) * 4, mode="replicate")
+    for top in range(0, height, _ROWS):  # bands stay in the processor's cache
+        rows = min(_ROWS, height - top)
+        band = padded[:, top : top + rows + 2 * _REACH]
+        for place, planes in enumerate(_filter_band(band), first):
+            found[place, top : top + rows] = planes
+        pause()
+    return found
+
+
+def _filter_band(band: Tensor) -> Iterator[Tensor]:
+    """Yield the filters (h, w) of a band (C, h + 8, w + 8): 2 C and 4 more."""
+    smooth = _smooth(band)  # (C, h + 4, w + 4)
+    inner = smooth[:, 2:-2, 2:-2]
+    yield from inner
+    yield from inner.square()
+    level = smooth.mean(0)
+    down, right = _slope(level, 0), _slope(level, 1)  # two rows less, two columns less
+    yield torch.hypot(down[1:-1, 2:-2], right[2:-2, 1:-1])
+    both = _slope(down, 1)[1:-1, 1:-1]
+    down_twice, right_twice = _slope(down, 0)[:, 2:-2], _slope(right, 1)[2:-2]
+    middle = (down_twice + right_twice) / 2
+    spread = torch.hypot((down_twice - right_twice) / 2, both)
+    yield middle + spread
+    yield middle - spread
+    squares = _smooth(band[:, 2:-2, 2:-2].mean(0).square()[None])[0]
+    yield (squares - level[2:-2, 2:-2].square()).clamp_min_(0).sqrt_()
 
 
 def _smooth(planes: Tensor) -> Tensor:
-    """Return planes (n, H, W) smoothed by a Gaussian of sigma 1."""
-    x = planes[:, None]
-    x = F.conv2d(F.pad(x, (0, 0, 2, 2), mode="replicate"), _BINOMIAL.view(1, 1, 5, 1))
-    return F.conv2d(F.pad(x, (2, 2, 0, 0), mode="replicate"), _BINOMIAL.view(1, 1, 1, 5))[:, 0]
+    """Return planes (n, h + 4, w + 4) smoothed by a Gaussian of sigma 1: (n, h, w)."""
+    for axis in (1, 2):
+        size = planes.shape[axis] - 4
+        parts = [planes.narrow(axis, start, size) for start in range(5)]
+        # The binomial weights 1 4 6 4 1.
+        planes = torch.add(parts[0] + parts[4], parts[1] + parts[3], alpha=4)
+        planes = planes.add_(parts[2], alpha=6).mul_(1 / 16)
+    return planes
 
 
-def _slope(planes: Tensor, axis: int) -> Tensor:
-    """Return the central differences of planes (n, H, W) along an axis."""
-    sides = (0, 0, 1, 1) if axis == 1 else (1, 1, 0, 0)
-    padded = F.pad(planes[None], sides, mode="replicate")[0]
-    size = planes.shape[axis]
-    return (padded.narrow(axis, 2, size) - padded.narrow(axis, 0, size)) / 2
+def _slope(plane: Tensor, axis: int) -> Tensor:
+    """Return the central differences along an axis, which loses its first and last place."""
+    size = plane.shape[axis] - 2
+    return (plane.narrow(axis, 2, size) - plane.narrow(axis, 0, size)).mul_(0.5)
 
 
 def _neighbours(numbers: NDArray[Any], step: int, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,329 @@
+"""A simulated annotator: what the head of `unetseg label` makes of its strokes, and how fast.
+
+``python -m tests.benchmarks annotator [SET... SEEDS]`` paints 8 strokes in each of 5 images, one
+after the other. A stroke is a line of a brush 5 pixels wide and up to 40 pixels long. It is painted
+in the true class at the largest connected error of the current answer. The random forest of
+unetseg.scoring.baselines gets as many strokes, at its own errors. Scored are the images painted so
+far, with strokes in place, and 10 images that nobody painted in.
+
+``seconds`` among the words measures time instead: from a stroke to the answer, and opening, at 2048
+x 2048, while a training runs at low priority. ``FOLDER/`` (a word with a slash) keeps the accepted
+masks and the strokes of the first seed, as two folders of labelled images for `unetseg train`.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.draw import line
+from skimage.measure import label
+
+from tests.benchmarks.common import DATA, camvid, copy_pairs, lines_ellipses, machine, print_table
+from unetseg.classes import IGNORED, ClassTable
+from unetseg.dataset import pairing
+from unetseg.labelling.engine import Engine
+from unetseg.labelling.features import Extractor, Features
+from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
+from unetseg.pictures import masks, reading
+from unetseg.scoring.baselines import Forest, draw_samples
+from unetseg.scoring.metrics import confusion, scores
+
+SETS = {"lines-ellipses": lines_ellipses, "camvid-100": camvid}
+_PAINTED, _UNSEEN, _STROKES = 5, 10, 8
+_MARKS = (1, 3, 5)  # scored after so many painted images
+_RADIUS, _LENGTH = 2, 40  # of a stroke, in pixels
+_SIDE, _TIMED = 2048, 60  # of the image whose strokes are timed, and how many
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image (H, W, C) and its true classes (H, W)."""
+
+    name: str
+    image: NDArray[Any]
+    truth: NDArray[np.uint8]
+
+
+class Method(Protocol):
+    """What learns from strokes."""
+
+    def paint(self, number: int, labels: NDArray[np.uint8]) -> None:
+        """Learn from the labels (H, W) of a painted image."""
+
+    def predict(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the class of each pixel of an image."""
+
+
+class HeadMethod:
+    """The head of `unetseg label`."""
+
+    def __init__(self, images: Sequence[Labelled], classes: int) -> None:
+        self._extractor, self._images = Extractor(), images
+        self._features: dict[int, Features] = {}
+        self._samples: dict[int, Sample] = {}
+        self._head: Head | None = None
+
+    def _of(self, image: NDArray[Any]) -> Features:
+        if id(image) not in self._features:
+            self._features[id(image)] = self._extractor.extract(image)
+        return self._features[id(image)]
+
+    def paint(self, number: int, labels: NDArray[np.uint8]) -> None:
+        self._samples[number] = draw_sample(self._of(self._images[number].image), labels)
+        self._head = fit_head(list(self._samples.values()), self._head)
+
+    def predict(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        assert self._head is not None
+        return self._head.classify(self._of(image))
+
+
+class ForestMethod:
+    """A random forest on filters, learned anew after each stroke."""
+
+    def __init__(self, images: Sequence[Labelled], classes: int) -> None:
+        self._images, self._classes = images, classes
+        self._samples: dict[int, Any] = {}
+
+    def paint(self, number: int, labels: NDArray[np.uint8]) -> None:
+        pair = (self._images[number].image, labels)
+        self._samples[number] = draw_samples([pair], self._classes)[0]
+        self._forest = Forest(self._classes)
+        self._forest.fit(list(self._samples.values()))
+
+    def predict(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        return self._forest.predict(image)
+
+
+METHODS: dict[str, Callable[[Sequence[Labelled], int], Method]] = {
+    "head": HeadMethod,
+    "forest": ForestMethod,
+}
+
+
+def read_set(folder: Path) -> tuple[list[Labelled], ClassTable]:
+    """Return all labelled images of a folder, and its classes."""
+    pairs = pairing.find_pairs(folder)
+    raw = {str(p.mask): reading.read_mask(p.mask) for p in pairs}
+    table = pairing.load_classes(folder) or masks.discover(
+        {name: masks.find_keys(mask) for name, mask in raw.items()}
+    )
+    found = [
+        Labelled(p.name, reading.read_image(p.image), masks.decode(raw[str(p.mask)], table))
+        for p in pairs
+    ]
+    return found, table
+
+
+def paint_stroke(
+    truth: NDArray[np.uint8], answer: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> int:
+    """Paint a line of the true class into the largest connected error; return how many pixels."""
+    wrong = (answer != truth) & (truth != IGNORED) & (labels == IGNORED)
+    areas = label(np.where(wrong, truth.astype(int) + 1, 0), connectivity=1)
+    sizes = np.bincount(areas.ravel())
+    sizes[0] = 0
+    if not sizes.any():
+        return 0
+    area = areas == sizes.argmax()
+    depth = ndimage.distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
+    path = [np.unravel_index(int(depth.argmax()), depth.shape)]
+    value = truth[path[0]]
+    reached = np.zeros_like(area)
+    angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    for _ in range(_LENGTH // (2 * _RADIUS)):  # go on where the error is deepest, never back
+        row, column = path[-1]
+        near = slice(max(row - _RADIUS, 0), row + _RADIUS + 1)
+        reached[near, max(column - _RADIUS, 0) : column + _RADIUS + 1] = True
+        ends = np.rint([row, column] + 2 * _RADIUS * np.c_[np.sin(angles), np.cos(angles)])
+        ends = ends.astype(int).clip(0, np.array(area.shape) - 1)
+        ends = [tuple(end) for end in ends if area[tuple(end)] and not reached[tuple(end)]]
+        if not ends:
+            break
+        path.append(max(ends, key=lambda end: depth[end]))
+    drawn = np.zeros_like(area)
+    for one, other in zip(path, path[1:] or path, strict=False):
+        drawn[line(*one, *other)] = True
+    brush = ndimage.distance_transform_edt(~drawn) <= _RADIUS
+    brush &= (truth == value) & (labels == IGNORED)
+    labels[brush] = value
+    return int(brush.sum())
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a simulated annotator leaves behind.
+
+    Attributes:
+        marks: After so many images: mean IoU on the painted and on the unseen images.
+        pixels: Painted in all.
+        labels: The strokes in each image.
+        accepted: The strokes, and the answer where there are none.
+    """
+
+    marks: dict[int, tuple[float, float]]
+    pixels: int
+    labels: list[NDArray[np.uint8]]
+    accepted: list[NDArray[np.uint8]]
+
+
+def simulate(
+    make: Callable[[Sequence[Labelled], int], Method],
+    images: Sequence[Labelled],
+    unseen: Sequence[Labelled],
+    classes: int,
+    strokes: int = _STROKES,
+) -> Session:
+    """Paint strokes in one image after the other."""
+    method = make(images, classes)
+    labels = [np.full_like(one.truth, IGNORED) for one in images]
+    pixels, marks, used = 0, {}, set[int]()
+    for number, (one, own) in enumerate(zip(images, labels, strict=True)):
+        for _ in range(strokes):
+            if len(used) > 1:
+                answer = method.predict(one.image)
+            else:  # before two classes are painted there is no answer: the first class is it
+                answer = np.full_like(one.truth, next(iter(used), IGNORED))
+            pixels += paint_stroke(one.truth, answer, own)
+            used |= set(np.unique(own).tolist()) - {IGNORED}
+            if len(used) > 1:
+                method.paint(number, own)
+        if number + 1 in _MARKS:
+            begun = [
+                (image, np.where(drawn == IGNORED, method.predict(image.image), drawn))
+                for image, drawn in zip(images[: number + 1], labels, strict=False)
+            ]
+            others = [(image, method.predict(image.image)) for image in unseen]
+            marks[number + 1] = (_score(begun, classes), _score(others, classes))
+    return Session(marks, pixels, labels, [answer for _, answer in begun])
+
+
+def _score(pairs: Sequence[tuple[Labelled, NDArray[np.uint8]]], classes: int) -> float:
+    matrices = np.stack([confusion(one.truth, answer, classes) for one, answer in pairs])
+    names = [one.name for one, _ in pairs]
+    return scores(matrices, names, [str(k) for k in range(classes)]).mean_iou or 0.0
+
+
+def keep(session: Session, images: Sequence[Labelled], table: ClassTable, folder: Path) -> None:
+    """Write ``accepted/`` and ``strokes/``: folders of labelled images."""
+    table = ClassTable(table.classes, ignore=(IGNORED,))
+    for name, found in (("accepted", session.accepted), ("strokes", session.labels)):
+        for one, mask in zip(images, found, strict=True):
+            pairing.write_labelled(folder / name, one.name, one.image, mask, table)
+        pairing.write_classes(folder / name, table)
+
+
+def compare(root: Path, names: Sequence[str], seeds: int, kept: Path | None) -> None:
+    """Print what head and forest score at equal strokes."""
+    rows = []
+    for name in names:
+        (train, table), (test, _) = (read_set(folder) for folder in SETS[name](root / name))
+        found: dict[str, list[Session]] = {method: [] for method in METHODS}
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+            images = [train[k] for k in rng.permutation(len(train))[:_PAINTED]]
+            unseen = [test[k] for k in rng.permutation(len(test))[:_UNSEEN]]
+            for method, make in METHODS.items():
+                session = simulate(make, images, unseen, len(table.classes))
+                print(name, seed, method, session.pixels, session.marks, flush=True)
+                found[method].append(session)
+            if kept and seed == 0:
+                keep(found["head"][0], images, table, kept / name)
+        area = sum(one.truth.size for one in images)
+        for method, sessions in found.items():
+            share = statistics.median(100 * s.pixels / area for s in sessions)
+            values = [
+                statistics.median(s.marks[count][side] for s in sessions)
+                for side in (0, 1)
+                for count in _MARKS
+            ]
+            rows.append((name, method, share, *values))
+    columns = ["set", "method", "% painted", *(f"painted, {n}" for n in _MARKS)]
+    columns += [f"unseen, {n}" for n in _MARKS]
+    title = f"Mean IoU after so many images of {_STROKES} strokes, {seeds} seeds ({machine()})"
+    print_table(title, columns, rows)
+
+
+def clock(root: Path) -> None:
+    """Print seconds from a stroke to the answer, and from opening to it, while a training runs."""
+    train, table = read_set(camvid(root / "camvid")[0])
+    pictures = [_enlarge(one) for one in train[:4]]
+    source = copy_pairs(pairing.find_pairs(root / "camvid" / "train"), root / "set")
+    pairing.write_classes(source, table)
+    argv = [sys.executable, "-m", "unetseg", "-q", "train", str(source), "--budget", "10m"]
+    training = subprocess.Popen(["nice", "-n", "19", *argv], cwd=root)
+    engine = Engine(len(pictures), lambda number: pictures[number].image)
+    try:
+        answered, opened = _use(engine, pictures)
+    finally:
+        engine.close()
+        training.terminate()
+        training.wait()
+    rows = [
+        (name, len(seconds), statistics.median(seconds), float(np.percentile(seconds, 95)))
+        for name, seconds in (("a stroke to its answer", answered), ("opening", opened))
+    ]
+    columns = ["from", "times", "median s", "95th percentile s"]
+    print_table(f"{_SIDE} x {_SIDE}, {len(table.classes)} classes ({machine()})", columns, rows)
+
+
+def _enlarge(one: Labelled) -> Labelled:
+    """Return an image of 2048 x 2048 made of copies, mirrored at their borders."""
+    sides = [(0, _SIDE - size) for size in one.truth.shape]
+    image = np.pad(one.image, [*sides, (0, 0)], mode="symmetric")
+    return Labelled(one.name, image, np.pad(one.truth, sides, mode="symmetric"))
+
+
+def _use(engine: Engine, pictures: Sequence[Labelled]) -> tuple[list[float], list[float]]:
+    """Paint in one picture after the other; the next is opened half a minute after it is expected.
+
+    Returns:
+        Seconds from each stroke to its answer, and from each opening to the first answer.
+    """
+    came = threading.Event()
+    engine.on_answer = lambda number, version: came.set()
+    rng, answered, opened = np.random.default_rng(0), [], []
+    for number, one in enumerate(pictures):
+        came.clear()
+        begin = time.perf_counter()
+        engine.open(number)
+        engine.expect([number + 1] if number + 1 < len(pictures) else [])
+        if number and came.wait(60):
+            opened.append(time.perf_counter() - begin)
+        labels = np.full_like(one.truth, IGNORED)
+        for _ in range(_TIMED // len(pictures)):
+            row, column = rng.integers(0, _SIDE - 40, 2)
+            value = one.truth[row, column]
+            part = np.s_[row : row + 8, column : column + 40]
+            labels[part] = np.where(one.truth[part] == value, value, labels[part])
+            came.clear()
+            begin = time.perf_counter()
+            engine.painted(number, labels)
+            if came.wait(60):
+                answered.append(time.perf_counter() - begin)
+            time.sleep(1)  # a person looks at the answer
+    return answered, opened
+
+
+def main(words: list[str]) -> None:
+    """Measure and print."""
+    if not DATA.exists():
+        print("annotator: left out, the data sets are not here")
+        return
+    kept = next((Path(word) for word in words if "/" in word), None)
+    seeds = next((int(word) for word in words if word.isdecimal()), 3)
+    chosen = [word for word in words if word in SETS]
+    with tempfile.TemporaryDirectory() as folder:
+        if "seconds" in words or not words:
+            clock(Path(folder))
+        if "seconds" not in words:
+            compare(Path(folder), chosen or list(SETS), seeds, kept)
