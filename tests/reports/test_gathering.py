@@ -1,5 +1,6 @@
 """Reports of whole commands: what a person gets with --html, --folds and --boundary."""
 
+import csv
 import json
 import re
 
@@ -34,6 +35,12 @@ def home(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_it(home, monkeypatch):
     monkeypatch.chdir(home)
+
+
+def read_table(path):
+    """Return the rows of a CSV file by column."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def words_of(path):
@@ -80,6 +87,36 @@ def test_an_evaluation_writes_a_report_and_borders(home, capsys):
     out = capsys.readouterr().out
     assert "surface Dice" in out
     assert all(f"{v:.3f}" in out for v in shares.values() if v is not None)
+
+
+def test_an_evaluation_draws_curves_and_writes_every_score_of_an_image(home, capsys):
+    written = ("--html", "c.html", "--json", "c.json", "--csv", "c.csv")
+    run("evaluate", "set", "--include-trained", "--boundary", 1, "--curves", *written)
+    data = json.loads((home / "c.json").read_text())
+    areas = data["curves"]
+    assert set(areas["roc_auc"]) == set(areas["average_precision"]) == set(data["iou"])
+    out, page = capsys.readouterr().out, (home / "c.html").read_text()
+    assert "area under precision-recall" in out
+    for value in areas["roc_auc"].values():
+        assert f"{value:.3f}" in out
+        assert f"{value:.3f}" in page
+    assert page.count("<polyline") >= 2 * len(data["iou"])
+    rows = read_table(home / "c.csv")
+    assert len(rows) == 8
+    for name in data["iou"]:
+        for measure in ("iou", "dice", "precision", "recall", "specificity", "surface_dice"):
+            values = [float(row[f"{measure}_{name}"] or 0) for row in rows]
+            assert 0 <= min(values) <= max(values) <= 1
+        assert all(float(row[f"hd95_{name}"] or 0) >= 0 for row in rows)
+        assert all(0 <= float(row[f"roc_auc_{name}"] or 0) <= 1 for row in rows)
+        dices = [float(row[f"dice_{name}"]) for row in rows if row[f"dice_{name}"]]
+        ious = [float(row[f"iou_{name}"]) for row in rows if row[f"iou_{name}"]]
+        assert dices == pytest.approx([2 * iou / (1 + iou) for iou in ious])
+
+
+def test_masks_have_no_curves(home, capsys):
+    assert main(["evaluate", "set", "--predictions", "set/masks", "--curves"]) == 2
+    assert "--curves: is of no use with --predictions" in capsys.readouterr().err
 
 
 def test_a_report_that_is_there_is_left_alone(home, capsys):

@@ -226,3 +226,21 @@ def test_names_that_do_not_fit_the_matrices_are_refused():
 def test_iou_of_a_stack_is_that_of_each():
     stack = np.stack([FIRST, FIRST.T, np.diag([1, 0])])
     np.testing.assert_array_equal(iou_of(stack), [iou_of(m) for m in stack])
+
+
+def test_ratios_of_each_image_are_those_worked_by_hand():
+    # 3 pixels of a: 2 found, 1 taken for b; 5 pixels of b: 4 found, 1 taken for a. No pixel of c.
+    matrix = np.array([[2, 1, 0], [1, 4, 0], [0, 0, 0]])
+    empty = np.zeros((3, 3), np.int64)
+    found = scores(np.stack([matrix, empty]), ["one", "two"], ["a", "b", "c"]).of_images()
+    nan = np.nan
+    expected = {
+        "iou": [2 / 4, 4 / 6, nan],
+        "dice": [4 / 6, 8 / 10, nan],
+        "precision": [2 / 3, 4 / 5, nan],
+        "recall": [2 / 3, 4 / 5, nan],
+        "specificity": [4 / 5, 2 / 3, 1.0],  # of 5, 3 and 8 pixels of other classes
+    }
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], [values, [nan] * 3])

@@ -1,7 +1,7 @@
 """``unetseg evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Context, Option
 
@@ -11,11 +11,13 @@ from unetseg.settings import PredictSettings
 from unetseg.text import plural
 
 if TYPE_CHECKING:
+    from unetseg.scoring.boundaries import Boundaries
+    from unetseg.scoring.curves import Curves
     from unetseg.scoring.metrics import Scores
 
 _OUT = "What is written"
 # These options change the masks that a model makes. --predictions are made already.
-_OF_A_MODEL = {"include_trained", *options.OPTIONS[PredictSettings]} - {
+_OF_A_MODEL = {"include_trained", "curves", *options.OPTIONS[PredictSettings]} - {
     *("page", "channels", "crop", "batch_size", "device"),
 }
 
@@ -69,6 +71,15 @@ def evaluate(
             rich_help_panel=_OUT,
         ),
     ] = None,
+    curves: Annotated[
+        bool,
+        Option(
+            "--curves",
+            help="Score every threshold, too: the areas under the ROC and the precision-recall "
+            "curve of each class.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
     html: Annotated[
         Path | None,
         Option(
@@ -84,7 +95,13 @@ def evaluate(
     ] = None,
     csv_file: Annotated[
         Path | None,
-        Option("--csv", metavar="FILE", help="Write one row an image.", rich_help_panel=_OUT),
+        Option(
+            "--csv",
+            metavar="FILE",
+            help="Write one row an image: IoU, Dice, precision, recall and specificity of each "
+            "class, and what --boundary and --curves add.",
+            rich_help_panel=_OUT,
+        ),
     ] = None,
     overwrite: Annotated[
         bool,
@@ -107,6 +124,7 @@ def evaluate(
     from unetseg.cli.tables import (
         print_boundaries,
         print_confusion,
+        print_curves,
         print_objects,
         print_scores,
         write_json,
@@ -118,6 +136,7 @@ def evaluate(
     from unetseg.scoring.evaluation import (
         evaluate as evaluate_images,
         score_boundaries,
+        score_curves,
         score_objects,
     )
 
@@ -142,33 +161,57 @@ def evaluate(
             return
         counted = score_objects(found, objects, display) if objects else None
         borders = None if boundary is None else score_boundaries(found, boundary, display)
+        drawn = score_curves(found, display) if curves else None
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
-            report_evaluation(html, found, one, overwrite, display)
+            report_evaluation(html, found, one, drawn, overwrite, display)
     print_scores(found.scores, f"{found.subject.title}: {plural(len(found.scores.names), 'image')}")
     if confusion:
         print_confusion(found.scores)
     if borders:
         print_boundaries(borders)
+    if drawn:
+        print_curves(drawn)
     if counted:
         print_objects(counted)
     if html:
         print_line(f"Wrote {html}: open it in a browser.")
     scores = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
+    scores |= {"curves": drawn.to_dict()} if drawn else {}
     scores |= {"objects": counted.to_dict()} if counted else {}
     write_json(json_file, scores)
     if csv_file:
-        _write_per_image(csv_file, found.scores)
+        _write_per_image(csv_file, found.scores, borders, drawn)
         print_line(f"Wrote {csv_file}.")
 
 
-def _write_per_image(path: Path, scores: "Scores") -> None:
-    """Write image, mean IoU, and IoU of each class; an absent class is an empty cell."""
-    from unetseg.prediction.summary import write_table
+def _write_per_image(
+    path: Path, scores: "Scores", borders: "Boundaries | None", curves: "Curves | None"
+) -> None:
+    """Write the scores of each image by class; what is undefined is an empty cell.
 
-    header = ["image", "mean_iou", *(f"iou_{name}" for name in scores.classes)]
-    rows = [
-        [row["name"], row["mean_iou"], *(row["iou"].get(name) for name in scores.classes)]
-        for row in scores.to_dict()["per_image"]
-    ]
-    write_table(path, header, rows)
+    The distance of a border that only one of the masks has is "inf".
+    """
+    from math import isinf, isnan
+
+    from unetseg.prediction.summary import write_table
+    from unetseg.scoring.curves import AREAS
+
+    columns: dict[str, list[Any]] = {
+        "image": list(scores.names),
+        "mean_iou": [one["mean_iou"] for one in scores.to_dict()["per_image"]],
+    }
+    for measure, values in scores.of_images().items():
+        for name, column in zip(scores.classes, values.T.tolist(), strict=True):
+            columns[f"{measure}_{name}"] = [None if isnan(one) else one for one in column]
+    edges = borders.images if borders else ()
+    for k, name in enumerate(scores.classes if edges else ()):
+        columns[f"surface_dice_{name}"] = [one.surface_dice[k] for one in edges]
+        distances = [one.distance[k] for one in edges]
+        columns[f"hd95_{name}"] = ["inf" if one and isinf(one) else one for one in distances]
+    areas = curves.images if curves else ()
+    for area in AREAS if areas else ():
+        for name in scores.classes:
+            found = [one[name] for one in areas]
+            columns[f"{area}_{name}"] = [one and getattr(one, area) for one in found]
+    write_table(path, list(columns), list(zip(*columns.values(), strict=True)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unetseg.classes import ClassTable
     from unetseg.dataset.cutting import StoreSummary
     from unetseg.scoring.boundaries import Boundaries
+    from unetseg.scoring.curves import Curves
     from unetseg.scoring.metrics import Scores
     from unetseg.scoring.panoptic import ObjectScores
 
@@ -180,6 +181,15 @@ def print_boundaries(borders: "Boundaries") -> None:
     columns = ["class", "surface Dice", "95 % Hausdorff", "images with it in one mask only"]
     note = "share of the border within the tolerance; distance in pixels, median over images"
     print_table(f"Borders, within {borders.tolerance:g} pixels", columns, rows, note)
+
+
+def print_curves(curves: "Curves") -> None:
+    """Print the areas under the curves of each class."""
+    areas = curves.to_dict()
+    rows = [(cut(name), *(areas[key][name] for key in areas)) for name in curves.pooled]
+    note = "over all scored pixels, each class against the others"
+    columns = ["class", "area under ROC", "area under precision-recall"]
+    print_table("Curves", columns, rows, note)
 
 
 def print_objects(counted: "ObjectScores") -> None:

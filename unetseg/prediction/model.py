@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
@@ -179,6 +179,11 @@ class Model:
         They are scaled by the model's temperature, in an ensemble by the mean temperature.
         """
         return self.segmenter.probabilities(*self.scaled(image))
+
+    def bands(self, image: AnyImage) -> Iterator[NDArray[np.float32]]:
+        """Yield `probabilities` from top to bottom in bands (K, rows, W), for large images."""
+        for band in self.segmenter.bands(*self.scaled(image)):
+            yield band.numpy(force=True)
 
     def labels_and_confidence(
         self, image: AnyImage

@@ -24,6 +24,7 @@ from unetseg.scoring.baselines import (
     forest_seconds,
     most_common,
 )
+from unetseg.scoring.curves import Curves
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import Suspect, rank_suspects
@@ -153,13 +154,14 @@ def report_training(
     """
     assert found.scores is not None
     held_out = evaluation_of(found.scores, found.run.path, on_progress)
-    report_evaluation(path, held_out, found.run, overwrite, on_progress)
+    report_evaluation(path, held_out, found.run, None, overwrite, on_progress)
 
 
 def report_evaluation(
     path: str | os.PathLike[str],
     found: Evaluation,
     run: RunFolder | None = None,
+    curves: Curves | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
 ) -> None:
@@ -169,6 +171,7 @@ def report_evaluation(
         path: The HTML file.
         found: The evaluation.
         run: Of the model, whose settings and history are shown; None where masks were scored.
+        curves: Those of every threshold, to be drawn; None draws none.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
 
@@ -192,6 +195,7 @@ def report_evaluation(
         baselines=baselines,
         verdict=compare_with_baselines(scores, baselines),
         histories={run.name: read_history(run.history)} if run and run.history.exists() else {},
+        thresholds=curves,
         calibration=walk.calibration(),
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
         versions=_versions(),

@@ -25,6 +25,7 @@ from unetseg.text import show
 if TYPE_CHECKING:  # this module shows their values, and computes none
     from unetseg.prediction.calibration import Calibration
     from unetseg.scoring.baselines import Baseline
+    from unetseg.scoring.curves import Curves
     from unetseg.scoring.suspects import Suspect
 
 _SUSPECTS = 8
@@ -46,6 +47,7 @@ class Report:
         verdict: How the model compares with them, in one line.
         histories: By name of a fold or run, the rows of its ``history.csv``.
         suspects: Masks that may be wrong, the likeliest first; their images are among ``scores``.
+        thresholds: The curves of every threshold, by class; None where they are not known.
         calibration: Whether probabilities can be believed; None where they are not known.
         settings: As used; shown as text.
         data: What was trained and scored on: folder, number of images, hash of pixels.
@@ -62,6 +64,7 @@ class Report:
     verdict: str = ""
     histories: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     suspects: Sequence["Suspect"] = ()
+    thresholds: "Curves | None" = None
     calibration: "Calibration | None" = None
     settings: Mapping[str, object] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +111,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
         ("images", "Images", bool(ranked)),
         ("suspects", "Suspected masks", bool(report.suspects)),
         ("confusion", "Confusion", True),
+        ("thresholds", "Thresholds", bool(report.thresholds)),
         ("training", "Training", bool(curves)),
         ("confidence", "Confidence", reliability is not None),
         ("made-from", "Made from", bool(report.settings or report.data or report.versions)),
@@ -133,6 +137,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
         "examples": list(_drawn_examples(report, ranked, background, on_progress)),
         "suspects": _drawn_suspects(report, background, on_progress),
         "confusion": _confusion_rows(scores),
+        "thresholds": _thresholds(report.thresholds),
         "curves": curves,
         "series": charts.SERIES,
         "reliability": reliability,
@@ -268,6 +273,37 @@ def _curves(histories: Mapping[str, Sequence[Mapping[str, str]]]) -> list[dict[s
         if any(line.points for line in lines):
             found.append({"title": title, "svg": charts.line_plot(lines, title, x_name, top)})
     return found
+
+
+def _thresholds(found: "Curves | None") -> dict[str, Any] | None:
+    """Return a row for each class with its areas, and the charts of both curves."""
+    if found is None:
+        return None
+    areas, known = found.to_dict(), {name: one for name, one in found.pooled.items() if one}
+    order = {name: number for number, name in enumerate(known)}
+    charted = (
+        ("Recall by share of other pixels claimed (ROC)", "roc", "1 - specificity"),
+        ("Precision by recall", "precision_recall", "recall"),
+    )
+    return {
+        "rows": [
+            {"name": name, "series": order.get(name), **{key: areas[key][name] for key in areas}}
+            for name in found.pooled
+        ],
+        "charts": [
+            {
+                "title": title,
+                "svg": charts.line_plot(
+                    [charts.Line(show(name), getattr(one, key)) for name, one in known.items()],
+                    title,
+                    across,
+                    1.0,
+                ),
+            }
+            for title, key, across in charted
+            if known
+        ],
+    }
 
 
 def _points(rows: Sequence[Mapping[str, str]], x: str, y: str) -> list[tuple[float, float]]:

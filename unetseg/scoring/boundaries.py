@@ -51,6 +51,7 @@ class Boundaries:
             either mask holds the class; None where there is none, infinite where in half of them or
             more only one mask does.
         one_sided: Images where only one of the masks, true or predicted, holds the class.
+        images: The borders of each image, in order.
     """
 
     tolerance: float
@@ -58,6 +59,7 @@ class Boundaries:
     mean_surface_dice: float | None
     distance: dict[str, float | None]
     one_sided: dict[str, int]
+    images: tuple[BoundaryScores, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; an infinite distance is null, as JSON holds none."""
@@ -148,7 +150,7 @@ def pool_boundaries(images: Sequence[BoundaryScores], classes: Sequence[str]) ->
         one_sided[name] = sum(d == float("inf") for d in found)
     defined = [share for share in surface.values() if share is not None]
     mean = float(np.mean(defined)) if defined else None
-    return Boundaries(images[0].tolerance, surface, mean, distance, one_sided)
+    return Boundaries(images[0].tolerance, surface, mean, distance, one_sided, tuple(images))
 
 
 def _numbered(mask: NDArray[Any], ignored: NDArray[np.bool_], classes: int) -> NDArray[np.int16]:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from unetseg.prediction.segmenter import Segmenter
 from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
+from unetseg.scoring.curves import Curves, count_probabilities, curves_of
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.settings import WHOLE, PredictSettings, Selection
@@ -59,6 +60,8 @@ class Subject:
             (H, W) and the confidence (H, W) float32. The confidence is None where it is not wanted,
             or where only masks are known.
         trained_on: Number of images left out because the model was trained on them.
+        probabilities: Yields those of the k-th image from top to bottom in bands (K, rows, W)
+            float32; None where only masks are known.
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
     """
@@ -71,6 +74,7 @@ class Subject:
     truth: Callable[[int], _Labels]
     prediction: Callable[[int, _Labels, bool], _Predicted]
     trained_on: int = 0
+    probabilities: Callable[[int], Iterator[NDArray[np.float32]]] | None = None
     numbers: Callable[[int, _Labels], NDArray[Any] | None] = lambda _, truth: None
 
     def scored_image(self, k: int) -> ScoredImage:
@@ -204,6 +208,34 @@ def score_boundaries(
         labels, _ = subject.prediction(k, truth, False)
         borders.append(boundary_scores(truth, labels, count, tolerance))
     return pool_boundaries(borders, subject.classes.names)
+
+
+def score_curves(found: Evaluation, on_progress: OnProgress = silent) -> Curves:
+    """Return the curves of all thresholds of an evaluation, whose images are predicted again.
+
+    Args:
+        found: The evaluation.
+        on_progress: Receives `Progress`.
+
+    Raises:
+        InputError: Masks were scored, which have no probabilities.
+    """
+    subject, names = found.subject, found.subject.names
+    bands = subject.probabilities
+    if bands is None:
+        raise InputError(arg("curves"), "needs the probabilities of a model", "give a model")
+
+    def count(k: int) -> NDArray[np.int64]:
+        truth, row = subject.truth(k), 0
+        counts = np.zeros((), np.int64)
+        for band in bands(k):
+            counts = counts + count_probabilities(band, truth[row : row + band.shape[1]])
+            row += band.shape[1]
+        return counts
+
+    numbers = range(len(names))
+    named = steps(numbers, "drawing curves", "images", on_progress, name=names.__getitem__)
+    return curves_of(map(count, named), subject.classes.names)
 
 
 def score_objects(
@@ -340,6 +372,7 @@ def _folder_by(
         truth=lambda k: _read_truth(chosen[k], *encoding, selection),
         prediction=lambda k, _, sure: _predict(model, chosen[k].image, sure),
         trained_on=left_out,
+        probabilities=lambda k: model.bands(chosen[k].image),
         numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
     )
 
@@ -387,6 +420,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         truth=lambda k: np.asarray(opened.held_out(kept[k])[1]),
         prediction=lambda k, _, sure: _predict(model, opened.held_out(kept[k])[0], sure),
         trained_on=total - len(kept),
+        probabilities=lambda k: model.bands(opened.held_out(kept[k])[0]),
     )
 
 

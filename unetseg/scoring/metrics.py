@@ -129,6 +129,23 @@ class Scores:
         """Over how many groups, or images where there are none, intervals are taken."""
         return len(set(self.groups))
 
+    def of_images(self) -> dict[str, NDArray[np.float64]]:
+        """Return the ratios of each image, ``(n, C)`` each, NaN where undefined.
+
+        They are ``iou``, ``dice``, ``precision``, ``recall`` (sensitivity) and ``specificity``, the
+        share of the pixels of other classes that were not claimed.
+        """
+        found = self.matrices.diagonal(axis1=1, axis2=2)
+        claimed, true = self.matrices.sum(axis=1), self.matrices.sum(axis=2)
+        others = true.sum(axis=1, keepdims=True) - true
+        return {
+            "iou": iou_of(self.matrices),
+            "dice": _ratio(2 * found, claimed + true),
+            "precision": _ratio(found, claimed),
+            "recall": _ratio(found, true),
+            "specificity": _ratio(others - (claimed - found), others),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON, null where undefined."""
         per_image = [
