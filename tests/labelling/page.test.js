@@ -128,7 +128,7 @@ function painted(width, height, strokes) {
     points.slice(1).forEach((b, i) => {
       shapes.capsule(...points[i], ...b, 9, (y, x0, x1) => labels.paint(y, x0, x1, value));
     });
-    all.push(labels.end());
+    all.push([...labels.end()]);
     states.push(labels.data.slice());
   }
   return { labels, states, all };
@@ -162,7 +162,7 @@ test("a long diagonal is cut into bands, far smaller than its box", () => {
   const labels = new Labels(4000, 4000);
   labels.begin();
   shapes.capsule(10, 10, 3990, 3990, 3, (y, x0, x1) => labels.paint(y, x0, x1, 1));
-  const patches = labels.end();
+  const patches = [...labels.end()];
   assert.equal(patches.length, 4);
   const area = patches.reduce((sum, p) => sum + p.width * p.height, 0);
   assert.ok(area < 4000 * 4000 * 0.3);
@@ -172,7 +172,7 @@ test("a stroke that changes nothing leaves no patch, one that is given up no tra
   const labels = new Labels(300, 300);
   labels.begin();
   labels.paint(5, 0, 10, UNLABELLED);
-  assert.deepEqual(labels.end(), []);
+  assert.deepEqual([...labels.end()], []);
   labels.begin();
   labels.paint(5, 250, 900, 1);
   assert.equal(labels.data[5 * 300 + 299], 1);

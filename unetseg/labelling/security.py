@@ -32,7 +32,8 @@ _HEADERS = {
 }
 # The page is loaded by itself, not by a redirect: where another site led here, a browser would
 # not send the new cookie along.
-_ENTER = b"""<!doctype html><title>unetseg</title><meta http-equiv="refresh" content="0;url=./">"""
+_ENTER = b"""<!doctype html><title>unetseg</title><link rel="icon" href="page/icon.svg">
+<meta http-equiv="refresh" content="0;url=./">"""
 
 
 class Refused(Exception):  # noqa: N818 - the word says that it is an error

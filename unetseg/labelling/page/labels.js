@@ -16,14 +16,27 @@ export function around(a, b) {
   };
 }
 
-/** Return `bytes` as pairs of a value and a run length, the length in groups of seven bits. */
+/**
+ * Return `bytes` as pairs of a value and a run length, the length in groups of seven bits.
+ *
+ * `bytes` is an array of its own buffer: runs are followed four bytes at a time.
+ */
 export function packRuns(bytes) {
+  const { length } = bytes;
+  const words = new Uint32Array(bytes.buffer, 0, length >> 2);
   const packed = [];
   let at = 0;
-  while (at < bytes.length) {
+  while (at < length) {
     const value = bytes[at];
     const start = at++;
-    while (at < bytes.length && bytes[at] === value) at++;
+    while (at & 3 && bytes[at] === value) at++;
+    if (!(at & 3)) {
+      const four = value * 0x01010101;
+      let word = at >> 2;
+      while (word < words.length && words[word] === four) word++;
+      at = word << 2;
+      while (at < length && bytes[at] === value) at++;
+    }
     packed.push(value);
     let run = at - start;
     for (; run > 127; run = Math.floor(run / 128)) packed.push((run & 127) | 128);
@@ -132,21 +145,20 @@ export class Labels {
   }
 
   /**
-   * End the stroke. Return its patches, none if it changed nothing.
+   * End the stroke. Yield its patches, none if it changed nothing, each with a little work: what
+   * is left may wait for the next task, but nothing may change the labels before it is done.
    *
    * A patch is `{x, y, width, height, before, after}`, the last two packed runs.
    */
-  end() {
-    const patches = [];
+  *end() {
     for (const box of this.bands.values()) {
       const before = packRuns(this.#cutBefore(box));
       const after = packRuns(this.#cut(box.x0, box.y0, box.x1, box.y1));
       if (before.length === after.length && before.every((b, i) => b === after[i])) continue;
       const size = { width: box.x1 - box.x0, height: box.y1 - box.y0 };
-      patches.push({ x: box.x0, y: box.y0, ...size, before, after });
+      yield { x: box.x0, y: box.y0, ...size, before, after };
     }
     this.before = this.bands = null;
-    return patches;
   }
 
   /** Take the stroke that is being painted back. */

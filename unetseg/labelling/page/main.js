@@ -69,7 +69,7 @@ document.addEventListener("change", ({ target }) => {
 });
 
 window.addEventListener("beforeunload", (event) => {
-  if (session.outbox.length) event.preventDefault(); // the browser asks whether to leave
+  if (session.unsaved) event.preventDefault(); // the browser asks whether to leave
 });
 
 const theme = localStorage.getItem("unetseg-theme");

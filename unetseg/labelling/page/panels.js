@@ -235,7 +235,7 @@ function makeView(session, stage) {
   }
   found("stretch").addEventListener("click", () => stretch(session));
   found("channels").addEventListener("change", (event) => {
-    session.show({ channels: event.target.value || undefined });
+    session.show({ channels: event.target.value });
   });
   showView(session, stage);
 }
@@ -252,9 +252,13 @@ function showWindow() {
   found("window").textContent = `${low.toFixed(digits)} to ${high.toFixed(digits)}`;
 }
 
-function seenChannels({ range, shown }) {
-  const chosen = shown.channels?.split(",").map(Number);
-  return range.channels.filter((_, i) => !chosen || chosen.includes(i));
+/** Return the channels that are shown, as text: of more than three the first, unless others are asked for. */
+function channelsShown({ range, shown }) {
+  return shown.channels ?? (range.channels.length > 3 ? "0" : [...range.channels.keys()].join());
+}
+
+function seenChannels(session) {
+  return channelsShown(session).split(",").map((i) => session.range.channels[i]);
 }
 
 /** Return the window of percentiles, or the whole range, of what is seen. */
@@ -292,7 +296,7 @@ export function stretch(session) {
 function showView(session, stage) {
   found("opacity").value = Math.round(stage.opacity * 100);
   found("opacity-value").textContent = `${Math.round(stage.opacity * 100)} %`;
-  const { range, shown, image } = session;
+  const { range, image } = session;
   found("contrast").hidden = !range;
   if (!range) return;
   const { stretched, whole } = windows(session);
@@ -309,9 +313,9 @@ function showView(session, stage) {
   showWindow();
   found("channel-row").hidden = image.channels <= 3;
   const { channels } = range;
-  const option = (value, text) => element("option", { value, selected: value === (shown.channels ?? "") }, text);
+  const chosen = channelsShown(session);
+  const option = (value, text) => element("option", { value, selected: value === chosen }, text);
   found("channels").replaceChildren(
-    option("", "As the server chooses"),
     ...channels.map((_, i) => option(`${i}`, `Channel ${i + 1}`)),
     ...channels.slice(2).map((_, i) => {
       const text = `${i + 1}, ${i + 2}, ${i + 3} as red, green, blue`;
@@ -322,25 +326,32 @@ function showView(session, stage) {
 
 // What is saved, and what is said
 
-function showSaving({ outbox, connected, pages }) {
+function showSaving({ outbox, connected, stranger, pages }) {
   found("pages").hidden = pages < 2;
   found("pages").textContent = `Open in ${pages} windows`;
-  const line = found("saving");
   const kept = `${outbox.length} change${outbox.length === 1 ? "" : "s"}`;
   let [state, text, title] = ["saved", "All saved", "Every stroke is on disk."];
-  if (outbox.state === "locked") {
-    [state, text] = ["lost", `The server was started anew: ${kept} kept here`];
-    title = "Open the address that the command printed, in this browser. This page then goes on saving.";
-  } else if (outbox.state === "lost" || !connected) {
-    state = "lost";
-    text = outbox.length ? `No connection: ${kept} kept here` : "No connection";
-    title = outbox.problem || "What you paint is kept in this page, and sent when the server answers again.";
+  if (stranger) {
+    [state, text, title] = ["lost", "The server was started anew", sentence(stranger)];
+  } else if (outbox.state === "lost" || outbox.state === "locked" || !connected) {
+    [state, text] = ["lost", "No connection"];
+    title = sentence(outbox.problem) || "The server does not answer.";
   } else if (outbox.length) {
     [state, text, title] = ["saving", "Saving…", `${kept} on the way to the disk.`];
   }
+  if (state === "lost" && outbox.length) {
+    text += `: ${kept} kept here`;
+    title += " What you painted is kept in this page, and sent when the server answers again.";
+  }
+  const line = found("saving");
   line.dataset.state = state;
   line.title = title;
   found("saving-text").textContent = text;
+}
+
+/** Return words of the server as a sentence. */
+function sentence(text) {
+  return text && text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
 function showNumbers(session) {
@@ -355,7 +366,7 @@ function showNumbers(session) {
 let quiet = 0;
 
 function say(text) {
-  found("toast").textContent = text;
+  found("toast").textContent = sentence(text);
   found("toast").classList.add("shown");
   clearTimeout(quiet);
   quiet = setTimeout(() => found("toast").classList.remove("shown"), 4000 + text.length * 40);

@@ -5,6 +5,8 @@ import { History, Labels, UNLABELLED } from "./labels.js";
 import { Outbox } from "./outbox.js";
 import { valueAt } from "./shapes.js";
 
+const SLICE = 8; // milliseconds of work on a stroke that has ended, in one task
+
 export const SIZES = { least: 1, most: 500 }; // of the brush, in pixels of the image
 
 /** Do what nobody asked for: if it fails, the line about the connection says enough. */
@@ -30,12 +32,14 @@ export class Session extends EventTarget {
     this.size = 12;
     this.current = 0; // class index
     this.locked = new Set(); // class indices that no stroke changes
+    this.ending = null; // the last stroke, while it is being packed
     this.busy = false; // an image is being opened or accepted
     this.connected = true;
     this.pages = 1; // that show this folder
     this.suspects = [];
+    this.stranger = ""; // why the server, if it answers, is not the one that this page is for
     this.outbox = new Outbox(
-      api.putLabels,
+      (...stroke) => this.#deliver(...stroke),
       () => this.#tell("saving"),
       (number, message) => this.#refused(number, message),
     );
@@ -95,12 +99,40 @@ export class Session extends EventTarget {
     this.#tell("score");
   }
 
-  #connection(connected) {
-    const back = connected && !this.connected;
+  async #connection(connected) {
+    const wasKnown = this.connected && !this.stranger;
     this.connected = connected;
-    if (connected) this.outbox.hurry();
-    if (back) quietly(() => this.#loadProject()).then(() => this.#loadAnswer());
-    this.#tell("saving");
+    if (connected && wasKnown) return this.#tell("saving");
+    this.doubtful = true;
+    await quietly(() => this.#recognise());
+    this.#tell("saving", "images", "classes", "score");
+    if (this.doubtful) return;
+    this.outbox.hurry();
+    this.#loadAnswer();
+  }
+
+  // After a break another server may stand at this address: it gets no strokes that are not its.
+  async #recognise() {
+    this.stranger = "";
+    try {
+      const found = await api.project();
+      const name = ({ folder, images }) => [folder, ...images.map((i) => i.name)].join("/");
+      if (name(found) !== name(this.project)) {
+        throw new api.Refused(403, "Another folder is labelled at this address now.");
+      }
+      const { number } = this.image || {};
+      this.project = found;
+      this.image &&= found.images.find((i) => i.number === number);
+      this.doubtful = false;
+    } catch (error) {
+      if (error instanceof api.Refused) this.stranger = error.message;
+      throw error;
+    }
+  }
+
+  async #deliver(...stroke) {
+    if (this.doubtful) await this.#recognise();
+    await api.putLabels(...stroke);
   }
 
   #part(values, topic) {
@@ -129,6 +161,7 @@ export class Session extends EventTarget {
   }
 
   #classes(classes) {
+    if (classes.length < this.project.classes.length) this.#renumbered();
     this.project.classes = classes;
     this.current = Math.max(0, Math.min(this.current, classes.length - 1));
     if (this.image) this.stage.recolour(classes.map((c) => c.colour));
@@ -214,6 +247,7 @@ export class Session extends EventTarget {
 
   /** Return when all strokes are stored. */
   async #stored() {
+    this.#finish();
     const { state } = this.outbox;
     if (state === "lost" || state === "locked") {
       throw new api.Lost("Some strokes are not saved yet: this has to wait for the connection.");
@@ -257,13 +291,8 @@ export class Session extends EventTarget {
   async reopen() {
     const { image } = this;
     if (!image || !["accepted", "empty"].includes(image.state)) return;
-    const done = await this.#try(async () => {
-      await this.#stored();
-      await api.reopen(image.number);
-      this.histories.delete(image.number);
-      image.state = "begun";
-    });
-    if (done) await this.open(image.number);
+    await this.#try(async () => Object.assign(image, await api.reopen(image.number)));
+    this.#tell("images");
   }
 
   async openSuspect() {
@@ -294,13 +323,44 @@ export class Session extends EventTarget {
     this.labels.dirty = null;
   }
 
-  /** End the stroke that `labels.begin` began: draw it, remember it, send it. */
+  /** Begin a stroke. */
+  begin() {
+    this.#finish();
+    this.labels.begin();
+  }
+
+  /** End the stroke: draw it, remember it, send it. A large one takes several tasks. */
   commit() {
-    const patches = this.labels.end();
     this.redraw();
+    this.ending = { work: this.labels.end(), patches: [] };
+    this.#goOn(performance.now() + SLICE);
+  }
+
+  #goOn(until) {
+    const { ending } = this;
+    do {
+      const { value, done } = ending.work.next();
+      if (done) return this.#ended(ending.patches);
+      ending.patches.push(value);
+    } while (performance.now() < until);
+    setTimeout(() => ending === this.ending && this.#goOn(performance.now() + SLICE));
+  }
+
+  /** Do now what is left of the last stroke. */
+  #finish() {
+    if (this.ending) this.#goOn(Infinity);
+  }
+
+  #ended(patches) {
+    this.ending = null;
     if (!patches.length) return;
     this.histories.get(this.image.number).push(patches);
     this.#send(patches, "after");
+  }
+
+  /** Return whether something painted is not stored yet. */
+  get unsaved() {
+    return Boolean(this.ending || this.outbox.length);
   }
 
   #send(patches, side) {
@@ -318,7 +378,9 @@ export class Session extends EventTarget {
   }
 
   #step(way, side, nothing) {
-    if (!this.image || this.busy || this.labels.before) return; // not within a stroke
+    if (!this.image || this.busy) return;
+    this.#finish();
+    if (this.labels.before) return; // within a stroke
     const patches = this.histories.get(this.image.number)[way]();
     if (!patches) return this.say(nothing);
     this.labels.apply(patches, side);
@@ -385,9 +447,7 @@ export class Session extends EventTarget {
   async putClasses(classes) {
     const done = await this.#try(async () => {
       await this.#stored();
-      const stored = await api.putClasses(classes);
-      if (classes.filter((c) => c.was !== null).length < this.project.classes.length) this.#renumbered();
-      this.#classes(stored);
+      this.#classes(await api.putClasses(classes));
     });
     return done;
   }
@@ -406,7 +466,7 @@ export class Session extends EventTarget {
 
   /** Show the picture with another window of grey values or other channels. */
   show(shown) {
-    this.shown = Object.fromEntries(Object.entries(shown).filter(([, v]) => v !== undefined));
+    this.shown = shown;
     this.stage.repicture(this.tiles(this.image));
     this.#tell("view");
   }

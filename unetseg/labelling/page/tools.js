@@ -24,7 +24,7 @@ class Brush {
     this.painting = true;
     const from = shift && this.last?.labels === session.labels ? this.last.point : null;
     this.at = shapes.snapped(x, y, session.size);
-    session.labels.begin();
+    session.begin();
     this.line(from || this.at, this.at);
   }
 
@@ -143,7 +143,7 @@ class Lasso {
     this.points = [];
     if (points.length > 2) {
       const { keeps, labels } = session;
-      labels.begin();
+      session.begin();
       shapes.polygon(points, (y, x0, x1) => labels.paint(y, x0, x1, value, keeps));
       session.commit();
     }
@@ -205,7 +205,7 @@ class Take {
     const keeps = own ? session.keeps : ONLY_UNLABELLED; // strokes on the region stay as they are
     const spans = [];
     shapes.component(map, atX, atY, (...span) => spans.push(span));
-    labels.begin();
+    session.begin();
     const paint = (y, x0, x1) => labels.paint(y, x0, x1, value, keeps);
     const place = shapes.enlarged(map, width, height, paint);
     for (const span of spans) place(...span);

@@ -1,0 +1,181 @@
+"""A person at the labelling page: `unetseg label` in a process of its own, and a real Chromium."""
+
+import base64
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def serving(folder, *options):
+    """Run `unetseg label FOLDER` and yield (process, address); it is interrupted at the end."""
+    command = [sys.executable, "-m", "unetseg", "label", str(folder), "--no-browser", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            found = None
+            while found is None:
+                line = process.stdout.readline()
+                assert line, "the server ended before it was ready"
+                found = re.search(r"http://\S+", line)
+            yield process, found.group()
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.stdout.read()
+            process.wait(60)
+
+
+class Window:
+    """A tab with the page. What it complains of, and what it asks of others, is kept.
+
+    Args:
+        page: Of Playwright.
+        address: Of the server, token included.
+    """
+
+    def __init__(self, page, address):
+        self.page, self.address = page, address
+        self.errors, self.strangers = [], []
+        self.expects_errors = False  # a test breaks the connection on purpose
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._listen)
+        page.on("request", self._see)
+        self.open()
+
+    def _listen(self, message):
+        where = str(message.location)
+        later = any(name in where for name in ("/answer", "/suspects"))
+        if message.type == "error" and not self.expects_errors and not later:
+            self.errors.append(f"{message.text} {where}")
+
+    def _see(self, request):
+        if not request.url.startswith((self.address.partition("?")[0], "blob:")):
+            self.strangers.append(request.url)
+
+    def open(self):
+        """Load the page, until an image is shown."""
+        self.page.goto(self.address)
+        self.until("window.unetseg?.session.image && !unetseg.session.busy")
+
+    def go(self, number, *keys):
+        """Wait until an image is shown that keys lead to; without keys, open it."""
+        if keys:
+            self.press(*keys)
+        else:
+            self.ask(f"void unetseg.session.open({number})")
+        self.until(f"unetseg.session.image.number === {number} && !unetseg.session.busy")
+
+    def until(self, condition, seconds=30):
+        """Wait until a condition of JavaScript holds."""
+        self.page.wait_for_function(f"() => Boolean({condition})", timeout=seconds * 1000)
+
+    def ask(self, expression):
+        """Return the value of an expression of JavaScript."""
+        return self.page.evaluate(expression)
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def place(self, x, y):
+        """Return where on the page a point of the image is."""
+        return self.ask(
+            f"(() => {{ const {{ stage }} = unetseg; const [x, y] = stage.place({x}, {y});"
+            " const box = stage.root.getBoundingClientRect();"
+            " return [box.left + x / stage.ratio, box.top + y / stage.ratio]; })()"
+        )
+
+    def paint(self, *points, button="left"):
+        """Press the tool at the first point of the image, move over the others, let go."""
+        places = [self.place(*point) for point in points]
+        mouse = self.page.mouse
+        mouse.move(*places[0])
+        mouse.down(button=button)
+        for place in places[1:]:
+            mouse.move(*place)
+        mouse.up(button=button)
+
+    def click(self, x, y, **how):
+        self.page.mouse.click(*self.place(x, y), **how)
+
+    def choose(self, tool=None, size=None, index=None):
+        if tool:
+            self.ask(f"unetseg.session.choose('{tool}')")
+        if size:
+            self.ask(f"unetseg.session.resize({size})")
+        if index is not None:
+            self.press(str(index + 1))
+
+    def actual(self):
+        """Show a pixel as a pixel: then the mouse can be put on each of them."""
+        self.press("d")
+        self.until("unetseg.stage.view.scale === 1")
+
+    def labels(self):
+        """Return the labels (H, W) of the open image, as the page has them."""
+        width, height, text = self.ask(
+            "(() => { const { width, height, data } = unetseg.session.labels;"
+            " let text = ''; for (let i = 0; i < data.length; i += 32768)"
+            " text += String.fromCharCode(...data.subarray(i, i + 32768));"
+            " return [width, height, btoa(text)]; })()"
+        )
+        return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width)
+
+    def saved(self, seconds=30):
+        """Wait until the server has all strokes."""
+        self.until("!unetseg.session.unsaved", seconds)
+
+    def finish(self):
+        """Check that the page had nothing to complain of, and asked nobody else."""
+        assert not self.errors, self.errors
+        assert not self.strangers, self.strangers
+
+
+def mask_on_disk(path, like, seconds=20):
+    """Return a mask once it holds what is expected, or what it holds after that time."""
+    end = time.monotonic() + seconds
+    while True:
+        found = np.asarray(Image.open(path)) if path.exists() else None
+        if found is not None and np.array_equal(found, like):
+            return found
+        if time.monotonic() > end:
+            return found
+        time.sleep(0.05)
+
+
+def stroke(shape, points, size):
+    """Return (H, W) bool: pixels whose centres are within size / 2 of a line, by the formula."""
+    odd = size % 2
+    snapped = [(np.floor(v) + 0.5 if odd else np.floor(v + 0.5)) for v in np.asarray(points, float)]
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    found = np.zeros(shape, bool)
+    for (ax, ay), (bx, by) in zip(snapped, [*snapped[1:], snapped[-1]], strict=True):
+        length = (bx - ax) ** 2 + (by - ay) ** 2
+        t = np.clip(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length, 0, 1) if length else 0
+        found |= np.hypot(x - ax - t * (bx - ax), y - ay - t * (by - ay)) <= size / 2
+    return found
+
+
+def kill(process):
+    """End a server at once, as a lost machine would."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
