@@ -1,7 +1,6 @@
 """A person at the labelling page: `unetseg label` in a process of its own, and a real Chromium."""
 
 import base64
-import os
 import re
 import shutil
 import signal
@@ -27,8 +26,17 @@ ARGUMENTS = (
 
 @contextmanager
 def serving(folder, *options):
-    """Run `unetseg label FOLDER` and yield (process, address); it is interrupted at the end."""
-    command = [sys.executable, "-m", "unetseg", "label", str(folder), "--no-browser", *options]
+    """Run `unetseg label FOLDER` and yield its address; it is interrupted at the end."""
+    command = [
+        sys.executable,
+        "-m",
+        "unetseg",
+        "label",
+        str(folder),
+        "--no-browser",
+        "--no-train",
+        *options,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             found = None
@@ -36,7 +44,7 @@ def serving(folder, *options):
                 line = process.stdout.readline()
                 assert line, "the server ended before it was ready"
                 found = re.search(r"http://\S+", line)
-            yield process, found.group()
+            yield found.group()
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
@@ -144,8 +152,9 @@ class Window:
         """Wait until the server has all strokes."""
         self.until("!unetseg.session.unsaved", seconds)
 
-    def finish(self):
-        """Check that the page had nothing to complain of, and asked nobody else."""
+    def close(self):
+        """Close the tab, and check that it complained of nothing and asked nobody else."""
+        self.page.context.close()
         assert not self.errors, self.errors
         assert not self.strangers, self.strangers
 
@@ -173,9 +182,3 @@ def stroke(shape, points, size):
         t = np.clip(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length, 0, 1) if length else 0
         found |= np.hypot(x - ax - t * (bx - ax), y - ay - t * (by - ay)) <= size / 2
     return found
-
-
-def kill(process):
-    """End a server at once, as a lost machine would."""
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(30)

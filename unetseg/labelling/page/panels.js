@@ -81,7 +81,7 @@ function showRow(row, image, open, next) {
   if (current && row.ariaCurrent !== "true") row.scrollIntoView({ block: "nearest" });
   row.ariaCurrent = String(current);
   row.dataset.state = image.state;
-  const share = percent(image.labelled / image.width / image.height);
+  const share = percent(image.labelled);
   row.children[2].textContent = image.state === "begun" ? `${share} labelled` : STATES[image.state];
   row.children[3].textContent = image.number === next && !current ? "next" : "";
 }
@@ -111,10 +111,10 @@ function showOpen(session) {
 
 function makeTools(session) {
   found("tools").replaceChildren(
-    ...TOOLS.map(({ name, title }) =>
+    ...TOOLS.map(({ name, title, does }) =>
       element(
         "button",
-        { type: "button", id: `tool-${name}`, title: `${title} (${TOOL_KEYS[name]})`, onclick: () => session.choose(name) },
+        { type: "button", id: `tool-${name}`, title: `${title}: ${does}`, onclick: () => session.choose(name) },
         icon(name),
         element("span", {}, title),
         element("kbd", {}, TOOL_KEYS[name]),

@@ -445,11 +445,10 @@ export class Session extends EventTarget {
 
   /** Store other classes: `[{name, colour, was}]`, `was` the index it had or null. */
   async putClasses(classes) {
-    const done = await this.#try(async () => {
+    return this.#try(async () => {
       await this.#stored();
-      this.#classes(await api.putClasses(classes));
+      this.#classes((await api.putClasses(classes)).classes);
     });
-    return done;
   }
 
   // A class is gone: the numbers in labels and in histories are others now.
