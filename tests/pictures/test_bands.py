@@ -17,7 +17,7 @@ from unetseg.errors import InputError
 from unetseg.pictures import bands, reading, tiff, writing
 from unetseg.pictures.bands import open_raster, valid_pixels, write_mask_tiff
 from unetseg.pictures.georeference import Georeference
-from unetseg.pictures.reading import read_image
+from unetseg.pictures.reading import read_image, read_mask
 from unetseg.settings import Selection
 
 RNG = np.random.default_rng(3)
@@ -410,25 +410,17 @@ def test_a_mask_of_a_png_says_how_large_its_pixels_are(tmp_path):
 BINARY = ClassTable((SegmentationClass("a", 0, "#000000"), SegmentationClass("b", 255, "#ffffff")))
 
 
-@pytest.mark.parametrize(
-    ("table", "place", "free"),
-    [(NO_IGNORE, Georeference(), 255), (BINARY, Georeference(nodata=0.0), 254)],
-)
-def test_ignored_pixels_that_nothing_stands_for_leave_no_file(tmp_path, table, place, free):
+@pytest.mark.parametrize(("table", "free"), [(NO_IGNORE, 255), (BINARY, 254)])
+def test_ignored_pixels_of_classes_without_such_a_value_get_a_free_one(tmp_path, table, free):
     indices = INDICES % 2
-    write_mask_tiff(tmp_path / "m.tif", [indices], indices.shape, table, {}, place)
-    before = (tmp_path / "m.tif").read_bytes()
     indices[69, 82] = 255
-    for write in (
-        lambda: write_mask_tiff(
-            tmp_path / "m.tif", cut(indices, 40), indices.shape, table, {}, place
-        ),
-        lambda: writing.write_mask(tmp_path / "m.png", indices, table, {}, place),
-    ):
-        with pytest.raises(InputError, match=rf"ignored pixels.*ignore = \[{free}\]"):
-            write()
-    assert [p.name for p in tmp_path.iterdir()] == ["m.tif"]
-    assert (tmp_path / "m.tif").read_bytes() == before
+    bands = cut(indices, 40)
+    write_mask_tiff(tmp_path / "m.tif", bands, indices.shape, table, {}, Georeference())
+    writing.write_mask(tmp_path / "m.png", indices, table)
+    due = np.array(table.pixel_values())[indices % 255]
+    due[69, 82] = free
+    for name in ("m.tif", "m.png"):
+        np.testing.assert_array_equal(read_mask(tmp_path / name).values, due)
 
 
 @pytest.mark.parametrize("height", [60, 64, 69, 80])

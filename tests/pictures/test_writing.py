@@ -6,7 +6,6 @@ from PIL import Image
 
 from tests.pictures.samples import COLOURS, GREY8, GREY16, INDICES, RGB8, RGB16, RNG, SPREAD, VALUES
 from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.errors import InputError
 from unetseg.pictures import reading, writing
 from unetseg.pictures.reading import read_image
 
@@ -35,13 +34,6 @@ def test_values_over_255_are_written_as_16_bit_grey(tmp_path):
     )
     writing.write_mask(tmp_path / "m.png", INDICES, table)
     np.testing.assert_array_equal(iio.imread(tmp_path / "m.png"), SPREAD)
-
-
-def test_ignored_pixels_are_not_written_where_nothing_stands_for_them(tmp_path):
-    table = ClassTable(VALUES.classes)
-    with pytest.raises(InputError, match="ignored pixels"):
-        writing.write_mask(tmp_path / "m.png", np.full((2, 2), 255, np.uint8), table)
-    assert not (tmp_path / "m.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -744,8 +744,7 @@ def test_of_many_images_only_those_at_hand_are_in_memory(home):
     assert 1 <= most <= 4  # one read ahead, one computed, one written, one about to be let go
 
 
-def test_what_cannot_be_written_is_the_fault_of_its_own_image(home):
-    """255 is a class of masks of 0 and 255, so nothing is left that could stand for no data."""
+def test_no_data_has_a_value_of_its_own_where_255_is_a_class(home):
     write_set("set", 4, values=(0, 255, 255), toml=None)
     patches = unetseg.PatchSettings(size=32, per_image=6)
     unetseg.train("set", patches=patches, run="two", **QUICK)
@@ -753,10 +752,21 @@ def test_what_cannot_be_written_is_the_fault_of_its_own_image(home):
     image[:30, :40] = 0
     tags = [(42113, "s", 0, "0", True)]
     tifffile.imwrite("a.tif", image[..., 0], extratags=tags)
-    done = unetseg.predict(["a.tif", IMAGES / "im100.png"], model=["two"])
-    assert [path for path, _ in done.failed] == [Path("a.tif")]
-    assert [path.name for path in done.written] == ["im100.png"]
-    assert not Path("predictions/a.png").exists()
+    unetseg.predict(["a.tif"], model="two")
+    np.testing.assert_array_equal(read("predictions/a.png") == 254, image[..., 0] == 0)
+
+
+def test_what_cannot_be_written_is_the_fault_of_its_own_image(home, monkeypatch):
+    def refuse(path, *rest):
+        if "im101" in str(path):
+            raise InputError(path, "is a folder", "choose another")
+        write(path, *rest)
+
+    write = session.writing.write_mask
+    monkeypatch.setattr(session.writing, "write_mask", refuse)
+    done = unetseg.predict([IMAGES])
+    assert [path.name for path, _ in done.failed] == ["im101.png"]
+    assert [path.name for path in done.written] == ["im100.png", "im102.png"]
 
 
 def test_the_error_of_a_failed_input_names_it_whatever_is_at_fault(home, monkeypatch):

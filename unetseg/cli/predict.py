@@ -67,6 +67,15 @@ def predict(
             rich_help_panel=_OUT,
         ),
     ] = None,
+    fov: Annotated[
+        Path | None,
+        Option(
+            "--fov",
+            metavar="FOLDER",
+            help="Masks of the field of view, named like the images; outside is ignored.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         Option(
@@ -100,6 +109,7 @@ def predict(
             probabilities=probabilities,
             confidence=confidence,
             objects=objects or (),
+            fov=fov,
             overwrite=overwrite,
             on_progress=display,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetseg.classes import (
     IGNORED,
@@ -73,6 +74,35 @@ def _with_borders(
     pairs = ((name, f"{name} {BORDER}") for name in names)
     classes = _classes_named([BACKGROUND, *itertools.chain.from_iterable(pairs)])
     return tuple(replace(c, colour=colours.get(c.name, c.colour)) for c in classes)
+
+
+# --- fields of view --------------------------------------------------------------------------
+
+
+def find_views(home: Path, images: Sequence[Path]) -> dict[Path, Path]:
+    """Return for each image the mask of its field of view in a folder.
+
+    Raises:
+        InputError: The folder holds no pictures, or an image has none in it.
+    """
+    pairs, problem = naming.match_files(home, images, naming.list_images(home))
+    views = {pair.image: pair.mask for pair in pairs}
+    if problem and len(views) < len(images):
+        raise problem
+    return views
+
+
+def read_view(
+    view: Path, shape: tuple[int, int], limit: float = snapping.LIMIT
+) -> NDArray[np.bool_]:
+    """Return whether each pixel ``shape`` lies inside a field of view.
+
+    Raises:
+        InputError: The mask cannot be read, holds more than two values, or has another size.
+    """
+    inside = snapping.read_binary(read_raw(view), view, limit).mask
+    masks.check_same_size(view, inside.shape, shape)
+    return np.asarray(inside == 1)
 
 
 # --- exports of annotation tools -------------------------------------------------------------

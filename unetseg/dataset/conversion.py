@@ -16,12 +16,12 @@ import numpy as np
 from unetseg import files
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
-from unetseg.dataset import annotations, naming, pairing
-from unetseg.dataset.annotations import Annotations
-from unetseg.dataset.snapping import LIMIT, Snapped, read_binary
+from unetseg.dataset import annotations, pairing
+from unetseg.dataset.annotations import Annotations, find_views, read_view
+from unetseg.dataset.snapping import LIMIT, Snapped
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
-from unetseg.pictures import bands, masks, reading, writing
+from unetseg.pictures import bands, reading, writing
 from unetseg.pictures.masks import NoClassError, join_no_class
 from unetseg.progress import steps, warn
 from unetseg.signals import catching
@@ -205,9 +205,8 @@ def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) 
     snapped = labelled.read(name, shape)
     if view is None:
         return snapped
-    inside = read_binary(annotations.read_raw(view), view, limit).mask
-    masks.check_same_size(view, inside.shape, shape)
-    return replace(snapped, mask=np.where(inside == 1, snapped.mask, np.uint8(IGNORED)))
+    inside = read_view(view, shape, limit)
+    return replace(snapped, mask=np.where(inside, snapped.mask, np.uint8(IGNORED)))
 
 
 def _write(part: Path, name: str, image: Path, snapped: Snapped, table: ClassTable) -> None:
@@ -267,7 +266,5 @@ def _read_composed(path: Path) -> str:
 
 def _fields_of_view(root: Path, fov: str, paths: Mapping[str, Path]) -> dict[str, Path]:
     home = root / fov if (root / fov).is_dir() else Path(fov)
-    pairs, problem = naming.match_files(home, list(paths.values()), naming.list_images(home))
-    if problem:
-        raise problem
-    return {pair.name: pair.mask for pair in pairs}
+    views = find_views(home, list(paths.values()))
+    return {name: views[path] for name, path in paths.items()}

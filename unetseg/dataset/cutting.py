@@ -35,11 +35,13 @@ from unetseg.errors import InputError, arg
 from unetseg.pictures import reading, transforms
 from unetseg.pictures.transforms import scaled_size
 from unetseg.progress import Note, OnProgress, silent, steps, warn
+from unetseg.records import to_plain
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import show
 
 _LEAST_SIDE = 16  # pixels: the smallest patch
+_WORTH_SAYING = 0.01  # share of ignored pixels: fewer are the borders of objects
 _AUTO_BYTES = 1 << 30  # the most that is stored where the number of patches is chosen here
 
 
@@ -178,6 +180,8 @@ class LabelledFolder:
         self.table: ClassTable = self.inspection.table
         for finding in self.inspection.findings:
             on_progress(Note(str(finding), warning=finding.severity == "warning"))
+        for text in self._ignored():
+            on_progress(Note(text))
         self.channels = max(s.channels for s in self.inspection.surveys)
         self._check_sizes()
         self.groups = groups_of([s.pair.name for s in self.inspection.surveys], settings.group)
@@ -200,6 +204,20 @@ class LabelledFolder:
             text = f"a patch of {settings.size} pixels is larger than every image, whose longest "
             text += f"side is {longest}: the rest of it is padding; {fitting} would fit"
             self.on_progress(Note(text, warning=True))
+
+    def _ignored(self) -> Iterator[str]:
+        """Say what becomes in a prediction of pixels that masks ignore; nothing of strokes."""
+        share = 1 - float(self.counts.sum() / self._pixels.sum())
+        area = self.inspection.ignored_area
+        always = float(area.pixels.mean()) if area else 0.0
+        if area:
+            text = f"{100 * always:.2g} % of the pixels are ignored in every image"
+            yield f"{text}; predict ignores them in images of {area.height} x {area.width} pixels"
+        elif self.settings.crop:
+            yield f"predict ignores the edges, too: {self.settings.crop}"
+        if share - always > _WORTH_SAYING and share < 1 - SPARSE and not self.settings.crop:
+            text = f"{100 * (share - always):.2g} % of the pixels are ignored"
+            yield f"{text} in one image and not in another; predict will give them a class"
 
     @property
     def surveys(self) -> tuple[Survey, ...]:
@@ -287,6 +305,7 @@ class LabelledFolder:
             settings=dataclasses.asdict(settings)
             | {
                 "symmetries": sorted(symmetries_of(self.inspection.halves[train])),
+                "ignored_area": to_plain(area) if (area := self.inspection.ignored_area) else None,
                 "grey": self.channels == 3 and any(s.channels == 1 for s in surveys),
             },
             folder=str(self.root),

@@ -20,6 +20,7 @@ from unetseg.dataset.survey import Survey, measure_classes, measuring_step, surv
 from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
 from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
+from unetseg.pictures.surroundings import AreaFinder, IgnoredArea
 from unetseg.progress import steps, warn
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
@@ -29,6 +30,7 @@ Severity = Literal["error", "warning", "note"]
 _NUMBERED = (Code.OBJECT_NUMBERS, Code.OBJECTS_OR_CLASSES)
 _SEVERITIES = ("error", "warning", "note")
 
+_FEWEST_WITH_STRIPS = 3  # of fewer images, equal rows may be chance
 _NEARLY = 0.75  # see `_nearly_equal`
 
 
@@ -84,6 +86,7 @@ class Inspection:
             a patch.
         group: A suggested pattern that keeps nearly equal images together; empty where none is
             needed.
+        ignored_area: What every mask ignores; None where they ignore nothing, or not the same.
     """
 
     root: Path
@@ -95,6 +98,7 @@ class Inspection:
     size: int
     scale: float
     group: str
+    ignored_area: IgnoredArea | None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -219,7 +223,7 @@ def inspect_folder(
         if doubt:
             all_masks = [s.pair.mask for s in surveys]
             found.append(_refusal(doubt, commands, all_masks if doubt.what == "masks" else []))
-        measured, strange = [], list[masks.NoClassError]()
+        measured, strange, area = [], list[masks.NoClassError](), AreaFinder()
         if table and not doubt:
             for pair in steps(
                 [s.pair for s in surveys],
@@ -230,7 +234,7 @@ def inspect_folder(
                 check=check,
             ):
                 try:
-                    measured.append(measure_classes(pair, table, settings.selection))
+                    measured.append(measure_classes(pair, table, settings.selection, area))
                 except masks.NoClassError as error:
                     strange.append(error)
                 except InputError as error:
@@ -252,16 +256,26 @@ def inspect_folder(
         given is not None,
         np.array([pixels for pixels, _ in measured], np.int64),
         np.array([widths for _, widths in measured]),
+        area.found() if measured else None,
     )
     sizes = [transforms.scaled_size(*s.shape, settings.scale) for s in surveys]
     size = settings.size or auto_size(sizes or [(512, 512)])
-    for judge in (_contents, _blends, _turned, _unlike, _duplicates):
+    for judge in (_contents, _blends, _turned, _unlike, _strips, _duplicates):
         found += judge(facts)
     group, neighbours = _neighbours(facts)
     scale, too_large = _scale(facts, size)
     found += [*neighbours, *_undividable(facts), *too_large, *_storage(facts)]
     return Inspection(
-        root, facts.surveys, _sorted(found), table, classes_file, facts.halves, size, scale, group
+        root,
+        facts.surveys,
+        _sorted(found),
+        table,
+        classes_file,
+        facts.halves,
+        size,
+        scale,
+        group,
+        facts.ignored_area,
     )
 
 
@@ -310,6 +324,7 @@ class _Facts:
         is_given: Whether a ``classes.toml`` lists the classes.
         halves: As `Inspection.halves`.
         thickness: ``(n, C)`` as `measure_classes` returns it; empty where ``halves`` is.
+        ignored_area: As `Inspection.ignored_area`.
     """
 
     root: Path
@@ -320,6 +335,7 @@ class _Facts:
     is_given: bool
     halves: NDArray[np.int64]
     thickness: NDArray[np.float64]
+    ignored_area: IgnoredArea | None
 
 
 def _options(given: Sequence[tuple[str, object]]) -> str:
@@ -511,6 +527,25 @@ def _unlike(facts: _Facts) -> Iterator[Finding]:
         for channel in np.flatnonzero(low.min(0) == high.max(0)).tolist():
             text = f"channel {channel + 1} holds {low[0, channel]:g} in every pixel of the set"
             yield _finding("warning", [facts.root], text, "it tells the network nothing")
+
+
+def _strips(facts: _Facts) -> Iterator[Finding]:
+    """Warn of a strip at the same rows of all images that masks do not ignore."""
+    surveys, area = facts.surveys, facts.ignored_area
+    if len(surveys) < _FEWEST_WITH_STRIPS or len({s.shape for s in surveys}) > 1:
+        return
+    height = surveys[0].shape[0]
+    above, below = (min(s.strips[side] for s in surveys) for side in (0, 1))
+    edges = {"top": (above, slice(0, above)), "bottom": (below, slice(height - below, height))}
+    for side, (edge, (rows, place)) in enumerate(edges.items()):
+        is_same = rows > 0 and max(s.strips[side] for s in surveys) == rows
+        if not is_same or (area is not None and area.pixels[place].all()):
+            continue
+        text = f"rows {place.start} to {place.stop - 1} are the same strip in all "
+        text += f"{len(surveys)} images, such as a scale bar, and their masks give it a class"
+        crop = f"{edge}={rows}"
+        line = facts.commands.check(as_option("crop", crop))
+        yield _finding("warning", [facts.root], text, f"ignore it: {arg('crop', crop)}", line)
 
 
 def _duplicates(facts: _Facts) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ from pydantic.dataclasses import dataclass
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError, MachineError
 from unetseg.files import kind_of, open_regular
+from unetseg.pictures.surroundings import IgnoredArea
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record
 from unetseg.settings import PatchSettings, Selection
 from unetseg.text import show
@@ -169,6 +170,16 @@ class StoreInfo:
         names = ("page", "channels", "crop")
         chosen: dict[str, Any] = {name: self.settings.get(name) for name in names}
         return PatchSettings(**chosen).selection
+
+    @property
+    def ignored_area(self) -> IgnoredArea | None:
+        """What every mask of the folder ignores; None where that is nothing.
+
+        Raises:
+            InputError: The settings hold no area.
+        """
+        area = self.settings.get("ignored_area")
+        return read_record(IgnoredArea, area, "ignored area") if area else None
 
     @cached_property  # asked for once an image
     def held_out(self) -> tuple[Source, ...]:

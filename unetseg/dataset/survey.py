@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import ClassTable
+from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset.naming import Pair
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import Numbers, measure_numbers
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
+from unetseg.pictures.surroundings import AreaFinder, strips_of
 from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
@@ -34,6 +35,7 @@ class Survey:
         low: The smallest value of each stored channel.
         high: The largest value of each stored channel.
         thumbnail: ``(1024,)`` float32, grey, mean 0 and variance 1 (0 where the image is flat).
+        strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: What may be numbers of objects in the mask; None where it is noisy.
     """
 
@@ -47,6 +49,7 @@ class Survey:
     low: tuple[float, ...]
     high: tuple[float, ...]
     thumbnail: NDArray[np.float32]
+    strips: tuple[int, int]
     numbers: Numbers | None
 
     @property
@@ -94,6 +97,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         tuple(image.min((0, 1)).tolist()),
         tuple(image.max((0, 1)).tolist()),
         _thumbnail(image),
+        strips_of(image),
         measure_numbers(raw, found),
     )
 
@@ -145,9 +149,9 @@ def _squeezed(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def measure_classes(
-    pair: Pair, table: ClassTable, selection: Selection
+    pair: Pair, table: ClassTable, selection: Selection, area: AreaFinder
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Measure the classes of a mask.
+    """Measure the classes of a mask, and show ``area`` what it ignores, unless it ignores all.
 
     Returns:
         ``(2, 2, C)`` pixels of each class: [0] in the upper and the lower half, [1] in the left
@@ -158,6 +162,9 @@ def measure_classes(
         InputError: The mask does not fit the classes.
     """
     mask = pair.labels(table, selection)
+    ignored = mask == IGNORED
+    if not ignored.all():
+        area.add(ignored)
     count, row, column = len(table.classes), mask.shape[0] // 2, mask.shape[1] // 2
     halves = [[mask[:row], mask[row:]], [mask[:, :column], mask[:, column:]]]
     pixels = [[np.bincount(h.ravel(), minlength=256)[:count] for h in pair] for pair in halves]

@@ -4,5 +4,6 @@ Read in this order: ``opening`` judges a file before anything is decoded; ``tiff
 or by tiles; ``reading`` returns whole images and masks; ``writing`` writes them; ``bands`` reads
 and writes images larger than the memory; ``masks`` turns stored values into class indices;
 ``transforms`` changes depth, channels and scale; ``drawing`` paints masks over images;
-``georeference`` keeps the place on a map.
+``georeference`` keeps the place on a map; ``surroundings`` finds what all images share and no scene
+shows.
 """

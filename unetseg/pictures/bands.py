@@ -191,15 +191,15 @@ def write_mask_tiff(
         tile: Pixels along a side of a tile, a multiple of 16.
 
     Raises:
-        InputError: ``path`` is a folder, or no value of ``table`` stands for ignored pixels.
+        InputError: ``path`` is a folder.
         MachineError: The disk is full or read-only, and the like.
     """
-    encoding = writing.mask_encoding(table, georeference)
+    encoding = writing.mask_encoding(table)
     is_byte = encoding.values.dtype == np.uint8
     tags = list(georeference.tags)
-    if georeference.nodata is not None and encoding.ignored is not None:
+    if georeference.nodata is not None:
         tags.append((_NODATA, _ASCII, 0, str(encoding.ignored), True))
-    pixels = (encoding.pixels(path, band) for band in bands)
+    pixels = (encoding.values[band] for band in bands)
     with files.replacing(Path(path)) as temporary:
         tifffile.imwrite(
             temporary,

@@ -21,7 +21,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from unetseg import files
 from unetseg.classes import IGNORED, IGNORED_COLOUR, ClassTable, colour_to_rgb
-from unetseg.errors import InputError
 from unetseg.pictures.georeference import Georeference
 
 RESOLUTION_UNITS = {None: 1, "inch": 2, "cm": 3}  # TIFF 6.0, ResolutionUnit
@@ -80,48 +79,31 @@ class MaskEncoding:
     Attributes:
         values: ``(256,)`` uint8, or uint16 where some value is over 255: the pixel of each index.
         palette: ``(256, 3)`` uint8, the class colours, to be stored beside uint8.
-        ignored: The value of ignored pixels; None where no value stands for them.
+        ignored: The value of ignored pixels.
     """
 
     values: NDArray[np.uint8] | NDArray[np.uint16]
     palette: NDArray[np.uint8]
-    ignored: int | None
-
-    def pixels(
-        self, path: str | os.PathLike[str], indices: NDArray[np.uint8]
-    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Return the pixels of class indices.
-
-        Raises:
-            InputError: Some are ignored, and no value stands for that; the error names ``path``.
-        """
-        if self.ignored is None and (indices == IGNORED).any():
-            free = next((v for v in range(255, -1, -1) if v not in self.values), 256)
-            remedy = f"add ignore = [{free}] to classes.toml"
-            raise InputError(path, "ignored pixels, but no value that says so", remedy)
-        return self.values[indices]
+    ignored: int
 
 
-def mask_encoding(
-    table: ClassTable, georeference: Georeference | None = None, *, has_ignored: bool = True
-) -> MaskEncoding:
+def mask_encoding(table: ClassTable, *, has_ignored: bool = True) -> MaskEncoding:
     """Return how masks of these classes are written.
 
     A class is written as its mask value, or as its index where masks are colours. Ignored pixels
     are written as the first value that the table ignores, or as 255 where masks are colours. Where
-    the table ignores none, 255 stands for pixels without data, unless 255 is a class.
+    the table ignores none, they are 255, or the highest value that is no class.
 
     Args:
         table: The classes.
-        georeference: The georeference of the input, where it has one.
         has_ignored: Whether the mask may hold ignored pixels.
     """
-    ignored = _ignored_value(table, georeference)
+    ignored = _ignored_value(table)
     first = table.ignore[0] if table.ignore else None
     values, palette = np.zeros(256, np.uint16), np.zeros((256, 3), np.uint8)
     values[: len(table.classes)] = table.pixel_values()
     palette[IGNORED] = colour_to_rgb(IGNORED_COLOUR)
-    if has_ignored and ignored is not None:
+    if has_ignored:
         values[IGNORED] = ignored
         if isinstance(first, str):
             palette[IGNORED] = colour_to_rgb(first)
@@ -134,12 +116,12 @@ def mask_encoding(
     return MaskEncoding(values.astype(np.uint8), palette, ignored)
 
 
-def _ignored_value(table: ClassTable, georeference: Georeference | None) -> int | None:
+def _ignored_value(table: ClassTable) -> int:
     if table.ignore:
         first = table.ignore[0]
         return first if isinstance(first, int) else IGNORED
-    has_nodata = georeference is not None and georeference.nodata is not None
-    return IGNORED if has_nodata and IGNORED not in table.pixel_values() else None
+    taken = set(table.pixel_values())
+    return next(value for value in range(IGNORED, -1, -1) if value not in taken)
 
 
 def write_mask(
@@ -156,12 +138,12 @@ def write_mask(
     resolution of the input's ``georeference`` is kept.
 
     Raises:
-        InputError: There are ignored pixels, and no value of ``table`` stands for them.
+        InputError: ``path`` is a folder.
         MachineError: The disk is full or read-only, and the like.
     """
     has_ignored = bool((indices == IGNORED).any())
-    encoding = mask_encoding(table, georeference, has_ignored=has_ignored)
-    picture = Image.fromarray(encoding.pixels(path, indices))
+    encoding = mask_encoding(table, has_ignored=has_ignored)
+    picture = Image.fromarray(encoding.values[indices])
     if encoding.values.dtype == np.uint8:
         picture.putpalette(encoding.palette.tobytes())
     chunks = PngInfo()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.arguments import Names, several
+from unetseg.classes import IGNORED
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
@@ -128,9 +129,30 @@ class Model:
             InputError: The file is no image, or has other channels. Damaged pixels are found only
                 when they are read.
         """
-        return ModelInput(
+        picture = ModelInput(
             path, self.card, self.selection, convert_depth=self.settings.convert_depth
         )
+        picture.outside = self.outside(picture.raster.shape[0], picture.raster.shape[1])
+        return picture
+
+    def outside(self, height: int, width: int) -> NDArray[np.bool_] | None:
+        """Return which pixels of an image of this size are ignored as in training; None for none.
+
+        They are the cropped edges, and the area that every training mask ignores, where the
+        training images have this size.
+        """
+        area, inner = self.card.ignored_area, self.selection.inner(height, width)
+        same = area is not None and (area.height, area.width) == (height, width)
+        if not same and not self.selection.crop:
+            return None
+        outside = np.ones((height, width), np.bool_)
+        outside[inner] = area.pixels[inner] if same and area else False
+        return outside
+
+    def ignore_outside(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return class indices (H, W) that are 255 where `outside` says so."""
+        outside = self.outside(labels.shape[0], labels.shape[1])
+        return labels if outside is None else np.where(outside, np.uint8(IGNORED), labels)
 
     def read(self, image: AnyImage) -> NDArray[Any]:
         """Return an image (H, W, C) in the channels and the depth of the training images.
@@ -166,8 +188,8 @@ class Model:
         return "; ".join(self.appearance.unlike(found))
 
     def labels(self, image: AnyImage) -> NDArray[np.uint8]:
-        """Return (H, W) uint8 class indices for an image as `read` takes it, in its own size."""
-        return self.mend(self.segmenter.labels(*self.scaled(image)))
+        """Return (H, W) uint8 class indices for an image as `read` takes it; 255 is ignored."""
+        return self.mend(self.ignore_outside(self.segmenter.labels(*self.scaled(image))))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) after the rules of the settings have mended them."""
@@ -190,7 +212,7 @@ class Model:
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
         labels, confidence = self.segmenter.labels_and_confidence(*self.scaled(image))
-        return self.mend(labels), confidence
+        return self.mend(self.ignore_outside(labels)), confidence
 
 
 def as_trained(
@@ -220,6 +242,7 @@ class ModelInput:
     Attributes:
         raster: The file, in its own size.
         shape: Height, width and channels in the form that the model takes.
+        outside: Which pixels (H, W) of the file are ignored; None for none.
     """
 
     def __init__(
@@ -235,6 +258,7 @@ class ModelInput:
         height, width, _ = self.raster.shape
         self.shape = (*scaled_size(height, width, card.scale), card.channels)
         self._whole: NDArray[Any] | None = None
+        self.outside: NDArray[np.bool_] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -259,10 +283,19 @@ class ModelInput:
         """Return the image (H, W, C) in the size of the file."""
         return self._converted(self.raster[0 : self.raster.shape[0]])
 
+    def leave_out(self, pixels: NDArray[np.bool_]) -> None:
+        """Ignore these pixels (H, W) of the file, too."""
+        self.outside = pixels if self.outside is None else self.outside | pixels
+
     def valid(self, rows: slice) -> NDArray[np.bool_] | None:
-        """Return which pixels (n, W) of rows of the file hold data; None where all do."""
-        nodata = self.raster.georeference.nodata
-        return None if nodata is None else bands.valid_pixels(self.raster[rows], nodata)
+        """Return which pixels (n, W) of rows of the file are to get a class; None where all are."""
+        nodata, inside = self.raster.georeference.nodata, None
+        if self.outside is not None:
+            inside = ~self.outside[rows]
+        if nodata is None:
+            return inside
+        valid = bands.valid_pixels(self.raster[rows], nodata)
+        return valid if inside is None or valid is None else valid & inside
 
     def _converted(self, image: NDArray[Any]) -> NDArray[Any]:
         nodata = self.raster.georeference.nodata

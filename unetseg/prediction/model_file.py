@@ -21,6 +21,7 @@ from unetseg import plugins
 from unetseg.dataset.store import DTYPES
 from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, open_regular, write_bytes
+from unetseg.pictures.surroundings import IgnoredArea
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
 from unetseg.settings import WHOLE, Selection
 
@@ -72,6 +73,7 @@ class ModelCard:
         kept: Which weights these are: "" for the averaged weights at the end of the schedule.
         versions: Versions of unetseg, torch and other packages, by name.
         looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
+        ignored_area: What every mask that it was trained on ignores; None where that is nothing.
         takes_grey: Whether grey images were among the colour images that it was trained on.
         selection: The part of image files that it was trained on.
         sha256: The SHA-256 of all this and the weights; `write_model` fills it in.
@@ -102,6 +104,7 @@ class ModelCard:
     kept: Text = ""
     versions: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Any] = field(default_factory=dict)
+    ignored_area: IgnoredArea | None = None
     takes_grey: StrictBool = False
     selection: Selection = WHOLE
     sha256: Text = ""

@@ -25,6 +25,7 @@ from unetseg import files
 from unetseg.arguments import Names, Reports, public, several
 from unetseg.classes import IGNORED
 from unetseg.dataset import naming
+from unetseg.dataset.annotations import find_views, read_view
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.objects.counting import ObjectCounter, PostProcessing
 from unetseg.objects.files import OBJECTS, write_objects
@@ -93,6 +94,7 @@ def predict(
     probabilities: bool = False,
     confidence: bool = False,
     objects: str | Sequence[str] = (),
+    fov: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     on_progress: Reports = warn,
 ) -> Predictions:
@@ -113,6 +115,7 @@ def predict(
         objects: Classes whose touching objects are told apart, or "all". Each image gets a label
             image, polygons (GeoJSON) and a table in ``objects/``; ``objects.csv`` joins the tables
             of all images in the folder.
+        fov: Folder of masks of the field of view, named like the images; outside is ignored.
         overwrite: Replace files that unetseg did not write.
         on_progress: Receives `Note` and `Progress`.
 
@@ -133,7 +136,10 @@ def predict(
     if overlay is None:
         wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
     loaded = Model(model, settings)
-    jobs = [_job(source, out, format, wanted, loaded.selection) for source in sources]
+    views = find_views(Path(fov), sources) if fov is not None else {}
+    jobs = [
+        _job(source, out, format, wanted, loaded.selection, views.get(source)) for source in sources
+    ]
     _check_places(jobs, overwrite)
     ranks, table = world(), out / "summary.csv"
     if ranks.is_writer:
@@ -172,11 +178,13 @@ class _Job:
 
     Attributes:
         image: The file of the image.
+        view: The mask of its field of view; None where there is none.
         pixels: The number of its pixels according to its header; 1 where that cannot be read.
         mask, overlay, probabilities, confidence: The files to write; None where one is not wanted.
     """
 
     image: Path
+    view: Path | None
     pixels: int
     mask: Path
     overlay: Path | None
@@ -225,7 +233,12 @@ def _is_folder(path: Path) -> bool:
 
 
 def _job(
-    source: Path, out: Path, format: str, wanted: dict[str, bool | None], selection: Selection
+    source: Path,
+    out: Path,
+    format: str,
+    wanted: dict[str, bool | None],
+    selection: Selection,
+    view: Path | None,
 ) -> _Job:
     """Return the job for an image.
 
@@ -236,6 +249,7 @@ def _job(
         wanted: Whether to write each kind of further picture. None means only where the image is
             not too large.
         selection: The part of the file that is used.
+        view: The mask of its field of view, where there is one.
 
     Raises:
         InputError: The image is too large for a picture that is asked for.
@@ -259,6 +273,7 @@ def _job(
 
     return _Job(
         source,
+        view,
         pixels,
         out / f"{stem}{'.tif' if tiff else '.png'}",
         place("overlay", f"overlays/{stem}.png"),
@@ -309,6 +324,8 @@ def _label(model: Model, job: _Job, objects: Sequence[str]) -> str:
         options["channels"] = model.selection.channels
     if model.selection.crop:
         options["crop"] = model.selection.crop
+    if job.view:
+        options["fov"] = _file_hash(job.view)
     if objects:
         options["objects"] = tuple(objects)
     data = {
@@ -477,6 +494,8 @@ class _Session:
             if any(label_of(place) != turn.label for place in job.places):
                 with ExitStack() as closing:
                     picture = closing.enter_context(self.model.open(job.image))
+                    if job.view:
+                        picture.leave_out(~read_view(job.view, picture.raster.shape[:2]))
                     if job.pixels <= _AHEAD:
                         picture.load()
                     if (job.overlay or job.objects) and not job.is_banded:

@@ -369,7 +369,7 @@ def _folder_by(
         names=[pair.name for pair in chosen],
         groups=groups,
         image=lambda k: reading.read_image(chosen[k].image, selection),
-        truth=lambda k: _read_truth(chosen[k], *encoding, selection),
+        truth=lambda k: model.ignore_outside(_read_truth(chosen[k], *encoding, selection)),
         prediction=lambda k, _, sure: _predict(model, chosen[k].image, sure),
         trained_on=left_out,
         probabilities=lambda k: model.bands(chosen[k].image),
@@ -417,7 +417,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         names=stems,
         groups=groups,
         image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
-        truth=lambda k: np.asarray(opened.held_out(kept[k])[1]),
+        truth=lambda k: model.ignore_outside(np.asarray(opened.held_out(kept[k])[1])),
         prediction=lambda k, _, sure: _predict(model, opened.held_out(kept[k])[0], sure),
         trained_on=total - len(kept),
         probabilities=lambda k: model.bands(opened.held_out(kept[k])[0]),
@@ -546,7 +546,7 @@ def _masks_of(
 
     def prediction(k: int, truth: _Labels, _: bool) -> _Predicted:
         path = chosen[k][1]
-        labels = masks.decode(made.read(path), table, path)
+        labels = naming.decode_inside(made.read(path), table, made.selection, path)
         if labels.shape != truth.shape:
             text = f"{_size(labels)} pixels, the truth has {_size(truth)}"
             raise InputError(path, text, "predict at the images' own size")
@@ -554,7 +554,11 @@ def _masks_of(
         if blank.any():
             y, x = np.argwhere(blank)[0]
             text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
-            raise InputError(path, f"{text}(x {x}, y {y})", "give each of them a class")
+            raise InputError(
+                path,
+                f"{text}(x {x}, y {y})",
+                "give each of them a class, or ignore them in the true mask",
+            )
         return labels, None
 
     title = f"{made.predictions} on {made.root}"

@@ -1,0 +1,120 @@
+"""What shows no scene gets no class: areas that training ignored, cropped edges, fields of view."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import unetseg
+from tests.support import QUICK, VALUES_TOML, draw, read, write_image, write_set
+from unetseg.classes import IGNORED
+from unetseg.errors import InputError
+from unetseg.prediction.summary import read_summary
+from unetseg.progress import Note
+
+SETTINGS = {"patches": unetseg.PatchSettings(size=32, per_image=4), **QUICK}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder whose masks ignore rows 0 to 4, the run trained on it, and what training said."""
+    home, said, before = tmp_path_factory.mktemp("strip"), [], Path.cwd()
+    os.chdir(home)
+    try:
+        write_set("set", 8, toml="ignore = [9]\n" + VALUES_TOML, ignored=9)
+        unetseg.train("set", on_progress=said.append, **SETTINGS)
+        write_image(Path("new"), draw(50)[0])
+        write_image(Path("wide"), draw(50, (64, 90))[0])
+    finally:
+        os.chdir(before)
+    return home, [str(one) for one in said if isinstance(one, Note)]
+
+
+@pytest.fixture
+def strip(trained, monkeypatch, tmp_path):
+    """The folder of `trained`, and a folder of one's own for what is written."""
+    monkeypatch.chdir(trained[0])
+    return tmp_path
+
+
+def test_an_area_that_training_ignores_is_ignored_in_all_that_predict_writes(strip, trained):
+    assert any("7.8 % of the pixels are ignored in every image" in note for note in trained[1])
+    done = unetseg.predict(["new.png", "wide.png"], out=strip, objects=["all"], overlay=True)
+    mask = read(strip / "new.png")
+    assert (mask[:5] == 9).all()
+    assert (mask[5:] != 9).all()
+    rows = [row for row in read_summary(done.summary) if row[0] == "new.png"]
+    assert sum(int(row[2]) for row in rows) == (64 - 5) * 56
+    assert (tifffile.imread(strip / "objects/new.tif")[:5] == 0).all()
+    overlay = read(strip / "overlays/new.png")[:4, :56]
+    assert (overlay == overlay[..., :1]).all()  # grey on grey: no class is painted there
+    assert (read(strip / "wide.png") != 9).all()  # of another size nothing is known
+
+
+def test_the_library_and_scores_leave_the_same_area_out(strip):
+    model = unetseg.Model(["default"])
+    labels = model.labels(model.read(Path("new.png")))
+    assert (labels[:5] == IGNORED).all()
+    assert (labels[5:] != IGNORED).all()
+    write_set(strip / "test", 2, first=60, toml=VALUES_TOML)  # labelled up to the edge
+    found = unetseg.evaluate(strip / "test").scores
+    assert found.confusion.sum() == 2 * (64 - 5) * 56
+
+
+def test_edges_are_cropped_in_predict_as_they_were_in_training(strip, empty):
+    write_set("plain", 6)
+    patches = unetseg.PatchSettings(size=32, per_image=4, crop="bottom=6")
+    unetseg.train("plain", run="cropped", **{**SETTINGS, "patches": patches})
+    unetseg.predict(["plain"], model="cropped", out="masks")
+    assert (read("masks/im0.png")[-6:] == 255).all()
+    assert (read("masks/im0.png")[:-6] < 3).all()
+    wider = unetseg.PredictSettings(crop="right=3")
+    unetseg.predict(["plain"], model="cropped", out="masks", settings=wider)
+    assert (read("masks/im0.png")[:, -3:] == 255).all()
+    assert (read("masks/im0.png")[:-6, :-3] < 3).all()
+    assert (read("masks/im0.png")[-6:] == 255).all()  # there, no model has learned anything
+
+
+def test_outside_the_field_of_view_nothing_is_predicted(strip):
+    (strip / "fov").mkdir()
+    view = np.zeros((64, 56), np.uint8)
+    view[10:50, 8:40] = 255
+    Image.fromarray(view).save(strip / "fov/new_mask.png")
+    done = unetseg.predict(["new.png"], out=strip / "out", fov=strip / "fov")
+    np.testing.assert_array_equal(read(strip / "out/new.png") == 9, view == 0)
+    assert done.written
+    assert unetseg.predict(["new.png"], out=strip / "out", fov=strip / "fov").skipped
+    view[10] = 0
+    Image.fromarray(view).save(strip / "fov/new_mask.png")
+    assert unetseg.predict(["new.png"], out=strip / "out", fov=strip / "fov").written
+    with pytest.raises(InputError, match="without mask"):
+        unetseg.predict(["new.png", "wide.png"], out=strip / "out", fov=strip / "fov")
+
+
+def test_training_says_what_becomes_of_pixels_ignored_here_and_there(empty):
+    write_set("set", 6, toml="ignore = [9]\n" + VALUES_TOML)
+    for k, path in enumerate(sorted(Path("set/masks").iterdir())):
+        mask = read(path)
+        mask[8 * k : 8 * k + 20, 10:50] = 9
+        Image.fromarray(mask).save(path)
+    said = []
+    unetseg.build_store("set", "p.h5", SETTINGS["patches"], on_progress=said.append)
+    assert any("22 % of the pixels are ignored in one image and not" in str(n) for n in said)
+    assert unetseg.open_store("p.h5").info.ignored_area is None
+
+
+def test_a_strip_that_masks_give_a_class_is_found_and_can_be_cropped(empty):
+    write_set("set", 4, shape=(80, 56))
+    for path in Path("set/images").iterdir():
+        image = read(path)
+        image[-10:], image[-8:-2, 5:30] = 0, 255
+        Image.fromarray(image).save(path)
+    found = unetseg.inspect_folder("set")
+    (finding,) = [f for f in found.findings if "strip" in f.problem]
+    assert "rows 70 to 79 are the same strip in all 4 images" in finding.problem
+    assert finding.line == "unetseg check set --crop bottom=10"
+    cropped = unetseg.inspect_folder("set", unetseg.PatchSettings(crop="bottom=10"))
+    assert not [f for f in cropped.findings if "strip" in f.problem]

@@ -1,0 +1,129 @@
+"""What belongs to every image of a set and shows no scene: ignored areas, and burned-in strips."""
+
+import base64
+import zlib
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StrictInt
+from pydantic.dataclasses import dataclass
+
+from unetseg.records import Text
+
+_LEAST = 0.005  # share of the pixels: a smaller area that all masks ignore may be chance
+_ALIKE = 0.8  # of the pixels labelled in any mask are labelled in all: the same area is ignored
+_LONGEST = 40_000  # characters of an area: a store and a model keep it in their headers
+
+_HIGHEST = 0.25  # share of the rows: what is higher is more than a strip
+_LOWEST = 8  # rows: a caption that can be read is higher
+_PLAIN, _BUSY = 0.5, 0.2  # shares of a row that its background has, within a strip and beside it
+_NEAR = 8  # levels of 256: JPEG changes the background of a strip by less
+
+
+# --- areas that every mask ignores -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IgnoredArea:
+    """The pixels that every mask of a set ignores, where all images have one size.
+
+    Attributes:
+        height: Rows of the images.
+        width: Columns of the images.
+        packed: The bits of the rows, 1 where a pixel is ignored, as `numpy.packbits` packs them,
+            deflated and in Base64.
+
+    Raises:
+        ValueError: ``packed`` does not hold ``height`` x ``width`` bits.
+    """
+
+    height: Annotated[StrictInt, Field(ge=1)]
+    width: Annotated[StrictInt, Field(ge=1)]
+    packed: Text
+
+    def __post_init__(self) -> None:
+        size = -(-self.height * self.width // 8)
+        try:
+            data = zlib.decompressobj().decompress(base64.b64decode(self.packed), size + 1)
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"an ignored area that is damaged ({error})") from None
+        if len(data) != size:
+            raise ValueError(f"an ignored area of {len(data)} bytes, not {size}")
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.bool_]) -> "IgnoredArea | None":
+        """Return an area from its pixels (H, W); None where its outline is too long to keep."""
+        packed = base64.b64encode(zlib.compress(np.packbits(pixels).tobytes(), 9)).decode()
+        height, width = pixels.shape
+        return cls(height, width, packed) if len(packed) <= _LONGEST else None
+
+    @cached_property
+    def pixels(self) -> NDArray[np.bool_]:
+        """Whether each pixel (H, W) is ignored."""
+        data = zlib.decompress(base64.b64decode(self.packed))
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=self.height * self.width)
+        return bits.astype(bool).reshape(self.height, self.width)
+
+
+class AreaFinder:
+    """Finds the area that all masks of a set ignore, one mask after another."""
+
+    def __init__(self) -> None:
+        self._always: NDArray[np.bool_] | None = None
+        self._ever: NDArray[np.bool_] | None = None
+        self._count = 0
+
+    def add(self, ignored: NDArray[np.bool_]) -> None:
+        """Take one mask: whether each pixel (H, W) is ignored."""
+        self._count += 1
+        if self._always is None or self._ever is None:
+            self._always, self._ever = ignored.copy(), ignored.copy()
+        elif ignored.shape != self._always.shape:
+            self._always[:] = False  # images of several sizes have no area in common
+        else:
+            self._always &= ignored
+            self._ever |= ignored
+
+    def found(self) -> IgnoredArea | None:
+        """Return the area; None where masks ignore other pixels each, or none at all.
+
+        Masks of which a person labelled only some spots ignore most pixels, too. They differ in
+        what they label: an area is the same only where nearly all that any mask labels is labelled
+        in every mask.
+        """
+        if self._always is None or self._ever is None or self._count < 2:
+            return None
+        somewhere, everywhere = int((~self._always).sum()), int((~self._ever).sum())
+        if self._always.mean() < _LEAST or everywhere < _ALIKE * somewhere:
+            return None
+        return IgnoredArea.of(self._always)
+
+
+# --- strips ----------------------------------------------------------------------------------
+
+
+def strips_of(image: NDArray[Any]) -> tuple[int, int]:
+    """Return how many rows at the top and at the bottom look like a burned-in strip.
+
+    Such a strip has one background from edge to edge, on which a caption or a scale bar may stand.
+    The row beside it has other values: a dark surround, which fades into the scene, is no strip.
+
+    Args:
+        image: ``(H, W, C)``, in any depth.
+    """
+    rows = image[..., 0]
+    return _strip(rows), _strip(rows[::-1])
+
+
+def _strip(rows: NDArray[Any]) -> int:
+    """Return the number of rows (H, W) from the first that are a strip, else 0."""
+    most = int(_HIGHEST * len(rows))
+    if most < _LOWEST:
+        return 0
+    top = 255.0 if rows.dtype == np.uint8 else max(float(rows.max()), 1e-30)
+    level = float(np.median(rows[0]))
+    shares = (np.abs(rows[: most + 1] - level) <= _NEAR / 255 * top).mean(1)
+    height = int(np.argmax(shares < _PLAIN))
+    return height if height >= _LOWEST and shares[height] < _BUSY else 0
