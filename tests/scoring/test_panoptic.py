@@ -12,7 +12,7 @@ from unetseg import SynthSettings, evaluate, synthesize
 from unetseg.cli.app import main
 from unetseg.errors import InputError
 from unetseg.scoring.evaluation import score_objects
-from unetseg.scoring.panoptic import Matches, match_objects, object_scores
+from unetseg.scoring.panoptic import Matches, match_objects, object_scores, paired_pixels
 
 TRUTH = np.array(
     [
@@ -35,6 +35,9 @@ def test_one_of_three_found_half_of_another_and_one_too_many():
     found[2, 0] = 3  # nothing
     matches = match_objects(TRUTH, found)
     assert matches == Matches(1.0, 1, 3, 3)
+    of_truth, of_found = paired_pixels(TRUTH, found)
+    np.testing.assert_array_equal(of_truth, TRUTH == 1)
+    np.testing.assert_array_equal(of_found, found == 1)
     scores = object_scores(["cell"], [[matches]], ["a"])
     assert scores.panoptic_quality["cell"] == pytest.approx(1 / 3)  # 1 / (1 + 2/2 + 2/2)
     assert scores.f1["cell"] == pytest.approx(1 / 3)

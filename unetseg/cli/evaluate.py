@@ -164,7 +164,7 @@ def evaluate(
         drawn = score_curves(found, display) if curves else None
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
-            report_evaluation(html, found, one, drawn, overwrite, display)
+            report_evaluation(html, found, one, drawn, overwrite, display, counted)
     print_scores(found.scores, f"{found.subject.title}: {plural(len(found.scores.names), 'image')}")
     if confusion:
         print_confusion(found.scores)

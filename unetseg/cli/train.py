@@ -182,6 +182,7 @@ def _amount(patches: int, seconds: float) -> str:
 
 def _print_result(result: "TrainResult") -> None:
     from unetseg.cli.tables import print_scores
+    from unetseg.objects.separation import is_border
 
     run = result.run
     model = run.option("--model")
@@ -197,7 +198,9 @@ def _print_result(result: "TrainResult") -> None:
         trained = _amount(result.patches, result.seconds)
         pictures = f"{run.samples} and {run.validation}" if result.scores else run.samples
         print_line(f"Wrote {run.model} ({trained}); look at {pictures}.")
-    print_next(f"unetseg predict IMAGE_OR_FOLDER{model}", f"unetseg evaluate{model}")
+    classes = result.scores.classes if result.scores else ()
+    told = " --objects all" * any(map(is_border, classes))
+    print_next(f"unetseg predict IMAGE_OR_FOLDER{model}{told}", f"unetseg evaluate{model}{told}")
 
 
 def _print_folds(result: "CrossValidation", baselines: str) -> None:

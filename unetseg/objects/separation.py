@@ -66,6 +66,11 @@ class Objects:
         return np.where(kept[self.numbers], self.numbers, 0).astype(np.int32)
 
 
+def is_border(name: str) -> bool:
+    """Tell whether a class of this name is the border of objects."""
+    return name == BORDER or name.endswith(f" {BORDER}")
+
+
 def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | None]:
     """Return the classes whose objects are asked for, and the class of the border of each.
 
@@ -79,7 +84,7 @@ def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | N
     Raises:
         InputError: No such class, or a border; the message names the nearest.
     """
-    known = [n for n in table.names if n != BORDER and not n.endswith(f" {BORDER}")]
+    known = [name for name in table.names if not is_border(name)]
     with_objects = [name for name in known if name != BACKGROUND]
     if list(names) == ["all"] and "all" not in known:
         names = with_objects

@@ -81,16 +81,30 @@ def overlay(
     counts = np.bincount(indices.ravel(), minlength=256)
     shown = blend(to_display(image), indices, table, unpainted)
     if numbers is not None:
-        shown = _numbered(shown, numbers)
+        shown = outline_objects(shown, numbers)
     return _above(shown, _legend(table, counts, unpainted, shown.shape[1]))
 
 
-def _numbered(picture: NDArray[np.uint8], numbers: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Return the picture with a white outline around each object, and its number in the middle."""
+def outline_objects(
+    picture: NDArray[np.uint8],
+    numbers: NDArray[np.integer[Any]],
+    marked: NDArray[np.bool_] | None = None,
+    colour: str = "#ffffff",
+) -> NDArray[np.uint8]:
+    """Return a picture with an outline around each object, and its number where there is room.
+
+    Args:
+        picture: ``(H, W, 3)``.
+        numbers: ``(H, W)`` numbers of objects, 0 where none is.
+        marked: ``(H, W)`` where outlines have ``colour`` and two pixels; elsewhere they are white.
+        colour: "#rrggbb".
+    """
     from scipy import ndimage
 
-    outlined = picture.copy()
+    outlined, numbers = picture.copy(), numbers.astype(np.int32)
     outlined[_edges(numbers, 1) & (numbers > 0)] = 255
+    if marked is not None:
+        outlined[_edges(numbers, 2) & (numbers > 0) & marked] = colour_to_rgb(colour)
     drawn = Image.fromarray(outlined)
     pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(_NUMBER_SIZE)
     for number, place in enumerate(ndimage.find_objects(numbers), 1):

@@ -218,8 +218,8 @@ def object_numbers(what: object, keys: str, is_sure: bool = True) -> InputError:
     if not is_sure:
         text = ": classes, or one for each object?"
     remedy = (
-        f"if they number objects, convert with {arg('instances', True)} makes foreground and "
-        f"border of them; if they are classes, list them in a classes.toml ({arg('classes')})"
+        f"objects: convert with {arg('instances', True)} and train on the copy; "
+        f"classes: list them in a classes.toml ({arg('classes')})"
     )
     code = Code.OBJECT_NUMBERS if is_sure else Code.OBJECTS_OR_CLASSES
     return InputError(what, keys + text, remedy, code=code)

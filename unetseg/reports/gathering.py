@@ -16,6 +16,7 @@ from unetseg.pictures import reading
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.progress import Note, OnProgress, silent, steps
+from unetseg.reports.object_part import object_part
 from unetseg.reports.score_report import Report, write_report
 from unetseg.scoring.baselines import (
     Baseline,
@@ -27,6 +28,7 @@ from unetseg.scoring.baselines import (
 from unetseg.scoring.curves import Curves
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage
+from unetseg.scoring.panoptic import ObjectScores
 from unetseg.scoring.suspects import Suspect, rank_suspects
 from unetseg.text import show
 from unetseg.training.fold_record import FoldRecord
@@ -164,6 +166,7 @@ def report_evaluation(
     curves: Curves | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
+    objects: ObjectScores | None = None,
 ) -> None:
     """Write the report of an evaluation.
 
@@ -174,6 +177,7 @@ def report_evaluation(
         curves: Those of every threshold, to be drawn; None draws none.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
+        objects: The scores of its objects, where they are to be shown.
 
     Raises:
         InputError: ``path`` exists, or an image cannot be read any more.
@@ -199,6 +203,7 @@ def report_evaluation(
         calibration=walk.calibration(),
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
         versions=_versions(),
+        objects=object_part(found, objects, on_progress) if objects else None,
     )
     write_report(path, report, overwrite=overwrite, on_progress=on_progress)
 

@@ -53,6 +53,7 @@ class Report:
         data: What was trained and scored on: folder, number of images, hash of pixels.
         versions: By name of a program.
         lines: What to type next.
+        objects: What `object_part` returns; None where objects were not scored.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Report:
     data: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     lines: Sequence[str] = ()
+    objects: Mapping[str, Any] | None = None
 
 
 @public()
@@ -109,6 +111,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
     sections = [
         ("classes", "Classes", True),
         ("images", "Images", bool(ranked)),
+        ("objects", "Objects", report.objects is not None),
         ("suspects", "Suspected masks", bool(report.suspects)),
         ("confusion", "Confusion", True),
         ("thresholds", "Thresholds", bool(report.thresholds)),
@@ -136,6 +139,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
         "unscored": len(scores.names) - len(ranked),
         "examples": list(_drawn_examples(report, ranked, background, on_progress)),
         "suspects": _drawn_suspects(report, background, on_progress),
+        "objects": report.objects,
         "confusion": _confusion_rows(scores),
         "thresholds": _thresholds(report.thresholds),
         "curves": curves,

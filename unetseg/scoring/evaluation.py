@@ -20,7 +20,7 @@ from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
-from unetseg.objects.separation import find_objects, object_classes
+from unetseg.objects.separation import Objects, find_objects, object_classes
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
 from unetseg.prediction.model import AnyImage, Model
@@ -258,15 +258,45 @@ def score_objects(
     classes = object_classes(subject.classes, names)
     stems, numbers = subject.names, range(len(subject.names))
     for k in steps(numbers, "comparing objects", "images", on_progress, name=stems.__getitem__):
-        truth = subject.truth(k)
-        labels, sure = subject.prediction(k, truth, True)
-        confidence = None if sure is None else np.rint(sure * 255).astype(np.uint8)
-        due = _true_objects(subject.numbers(k, truth), truth, classes)
-        predicted = find_objects(labels, classes, confidence)
-        ignored = truth == IGNORED
-        matches.append([match_objects(due[c], predicted.of(c), ignored) for c in classes])
+        pair = read_objects(subject, classes, k)
+        matches.append(
+            [match_objects(pair.true[c], pair.predicted.of(c), pair.ignored) for c in classes]
+        )
     kinds = [subject.classes.names[kind] for kind in classes]
     return object_scores(kinds, matches, subject.groups)
+
+
+@dataclass(frozen=True)
+class ObjectPair:
+    """The objects of one image.
+
+    Attributes:
+        true: By class, a label image (H, W) of the true objects.
+        predicted: The predicted objects.
+        ignored: (H, W) pixels that do not count.
+    """
+
+    true: Mapping[int, NDArray[Any]]
+    predicted: Objects
+    ignored: NDArray[np.bool_]
+
+
+def read_objects(subject: Subject, classes: Mapping[int, int | None], k: int) -> ObjectPair:
+    """Read and predict the k-th image, and tell its objects apart.
+
+    Args:
+        subject: What is scored.
+        classes: As `object_classes` returns them.
+        k: The place of the image.
+
+    Raises:
+        InputError: An image or mask cannot be read, or a label image has another size.
+    """
+    truth = subject.truth(k)
+    labels, sure = subject.prediction(k, truth, True)
+    confidence = None if sure is None else np.rint(sure * 255).astype(np.uint8)
+    true = _true_objects(subject.numbers(k, truth), truth, classes)
+    return ObjectPair(true, find_objects(labels, classes, confidence), truth == IGNORED)
 
 
 def _true_objects(

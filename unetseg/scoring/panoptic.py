@@ -53,21 +53,60 @@ def match_objects(
         ignored: (H, W) pixels that do not count. A predicted object that lies there by more than
             half is left out.
     """
-    if ignored is not None:
-        sizes = np.bincount(predicted.ravel())
-        hidden = np.bincount(predicted[ignored], minlength=len(sizes))
-        out = ignored | (hidden > sizes / 2)[predicted]
-        truth, predicted = np.where(ignored, 0, truth), np.where(out, 0, predicted)
-    one, other = _dense(truth), _dense(predicted)
-    width = int(other.max(initial=0)) + 1
-    pairs, shared = np.unique(one.astype(np.int64) * width + other, return_counts=True)
-    true, found = pairs // width, pairs % width
-    true_area, found_area = np.bincount(one.ravel()), np.bincount(other.ravel())
-    both = (true > 0) & (found > 0)
-    true, found, shared = true[both], found[both], shared[both]
-    iou = shared / (true_area[true] + found_area[found] - shared)
-    iou = iou[iou > _MATCH]
-    return Matches(float(iou.sum()), len(iou), width - 1, len(true_area) - 1)
+    truth, predicted = _counted(truth, predicted, ignored)
+    true, found = _dense(truth), _dense(predicted)
+    pairs = _pairs(true, found)
+    return Matches(float(pairs.iou.sum()), len(pairs.iou), int(found.max()), int(true.max()))
+
+
+def paired_pixels(
+    truth: NDArray[np.integer[Any]],
+    predicted: NDArray[np.integer[Any]],
+    ignored: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return where true objects lie that have a pair, and where predicted ones do, both (H, W).
+
+    The arguments are those of `match_objects`.
+    """
+    truth, predicted = _counted(truth, predicted, ignored)
+    true, found = _dense(truth), _dense(predicted)
+    pairs = _pairs(true, found)
+    return np.isin(true, pairs.true), np.isin(found, pairs.found)
+
+
+def _counted(
+    truth: NDArray[np.integer[Any]],
+    predicted: NDArray[np.integer[Any]],
+    ignored: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
+    """Return both label images without what does not count."""
+    if ignored is None:
+        return truth, predicted
+    sizes = np.bincount(predicted.ravel())
+    hidden = np.bincount(predicted[ignored], minlength=len(sizes))
+    out = ignored | (hidden > sizes / 2)[predicted]
+    return np.where(ignored, 0, truth), np.where(out, 0, predicted)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Objects that are a pair: the numbers (n,) of the true and the found ones, and their IoUs."""
+
+    true: NDArray[np.int64]
+    found: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+
+def _pairs(true: NDArray[np.int64], found: NDArray[np.int64]) -> _Pairs:
+    """Return the pairs of two label images without gaps in their numbers."""
+    width = int(found.max(initial=0)) + 1
+    pairs, shared = np.unique(true * width + found, return_counts=True)
+    one, other = pairs // width, pairs % width
+    both = (one > 0) & (other > 0)
+    one, other, shared = one[both], other[both], shared[both]
+    iou = shared / (np.bincount(true.ravel())[one] + np.bincount(found.ravel())[other] - shared)
+    kept = iou > _MATCH
+    return _Pairs(one[kept], other[kept], iou[kept])
 
 
 def _dense(numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -90,6 +129,8 @@ class ObjectScores:
         count_error: 0 to 1: the share of objects that are too many or too few in their image.
         intervals: "panoptic_quality", "f1" and "count_error": the 95 % interval of each class over
             images or groups; None where there are too few for an interval.
+        quality_per_image: The panoptic quality of each image, over all classes; None where it has
+            no object.
     """
 
     images: int
@@ -99,6 +140,7 @@ class ObjectScores:
     f1: dict[str, float | None]
     count_error: dict[str, float | None]
     intervals: dict[str, dict[str, tuple[float, float] | None]]
+    quality_per_image: tuple[float | None, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON."""
@@ -149,6 +191,10 @@ def object_scores(
         true={name: int(true[:, c].sum()) for c, name in enumerate(classes)},
         predicted={name: int(predicted[:, c].sum()) for c, name in enumerate(classes)},
         intervals=ends,
+        quality_per_image=tuple(
+            float(part / all_) if all_ else None
+            for part, all_ in zip(iou.sum(1), whole.sum(1), strict=True)
+        ),
         **values,
     )
 
