@@ -26,7 +26,7 @@ LAYERS = {
     "labelling": {
         *("pictures", "network", "objects", "dataset", "prediction", "scoring", "training"),
     },
-    "reports": {"pictures", "dataset", "prediction", "scoring", "training"},
+    "reports": {"pictures", "objects", "dataset", "prediction", "scoring", "training"},
 }
 TREES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
