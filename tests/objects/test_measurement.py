@@ -62,6 +62,44 @@ def test_a_disc_is_round(radius):
     assert row["solidity"] > 0.9
 
 
+@pytest.mark.parametrize("angle", [0, 20, 45, -70])
+def test_an_ellipse_has_the_measures_of_its_axes(angle):
+    y, x = np.mgrid[:200, :200] - 99.5
+    a = math.radians(angle)
+    u, v = x * math.cos(a) - y * math.sin(a), x * math.sin(a) + y * math.cos(a)
+    row = one((u / 60) ** 2 + (v / 30) ** 2 <= 1)
+    assert row["area"] == pytest.approx(math.pi * 60 * 30, rel=0.01)
+    assert row["eccentricity"] == pytest.approx(math.sqrt(1 - 1 / 4), abs=0.005)
+    assert row["orientation"] == pytest.approx(angle, abs=0.5)
+    assert (row["centroid_x"], row["centroid_y"]) == pytest.approx((99.5, 99.5))
+    assert row["feret_max"] == pytest.approx(120, abs=1.5)
+    assert row["feret_min"] == pytest.approx(60, abs=1.5)
+    # Ramanujan, 1914: the perimeter of an ellipse; the estimate from pixels is up to 5 % longer.
+    h = (30 / 90) ** 2
+    due = math.pi * 90 * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
+    assert row["perimeter"] == pytest.approx(due, rel=0.05)
+    assert row["circularity"] == pytest.approx(4 * math.pi * row["area"] / row["perimeter"] ** 2)
+    assert 0.97 < row["solidity"] <= 1
+
+
+def test_solidity_is_the_share_of_the_hull():
+    ell = np.zeros((12, 12), bool)
+    ell[1:11, 1:4] = ell[8:11, 1:11] = True  # 10 x 10 without 7 x 7: a hull cut by a triangle
+    assert one(ell)["area"] == 51
+    assert one(ell)["solidity"] == pytest.approx(51 / (100 - 7 * 7 / 2))
+
+
+def test_each_channel_has_its_mean_and_deviation():
+    image = np.zeros((3, 4, 2), np.uint16)
+    image[0, :, 0], image[1, :, 1] = (10, 20, 30, 40), (1, 1, 1, 5)
+    mask = np.zeros((3, 4), bool)
+    mask[:2] = True
+    row = one(mask, image)
+    assert (row["mean_1"], row["mean_2"]) == pytest.approx((12.5, 1))
+    assert row["deviation_1"] == pytest.approx(np.std([10, 20, 30, 40, 0, 0, 0, 0]))
+    assert row["deviation_2"] == pytest.approx(np.std([1, 1, 1, 5, 0, 0, 0, 0]))
+
+
 def test_what_scikit_image_measures_is_equal():
     rng = np.random.default_rng(0)
     blobs = measure.label(rng.random((80, 90)) < 0.55, connectivity=1).astype(np.int32)

@@ -326,17 +326,15 @@ def _hull(runs: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     from scipy.spatial import ConvexHull
 
-    top = int(runs[:, 0].min())
-    row = runs[:, 0] - top
-    first = np.full(int(row.max()) + 1, np.iinfo(np.int64).max)
-    last = np.full(len(first), -1)
-    np.minimum.at(first, row, runs[:, 1])
-    np.maximum.at(last, row, runs[:, 2])
-    kept = np.flatnonzero(last >= 0)
-    first, last = first[kept], last[kept] + 1
-    corners = [(kept, first), (kept, last), (kept + 1, first), (kept + 1, last)]
-    points = np.concatenate([np.stack(pair, 1) for pair in corners]).astype(np.float64)
-    hull: NDArray[np.float64] = points[ConvexHull(points).vertices] + (top, 0)
+    row = runs[:, 0]  # ascending
+    begin = np.flatnonzero(np.diff(row, prepend=row[0] - 1))
+    first, last = runs[begin, 1], runs[np.append(begin[1:], len(runs)) - 1, 2] + 1
+    row = row[begin]
+    points = np.empty((4, len(row), 2))
+    points[:2, :, 0], points[2:, :, 0] = row, row + 1
+    points[::2, :, 1], points[1::2, :, 1] = first, last
+    corners = points.reshape(-1, 2)
+    hull: NDArray[np.float64] = corners[ConvexHull(corners).vertices]
     return hull
 
 
@@ -347,12 +345,17 @@ def _feret(hull: NDArray[np.float64]) -> tuple[float, float]:
     """
     apart = hull[:, None] - hull[None]
     widest = math.sqrt(float((apart**2).sum(-1).max()))
-    sides = np.roll(hull, -1, 0) - hull
+    sides = _next(hull) - hull
     normals = np.stack([-sides[:, 1], sides[:, 0]], 1) / np.linalg.norm(sides, axis=1)[:, None]
     spread = hull @ normals.T  # (corner, side)
     return widest, float(np.ptp(spread, axis=0).min())
 
 
 def _polygon_area(corners: NDArray[np.float64]) -> float:
-    y, x = corners.T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    (y, x), (next_y, next_x) = corners.T, _next(corners).T
+    return abs(float(x @ next_y - y @ next_x)) / 2
+
+
+def _next(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each corner (n, 2) the one after it."""
+    return np.concatenate([corners[1:], corners[:1]])

@@ -195,7 +195,8 @@ def _simple(ring: Sequence[int]) -> Iterator[list[int]]:
 
 def _signed_area(ring: Ring) -> float:
     x, y = ring.T
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+    inner = x[:-1] @ y[1:] - y[:-1] @ x[1:]
+    return float(inner + x[-1] * y[0] - y[-1] * x[0]) / 2
 
 
 class GeoJson:
