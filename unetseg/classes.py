@@ -1,14 +1,15 @@
 """The classes of a set: names, how masks encode them, and the colours they are painted in."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unetseg.errors import InputError, arg
 from unetseg.files import read_toml
-from unetseg.text import show
+from unetseg.results import Colour, Result, Table
+from unetseg.text import nearest, show
 
 IGNORED = 255  # the class index of pixels that are neither trained on nor scored
 IGNORED_COLOUR = "#808080"  # what ignored values are painted in
@@ -56,9 +57,11 @@ class SegmentationClass:
     colour: str
 
 
-@dataclass(frozen=True)
-class ClassTable:
+@dataclass(frozen=True, repr=False)
+class ClassTable(Result):
     """All classes of a set in order; a class's place is its index in arrays.
+
+    It has a length and yields the classes; ``table["cell"]`` is the class of that name.
 
     Attributes:
         classes: 1 to 255 classes. All have a value ("values") or none has ("colours").
@@ -97,6 +100,46 @@ class ClassTable:
                 raise InputError("classes", text, "write both the same way")
             if item in keys:
                 raise InputError("classes", f"{item!r} is a class and ignored", "choose one")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[SegmentationClass]:
+        return iter(self.classes)
+
+    def __getitem__(self, name: str) -> SegmentationClass:
+        """Return the class of a name.
+
+        Raises:
+            InputError: There is none.
+        """
+        if name not in self.names:
+            remedy = f"{nearest(str(name), self.names)}one of {', '.join(map(show, self.names))}"
+            raise InputError("classes", f"none is called {name!r}", remedy)
+        return self.classes[self.names.index(name)]
+
+    def line(self) -> str:
+        """Return the names."""
+        return ", ".join(map(show, self.names))
+
+    def table(self, *last: tuple[str, Sequence[object]]) -> Table:
+        """Return the classes as people read them, with further columns of one cell a class."""
+        rows = [
+            (Colour(c.colour), c.name, str(self.key(i)), *(cells[i] for _, cells in last))
+            for i, c in enumerate(self.classes)
+        ]
+        ignored = ", ".join(map(str, self.ignore))
+        note = f"{ignored} in masks is ignored" if ignored else ""
+        return Table("Classes", ["", "class", "in masks", *(head for head, _ in last)], rows, note)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the classes as people read them."""
+        return (self.table(),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class."""
+        rows: list[dict[str, Any]] = self.to_dict()["classes"]
+        return rows
 
     @property
     def encoding(self) -> Literal["values", "colours"]:

@@ -36,6 +36,11 @@ def quote(value: object) -> str:
     return text if re.fullmatch(r"[\w.:\\/~-]+", text) else f'"{text}"'
 
 
+def cut(name: str, length: int = 24) -> str:
+    """Return a name, without its end where it is longer than ``length``."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 def plural(count: int, noun: str, several: str = "") -> str:
     """Return ``"1 image"`` or ``"20 images"``; ``several`` is the plural where "s" is wrong."""
     return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table, swatch
+from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.cli.tables import print_classes_found, write_json
 from unetseg.errors import InputError, as_option
 from unetseg.settings import PatchSettings
@@ -75,7 +75,8 @@ def check(
         )
         if html:
             write_contact_sheet(html, found, settings.selection, display)
-    _print_facts(found)
+    for table in found.facts():
+        print_table(*table)
     if found.table and not found.classes_file:
         print_classes_found(found.table, folder)
     write_json(json_file, found.to_dict())
@@ -96,45 +97,6 @@ def check(
     ]
     given = "".join(f" {as_option(name, value)}" for name, value in needed if value is not None)
     print_next(f"unetseg train {quote(folder)} --budget 10m{given}")
-
-
-def _print_facts(found: "Inspection") -> None:
-    facts = found.to_dict()
-    if not facts["images"]:
-        return
-    sizes = [f"{height} x {width}" for height, width in facts["sizes"]]
-    several = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}"
-    formats = ", ".join(f"{count} {name}" for name, count in facts["formats"].items())
-    masks = ", ".join(f"{name} ({count})" for name, count in facts["mask_encodings"].items())
-    rows = [
-        ("images", formats),
-        ("rows x columns", sizes[0] if len(sizes) == 1 else several),
-        ("channels", " or ".join(map(str, facts["channels"]))),
-        ("values", " and ".join(facts["dtypes"])),
-        ("masks", masks),
-        ("suggested", f"--size {found.size} --scale {found.scale:g}"),
-    ]
-    first = found.surveys[0].pair
-    note = f"Paired by name, such as {first.image.name} with {first.mask.name}."
-    print_table(
-        f"{found.root}: {plural(facts['images'], 'labelled image')}", ["", "found"], rows, note
-    )
-    if facts["classes"]:
-        print_table(
-            "Classes",
-            ["", "class", "in masks", "pixels", "share", "images"],
-            [
-                (
-                    swatch(c["colour"]),
-                    c["name"],
-                    str(c["in_masks"]),
-                    f"{c['pixels']:,}",
-                    f"{100 * c['share']:.2f} %",
-                    str(c["images"]),
-                )
-                for c in facts["classes"]
-            ],
-        )
 
 
 def _print_findings(found: "Inspection") -> None:

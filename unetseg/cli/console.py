@@ -15,6 +15,7 @@ from rich.text import Text
 from unetseg import display
 from unetseg.display import as_text, make_console
 from unetseg.errors import UnetsegError, as_option, worded
+from unetseg.results import Colour, as_word
 
 # "12", "-0.5", "97 %", "3.4 MB", "120 /s", and "-" for a missing value
 _NUMBER = re.compile(r"-|[-+]?\d[\d.,]*( ?%| [\w/]{1,4})?")
@@ -49,8 +50,8 @@ def print_table(
     Args:
         title: Stands above the table; may be empty.
         columns: The heading of each column.
-        rows: Each row has one value a column: text, `Text` (see `swatch`), or a number. None is
-            shown as "-", a float with three decimals.
+        rows: Each row has one value a column: a text, a `Colour`, or a number. None is shown as
+            "-", a float with three decimals.
         note: Stands below the table; may be empty.
     """
     texts = [[_as_cell(value) for value in row] for row in rows]
@@ -99,9 +100,7 @@ def _as_text(value: object, style: str = "") -> Text:
 
 
 def _as_cell(value: object) -> Text:
-    if value is None:
-        return Text("-")
-    return _as_text(f"{value:.3f}" if isinstance(value, float) else value)
+    return swatch(value.rgb) if isinstance(value, Colour) else _as_text(as_word(value))
 
 
 def _is_number(text: Text) -> bool:

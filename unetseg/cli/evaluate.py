@@ -8,7 +8,6 @@ from typer import Argument, Context, Option
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line
 from unetseg.settings import PredictSettings
-from unetseg.text import plural
 
 if TYPE_CHECKING:
     from unetseg.scoring.boundaries import Boundaries
@@ -126,7 +125,7 @@ def evaluate(
         print_confusion,
         print_curves,
         print_objects,
-        print_scores,
+        show_tables,
         write_json,
     )
     from unetseg.errors import InputError, arg
@@ -165,7 +164,7 @@ def evaluate(
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
             report_evaluation(html, found, one, drawn, overwrite, display, counted)
-    print_scores(found.scores, f"{found.subject.title}: {plural(len(found.scores.names), 'image')}")
+    show_tables(found)
     if confusion:
         print_confusion(found.scores)
     if borders:

@@ -116,8 +116,7 @@ def predict(
         for _, error in done.failed:
             display.fail(error)
     if done.written:
-        shares = [(name, f"{100 * share:.1f} %") for name, share in done.shares.items()]
-        print_table("Share of the pixels", ["class", "share"], shares)
+        print_table(*done.tables()[0]._replace(note=""))
     kept = f", {len(done.skipped)} were there already" if done.skipped else ""
     overlays = f"; look at {done.overlays[0]}" if done.overlays else ""
     table = f"; the table is {done.summary}" if done.summary.exists() else ""

@@ -77,7 +77,7 @@ def suggest(
         )
         for _, error in done.failed:
             display.fail(error)
-    _print_chosen(done)
+    print_table(*done.tables()[0])
     print_line(f"Wrote {plural(len(done.chosen), 'image')} with their masks to {out}.")
     if done.same_names:
         names = ", ".join(done.same_names[:_FEW]) + ", ..." * (len(done.same_names) > _FEW)
@@ -95,23 +95,6 @@ def suggest(
     if done.failed:
         text = f"{plural(len(done.failed), 'image')} could not be read; the rest are done"
         raise PartialFailure("suggest", text, "mend them and run again")
-
-
-def _print_chosen(done: "Suggestions") -> None:
-    rows = [
-        (
-            str(k),
-            s.image.name,
-            f"{s.score:.3f}",
-            f"{s.uncertainty:.3f}",
-            _number(s.difference),
-            s.why,
-        )
-        for k, s in enumerate(done.chosen, 1)
-    ]
-    columns = ["rank", "image", "score", "uncertainty", "difference", "why"]
-    note = f"{plural(done.left_out, 'image')} labelled already, left out." if done.left_out else ""
-    print_table("To label next", columns, rows, note)
 
 
 def _copying(done: "Suggestions") -> list[str]:
@@ -146,7 +129,3 @@ def _training(done: "Suggestions", models: list[str]) -> str:
     while RunFolder(f"round{number}").path.exists():
         number += 1
     return f"{line} --run round{number} --budget 10m"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

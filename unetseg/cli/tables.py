@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from unetseg import files
-from unetseg.cli.console import print_line, print_table, swatch
+from unetseg.cli.console import print_line, print_table
 from unetseg.display import make_console
-from unetseg.text import plural, show
+from unetseg.results import Result
+from unetseg.text import cut, plural, show
 
 if TYPE_CHECKING:
     from unetseg.classes import ClassTable
@@ -25,9 +26,15 @@ if TYPE_CHECKING:
 _WIDE_CLASSES = 8
 
 
+def show_tables(result: Result) -> None:
+    """Print the tables of a result."""
+    for table in result.tables():
+        print_table(*table)
+
+
 def print_store(summary: "StoreSummary") -> None:
     """Print the content of a new store: the pixels of each class, patches, a ``classes.toml``."""
-    _print_class_pixels(summary)
+    show_tables(summary)
     if not summary.classes_file:
         print_classes_found(summary.info.classes, Path(summary.info.folder))
 
@@ -45,111 +52,6 @@ def write_json(path: Path | None, data: object) -> None:
         text = json.dumps(data, indent=2, allow_nan=False)
         files.write_bytes(path, f"{text}\n".encode())
         print_line(f"Wrote {path}.")
-
-
-def _print_class_pixels(summary: "StoreSummary") -> None:
-    from unetseg.dataset.geometry import SPARSE
-
-    info = summary.info
-    train, val = info.class_pixels_train, info.class_pixels_val
-    totals = max(sum(train), 1), max(sum(val), 1)
-    rows = []
-    for i, entry in enumerate(info.classes.classes):
-        key = info.classes.key(i)
-        rows.append(
-            (
-                swatch(entry.colour),
-                entry.name,
-                str(key),
-                f"{train[i]:,}",
-                f"{100 * train[i] / totals[0]:.2f} %",
-                f"{val[i]:,}",
-                f"{100 * val[i] / totals[1]:.2f} %",
-            )
-        )
-    held_out = len(info.held_out)
-    columns = ["", "class", "in masks", "train pixels", "share", "held-out pixels", "share"]
-    print_table(
-        f"{plural(len(info.sources), 'image')}: {len(info.sources) - held_out:,} to train on, "
-        f"{held_out:,} held out whole",
-        columns,
-        rows,
-    )
-    patches = plural(summary.patches, "patch", "patches")
-    ignored = f", {', '.join(map(str, info.classes.ignore))} ignored" if info.classes.ignore else ""
-    print_line(
-        f"Wrote {summary.path}: {patches} of {info.size} x {info.size} pixels "
-        f"({100 * summary.used_share:.0f} % of the labelled pixels are used{ignored})."
-    )
-    if summary.labelled_share < SPARSE:
-        print_line(
-            f"{100 * summary.labelled_share:.3g} % of the pixels are labelled. Scores count these "
-            "alone; strokes keep away from borders, so whole masks would score lower."
-        )
-
-
-def print_scores(scores: "Scores", title: str, baselines: str = "") -> None:
-    """Print the scores of each class with their intervals, the means, and a score to compare with.
-
-    ``baselines`` is a line about the scores of simple methods. Where it is empty, the line gives
-    the score of the most common class.
-    """
-    rows = [
-        (
-            cut(name)
-            + (" (weakest)" if name == scores.weakest and len(scores.classes) > 2 else ""),
-            scores.iou[name],
-            _interval(scores.iou_ci95[name]),
-            scores.dice[name],
-            scores.precision[name],
-            scores.recall[name],
-            f"{scores.pixels[name]:,}",
-        )
-        for name in scores.classes
-    ]
-    columns = ["class", "IoU", "95 %", "Dice", "prec.", "recall", "pixels"]  # fit 80 columns
-    print_table(title, columns, rows)
-    print_line(f"mean IoU {_number(scores.mean_iou)}, {_mean_interval(scores)}")
-    if scores.absent:
-        print_line(f"  absent, left out of the mean: {', '.join(map(show, scores.absent))}")
-    print_line(
-        f"  without {show(cut(scores.classes[0], 12))}: {_number(scores.mean_iou_without_first)}; "
-        f"mean over images: {_number(scores.mean_iou_per_image)}; "
-        f"pixels right: {_number(scores.pixel_accuracy)}"
-    )
-    print_line(f"  {baselines or _most_common_line(scores)}")
-
-
-def _most_common_line(scores: "Scores") -> str:
-    from unetseg.scoring.baselines import most_common
-
-    baseline = most_common(scores, scores.confusion.sum(axis=1)).scores.mean_iou
-    return f"the most common class everywhere would score {_number(baseline)}"
-
-
-def _mean_interval(scores: "Scores") -> str:
-    """Return the interval of the mean in words, or the reason why there is none."""
-    if scores.mean_iou_ci95:
-        low, high = scores.mean_iou_ci95
-        return f"95 % interval {low:.3f} to {high:.3f} over {scores.units_in_words}"
-    if scores.mean_iou is None:
-        return "nothing was scored"
-    if scores.mean_iou in (0, 1):
-        return f"the same in every image, which gives no interval ({scores.units_in_words})"
-    return f"too few images for an interval ({scores.units_in_words})"
-
-
-def _interval(ends: tuple[float, float] | None) -> str | None:
-    """Return an interval such as "0.93-0.98", with a third digit where it is narrow."""
-    if ends is None:
-        return None
-    digits = 2 if ends[1] - ends[0] >= 0.01 else 3
-    return f"{ends[0]:.{digits}f}-{ends[1]:.{digits}f}"
-
-
-def cut(name: str, length: int = 24) -> str:
-    """Return a name, without its end where it is longer than ``length``."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def print_confusion(scores: "Scores") -> None:
@@ -194,9 +96,13 @@ def print_curves(curves: "Curves") -> None:
 
 def print_objects(counted: "ObjectScores") -> None:
     """Print how well objects were found, by class, each score above its interval."""
+    from unetseg.scoring.metrics import ends_in_words
+
     rows = []
     for name, quality in counted.panoptic_quality.items():
-        ends = {key: _interval(of_class[name]) or "" for key, of_class in counted.intervals.items()}
+        ends = {
+            key: ends_in_words(of_class[name]) or "" for key, of_class in counted.intervals.items()
+        }
         rows += [
             (
                 cut(name),
@@ -225,7 +131,3 @@ def _percent(share: float) -> str:
     """Return a share in percent, with four characters at most."""
     text = f"{100 * share:.1f}"
     return "100" if text == "100.0" else text
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

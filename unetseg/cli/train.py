@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Context, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import ProgressDisplay, print_line, print_next
+from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.errors import InputError, arg
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.text import format_duration, plural
@@ -181,7 +181,7 @@ def _amount(patches: int, seconds: float) -> str:
 
 
 def _print_result(result: "TrainResult") -> None:
-    from unetseg.cli.tables import print_scores
+    from unetseg.cli.tables import show_tables
     from unetseg.objects.separation import is_border
 
     run = result.run
@@ -190,9 +190,7 @@ def _print_result(result: "TrainResult") -> None:
         print_line(f"{run.path}: this run is finished; nothing was done.")
     else:
         if result.scores:
-            images = plural(len(result.names), "held-out image")
-            title = f"{images}, whole ({result.kept} model)"
-            print_scores(result.scores, title)
+            show_tables(result)
         else:
             print_line("No image was held out: there is no score.")
         trained = _amount(result.patches, result.seconds)
@@ -204,14 +202,10 @@ def _print_result(result: "TrainResult") -> None:
 
 
 def _print_folds(result: "CrossValidation", baselines: str) -> None:
-    from unetseg.cli.tables import print_scores
-
     run = result.run
     if result.already:
         print_line(f"{run.path}: this run is finished; nothing was done.")
-    images, folds = plural(len(result.images), "image"), plural(result.folds, "fold")
-    title = f"{images}, each scored by a model that never saw it ({folds})"
-    print_scores(result.scores, title, baselines)
+    print_table(*result.table(baselines))
     trained = _amount(result.patches, result.seconds)
     print_line(f"Wrote {run.path} ({trained}): a mask for every image in {result.masks}.")
     print_next(

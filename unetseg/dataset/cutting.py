@@ -36,17 +36,18 @@ from unetseg.pictures import reading, transforms
 from unetseg.pictures.transforms import scaled_size
 from unetseg.progress import Note, OnProgress, silent, steps, warn
 from unetseg.records import to_plain
+from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
-from unetseg.text import show
+from unetseg.text import plural, show
 
 _LEAST_SIDE = 16  # pixels: the smallest patch
 _WORTH_SAYING = 0.01  # share of ignored pixels: fewer are the borders of objects
 _AUTO_BYTES = 1 << 30  # the most that is stored where the number of patches is chosen here
 
 
-@dataclass(frozen=True)
-class StoreSummary:
+@dataclass(frozen=True, repr=False)
+class StoreSummary(Result):
     """The content of a store that was just cut.
 
     Attributes:
@@ -70,12 +71,54 @@ class StoreSummary:
     rare: tuple[str, ...]
 
     def __str__(self) -> str:
+        return self.line()
+
+    def line(self) -> str:
+        """Return the number of patches and of images."""
         info = self.info
-        held_out = len(info.held_out)
+        held_out = plural(len(info.held_out), "image")
         return (
-            f"{self.path}: {self.patches} patches of {info.size} x {info.size} pixels from "
-            f"{len(info.sources) - held_out} images, {held_out} images held out whole"
+            f"{self.path}: {plural(self.patches, 'patch', 'patches')} of {info.size} x {info.size} "
+            f"pixels from {plural(len(info.sources) - len(info.held_out), 'image')}, {held_out} "
+            "held out whole"
         )
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the pixels of each class on both sides of the split."""
+        info, held_out = self.info, len(self.info.held_out)
+        cells = []
+        for pixels in (info.class_pixels_train, info.class_pixels_val):
+            total = max(sum(pixels), 1)
+            cells += [[f"{n:,}" for n in pixels], [f"{100 * n / total:.2f} %" for n in pixels]]
+        heads = ["train pixels", "share", "held-out pixels", "share"]
+        ignore = info.classes.ignore
+        ignored = f", {', '.join(map(str, ignore))} ignored" if ignore else ""
+        note = (
+            f"Wrote {self.path}: {plural(self.patches, 'patch', 'patches')} of {info.size} x "
+            f"{info.size} pixels ({100 * self.used_share:.0f} % of the labelled pixels are used"
+            f"{ignored})."
+        )
+        if self.labelled_share < SPARSE:
+            note += (
+                f"\n{100 * self.labelled_share:.3g} % of the pixels are labelled. Scores count "
+                "these alone; strokes keep away from borders, so whole masks would score lower."
+            )
+        title = f"{plural(len(info.sources), 'image')}: {len(info.sources) - held_out:,} to train "
+        title += f"on, {held_out:,} held out whole"
+        columns = info.classes.table(*zip(heads, cells, strict=True))
+        return (columns._replace(title=title, note=note),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class, with its pixels on both sides of the split."""
+        counts = zip(self.info.class_pixels_train, self.info.class_pixels_val, strict=True)
+        return [
+            {"class": name, "train_pixels": train, "held_out_pixels": held_out}
+            for name, (train, held_out) in zip(self.info.classes.names, counts, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON."""
+        return super().to_dict() | {"info": to_plain(self.info)}
 
 
 @public()

@@ -22,6 +22,7 @@ from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
 from unetseg.pictures.surroundings import AreaFinder, IgnoredArea
 from unetseg.progress import steps, warn
+from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import plural, quote, show
@@ -69,8 +70,8 @@ class Finding:
         return ", ".join(self.files[:3]) + more
 
 
-@dataclass(frozen=True, eq=False)
-class Inspection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Inspection(Result):
     """The facts of a folder of labelled images, and the findings about it.
 
     Attributes:
@@ -110,6 +111,56 @@ class Inspection:
         """``(n, C)`` pixels of each class in each mask."""
         counts: NDArray[np.int64] = self.halves[:, 0].sum(1)
         return counts
+
+    def line(self) -> str:
+        """Return how many images and problems there are."""
+        counts: Counter[str] = Counter(f.severity for f in self.findings)
+        found = ", ".join(plural(counts[s], s) for s in _SEVERITIES if counts[s])
+        images = plural(len(self.surveys), "labelled image")
+        return f"{show(self.root)}: {images}, {found or 'nothing is wrong with them'}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return what was understood, the classes, and the findings."""
+        rows = [
+            (f.severity, show(f.subject), f.problem, "; ".join(filter(None, (f.remedy, f.line))))
+            for f in self.findings
+        ]
+        findings = Table("Findings", ["", "where", "problem", "what to do"], rows)
+        return (*self.facts(), findings) if rows else self.facts()
+
+    def facts(self) -> tuple[Table, ...]:
+        """Return what was understood of the images, and the classes; empty without images."""
+        facts = self.to_dict()
+        if not facts["images"]:
+            return ()
+        sizes = [f"{height} x {width}" for height, width in facts["sizes"]]
+        several = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}"
+        scale = int(self.scale) if self.scale == int(self.scale) else self.scale
+        rows = [
+            ("images", ", ".join(f"{count} {name}" for name, count in facts["formats"].items())),
+            ("rows x columns", sizes[0] if len(sizes) == 1 else several),
+            ("channels", " or ".join(map(str, facts["channels"]))),
+            ("values", " and ".join(facts["dtypes"])),
+            ("masks", ", ".join(f"{k} ({count})" for k, count in facts["mask_encodings"].items())),
+            ("suggested", f"{arg('size', self.size)} {arg('scale', scale)}"),
+        ]
+        first = self.surveys[0].pair
+        note = f"Paired by name, such as {first.image.name} with {first.mask.name}."
+        title = f"{self.root}: {plural(facts['images'], 'labelled image')}"
+        about = Table(title, ["", "found"], rows, note)
+        if self.table is None or not facts["classes"]:
+            return (about,)
+        classes = self.table.table(
+            ("pixels", [f"{c['pixels']:,}" for c in facts["classes"]]),
+            ("share", [f"{100 * c['share']:.2f} %" for c in facts["classes"]]),
+            ("images", [str(c["images"]) for c in facts["classes"]]),
+        )
+        return about, classes._replace(note="")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class; none where the classes cannot be told."""
+        rows: list[dict[str, Any]] = self.to_dict()["classes"]
+        return rows
 
     def refuse(self) -> None:
         """Raise the first error as `InputError`; it says how to see the others."""

@@ -43,9 +43,10 @@ from unetseg.classes import IGNORED
 from unetseg.errors import InputError, MachineError
 from unetseg.files import kind_of, open_regular
 from unetseg.pictures.surroundings import IgnoredArea
-from unetseg.records import Classes, Count, Number, Positive, Text, read_record
+from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
+from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings, Selection
-from unetseg.text import show
+from unetseg.text import plural, show
 
 # HDF5 reads this once, when it is loaded: it then loads no filter code from outside.
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
@@ -187,8 +188,8 @@ class StoreInfo:
         return tuple(s for s in self.sources if s.split == "val")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Store:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Store(Result):
     """An open patch store; its arrays are read-only maps of the file, read when they are used.
 
     If the file is replaced meanwhile, the open store stays as it was. On Windows the file cannot be
@@ -217,6 +218,40 @@ class Store:
     def held_out_count(self) -> int:
         """The number of images that are held out whole."""
         return len(self._whole)
+
+    def line(self) -> str:
+        """Return the number of patches."""
+        patches = plural(len(self.images), "patch", "patches")
+        return f"{self.path}: {patches} of {self.info.size} x {self.info.size} pixels"
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the facts of the header, and the classes."""
+        info, held_out = self.info, len(self.info.held_out)
+        rows: list[tuple[str, object]] = [
+            ("made", info.created),
+            ("from", info.folder),
+            ("images", f"{len(info.sources) - held_out} to train on, {held_out} held out whole"),
+            ("patches", f"{len(self.images):,} of {info.size} x {info.size} pixels"),
+            ("margin", f"{info.margin} pixels on each side"),
+            ("channels", f"{info.channels}, {info.dtype}"),
+            ("scale", f"{info.scale:g}"),
+            ("mean", ", ".join(f"{v:.4g}" for v in info.mean)),
+            ("deviation", ", ".join(f"{v:.4g}" for v in info.std)),
+            ("settings", json.dumps(dict(info.settings))),
+            ("made by", f"unetseg {info.version}"),
+            ("content", self.content_hash),
+        ]
+        pixels = [f"{n:,}" for n in info.class_pixels_train]
+        facts = Table(str(self.path), ["", "value"], rows)
+        return facts, info.classes.table(("train pixels", pixels))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row an image."""
+        return [dataclasses.asdict(source) for source in self.info.sources]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the header in plain types for JSON."""
+        return {"path": str(self.path), "content": self.content_hash} | to_plain(self.info)
 
     def held_out(self, k: int) -> tuple[Array, npt.NDArray[np.uint8], Source]:
         """Return the k-th held-out image ``(H, W, C)``, its mask ``(H, W)`` and its source."""

@@ -23,7 +23,8 @@ from unetseg.prediction.likeness import AppearanceRange, describe, sample_window
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import resolve_model
 from unetseg.prediction.segmenter import Segmenter
-from unetseg.records import read_record
+from unetseg.records import read_record, to_plain
+from unetseg.results import Result, Table
 from unetseg.settings import WHOLE, PredictSettings, Selection
 from unetseg.text import nearest, plural, show
 
@@ -33,7 +34,7 @@ AnyImage = Any
 _FLIPS: dict[str, tuple[int, ...]] = {"hflip": (-1,), "vflip": (-2,)}
 
 
-class Model:
+class Model(Result):
     """One model file, or several as an ensemble, ready for images.
 
     Args:
@@ -121,6 +122,22 @@ class Model:
             f"{show(self.paths[0])}{others} ({self.card.network}, trained {self.card.trained[:10]} "
             f"on {plural(self.card.images_trained_on, 'image')}{state})"
         )
+
+    def line(self) -> str:
+        """Return the file, the network, and how it was trained."""
+        return str(self)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the facts of the (first) model, and its classes."""
+        return model_file.tables_of(self.card, str(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the files and cards in plain types for JSON."""
+        return {"paths": list(map(str, self.paths)), "cards": list(map(to_plain, self.cards))}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class."""
+        return self.card.classes.records()
 
     def open(self, path: Path) -> "ModelInput":
         """Open an image whose rows come in the channels, depth and scale of the training images.

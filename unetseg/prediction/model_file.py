@@ -23,6 +23,7 @@ from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, open_regular, write_bytes
 from unetseg.pictures.surroundings import IgnoredArea
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
+from unetseg.results import Table
 from unetseg.settings import WHOLE, Selection
 
 if TYPE_CHECKING:
@@ -400,3 +401,27 @@ def _compare(path: Path, expected: Mapping[str, "torch.Tensor"], arrays: list[_A
 
 def _words(values: tuple[object, ...]) -> str:
     return " ".join(map(str, values))
+
+
+def tables_of(card: ModelCard, title: str) -> tuple[Table, Table]:
+    """Return the facts of a model and its classes, as people read them."""
+    trained = card.images_trained_on
+    score = card.scores.get("mean_iou")
+    settings = ", ".join(f"{k} {v}" for k, v in card.settings.items())
+    rows: list[tuple[str, object]] = [
+        ("model of run", card.name + ("" if card.finished else " (not finished)")),
+        ("trained", card.trained),
+        ("network", f"{card.network} ({settings})" if settings else card.network),
+        ("images", f"{trained} trained on, {len(card.sources) - trained} held out"),
+        ("channels", f"{card.channels}, {card.dtype}"),
+        ("patches", f"{card.patch_size} x {card.patch_size} pixels, {card.patches_seen:,} seen"),
+        ("scale", f"{card.scale:g}"),
+        ("symmetries", ", ".join(card.symmetries) or "none"),
+        ("held-out mean IoU", None if score is None else f"{score:.4f}"),
+        ("store", card.store),
+        ("made by", ", ".join(f"{k} {v}" for k, v in card.versions.items())),
+        ("SHA-256", card.sha256),
+    ]
+    iou = card.scores.get("iou") or {}
+    classes = card.classes.table(("IoU", [iou.get(name) for name in card.classes.names]))
+    return Table(title, ["", "value"], rows), classes

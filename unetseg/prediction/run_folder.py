@@ -3,9 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,10 @@ from unetseg.errors import InputError, UnetsegError, arg
 from unetseg.pictures import reading
 from unetseg.prediction.model_file import MODEL_NAME, ModelCard, read_card
 from unetseg.prediction.summary import read_cells, write_table
+from unetseg.records import to_plain
+from unetseg.results import Result, Table
 from unetseg.settings import RUNS
-from unetseg.text import quote, show
+from unetseg.text import format_duration, plural, quote, show
 
 FOLDS_FORMAT = "unetseg-folds"
 FOLDS_VERSION = 1
@@ -31,7 +33,7 @@ def previous_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
-class RunFolder:
+class RunFolder(Result):
     """The files of one training run, and their names.
 
     Attributes:
@@ -45,6 +47,27 @@ class RunFolder:
             raise InputError(arg("run"), "is empty", "give a name")
         self.path = RUNS / text if bare else Path(text)
         self.name = self.path.name
+
+    def line(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return a table with the facts of the run."""
+        found = _summarize(self)
+        return (table_of_runs([found])._replace(title=str(self.path)),) if found else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts of the run in plain types for JSON."""
+        found = _summarize(self)
+        facts = {f.name: getattr(found, f.name) for f in fields(RunSummary)} if found else {}
+        card = facts.get("card")
+        return {"path": str(self.path), **facts, "card": to_plain(card) if card else None}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row an epoch: ``history.csv`` in numbers; None where nothing was measured."""
+        rows = read_history(self.history)
+        return [{k: float(v) if v else None for k, v in row.items()} for row in rows]
 
     @property
     def model(self) -> Path:
@@ -264,6 +287,28 @@ def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
         if one:
             found.append(one)
     return tuple(found)
+
+
+def table_of_runs(found: Iterable[RunSummary]) -> Table:
+    """Return runs as people read them."""
+    rows = []
+    for one in found:
+        card = one.card
+        rows.append(
+            (
+                one.name,
+                one.state,
+                card and card.trained[:10],
+                card and card.network,
+                f"{one.images}, {plural(one.folds, 'fold')}" if one.folds else one.images,
+                one.patches if one.patches is None else f"{one.patches:,}",
+                one.mean_iou,
+                one.seconds and format_duration(one.seconds),
+            )
+        )
+    columns = ["run", "state", "trained", "network", "images", "patches", "mean IoU", "time"]
+    note = "mean IoU of the held-out images, with folds of all images; '-' where none is recorded"
+    return Table("", columns, rows, note)
 
 
 def _summarize(run: RunFolder) -> RunSummary | None:

@@ -35,13 +35,20 @@ from unetseg.pictures import bands, drawing, reading, writing
 from unetseg.pictures.georeference import Georeference
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
-from unetseg.prediction.summary import ImageSummary, join_tables, update_summary, write_table
+from unetseg.prediction.summary import (
+    ImageSummary,
+    join_tables,
+    read_records,
+    update_summary,
+    write_table,
+)
 from unetseg.progress import Note, OnProgress, Progress, warn
 from unetseg.ranks import join, world
 from unetseg.records import Text, read_record, to_plain
+from unetseg.results import Result, Table
 from unetseg.settings import PredictSettings, Selection, check_choice
 from unetseg.signals import Caught, catching
-from unetseg.text import show
+from unetseg.text import plural, show
 
 FORMATS = ("auto", "png", "tif")
 OBJECT_TABLE = "objects.csv"
@@ -54,8 +61,8 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Result):
     """What `predict` did.
 
     Attributes:
@@ -79,6 +86,25 @@ class Predictions:
     unlike: tuple[tuple[Path, str], ...]
     summary: Path
     objects: Path | None = None
+
+    def line(self) -> str:
+        """Return how many masks were written, and where."""
+        kept = f", {len(self.skipped)} were there already" if self.skipped else ""
+        kept += f", {plural(len(self.failed), 'image')} failed" if self.failed else ""
+        return f"{plural(len(self.written), 'mask')} written to {show(self.out)}{kept}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the share of each class, and the images that failed or are unlike the others."""
+        rows = [(name, f"{100 * share:.1f} %") for name, share in self.shares.items()]
+        shares = Table("Share of the pixels", ["class", "share"], rows, self.line())
+        doubts = [*self.failed, *self.unlike]
+        others = [(image.name, str(text)) for image, text in doubts]
+        table = Table("To look at first", ["image", "why"], others)
+        return (shares, table) if others else (shares,)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of ``summary.csv``: one for each image and class in the folder."""
+        return read_records(self.summary) if self.summary.exists() else []
 
 
 @public()

@@ -26,6 +26,7 @@ from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import open_training_store
 from unetseg.prediction.summary import read_table, write_table
 from unetseg.progress import Note, OnProgress, steps, warn
+from unetseg.results import Result, Table, plain
 from unetseg.settings import PredictSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import plural, show
@@ -63,8 +64,8 @@ class Suggestion:
     why: str
 
 
-@dataclass(frozen=True)
-class Suggestions:
+@dataclass(frozen=True, repr=False)
+class Suggestions(Result):
     """What `suggest_images` found and wrote.
 
     Attributes:
@@ -88,6 +89,33 @@ class Suggestions:
     pair: Pair | None
     same_names: tuple[str, ...]
     cutting: Mapping[str, Any]
+
+    def line(self) -> str:
+        """Return how many images were chosen, and where they are."""
+        return f"{plural(len(self.chosen), 'image')} to label next in {show(self.out)}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the chosen images, the best first."""
+        rows = [
+            (
+                str(k),
+                s.image.name,
+                s.score,
+                s.uncertainty,
+                None if s.difference is None else f"{s.difference:.2f}",
+                s.why,
+            )
+            for k, s in enumerate(self.chosen, 1)
+        ]
+        columns = ["rank", "image", "score", "uncertainty", "difference", "why"]
+        left_out = plural(self.left_out, "image")
+        note = f"{left_out} labelled already, left out." if self.left_out else ""
+        return (Table("To label next", columns, rows, note),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row an image, the best first."""
+        rows: list[dict[str, Any]] = plain(self.chosen)
+        return rows
 
 
 @dataclass(frozen=True)

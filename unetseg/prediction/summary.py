@@ -33,7 +33,7 @@ COLUMNS = (
     "seconds",
 )
 Cell = str | float | None
-_WORDS = ("image", "class", "unit")  # columns of text, whatever number a name looks like
+_WORDS = ("image", "class", "unit", "area_unit")  # texts, whatever number they look like
 
 # A spreadsheet takes a text that begins with one of these for a formula. An apostrophe before it
 # prevents that and is not shown. A text that begins with an apostrophe gets a second one, so that
@@ -117,6 +117,14 @@ def read_summary(path: Path) -> list[list[str]]:
         MachineError: No permission to read.
     """
     return read_table(path, COLUMNS)
+
+
+def read_records(path: Path) -> list[dict[str, Cell]]:
+    """Return the rows of a ``summary.csv`` in numbers and texts, by column; see `read_summary`."""
+    return [
+        {name: _cell_of(name, text) for name, text in zip(COLUMNS, row, strict=True)}
+        for row in read_summary(path)
+    ]
 
 
 def update_summary(

@@ -16,6 +16,7 @@ from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.progress import Note, OnProgress, warn
+from unetseg.results import Result, Table
 from unetseg.scoring import intervals
 from unetseg.scoring.evaluation import (
     DEFAULT_FOLDER,
@@ -25,7 +26,7 @@ from unetseg.scoring.evaluation import (
 )
 from unetseg.scoring.metrics import Scores, interval, iou_of, overlaps, scores
 from unetseg.settings import PredictSettings
-from unetseg.text import show
+from unetseg.text import cut, plural, show
 
 _LOSSES = 5  # images named
 _TIE = 1e-12  # IoU closer than this differ by rounding alone
@@ -81,8 +82,8 @@ class Loss:
     weakest: str
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """Two models, or sets of masks, on the same images.
 
     Attributes:
@@ -106,6 +107,45 @@ class Comparison:
     losses: tuple[Loss, ...]
     left_out: int
     total: int
+
+    @property
+    def verdict(self) -> str:
+        """The result of comparing the means, in words."""
+        mean = self.mean
+        if mean.better == "":
+            return "no difference shown"
+        if mean.better is None or mean.ci95 is None:
+            return "too few images for an interval"
+        low, high = sorted(map(abs, mean.ci95))
+        return f"{mean.better} is better, by {low:.3f} to {high:.3f} at 95 % confidence"
+
+    def line(self) -> str:
+        """Return both sides and the verdict."""
+        return f"A: {show(self.a)}; B: {show(self.b)}; {self.verdict}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the IoU of both sides by class, the verdict, and the images that B loses."""
+        columns = ["IoU", "A", "B", "B - A", "95 %", "won", "lost", "tied"]
+        rows = [(cut(name), *_cells(one)) for name, one in self.classes.items()]
+        lines = [f"mean IoU: {self.verdict} (over {self.scores_a.units_in_words})"]
+        for better, words in (
+            ("B", "B is better"),
+            ("A", "A is better"),
+            ("", "no difference shown"),
+        ):
+            names = [show(name) for name, one in self.classes.items() if one.better == better]
+            lines += [f"  {words}: {', '.join(names)}"] if names else []
+        lines += ["B loses most in:"] if self.losses else []
+        for loss in self.losses:
+            change = f"{loss.a:.3f} -> {loss.b:.3f}, most of it {show(loss.weakest)}"
+            lines.append(f"  {show(loss.name)}: {change}")
+        count = plural(len(self.scores_a.names), "image")
+        title = f"A: {show(self.a)}; B: {show(self.b)}; {count}"
+        return (Table(title, columns, [*rows, ("mean", *_cells(self.mean))], "\n".join(lines)),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class."""
+        return [{"class": name} | _plain(one) for name, one in self.classes.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON, null where undefined."""
@@ -370,6 +410,12 @@ def _losses(
         Loss(found.names[k], float(mean_a[k]), float(mean_b[k]), found.classes[weakest[k]])
         for k in worst
     )
+
+
+def _cells(one: Difference) -> tuple[object, ...]:
+    difference = None if one.difference is None else f"{one.difference:+.3f}"
+    ends = f"{one.ci95[0]:+.3f} to {one.ci95[1]:+.3f}" if one.ci95 else None
+    return one.a, one.b, difference, ends, one.won, one.lost, one.tied
 
 
 def _plain(difference: Difference) -> dict[str, Any]:

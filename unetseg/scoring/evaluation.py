@@ -29,6 +29,7 @@ from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
+from unetseg.results import Result, Table
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
 from unetseg.scoring.curves import Curves, count_probabilities, curves_of
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
@@ -84,8 +85,8 @@ class Subject:
         return ScoredImage(self.names[k], self.image(k), truth, labels, confidence)
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
     """What was scored, and how well.
 
     Attributes:
@@ -100,6 +101,24 @@ class Evaluation:
     def total(self) -> int:
         """Number of images found, those left out included."""
         return len(self.subject.names) + self.subject.trained_on
+
+    def line(self) -> str:
+        """Return what was scored, and the mean IoU."""
+        return f"{show(self.subject.title)}: {self.scores.line()}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the scores of each class."""
+        count = plural(len(self.subject.names), "image")
+        return (self.scores.table(f"{show(self.subject.title)}: {count}"),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores in plain types for JSON."""
+        about = {"title": self.subject.title, "trained_on": self.subject.trained_on}
+        return about | self.scores.to_dict()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class, as `Scores.records` does."""
+        return self.scores.records()
 
 
 @public()

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
+from unetseg.results import Result, Table
 from unetseg.scoring import intervals
-from unetseg.text import plural
+from unetseg.text import cut, plural, show
 
 _CHUNK = 1 << 20  # pixels counted at once: bincount needs 8 bytes for each
 
@@ -66,8 +67,8 @@ class ScoredImage:
     confidence: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Result):
     """How well masks agree with the truth; every ratio is a fraction 0 to 1, or None (undefined).
 
     With TP, FP, FN the pixels of a class that were found, wrongly claimed and missed, pooled over
@@ -123,6 +124,74 @@ class Scores:
         """The class of the lowest IoU; None where fewer than two classes have one."""
         known = {name: value for name, value in self.iou.items() if value is not None}
         return min(known, key=known.__getitem__) if len(known) > 1 else None
+
+    @property
+    def floor(self) -> float | None:
+        """The mean IoU of the most common class everywhere; None where nothing was scored."""
+        true = self.confusion.sum(axis=1)
+        return float(true.max() / true.sum() / np.count_nonzero(true)) if true.any() else None
+
+    def line(self) -> str:
+        """Return the mean IoU with its interval."""
+        return f"mean IoU {_number(self.mean_iou)}, {self._mean_interval()}"
+
+    def table(self, title: str = "Scores", baselines: str = "") -> Table:
+        """Return the scores of each class with their intervals, the means, and a floor.
+
+        Args:
+            title: Stands above the table.
+            baselines: A line about the scores of simple methods. Where it is empty, the line gives
+                the score of the most common class.
+        """
+        rows = [
+            (
+                cut(name) + " (weakest)" * (name == self.weakest and len(self.classes) > 2),
+                self.iou[name],
+                ends_in_words(self.iou_ci95[name]),
+                self.dice[name],
+                self.precision[name],
+                self.recall[name],
+                f"{self.pixels[name]:,}",
+            )
+            for name in self.classes
+        ]
+        lines = [self.line()]
+        if self.absent:
+            lines.append(f"  absent, left out of the mean: {', '.join(map(show, self.absent))}")
+        lines.append(
+            f"  without {show(cut(self.classes[0], 12))}: {_number(self.mean_iou_without_first)}; "
+            f"mean over images: {_number(self.mean_iou_per_image)}; "
+            f"pixels right: {_number(self.pixel_accuracy)}"
+        )
+        most_common = f"the most common class everywhere would score {_number(self.floor)}"
+        lines.append(f"  {baselines or most_common}")
+        columns = ["class", "IoU", "95 %", "Dice", "prec.", "recall", "pixels"]  # fit 80 columns
+        return Table(title, columns, rows, "\n".join(lines))
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the scores of each class, as `table` does."""
+        return (self.table(f"Scores of {plural(len(self.names), 'image')}"),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class: its scores, both ends of the interval of its IoU, its pixels."""
+        rows = []
+        for name in self.classes:
+            low, high = self.iou_ci95[name] or (None, None)
+            row = {"class": name, "iou": self.iou[name], "iou_low": low, "iou_high": high}
+            row |= {"dice": self.dice[name], "precision": self.precision[name]}
+            rows.append(row | {"recall": self.recall[name], "pixels": self.pixels[name]})
+        return rows
+
+    def _mean_interval(self) -> str:
+        """Return the interval of the mean in words, or the reason why there is none."""
+        if self.mean_iou_ci95:
+            low, high = self.mean_iou_ci95
+            return f"95 % interval {low:.3f} to {high:.3f} over {self.units_in_words}"
+        if self.mean_iou is None:
+            return "nothing was scored"
+        if self.mean_iou in (0, 1):
+            return f"the same in every image, which gives no interval ({self.units_in_words})"
+        return f"too few images for an interval ({self.units_in_words})"
 
     @property
     def units(self) -> int:
@@ -248,6 +317,14 @@ def overlaps(
     return found, pooled.sum(axis=1) + pooled.sum(axis=2) - found
 
 
+def ends_in_words(ends: tuple[float, float] | None) -> str | None:
+    """Return an interval such as "0.93-0.98", with a third digit where it is narrow."""
+    if ends is None:
+        return None
+    digits = 2 if ends[1] - ends[0] >= 0.01 else 3
+    return f"{ends[0]:.{digits}f}-{ends[1]:.{digits}f}"
+
+
 def interval(ends: NDArray[np.float64]) -> tuple[float, float] | None:
     """Return both ends of an interval as `unetseg.scoring.intervals` gives them; None for NaN."""
     return None if np.isnan(ends).any() else (float(ends[0]), float(ends[1]))
@@ -277,3 +354,7 @@ def _mean(ratios: NDArray[np.float64]) -> float | None:
 
 def _plain(ratios: NDArray[np.float64]) -> list[float | None]:
     return [None if np.isnan(r) else float(r) for r in ratios]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -43,10 +43,11 @@ from unetseg.prediction.run_folder import (
 )
 from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.ranks import join, world
+from unetseg.results import Result, Table
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
-from unetseg.text import quote, show
+from unetseg.text import plural, quote, show
 from unetseg.training.artefacts import write_config
 from unetseg.training.fold_record import FoldDone, FoldImage, FoldRecord
 from unetseg.training.forecast import Afterwards, check_budget
@@ -68,8 +69,8 @@ DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
 
 
-@dataclass(frozen=True, eq=False)
-class CrossValidation:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation(Result):
     """What a run with folds leaves.
 
     Attributes:
@@ -107,6 +108,24 @@ class CrossValidation:
     def masks(self) -> Path:
         """The folder of the masks, ``<stem>.png`` each, encoded as ``predict`` does."""
         return self.run.masks
+
+    def line(self) -> str:
+        """Return the run, its folds, and the mean IoU."""
+        return f"{self.run.path}: {plural(self.folds, 'fold')}, {self.scores.line()}"
+
+    def table(self, baselines: str = "") -> Table:
+        """Return the scores of each class; ``baselines`` is a line about simple methods."""
+        images, folds = plural(len(self.images), "image"), plural(self.folds, "fold")
+        title = f"{images}, each scored by a model that never saw it ({folds})"
+        return self.scores.table(title, baselines)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the scores of each class."""
+        return (self.table(),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row a class, as `Scores.records` does."""
+        return self.scores.records()
 
     def scored_image(self, k: int) -> ScoredImage:
         """Return the k-th image with its true mask, its prediction and the confidence of that.

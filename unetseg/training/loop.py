@@ -1,8 +1,10 @@
 """The course of a training run: learn, validate, save, stop, and write the final model."""
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +16,10 @@ from unetseg.prediction.calibration import PixelSample
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import EpochDone, Note, OnProgress, Progress
 from unetseg.ranks import world
+from unetseg.results import Result, Table
 from unetseg.scoring.metrics import Scores
 from unetseg.signals import Caught
-from unetseg.text import show
+from unetseg.text import plural, show
 from unetseg.training.artefacts import Artefacts, TensorBoard
 from unetseg.training.checkpoint import Best, Machine, Tally, TrainState
 from unetseg.training.clock import Clock
@@ -30,8 +33,8 @@ _STEPS_PER_READ = {"cpu": 1, "cuda": 20, "mps": 20}
 Row = dict[str, float | None]
 
 
-@dataclass(frozen=True)
-class TrainResult:
+@dataclass(frozen=True, repr=False)
+class TrainResult(Result):
     """What a finished run leaves.
 
     Attributes:
@@ -51,6 +54,22 @@ class TrainResult:
     patches: int
     kept: str
     already: bool = False
+
+    def line(self) -> str:
+        """Return the run, and its score."""
+        scored = self.scores.line() if self.scores else "no score: nothing was held out"
+        return f"{self.run.path}: {'finished before' if self.already else scored}"
+
+    def tables(self) -> Sequence[Table]:
+        """Return the scores of each class; the facts of the run where there are none."""
+        if self.scores is None:
+            return self.run.tables()
+        images = plural(len(self.names), "held-out image")
+        return (self.scores.table(f"{images}, whole ({self.kept} model)"),)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row an epoch, as `RunFolder.records` does."""
+        return self.run.records()
 
 
 @dataclass
