@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from tests.labelling.browsing import ARGUMENTS, CHROMIUM, Window, mask_on_disk, serving, stroke
 from tests.support import draw, write_image
@@ -321,6 +322,77 @@ def test_labels_are_seen_as_painted_at_every_zoom_and_hidden_on_demand(tab):
     assert not tab.page.locator("canvas.labels").is_visible()
     tab.page.keyboard.up("h")
     assert tab.page.locator("canvas.labels").is_visible()
+
+
+def answered(tab):
+    """Paint a stroke on the ground and one on the square of `draw`; return the answer (H, W)."""
+    mask = draw(tab.ask("unetseg.session.image.number"), SHAPE)[1]
+    for index in (0, 1):
+        rows, columns = np.nonzero(mask == index)
+        middle = len(rows) // 2
+        x, y = int(columns[middle]), int(rows[middle])
+        tab.choose("brush", 5, index)
+        tab.paint((x - 3, y), (x + 3, y))
+    tab.saved()
+    tab.until("unetseg.session.answer", 60)
+    tab.page.wait_for_timeout(500)  # the answer to the last stroke may follow that to the first
+    width, height, labels = tab.ask(
+        "(({ width, height, data }) => [width, height, [...data]])(unetseg.session.answer)"
+    )
+    answer = np.array(labels, np.uint8).reshape(height, width)
+    rows, columns = (np.arange(n) * m // n for n, m in zip(SHAPE, answer.shape, strict=True))
+    return answer[np.ix_(rows, columns)]
+
+
+def test_strokes_are_answered_and_accepting_keeps_both(tab):
+    answer = answered(tab)
+    strokes = tab.labels()
+    number = tab.ask("unetseg.session.image.number")
+    assert set(np.unique(answer)) == {0, 1}
+    tab.press("Enter")
+    tab.until(f"unetseg.session.image.number !== {number} && !unetseg.session.busy")
+    due = np.where(strokes == NOTHING, answer, strokes)
+    assert np.array_equal(mask_on_disk(tab.mask, due), due)
+    tab.go(number)
+    assert np.array_equal(tab.labels(), due)
+    assert tab.page.locator("#closed").is_visible()
+
+
+def test_a_region_of_the_answer_becomes_labels_or_another_class(tab):
+    answer = answered(tab)
+    strokes = tab.labels()
+    places = np.argwhere((answer == 0) & (strokes == NOTHING))
+    y, x = map(int, places[len(places) // 2])
+    regions, _ = ndimage.label(answer == 0)
+    region = (regions == regions[y, x]) & (strokes == NOTHING)
+    tab.choose("take", index=1)
+    tab.click(x + 0.5, y + 0.5)
+    assert np.array_equal(tab.labels(), np.where(region, 0, strokes))
+    tab.press("z")
+    tab.click(x + 0.5, y + 0.5, modifiers=["Shift"])
+    assert np.array_equal(tab.labels(), np.where(region, 1, strokes))
+    tab.saved()
+
+
+def test_the_edge_brush_stays_in_the_regions_that_its_middle_has_touched(tab):
+    halves = np.zeros(SHAPE, "<i4")
+    halves[:, 160:] = 1
+    halves[120:] += 2
+    headers = {"Regions-Height": str(SHAPE[0]), "Regions-Width": str(SHAPE[1])}
+    tab.page.route("**/regions", lambda r: r.fulfill(body=halves.tobytes(), headers=headers))
+    tab.choose("edges", 41, 1)
+    tab.until("unetseg.session.regions")
+    tab.paint((145, 100), (120, 100))
+    first = stroke(SHAPE, [(145, 100), (120, 100)], 41) & (halves == 0)
+    assert np.array_equal(tab.labels(), np.where(first, 1, NOTHING))
+    tab.paint((150, 105), (170, 105))
+    line = [(150, 105), (170, 105)]
+    # Until the middle enters the right half, the brush paints in the left one alone.
+    entered = stroke(SHAPE, line, 41) & (halves < 2)
+    got = tab.labels() == 1
+    assert (got <= (first | entered)).all()
+    assert (got >= (first | stroke(SHAPE, [(170, 105)], 41) & (halves == 1))).all()
+    tab.saved()
 
 
 def test_two_windows_show_what_the_other_paints(shared, tab, window):

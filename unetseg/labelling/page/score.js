@@ -32,7 +32,7 @@ export function showScore(score) {
 }
 
 function promise({ gain, interval }) {
-  const sign = (x) => `${x < 0 ? "−" : "+"}${two(Math.abs(x))}`;
+  const sign = (x) => `${["−", "", "+"][Math.sign(Math.round(x * 100)) + 1]}${two(Math.abs(x))}`;
   const range = interval ? `, between ${sign(interval[0])} and ${sign(interval[1])}` : "";
   return `Ten more images would bring about ${sign(gain)}${range}.`;
 }
