@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -597,6 +598,48 @@ def test_pixels_without_data_are_ignored_and_the_place_on_the_map_is_kept(home):
     assert sum(int(row[2]) for row in rows) == 80 * 70 - 1200
     assert {row[8] for row in rows} == {"map unit²"}
     assert sum(float(row[3]) for row in rows) == pytest.approx(1)
+
+
+def test_a_place_on_the_map_is_kept_in_all_that_is_written(home):
+    image, _ = draw(3, (80, 70))
+    keys = (1, 1, 0, 1, 3072, 0, 1, 32632)  # UTM zone 32 north, whose unit nobody states
+    scale, tie = (
+        (33550, "d", 3, (0.5, 0.5, 0.0), True),
+        (33922, "d", 6, (0, 0, 0, 4e5, 5e6, 0), True),
+    )
+    tags = [scale, tie, (34735, "H", 8, keys, True)]
+    tifffile.imwrite("map.tif", image[..., 0], extratags=tags)
+    unetseg.predict(["map.tif", IMAGES / "im100.png"], probabilities=True, confidence=True)
+    for name in ("map", "probabilities/map", "confidence/map"):
+        with tifffile.TiffFile(f"predictions/{name}.tif") as tif:
+            assert len(tif.pages) == 1  # of probabilities, the classes are bands
+            assert tif.pages.first.tags[33922].value == (0, 0, 0, 4e5, 5e6, 0)
+            assert tif.pages.first.tags[34735].value == keys
+    assert tifffile.imread("predictions/probabilities/map.tif").shape == (3, 80, 70)
+    assert Path("predictions/im100.png").exists()
+    assert {r[8] for r in read_summary("predictions/summary.csv") if r[0] == "map.tif"} == {"m²"}
+    unetseg.predict(["map.tif"], out="png", format="png")
+    assert Path("png/map.png").exists()
+    for word in ("tiff", "geotiff"):
+        unetseg.predict([IMAGES / "im100.png"], out=word, format=word)
+        assert Path(word, "im100.tif").exists()
+
+
+def test_overlays_are_reduced_and_all_leave_the_same_class_unpainted(home):
+    image, _ = draw(3, (200, 260))
+    write_image(Path("wide"), image)
+    unetseg.predict(["wide.png"], overlay_size=100)
+    height, width, _ = read("predictions/overlays/wide.png").shape
+    assert 66 < height < 200  # a third, and the legend
+    assert 86 <= width < 260
+    small = bands.reduce_rows(image, 3)
+    assert small.shape == (66, 86, 1)
+    np.testing.assert_allclose(small[1, 2, 0], image[3:6, 6:9].mean(), atol=0.5)
+    assert bands.reduce_mask(image[..., 0], 3)[1, 2] == image[4, 7, 0]
+    card = unetseg.Model("default").card
+    assert sum(card.class_pixels) == 9 * 64 * 56
+    assert card.unpainted == 0
+    assert replace(card, class_pixels=(5, 5, 3)).unpainted is None
 
 
 def test_confidence_is_grey_and_255_is_certain(home):

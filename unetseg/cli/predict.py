@@ -28,7 +28,8 @@ def predict(
         str,
         Option(
             "--format",
-            help="Of the masks: png, tif, or auto: tif for images over 100 megapixels.",
+            help="Of masks and confidence: png, tif, or auto: tif for GeoTIFFs, whose place on the "
+            "map is kept, and for images over 100 megapixels.",
             rich_help_panel=_OUT,
         ),
     ] = "auto",
@@ -41,6 +42,16 @@ def predict(
             rich_help_panel=_OUT,
         ),
     ] = None,
+    overlay_size: Annotated[
+        int,
+        Option(
+            "--overlay-size",
+            metavar="PIXELS",
+            min=1,
+            help="Longer side of an overlay at most; larger images are reduced.",
+            rich_help_panel=_OUT,
+        ),
+    ] = 2000,
     probabilities: Annotated[
         bool,
         Option(
@@ -110,6 +121,7 @@ def predict(
             confidence=confidence,
             objects=objects or (),
             fov=fov,
+            overlay_size=overlay_size,
             overwrite=overwrite,
             on_progress=display,
         )

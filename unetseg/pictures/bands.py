@@ -32,6 +32,7 @@ from unetseg.settings import WHOLE, Selection
 LARGE = 100_000_000  # a picture with more pixels is never held as a whole
 _CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF surely suffice
 _TILE = 512  # pixels along a side of a tile
+_TOGETHER = 16  # rows of a reduced image that are made at once
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
 
@@ -165,6 +166,34 @@ def valid_pixels(rows: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] 
     return valid
 
 
+def reduce_rows(image: Rows, step: int) -> NDArray[Any]:
+    """Return an image of the means of ``step`` x ``step`` pixels; it is read by bands of rows.
+
+    Args:
+        image: (H, W, C), an array or a file that decodes its rows.
+        step: 1 or more. Rows and columns that are left over are dropped.
+    """
+    height, width, channels = image.shape
+    if step == 1:
+        return np.asarray(image[0:height])
+    rows, columns = height // step, width // step
+    small = np.empty((rows, columns, channels), image[0:1].dtype)
+    for top in range(0, rows, _TOGETHER):
+        bottom = min(top + _TOGETHER, rows)
+        band = image[top * step : bottom * step][:, : columns * step]
+        cells = band.reshape(bottom - top, step, columns, step, channels)
+        means = cells.mean((1, 3), dtype=np.float32)
+        small[top:bottom] = means if small.dtype.kind == "f" else np.rint(means)
+    return small
+
+
+def reduce_mask(indices: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return the middle pixel of each ``step`` x ``step`` pixels (H, W), as `reduce_rows` does."""
+    rows, columns = indices.shape[0] // step, indices.shape[1] // step
+    half = step // 2
+    return indices[half : half + rows * step : step, half : half + columns * step : step]
+
+
 def write_mask_tiff(
     path: str | os.PathLike[str],
     bands: Iterable[NDArray[np.uint8]],
@@ -228,7 +257,8 @@ def write_numbers(
 ) -> None:
     """Write a label image ``(H, W)`` as a TIFF, whole or not at all.
 
-    It has 16 bits a pixel, or 32 where a number is over 65,535. Fiji, napari and QuPath open it.
+    It has 16 bits a pixel, or 32 where a number is over 65,535; uint8 keeps its 8. Fiji, napari
+    and QuPath open it.
 
     Args:
         path: The file.
@@ -244,7 +274,7 @@ def write_numbers(
     """
     place, shape = georeference or Georeference(), (numbers.shape[0], numbers.shape[1])
     tile = tile or (_TILE if numbers.size > LARGE else None)
-    depth: type[np.unsignedinteger[Any]] = np.uint16
+    depth: type[np.unsignedinteger[Any]] = np.uint8 if numbers.dtype == np.uint8 else np.uint16
     if numbers.max(initial=0) >= 2**16:
         depth = np.uint32
     pixels: Any

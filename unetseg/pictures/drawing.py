@@ -48,10 +48,13 @@ def paint(indices: NDArray[np.uint8], table: ClassTable) -> NDArray[np.uint8]:
     return painted
 
 
-def commonest(indices: NDArray[np.uint8]) -> int | None:
-    """Return the class that covers more than half of a mask (H, W), if there is one."""
-    counts = np.bincount(indices.ravel(), minlength=256)
-    return int(counts.argmax()) if counts.max() * 2 > indices.size else None
+def prevailing(counts: Sequence[int] | NDArray[np.integer[Any]]) -> int | None:
+    """Return the class that has more than half of all pixels, if there is one.
+
+    One rule holds for all pictures of a set: ``counts`` are the pixels of each class in all of it.
+    """
+    pixels = np.asarray(counts, np.int64)
+    return int(pixels.argmax()) if 2 * int(pixels.max(initial=0)) > int(pixels.sum()) else None
 
 
 def overlay(
@@ -70,7 +73,7 @@ def overlay(
         image: ``(H, W, C)``.
         indices: ``(H, W)`` uint8 class indices, 255 ignored.
         table: Names and colours.
-        unpainted: The class left unpainted; see `commonest`.
+        unpainted: The class left unpainted; see `prevailing`.
         numbers: ``(H, W)`` numbers of objects, 0 where none is: each is outlined, and its number is
             written where there is room for it.
 
@@ -287,11 +290,12 @@ def validation_sheet(
         (H, W, 3) uint8.
     """
     cells = []
+    counts = [np.bincount(truth.ravel(), minlength=IGNORED)[:IGNORED] for _, truth, _ in rows]
+    unpainted = prevailing(np.sum(counts, 0)) if counts else None
     for image, truth, predicted in rows:
         shape = _fit(truth.shape[0], truth.shape[1], _SHEET_WIDTH // 3)
         small = rescale_image(image, shape)
         labels = [rescale_mask(m, shape) for m in (truth, predicted)]
-        unpainted = commonest(labels[0])
         cells.append([to_display(small), *(overlay(small, m, classes, unpainted) for m in labels)])
     return _rows(cells)
 

@@ -24,6 +24,13 @@ _GEO_TAGS = (_SCALE, _TIEPOINT, _TRANSFORMATION, _KEYS, 34736, 34737)
 _LINEAR_UNITS, _METRE = 3076, 9001
 _RASTER_TYPE, _IS_POINT = 1025, 2
 _PROJECTED, _GEODETIC = 3072, 2048
+# EPSG numbers of coordinate systems in metres: UTM of WGS 84 (north, south), ETRS89, ED50, NAD83
+# and SIRGAS 2000, and national grids of Europe. Of others the linear unit must be stated.
+_METRIC = (
+    *(range(32601, 32661), range(32701, 32761), range(25828, 25839), range(23028, 23039)),
+    *(range(26901, 26924), range(31965, 31986), range(31466, 31470), range(31254, 31260)),
+    (2154, 3035, 2056, 21781, 27700, 28992, 2180, 3003, 3004, 3763, 5514),
+)
 _NODATA = 42113  # GDAL_NODATA
 
 
@@ -59,6 +66,11 @@ class Georeference:
             return None
         x, y = self.resolution
         return micrometres / y, micrometres / x, "µm"
+
+    @property
+    def is_on_map(self) -> bool:
+        """Whether GeoTIFF tags place the picture on a map."""
+        return bool(self.tags)
 
     @property
     def pixels_per_metre(self) -> tuple[float, float] | None:
@@ -117,8 +129,10 @@ class Georeference:
         return (height, width) if _is_size(height) and _is_size(width) else None
 
     def _is_metric(self) -> bool:
-        """Tell whether the GeoKeys state metres."""
-        return self._key(_LINEAR_UNITS) == _METRE
+        """Tell whether the GeoKeys state metres, or a coordinate system that is in metres."""
+        if (unit := self._key(_LINEAR_UNITS)) is not None:
+            return unit == _METRE
+        return any(self._key(_PROJECTED) in codes for codes in _METRIC)
 
     def _key(self, key: int) -> int | None:
         """Return the value of a GeoKey that holds one number; None where it is not there."""

@@ -166,10 +166,12 @@ def write_float_tiff(
     path: str | os.PathLike[str],
     planes: NDArray[np.float32],
     text: Mapping[str, str] | None = None,
+    georeference: Georeference | None = None,
 ) -> None:
     """Write ``(C, H, W)`` float32 as a TIFF with axes CYX, whole or not at all.
 
-    ``text`` goes into its JSON description.
+    ``text`` goes into its JSON description. The channels are pages, as ImageJ reads them; where the
+    ``georeference`` places them on a map, they are bands, as GIS programs read them.
 
     Raises:
         InputError: ``path`` is a folder.
@@ -179,4 +181,14 @@ def write_float_tiff(
     files.check_free(final, planes.nbytes)
     with files.replacing(final) as temporary:
         metadata = {**(text or {}), "axes": "CYX"}
-        tifffile.imwrite(temporary, planes, photometric="minisblack", metadata=metadata)
+        place = georeference or Georeference()
+        tifffile.imwrite(
+            temporary,
+            planes,
+            photometric="minisblack",
+            planarconfig="separate" if place.is_on_map else None,
+            metadata=metadata,
+            resolution=place.resolution,
+            resolutionunit=RESOLUTION_UNITS[place.resolution_unit],
+            extratags=place.tags,
+        )

@@ -21,6 +21,7 @@ from unetseg import plugins
 from unetseg.dataset.store import DTYPES
 from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, open_regular, write_bytes
+from unetseg.pictures.drawing import prevailing
 from unetseg.pictures.surroundings import IgnoredArea
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
 from unetseg.results import Table
@@ -74,6 +75,7 @@ class ModelCard:
         kept: Which weights these are: "" for the averaged weights at the end of the schedule.
         versions: Versions of unetseg, torch and other packages, by name.
         looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
+        class_pixels: Pixels of each class in its training images; empty in files of old versions.
         ignored_area: What every mask that it was trained on ignores; None where that is nothing.
         takes_grey: Whether grey images were among the colour images that it was trained on.
         selection: The part of image files that it was trained on.
@@ -105,6 +107,7 @@ class ModelCard:
     kept: Text = ""
     versions: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Any] = field(default_factory=dict)
+    class_pixels: tuple[Count, ...] = ()
     ignored_area: IgnoredArea | None = None
     takes_grey: StrictBool = False
     selection: Selection = WHOLE
@@ -125,6 +128,12 @@ class ModelCard:
     def images_trained_on(self) -> int:
         """The number of training images; images with the same pixels are counted each."""
         return sum(s.split == "train" for s in self.sources)
+
+    @property
+    def unpainted(self) -> int | None:
+        """The class that overlays leave unpainted: most training pixels are of it; None of none."""
+        held_out = [sum(row) for row in self.scores.get("confusion") or []]
+        return prevailing(self.class_pixels or held_out)
 
     def to_json(self) -> str:
         """Return the card as one line of ASCII JSON with sorted keys.

@@ -31,7 +31,7 @@ from unetseg.objects.counting import ObjectCounter, PostProcessing
 from unetseg.objects.files import OBJECTS, write_objects
 from unetseg.objects.measurement import columns
 from unetseg.objects.separation import Objects, find_objects, object_classes
-from unetseg.pictures import bands, drawing, reading, writing
+from unetseg.pictures import bands, drawing, writing
 from unetseg.pictures.georeference import Georeference
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
@@ -51,6 +51,8 @@ from unetseg.signals import Caught, catching
 from unetseg.text import plural, show
 
 FORMATS = ("auto", "png", "tif")
+OVERLAY_SIZE = 2000  # pixels along the longer side: as much as a screen shows
+_WORDS = {"tiff": "tif", "geotiff": "tif"}  # other words for a format
 OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _COUNTED = 512  # objects are counted in so many rows at once
@@ -121,6 +123,7 @@ def predict(
     confidence: bool = False,
     objects: str | Sequence[str] = (),
     fov: str | os.PathLike[str] | None = None,
+    overlay_size: int = OVERLAY_SIZE,
     overwrite: bool = False,
     on_progress: Reports = warn,
 ) -> Predictions:
@@ -133,15 +136,18 @@ def predict(
         model: Runs, run folders or model files; several are averaged.
         out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
         settings: How images are covered, and masks mended; None for the defaults.
-        format: The format of the masks, one of `FORMATS`; "auto" is PNG, but TIFF for images over
-            100 megapixels.
+        format: The format of masks and confidence, one of `FORMATS`; "auto" is PNG, but TIFF
+            for images with a place on a map, which it keeps, and for those over 100 megapixels.
         overlay: Draw overlays; None draws them for up to 20 images.
         probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs.
-        confidence: Also write the probability of each pixel's class as grey PNGs; 255 is certain.
+        confidence: Also write the probability of each pixel's class as grey pictures, in which 255
+            is certain.
         objects: Classes whose touching objects are told apart, or "all". Each image gets a label
             image, polygons (GeoJSON) and a table in ``objects/``; ``objects.csv`` joins the tables
             of all images in the folder.
         fov: Folder of masks of the field of view, named like the images; outside is ignored.
+        overlay_size: The most pixels along the longer side of an overlay; larger images are
+            reduced.
         overwrite: Replace files that unetseg did not write.
         on_progress: Receives `Note` and `Progress`.
 
@@ -151,7 +157,10 @@ def predict(
         MachineError: The disk is full, or a folder must not be read or written.
     """
     settings, out, objects = settings or PredictSettings(), Path(out), several(objects)
+    format = _WORDS.get(format, format)
     check_choice("format", format, FORMATS)
+    if overlay_size < 1:
+        raise InputError(arg("overlay_size"), f"{overlay_size} is out of range", "1 or more")
     sources = _collect(several(inputs))
     wanted = {
         "overlay": overlay,
@@ -177,7 +186,9 @@ def predict(
     mine, outcomes = ranks.own_items(jobs), list[_Outcome]()
     try:
         with catching() as caught, _WriteBehind() as behind:
-            session = _Session(loaded, out, mine, on_progress, caught, behind, objects)
+            session = _Session(
+                loaded, out, mine, on_progress, caught, behind, objects, overlay_size
+            )
             for turn in read_ahead(session.read, list(enumerate(mine, 1))):
                 outcomes.append(turn.outcome)
                 session.predict(turn)
@@ -280,11 +291,13 @@ def _job(
     Raises:
         InputError: The image is too large for a picture that is asked for.
     """
+    pixels, is_placed = 1, False
     try:
-        info = reading.read_info(source, selection)
-        pixels = info.height * info.width
+        with bands.open_raster(source, selection) as raster:
+            pixels = raster.info.height * raster.info.width
+            is_placed = raster.georeference.is_on_map
     except (InputError, MachineError):  # the image fails later, in its turn
-        pixels = 1
+        pass
     large = pixels > bands.LARGE
     for kind, asked in wanted.items():
         if large and asked and kind != "objects":
@@ -292,7 +305,8 @@ def _job(
                 f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {bands.LARGE / 1e6:.0f}"
             )
             raise InputError(arg(kind), text, "cut it, or leave the option out")
-    stem, tiff = source.stem, format == "tif" or (large and format == "auto")
+    stem, tiff = source.stem, format == "tif" or (format == "auto" and (large or is_placed))
+    end = ".tif" if tiff else ".png"
 
     def place(kind: str, name: str) -> Path | None:
         return out / name if wanted[kind] or (wanted[kind] is None and not large) else None
@@ -301,10 +315,10 @@ def _job(
         source,
         view,
         pixels,
-        out / f"{stem}{'.tif' if tiff else '.png'}",
+        out / f"{stem}{end}",
         place("overlay", f"overlays/{stem}.png"),
         place("probabilities", f"probabilities/{stem}.tif"),
-        place("confidence", f"confidence/{stem}.png"),
+        place("confidence", f"confidence/{stem}{end}"),
         place("objects", f"{OBJECTS}/{stem}.tif"),
     )
 
@@ -314,7 +328,9 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
     places: dict[str, Path] = {}
     inputs = {os.path.realpath(job.image) for job in jobs}
     for job in jobs:
-        key = str(job.mask).casefold()  # some file systems do not tell A.png from a.png
+        key = str(
+            job.mask.with_suffix("")
+        ).casefold()  # some file systems do not tell A.png from a.png
         if key in places:
             text = f"and {show(job.image)} would both be written to {show(job.mask)}"
             raise InputError(places[key], text, f"predict them apart, with another {arg('out')}")
@@ -332,7 +348,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 # --- what has been done already --------------------------------------------------------------
 
 
-def _label(model: Model, job: _Job, objects: Sequence[str]) -> str:
+def _label(model: Model, job: _Job, objects: Sequence[str], overlay_size: int) -> str:
     """Return a text that is equal for equal models, input and options."""
     settings = model.settings
     options: dict[str, Any] = {
@@ -352,6 +368,8 @@ def _label(model: Model, job: _Job, objects: Sequence[str]) -> str:
         options["crop"] = model.selection.crop
     if job.view:
         options["fov"] = _file_hash(job.view)
+    if job.overlay and overlay_size != OVERLAY_SIZE:
+        options["overlay_size"] = overlay_size
     if objects:
         options["objects"] = tuple(objects)
     data = {
@@ -413,7 +431,8 @@ class _Turn:
         number: The place of the image among all of this process, from 1.
         label: See `_label`.
         picture: The image; None where nothing is to be done, or it could not be read.
-        backdrop: The image as the overlay shows it, and as its objects are measured.
+        backdrop: The image as its objects are measured.
+        shown: The image as the overlay shows it, reduced.
     """
 
     number: int
@@ -422,6 +441,7 @@ class _Turn:
     label: str = ""
     picture: ModelInput | None = None
     backdrop: NDArray[Any] | None = None
+    shown: NDArray[Any] | None = None
 
     def fail(self, error: UnetsegError) -> None:
         """Note that the image failed, by an error that names it."""
@@ -493,6 +513,7 @@ class _Session:
         caught: Says whether a signal has come.
         behind: Writes an image while the next one is computed.
         objects: Classes whose objects are told apart.
+        overlay_size: As for `predict`.
     """
 
     def __init__(
@@ -504,7 +525,9 @@ class _Session:
         caught: Caught,
         behind: "_WriteBehind",
         objects: Sequence[str],
+        overlay_size: int,
     ) -> None:
+        self.overlay_size = overlay_size
         self.objects, self.object_classes = objects, object_classes(model.card.classes, objects)
         self.model, self.out, self.on_progress = model, out, on_progress
         self.caught, self.behind = caught, behind
@@ -516,7 +539,7 @@ class _Session:
         number, job = numbered
         turn = _Turn(number, job)
         try:
-            turn.label = _label(self.model, job, self.objects)
+            turn.label = _label(self.model, job, self.objects, self.overlay_size)
             if any(label_of(place) != turn.label for place in job.places):
                 with ExitStack() as closing:
                     picture = closing.enter_context(self.model.open(job.image))
@@ -524,8 +547,11 @@ class _Session:
                         picture.leave_out(~read_view(job.view, picture.raster.shape[:2]))
                     if job.pixels <= _AHEAD:
                         picture.load()
-                    if (job.overlay or job.objects) and not job.is_banded:
+                    if job.objects and not job.is_banded:
                         turn.backdrop = np.asarray(picture.raster)
+                    if job.overlay and not job.is_banded:
+                        whole = picture.raster if turn.backdrop is None else turn.backdrop
+                        turn.shown = bands.reduce_rows(whole, self._step(picture))
                     turn.outcome.unlike = self.model.unlike(picture)
                     turn.picture = picture
                     closing.pop_all()  # whoever takes the turn closes the picture
@@ -638,23 +664,31 @@ class _Session:
         self, turn: _Turn, picture: ModelInput, labels: NDArray[np.uint8], found: _Found
     ) -> None:
         job, text, classes = turn.job, {LABEL: turn.label}, self.model.card.classes
+        place = picture.raster.georeference
         confidence = np.concatenate(found.confidence) if found.confidence else None
         if job.objects and turn.backdrop is not None:
             found.separated = find_objects(labels, self.object_classes, confidence)
-            place = picture.raster.georeference
             self._write_objects(
                 job.objects, turn, found.separated, turn.backdrop, confidence, place
             )
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
-            writing.write_float_tiff(job.probabilities, shares, text)
-        if job.confidence and confidence is not None:
+            writing.write_float_tiff(job.probabilities, shares, text, place)
+        if job.confidence and confidence is not None and job.confidence.suffix == ".tif":
+            bands.write_numbers(job.confidence, confidence, text, place)
+        elif job.confidence and confidence is not None:
             writing.write_picture(job.confidence, confidence[..., None], text)
-        if job.overlay and turn.backdrop is not None:
-            plain = drawing.commonest(labels)
-            numbers = found.separated.numbers if found.separated else None
-            overlay = drawing.overlay(turn.backdrop, labels, classes, plain, numbers)
+        if job.overlay and turn.shown is not None:
+            step, numbers = self._step(picture), None
+            if found.separated:
+                numbers = bands.reduce_mask(found.separated.numbers, step)
+            small, plain = bands.reduce_mask(labels, step), self.model.card.unpainted
+            overlay = drawing.overlay(turn.shown, small, classes, plain, numbers)
             writing.write_picture(job.overlay, overlay, text)
+
+    def _step(self, picture: ModelInput) -> int:
+        """Return the pixels of an image along each side of a pixel of its overlay."""
+        return -(-max(picture.raster.shape[:2]) // self.overlay_size)
 
     def _tell_apart(
         self,

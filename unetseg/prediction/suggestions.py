@@ -446,7 +446,7 @@ def _write(
         picture = reading.read_image(one.image, model.selection)
         labels = model.labels(one.image)
         name = f"{one.image.stem}.png"
-        overlay = drawing.overlay(picture, labels, table, drawing.commonest(labels))
+        overlay = drawing.overlay(picture, labels, table, model.card.unpainted)
         writing.write_picture(target / "overlays" / name, overlay)
         _write_mask(target / "masks" / name, labels, table)
         files.write_bytes(target / "images" / one.image.name, one.image.read_bytes())

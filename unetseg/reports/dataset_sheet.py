@@ -76,7 +76,7 @@ def _pictures(
         else:
             labels = one.pair.labels(found.table, selection)
             indices = transforms.rescale_mask(labels, shape)
-            plain = drawing.commonest(indices)
+            plain = drawing.prevailing(found.counts.sum(0))
             mask = drawing.overlay(small, indices, found.table, plain)[: shape[0], : shape[1]]
         yield {
             "image": rendering.picture_uri(drawing.to_display(small)),

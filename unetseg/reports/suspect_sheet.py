@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from unetseg import files
-from unetseg.classes import ClassTable
+from unetseg.classes import IGNORED, ClassTable
 from unetseg.pictures import drawing
 from unetseg.progress import OnProgress, silent, steps
 from unetseg.reports import rendering, views
@@ -37,7 +39,10 @@ def write_suspects(
         InputError: An image cannot be read any more.
         MachineError: The disk is full, or writing is not permitted.
     """
-    unpainted = drawing.commonest(read(suspects[0].name).truth) if suspects else None
+    unpainted = None
+    if suspects:
+        truth = read(suspects[0].name).truth
+        unpainted = drawing.prevailing(np.bincount(truth.ravel(), minlength=IGNORED)[:IGNORED])
     page = rendering.render(
         "suspects.html",
         "Suspected masks",

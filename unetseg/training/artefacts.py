@@ -138,6 +138,7 @@ class Artefacts:
             kept=kept,
             versions={"unetseg": __version__, "torch": str(torch.__version__)},
             looks=self._appearance,
+            class_pixels=info.class_pixels_train,
             ignored_area=info.ignored_area,
             takes_grey=bool(info.settings.get("grey", False)),
             selection=info.selection,
