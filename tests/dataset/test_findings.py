@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 import unetseg
+from tests.dataset.test_cutting import DATA
 from tests.dataset.test_label_traps import (
     COLOURS,
     COUNT,
@@ -101,6 +102,43 @@ def test_neighbours_in_a_video_are_found_and_a_group_is_suggested(tmp_path):
     grouped = inspect_folder(root, unetseg.PatchSettings(group=found.group))
     assert not severities(grouped, "nearly equal")
     assert not severities(inspect_folder(write(tmp_path / "other")), "nearly equal")
+
+
+def eye(number, left, vessels=None):
+    """Return a bright round field with a disc at one side, and thin dark lines of its own."""
+    rows, columns = np.mgrid[-1:1:128j, -1:1:128j]
+    rng = np.random.default_rng(number if vessels is None else vessels)
+    picture = 120.0 + 100 * (rows**2 + (columns + (0.5 if left else -0.5)) ** 2 < 0.1)
+    for _ in range(12):
+        angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.7, 0.7)
+        picture[np.abs(rows * np.cos(angle) + columns * np.sin(angle) - offset) < 0.02] -= 60
+    picture[rows**2 + columns**2 > 0.9] = 5
+    return (picture + np.random.default_rng(number).normal(0, 4, rows.shape)).clip(0, 255)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_eyes_of_one_side_are_nearly_equal_only_where_their_vessels_are(tmp_path, same):
+    eyes = [eye(i, left=i in (2, 5)) for i in range(8)]
+    if same:  # the same eye again, another noise, a little brighter, moved by two pixels
+        eyes[5] = np.roll(eye(50, left=True, vessels=2) * 1.1, (2, 1), (0, 1))
+    root = tmp_path / "set"
+    for i, pixels in enumerate(eyes):
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        png(root / f"images/eye{i}", pixels.clip(0, 255).astype(np.uint8))
+        png(root / f"masks/eye{i}", (pixels < 100).astype(np.uint8))
+    found = severities(inspect_folder(root), "eye2 and eye5")
+    assert found == ["warning"] * same
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data")
+def test_eyes_of_drive_differ_and_frames_of_camvid_do_not(tmp_path):
+    (tmp_path / "drive").mkdir()
+    for name in ("images", "1st_manual"):
+        (tmp_path / "drive" / name).symlink_to(DATA / "drive-20" / name)
+    assert not severities(inspect_folder(tmp_path / "drive"), "nearly equal")
+    frames = inspect_folder(DATA / "camvid-100", ignore=[11])
+    assert severities(frames, "32 pairs of images are nearly equal") == ["warning"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from unetseg.pictures.surroundings import AreaFinder, strips_of
 from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
+_DETAIL = 64  # pixels a side: enough to show what tells one scene from a like one
+_WIDE = 2.0  # of these pixels, the standard deviation of what is taken for the rough structure
 _PREVAIL = 8  # the commonest values of a mask, blended or not, hold over half of its pixels
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
 
@@ -35,6 +37,8 @@ class Survey:
         low: The smallest value of each stored channel.
         high: The largest value of each stored channel.
         thumbnail: ``(1024,)`` float32, grey, mean 0 and variance 1 (0 where the image is flat).
+        detail: ``(64, 64)`` float32, the fine structure of the image, without what is wider than a
+            few of these pixels.
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: What may be numbers of objects in the mask; None where it is noisy.
     """
@@ -49,6 +53,7 @@ class Survey:
     low: tuple[float, ...]
     high: tuple[float, ...]
     thumbnail: NDArray[np.float32]
+    detail: NDArray[np.float32]
     strips: tuple[int, int]
     numbers: Numbers | None
 
@@ -85,7 +90,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
         raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
     image, raw = image[inner], raw.inside(inner)
-    found = masks.find_keys(raw)
+    found, grey = masks.find_keys(raw), image.mean(2, dtype=np.float32)[..., None]
     return Survey(
         pair,
         info,
@@ -96,7 +101,8 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         found,
         tuple(image.min((0, 1)).tolist()),
         tuple(image.max((0, 1)).tolist()),
-        _thumbnail(image),
+        _thumbnail(grey),
+        _detail(grey),
         strips_of(image),
         measure_numbers(raw, found),
     )
@@ -176,12 +182,18 @@ def measuring_step(shape: tuple[int, ...]) -> int:
     return -(-max(shape) // _MEASURED)
 
 
-def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
-    grey = image.mean(2, dtype=np.float32)[..., None]
+def _thumbnail(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     small = transforms.rescale_image(grey, (_THUMBNAIL, _THUMBNAIL)).ravel()
     small -= small.mean()
     small /= max(float(small.std()), 1e-6)
     return np.asarray(small, np.float32)
+
+
+def _detail(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    from scipy import ndimage
+
+    small = transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0]
+    return np.asarray(small - ndimage.gaussian_filter(small, _WIDE), np.float32)
 
 
 def _encoding(raw: masks.RawMask, info: ImageInfo) -> str:
