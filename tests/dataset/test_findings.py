@@ -108,12 +108,13 @@ def eye(number, left, vessels=None):
     """Return a bright round field with a disc at one side, and thin dark lines of its own."""
     rows, columns = np.mgrid[-1:1:128j, -1:1:128j]
     rng = np.random.default_rng(number if vessels is None else vessels)
-    picture = 120.0 + 100 * (rows**2 + (columns + (0.5 if left else -0.5)) ** 2 < 0.1)
+    disc = np.exp(-(rows**2 + (columns + (0.5 if left else -0.5)) ** 2) / 0.1)
+    picture = 100 + 120 * disc
     for _ in range(12):
         angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.7, 0.7)
-        picture[np.abs(rows * np.cos(angle) + columns * np.sin(angle) - offset) < 0.02] -= 60
+        picture[np.abs(rows * np.cos(angle) + columns * np.sin(angle) - offset) < 0.02] -= 35
     picture[rows**2 + columns**2 > 0.9] = 5
-    return (picture + np.random.default_rng(number).normal(0, 4, rows.shape)).clip(0, 255)
+    return (picture + np.random.default_rng(number).normal(0, 2, rows.shape)).clip(0, 255)
 
 
 @pytest.mark.parametrize("same", [False, True])

@@ -585,3 +585,16 @@ def test_a_record_with_values_that_do_not_fit_is_refused_in_one_line(divided, ch
         load_cross_validation()
     assert "\n" not in str(refused.value)
     assert "train again with overwrite" in str(refused.value)
+
+
+def test_labels_that_are_shapes_are_refused_with_the_line_that_makes_masks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_set("set", 6)
+    for mask in Path("set/masks").iterdir():
+        mask.unlink()
+        box = {"label": "square", "points": [[5, 5], [20, 20]], "shape_type": "rectangle"}
+        data = {"shapes": [box], "imagePath": f"images/{mask.name}"}
+        Path(f"set/{mask.stem}.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="unetseg convert set set-converted"):
+        cross_validate("set", folds=2, **TINY)
+    assert not Path("runs").exists()
