@@ -487,3 +487,21 @@ def test_accents_of_macos_stand_for_the_same_letter(tmp_path):
     (root / "train.txt").write_text("pru\u0308fung 0\npr\u00fcfung 1\n")
     (root / "val.txt").write_text("pru\u0308fung 2\n")
     assert convert_folder(root, tmp_path / "out").images == (2, 1)
+
+
+def test_black_and_white_masks_get_names_and_convert_never_names_itself(tmp_path):
+    def two(root, k):
+        save(root / f"masks/im{k}.png", (truth(k) > 0) * np.uint8(255))
+
+    convert_folder(write(tmp_path / "set", two), tmp_path / "out")
+    assert names_of(tmp_path / "out") == ["background", "foreground"]
+    write(tmp_path / "bare", lambda r, k: None, images=".")
+    with pytest.raises(InputError) as caught:
+        convert_folder(tmp_path / "bare", tmp_path / "no")
+    assert "unetseg convert" not in str(caught.value)
+
+
+def test_a_folder_of_views_that_is_missing_is_named_with_those_that_are_there(tmp_path):
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
+    with pytest.raises(InputError, match=r"set/fov: not found; folders there are: images, masks"):
+        convert_folder(root, tmp_path / "out", fov="fov")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetseg.dataset import pairing
+from unetseg.dataset import exports, pairing
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import inspect_folder
@@ -567,3 +567,16 @@ def test_an_export_that_is_not_read_says_what_to_do(tmp_path, name):
 
 def test_the_zoo_holds_sixty_exports():
     assert len(READ) + len(REFUSED) >= 60
+
+
+def test_an_export_is_read_once(tmp_path, monkeypatch):
+    READ["LabelMe"](tmp_path / "set")
+    calls, find = [], exports.find_export
+
+    def counted(folder):
+        calls.append(folder)
+        return find(folder)
+
+    monkeypatch.setattr(exports, "find_export", counted)
+    inspect_folder(tmp_path / "set")
+    assert calls == [tmp_path / "set"]

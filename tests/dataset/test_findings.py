@@ -165,7 +165,7 @@ def test_masks_without_labels_and_classes_without_pixels_are_warned_of(tmp_path)
     (root / "classes.toml").write_text(toml)
     assert severities(inspect_folder(root), "no mask shows c3") == ["warning"]
     empty = inspect_folder(write(tmp_path / "empty", mask=lambda p, k: png(p, blank)))
-    assert severities(empty, "all masks hold one class only, 0") == ["warning"]
+    assert severities(empty, "all masks hold one class only, 0") == ["error"]
 
 
 def test_a_constant_channel_is_warned_of(tmp_path):
@@ -403,6 +403,27 @@ def test_values_of_no_class_are_one_problem_with_all_images(tmp_path):
         assert f"of im{k}.png" in str(error)
     line = f"unetseg check {root} --classes {tmp_path / 'cl.toml'} --ignore 7"
     assert error.line == line
+
+
+def test_two_images_and_images_too_small_to_see_are_warned_of(tmp_path):
+    root = write(tmp_path / "set")
+    for k in (2, 3):
+        for folder in ("images", "masks"):
+            (root / folder / f"im{k}.png").unlink()
+    assert severities(inspect_folder(root), "2 images: one is trained on") == ["warning"]
+    png(root / "images/im7", grey_of(7)[:1])
+    png(root / "masks/im7", mask_of(7)[33:34])
+    assert severities(inspect_folder(root), "im7.png: 1 x 48 pixels show nothing") == ["warning"]
+
+
+def test_one_image_is_told_to_get_company_without_a_word_of_groups(tmp_path):
+    root = write(tmp_path / "set")
+    for k in (1, 2, 3):
+        for folder in ("images", "masks"):
+            (root / folder / f"im{k}.png").unlink()
+    (error,) = inspect_folder(root).errors
+    assert "1 image, nothing to hold out" in str(error)
+    assert "group" not in str(error)
 
 
 # --- the commands ----------------------------------------------------------------------------

@@ -100,7 +100,11 @@ def test_masks_are_found_without_options(tmp_path, layout):
         (["images/a.png", "1st_manual/a.gif", "mask/a.gif"], ["1st_manual/ and mask/", "masks?"]),
         (["images/a.png", "imgs/a.png", "masks/a.png"], ["images/ and imgs/", "images?"]),
         (["a.png", "a_mask.png", "a_seg.png"], ["*_mask or *_seg"]),
-        (["a.png", "b.png"], ["no folders images/ and masks/"]),
+        (["a.txt"], ["no folders images/ and masks/"]),
+        (["a.png", "b.png"], ["holds 2 pictures and no masks", "unetseg label"]),
+        (["images/a.png", "images/b.png"], ["holds 2 pictures and no masks", "unetseg label"]),
+        (["train/images/a.png", "val/images/b.png"], ["several sets", "/train or ", "/val"]),
+        (["images/a.czi", "masks/a.png"], ["a.czi: Zeiss CZI", "save as TIFF"]),
         (["images/a.png", "images/a.tif", "masks/a.png"], ["a.tif: a.png has the same stem"]),
         (["images/a.png", "masks/a.png", "masks/a.gif"], ["a.png: a.gif has the same stem"]),
         (
@@ -156,3 +160,11 @@ def test_composed_and_decomposed_letters_pair(tmp_path):
     fill(tmp_path, "images/e\u0301.png")
     with pytest.raises(InputError, match="has the same stem"):
         find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(("half", "other"), [("images", "masks"), ("masks", "images")])
+def test_half_of_a_set_names_the_set(tmp_path, half, other):
+    fill(tmp_path, "set/images/a.png", "set/masks/a.png")
+    with pytest.raises(InputError) as caught:
+        find_pairs(tmp_path / "set" / half)
+    assert f"is half of a set; {tmp_path / 'set'} holds {other}/, too" in str(caught.value)

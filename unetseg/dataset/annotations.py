@@ -167,11 +167,12 @@ def read_pairs(
     Raises:
         InputError: There is nothing to pair, or masks whose classes are not clear.
     """
-    pairs, problem = pairing.match_pairs(root, without)
+    labelled = pairing.read_set(root, classes_file, without=without, converts=True)
+    pairs, problem = labelled.pairs, labelled.problem
     mask_of = {p.name: p.mask for p in pairs}
     if pairs:
         refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_raw(pairs[0].mask))
-    table = pairing.load_classes(root, classes_file)
+    table = labelled.classes
     table = _discover(mask_of, ignored) if table is None else _with_ignored(table, ignored)
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
@@ -188,7 +189,8 @@ def read_objects(root: Path, without: str) -> Annotations:
     Raises:
         InputError: There is nothing to pair.
     """
-    pairs, problem = pairing.match_pairs(root, without)
+    labelled = pairing.read_set(root, without=without, converts=True)
+    pairs, problem = labelled.pairs, labelled.problem
     mask_of = {p.name: p.mask for p in pairs}
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
@@ -208,6 +210,11 @@ def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTab
     return table.with_ignored(ignored) if ignored else table
 
 
+def _named(table: ClassTable, names: tuple[str, ...]) -> ClassTable:
+    classes = (replace(c, name=n) for c, n in zip(table.classes, names, strict=True))
+    return replace(table, classes=tuple(classes))
+
+
 def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
@@ -221,7 +228,9 @@ def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> Cl
     if any(k.colours.get(IGNORED) == exports.VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     try:
-        return masks.discover(keys, ignored)
+        table = masks.discover(keys, ignored)
+        is_black_and_white = table.names == ("0", str(IGNORED))
+        return _named(table, ("background", "foreground")) if is_black_and_white else table
     except InputError as error:
         if error.code is not Code.BLENDED_MASK:
             raise

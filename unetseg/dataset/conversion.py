@@ -16,7 +16,7 @@ import numpy as np
 from unetseg import files
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
-from unetseg.dataset import annotations, pairing
+from unetseg.dataset import annotations, naming, pairing
 from unetseg.dataset.annotations import Annotations, find_views, read_view
 from unetseg.dataset.snapping import LIMIT, Snapped
 from unetseg.errors import InputError, arg
@@ -266,5 +266,8 @@ def _read_composed(path: Path) -> str:
 
 def _fields_of_view(root: Path, fov: str, paths: Mapping[str, Path]) -> dict[str, Path]:
     home = root / fov if (root / fov).is_dir() else Path(fov)
+    if not home.is_dir():
+        there = ", ".join(d.name for d in naming.list_folder(root)[1]) or "none"
+        raise InputError(root / fov, "not found", f"folders there are: {there}")
     views = find_views(home, list(paths.values()))
     return {name: views[path] for name, path in paths.items()}

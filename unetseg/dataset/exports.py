@@ -667,6 +667,7 @@ _UNREAD = (
     ("*.nd2", "Nikon ND2", "in Fiji: save as TIFF"),
     ("*.dcm", "DICOM", "export each picture as PNG or TIFF"),
     ("*.ilp", "an ilastik project", "in ilastik: export the labels as TIFF"),
+    ("*.webp", "WebP", "save them as PNG"),
     ("*.npy", "NumPy arrays", "save them as PNG or TIFF"),
     ("*.npz", "NumPy arrays", "save them as PNG or TIFF"),
 )

@@ -35,6 +35,7 @@ _FEWEST_WITH_STRIPS = 3  # of fewer images, equal rows may be chance
 _NEARLY = 0.75  # the three of them: see `_nearly_equal`
 _NEARLY_IN_DETAIL = 0.22
 _SHIFT = 2
+_SMALL = 8  # pixels: images of fewer rows or columns show nothing
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,9 @@ def inspect_folder(
     of_masks = [("classes", classes), *(("ignore", i) for i in ignored)]
     others = [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
     commands = _Commands(root, _options(of_masks), _options(others))
-    pairs, problem = pairing.match_pairs(root)
-    found = [_refusal(problem, commands)] if problem else []
+    labelled = pairing.read_set(root, classes)
+    pairs, given = labelled.pairs, labelled.classes
+    found = [_refusal(labelled.problem, commands)] if labelled.problem else []
     with catching() as caught:
 
         def check() -> None:
@@ -264,7 +266,6 @@ def inspect_folder(
                 surveys.append(survey_pair(pair, settings.selection))
             except InputError as error:
                 found.append(_refusal(error, commands))
-        given = pairing.load_classes(root, classes)
         classes_file = (classes or root / "classes.toml") if given else None
         doubt = None if given else _doubt(surveys, ignored)
         table = None
@@ -313,7 +314,7 @@ def inspect_folder(
     )
     sizes = [transforms.scaled_size(*s.shape, settings.scale) for s in surveys]
     size = settings.size or auto_size(sizes or [(512, 512)])
-    for judge in (_contents, _blends, _turned, _unlike, _strips, _duplicates):
+    for judge in (_contents, _few, _blends, _turned, _unlike, _strips, _duplicates):
         found += judge(facts)
     group, neighbours = _neighbours(facts)
     scale, too_large = _scale(facts, size)
@@ -494,7 +495,7 @@ def _contents(facts: _Facts) -> Iterator[Finding]:
         yield _finding("warning", [root], text, "label more")
     if (present > 0).sum() == 1:
         text = f"all masks hold one class only, {show(names[int(present.argmax())])}"
-        yield _finding("warning", [root], text, "there is nothing to tell apart; look at them")
+        yield _finding("error", [root], text, "there is nothing to learn; look at the masks")
         return
     for i, name in enumerate(names):
         alone = (counts[:, i] > 0) & (counts.sum(1) == counts[:, i])
@@ -502,6 +503,19 @@ def _contents(facts: _Facts) -> Iterator[Finding]:
         if files:
             text = f"nothing but {show(name)} in these masks ({len(files)} of {len(surveys)})"
             yield _finding("warning", files, text, "look whether they are labelled at all")
+
+
+def _few(facts: _Facts) -> Iterator[Finding]:
+    """Warn of so few or so small images that scores say nothing."""
+    if len(facts.surveys) == 2 and facts.settings.val > 0:
+        text = "2 images: one is trained on, and the other alone is scored"
+        yield _finding("warning", [facts.root], text, "label more: the score says next to nothing")
+    scale = facts.settings.scale
+    small = [s for s in facts.surveys if min(transforms.scaled_size(*s.shape, scale)) < _SMALL]
+    for shape in sorted({s.shape for s in small}):
+        files = [s.pair.image for s in small if s.shape == shape]
+        scaled = "{} x {}".format(*transforms.scaled_size(*shape, scale))
+        yield _finding("warning", files, f"{scaled} pixels show nothing to learn", "leave it out")
 
 
 def _blends(facts: _Facts) -> Iterator[Finding]:

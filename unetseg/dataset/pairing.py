@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from unetseg.dataset.naming import (
 from unetseg.errors import InputError
 from unetseg.files import write_bytes
 from unetseg.pictures import writing
+from unetseg.text import plural, quote
 
 IMAGE_FOLDERS = (
     *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
@@ -73,24 +75,50 @@ def match_pairs(
             the masks, or two files of one stem.
         MachineError: No permission to read.
     """
-    folder = Path(folder)
-    files, folders = list_folder(folder)
-    if export := exports.find_export(folder):
-        return export.pairs, None
-    folders = [f for f in folders if f.name != without]
-    masks = _only(folder, folders, MASK_FOLDERS, "masks")
-    if masks is None:
-        if not any(_mask_suffix(stem_of(file)) for file in files):
-            exports.refuse_by_name(folder)
-        image_paths, mask_paths = _divide_flat(folder, files)
-    else:
-        if not list_folder(masks)[0]:
-            exports.refuse_by_name(folder)
-        home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
-        if not list_folder(masks)[0] and list_folder(masks)[1]:
-            raise InputError(masks, "holds folders, no pictures", _CONVERT)
-        image_paths, mask_paths = list_images(home), list_images(masks)
-    return match_files(folder, image_paths, mask_paths)
+    home = Path(folder)
+    inside = list_folder(home)
+    return _match(home, *inside, exports.find_export(home), without, _CONVERT)
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """What a folder of labelled images holds.
+
+    Attributes:
+        pairs: Images and masks.
+        problem: What is wrong with files that belong to no pair.
+        classes: The classes, where they are given or declared.
+    """
+
+    pairs: tuple[Pair, ...]
+    problem: InputError | None
+    classes: ClassTable | None
+
+
+def read_set(
+    folder: str | os.PathLike[str],
+    classes: str | os.PathLike[str] | None = None,
+    *,
+    without: str = "",
+    converts: bool = False,
+) -> LabelledSet:
+    """Return the pairs and the classes of a folder, for which an export is read once.
+
+    Args:
+        folder: The folder.
+        classes: As ``file`` of `load_classes`.
+        without: As in `match_pairs`.
+        converts: Whether a conversion asks, which is then no remedy.
+
+    Raises:
+        InputError: As `match_pairs` and `load_classes`.
+        MachineError: No permission to read.
+    """
+    home = Path(folder)
+    inside = list_folder(home)
+    export, advice = exports.find_export(home), "" if converts else _CONVERT
+    pairs, problem = _match(home, *inside, export, without, advice)
+    return LabelledSet(pairs, problem, _declared(home, classes, export))
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
@@ -131,15 +159,8 @@ def load_classes(
     Raises:
         InputError: ``file`` is missing, or the file is not valid.
     """
-    path = Path(folder) / "classes.toml" if file is None else Path(file)
-    if file is not None or path.exists():
-        return read_classes(path)
-    if not Path(folder).is_dir():
-        return None
-    if table := exports.class_table(Path(folder)):
-        return table
-    export = exports.find_export(Path(folder))
-    return export.classes if export else None
+    home = Path(folder)
+    return _declared(home, file, exports.find_export(home) if home.is_dir() else None)
 
 
 def write_classes(folder: str | os.PathLike[str], table: ClassTable) -> None:
@@ -174,6 +195,31 @@ def write_labelled(
 # --- finding and pairing ---------------------------------------------------------------------
 
 
+def _match(
+    folder: Path,
+    files: Sequence[Path],
+    folders: Sequence[Path],
+    export: exports.Export | None,
+    without: str,
+    advice: str,
+) -> tuple[tuple[Pair, ...], InputError | None]:
+    if export:
+        return export.pairs, None
+    folders = [f for f in folders if f.name != without]
+    masks = _only(folder, folders, MASK_FOLDERS, "masks")
+    home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
+    if masks is None:
+        if not any(_mask_suffix(stem_of(file)) for file in files):
+            exports.refuse_by_name(folder)
+            _refuse_half(folder, home, advice)
+        return match_files(folder, *_divide_flat(folder, files, advice))
+    if not list_folder(masks)[0] or not list_folder(home)[0]:
+        exports.refuse_by_name(folder)
+    if not list_folder(masks)[0] and list_folder(masks)[1]:
+        raise InputError(masks, "holds folders, no pictures", advice)
+    return match_files(folder, list_images(home), list_images(masks))
+
+
 def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str) -> Path | None:
     """Return the one folder that bears one of ``names``; refuse two with a question."""
     found = [f for f in folders if f.name.lower() in names]
@@ -188,13 +234,48 @@ def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str
     return found[0] if found else None
 
 
-def _divide_flat(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def _declared(
+    folder: Path, file: str | os.PathLike[str] | None, export: exports.Export | None
+) -> ClassTable | None:
+    path = folder / "classes.toml" if file is None else Path(file)
+    if file is not None or path.exists():
+        return read_classes(path)
+    if folder.is_dir() and (table := exports.class_table(folder)):
+        return table
+    return export.classes if export else None
+
+
+def _refuse_half(folder: Path, home: Path, advice: str) -> None:
+    """Refuse a folder of images or masks alone, and say where the other half is, or is made.
+
+    Args:
+        folder: The folder.
+        home: Where its images are, if it holds any.
+        advice: What else to do.
+    """
+    others = {IMAGE_FOLDERS: MASK_FOLDERS, MASK_FOLDERS: IMAGE_FOLDERS}
+    around = folder.resolve().parent
+    for names, partners in others.items():
+        if folder.resolve().name.lower() in names:
+            beside = [d for d in list_folder(around)[1] if d.name.lower() in partners]
+            if beside:
+                text = f"is half of a set; {folder.parent} holds {beside[0].name}/, too"
+                raise InputError(folder, text, f"name {folder.parent}")
+    if images := list_folder(home)[0]:
+        text = f"holds {plural(len(images), 'picture')} and no masks"
+        remedy = f"put masks into {folder / 'masks'}, or paint them: unetseg label {quote(folder)}"
+        raise InputError(folder, text, "; ".join(filter(None, [remedy, advice])))
+
+
+def _divide_flat(
+    folder: Path, files: Sequence[Path], advice: str = _CONVERT
+) -> tuple[list[Path], list[Path]]:
     """Divide the files of one folder into images and masks by how their stems end."""
     ends = {file: _mask_suffix(stem_of(file)) for file in files}
     kinds = sorted({end for end in ends.values() if end})
     if not kinds:
         text = "no folders images/ and masks/, and no files such as a.png with a_mask.png"
-        remedy = "put images into images/ and masks into masks/; " + _CONVERT
+        remedy = "; ".join(filter(None, ["put images into images/ and masks into masks/", advice]))
         raise InputError(folder, text, remedy)
     if len(kinds) > 1:
         text = "which files are the masks: " + " or ".join(f"*{k}" for k in kinds) + "?"

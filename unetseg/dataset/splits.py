@@ -78,8 +78,11 @@ def split_groups(
     units = _units(groups, hashes)  # (n,), numbered from 0
     total = int(units.max()) + 1
     if total == 1:
-        remedy = f"label more images, widen {arg('group')}, or pass {arg('val', 0)}"
-        raise InputError(arg("val"), f"{count} images in one group, nothing to hold out", remedy)
+        text, remedy = "1 image, nothing to hold out", "label more images"
+        if count > 1:
+            text = f"{count} images in one group, nothing to hold out"
+            remedy += f", make smaller groups by {arg('group')}"
+        raise InputError(arg("val"), text, f"{remedy}, or pass {arg('val', 0)}")
     stays = np.zeros(total, bool)
     if is_sparse is not None:
         np.logical_or.at(stays, units, is_sparse)

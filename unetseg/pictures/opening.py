@@ -6,6 +6,7 @@ format, and if it can hold the size that it declares. This module does not know 
 
 import logging
 import os
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -153,7 +154,10 @@ def decoding(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     except MemoryError:
         raise MachineError(path, "not enough memory to read it", "close other programs") from None
     except Exception as error:  # a damaged file leads a decoder to any exception
-        text = f"not readable as {kind}: {error or type(error).__name__}"
+        # What these say is about bytes and buffers.
+        is_cut = isinstance(error, struct.error | EOFError)
+        reason = "it is cut off" if is_cut else error or type(error).__name__
+        text = f"not readable as {kind}: {reason}"
         raise InputError(path, text, COPY_AGAIN) from error
 
 
