@@ -1,6 +1,6 @@
 """The objects of an image as other programs read them: label image, polygons, rows of a table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from unetseg.objects.separation import Objects
 from unetseg.pictures import bands
 from unetseg.pictures.bands import Rows
 from unetseg.pictures.georeference import Georeference
+from unetseg.progress import OnProgress, silent, steps
 
 OBJECTS = "objects"  # the folder of label images: beside masks/, and in a folder of predictions
 Row = dict[str, float | str | None]
@@ -30,6 +31,8 @@ def write_objects(
     confidence: NDArray[np.uint8] | None = None,
     text: Mapping[str, str] | None = None,
     georeference: Georeference | None = None,
+    on_progress: OnProgress = silent,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Row]:
     """Write the label image and the polygons of an image's objects, while rows are taken from it.
 
@@ -44,6 +47,8 @@ def write_objects(
         confidence: (H, W) probability of each pixel's class, 0 to 255.
         text: Goes into the description of the label image.
         georeference: Of the image.
+        on_progress: Receives `Progress`.
+        check: Called before each band of rows; may raise to stop.
 
     Yields:
         The rows of `Measuring`, with the name of the class in "class": from top to bottom by where
@@ -63,7 +68,8 @@ def write_objects(
             at = path.with_name(f"{path.stem}-map.geojson")
             on_map = stack.enter_context(GeoJson(at, matrix, place.epsg))
         step = max(1, _AT_ONCE // shape[1])
-        for top in range(0, shape[0], step):
+        tops = range(0, shape[0], step)
+        for top in steps(tops, "measuring objects", "bands", on_progress, check=check):
             rows = slice(top, min(top + step, shape[0]))
             window = _with_neighbours(objects.numbers, rows, 2)
             sure = None if confidence is None else np.asarray(confidence[rows])

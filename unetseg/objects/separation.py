@@ -20,7 +20,7 @@ objects are the same for every size of a tile.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
 from unetseg.errors import InputError, arg
+from unetseg.progress import OnProgress, silent, steps
 from unetseg.text import nearest
 
 BORDER = "border"  # the class that `unetseg convert --instances` makes
@@ -106,6 +107,8 @@ def find_objects(
     *,
     numbers: NDArray[np.int32] | None = None,
     tile: int = _TILE,
+    on_progress: OnProgress = silent,
+    check: Callable[[], None] = lambda: None,
 ) -> Objects:
     """Number the objects of some classes, also where they touch.
 
@@ -119,20 +122,22 @@ def find_objects(
             of two objects even where the outline shows no neck.
         numbers: (H, W) zeros, which take the numbers; None makes a new array.
         tile: Pixels along a side of a tile. The result does not depend on it.
+        on_progress: Receives `Progress`.
+        check: Called before each tile; may raise to stop.
 
     Returns:
         The objects: class after class, and within a class from top to bottom.
     """
     if numbers is None:
         numbers = np.zeros(labels.shape, np.int32)
-    basins = _Basins(numbers)
-    for rows, columns in _tiles(labels.shape, tile):
+    basins, tiles = _Basins(numbers), list(_tiles(labels.shape, tile))
+    for rows, columns in steps(tiles, "telling objects apart", "tiles", on_progress, check=check):
         for kind, border in classes.items():
             height = _height_of(labels, kind, border, confidence, rows, columns)
             if height is not None:
                 basins.add(height, kind, (rows.start, columns.start))
     number_of, kinds, areas = basins.objects(classes)
-    for rows, columns in _tiles(labels.shape, tile):
+    for rows, columns in tiles:
         numbers[rows, columns] = number_of[numbers[rows, columns]]
     return Objects(numbers, kinds, areas, tuple(classes))
 

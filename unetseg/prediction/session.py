@@ -716,10 +716,13 @@ class _Session:
                     sure[filled : filled + len(band)] = band
                     filled += len(band)
                 found.confidence.clear()
-            self.on_progress(Note(f"{show(turn.job.image)}: telling its objects apart"))
-            objects = find_objects(labels, self.object_classes, sure, numbers=numbers)
+            told: dict[str, Any] = {
+                "on_progress": self.on_progress,
+                "check": self._stop_if_caught,
+            }
+            objects = find_objects(labels, self.object_classes, sure, numbers=numbers, **told)
             place = picture.raster.georeference
-            self._write_objects(path, turn, objects, picture.raster, sure, place)
+            self._write_objects(path, turn, objects, picture.raster, sure, place, **told)
             # The numbers are gone before the summary is made.
             found.separated = dataclasses.replace(objects, numbers=np.zeros((0, 0), np.int32))
             for top in range(0, height, _COUNTED):
@@ -733,6 +736,7 @@ class _Session:
         image: bands.Rows,
         confidence: NDArray[np.uint8] | None,
         georeference: Georeference,
+        **told: Any,
     ) -> None:
         """Write the label image, the polygons and the table of the objects of an image."""
         rows = write_objects(
@@ -743,6 +747,7 @@ class _Session:
             confidence=confidence,
             text={LABEL: turn.label},
             georeference=georeference,
+            **told,
         )
         header, name = columns(image.shape[2]), turn.job.image.name
         cells = ([name if c == "image" else row.get(c) for c in header] for row in rows)
