@@ -122,8 +122,8 @@ class Window:
             mouse.move(*place)
         mouse.up(button=button)
 
-    def click(self, x, y, **how):
-        self.page.mouse.click(*self.place(x, y), **how)
+    def click(self, x, y):
+        self.page.mouse.click(*self.place(x, y))
 
     def choose(self, tool=None, size=None, index=None):
         if tool:
