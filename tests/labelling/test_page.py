@@ -399,6 +399,103 @@ def test_the_edge_brush_stays_in_the_regions_that_its_middle_has_touched(tab):
     tab.saved()
 
 
+SCORE = {
+    "mean_iou": 0.78,
+    "interval": [0.7, 0.85],
+    "images": 7,
+    "iou": [],
+    "curve": [{"image": k, "mean_iou": 0.5 + k / 20, "interval": None} for k in range(7)],
+    "ten_more": {"gain": 0.02, "interval": [-0.01, 0.05]},
+    "note": "Each was predicted before its first stroke.",
+}
+TRAINING = {"on": True, "state": "training", "round": 3, "share": 0.4, "note": None}
+
+
+def tell(tab, **values):
+    """Let the page know what a server would have said of the score and the training."""
+    tab.page.evaluate(
+        "(values) => { Object.assign(unetseg.session.project, values);"
+        " unetseg.session.dispatchEvent(new Event('score')); }",
+        values,
+    )
+
+
+def test_the_score_is_shown_with_its_interval_and_the_training_with_its_round(tab):
+    assert not tab.page.locator("#score").is_visible()
+    assert not tab.page.locator("#training").is_visible()
+    tell(tab, score=SCORE, training={**TRAINING, "answers_by": "network"})
+    text = tab.page.inner_text("#score")
+    assert "0.78 mean IoU" in text
+    assert "95 % interval 0.70 to 0.85, over 7 images." in text
+    assert "Ten more images would bring about +0.02, between −0.01 and +0.05." in text
+    assert tab.page.locator("#score svg .line").get_attribute("points").count(",") == 7
+    text = tab.page.inner_text("#training")
+    assert "The network makes the predictions; round 3." in text
+    assert "Pause training" in text
+    tell(tab, score={**SCORE, "interval": None, "ten_more": None, "images": 1}, training=None)
+    assert "No interval yet, over 1 image." in tab.page.inner_text("#score")
+    assert not tab.page.locator("#training").is_visible()
+
+
+# The contrast of each text with what is behind it, as WCAG 2 computes it.
+CONTRASTS = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const parse = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (node) => {
+    const colour = parse(getComputedStyle(node).backgroundColor);
+    return colour[3] === 255 ? colour : behind(node.parentElement);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    const text = walker.currentNode.data.trim();
+    if (!text || !node.checkVisibility() || node.closest(":disabled, #toast")) continue;
+    const pair = [light(parse(getComputedStyle(node).color || "black")), light(behind(node))];
+    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    found.push([Math.round(ratio * 100) / 100, text]);
+  }
+  return found.sort((a, b) => a[0] - b[0]);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_is_readable_and_fits_at_1024_pixels(shared, window, theme):
+    tab = window(shared[1], viewport={"width": 1024, "height": 700}, color_scheme=theme)
+    tell(tab, score=SCORE, training={**TRAINING, "answers_by": "head"})
+    for keys in ((), ("?",)):
+        tab.press(*keys)
+        found = tab.page.evaluate(CONTRASTS)
+        assert len(found) > 30
+        assert found[0][0] >= 4.5, found[:5]
+    tab.press("?")
+    wide = tab.page.evaluate(
+        "() => [...document.querySelectorAll('body, header, nav, aside, .scroll, aside button')]"
+        ".filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
+    )
+    assert wide == []
+    before = tab.ask("getComputedStyle(document.body).backgroundColor")
+    tab.press("m")
+    assert tab.ask("getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_everything_that_can_be_pressed_has_a_name(tab):
+    nameless = tab.page.evaluate(
+        "() => [...document.querySelectorAll('button, input, select')].filter((e) => !("
+        "e.ariaLabel || e.textContent.trim() || e.closest('label') || e.labels?.length))"
+        ".map((e) => e.outerHTML)"
+    )
+    assert nameless == []
+
+
 def test_two_windows_show_what_the_other_paints(shared, tab, window):
     two = window(shared[1])
     two.go(tab.ask("unetseg.session.image.number"))

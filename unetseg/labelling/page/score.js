@@ -19,7 +19,7 @@ export function showScore(score) {
   if (mean === null) {
     parts.push(element("p", { className: "hint" }, "The score begins with the first accepted image."));
   } else {
-    const range = interval ? `95 % interval ${two(interval[0])} to ${two(interval[1])}` : "no interval yet";
+    const range = interval ? `95 % interval ${two(interval[0])} to ${two(interval[1])}` : "No interval yet";
     parts.push(
       element("p", { className: "figure" }, element("b", {}, two(mean)), " mean IoU"),
       element("p", { className: "hint" }, `${range}, over ${images} image${images === 1 ? "" : "s"}.`),

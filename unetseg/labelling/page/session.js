@@ -270,6 +270,7 @@ export class Session extends EventTarget {
     this.dispatchEvent(new Event("leave"));
     this.busy = true;
     this.#tell("open");
+    const sparse = !empty && !this.answer && this.labels.data.includes(UNLABELLED);
     let next = null;
     const done = await this.#try(async () => {
       await this.#stored();
@@ -283,6 +284,7 @@ export class Session extends EventTarget {
     this.#tell("open", "images");
     if (!done) return;
     this.#loadSuspects();
+    if (sparse) this.say("Accepted without a prediction: what was not painted stays unlabelled.");
     if (next !== null && next !== undefined && next !== image.number) return this.open(next);
     await this.open(image.number);
     this.say("All images are accepted.");
