@@ -15,6 +15,7 @@ NAMES = (
         "pretraining",
         "pretrained",
         "scribbles",
+        "rivals",
         "converting",
     ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
