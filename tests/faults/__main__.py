@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
     asked = parser.parse_args(words)
     unknown = set(asked.names) - {one.name for one in FAULTS}
     if unknown:
-        parser.error(f"no fault {sorted(unknown)[0]}; there are F1 to F36")
+        parser.error(f"no fault {sorted(unknown)[0]}; there are F1 to F38")
     table = Table("", "fault", "attempts", "survived", "bar: all of them", "", box=box.SIMPLE_HEAD)
     missed = False
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:

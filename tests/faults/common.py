@@ -111,6 +111,7 @@ def load() -> None:
         "damage",
         "attacks",
         "surroundings",
+        "labelling",
         "ranks",
     ):
         importlib.import_module(f"tests.faults.{name}")
@@ -128,10 +129,10 @@ def some(cases: Sequence[Any], share: float) -> list[Any]:
 @functools.cache
 def _forks() -> Any:
     context = multiprocessing.get_context("forkserver")
-    commands = ("app", "train", "predict", "synth", "patch", "info", "evaluate", "tables")
+    commands = ("app", "train", "predict", "synth", "patch", "info", "evaluate", "tables", "label")
     rooms = (
         *("training.run", "training.folds", "prediction.session", "dataset.cutting"),
-        *("scoring.evaluation", "reports.gathering"),
+        *("scoring.evaluation", "reports.gathering", "labelling.server"),
     )
     # What the first optimizer, image and save import.
     late = ("torch._dynamo", "PIL.AvifImagePlugin", "safetensors.torch", "numpy.ctypeslib")
@@ -154,6 +155,8 @@ class Child:
     ) -> None:
         self.folder = folder
         self._logs = folder.parent / f"{folder.name}.out", folder.parent / f"{folder.name}.err"
+        for log in self._logs:
+            log.touch()  # it is empty until the process has begun
         self._process = _forks().Process(
             target=_enter, args=(folder, self._logs, work, before), daemon=True
         )
