@@ -134,7 +134,9 @@ def killed_while_painting(lab: Lab, share: float) -> Tally:
             folder, rng = lab.folder(), random.Random(seed)
             raw_images(folder)
             child, painter = open_page(folder, seed)
-            timer = threading.Timer(rng.uniform(0, 1.5), child.kill)
+            for _ in range(rng.randint(0, 30)):
+                painter.paint()
+            timer = threading.Timer(rng.uniform(0, 0.3), child.kill)
             timer.start()
             painter.paint_until_it_ends()
             timer.join()

@@ -2,14 +2,16 @@
 
 import gzip
 import json
+import time
 import zlib
 
 import numpy as np
 import pytest
 
 from tests.labelling.asking import Client
-from tests.support import read, write_image, write_set
-from unetseg.labelling.project import open_project
+from tests.support import draw, read, write_image, write_set
+from unetseg.labelling.project import enlarge, open_project
+from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate
 from unetseg.labelling.server import Events, LabelServer
 from unetseg.labelling.session import open_session
@@ -68,6 +70,37 @@ def test_a_tile_is_the_picture_in_its_window(client, folder):
     key = client.get("api/project").json()["key"]
     cached = client.get(f"api/images/0/tiles/0/0/0?key={key}")
     assert "max-age" in cached.headers["cache-control"]
+
+
+def test_regions_follow_the_picture(client, folder):
+    answer = client.get("api/images/0/regions")
+    shape = int(answer.headers["Regions-Height"]), int(answer.headers["Regions-Width"])
+    assert shape == (64, 56)
+    regions = np.frombuffer(answer.content, "<i4").reshape(shape)
+    np.testing.assert_array_equal(regions, find_regions(draw(0)[0]))
+
+
+def test_an_answer_comes_once_there_are_two_classes(client):
+    assert client.get("api/images/0/answer").status_code == 204
+    client.labels(0)  # which opens it
+    client.paint(0, 0, 0, draw(0)[1][:30] > 0)
+    end = time.monotonic() + 30
+    while (answer := client.get("api/images/0/answer")).status_code == 204:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert answer.headers["Answer-By"] == "head"
+    assert int(answer.headers["Answer-Version"]) >= 1
+    shape = int(answer.headers["Answer-Height"]), int(answer.headers["Answer-Width"])
+    seen = np.frombuffer(answer.content, np.uint8).reshape(shape)
+    client.post("api/images/0/accept", json={})
+    np.testing.assert_array_equal(client.labels(0)[30:], enlarge(seen, (64, 56))[30:])
+
+
+def test_training_is_turned_by_true_and_false_alone(client):
+    for body in ("", "{}", "[]", '{"on": 1}', '{"on": "yes"}'):
+        assert client.post("api/train", content=body).status_code == 400
+    assert client.post("api/train", json={"on": False}).status_code == 404  # none is trained
+    assert client.get("api/project").json()["training"] is None
 
 
 def test_accepting_leads_to_the_next_image(client):

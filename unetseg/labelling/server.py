@@ -28,6 +28,7 @@ from unetseg.classes import ClassTable, SegmentationClass, default_colour
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, open_project
+from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate, read_body
 from unetseg.labelling.session import Session, open_session, said
 from unetseg.labelling.tiles import encode_tile
@@ -145,6 +146,7 @@ class LabelServer:
                 Route(image + "/labels", self._labels),
                 Route(image + "/labels", self._paint, methods=["PUT"]),
                 Route(image + "/answer", self._answer),
+                Route(image + "/regions", self._regions),
                 Route(image + "/accept", self._accept, methods=["POST"]),
                 Route(image + "/reopen", self._reopen, methods=["POST"]),
             ],
@@ -287,6 +289,17 @@ class LabelServer:
             size = {"Answer-Height": height, "Answer-Width": width}
             made = {"Answer-Version": answer.version, "Answer-By": answer.by}
             return _packed(data, size | made)
+
+        return await run_in_threadpool(pack)
+
+    async def _regions(self, request: Request) -> Response:
+        number = self._image(request).number
+
+        def pack() -> Response:
+            regions = find_regions(self._pictures.image(number)).astype("<i4")
+            height, width = regions.shape
+            data = gzip.compress(regions.reshape(-1).view(np.uint8).data, 1)
+            return _packed(data, {"Regions-Height": height, "Regions-Width": width})
 
         return await run_in_threadpool(pack)
 

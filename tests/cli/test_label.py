@@ -1,0 +1,144 @@
+"""``unetseg label`` as a process: its address, its events, its end, and what it refuses."""
+
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import unetseg
+from tests.support import draw, read, write_image
+from unetseg.cli.app import main
+
+ROOT = Path(unetseg.__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    for k in range(2):
+        write_image(tmp_path / "set" / f"im{k}", draw(k)[0])
+    return tmp_path / "set"
+
+
+class Server:
+    """A process of ``unetseg label`` and a client that has its cookie."""
+
+    def __init__(self, folder, *options):
+        line = [sys.executable, "-m", "unetseg", "label", str(folder), "--no-train", *options]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        env.pop("DISPLAY", None)
+        self.process = subprocess.Popen(line, env=env, text=True, stdout=-1, stderr=-1)
+        first = self.process.stdout.readline()
+        assert first.startswith("Open http://127.0.0.1:"), first + self.process.stderr.read()
+        at = urlsplit(first.split()[1])
+        self.port = at.port
+        origin = f"http://{at.netloc}"
+        self.client = httpx.Client(base_url=origin, headers={"Origin": origin}, timeout=60)
+        assert self.client.get(f"/?{at.query}").status_code == 200
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+    def stop(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=30)
+
+
+def paint(client, labels, stroke):
+    height, width = labels.shape
+    place = f"x=0&y=0&width={width}&height={height}&stroke={stroke}"
+    body = gzip.compress(labels.astype(np.uint8).tobytes())
+    assert client.put(f"/api/images/0/labels?{place}", content=body).json() == {"saved": True}
+
+
+def test_a_session_from_the_address_to_ctrl_c(folder):
+    heard = []
+    with Server(folder, "--no-browser") as server:
+
+        def listen():
+            with server.client.stream("GET", "/api/events", timeout=None) as stream:
+                for line in stream.iter_lines():
+                    heard.append(line)
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        second = subprocess.run(
+            [sys.executable, "-m", "unetseg", "label", str(folder), "--no-browser", "--no-train"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert second.returncode == 3
+        assert f"set: in use by process {server.process.pid} on " in second.stderr
+        while "event: pages" not in heard:
+            time.sleep(0.01)
+        paint(server.client, draw(0)[1] > 0, "s1")
+        while "event: saved" not in heard:
+            time.sleep(0.01)
+        place = {"x": 0, "y": 0, "width": 56, "height": 64}
+        data = heard[heard.index("event: labels") + 1].removeprefix("data: ")
+        assert json.loads(data) == {"number": 0, **place, "page": ""}
+        paint(server.client, draw(0)[1] == 2, "s2")
+        _, said = server.stop()
+        listener.join(10)
+        assert not listener.is_alive()  # the stream ends with the server
+        assert server.process.returncode == 130
+        assert said.splitlines()[-1] == (
+            f"unetseg: error: {folder}: stopped by SIGINT; what was painted is saved"
+        )
+        np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] == 2)
+
+
+def test_a_port_that_is_taken_is_told_and_a_free_one_is_found(folder, tmp_path, capfd):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["label", str(folder), "--no-train", "--no-browser", "--port", port]) == 3
+    assert f"--port {port}: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nowhere"], 2, "nowhere: not found"),
+        (["."], 2, "no images"),
+        (["set", "--budget", "soon"], 2, "--budget"),
+        (["set", "--classes", "none.toml"], 2, "none.toml: not found"),
+    ],
+)
+def test_what_cannot_be_labelled_is_one_line(folder, capfd, words, code, said):
+    assert main(["label", *words, "--no-browser", "--no-train"]) == code
+    lines = [n for n in capfd.readouterr().err.splitlines() if "error" in n]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not (folder / "masks").exists()
+
+
+def test_a_picture_of_over_a_hundred_megapixels_is_refused(folder, capfd):
+    wide = np.zeros((10_001, 10_000), bool)
+    Image.fromarray(wide).save(folder / "large.png", compress_level=0)
+    assert main(["label", str(folder), "--no-browser", "--no-train"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "large.png: 10,000 x 10,001 pixels" in line
+    assert "cut it into parts" in line
+    assert "--scale" in line
