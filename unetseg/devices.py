@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unetseg.errors import InputError, arg
+from unetseg.text import plural
 
 
 def pick_device(name: str) -> torch.device:
@@ -72,7 +73,9 @@ def describe_device(device: torch.device) -> str:
     """Return the name of a device for a person: "the CPU (2 threads)", "NVIDIA H200"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else "MPS"
+    return (
+        f"the CPU ({plural(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else "MPS"
+    )
 
 
 def memory_of(device: torch.device) -> int:

@@ -1,5 +1,6 @@
 """The records that long work reports while it runs, which a callback shows or ignores."""
 
+import re
 import sys
 import time
 import warnings
@@ -30,9 +31,15 @@ class Progress:
     unit: str
     detail: str = ""
 
+    @property
+    def units(self) -> str:
+        """The units in all: "20 images", "1 patch"."""
+        singular = re.sub("(?<=ch)es$|s$", "", self.unit)
+        return plural(round(self.total), singular, self.unit)
+
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.stage}: {self.done:,.0f} of {self.total:,.0f} {self.unit}{detail}"
+        return f"{self.stage}: {self.done:,.0f} of {self.units}{detail}"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Pictures for people: what stands where on a sheet."""
 
+import itertools
 from itertools import pairwise
 
 import numpy as np
@@ -36,9 +37,11 @@ def test_samples_stand_above_their_masks_in_rows_of_eight(count, channels):
     masks = rng.integers(0, 2, (count, 10, 10))
     sheet = drawing.sample_sheet(pictures, masks, TABLE)
     rows, columns = -(-count // 8), min(count, 8)
-    assert sheet.shape == (rows * 22 + (rows - 1) * 4, columns * 10 + (columns - 1) * 4, 3)
+    assert sheet.shape[0] > 28 + rows * 22 + (rows - 1) * 4  # a heading, and names below
+    assert sheet.shape[1] >= columns * 10 + (columns - 1) * 4
+    assert (sheet[:28] < 128).any()
     for k in range(count):
-        top, left = k // 8 * 26, k % 8 * 14
+        top, left = 28 + k // 8 * 26, k % 8 * 14
         np.testing.assert_array_equal(
             sheet[top + 12 : top + 22, left : left + 10],
             drawing.paint(masks[k].astype(np.uint8), TABLE),
@@ -47,7 +50,7 @@ def test_samples_stand_above_their_masks_in_rows_of_eight(count, channels):
             sheet[top : top + 10, left : left + 10], drawing.to_display(pictures[k])
         )
     if count == 9:
-        assert (sheet[26:, 14:] == 255).all()
+        assert (sheet[28 + 26 : 28 + 48, 14:] == 255).all()
 
 
 def test_validation_shows_image_truth_and_prediction_side_by_side():
@@ -58,9 +61,13 @@ def test_validation_shows_image_truth_and_prediction_side_by_side():
         [(image, truth, truth), (image[:20], truth[:20] * 0, truth[:20])], TABLE
     )
     assert sheet.shape[1] == 3 * 200 + 2 * 4
-    np.testing.assert_array_equal(sheet[:30, :200], drawing.to_display(image))
-    np.testing.assert_array_equal(sheet[:30, 204:404], sheet[:30, 408:608])
-    assert (sheet[10, 270] != sheet[10, 66]).any()
+    headings = [sheet[:28, left : left + 200] for left in (0, 204, 408)]
+    assert all((heading < 128).any() for heading in headings)
+    assert all((a != b).any() for a, b in itertools.combinations(headings, 2))
+    below = sheet[28:]
+    np.testing.assert_array_equal(below[:30, :200], drawing.to_display(image))
+    np.testing.assert_array_equal(below[:30, 204:404], below[:30, 408:608])
+    assert (below[10, 270] != below[10, 66]).any()
 
 
 def test_large_images_are_shrunk_to_a_third_of_the_sheet():

@@ -149,7 +149,7 @@ def test_labelled_images_are_left_out_by_their_pixels(home):
     done = unetseg.suggest_images("data/test")
     assert done.left_out == 3
     assert sorted(s.image.name for s in done.chosen) == ["im100.png", "im101.png", "im102.png"]
-    with pytest.raises(InputError, match="all 12 images are labelled already"):
+    with pytest.raises(InputError, match="12 images are all labelled already"):
         unetseg.suggest_images("data/train", out="other")
 
 

@@ -31,6 +31,13 @@ def test_the_square_lies_within_the_image_or_is_the_whole_of_it(shape, box, expe
     assert view.is_whole == (expected[2:] == shape)
 
 
+def test_a_frame_ends_where_the_view_ends():
+    view = views.whole((100, 200))
+    assert (
+        view.frame((90, -20, 30, 40)) == "top: 90.00%; left: 0.00%; height: 10.00%; width: 10.00%"
+    )
+
+
 def test_a_frame_is_in_percent_of_the_view():
     view = View((900, 700), 751, 0, 128, 64)
     found = view.frame((800, 16, 32, 8))  # 49, 16, 32 and 8 of 128, 64, 128 and 64

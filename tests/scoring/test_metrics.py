@@ -244,3 +244,14 @@ def test_ratios_of_each_image_are_those_worked_by_hand():
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], [values, [nan] * 3])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "is_warned"),
+    [([[90, 0], [10, 0]], True), ([[90, 0], [9, 1]], False), ([[80, 10], [10, 0]], True)],
+)
+def test_masks_no_better_than_the_most_common_class_are_warned_of(matrix, is_warned):
+    note = scores(np.array([matrix]), ["one"], ["a", "b"]).table().note
+    assert "the most common class everywhere would score 0.4500" in note
+    assert ("warning: the most common" in note) == is_warned
+    assert ("train longer, or look at the labels" in note) == is_warned

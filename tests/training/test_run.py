@@ -316,7 +316,7 @@ def test_auto_is_bfloat16_where_the_processor_has_it_and_what_it_became_is_recor
     seen = []
     unetseg.train(run="auto", **{**QUICK, "epochs": 1}, on_progress=seen.append)
     (plan,) = [record for record in seen if isinstance(record, Plan)]
-    assert plan.device == f"the CPU (1 threads), {precision}"
+    assert plan.device == f"the CPU (1 thread), {precision}"
     config = (home / "runs/auto/config.toml").read_text()
     assert f'precision = "{precision}"' in config
 
@@ -595,7 +595,7 @@ def test_a_last_batch_of_one_patch_joins_the_one_before(home):
 def test_from_a_model_of_other_channels_is_refused(home):
     write_set("rgb", 3, channels=3)
     unetseg.build_store("rgb", "rgb.h5", unetseg.PatchSettings(size=32, per_image=2))
-    with pytest.raises(InputError, match="trained on 1 channels, the store has 3"):
+    with pytest.raises(InputError, match="trained on 1 channel, the store has 3"):
         unetseg.train("rgb.h5", run="on", start_from="default", **QUICK)
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from unetseg.training.folds import CrossValidation
 
 _OUT = "What is written"
-_RARE = 3  # a score that is rare among correct masks
 
 
 @options.takes_settings
@@ -140,13 +139,15 @@ def _print_ranked(ranked: "tuple[Suspect, ...]", n: int, title: str) -> None:
     if not ranked:
         print_line(f"{title}. Nothing speaks against any of them.")
         return
-    rare = sum(s.score > _RARE for s in ranked)
+    from unetseg.scoring.suspects import LIKELY
+
+    rare = sum(s.score > LIKELY for s in ranked)
     rows = [
         (str(k), s.name, f"{s.score:.1f}", s.text, _span(*s.box[::2]), _span(*s.box[1::2]))
         for k, s in enumerate(ranked[:n], 1)
     ]
     count = plural(rare, "of them scores", "of them score")
-    note = f"{count} over {_RARE}, which is rare among correct masks."
+    note = f"{count} over {LIKELY:g}, which is rare among correct masks."
     if len(ranked) > n:
         hidden = plural(len(ranked) - n, "more is", "more are")
         note += f" {hidden} not shown: --n {len(ranked)}."

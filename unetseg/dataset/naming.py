@@ -19,6 +19,7 @@ from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo
 from unetseg.settings import WHOLE, Selection
+from unetseg.text import plural
 
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
@@ -210,7 +211,7 @@ def place_masks(
     rule = _best_rule(image_of, mask_of)
     stems = {stem: rule.mask_of(stem) or stem for stem in image_of}
     if orphans := [path.name for stem, path in mask_of.items() if stem not in stems.values()]:
-        text = f"{len(orphans)} masks without image: {_few(orphans)}"
+        text = f"{plural(len(orphans), 'mask')} without image: {_few(orphans)}"
         raise InputError(folder, text, "add their images or move these out")
     return tuple(
         Pair(stem, path, mask_of.get(stems[stem], home / f"{stems[stem]}.png"))
@@ -295,8 +296,8 @@ def _unpaired(
         if stem not in best
     ]
     orphans = [path.name for stem, path in mask_of.items() if stem not in best.values()]
-    parts = [f"{len(lonely)} images without mask: {_few(lonely)}"] if lonely else []
-    parts += [f"{len(orphans)} masks without image: {_few(orphans)}"] if orphans else []
+    parts = [f"{plural(len(lonely), 'image')} without mask: {_few(lonely)}"] if lonely else []
+    parts += [f"{plural(len(orphans), 'mask')} without image: {_few(orphans)}"] if orphans else []
     return InputError(folder, "; ".join(parts), "add what is missing or move these out")
 
 

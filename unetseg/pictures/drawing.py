@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb
 from unetseg.pictures.transforms import rescale_image, rescale_mask, scaled_size
 
+_HEADING_SIZE = 14
 _NUMBER_SIZE = 10  # pixels: the height of the numbers of objects
 _GAP = 4  # white pixels between pictures
 _SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are shrunk
@@ -85,7 +86,7 @@ def overlay(
     shown = blend(to_display(image), indices, table, unpainted)
     if numbers is not None:
         shown = outline_objects(shown, numbers)
-    return _above(shown, _legend(table, counts, unpainted, shown.shape[1]))
+    return _stacked(shown, _legend(table, counts, unpainted, shown.shape[1]))
 
 
 def outline_objects(
@@ -249,17 +250,30 @@ def _legend(
     return np.asarray(canvas)
 
 
-def _above(top: NDArray[np.uint8], bottom: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    missing = bottom.shape[1] - top.shape[1]
+def _stacked(*pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Put pictures of any width one above the other, on white."""
+    width = max(picture.shape[1] for picture in pictures)
     return np.concatenate(
-        [np.pad(top, ((0, 0), (0, missing), (0, 0)), constant_values=255), bottom]
+        [
+            np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0)), constant_values=255)
+            for one in pictures
+        ]
     )
+
+
+def _heading(text: str) -> NDArray[np.uint8]:
+    """Draw one line of text."""
+    font = ImageFont.load_default(_HEADING_SIZE)
+    left, _, right, _ = font.getbbox(text)
+    canvas = Image.new("RGB", (int(right - left) + 8, 2 * _HEADING_SIZE), "white")
+    ImageDraw.Draw(canvas).text((4, _HEADING_SIZE), text, "black", font, anchor="lm")
+    return np.asarray(canvas)
 
 
 def sample_sheet(
     pictures: NDArray[Any], masks: NDArray[np.integer], classes: ClassTable
 ) -> NDArray[np.uint8]:
-    """Return the patches of a batch, each above its mask, in rows of eight.
+    """Return the patches of a batch, each above its mask, in rows of eight, and a legend.
 
     Args:
         pictures: (N, S, S, C) in the units of the images.
@@ -273,14 +287,17 @@ def sample_sheet(
         np.concatenate([to_display(p), _bar(p.shape[1]), paint(m, classes)])
         for p, m in zip(pictures, masks.astype(np.uint8), strict=True)
     ]
-    return _rows([cells[i : i + 8] for i in range(0, len(cells), 8)])
+    sheet = _rows([cells[i : i + 8] for i in range(0, len(cells), 8)])
+    counts = np.bincount(masks.reshape(-1), minlength=256)
+    heading = _heading("Patches as training sees them, each above its mask")
+    return _stacked(heading, sheet, _legend(classes, counts, None, sheet.shape[1]))
 
 
 def validation_sheet(
     rows: Sequence[tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]],
     classes: ClassTable,
 ) -> NDArray[np.uint8]:
-    """Return image, truth and prediction side by side, a row each.
+    """Return image, truth and prediction side by side under their names, a row each.
 
     Args:
         rows: (H, W, C) image, (H, W) truth, (H, W) prediction, in class indices.
@@ -297,6 +314,8 @@ def validation_sheet(
         small = rescale_image(image, shape)
         labels = [rescale_mask(m, shape) for m in (truth, predicted)]
         cells.append([to_display(small), *(overlay(small, m, classes, unpainted) for m in labels)])
+    titles = ("image", "truth", "prediction")
+    cells[0] = [_stacked(_heading(t), c) for t, c in zip(titles, cells[0], strict=True)]
     return _rows(cells)
 
 

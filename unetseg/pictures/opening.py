@@ -202,13 +202,13 @@ _AXES = {"Z": "slice in depth (Z)", "T": "point in time (T)"}
 def _pictures_of(info: ImageInfo) -> str:
     """Return how many pictures a TIFF holds, named by its axes where these are known."""
     others = [axis for axis in info.axes if axis not in "YXSC"]
-    text = f"{info.pages} pages"
+    text = plural(info.pages, "page")
     if len(others) == 1 and others[0] in _AXES:
         word, end = _AXES[others[0]].split(" ", 1)
         text = f"{info.pages} {word}s {end}"
     elif others and set(others) <= set(_AXES):
         text += f" (axes {info.axes})"
-    return text + (f", each of {info.channels} channels," if info.channels > 1 else "")
+    return text + (f", each of {plural(info.channels, 'channel')}," if info.channels > 1 else "")
 
 
 def select_channels(

@@ -373,7 +373,7 @@ def _suggestion(rank: Rank, path: Path, image: _Described, names: Sequence[str])
 def _nothing_left(root: Path, describer: _Describer) -> UnetsegError:
     if describer.failed:
         return describer.failed[0][1]
-    text = f"all {describer.left_out} images are labelled already"
+    text = f"{plural(describer.left_out, 'image is', 'images are')} all labelled already"
     return InputError(root, text, "name a folder of new images")
 
 

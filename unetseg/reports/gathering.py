@@ -29,8 +29,8 @@ from unetseg.scoring.curves import Curves
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.panoptic import ObjectScores
-from unetseg.scoring.suspects import Suspect, rank_suspects
-from unetseg.text import show
+from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
+from unetseg.text import plural, show
 from unetseg.training.fold_record import FoldRecord
 from unetseg.training.folds import CrossValidation
 from unetseg.training.forecast import Afterwards
@@ -116,17 +116,18 @@ def report_folds(
     walk = _Walk(found.scored_image, found.scores.names, on_progress)
     suspects = rank_suspects(walk.images(), found.scores.classes)
     option = found.run.option()
+    images, folds = plural(len(found.images), "image"), plural(found.folds, "fold")
     report = Report(
         title=show(found.folder.name),
-        subject=f"{len(found.images)} images in {found.folds} folds, each scored by a "
-        f"{found.settings['network']} U-Net that never saw it; {found.patches:,} patches in all.",
+        subject=f"{images} in {folds}, each scored by a {found.settings['network']} U-Net that "
+        f"never saw it; {plural(found.patches, 'patch', 'patches')} in all.",
         scores=found.scores,
         classes=found.classes,
         scored_image=found.scored_image,
         baselines=baselines,
         verdict=compare_with_baselines(found.scores, baselines),
         histories=found.histories(),
-        suspects=suspects,
+        suspects=[one for one in suspects if one.score > LIKELY],
         calibration=walk.calibration(),
         settings=_given({**found.cutting, **found.settings}),
         data={
@@ -188,11 +189,12 @@ def report_evaluation(
     for _ in walk.images():
         pass
     left_out = f"; {found.subject.trained_on} of {found.total} were trained on and are left out"
+    images = plural(len(scores.names), "image")
     # The most common class of the images at hand: a baseline at least as high as any other's.
     baselines = (most_common(scores, scores.confusion.sum(axis=1)),)
     report = Report(
         title=show(found.subject.title),
-        subject=f"{len(scores.names)} images{left_out if found.subject.trained_on else ''}.",
+        subject=f"{images}{left_out if found.subject.trained_on else ''}.",
         scores=scores,
         classes=found.subject.classes,
         scored_image=found.subject.scored_image,

@@ -20,7 +20,7 @@ from unetseg.reports import charts, rendering, views
 from unetseg.reports.suspect_sheet import suspect_cards
 from unetseg.reports.views import View
 from unetseg.scoring.metrics import ScoredImage, Scores
-from unetseg.text import show
+from unetseg.text import plural, show
 
 if TYPE_CHECKING:  # this module shows their values, and computes none
     from unetseg.prediction.calibration import Calibration
@@ -165,7 +165,7 @@ def _headline(scores: Scores) -> list[str]:
     if scores.mean_iou_ci95 is None:
         lines.append("On other images of this kind the score may be quite different.")
     else:
-        lines.append("Over ever more images of this kind it would likely settle in the interval.")
+        lines.append("The score on all images of this kind probably lies in this range.")
     return lines
 
 
@@ -241,7 +241,7 @@ def _confusion_rows(scores: Scores) -> list[dict[str, Any]]:
                 # The root makes a few percent visible; text is readable on the darkest.
                 "shade": f"{0.55 * math.sqrt(count / max(total, 1)):.3f}",
                 "faint": count < 0.001 * total,
-                "hover": f"{count:,} pixels of {show(scores.classes[i])}, predicted as "
+                "hover": f"{plural(count, 'pixel')} of {show(scores.classes[i])}, predicted as "
                 f"{show(scores.classes[j])}",
             }
             for j, count in enumerate(counts)

@@ -83,12 +83,15 @@ class View:
         return image, truth, prediction
 
     def frame(self, box: Box) -> str:
-        """Return where a box is in it, as CSS."""
+        """Return where the part of a box that lies in it is, as CSS."""
+        top, left = max(box[0] - self.top, 0), max(box[1] - self.left, 0)
+        bottom = min(box[0] + box[2] - self.top, self.height)
+        right = min(box[1] + box[3] - self.left, self.width)
         places = {
-            "top": (box[0] - self.top) / self.height,
-            "left": (box[1] - self.left) / self.width,
-            "height": box[2] / self.height,
-            "width": box[3] / self.width,
+            "top": top / self.height,
+            "left": left / self.width,
+            "height": max(bottom - top, 0) / self.height,
+            "width": max(right - left, 0) / self.width,
         }
         return "; ".join(f"{name}: {100 * value:.2f}%" for name, value in places.items())
 

@@ -209,7 +209,9 @@ def compare(
     if left_out:
         text = f"{left_out} of {total} images were trained on by A or B, left out"
         on_progress(Note(f"{text}; {len(names)} scored", warning=source is not None))
-    on_progress(Note(f"scoring A, {show(a)}, and B, {show(b)}, on {len(names)} images of {place}"))
+    on_progress(
+        Note(f"scoring A, {show(a)}, and B, {show(b)}, on {plural(len(names), 'image')} of {place}")
+    )
     bare = source is None or pairing.load_classes(source, classes) is None
 
     def score(side: _Side, other: _Side) -> Evaluation:

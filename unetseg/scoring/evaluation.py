@@ -399,7 +399,7 @@ def _folder_by(
     chosen = pairs if choice.include_trained else untrained(pairs, model.cards, selection)
     left_out = len(pairs) - len(chosen)
     if not chosen:
-        text = f"all {len(pairs)} images were trained on"
+        text = f"all {plural(len(pairs), 'image')} were trained on"
         raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")
     if left_out:
         on_progress(
@@ -459,7 +459,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
     )
     stems = [Path(info.held_out[k].name).stem for k in kept]
     groups = choice.groups(stems) if choice.group else [info.held_out[k].group for k in kept]
-    on_progress(Note(f"scoring {len(kept)} held-out images of {show(path)} with {model}"))
+    on_progress(Note(f"scoring {plural(len(kept), 'held-out image')} of {show(path)} with {model}"))
     return Subject(
         title=f"{card.name} on the images its store held out",
         classes=card.classes,
@@ -581,7 +581,7 @@ def _masks_of(
     places = f"{show(made.predictions)} against {show(made.root)}"
     names = [pair.name for pair, _ in chosen]
     groups = choice.groups(names)
-    on_progress(Note(f"scoring {len(chosen)} masks of {places}"))
+    on_progress(Note(f"scoring {plural(len(chosen), 'mask')} of {places}"))
 
     def image(k: int) -> NDArray[Any]:
         pair, _ = chosen[k]

@@ -163,8 +163,7 @@ class Scores(Result):
             f"mean over images: {_number(self.mean_iou_per_image)}; "
             f"pixels right: {_number(self.pixel_accuracy)}"
         )
-        most_common = f"the most common class everywhere would score {_number(self.floor)}"
-        lines.append(f"  {baselines or most_common}")
+        lines.append(f"  {baselines or self._beside_the_floor()}")
         columns = ["class", "IoU", "95 %", "Dice", "prec.", "recall", "pixels"]  # fit 80 columns
         return Table(title, columns, rows, "\n".join(lines))
 
@@ -181,6 +180,13 @@ class Scores(Result):
             row |= {"dice": self.dice[name], "precision": self.precision[name]}
             rows.append(row | {"recall": self.recall[name], "pixels": self.pixels[name]})
         return rows
+
+    def _beside_the_floor(self) -> str:
+        """Say what the most common class would score, and warn of masks that are no better."""
+        text = f"the most common class everywhere would score {_number(self.floor)}"
+        if self.floor is None or self.mean_iou is None or self.mean_iou > self.floor:
+            return text
+        return f"warning: {text}, which is no less: train longer, or look at the labels"
 
     def _mean_interval(self) -> str:
         """Return the interval of the mean in words, or the reason why there is none."""

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
 from unetseg.scoring.metrics import ScoredImage, confusion
+from unetseg.text import plural
 
+LIKELY = 3.0  # a score above is rare among correct masks
 _MOST_PIXELS = 2_000_000  # larger images are read by every second (third, ...) row and column
 # Pixels by which a border may be off: up to the first, disagreement counts nothing; from the second
 # on, it counts in full.
@@ -29,7 +31,7 @@ class Suspect:
     Attributes:
         name: Name of the image.
         score: By how many standard deviations its disagreement exceeds that of a usual image of
-            the set (`rank_suspects`); over 3 is rare among correct masks.
+            the set (`rank_suspects`); over `LIKELY` is rare among correct masks.
         box: (top, left, height, width) of the worst place, in pixels.
         text: What is suspected there.
     """
@@ -326,7 +328,7 @@ def _direction(down: int, right: int) -> str:
     if right:
         words.append((abs(right), "right" if right > 0 else "left"))
     return ", ".join(
-        f"{count} pixels {word}" if i == 0 else f"{count} {word}"
+        f"{plural(count, 'pixel')} {word}" if i == 0 else f"{count} {word}"
         for i, (count, word) in enumerate(words)
     )
 

@@ -236,7 +236,9 @@ def cross_validate(
         root, count = _folder_of(source), folds or DEFAULT_FOLDS
         cutting = patches or PatchSettings()
         check_budget(root, cutting, like_model(given, settings, start_from), started, folds=count)
-        on_progress(Note(f"dividing the labelled images of {show(root)} into {count} folds"))
+        on_progress(
+            Note(f"dividing the labelled images of {show(root)} into {plural(count, 'fold')}")
+        )
         labelled = _read_folder(root, cutting, classes, ignored, on_progress)
         cutting = dataclasses.replace(cutting, size=labelled.inspection.size, val=1 / count)
         numbers = splits.split_folds(
@@ -383,7 +385,9 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
     trained = model_file.read_card(resolve_model(start_from)[0]).trained_on
     known = sum(one.sha256 in trained for one in record.images)
     if known:
-        text = f"{start_from} was trained on {known} of these {len(record.images)} images: "
+        text = (
+            f"{start_from} was trained on {known} of these {plural(len(record.images), 'image')}: "
+        )
         text += "their scores would be too good"
         raise InputError(
             arg("start_from"), text, f"choose another model, or leave {arg('start_from')} out"
@@ -501,13 +505,13 @@ class _Runner:
         self.caught.check(self.run.path, "")  # `finish` says how to go on
         held = self.record.held_out(fold)
         count = len(self.record.images) - len(held)
-        text = f"{self._name(fold)}: {count} images to train on, {len(held)} held out"
+        text = f"{self._name(fold)}: {plural(count, 'image')} to train on, {len(held)} held out"
         self.on_progress(Note(text))
         self._train(fold)
         matrices = self._predict(fold)
         found = self.record.scores_of(held, matrices).mean_iou
         if found is not None:
-            text = f"{self._name(fold)}: mean IoU {found:.4f} on its {len(held)} images"
+            text = f"{self._name(fold)}: mean IoU {found:.4f} on its {plural(len(held), 'image')}"
             self.on_progress(Note(text))
         card = model_file.read_card(self.run.fold(fold).model)
         return FoldDone(fold, card.patches_seen, tuple(matrices))

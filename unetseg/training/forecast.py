@@ -111,7 +111,8 @@ def check_budget(
     passes = 1 + after.passes + bool(folds)
     spent = time.monotonic() - started + after.seconds
     spent += decoding * len(pairs) * (_LOOKING + _CUTTING * times)
-    spent += times * (1 + passes * windows * validation.FORWARD_SHARE / rate)
+    window = validation.window_seconds(network, channels, size, device)
+    spent += times * (1 + passes * windows * window)
     if spent > settings.budget:
         whole = spent + times * (1 - held_out) * patches / rate
         raise Advice(settings.budget, whole, cutting.scale).error()

@@ -21,7 +21,7 @@ from unetseg.progress import Note, OnProgress, Plan
 from unetseg.ranks import world
 from unetseg.settings import DEFAULT_EPOCHS, split_augment
 from unetseg.signals import Caught
-from unetseg.text import show
+from unetseg.text import plural, show
 from unetseg.training import validation
 from unetseg.training.artefacts import Artefacts
 from unetseg.training.batches import Batches
@@ -136,7 +136,9 @@ def _prepare(
         rate = measure_rate(batches, recipe, network)
     except DivergenceError as error:
         raise course.explain(error, folder) from None
-    clock, rate = _start_clock(opened, recipe, batches, session, windows, rate, saved)
+    info = opened.info
+    scoring = windows * validation.window_seconds(network, info.channels, info.size, batches.device)
+    clock, rate = _start_clock(opened, recipe, batches, session, scoring, rate, saved)
     learner = Learner(
         batches, recipe, network, clock.expected_steps, saved.learner if saved else None
     )
@@ -154,7 +156,7 @@ def _start_clock(
     recipe: Recipe,
     batches: Batches,
     session: Session,
-    windows: float,
+    scoring: float,
     rate: float,
     saved: TrainState | None,
 ) -> tuple[Clock, float]:
@@ -165,7 +167,7 @@ def _start_clock(
         recipe: How it is trained.
         batches: What is learned from.
         session: The call.
-        windows: What a validation computes, in patches.
+        scoring: Seconds of a validation by this rank alone.
         rate: Patches a second of this rank.
         saved: The state to go on from.
 
@@ -174,19 +176,16 @@ def _start_clock(
     """
     before = saved.seconds if saved else 0.0
     ranks = world()
-    rate, spent = ranks.gather((rate, time.monotonic() - session.started + before))[0]
+    spent = time.monotonic() - session.started + before
+    rate, scoring, spent = ranks.gather((rate, scoring, spent))[0]
     if recipe.budget is None:
         epochs = recipe.epochs or DEFAULT_EPOCHS
         return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before), rate
-    images, after, scoring = (
-        opened.held_out_count,
-        session.after,
-        windows * validation.FORWARD_SHARE,
-    )
+    images, after = opened.held_out_count, session.after
     if images:  # the ranks wait for the one with the most
-        scoring *= -(-images // ranks.size) * ranks.size / images
+        scoring *= -(-images // ranks.size) / images
     passes = 1 + after.passes + min(after.pictures, images) / max(images, 1)
-    reserve = Reserve(rate, scoring, passes, after.seconds + _SPARE_SECONDS)
+    reserve = Reserve(rate, scoring * rate, passes, after.seconds + _SPARE_SECONDS)
     total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
     if saved:
         clock = BudgetClock(total, batches.size, reserve, 0.0, before, saved.expected_steps)
@@ -277,11 +276,11 @@ def network_from_model(
     path = resolve_model(name)[0]
     old, card = load_model(path)
     if card.channels != info.channels:
-        text = f"trained on {card.channels} channels, the store has {info.channels}"
+        text = f"trained on {plural(card.channels, 'channel')}, the store has {info.channels}"
         raise InputError(path, text, f"choose another {arg('start_from')}")
     network = new_network(recipe, info)
     weights = old.state_dict()
-    text = f"starting from {show(path)} ({card.name}, {len(card.sources)} images)"
+    text = f"starting from {show(path)} ({card.name}, {plural(len(card.sources), 'image')})"
     other = card.classes.names != info.classes.names
     if other:
         head = list(weights)[-1].rpartition(".")[0]

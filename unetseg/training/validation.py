@@ -1,6 +1,7 @@
 """How good a network is on the held-out images, and what it makes of the first of them."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from unetseg.settings import PredictSettings
 
 FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
 _TIME_SHARE = 0.1
+_TRIED = 4  # windows that are predicted to measure the time of one
+_AROUND = 1.3  # reading, blending and counting cost so much beside the network itself
 _SHOWN = 4  # held-out images that people are shown
 
 Picture = tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]
@@ -134,6 +137,34 @@ def windows_of(
     stride = PredictSettings().stride_for(size, can_be_seamless(network))
     computed = (computed_pixels(shape, [network], size, stride, device) for shape in shapes)
     return sum(computed) / size**2
+
+
+def window_seconds(network: nn.Module, channels: int, size: int, device: torch.device) -> float:
+    """Return the seconds that predicting a window takes on this machine at present.
+
+    The share that it takes of a training step differs: other work slows down short parallel parts
+    most, of which training has more.
+
+    Args:
+        network: What predicts; it is moved to the device.
+        channels: Of an image.
+        size: Side of a window.
+        device: Where.
+    """
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch, times, mode = (
+        torch.zeros(_TRIED, channels, size, size, device=device),
+        [],
+        network.training,
+    )
+    network.eval()
+    with torch.inference_mode():
+        for _ in range(3):  # the first one also allocates
+            begin = time.monotonic()
+            network(batch).sum().item()  # waits for the device
+            times.append(time.monotonic() - begin)
+    network.train(mode)
+    return _AROUND * min(times[1:]) / _TRIED
 
 
 def interval(windows: float, patches: int) -> int:
