@@ -69,7 +69,6 @@ def test_there_is_no_answer_before_two_classes_are_painted(engine):
     engine.painted(0, np.where(mask == 1, 1, IGNORED).astype(np.uint8))
     wait_until(lambda: 0 in engine._samples)
     assert engine.answer(0) is None
-    assert engine.uncertainty(0) is None
 
 
 def test_another_image_is_answered_when_it_is_opened(engine):
@@ -196,7 +195,6 @@ def test_images_unlike_the_labelled_ones_rank_first():
         order = engine.rank([1, 2, 3, 4], [0])
         assert sorted(order) == [1, 2, 3, 4]
         assert order[0] == 3
-        assert 0 <= engine.uncertainty(1) < engine.uncertainty(3) <= 1
     finally:
         engine.close()
 

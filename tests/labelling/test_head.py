@@ -7,7 +7,7 @@ from tests.support import draw, scribble
 from unetseg.classes import IGNORED
 from unetseg.labelling import features as features_module, head as head_module
 from unetseg.labelling.features import Extractor, Features
-from unetseg.labelling.head import Head, draw_sample, fit_head
+from unetseg.labelling.head import Head, draw_sample, fit_head, smooth
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def random_features(shape=(96, 160)):
     counts = (3, 2, 4, 2, 3, 5)
     sizes = [tuple(s // 2**k for s in shape) for k in range(6)]
     levels = [torch.randn(n, *size).half() for n, size in zip(counts, sizes, strict=True)]
-    return Features(tuple(levels), (shape[0] - 7, shape[1] - 30), 1, counts)
+    return Features(tuple(levels), (shape[0] - 7, shape[1] - 30), 1, counts, 2)
 
 
 def test_an_answer_is_what_enlarging_all_features_would_give(monkeypatch):
@@ -42,9 +42,44 @@ def test_an_answer_is_what_enlarging_all_features_would_give(monkeypatch):
             finer = torch.cat([finer, up], 1)
         enlarged = finer
     logits = torch.einsum("fk,fhw->khw", weights, enlarged[0]) + bias[:, None, None]
-    expected = np.array([1, 4, 7])[logits.argmax(0)][:89, :130]
+    smoothed = smooth(torch.softmax(logits, 0), features.levels[0][:2].float().mean(0))
+    expected = np.array([1, 4, 7])[smoothed.max(0).indices][:89, :130]
     assert got.shape == (89, 130)
     assert (got == expected).mean() > 0.9995  # ties of rounding
+
+
+def test_smoothing_takes_grains_away_and_keeps_edges():
+    torch.manual_seed(0)
+    truth = torch.zeros(60, 60)
+    truth[:, 23:] = 1
+    grainy = (truth + 0.8 * torch.randn(60, 60)).clamp(-0.5, 1.5)
+    planes = torch.stack([1 - grainy, grainy])
+    found = smooth(planes.clone(), 2 * truth)
+    torch.testing.assert_close(found.sum(0), torch.ones(60, 60), atol=1e-4, rtol=0)
+    wrong, before = ((p.max(0).indices != truth).float() for p in (found, planes))
+    assert before.mean() > 0.2
+    assert wrong.mean() < 0.01
+    assert wrong[:, 21:25].mean() < 0.02
+
+
+def test_smoothing_is_the_published_formula():
+    from scipy.ndimage import uniform_filter
+
+    rng = np.random.default_rng(0)
+    guide, plane = rng.normal(size=(40, 50)), rng.random((40, 50))
+    small, half = (v.reshape(20, 2, 25, 2).mean((1, 3)) for v in (guide, plane))
+
+    def mean(values):
+        return uniform_filter(values, 5, mode="nearest")
+
+    covariance = mean(small * half) - mean(small) * mean(half)
+    slope = covariance / (mean(small**2) - mean(small) ** 2 + 0.01)
+    line = np.stack([mean(slope), mean(mean(half) - slope * mean(small))])
+    line = F.interpolate(torch.from_numpy(line)[None], scale_factor=2.0, mode="bilinear")[0]
+    line = line.numpy()
+    planes = torch.from_numpy(np.stack([plane, 1 - plane]).astype(np.float32))
+    got = smooth(planes, torch.from_numpy(guide.astype(np.float32)))
+    np.testing.assert_allclose(got[0], line[0] * guide + line[1], atol=1e-4)
 
 
 def test_few_strokes_predict_the_rest_and_another_image(images):
@@ -74,13 +109,22 @@ def test_classes_need_not_follow_each_other(images):
     assert (head.classify(features) == values[truth]).mean() > 0.95
 
 
-def test_a_sample_weighs_a_class_by_all_its_painted_pixels(images, monkeypatch):
+def test_a_sample_counts_all_painted_pixels(images, monkeypatch):
     (features, truth, _), _ = images
     monkeypatch.setattr(head_module, "_OF_CLASS", 10)
     sample = draw_sample(features, truth)
     assert np.bincount(sample.labels).tolist() == [10, 10, 10]
-    totals = np.bincount(sample.labels, sample.weights)
-    np.testing.assert_allclose(totals, np.bincount(truth.ravel()), rtol=1e-5)
+    assert sample.totals[:3].tolist() == np.bincount(truth.ravel()).tolist()
+
+
+def test_few_pixels_of_an_image_hold_all_its_classes(images, monkeypatch):
+    (features, truth, _), _ = images
+    labels = np.where(truth == 1, IGNORED, truth).astype(np.uint8)
+    labels[np.unravel_index(np.flatnonzero(truth == 1)[:2], truth.shape)] = 1
+    sample = draw_sample(features, labels)
+    assert np.bincount(sample.labels[:7]).tolist() == [3, 2, 2]
+    monkeypatch.setattr(head_module, "_PIXELS", 7)
+    assert fit_head([sample]).classes.tolist() == [0, 1, 2]
 
 
 def test_another_stroke_keeps_most_of_the_pixels_drawn(images, monkeypatch):

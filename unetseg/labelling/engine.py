@@ -22,8 +22,8 @@ from unetseg.prediction.suggestions import rank_images
 
 _MEMORY = 2**30  # bytes of features that are kept: six images of four megapixels
 _AHEAD = 2  # images that are prepared before they are opened
-_SURVEYED = 500  # images that are looked at so that they can be ranked: 200 MB
-_SCATTERED = 300  # pixels of an image that tell how unsure a head is of it, and of which kind it is
+_SURVEYED = 500  # images that are looked at so that they can be ranked: 120 MB
+_SCATTERED = 200  # pixels of an image that tell how unsure a head is of it, and of which kind it is
 _PART = 0.1  # an image is judged by its most uncertain tenth, as in `suggest`
 
 
@@ -76,8 +76,7 @@ class Engine:
         self._failed: set[int] = set()
         self._features: OrderedDict[int, Features] = OrderedDict()
         self._scattered: dict[int, Tensor] = {}  # (n, F) float16 of each image that was looked at
-        self._painted: dict[int, NDArray[np.uint8]] = {}
-        self._due: set[int] = set()  # painted, and not yet drawn from since then
+        self._due: dict[int, NDArray[np.uint8]] = {}  # labels that were not drawn from yet
         self._samples: dict[int, Sample] = {}
         self._head: Head | None = None
         self._answers: dict[int, tuple[Head, Answer]] = {}
@@ -109,30 +108,17 @@ class Engine:
 
         Args:
             number: Of the image.
-            labels: (H, W) class indices, 255 where nothing is painted. The array is read later, and
+            labels: (H, W) class indices, 255 where nothing is painted. The array is read soon. It
                 may change meanwhile, if this method is called again then.
         """
         with self._changed:
-            self._painted[number] = labels
-            self._due.add(number)
+            self._due[number] = labels
             self._changed.notify_all()
 
     def answer(self, number: int) -> Answer | None:
         """Return the latest answer for an image; None until there is one."""
         with self._changed:
             return self._answers[number][1] if number in self._answers else None
-
-    def uncertainty(self, number: int) -> float | None:
-        """Return the mean entropy of the most uncertain tenth of an image, 0 (sure) to 1.
-
-        It is None before two classes are painted, and before the image was looked at.
-        """
-        with self._changed:
-            head, scattered = self._head, self._scattered.get(number)
-        if head is None or scattered is None:
-            return None
-        entropy = np.sort(head.entropy(scattered))
-        return float(entropy[-_tenth(entropy) :].mean())
 
     def rank(self, numbers: Sequence[int], done: Sequence[int]) -> list[int]:
         """Return images in the order in which labels would teach most, as `suggest` ranks them.
@@ -199,7 +185,7 @@ class Engine:
         shown = [] if self._shown is None else [self._shown]
         wanted = [*shown, *self._ahead]
         due = [n for n in wanted if n not in self._features]
-        due += [n for n in self._painted if n in self._due and n not in self._features]
+        due += [n for n in self._due if n not in self._features]
         if len(self._scattered) < _SURVEYED:
             due += [n for n in range(self._count) if n not in self._scattered]
         return next((n for n in due if n not in self._failed), None)
@@ -228,8 +214,7 @@ class Engine:
     def _answer(self) -> None:
         while self._wait_for_stroke():
             with self._changed:
-                due = {n: self._painted[n] for n in self._due if n in self._features}
-                self._due -= due.keys()
+                due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
                 features = {n: self._features[n] for n in due}
             for number, labels in due.items():
                 self._samples[number] = draw_sample(features[number], labels)

@@ -38,12 +38,14 @@ class Features:
         shape: Rows and columns of the picture, which may be reduced.
         scale: Pixels of the image along a pixel of the picture: 1, 2, 4, ...
         groups: How many features of the same kind follow each other, through all levels.
+        channels: Of the picture, which are the first features of level 0.
     """
 
     levels: tuple[Tensor, ...]
     shape: tuple[int, int]
     scale: int
     groups: tuple[int, ...]
+    channels: int
 
     @property
     def nbytes(self) -> int:
@@ -117,6 +119,7 @@ class Extractor:
             (image.shape[0], image.shape[1]),
             scale,
             tuple(len(part) for level in parts for part in level),
+            image.shape[2],
         )
 
     def _encode(self, picture: Tensor, pause: Callable[[], None]) -> list[Tensor]:

@@ -5,7 +5,7 @@ linear too. So each level is reduced to one plane a class before it is enlarged,
 is: the answer for four megapixels costs little more than reading their features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,22 +22,25 @@ _PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a 
 _PENALTY = 1e-3  # of squared weights
 _STEPS, _ENOUGH = 30, 1e-5  # a search ends earlier where the loss falls by less
 _ROWS = 64  # so many rows of an answer are finished at once
+_RADIUS = 2  # of the windows in which an answer is smoothed, at half its size
+_MARGIN = 4 * _RADIUS + 2  # rows above and below that the smoothing of a row depends on
+_EVEN = 0.01  # the variance of a window, in units of the picture's, below which it counts as even
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Painted pixels of an image, in random order.
+    """Painted pixels of an image, the classes in turn, so that any first part holds all of them.
 
     Attributes:
         features: (n, F) float32.
         labels: (n,) int64 class indices.
-        weights: (n,) float32; those of a class add up to the number of its painted pixels.
+        totals: (255,) int64, the painted pixels of each class, drawn or not.
         groups: As in `Features`.
     """
 
     features: Tensor
     labels: Tensor
-    weights: Tensor
+    totals: Tensor
     groups: tuple[int, ...]
 
 
@@ -57,20 +60,29 @@ class Head:
 
     @torch.inference_mode()
     def classify(self, features: Features) -> NDArray[np.uint8]:
-        """Return the class of each pixel of the picture that features describe: (h, w) uint8."""
+        """Return the class of each pixel of the picture that features describe: (h, w) uint8.
+
+        The probabilities are smoothed, but not across the edges of the picture: see `smooth`.
+        """
         own = [level.shape[0] for level in features.levels]
         weights = [part.T for part in torch.split(self.weights, own)]  # (K, F_k) each
         coarse: Tensor | None = None
         for level, weight in zip(features.levels[:0:-1], weights[:0:-1], strict=True):
-            coarse = torch.cat(list(_finer(level, weight, coarse)), 1)
+            tops = range(0, level.shape[1], _ROWS)
+            bands = [_finer(level, weight, coarse, top, top + _ROWS) for top in tops]
+            coarse = torch.cat(bands, 1)
         assert coarse is not None  # there are six levels
         coarse += self.bias[:, None, None]
-        classes = self.classes.to(torch.uint8)
-        bands = [
-            classes[band.max(0).indices] for band in _finer(features.levels[0], weights[0], coarse)
-        ]
+        finest, classes = features.levels[0], self.classes.to(torch.uint8)
         height, width = features.shape
-        return np.ascontiguousarray(torch.cat(bands)[:height, :width].numpy())
+        found = np.empty((height, width), np.uint8)
+        for top in range(0, height, _ROWS):
+            first, bottom = max(top - _MARGIN, 0), min(top + _ROWS, height)
+            logits = _finer(finest, weights[0], coarse, first, bottom + _MARGIN)
+            guide = finest[: features.channels, first : first + logits.shape[1]].float().mean(0)
+            band = smooth(torch.softmax(logits, 0), guide)[:, top - first : bottom - first, :width]
+            found[top:bottom] = classes[band.max(0).indices].numpy()
+        return found
 
     @torch.inference_mode()
     def entropy(self, features: Tensor) -> NDArray[np.float32]:
@@ -97,20 +109,19 @@ def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
     order = _hash(painted)
     found = seen.ravel()[painted] if step == 1 else seen[np.divmod(painted, seen.shape[1])]
     totals = np.bincount(found, minlength=IGNORED)
-    chosen = [np.zeros(0, np.int64)]
+    chosen, turns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for value in np.flatnonzero(totals):
         own = np.flatnonzero(found == value)
         if len(own) > _OF_CLASS:
             own = own[np.argpartition(order[own], _OF_CLASS)[:_OF_CLASS]]
-        chosen.append(own)
-    drawn = np.concatenate(chosen)
-    drawn = drawn[np.argsort(order[drawn])]
+        chosen.append(own[np.argsort(order[own])])
+        turns.append(np.arange(len(chosen[-1])))
+    drawn = np.concatenate(chosen)[np.argsort(np.concatenate(turns), kind="stable")]
     rows, columns = np.divmod(painted[drawn], seen.shape[1])
-    weights = step**2 * totals / np.maximum(np.minimum(totals, _OF_CLASS), 1)
     return Sample(
         features.at(first + step * rows, first + step * columns),
         torch.from_numpy(found[drawn].astype(np.int64)),
-        torch.from_numpy(weights[found[drawn]].astype(np.float32)),
+        torch.from_numpy(step**2 * totals),
         features.groups,
     )
 
@@ -152,9 +163,10 @@ def _hash(numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def _thin(sample: Sample, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features, labels and weights of at most so many pixels of an image."""
-    part = len(sample.labels) / max(min(len(sample.labels), most), 1)
-    return sample.features[:most], sample.labels[:most], sample.weights[:most] * part
+    """Return at most so many pixels of an image: features, labels, and how many each stands for."""
+    labels = sample.labels[:most]
+    drawn = torch.bincount(labels, minlength=len(sample.totals))
+    return sample.features[:most], labels, sample.totals[labels] / drawn[labels]
 
 
 def _start(before: Head | None, classes: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
@@ -195,23 +207,70 @@ def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> 
     return start
 
 
-def _finer(level: Tensor, weight: Tensor, coarse: Tensor | None) -> Iterator[Tensor]:
-    """Yield bands of the planes (K, h, w) of a level: its own part and the coarser planes enlarged.
+def _finer(level: Tensor, weight: Tensor, coarse: Tensor | None, top: int, bottom: int) -> Tensor:
+    """Return rows of the planes of a level: its own part, and the coarser planes enlarged.
 
-    Bands need no large memory, so they are several times as fast.
+    Few rows at once need no large memory, so that they are several times as fast.
 
     Args:
         level: (F, h, w) float16.
         weight: (K, F).
         coarse: (K, h / 2, w / 2), or None at the coarsest level.
+        top: The first row, an even number.
+        bottom: The row after the last; it may lie beyond h.
     """
-    _, height, width = level.shape
-    for top in range(0, height, _ROWS):
-        bottom = min(top + _ROWS, height)
-        band = (weight @ level[:, top:bottom].flatten(1).float()).view(-1, bottom - top, width)
-        if coarse is not None:
-            first = max(top // 2 - 1, 0)  # a row more on both sides, for the interpolation
-            part = coarse[None, :, first : bottom // 2 + 1]
-            enlarged = F.interpolate(part, scale_factor=2.0, mode="bilinear")[0]
-            band += enlarged[:, top - 2 * first :][:, : bottom - top]
-        yield band
+    part = level[:, top:bottom].float()
+    planes = (weight @ part.flatten(1)).view(-1, *part.shape[1:])
+    if coarse is not None:
+        first = max(top // 2 - 1, 0)  # a row more on both sides, for the interpolation
+        rows = coarse[None, :, first : bottom // 2 + 1]
+        enlarged = F.interpolate(rows, scale_factor=2.0, mode="bilinear")[0]
+        planes += enlarged[:, top - 2 * first :][:, : part.shape[1]]
+    return planes
+
+
+def smooth(planes: Tensor, guide: Tensor) -> Tensor:
+    """Return planes smoothed within the even areas of a guide.
+
+    This is the fast guided filter (He, Sun, 2015). In windows of 5 x 5 pixels at half the size,
+    each plane becomes a linear function of the guide, and the functions are enlarged. Of the
+    answers to strokes it removes the grains, and it moves their borders to the edges.
+
+    Args:
+        planes: (K, h, w) float32, h and w even; changed in place. Those that are nowhere the
+            largest stay as they are.
+        guide: (h, w) float32, about of deviation 1.
+    """
+    largest = torch.bincount(planes.max(0).indices.flatten()).nonzero()[:, 0].tolist()
+    if len(largest) == 1:
+        return planes
+    small = _halve(guide)
+    level, square = _mean(torch.stack([small, small.square()]))
+    variance = square - level.square() + _EVEN
+    for number in largest:  # one after the other: they stay in the processor's cache
+        plane = _halve(planes[number])
+        mean, product = _mean(torch.stack([plane, plane * small]))
+        slope = (product - level * mean) / variance
+        line = _mean(torch.stack([slope, mean - slope * level]))
+        slope, offset = F.interpolate(line[None], scale_factor=2.0, mode="bilinear")[0]
+        torch.addcmul(offset, slope, guide, out=planes[number])
+    return planes
+
+
+def _halve(plane: Tensor) -> Tensor:
+    """Return the means (h / 2, w / 2) of two by two pixels of a plane (h, w)."""
+    rows = plane[::2] + plane[1::2]
+    return (rows[:, ::2] + rows[:, 1::2]).mul_(0.25)
+
+
+def _mean(planes: Tensor) -> Tensor:
+    """Return the means of planes (n, h, w) over windows; the border's pixels are repeated."""
+    side = 2 * _RADIUS + 1
+    planes = F.pad(planes[None], (_RADIUS,) * 4, mode="replicate")[0]
+    for axis in (1, 2):
+        size = planes.shape[axis] - 2 * _RADIUS
+        total = planes.narrow(axis, 0, size) + planes.narrow(axis, 1, size)
+        for start in range(2, side):
+            total += planes.narrow(axis, start, size)
+        planes = total.mul_(1 / side)
+    return planes
