@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from tests.pictures.samples import BITS, FLOATS, GREY8, GREY16, INDICES, RGB8, RGB16, RNG, SPREAD
 from tests.support import flipped, pil, put, tif
+from unetseg.dataset.naming import list_images
 from unetseg.errors import InputError, MachineError
 from unetseg.pictures import reading
 from unetseg.pictures.bands import open_raster
@@ -232,19 +233,23 @@ def tiff_by_hand(*tags: tuple[int, int]) -> bytes:
 
 
 REFUSED = [
-    ("text", b"hello, I am no picture", "not a PNG, JPEG, TIFF, BMP or GIF (starts b'hello, "),
+    (
+        "text",
+        b"hello, I am no picture",
+        "not a PNG, JPEG, TIFF, BMP, GIF or WebP (starts b'hello, ",
+    ),
     ("svg", b"<svg></svg>", "not a PNG"),
     ("empty", b"", "is empty (0 bytes)"),
-    ("truncated png", pil(RGB8)[:-40], "not readable as PNG: "),
-    ("png without its end", pil(RGB8)[:-12], "not readable as PNG: "),
-    ("damaged png", flipped(pil(RGB8), 60), "not readable as PNG: "),
-    ("damaged png header", flipped(pil(RGB8), 19), "not readable as PNG: "),
+    ("truncated png", pil(RGB8)[:-40], "not readable as PNG"),
+    ("png without its end", pil(RGB8)[:-12], "not readable as PNG"),
+    ("damaged png", flipped(pil(RGB8), 60), "not readable as PNG"),
+    ("damaged png header", flipped(pil(RGB8), 19), "not readable as PNG"),
     ("width 0", forged_png(6, 0), ""),
     ("2^31 rows and columns", forged_png(2**31 - 1, 2**31 - 1), "over the limit of"),
     ("a large claim", forged_png(20_000, 20_000), "declares 400 MB, the file holds"),
-    ("truncated jpeg", pil(RGB8, "JPEG")[:-100], "not readable as JPEG: "),
-    ("truncated bmp", pil(RGB8, "BMP")[:-30], "not readable as BMP: "),
-    ("truncated gif", pil(RGB8[..., 0], "GIF")[:-30], "not readable as GIF: "),
+    ("truncated jpeg", pil(RGB8, "JPEG")[:-100], "not readable as JPEG"),
+    ("truncated bmp", pil(RGB8, "BMP")[:-30], "not readable as BMP"),
+    ("truncated gif", pil(RGB8[..., 0], "GIF")[:-30], "not readable as GIF"),
     ("truncated tiff", tif(GREY8)[:-9], "truncated: pixels lie beyond its end"),
     ("tiff of nothing", b"II*\0\x08\0\0\0", ""),
     ("tiff without strips", sparse_tiff(), "strips or tiles that are absent"),
@@ -514,3 +519,49 @@ def test_masks_of_a_stack_are_not_averaged(tmp_path):
     path = put(tmp_path, tif(np.zeros((3, 6, 9), np.uint8), photometric="minisblack"))
     with pytest.raises(InputError, match="3 pages of labels, which max cannot join"):
         read_mask(path, Selection("max"))
+
+
+# --- WebP, and what is not read --------------------------------------------------------------
+
+
+def test_webp_is_read_and_is_a_mask_only_without_loss(tmp_path):
+    image = np.kron(RGB8, np.ones((8, 8, 1), np.uint8))
+    exact = put(tmp_path, pil(image, "WEBP", lossless=True), "exact.webp")
+    assert read_info(exact).format == "WEBP"
+    np.testing.assert_array_equal(read_image(exact), image)
+    flat = np.zeros((900, 900, 3), np.uint8)
+    np.testing.assert_array_equal(
+        read_mask(put(tmp_path, pil(flat, "WEBP", lossless=True))).values, flat
+    )
+    lossy = put(tmp_path, pil(image, "WEBP", quality=60), "lossy.webp")
+    assert read_image(lossy).shape == image.shape
+    with pytest.raises(InputError, match="a lossy format"):
+        read_mask(lossy)
+    clear = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    clear[0, 0, 3] = 0
+    mixed = put(tmp_path, pil(clear, "WEBP", lossless=True), "clear.webp")  # an extended file
+    assert read_info(mixed).alpha
+    assert read_image(mixed).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("scan 1.czi", "Zeiss CZI"), ("a.nd2", "Nikon ND2"), ("b.LIF", "Leica LIF")],
+)
+def test_a_format_of_a_microscope_is_named_with_what_to_export(tmp_path, name, words):
+    path = put(tmp_path, b"ZISRAWFILE" + bytes(50), name)
+    for look in (read_info, lambda _: list_images(tmp_path)):
+        with pytest.raises(InputError) as caught:
+            look(path)
+        assert caught.value.problem == f"1 file of {words}, which is not read"
+        assert "Fiji" in caught.value.remedy
+        assert "bfconvert" in caught.value.remedy
+
+
+def test_a_damaged_file_is_refused_without_the_words_of_its_decoder(tmp_path):
+    whole = pil(RGB8)
+    for data in (whole[:-40], whole[:50], flipped(whole, 60)):
+        with pytest.raises(InputError) as caught:
+            read_image(put(tmp_path, data))
+        assert caught.value.problem in ("not readable as PNG", "not readable as PNG: it is cut off")
+        assert caught.value.__cause__ is not None

@@ -153,9 +153,7 @@ def test_ranges_are_widened_by_their_spread_and_at_least_a_little():
     assert found.tolerance.skewness == (0.3,)
     assert not found.unlike(looks[0])
     assert not found.unlike(replace(looks[0], mean=(35.9,)))
-    assert found.unlike(replace(looks[0], mean=(36.1,))) == [
-        "brighter (mean 36.1; training images 10 to 14)"
-    ]
+    assert found.unlike(replace(looks[0], mean=(36.1,))) == ["brighter"]
 
 
 def test_of_several_channels_the_one_furthest_off_is_named():
@@ -163,7 +161,7 @@ def test_of_several_channels_the_one_furthest_off_is_named():
     looks = [a_look(**dict.fromkeys(names, (1.0 * k, 2.0, 3.0))) for k in range(9)]
     dark = replace(looks[0], mean=(0.0, -99.0, -9.0))
     (said,) = AppearanceRange.of(looks, 64).unlike(dark)
-    assert said == "darker (mean of channel 2 -99; training images 2 to 2)"
+    assert said == "darker in channel 2"
     with pytest.raises(ValueError):
         AppearanceRange.of(looks, 64).unlike(a_look())
 

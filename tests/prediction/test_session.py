@@ -15,6 +15,7 @@ from scipy import ndimage
 
 import unetseg
 from tests.support import NAMES, QUICK, draw, read, with_card, write_image, write_set
+from unetseg.cli.app import main
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.objects import files as object_files
 from unetseg.objects.counting import PostProcessing, clean
@@ -760,7 +761,7 @@ def test_an_image_unlike_the_training_images_is_named_with_what_is_unlike(home):
     sources = [IMAGES / "im100.png", "negative.png", "dark.png"]
     done = unetseg.predict(sources, on_progress=told.append)
     assert [path.name for path, _ in done.unlike] == ["negative.png", "dark.png"]
-    assert "darker (mean" in dict(done.unlike)[Path("dark.png")]
+    assert "darker" in dict(done.unlike)[Path("dark.png")]
     warned = [str(one) for one in told if isinstance(one, Note) and one.warning]
     assert len(warned) == 2
     assert warned[1].startswith("warning: dark.png is unlike the images trained on: ")
@@ -864,3 +865,14 @@ def test_objects_of_a_class_that_is_not_there_are_refused_before_any_work(home):
     with pytest.raises(InputError, match="objects: 'sqare' is no class with objects; did you mean"):
         unetseg.predict([IMAGES], objects=["sqare"])
     assert not Path("predictions/objects").exists()
+
+
+def test_one_bad_image_is_told_once_and_of_several_it_is_said_how_many(home, capsys):
+    Path("bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))
+    Path("worse.png").write_bytes(b"film")
+    assert main(["predict", "bad.png"]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("not readable as PNG") == 1
+    assert "Wrote" not in said.out
+    assert main(["predict", "bad.png", "worse.png"]) == 2
+    assert "all 2 images failed" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
-from unetseg.errors import PartialFailure
+from unetseg.errors import InputError, PartialFailure
 from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
@@ -125,6 +125,8 @@ def predict(
             overwrite=overwrite,
             on_progress=display,
         )
+        if len(done.failed) == 1 and not done.written and not done.skipped:
+            raise done.failed[0][1]  # the only image: nothing else is to be said
         for _, error in done.failed:
             display.fail(error)
     if done.written:
@@ -142,7 +144,7 @@ def predict(
         total = len(done.failed) + len(done.written) + len(done.skipped)
         text = f"{len(done.failed):,} of {total:,} images failed; the rest are done"
         if len(done.failed) == total:
-            raise done.failed[0][1]
+            raise InputError("predict", f"all {total:,} images failed", "see the errors above")
         raise PartialFailure("predict", text, "mend them and run the same line again")
     print_next(
         "unetseg evaluate" + "".join(f" --model {quote(show(name))}" for name in model or ())

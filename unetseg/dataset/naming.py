@@ -17,7 +17,7 @@ from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError, MachineError
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
-from unetseg.pictures.opening import ImageInfo
+from unetseg.pictures.opening import ImageInfo, name_foreign
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural
 
@@ -120,6 +120,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         MachineError: No permission to read it.
     """
     found = list_folder(Path(folder))[0]
+    if not found and (foreign := name_foreign(_names_in(Path(folder)))):
+        raise InputError(folder, *foreign)
     if not found:
         raise InputError(folder, "no images (*.png, *.jpg, *.tif, *.bmp, *.gif)", "check the name")
     return found
@@ -140,6 +142,10 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     entries.sort(key=lambda entry: natural_key(entry[0]))
     files = [folder / n for n, is_dir in entries if not is_dir and _is_picture(n)]
     return files, [folder / n for n, is_dir in entries if is_dir]
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted((e.name for e in os.scandir(folder)), key=natural_key)
 
 
 def _is_picture(name: str) -> bool:

@@ -8,9 +8,10 @@ import logging
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from unetseg import files
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.pictures.georeference import Georeference
-from unetseg.text import human_bytes, plural
+from unetseg.text import human_bytes, plural, quote
 
 MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
 ORIENTATION = 274  # the EXIF and TIFF tag
@@ -27,7 +28,7 @@ INVERTED = (
     "with white as zero, an inverted table of Fiji: are its stored values the classes, or the "
     "shades that are shown?"
 )
-LOSSY = "in a lossy format (JPEG), which blurs labels"
+LOSSY = "in a lossy format, which blurs labels"
 COPY_AGAIN = "it may be damaged: copy or save it again"
 
 # LZW packs at best 4096 bytes into 12 bits, and no other compression of these formats does better.
@@ -62,12 +63,13 @@ class ImageInfo:
         width: Columns, after any EXIF orientation is applied.
         channels: The channels that `read_image` returns; transparency does not count.
         dtype: "uint8", "uint16" or "float32", as `read_image` returns it.
-        format: "PNG", "JPEG", "TIFF", "BMP" or "GIF".
+        format: "PNG", "JPEG", "TIFF", "BMP", "GIF" or "WEBP".
         alpha: Whether the file holds transparency, which `read_image` drops.
         pages: The number of pictures in the file.
         palette: Whether pixels are indices of a palette.
         orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
         axes: The axes of a TIFF's pictures, such as "ZYX" (tifffile's letters); "" of others.
+        stack: How many pictures a TIFF holds along each axis but rows, columns and channels.
     """
 
     height: int
@@ -80,6 +82,7 @@ class ImageInfo:
     palette: bool = False
     orientation: int = 1
     axes: str = ""
+    stack: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,38 @@ class Picture:
     channels: tuple[int, ...] = ()
 
 
+# Formats of microscopes and of other programs, by the end of a file's name.
+_MICROSCOPES = {
+    ".czi": "Zeiss CZI", ".nd2": "Nikon ND2", ".lif": "Leica LIF", ".oir": "Olympus OIR",
+    ".oib": "Olympus OIB", ".vsi": "Olympus VSI", ".ims": "Imaris IMS", ".dv": "DeltaVision",
+}  # fmt: skip
+_OTHERS = {
+    ".npy": "a NumPy array", ".npz": "NumPy arrays", ".dcm": "DICOM", ".nii": "NIfTI",
+    ".heic": "HEIC", ".psd": "Photoshop", ".xcf": "GIMP",
+}  # fmt: skip
+
+
+def name_foreign(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return what is wrong with files of formats that are not read, and what to export instead.
+
+    Args:
+        names: Names or paths of files.
+
+    Returns:
+        The problem and the remedy; None where there is no such file.
+    """
+    ends = [(name, Path(name).suffix.lower()) for name in names]
+    for name, end in ends:
+        if kind := _MICROSCOPES.get(end):
+            count = plural(sum(e == end for _, e in ends), "file")
+            remedy = f'export TIFF: in Fiji "Save As > Tiff", or bfconvert {quote(name)} a.ome.tif'
+            return f"{count} of {kind}, which is not read", remedy
+        if kind := _OTHERS.get(end):
+            count = plural(sum(e == end for _, e in ends), "file")
+            return f"{count} of {kind}, which is not read", "export PNG or TIFF"
+    return None
+
+
 def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
     """Open a picture file and return it with its format ("PNG", "JPEG", "TIFF", ...).
 
@@ -122,10 +157,14 @@ def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
     handle = files.open_regular(path)
     try:
         with decoding(path, "a picture"):
-            start = handle.read(8)
+            start = handle.read(12)
             kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
+            if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+                kind = "WEBP"
+            if not kind and (foreign := name_foreign([os.fspath(path)])):
+                raise InputError(path, *foreign)
             if not kind:
-                text = f"not a PNG, JPEG, TIFF, BMP or GIF (starts {start!r})"
+                text = f"not a PNG, JPEG, TIFF, BMP, GIF or WebP (starts {start[:8]!r})"
                 raise InputError(path, text, "save it in one of these formats")
             handle.seek(0)
     except BaseException:
@@ -154,11 +193,11 @@ def decoding(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     except MemoryError:
         raise MachineError(path, "not enough memory to read it", "close other programs") from None
     except Exception as error:  # a damaged file leads a decoder to any exception
-        # What these say is about bytes and buffers.
-        is_cut = isinstance(error, struct.error | EOFError)
-        reason = "it is cut off" if is_cut else error or type(error).__name__
-        text = f"not readable as {kind}: {reason}"
-        raise InputError(path, text, COPY_AGAIN) from error
+        # A ValueError names what is in the file. All else is for programmers, in the traceback.
+        why = f": {error}" if isinstance(error, ValueError) else ""
+        if isinstance(error, struct.error | EOFError):
+            why = ": it is cut off"
+        raise InputError(path, f"not readable as {kind}{why}", COPY_AGAIN) from error
 
 
 def check_size(

@@ -18,6 +18,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from unetseg.errors import Code, InputError
 from unetseg.pictures import tiff
@@ -42,7 +43,7 @@ from unetseg.pictures.opening import (
 from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
 from unetseg.settings import PROJECTIONS, WHOLE, Selection
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 _SOFT = 0.05  # share of half transparent pixels that the soft edge of an eraser may leave
 _TURN_BLACK = (
     "for the stored values, in Fiji: Image > Lookup Tables > Invert LUT, and save; for the shades "
@@ -55,6 +56,7 @@ _DECODERS: dict[str, Any] = {
     "JPEG": JpegImageFile,
     "BMP": BmpImageFile,
     "GIF": GifImageFile,
+    "WEBP": WebPImageFile,
 }
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
 
@@ -86,7 +88,7 @@ def read_image(
     cannot hold exactly are refused.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
+        path: PNG, JPEG, TIFF, BMP, GIF or WebP, whatever its name ends in.
         selection: Which picture of a TIFF, and which channels; ``crop`` changes nothing here.
         max_pixels: Larger pictures (height x width) are refused before they are decoded.
 
@@ -247,6 +249,8 @@ def open_picture(
         picture = _open_with_pillow(path, handle, kind)
         info = picture.info
         size = info.height * info.width * info.channels * np.dtype(info.dtype).itemsize
+        # A few bytes of WebP may hold a flat picture. It has at most 16,383 pixels a side.
+        size = 0 if kind == "WEBP" else size
         check_size(path, handle, (info.height, info.width), size, max_pixels)
     info = picture.info
     if picture.orientation in (5, 6, 7, 8):  # turned by a quarter
@@ -284,7 +288,7 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
         lambda: _pillow_rows(handle, kind) if mode == "I;16" or not is_deep else None,
         palette,
         int(opened.getexif().get(ORIENTATION, 1)) if has_exif else 1,
-        LOSSY if kind == "JPEG" else "",
+        LOSSY if kind == "JPEG" or (kind == "WEBP" and not _is_lossless(handle)) else "",
         georeference=lambda: of_dpi(opened.info.get("dpi")),
     )
 
@@ -306,6 +310,17 @@ def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
     if kind == "PNG" and opened.mode in ("L", "RGB") and "transparency" in opened.info:
         opened = opened.convert(f"{opened.mode}A")  # one colour stood for transparency
     return bits_as_bytes(np.asarray(opened))
+
+
+def _is_lossless(handle: BinaryIO) -> bool:
+    """Tell whether the picture of a WebP file is stored without loss (RFC 9649, 2.5 to 2.7)."""
+    handle.seek(12)
+    while len(header := handle.read(8)) == 8:
+        if header[:4] in (b"VP8L", b"VP8 "):
+            return header[:4] == b"VP8L"
+        size = int.from_bytes(header[4:], "little")
+        handle.seek(size + size % 2, os.SEEK_CUR)
+    return False
 
 
 def _reopened(handle: BinaryIO, kind: str) -> Any:

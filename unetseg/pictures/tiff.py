@@ -124,7 +124,17 @@ def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageIn
     stored = np.dtype(series.keyframe.dtype)
     dtype = exact.get((stored.kind, stored.itemsize), "float32")
     return ImageInfo(
-        sizes["Y"], sizes["X"], channels, dtype, "TIFF", bool(alphas), pages, axes=series.axes
+        sizes["Y"],
+        sizes["X"],
+        channels,
+        dtype,
+        "TIFF",
+        bool(alphas),
+        pages,
+        axes=series.axes,
+        stack=tuple(
+            n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"
+        ),
     )
 
 

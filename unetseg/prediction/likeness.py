@@ -215,8 +215,7 @@ class AppearanceRange:
     def unlike(self, image: Appearance) -> list[str]:
         """Say in plain words which measures of an image lie beyond the tolerance.
 
-        An example is "darker (mean 12; training images 80 to 140)". The list is empty where all
-        measures are within.
+        An example is "darker in channel 2". The list is empty where all measures are within.
 
         Args:
             image: Described by windows of the same ``size``.
@@ -234,7 +233,7 @@ class AppearanceRange:
         return list(said.values())
 
     def _phrase(self, name: str, image: Appearance) -> str:
-        """Say how far a measure is out of range in the worst channel; "" where none is."""
+        """Say in which way a measure is out of range in the worst channel; "" where none is."""
         found, least, most, tolerance = (
             np.array(getattr(x, name)) for x in (image, self.least, self.most, self.tolerance)
         )
@@ -242,30 +241,25 @@ class AppearanceRange:
         worst = int(beyond.argmax())
         if not beyond[worst] > 1:
             return ""
-        what, below, above = _WORDS[name]
-        ends = (found[worst], least[worst], most[worst])
-        numbers = [f"{2**v if name == 'contrast' else v:.3g}" for v in ends]
+        below, above = _WORDS[name]
         if name == "skewness" and least[0] <= -found[0] <= most[0]:
             below = above = "like a negative"
-        where = f" of channel {worst + 1}" if len(found) > 1 else ""
-        words = below if found[worst] < least[worst] else above
-        theirs = f"training images {numbers[1]} to {numbers[2]}"
-        return f"{words} ({what}{where} {numbers[0]}; {theirs})"
+        where = f" in channel {worst + 1}" if len(found) > 1 else ""
+        return (below if found[worst] < least[worst] else above) + where
 
 
-# For each measure: its name, and the words for an image with a smaller or a larger value.
+# For each measure: the words for an image with a smaller or a larger value.
 _WORDS = {
-    "mean": ("mean", "darker", "brighter"),
-    "contrast": ("standard deviation", "less contrast", "more contrast"),
-    "low": ("1st percentile", "darker dark parts", "brighter dark parts"),
-    "high": ("99th percentile", "darker bright parts", "brighter bright parts"),
-    "skewness": ("skewness", "dark parts are rarer", "bright parts are rarer"),
+    "mean": ("darker", "brighter"),
+    "contrast": ("less contrast", "more contrast"),
+    "low": ("darker dark parts", "brighter dark parts"),
+    "high": ("darker bright parts", "brighter bright parts"),
+    "skewness": ("dark parts are rarer", "bright parts are rarer"),
     "sharpness": (
-        "log2 sharpness",
         "less sharp: blurred, enlarged or reduced",
         "sharper, or noisier",
     ),
-    "fineness": ("log2 fineness", "coarser structures", "finer structures, or more noise"),
+    "fineness": ("coarser structures", "finer structures, or more noise"),
 }
 # A measure is left out where one of these other measures has said the same.
 _IMPLIED_BY = {
