@@ -1,5 +1,7 @@
 """Objects: hand-worked masks, and the whole labelled at once against bands of any height."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -160,6 +162,29 @@ def test_an_objects_size_counts_with_its_holes():
         mask("..... .111. .111. .111. ....."),
     )
     assert not clean(ring, PostProcessing(min_size=10, fill_holes=(1,))).any()
+
+
+def test_an_object_counts_with_its_border():
+    mask = np.zeros((12, 20), np.uint8)
+    mask[1:6, 1:6], mask[2:5, 2:5] = 2, 1  # 25 pixels: 9 inside, 16 of the border
+    mask[1:11, 8:18], mask[2:10, 9:17] = 2, 1
+    mask[5, 12] = 0  # a hole
+    rules = PostProcessing(min_size=20, fill_holes=(1,), borders=((1, 2),))
+    due = mask.copy()
+    due[5, 12] = 1
+    np.testing.assert_array_equal(clean(mask, rules), due)
+    due[:7, :7] = 0
+    np.testing.assert_array_equal(clean(mask, replace(rules, min_size=26)), due)
+
+
+def test_a_gap_between_the_borders_of_objects_becomes_border():
+    mask = np.full((9, 9), 2, np.uint8)  # four objects and a gap in their middle
+    for row, column in ((1, 1), (1, 6), (6, 1), (6, 6)):
+        mask[row : row + 2, column : column + 2] = 1
+    mask[4, 4] = 0
+    filled = clean(mask, PostProcessing(fill_holes=(1,), borders=((1, 2),)))
+    assert filled[4, 4] == 2
+    assert (filled != mask).sum() == 1
 
 
 def test_where_nothing_would_stay_nothing_changes():

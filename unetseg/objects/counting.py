@@ -185,6 +185,8 @@ class PostProcessing:
         largest: Indices of the classes that keep only their largest object.
         min_size: Objects of any class with fewer pixels are removed; 0 and 1 keep all.
         fill_holes: Indices of the classes whose holes are filled.
+        borders: Pairs of a class and the class of its objects' border, both of which are one
+            object.
 
     Raises:
         ValueError: No class can have such an index, or the size is negative.
@@ -193,12 +195,18 @@ class PostProcessing:
     largest: tuple[int, ...] = ()
     min_size: int = 0
     fill_holes: tuple[int, ...] = ()
+    borders: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not all(0 <= k < IGNORED for k in (*self.largest, *self.fill_holes)):
             raise ValueError(f"class index outside 0..{IGNORED - 1}")
         if self.min_size < 0:
             raise ValueError(f"a least size of {self.min_size} pixels")
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every mask stays as it is."""
+        return not self.largest and self.min_size <= 1 and not self.fill_holes
 
 
 def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]:
@@ -208,7 +216,8 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
 
     1. ``fill_holes`` fills the holes of the named classes, one class after the other. A hole is an
        area without the class from which no path of pixels that touch by their sides leads to the
-       edge of the image. Holes come first, so that they count for the size of an object.
+       edge of the image. Holes come first, so that they count for the size of an object. A class
+       and the border of its objects are one area; a filled pixel takes the nearer of both.
     2. ``largest``: all objects of a named class but the largest lose their class. Of several that
        are equally large, the one that begins highest, then leftmost, stays.
     3. ``min_size``: objects with fewer pixels lose their class, even where they are the largest.
@@ -229,11 +238,17 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
     Returns:
         (H, W) uint8; without rules ``labels`` itself. The work takes about 30 bytes per pixel.
     """
+    owner = np.arange(256, dtype=np.uint8)
+    for kind, border in rules.borders:
+        owner[border] = kind
     for kind in rules.fill_holes:
-        labels = np.where(_holes(labels == kind) & (labels != IGNORED), np.uint8(kind), labels)
+        region = owner[labels] == kind
+        hole = _holes(region) & (labels != IGNORED)
+        if hole.any():  # a gap between objects becomes border, a hole in one of them inside
+            labels = _from_nearest(labels, hole, region)
     if not rules.largest and rules.min_size <= 1:
         return labels
-    lost = _lost(labels, rules)
+    lost = _lost(owner[labels], rules)
     kept = ~lost & (labels != IGNORED)
     return _from_nearest(labels, lost, kept) if lost.any() and kept.any() else labels
 

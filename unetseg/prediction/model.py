@@ -16,6 +16,7 @@ from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
 from unetseg.objects.counting import PostProcessing, clean
+from unetseg.objects.separation import object_classes
 from unetseg.pictures import bands, reading, transforms
 from unetseg.pictures.transforms import rescale_image, scaled_size
 from unetseg.prediction import model_file
@@ -95,10 +96,12 @@ class Model(Result):
             if self.card.looks
             else None
         )
+        borders = object_classes(self.card.classes, ["all"])
         self.cleaning = PostProcessing(
             self._indices(arg("largest"), settings.largest),
             settings.min_size,
             self._indices(arg("fill_holes"), settings.fill_holes),
+            tuple((k, b) for k, b in borders.items() if b is not None),
         )
 
     def _check_alike(self, path: Path, card: ModelCard) -> None:

@@ -27,7 +27,7 @@ from unetseg.classes import IGNORED
 from unetseg.dataset import naming
 from unetseg.dataset.annotations import find_views, read_view
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
-from unetseg.objects.counting import ObjectCounter, PostProcessing
+from unetseg.objects.counting import ObjectCounter
 from unetseg.objects.files import OBJECTS, write_objects
 from unetseg.objects.measurement import columns
 from unetseg.objects.separation import Objects, find_objects, object_classes
@@ -629,7 +629,7 @@ class _Session:
 
     def _mend(self, parts: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         """Yield the parts as they are or, where rules are given, the whole mended mask."""
-        if self.model.cleaning == PostProcessing():
+        if self.model.cleaning.changes_nothing:
             yield from parts
         else:
             yield self.model.mend(np.concatenate(list(parts)))
