@@ -88,7 +88,7 @@ class World:
         The other ranks wait until the last one calls this method.
 
         Args:
-            value: Of types that JSON knows. With several ranks, tuples come back as lists.
+            value: A value of types that JSON knows. With several ranks, tuples come back as lists.
         """
         if self.size == 1:
             return [value]

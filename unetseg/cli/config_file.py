@@ -73,7 +73,7 @@ def place_of(ctx: Any, option: str) -> str:
     """Return where the settings file gives an option: ``FILE: [train] lr``; "" if it does not.
 
     Args:
-        ctx: Of the command.
+        ctx: The context of the command.
         option: ``--lr``, or the name of an argument in the help.
     """
     for parameter in ctx.command.params:

@@ -28,7 +28,7 @@ def rings(areas: Sequence[Sequence[Points]], shape: tuple[int, int]) -> NDArray[
     """Draw polygons with holes; a pixel belongs to a polygon that holds its centre.
 
     Args:
-        areas: Of each polygon the outer ring, then the holes. The upper left corner of the image
+        areas: The outer ring of each polygon, then its holes. The upper left corner of the image
             is (0, 0), so the first pixel's centre is (0.5, 0.5).
         shape: Rows and columns.
     """

@@ -41,7 +41,7 @@ class Snapped:
     Attributes:
         mask: ``(H, W)`` uint8 class indices, 255 ignored.
         moved: Pixels that were not exactly of a class.
-        blended: Of these, farther from it than noise.
+        blended: Those of them that are farther from it than noise.
         numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
             are not known.
     """

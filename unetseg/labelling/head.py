@@ -100,7 +100,7 @@ def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
     one such column are looked at.
 
     Args:
-        features: Of the image.
+        features: The features of the image.
         labels: (H, W) class indices; 255 is not painted.
     """
     step, first = features.scale, features.scale // 2
@@ -134,7 +134,7 @@ def fit_head(samples: Sequence[Sample], before: Head | None = None) -> Head | No
     explain few strokes by heart. A class weighs as the root of its painted pixels.
 
     Args:
-        samples: Of each image that is painted.
+        samples: The sample of each image that is painted.
         before: The last head, from which the search begins.
     """
     thinned = [_thin(sample, _PIXELS // len(samples)) for sample in samples]

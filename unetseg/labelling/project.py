@@ -121,8 +121,9 @@ class Project:
         folder: The folder.
         images: Its images, by number.
         table: The classes; their places are the indices in labels.
-        on_saved: Is called with the number of an image whose mask has been written.
-        on_failed: Is called with the error of a mask that could not be written; it is tried again.
+        on_saved: A function that takes the number of an image whose mask has been written.
+        on_failed: A function that takes the error of a mask that could not be written; it is
+            tried again.
     """
 
     def __init__(self, folder: Path, images: Sequence[LabelledImage], table: ClassTable) -> None:
@@ -193,7 +194,7 @@ class Project:
         """Make the labels of an image final: strokes, and the answer where there are none.
 
         Args:
-            number: Of the image.
+            number: The number of the image.
             answer: ``(h, w)`` uint8 class indices, enlarged to the image; None leaves unlabelled
                 pixels so.
 
@@ -250,7 +251,7 @@ class Project:
 
         Args:
             table: The new classes.
-            was: For each new class its index before, None of an added one; in rising order.
+            was: The index before of each new class, None of an added one; in rising order.
 
         Raises:
             InputError: A class that is left out has pixels.

@@ -44,8 +44,8 @@ class Rounds:
         run: The name of the run that holds the model of the last finished round. The next one is
             trained in a run beside it, whose name ends in "-next".
         budget: The time of a round, such as "2m".
-        on_change: Is told of each new `state`, from the thread.
-        on_masks: Is told which images have new predictions, from the thread.
+        on_change: A function that the thread calls with each new `state`.
+        on_masks: A function that the thread calls with the images that have new predictions.
 
     Raises:
         InputError: There is a run of this name that did not come from this project.

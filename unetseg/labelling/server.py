@@ -372,7 +372,7 @@ def label_folder(
         run: The name of the run that is trained behind the page; None trains none.
         budget: The time of a round of training, such as "2m".
         on_progress: Receives `Progress` while the folder is opened.
-        on_ready: Is called with the address to open, token included.
+        on_ready: A function that takes the address to open, token included.
 
     Raises:
         InputError: The folder holds nothing to label, or masks that cannot be painted in.

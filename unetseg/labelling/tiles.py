@@ -76,7 +76,7 @@ class Pyramid:
         """Return a tile ``(h, w, 1)`` or ``(h, w, 3)`` uint8, smaller at the right and the bottom.
 
         Args:
-            level: Of the pyramid.
+            level: The level of the pyramid.
             x: The column of the tile: its pixels begin at ``x * TILE``.
             y: The row of the tile.
             channels: One is shown grey, two as red and green, three as red, green and blue.

@@ -223,7 +223,7 @@ def apply(images: Tensor, masks: Tensor, params: Draw, size: int) -> tuple[Tenso
     Args:
         images: ``(N, C, P, P)`` float32, normalised, on any device; P - ``size`` is even.
         masks: ``(N, P, P)`` uint8 class indices, on the same device.
-        params: Of the N images.
+        params: The parameters of the N images.
         size: S, rows and columns of the result.
 
     Returns:

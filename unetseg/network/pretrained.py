@@ -31,7 +31,7 @@ class PretrainedEncoder(nn.Module):
     """The frozen encoder; its weights are zero until `fold_weights` or a model file fills them.
 
     Attributes:
-        channels: Of the features at strides 2, 4, 8, 16 and 32.
+        channels: The channels of the features at strides 2, 4, 8, 16 and 32.
         multiple: The grid that height and width must be on.
         reach: Pixels on each side of a pixel that a feature depends on.
     """

@@ -46,7 +46,7 @@ def write_objects(
         image: (H, W, C) the image's own values.
         confidence: (H, W) probability of each pixel's class, 0 to 255.
         text: Goes into the description of the label image.
-        georeference: Of the image.
+        georeference: The resolution and the place of the image.
         on_progress: Receives `Progress`.
         check: Called before each band of rows; may raise to stop.
 

@@ -411,7 +411,7 @@ def _merged(
         pairs: (n, 2) basins that touch.
         saddles: (n,) the height between them.
         tops: Height of the peak of each basin.
-        necks: Of each basin: it stays apart where saddle / peak is below this.
+        necks: The limit of each basin: it stays apart where saddle / peak is below this.
 
     Returns:
         The highest basin of each basin's object.

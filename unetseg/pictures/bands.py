@@ -264,7 +264,7 @@ def write_numbers(
         path: The file.
         numbers: May be a file that is mapped into memory.
         text: Goes into the JSON description.
-        georeference: Of the image. Resolution and GeoTIFF tags are kept.
+        georeference: That of the image. Resolution and GeoTIFF tags are kept.
         tile: Pixels along a side of a tile. None writes strips, which more programs read, and tiles
             of 512 where the image has over 100 megapixels.
 
@@ -316,8 +316,8 @@ def scratch(near: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[ND
 
     Args:
         near: A file beside which it lies.
-        shape: Of the array.
-        dtype: Of the array.
+        shape: The shape of the array.
+        dtype: The dtype of the array.
 
     Raises:
         MachineError: The disk is full or read-only, and the like.

@@ -261,7 +261,7 @@ class NoClassError(InputError):
 
     Args:
         what: The mask, or the folder of masks.
-        places: For each mask where they are, the commonest first.
+        places: Where they are in each mask, the commonest first.
         table: The classes.
     """
 

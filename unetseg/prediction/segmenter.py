@@ -38,8 +38,8 @@ class Segmenter:
 
     Args:
         networks: Each maps (N, C, S, S) float32 to logits (N, K, S, S). A copy of it is used.
-        means: For each network one mean per channel, in the units of the training images.
-        stds: For each network one standard deviation per channel, above 0.
+        means: The mean of each channel for each network, in the units of the training images.
+        stds: The standard deviation of each channel for each network, above 0.
         size: The side S of a window in pixels.
         stride: The distance in pixels, 1 to ``size``, between windows that are blended. None covers
             the image seamlessly; then each network must declare ``halo`` and ``multiple``.

@@ -479,7 +479,7 @@ class _Found:
 
     Attributes:
         pixels: The pixels of each class in the mask, (K,) int64.
-        sure: Per class, the sum of the probabilities of its pixels, and their number, (2, K).
+        sure: The sum of the probabilities of each class's pixels, and their number, (2, K).
         confidence: (rows, W) uint8 of the bands, where it is wanted.
         probabilities: (K, rows, W) float32 of the bands, where they are wanted.
         separated: The objects of the classes that were asked for, once the mask is whole.

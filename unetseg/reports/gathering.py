@@ -174,7 +174,8 @@ def report_evaluation(
     Args:
         path: The HTML file.
         found: The evaluation.
-        run: Of the model, whose settings and history are shown; None where masks were scored.
+        run: The run of the model, whose settings and history are shown; None where masks were
+            scored.
         curves: Those of every threshold, to be drawn; None draws none.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.

@@ -40,18 +40,18 @@ class Report:
     Attributes:
         title: The heading.
         subject: One line: which model, trained on what, scored on what.
-        scores: Of all images, with intervals where they are known.
+        scores: The scores of all images, with intervals where they are known.
         classes: Names and colours, in the order of ``scores.classes``.
         scored_image: Returns the k-th image of ``scores`` with its masks.
         baselines: What simple methods reach on the same images.
         verdict: How the model compares with them, in one line.
-        histories: By name of a fold or run, the rows of its ``history.csv``.
+        histories: The rows of ``history.csv`` by the name of a fold or run.
         suspects: Masks that may be wrong, the likeliest first; their images are among ``scores``.
         thresholds: The curves of every threshold, by class; None where they are not known.
         calibration: Whether probabilities can be believed; None where they are not known.
         settings: As used; shown as text.
         data: What was trained and scored on: folder, number of images, hash of pixels.
-        versions: By name of a program.
+        versions: The version of each program, by its name.
         lines: What to type next.
         objects: What `object_part` returns; None where objects were not scored.
     """

@@ -153,7 +153,7 @@ def draw_samples(
         pairs: Images (H, W, C) and masks (H, W) of class indices, 255 ignored. One pair is held at
             a time.
         classes: Number of classes.
-        seed: Of the drawing.
+        seed: The seed of the drawing.
         each: Called after each image with their number so far.
     """
     rng = np.random.default_rng(seed)
@@ -317,8 +317,8 @@ def forest_seconds(image: NDArray[Any], pixels: int, folds: int) -> float:
 
     Args:
         image: (H, W, C), one of the images.
-        pixels: Of all images.
-        folds: How many.
+        pixels: The pixels of all images.
+        folds: The number of folds.
     """
     part = image[:_PROBE, :_PROBE]
     _filter(part[:32, :32])  # the first call imports SciPy

@@ -20,7 +20,7 @@ class BoundaryScores:
     """Borders of one image; every tuple has an entry per class.
 
     Attributes:
-        tolerance: In pixels.
+        tolerance: The tolerance in pixels.
         within: Border pixels, of both masks, that lie within the tolerance of the other's border.
         total: Border pixels of both masks.
         distance: 95 % Hausdorff distance in pixels; infinite where only one of the masks holds the
@@ -43,7 +43,7 @@ class Boundaries:
     """Borders of several images; every dictionary is by class name.
 
     Attributes:
-        tolerance: In pixels.
+        tolerance: The tolerance in pixels.
         surface_dice: Share of the border pixels of all images that lie within the tolerance, 0 to
             1; None for a class that no mask holds.
         mean_surface_dice: Mean of ``surface_dice`` over the classes that have one.
@@ -95,7 +95,7 @@ def boundary_scores(
         truth: ``(H, W)`` class indices, 255 ignored.
         prediction: ``(H, W)`` class indices, below ``classes`` where the truth is not ignored.
         classes: Number of classes.
-        tolerance: In pixels, 0 or more.
+        tolerance: The tolerance in pixels, 0 or more.
 
     Raises:
         ValueError: Shapes differ or are not 2-D, an index that is no class, a bad tolerance.

@@ -70,7 +70,7 @@ class Loss:
     """An image in which B scores lower than A.
 
     Attributes:
-        name: Of the image.
+        name: The name of the image.
         a: Mean IoU of A on it.
         b: Mean IoU of B on it.
         weakest: The class that lost most.
@@ -89,8 +89,8 @@ class Comparison(Result):
     Attributes:
         a: What A is, for a heading.
         b: What B is.
-        scores_a: Of A.
-        scores_b: Of B, of the same images and classes in the same order.
+        scores_a: The scores of A.
+        scores_b: The scores of B, of the same images and classes in the same order.
         mean: Mean IoU of both; its images are won by their mean over classes.
         classes: IoU of both, by class.
         losses: The five images, or fewer, that B loses by most, worst first.
@@ -264,8 +264,8 @@ class _Side:
     Attributes:
         name: As given.
         is_masks: Whether it is a folder of pictures without a model.
-        files: Of its models.
-        cards: Of its models.
+        files: The files of its models.
+        cards: The cards of its models.
     """
 
     def __init__(self, name: str) -> None:

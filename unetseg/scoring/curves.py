@@ -56,8 +56,8 @@ class Curves:
     """Curves of several images.
 
     Attributes:
-        pooled: By class name, over the scored pixels of all images; None for a class that no pixel
-            has, or that all have.
+        pooled: The curve of each class over the scored pixels of all images; None for a class that
+            no pixel has, or that all have.
         images: The areas of each image, in order and by class name, None as above.
     """
 

@@ -216,7 +216,7 @@ def score_boundaries(
 
     Args:
         found: The evaluation.
-        tolerance: In pixels, 0 or more.
+        tolerance: The tolerance in pixels, 0 or more.
         on_progress: Receives `Progress`.
     """
     subject, borders = found.subject, []
@@ -290,7 +290,7 @@ class ObjectPair:
     """The objects of one image.
 
     Attributes:
-        true: By class, a label image (H, W) of the true objects.
+        true: A label image (H, W) of the true objects of each class.
         predicted: The predicted objects.
         ignored: (H, W) pixels that do not count.
     """

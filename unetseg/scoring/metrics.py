@@ -80,12 +80,12 @@ class Scores(Result):
     `unetseg.scoring.intervals`: None where there are too few units, or all of them score the same.
 
     Attributes:
-        names: Of the images, in order.
+        names: The names of the images, in order.
         groups: The unit of each image over which intervals are taken: its group, else its name.
         classes: Names of the classes, in order.
         matrices: ``(n, C, C)`` int64, one `confusion` per image.
         confusion: ``(C, C)`` int64, their sum.
-        iou: By class name, as are ``dice``, ``precision``, ``recall``.
+        iou: The IoU by class name, as are ``dice``, ``precision``, ``recall``.
         iou_ci95: Both ends of the 95 % interval of ``iou``.
         mean_iou: Mean of ``iou``.
         mean_iou_ci95: Both ends of its 95 % interval.
@@ -262,7 +262,7 @@ def scores(
 
     Args:
         matrices: ``(n, C, C)`` int64, one `confusion` per image; n may be 0.
-        names: Of the n images, no two alike.
+        names: The names of the n images, no two alike.
         classes: Names of the C classes.
         groups: What each image belongs to, for the intervals; None takes each for itself.
 

@@ -162,8 +162,8 @@ def object_scores(
 
     Args:
         classes: Names of the classes whose objects were told apart.
-        matches: Of each image, one for each of ``classes``.
-        groups: Of each image: images of one group count as one unit of the intervals.
+        matches: The matches of each image, one for each of ``classes``.
+        groups: The group of each image: images of one group count as one unit of the intervals.
     """
     counts = np.array([[(m.iou, m.pairs, m.predicted, m.true) for m in row] for row in matches])
     iou, pairs, predicted, true = np.moveaxis(counts.reshape(len(matches), len(classes), 4), -1, 0)

@@ -106,7 +106,7 @@ class Artefacts:
 
         Args:
             patches_seen: Patches learned from.
-            scores: Of the last validation, if there was one in this session.
+            scores: Those of the last validation, if there was one in this session.
             calibration: What `unetseg.training.validation.calibrate` found, at the end.
             finished: Whether nothing is left to train.
             kept: Which weights these are; see `ModelCard`.

@@ -24,8 +24,8 @@ class Patches:
     Args:
         images: (N, P, P, C) in the sources' own dtype; may be a memory map.
         masks: (N, P, P) uint8 class indices, 255 ignored; may be a memory map.
-        mean: Per channel.
-        std: Per channel.
+        mean: The mean of each channel.
+        std: The standard deviation of each channel.
         device: Where batches are wanted. Patches that fit into half of its memory are kept there.
         processes: How many on this machine share that memory; each keeps its own, but a GPU is
             one's own.

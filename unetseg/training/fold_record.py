@@ -57,7 +57,7 @@ class FoldDone:
     Attributes:
         fold: Its number, from 1.
         patches: Patches trained on, repetitions counted.
-        matrices: For each image it holds out, (K, K) int64: pixels of true by predicted class.
+        matrices: Pixels of true by predicted class, (K, K) int64, of each image it holds out.
     """
 
     fold: _FoldNumber
@@ -130,7 +130,7 @@ class FoldRecord:
 
         Args:
             chosen: The images.
-            matrices: Of each, as in `FoldDone`.
+            matrices: Those of each image, as in `FoldDone`.
         """
         groups = [one.group for one in chosen] if self.cutting.group else None
         names = [one.name for one in chosen]

@@ -154,7 +154,7 @@ def resume_run(
     Args:
         folder: The folder of the run.
         session: The call.
-        check: Is given the checkpoint and the header of its store, and may raise.
+        check: A function that is given the checkpoint and the header of its store, and may raise.
 
     Raises:
         UnetsegError: As `train` does.
@@ -197,7 +197,7 @@ def train_line(
     Args:
         source: As for `train`.
         asked: Options by name.
-        patches: Of which those that are not as usual are given.
+        patches: The settings of cutting; those that differ from the defaults are given.
         ignored: As for `train`.
     """
     cut = dataclasses.asdict(patches or PatchSettings())

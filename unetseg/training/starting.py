@@ -268,7 +268,7 @@ def network_from_model(
         name: Name of a run, a folder or a file.
         recipe: Names the network and its sizes; they are those of the model.
         info: Header of the store to train on.
-        on_progress: Is told what was taken over.
+        on_progress: Receives a `Note` of what was taken over.
 
     Raises:
         InputError: The model has other channels, or cannot be read.

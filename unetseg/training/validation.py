@@ -71,8 +71,8 @@ def validate(
         network: What is scored.
         device: Where.
         on_progress: Receives `Progress`.
-        check: Is called before each image, and may raise to stop.
-        sample: Is given the probabilities on the way.
+        check: A function that is called before each image, and may raise to stop.
+        sample: Takes a sample of the probabilities on the way.
 
     Returns:
         None where no image is held out.
