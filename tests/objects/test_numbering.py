@@ -1,15 +1,18 @@
 """Sets of masks that number objects, and sets that hold classes, drawn by NumPy and SciPy alone."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from unetseg.errors import Code
 from unetseg.objects.numbering import doubt_classes, measure_numbers
 from unetseg.pictures.masks import RawMask, find_keys
 
+DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[2] / "../shared/data"))
 SHAPE = (160, 200)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
 
@@ -78,6 +81,7 @@ def paint(mask, seed):
 COUNTS = [9, 11, 13, 10, 12, 9, 13, 11, 10, 12]
 FEW = [3, 5, 4, 5, 3, 4, 5, 4]
 OBJECTS = {
+    "the same number of many": [cells(i, 9) for i in range(4)],
     "1 to k": [cells(i, n) for i, n in enumerate(COUNTS)],
     "two objects in two pieces": [
         cut_in_two(cells(i, n)) if i < 2 else cells(i, n) for i, n in enumerate(COUNTS)
@@ -96,6 +100,10 @@ OPEN = {
 CLASSES = {
     "two values": [(cells(i, n) > 0).astype(np.uint8) for i, n in enumerate(COUNTS)],
     "organs": [organs(i) for i in range(8)],
+    "eight organs": [
+        np.concatenate([organs(i), np.where(organs(50 + i) < 4, 5 + organs(50 + i), 0)])
+        for i in range(6)
+    ],
     "organs, 16 bits": [organs(i).astype(np.uint16) for i in range(8)],
     "slices that show some organs": [
         organs(i, np.random.default_rng(i).choice(range(1, 6), 3 + i % 3, replace=False))
@@ -131,6 +139,21 @@ def test_few_objects_are_asked_about(kind):
 @pytest.mark.parametrize("kind", CLASSES)
 def test_classes_are_never_taken_for_objects(kind):
     assert judged(CLASSES[kind]) is None
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data")
+@pytest.mark.parametrize("side", [96, 360])
+def test_road_scenes_and_crops_of_them_are_classes(side):
+    scenes = [
+        np.asarray(Image.open(p)) for p in sorted((DATA / "camvid-100/masks").glob("*.png"))[::4]
+    ]
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        crops = []
+        for mask in scenes:
+            row, column = (rng.integers(0, length - side + 1) for length in mask.shape)
+            crops.append(mask[row : row + side, column : column + side])
+        assert judged(crops) is None
 
 
 @pytest.mark.parametrize("name", ["img_{}_cp_masks", "img_{}-lbl", "img_{}_instances"])

@@ -26,6 +26,9 @@ _WHOLES = 0.8  # of the values are whole where they number objects; 0.26 in 100 
 _FEW = 3  # values in the usual mask: with fewer, objects and classes look alike
 _MANY = 6  # values in the fullest mask: so many numbers without a gap are no chance
 _FILLED = 2 / 3  # of the numbers up to the highest are there, since a program deletes few objects
+_SOME_FILLED = 0.5  # the same where few are left; classes that an image shows are fewer
+_COLOURS_FILLED = 0.9  # the same for colours, whose order is chosen to fit
+_IN_ORDER = 0.8  # mean rank correlation of number and row, or column, where one follows the other
 _TELLS = 0.5  # of the variance of a measure lies between values that stand for certain things
 
 # The ends of names under which programs save numbered objects, and others under which they may.
@@ -104,7 +107,9 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
     if _are_named(measured, _OBJECT_NAMES) and max(len(n.keys) for n in numbers) > 1:
         return masks.object_numbers("masks", keys)
     sets = {tuple(n.keys.tolist()) for n in numbers}
-    if np.median([len(n.keys) for n in numbers]) < _FEW or len(sets) == 1 < len(numbers):
+    if np.median([len(n.keys) for n in numbers]) < _FEW:
+        return None
+    if len(sets) == 1 < len(numbers) and (len(numbers[0].keys) < _MANY or _tell(numbers)):
         return None
     is_sure = _judge(numbers, _are_named(measured, _LABEL_NAMES))
     return None if is_sure is None else masks.object_numbers("masks", keys, is_sure)
@@ -113,26 +118,41 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
 def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
     """Tell whether values that differ from mask to mask are surely objects; None for classes."""
     most = max(len(n.keys) for n in numbers)
+    frequency = Counter(k for n in numbers for k in n.keys.tolist())
     if any(n.are_colours for n in numbers):
-        counts = Counter(k for n in numbers for k in n.keys.tolist())
-        lone = sum(count == 1 for count in counts.values())
-        if len(numbers) > 2 and lone >= _MANY and lone > 0.7 * len(counts):
+        lone = sum(count == 1 for count in frequency.values())
+        if len(numbers) > 2 and lone >= _MANY and lone > 0.7 * len(frequency):
             return True
-        filled, run = 0.0, 0.0
+        # Colours have no order. Low numbers are the commonest, so their colours are, too.
+        rank = {key: i + 1 for i, (key, _) in enumerate(frequency.most_common())}
+        filled, run = [len(n.keys) / max(rank[k] for k in n.keys.tolist()) for n in numbers], 0.0
     else:
-        filled = float(np.mean([len(n.keys) / n.keys[-1] for n in numbers]))
-        run = float(np.mean([len(n.keys) == n.keys[-1] for n in numbers]))
-    size, row, column = (
-        _explained(numbers, values)
-        for values in ([n.size for n in numbers], *zip(*(n.place.T for n in numbers), strict=True))
-    )
+        filled = [len(n.keys) / n.keys[-1] for n in numbers]
+        run = float(np.mean([f == 1 for f in filled]))
+    size = _explained(numbers, [n.size for n in numbers])
     if most >= _MANY and run >= _WHOLES:  # 1, 2, 3, ... in nearly every mask
         return size < _TELLS
-    # Objects are numbered row by row, so the row alone does not tell classes.
-    if len(numbers) == 1 or max(size, min(row, column)) >= _TELLS:
+    few = _COLOURS_FILLED if any(n.are_colours for n in numbers) else _SOME_FILLED
+    if len(numbers) == 1 or np.mean(filled) < few or _tell(numbers):
         return None
     is_deep = all(n.is_deep for n in numbers)
-    return (filled >= _FILLED and most >= _MANY) or are_named or is_deep
+    return (np.mean(filled) >= _FILLED and most >= _MANY) or are_named or is_deep
+
+
+def _tell(numbers: Sequence[Numbers]) -> bool:
+    """Tell whether a value stands for things of a certain size or place."""
+    size = _explained(numbers, [n.size for n in numbers])
+    return size >= _TELLS or any(_tells_place(numbers, axis) for axis in (0, 1))
+
+
+def _tells_place(numbers: Sequence[Numbers], axis: int) -> bool:
+    """Tell whether a value stands for a row or a column, and not because all are numbered by it."""
+    places = [n.place[:, axis] for n in numbers]
+    if _explained(numbers, places) < _TELLS:
+        return False
+    ranks = [np.argsort(np.argsort(p)) for p in places if len(p) > 2]
+    in_order = [abs(np.corrcoef(r, np.arange(len(r)))[0, 1]) for r in ranks]
+    return not in_order or float(np.mean(in_order)) < _IN_ORDER
 
 
 def _explained(numbers: Sequence[Numbers], values: Sequence[NDArray[np.float64]]) -> float:

@@ -241,7 +241,7 @@ def _diagnosis(what: object, found: Found) -> InputError:
     common = pixels >= min(0.02 * pixels.sum(), pixels.max())
     apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
     cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
-    remedy = "save it without smoothing or lossy compression, or list its classes in classes.toml"
+    remedy = "save it without smoothing or lossy compression"
     centres = [str(k) for k, is_common in zip(found.counts, common, strict=True) if is_common]
     text = f"{count}: looks like {cause} around {_few(centres, ', ')}"
     return InputError(what, text, remedy, code=Code.BLENDED_MASK)
