@@ -80,6 +80,8 @@ def test_the_whole_tour_leaves_the_masks_that_were_painted(folder, window):
     lines = [[(40, 50), (120, 50), (120, 130)], [(200, 60), (260, 180)], [(30, 200), (150, 200)]]
     with serving(folder) as address:
         tab = window(address)
+        chosen = tab.page.locator("#classes .choose[aria-pressed=true] .name").inner_text()
+        assert (chosen, tab.ask("unetseg.session.current")) == ("object", 1)
         tab.actual()
         due = [blank()]
         for index, size, line in zip((1, 0, 1), (9, 14, 1), lines, strict=True):

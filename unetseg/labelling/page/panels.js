@@ -23,7 +23,7 @@ export function showPanels(session, stage) {
   };
   on(["project"], () => showProject(session));
   on(["images", "open"], () => showImages(session));
-  on(["open", "images", "answer"], () => showOpen(session));
+  on(["open", "images", "stroke", "answer"], () => showOpen(session));
   on(["tool"], () => showTools(session));
   on(["classes"], () => showClasses(session));
   on(["open", "view"], () => showView(session, stage));
@@ -50,7 +50,8 @@ function showImages(session) {
   const list = found("images");
   if (list.childElementCount !== images.length) {
     rows.clear();
-    list.replaceChildren(...images.map((image) => element("li", {}, makeRow(session, image))));
+    const start = commonStart(images.map((i) => i.name));
+    list.replaceChildren(...images.map((i) => element("li", {}, makeRow(session, i, start))));
   }
   for (const image of images) showRow(rows.get(image.number), image, session.image, next);
   const done = images.filter((i) => ["accepted", "empty"].includes(i.state)).length;
@@ -59,7 +60,15 @@ function showImages(session) {
   found("progress").value = done;
 }
 
-function makeRow(session, image) {
+/** Return how many characters all names begin with, up to a separator; few are worth showing. */
+function commonStart([first, ...others]) {
+  let length = others.length ? first.length : 0;
+  while (!others.every((name) => name.startsWith(first.slice(0, length)))) length--;
+  const shared = first.slice(0, length).replace(/[^_\-. ]*$/, "").length;
+  return shared > 6 ? shared : 0;
+}
+
+function makeRow(session, image, start) {
   const level = highestLevel(image, TILE);
   const tile = tileAddress(image.number, session.project.key);
   const row = element(
@@ -68,7 +77,7 @@ function makeRow(session, image) {
     image.width * image.height < THUMBNAIL
       ? element("img", { src: tile(level, 0, 0), alt: "", loading: "lazy", decoding: "async" })
       : element("span", { className: "img" }),
-    element("span", { className: "name", title: image.name }, image.name),
+    element("span", { className: "name", title: image.name }, start ? `…${image.name.slice(start)}` : image.name),
     element("span", { className: "state" }),
     element("span", { className: "badge" }),
   );
@@ -88,7 +97,7 @@ function showRow(row, image, open, next) {
 
 function percent(share) {
   const value = share * 100;
-  if (value < 0.1) return "under 0.1 %";
+  if (value < 0.1) return "< 0.1 %";
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
@@ -105,6 +114,10 @@ function showOpen(session) {
   found("closed-text").textContent =
     image.state === "empty" ? "Accepted as background only." : "This image is accepted.";
   found("waiting").hidden = closed || Boolean(answer);
+  found("waiting").textContent =
+    session.painted.size > 1
+      ? "Predicting the rest of the picture…"
+      : "Paint a few strokes of two classes. The rest of the picture is then predicted.";
 }
 
 // Tools

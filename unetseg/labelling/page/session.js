@@ -32,6 +32,7 @@ export class Session extends EventTarget {
     this.size = 12;
     this.current = 0; // class index
     this.locked = new Set(); // class indices that no stroke changes
+    this.painted = new Set(); // class indices that were painted since the page was opened
     this.ending = null; // the last stroke, while it is being packed
     this.busy = false; // an image is being opened or accepted
     this.connected = true;
@@ -69,7 +70,8 @@ export class Session extends EventTarget {
 
   async start() {
     await this.#loadProject();
-    this.current = Math.min(1, this.project.classes.length - 1); // the first is most often a ground
+    // The first class is most often the ground: people begin with the second.
+    this.chooseClass(Math.min(1, this.project.classes.length - 1));
     api.listen(
       {
         answer: ({ number }) => number === this.image?.number && this.#loadAnswer(),
@@ -334,6 +336,7 @@ export class Session extends EventTarget {
   /** End the stroke: draw it, remember it, send it. A large one takes several tasks. */
   commit() {
     this.redraw();
+    if (this.tool !== "eraser") this.painted.add(this.current);
     this.ending = { work: this.labels.end(), patches: [] };
     this.#goOn(performance.now() + SLICE);
   }
