@@ -437,9 +437,11 @@ def write_labels(image: LabelledImage, labels: NDArray[np.uint8], table: ClassTa
 
 def _open_image(image: LabelledImage, table: ClassTable, known: Remembered | None) -> None:
     """Make sure that the image has a mask with all its strokes, and learn its state."""
+    strokes = list(image.journal.strokes())
     if not image.pair.mask.exists():
         write_labels(image, np.full(image.shape, IGNORED, np.uint8), table)
-    strokes = list(image.journal.strokes())
+        if not strokes:
+            return
     if not strokes and known and known.changed == _changed(image.pair.mask):
         image.state, image.labelled = known.state, known.labelled
         return

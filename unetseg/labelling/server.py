@@ -382,10 +382,10 @@ def label_folder(
     parse_duration(budget)
     events = Events()
     with (
-        catching() as caught,
         open_project(folder, classes=classes, ignored=ignored, on_progress=on_progress) as project,
         open_session(project, events.publish, run=run, budget=budget) as session,
         _listen(port) as listening,
+        catching() as caught,
     ):
         guard = Guard(LabelServer(session, events).app, hosts)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={guard.token}"
