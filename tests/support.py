@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from unetseg.classes import IGNORED
+from unetseg.errors import as_option, worded
 from unetseg.prediction.model_file import load_model, read_card, write_model
 from unetseg.progress import Progress
 
@@ -166,6 +167,11 @@ def tif(pixels, **options) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, **options)
     return buffer.getvalue()
+
+
+def typed(error) -> str:
+    """Return an error as the command line says it."""
+    return worded(error.message, as_option)
 
 
 def put(folder: Path, data: bytes, name: str = "a.png") -> Path:

@@ -15,6 +15,7 @@ from unetseg.errors import (
     arg,
     as_argument,
     as_option,
+    either,
     worded,
 )
 
@@ -35,6 +36,42 @@ def test_a_message_speaks_of_arguments_in_python_and_of_options_on_the_command_l
     assert worded(error.message, as_option) == typed
     assert worded(error.message, as_argument) == in_python
     assert error.argument == "batch_size"
+
+
+def test_words_for_the_command_line_are_other_ones_in_python():
+    line = either("unetseg train 'my set'", "unetseg.train('my set')")
+    error = InputError("runs/a", "is new", f"go on with: {line}")
+    assert str(error) == "runs/a: is new; go on with: unetseg.train('my set')"
+    assert worded(error.message, as_option) == "runs/a: is new; go on with: unetseg train 'my set'"
+
+
+LINE = re.compile(
+    "unetseg (train|patch|predict|evaluate|check|convert|compare|suspects|suggest|export|info|runs)"
+)
+# These say commands for people at a terminal: lines of findings, of a run, pages, the labelling.
+TYPED = {"train_line", "resume_line", "_Commands"}
+
+
+def lines_said(tree):
+    """Yield the texts that name a command, but for docstrings and what `either` words."""
+    for node in ast.iter_child_nodes(tree):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called == "either" or getattr(node, "name", "") in TYPED:
+            continue
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Constant) and LINE.search(str(node.value)):
+            yield node.value
+        yield from lines_said(node)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted(ROOT.rglob("*.py")) if p.parent.name not in ("cli", "reports", "labelling")],
+    ids=lambda p: p.stem,
+)
+def test_no_message_of_the_library_tells_a_notebook_to_type_a_command(path):
+    assert list(lines_said(ast.parse(path.read_text("utf-8")))) == []
 
 
 def test_an_error_of_a_file_has_no_argument_and_keeps_the_path():

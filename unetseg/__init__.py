@@ -4,11 +4,10 @@ The same pipeline as the command line, for a notebook::
 
     import unetseg
 
-    unetseg.synthesize("data", n=100)
-    unetseg.build_store("data/train", "data/patches.h5")
-    unetseg.train("data/patches.h5", run="first", budget=600, on_progress=print)
-    unetseg.predict(["data/test"], model=["first"])
-    print(unetseg.evaluate("data/test", model=["first"]).scores.mean_iou)
+    unetseg.synthesize("data", n=40)
+    unetseg.train("data/train", run="first", budget="2m", on_progress="bar")
+    unetseg.predict("data/test", model="first")
+    unetseg.evaluate("data/test", model="first")
 """
 
 from importlib import import_module

@@ -51,13 +51,25 @@ def arg(name: str, value: object = None) -> str:
     return f"{MARKS[0]}{name}{'' if value is None else f'={json.dumps(value)}'}{MARKS[1]}"
 
 
+def either(typed: str, called: str) -> str:
+    """Return a mark for words that are ``typed`` on the command line and ``called`` in Python.
+
+    Neither may hold a mark.
+    """
+    return arg("words", {"typed": typed, "called": called})
+
+
 def as_argument(name: str, value: Any) -> str:
     """Say an argument as Python writes it: ``lr``, ``run='wide'``."""
+    if isinstance(value, dict):
+        return str(value["called"])
     return name if value is None else f"{name}={value!r}"
 
 
 def as_option(name: str, value: Any) -> str:
     """Say an argument as the command line writes it: ``--lr``, ``--run wide``."""
+    if isinstance(value, dict):
+        return str(value["typed"])
     option = "--" + _OPTIONS.get(name, name).replace("_", "-")
     if value is None or value is True:
         return option

@@ -332,7 +332,7 @@ def test_outside_the_field_of_view_is_ignored_on_request(tmp_path):
         save(root / f"mask/im{k}_mask.gif", view)
 
     root = write(tmp_path / "set", drive)
-    with pytest.raises(InputError, match="--fov mask"):
+    with pytest.raises(InputError, match="fov='mask'"):
         convert_folder(root, tmp_path / "no")
     done = convert_folder(root, tmp_path / "out", fov="mask")
     assert done.ignored == COUNT * 10 * WIDTH

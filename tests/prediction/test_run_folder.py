@@ -201,5 +201,5 @@ def test_a_name_stands_for_a_file_a_folder_or_a_run(empty):
 
 
 def test_without_any_run_the_next_step_is_to_train(empty):
-    with pytest.raises(InputError, match='run "unetseg train" first'):
+    with pytest.raises(InputError, match=r"call unetseg.train first"):
         resolve_model("default")

@@ -191,11 +191,11 @@ def test_a_run_with_folds_or_masks_alone_need_a_folder(two):
     Path("runs/folds/fold-1").mkdir(parents=True)
     for name, run in (("fold-1", "default"), ("fold-2", "other")):
         shutil.copytree(f"runs/{run}", f"runs/folds/{name}", dirs_exist_ok=True)
-    with pytest.raises(InputError, match=r"folds: is 2 models, .*unetseg compare A B FOLDER"):
+    with pytest.raises(InputError, match=r"folds: is 2 models, .*unetseg.compare\(A, B, FOLDER\)"):
         unetseg.compare("folds", "default")
     assert len(unetseg.compare("folds", "default", "apart").scores_a.names) == 3
     unetseg.predict(["apart"], out="made")
-    with pytest.raises(InputError, match=r"made is masks only.*unetseg compare A B FOLDER"):
+    with pytest.raises(InputError, match=r"made is masks only.*unetseg.compare\(A, B, FOLDER\)"):
         unetseg.compare("default", "made")
 
 

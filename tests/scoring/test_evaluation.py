@@ -13,7 +13,8 @@ from sklearn.metrics import jaccard_score
 import unetseg
 from tests.support import NAMES, QUICK, draw, read, write_set
 from unetseg.cli.app import main
-from unetseg.cli.tables import print_confusion, print_scores
+from unetseg.cli.console import print_table
+from unetseg.cli.tables import print_confusion
 from unetseg.errors import InputError
 from unetseg.prediction.model_file import read_card
 from unetseg.progress import Note
@@ -114,7 +115,7 @@ def test_a_store_of_other_classes_is_refused(home):
 def test_a_missing_store_asks_for_a_folder(home):
     shutil.rmtree("data/test")
     Path("data/patches.h5").unlink()
-    with pytest.raises(InputError, match="unetseg evaluate FOLDER"):
+    with pytest.raises(InputError, match=r"unetseg.evaluate\(FOLDER\)"):
         unetseg.evaluate()
 
 
@@ -194,7 +195,7 @@ def test_a_store_that_moved_with_its_run_is_found_beside_the_model(home):
     assert unetseg.evaluate().scores.mean_iou == expected
     settings = unetseg.PatchSettings(size=32, per_image=4, val=0.5, seed=3)
     unetseg.build_store(out="runs/default/patches.h5", patches=settings, overwrite=True)
-    with pytest.raises(InputError, match="unetseg evaluate FOLDER"):
+    with pytest.raises(InputError, match=r"unetseg.evaluate\(FOLDER\)"):
         unetseg.evaluate()
 
 
@@ -396,7 +397,7 @@ def test_scores_and_confusion_fit_80_columns(count, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     names = [f"background that has a long name {k}" for k in range(count)]
     found = random_scores(names)
-    print_scores(found, "title")
+    print_table(*found.table("title"))
     print_confusion(found)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
@@ -418,7 +419,7 @@ def test_short_names_stand_above_the_columns_of_the_confusion_matrix(capsys):
 
 def test_intervals_stand_in_a_column_and_behind_the_mean(capsys):
     found = random_scores(["ground", "line", "blob"])
-    print_scores(found, "title")
+    print_table(*found.table("title"))
     out = capsys.readouterr().out
     low, high = found.iou_ci95["line"]
     assert f"{low:.3f}-{high:.3f}" in out
@@ -427,7 +428,8 @@ def test_intervals_stand_in_a_column_and_behind_the_mean(capsys):
     assert f"{expected} over 20 images" in out
     worst = min(found.iou, key=found.iou.get)
     assert f"{worst} (weakest)" in out
-    print_scores(random_scores(["a", "b"], 6, ["p", "p", "q", "q", "r", "r"]), "title")
+    grouped = random_scores(["a", "b"], 6, ["p", "p", "q", "q", "r", "r"])
+    print_table(*grouped.table("title"))
     assert "over 3 groups" in capsys.readouterr().out
 
 
@@ -443,7 +445,8 @@ def test_intervals_stand_in_a_column_and_behind_the_mean(capsys):
     ],
 )
 def test_why_there_is_no_interval_is_said(matrices, text, capsys):
-    print_scores(scores(np.stack(matrices), "wxyz"[: len(matrices)], ["a", "b"]), "title")
+    found = scores(np.stack(matrices), "wxyz"[: len(matrices)], ["a", "b"])
+    print_table(*found.table("title"))
     assert text in capsys.readouterr().out
 
 

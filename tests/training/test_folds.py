@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, stopping, write_set
+from tests.support import NAMES, stopping, typed, write_set
 from unetseg.dataset.cutting import StoreSummary
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.prediction.model import Model
@@ -301,7 +301,7 @@ def test_a_stopped_run_goes_on_to_the_same_masks_and_scores(divided, stop):
             on_progress=stopping(in_fold(fold, when)),
         )
     assert f"fold {fold} of 3: " in str(stopped.value)
-    assert str(stopped.value).endswith("go on with: unetseg train --resume --run half")
+    assert typed(stopped.value).endswith("go on with: unetseg train --resume --run half")
     assert RunFolder("half").state() == "interrupted"
     finished = [p.stat().st_mtime_ns for p in sorted(Path("runs/half").glob("fold-1/model*"))]
     result = cross_validate(run="half", resume=True)
@@ -388,8 +388,9 @@ def test_state_interrupted_refuses_and_prints_both_lines(divided):
     for call in (cross_validate, unetseg.train):
         with pytest.raises(InputError) as refused:
             call("set", **TINY)
-        assert "unetseg train --resume" in str(refused.value)
-        assert "--overwrite" in str(refused.value)
+        assert "unetseg train --resume" in typed(refused.value)
+        assert "--overwrite" in typed(refused.value)
+        assert "give resume=True to go on, or overwrite=True" in str(refused.value)
     with pytest.raises(InputError, match="2 of its 3 folds are finished; go on with: unetseg"):
         load_cross_validation()
     with pytest.raises(InputError, match="holds a run with folds; go on with: unetseg"):
@@ -397,8 +398,10 @@ def test_state_interrupted_refuses_and_prints_both_lines(divided):
 
 
 def test_state_finished_refuses_and_names_another_run(divided):
-    with pytest.raises(InputError, match="unetseg train set --folds 3 --run default-2"):
+    with pytest.raises(InputError, match="run='default-2', or overwrite=True") as refused:
         cross_validate("set", folds=3, **TINY)
+    assert "unetseg train set --folds 3 --width 2" in typed(refused.value)
+    assert typed(refused.value).endswith(" --run default-2")
     with pytest.raises(InputError, match="holds a finished run"):
         unetseg.train("set", **TINY)
 
@@ -519,7 +522,7 @@ def test_a_budget_too_small_says_what_is_enough_and_leaves_a_new_run(empty):
 def test_a_store_is_refused_and_its_folder_named(empty):
     write_set("set", 4, **SMALL)
     unetseg.build_store("set", "p.h5", PATCHES)
-    with pytest.raises(InputError, match=r"p.h5: is a file; .*: unetseg train set --folds 5"):
+    with pytest.raises(InputError, match=r"p.h5: is a file; .*name the folder: 'set'"):
         cross_validate("p.h5", **TINY)
     with pytest.raises(InputError, match="folds: needs a folder of labelled images"):
         cross_validate(**TINY)

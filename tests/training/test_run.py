@@ -25,6 +25,7 @@ from tests.support import (
     at_step,
     rows_of,
     stopping,
+    typed,
     weights,
     write_set,
 )
@@ -257,7 +258,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(straight, home, when, step):
     with pytest.raises(Interrupted) as stop:
         unetseg.train(run="stopped", **RUN, on_progress=stopping(when))
     assert stop.value.exit_code == 128 + signal.SIGTERM
-    assert "unetseg train --resume --run stopped" in str(stop.value)
+    assert "unetseg train --resume --run stopped" in typed(stop.value)
+    assert "unetseg.train(run='stopped', resume=True)" in str(stop.value)
     assert read_checkpoint("runs/stopped/last.pt")["position"]["step"] == step
     assert not read_card("runs/stopped/model.safetensors").finished
     unetseg.train(run="stopped", resume=True)
@@ -401,15 +403,15 @@ def test_state_interrupted_refuses_and_prints_both_lines(home):
         unetseg.train(run="half", **RUN, on_progress=stopping(at_step(10)))
     with pytest.raises(InputError) as refused:
         unetseg.train(run="half", **RUN)
-    assert "unetseg train --resume --run half" in str(refused.value)
-    assert "unetseg train --run half --overwrite" in str(refused.value)
+    assert "unetseg train --resume --run half" in typed(refused.value)
+    assert "--run half --overwrite" in typed(refused.value)
     unetseg.train(run="half", overwrite=True, **{**RUN, "epochs": 1})
     assert len(rows_of("half")) == 1
 
 
 def test_state_finished_refuses_and_names_another_run(home):
     before = Path("runs/default/model.safetensors").read_bytes()
-    with pytest.raises(InputError, match="unetseg train --run default-2"):
+    with pytest.raises(InputError, match="run='default-2', or overwrite=True"):
         unetseg.train(**QUICK)
     result = unetseg.train(resume=True)
     assert result.already
@@ -698,7 +700,9 @@ def test_options_that_cut_patches_need_a_folder(home):
 
 
 def test_no_store_says_what_to_run_first(empty):
-    with pytest.raises(InputError, match=r"data/patches.h5: not found; run unetseg patch first"):
+    with pytest.raises(
+        InputError, match=r"data/patches.h5: not found; call unetseg.build_store first"
+    ):
         unetseg.train(**QUICK)
 
 
@@ -742,4 +746,4 @@ def test_the_line_to_start_again_carries_the_options_given(home):
             patches=unetseg.PatchSettings(size=64, channels="0,2"),
         )
     line = "unetseg train data/train --budget 90s --from 'my run' --size 64 --channels 0,2 "
-    assert line + "--ignore 7 --ignore '#ffff00' --run default-2" in str(refused.value)
+    assert line + "--ignore 7 --ignore '#ffff00' --run default-2" in typed(refused.value)

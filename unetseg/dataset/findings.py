@@ -17,7 +17,7 @@ from unetseg.classes import ClassTable, colour_to_rgb
 from unetseg.dataset import pairing, splits
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, measuring_step, survey_pair
-from unetseg.errors import Code, InputError, arg, as_argument, as_option, worded
+from unetseg.errors import Code, InputError, arg, as_argument, as_option, either, worded
 from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
 from unetseg.pictures.surroundings import AreaFinder, IgnoredArea
@@ -169,12 +169,16 @@ class Inspection(Result):
         """Raise the first error as `InputError`; it says how to see the others."""
         if not self.errors:
             return
-        first, others = self.errors[0], len(self.errors) - 1
+        first, others, root = self.errors[0], len(self.errors) - 1, str(self.root)
         remedies = [first.remedy] if first.remedy else []
         if first.code:  # the line repairs the masks
-            remedies.append(first.line)
+            converted = f"{root}-converted"
+            how = ", instances=True" if first.code in _NUMBERED else ""
+            called = f"unetseg.convert_folder({root!r}, {converted!r}{how})"
+            remedies.append(either(first.line, called))
         if others:
-            remedies.append(f"{others} more: unetseg check {quote(str(self.root))}")
+            line = either(f"unetseg check {quote(root)}", f"unetseg.inspect_folder({root!r})")
+            remedies.append(f"{others} more: {line}")
         raise InputError(first.subject, first.problem, "; ".join(remedies), code=first.code)
 
     def to_dict(self) -> dict[str, Any]:

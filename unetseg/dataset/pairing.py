@@ -19,7 +19,7 @@ from unetseg.dataset.naming import (
     place_masks,
     stem_of,
 )
-from unetseg.errors import InputError
+from unetseg.errors import InputError, either
 from unetseg.files import write_bytes
 from unetseg.pictures import writing
 from unetseg.text import plural, quote
@@ -37,8 +37,9 @@ MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
-_MASKS_FIRST = "make masks of them: unetseg convert SOURCE FOLDER"
-_CONVERT = "one mask for each class: unetseg convert SOURCE FOLDER"
+_CONVERTED = either("unetseg convert SOURCE FOLDER", "unetseg.convert_folder(SOURCE, FOLDER)")
+_MASKS_FIRST = f"make masks of them: {_CONVERTED}"
+_CONVERT = f"one mask for each class: {_CONVERTED}"
 
 
 def find_pairs(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
@@ -229,7 +230,11 @@ def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str
         text = "which of " + " and ".join(f"{f.name}/" for f in found) + f" holds the {kind}?"
         remedy = f"rename the others, such as {found[-1].name}.unused"
         if kind == "masks":
-            remedy += "; a field of view: unetseg convert SOURCE FOLDER --fov " + found[-1].name
+            view = found[-1].name
+            remedy += "; a field of view: " + either(
+                f"unetseg convert SOURCE FOLDER --fov {view}",
+                f"unetseg.convert_folder(SOURCE, FOLDER, fov={view!r})",
+            )
         raise InputError(folder, text, remedy)
     return found[0] if found else None
 

@@ -40,7 +40,7 @@ from pydantic import Field, StrictInt
 from pydantic.dataclasses import dataclass
 
 from unetseg.classes import IGNORED
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, either
 from unetseg.files import kind_of, open_regular
 from unetseg.pictures.surroundings import IgnoredArea
 from unetseg.records import Classes, Count, Number, Positive, Text, read_record, to_plain
@@ -58,7 +58,7 @@ DTYPES = ("uint8", "uint16", "float32")
 
 USER_BLOCK = 512
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_AGAIN = 'run "unetseg patch" again'
+_AGAIN = f"{either('run unetseg patch', 'call unetseg.build_store')} again"
 _WHAT = "patch store"
 _CHUNK = 1 << 18  # values checked at once: they stay in the cache
 

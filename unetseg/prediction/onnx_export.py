@@ -155,7 +155,7 @@ def _check_packages() -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         text = f"not installed, but needed to write ONNX: {', '.join(missing)}"
-        raise InputError("unetseg export", text, f"pip install {' '.join(missing)}")
+        raise InputError("ONNX", text, f"pip install {' '.join(missing)}")
 
 
 @contextmanager

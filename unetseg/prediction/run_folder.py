@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from unetseg import files, locks
 from unetseg.dataset.store import Store, open_store
-from unetseg.errors import InputError, UnetsegError, arg
+from unetseg.errors import InputError, UnetsegError, arg, either
 from unetseg.pictures import reading
 from unetseg.prediction.model_file import MODEL_NAME, ModelCard, read_card
 from unetseg.prediction.summary import read_cells, write_table
@@ -25,6 +25,9 @@ FOLDS_VERSION = 1
 LABEL = "unetseg"  # the key of the text in a picture that says how unetseg made it
 
 State = Literal["new", "interrupted", "finished"]
+NAME_A_FOLDER = "name a folder of labelled images: " + either(
+    "unetseg evaluate FOLDER", "unetseg.evaluate(FOLDER)"
+)
 STORE_NAME = "patches.h5"
 
 
@@ -171,7 +174,7 @@ class RunFolder(Result):
         """
         if self.path == RUNS / "default":
             return ""
-        name = self.name if self.path == RUNS / self.name else str(self.path)
+        name = self.given
         if len(self.path.parts) == 1:
             name = os.path.join(".", name)  # a bare name would stand for a folder in runs/
         return f" {option} {quote(show(name))}" if option else f" {quote(show(name))}"
@@ -179,6 +182,18 @@ class RunFolder(Result):
     def resume_line(self) -> str:
         """Return the command line that goes on with the run."""
         return f"unetseg train --resume{self.option()}"
+
+    @property
+    def given(self) -> str:
+        """What a person gives for it: its name, or the path where it is not in ``runs/``."""
+        return self.name if self.path == RUNS / self.name else str(self.path)
+
+    def how_to_resume(self) -> str:
+        """Return what to type or to call to go on with the run."""
+        function = "cross_validate" if self.folds.exists() else "train"
+        run = "" if self.path == RUNS / "default" else f"run={self.given!r}, "
+        called = f"unetseg.{function}({run}resume=True)"
+        return f"go on with: {either(self.resume_line(), called)}"
 
     def clear(self, keep: Path | None = None) -> None:
         """Remove the files that a run writes, those of its folds included, except ``keep``.
@@ -390,7 +405,11 @@ def resolve_model(name: str | os.PathLike[str]) -> list[Path]:
             return [path]
     plain = {m.parent.name for m in RUNS.glob(f"*/{MODEL_NAME}")}
     runs = sorted(plain | {m.parts[-3] for m in RUNS.glob(f"*/fold-1/{MODEL_NAME}")})
-    remedy = f"runs there are: {', '.join(runs)}" if runs else 'run "unetseg train" first'
+    remedy = (
+        f"runs there are: {', '.join(runs)}"
+        if runs
+        else f"{either('run unetseg train', 'call unetseg.train')} first"
+    )
     raise InputError(name, "no model of this name", remedy)
 
 
@@ -417,4 +436,4 @@ def open_training_store(card: ModelCard, file: Path) -> Store:
         if opened.content_hash == card.store_hash:
             return opened
     text = "not found, and no folder was named"
-    raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+    raise InputError(path, text, NAME_A_FOLDER)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetseg.arguments import Reports, public
 from unetseg.dataset import naming, pairing
-from unetseg.errors import InputError, arg
+from unetseg.errors import InputError, arg, either
 from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
@@ -299,10 +299,11 @@ def _fit_to_score(
 
 def _held_out_by_both(sides: Sequence[_Side]) -> tuple[set[str], int]:
     """Return the stems that the stores of both models hold out, and how many images A's has."""
-    remedy = "name a folder of labelled images: unetseg compare A B FOLDER"
+    line = either("unetseg compare A B FOLDER", "unetseg.compare(A, B, FOLDER)")
+    remedy, folder = f"name a folder of labelled images: {line}", either("FOLDER", "source")
     for side in sides:
         if side.is_masks:
-            raise InputError("FOLDER", f"is missing, and {show(side.name)} is masks only", remedy)
+            raise InputError(folder, f"is missing, and {show(side.name)} is masks only", remedy)
         if len(side.files) > 1:
             text = f"is {len(side.files)} models, which together were trained on all their images"
             raise InputError(side.name, text, remedy)
@@ -314,7 +315,7 @@ def _held_out_by_both(sides: Sequence[_Side]) -> tuple[set[str], int]:
     names = {stem for stem, digest in common if digest not in seen}
     if not names:
         text = "is missing, and the models' stores hold out no image that both have not seen"
-        raise InputError("FOLDER", text, remedy)
+        raise InputError(folder, text, remedy)
     return names, len(stores[0].info.sources)
 
 

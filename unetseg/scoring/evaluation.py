@@ -18,14 +18,14 @@ from unetseg.dataset import naming, pairing, splits
 from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store
-from unetseg.errors import InputError, arg
+from unetseg.errors import InputError, arg, either
 from unetseg.objects.files import OBJECTS
 from unetseg.objects.separation import Objects, find_objects, object_classes
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
 from unetseg.prediction.model import AnyImage, Model
 from unetseg.prediction.model_file import ModelCard
-from unetseg.prediction.run_folder import open_training_store, resolve_model
+from unetseg.prediction.run_folder import NAME_A_FOLDER, open_training_store, resolve_model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
@@ -169,7 +169,9 @@ def evaluate(
     ignored, names = several(ignore), None if model is None else several(model)
     if predictions is not None:
         if source is None:
-            raise InputError("FOLDER", "is missing", "name the folder with the true masks")
+            raise InputError(
+                either("FOLDER", "source"), "is missing", "name the folder with the true masks"
+            )
         own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
         card = model_file.read_card(resolve_model(names[0])[0]) if names else None
         selection = settings.selection if settings else WHOLE
@@ -440,8 +442,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         alike = info.channels == card.channels and info.dtype == card.dtype
         if not alike or info.scale != card.scale or info.classes.names != card.classes.names:
             text = "has other classes, channels or scale than when the model was trained"
-            remedy = "name a folder of labelled images: unetseg evaluate FOLDER"
-            raise InputError(path, text, remedy)
+            raise InputError(path, text, NAME_A_FOLDER)
         text = f"{show(path)} is another store than the one the model was trained on"
         on_progress(Note(text, warning=True))
     trained = _trained_on(model.cards)
@@ -452,7 +453,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
     ]
     if not kept:
         text = "holds out no image that the model has not seen"
-        raise InputError(path, text, "name a folder of labelled images: unetseg evaluate FOLDER")
+        raise InputError(path, text, NAME_A_FOLDER)
     total = len(info.sources)
     on_progress(
         Note(f"{total - len(kept)} of {total} images were trained on, left out; {len(kept)} scored")

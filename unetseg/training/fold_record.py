@@ -12,7 +12,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, StrictInt
 from pydantic.dataclasses import dataclass
 
 from unetseg import __version__, files
-from unetseg.errors import InputError, arg
+from unetseg.errors import InputError, arg, either
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
 from unetseg.records import Classes, Count, IntArray, Number, Text, read_record, to_plain
 from unetseg.scoring.metrics import Scores, scores
@@ -154,7 +154,10 @@ class FoldRecord:
         """
         if not run.folds.exists():
             text = "holds no run with folds"
-            line = f"unetseg train FOLDER --folds 5{run.option()}"
+            line = either(
+                f"unetseg train FOLDER --folds 5{run.option()}",
+                f"unetseg.cross_validate(FOLDER, run={run.given!r})",
+            )
             raise InputError(run.path, text, f"train one: {line}")
         data = run.read_folds()
         try:

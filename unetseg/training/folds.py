@@ -28,7 +28,7 @@ from unetseg.dataset.cutting import LabelledFolder, Split
 from unetseg.dataset.naming import decode_inside
 from unetseg.dataset.store import open_store
 from unetseg.devices import pick_device
-from unetseg.errors import InputError, Interrupted, arg
+from unetseg.errors import InputError, Interrupted, arg, either
 from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading, writing
 from unetseg.prediction import model_file
@@ -281,7 +281,7 @@ def load_cross_validation(run: str | os.PathLike[str] = "default") -> CrossValid
     record = FoldRecord.read(place)
     if len(record.done) < record.folds:
         text = f"{len(record.done)} of its {record.folds} folds are finished"
-        raise InputError(place.path, text, f"go on with: {place.resume_line()}")
+        raise InputError(place.path, text, place.how_to_resume())
     return _result(place, record)
 
 
@@ -327,14 +327,16 @@ def _folder_of(source: str | os.PathLike[str] | None) -> Path:
     path = DEFAULT_FOLDER if source is None else Path(source)
     if source is None and not path.is_dir():
         text = "needs a folder of labelled images"
-        raise InputError(arg("folds"), text, "name one: unetseg train FOLDER --folds 5")
+        line = either("unetseg train FOLDER --folds 5", "unetseg.cross_validate(FOLDER)")
+        raise InputError(arg("folds"), text, f"name one: {line}")
     if path.is_file():
         text = f"is a file; {arg('folds')} divides the images of a folder anew"
         try:
-            home = quote(open_store(path).info.folder)
+            home = open_store(path).info.folder
         except InputError:
             home = "FOLDER"
-        raise InputError(path, text, f"name the folder: unetseg train {home} --folds 5")
+        line = either(f"unetseg train {quote(home)} --folds 5", repr(home))
+        raise InputError(path, text, f"name the folder: {line}")
     return path
 
 
@@ -353,8 +355,12 @@ def _read_folder(
     )
     if any(s.pair.drawn is not None for s in labelled.surveys):
         text = "its labels are shapes, and folds score mask files"
-        here = quote(root)
-        remedy = f"make masks of them: unetseg convert {here} {quote(f'{root}-converted')}"
+        other = f"{root}-converted"
+        line = either(
+            f"unetseg convert {quote(root)} {quote(other)}",
+            f"unetseg.convert_folder({str(root)!r}, {other!r})",
+        )
+        remedy = f"make masks of them: {line}"
         raise InputError(root, text, remedy)
     return labelled
 
@@ -492,7 +498,7 @@ class _Runner:
                     error.signum,
                     self.run.path,
                     f"{self._name(fold)}: {error.problem}",
-                    f"go on with: {self.run.resume_line()}",
+                    self.run.how_to_resume(),
                 ) from None
             self.record = dataclasses.replace(self.record, done=(*self.record.done, done))
             self.save()

@@ -236,7 +236,7 @@ class Trainer:
     def _interrupted(self, signum: int) -> Interrupted:
         at, folder = self.learner.position, self.artefacts.folder
         text = f"stopped after step {at.step} (epoch {at.epoch + 1}); everything is saved"
-        return Interrupted(signum, folder.path, text, f"go on with: {folder.resume_line()}")
+        return Interrupted(signum, folder.path, text, folder.how_to_resume())
 
     # -- ends -------------------------------------------------------------------------------
 

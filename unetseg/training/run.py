@@ -14,7 +14,7 @@ from unetseg.classes import ClassTable
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.store import Store, StoreInfo, open_store
 from unetseg.devices import pick_device
-from unetseg.errors import InputError, arg, as_option
+from unetseg.errors import InputError, arg, as_option, either
 from unetseg.prediction import model_file
 from unetseg.prediction.run_folder import RunFolder, State, resolve_model
 from unetseg.progress import Note, OnProgress, warn
@@ -182,7 +182,7 @@ def _allowed_state(folder: RunFolder, line: str, resume: bool, overwrite: bool) 
     check_state(folder, state, line, resume, overwrite)
     if resume and folder.folds.exists():
         text = "holds a run with folds"
-        raise InputError(folder.path, text, f"go on with: {folder.resume_line()}")
+        raise InputError(folder.path, text, folder.how_to_resume())
     return state
 
 
@@ -206,7 +206,7 @@ def train_line(
     if (budget := given.get("budget")) is not None:
         given["budget"] = f"{budget:g}s"
     words = [(name, value) for name, value in given.items() if value is not None]
-    words += [("ignored", item) for item in ignored]
+    words += [("ignore", item) for item in ignored]
     options = "".join(f" {as_option(name, value)}" for name, value in words)
     return f"unetseg train{'' if source is None else f' {quote(source)}'}{options}"
 
@@ -226,11 +226,15 @@ def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwr
         return
     if state == "finished":
         other = RunFolder(folder.path.with_name(f"{folder.name}-2"))
-        remedy = f"start another with: {line}{other.option()}"
+        remedy = either(
+            f"start another with: {line}{other.option()}",
+            f"give another run, such as run={other.given!r}, or overwrite=True",
+        )
         raise InputError(folder.path, "holds a finished run", remedy)
-    remedy = (
+    remedy = either(
         f"go on with: {folder.resume_line()}, or start again with: "
-        f"{line}{folder.option()} --overwrite"
+        f"{line}{folder.option()} --overwrite",
+        "give resume=True to go on, or overwrite=True to start again",
     )
     raise InputError(folder.path, "holds an interrupted run", remedy)
 
@@ -264,10 +268,13 @@ def _store_path(
         return folder.store
     if patches or classes or ignored:
         text = "options that cut patches need a folder of images"
-        raise InputError(path, text, "give them to unetseg patch")
+        raise InputError(
+            path, text, either("give them to unetseg patch", "give them to unetseg.build_store")
+        )
     if source is None and not path.exists():
-        text = "not found"
-        raise InputError(path, text, "run unetseg patch first, or name a store or a folder")
+        first = either("run unetseg patch", "call unetseg.build_store")
+        remedy = f"{first} first, or name a store or a folder"
+        raise InputError(path, "not found", remedy)
     return path
 
 
