@@ -146,6 +146,6 @@ def predict(
         if len(done.failed) == total:
             raise InputError("predict", f"all {total:,} images failed", "see the errors above")
         raise PartialFailure("predict", text, "mend them and run the same line again")
-    print_next(
-        "unetseg evaluate" + "".join(f" --model {quote(show(name))}" for name in model or ())
-    )
+    chosen = "".join(f" --model {quote(show(name))}" for name in model or ())
+    chosen += "".join(f" --objects {quote(show(name))}" for name in objects or ())
+    print_next(f"unetseg evaluate{chosen}")
