@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from tests.support import draw
+from unetseg.errors import InputError
 from unetseg.labelling import features as features_module
 from unetseg.labelling.features import Extractor
 
@@ -51,6 +52,15 @@ def test_brightness_is_measured_by_the_first_image(extractor):
     darker = extractor.extract(image // 2).levels[0][0, :64, :64].float()
     assert abs(first.mean()) < 0.01
     assert darker.mean() < -1
+
+
+def test_a_grey_image_among_colours_is_described_like_them(extractor):
+    image, _ = draw(0, (64, 64), 3)
+    grey = image.mean(2, keepdims=True).astype(np.uint8)
+    three, one = extractor.extract(image), extractor.extract(grey)
+    assert one.groups == three.groups
+    with pytest.raises(InputError):
+        extractor.extract(np.concatenate([image, image], axis=2))
 
 
 def test_a_large_image_is_described_at_half_its_size(extractor, monkeypatch):

@@ -159,7 +159,8 @@ class Engine:
                 features = self._extractor.extract(image, lambda: self._give_way(number))
             except _SupersededError:
                 continue
-            except (InputError, MachineError, MemoryError):  # the page says so where it is shown
+            # The page says so where it is shown. Torch raises RuntimeError for lack of memory.
+            except (InputError, MachineError, MemoryError, RuntimeError):
                 with self._changed:
                     self._failed.add(number)
                 continue

@@ -19,7 +19,7 @@ from torch import Tensor
 from unetseg import devices
 from unetseg.network.pretrained import PretrainedEncoder
 from unetseg.network.unet import DEVIATION, fill_to_multiple
-from unetseg.pictures.transforms import halve_image
+from unetseg.pictures.transforms import fit_channels, halve_image
 from unetseg.prediction.encoder_weights import read_encoder_weights
 
 MAX_PIXELS = 2048 * 2048  # a larger picture is halved: features take a second and 160 MB at most
@@ -79,8 +79,8 @@ class Features:
 class Extractor:
     """Computes features; its encoder takes 14 MB.
 
-    Brightness is measured in the mean and the deviation of the first image. So all images of a
-    project are described alike, dark ones and those of 16 bits too.
+    Brightness is measured in the mean and the deviation of the first image, and its channels are
+    due of all. So the images of a project are described alike, dark ones and those of 16 bits too.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,12 @@ class Extractor:
         Args:
             image: uint8, uint16 or float32, with finite values.
             pause: Called many times meanwhile. It may wait, and it may raise what ends the work.
+
+        Raises:
+            InputError: It has other channels than the first image, and neither of them is grey.
         """
+        if self._range is not None:
+            image = fit_channels(image, self._range[0].shape[1], "the image")
         scale = 1
         while image.shape[0] * image.shape[1] > MAX_PIXELS:
             image, scale = halve_image(image), 2 * scale
