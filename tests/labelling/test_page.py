@@ -359,7 +359,10 @@ def test_strokes_are_answered_and_accepting_keeps_both(tab):
     assert np.array_equal(mask_on_disk(tab.mask, due), due)
     tab.go(number)
     assert np.array_equal(tab.labels(), due)
-    assert tab.page.locator("#closed").is_visible()
+    tab.page.locator("#reopen").click()
+    tab.until("unetseg.session.image.state === 'begun'")
+    assert not tab.page.locator("#closed").is_visible()
+    assert np.array_equal(tab.labels(), due)
 
 
 def test_a_region_of_the_answer_becomes_labels_or_another_class(tab):

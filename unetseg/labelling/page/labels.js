@@ -3,7 +3,7 @@
 export const UNLABELLED = 255;
 
 const BLOCK = 256; // pixels on a side of what is copied before a stroke changes it
-const BAND = 1024; // rows: a stroke is cut at its multiples, so that a long diagonal stays small
+const BAND = 2 ** 22; // pixels: a stroke is cut into bands of rows, so that a diagonal stays small
 
 /** Return the smallest rectangle around two rectangles; null is the empty one. */
 export function around(a, b) {
@@ -74,6 +74,7 @@ export class Labels {
     this.data = data;
     this.dirty = null;
     this.columns = Math.ceil(width / BLOCK);
+    this.band = 2 ** Math.min(10, Math.floor(Math.log2(BAND / width))); // rows
     this.before = null; // block number -> its labels before the stroke
   }
 
@@ -100,7 +101,7 @@ export class Labels {
     } else {
       this.data.fill(value, row + x0, row + x1);
     }
-    const band = Math.floor(y / BAND);
+    const band = Math.floor(y / this.band);
     this.bands.set(band, around(this.bands.get(band), rectangle));
     this.dirty = around(this.dirty, rectangle);
   }

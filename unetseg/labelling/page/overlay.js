@@ -5,6 +5,7 @@ import { levelFor, tilesIn } from "./view.js";
 
 const TILE = 512; // pixels of a level on a side of a tile
 const KEPT = 64; // tiles in memory, a megabyte each
+const ROWS = 32; // of a tile that are painted between two looks at the clock
 const PALER = 0.45; // of a stroke's opacity that the answer has
 
 /** Return the 256 colours of labels as RGBA in one number; `alpha` is 0 to 1. */
@@ -63,7 +64,7 @@ export class Overlay {
     context.imageSmoothingEnabled = scale < 1;
     for (const seen of tilesIn(rectangle, level, TILE, this.labels)) {
       const tile = this.#tile(seen);
-      if (tile.stale && performance.now() < deadline) this.#paint(tile);
+      if (tile.stale && performance.now() < deadline) this.#paint(tile, deadline);
       complete &&= !tile.stale;
       context.drawImage(tile.canvas, ...place(tile));
     }
@@ -88,15 +89,19 @@ export class Overlay {
     return tile;
   }
 
-  #paint(tile) {
+  #paint(tile, deadline) {
     const step = 2 ** tile.level;
     const left = Math.floor((tile.stale.x0 - tile.x0) / step);
     const top = Math.floor((tile.stale.y0 - tile.y0) / step);
     const right = Math.ceil((tile.stale.x1 - tile.x0) / step);
     const bottom = Math.ceil((tile.stale.y1 - tile.y0) / step);
-    for (let y = top; y < bottom; y++) this.#paintRow(tile, y, left, right);
-    tile.context.putImageData(this.pixels, 0, 0, left, top, right - left, bottom - top);
-    tile.stale = null;
+    let y = top;
+    do {
+      const end = Math.min(y + ROWS, bottom);
+      for (; y < end; y++) this.#paintRow(tile, y, left, right);
+    } while (y < bottom && performance.now() < deadline);
+    tile.context.putImageData(this.pixels, 0, 0, left, top, right - left, y - top);
+    tile.stale = y < bottom ? { ...tile.stale, y0: tile.y0 + y * step } : null;
   }
 
   // A pixel of a coarser level takes the first label among four in its square: a thin line stays.

@@ -297,7 +297,7 @@ export class Pointer {
   }
 
   #down(event) {
-    if (!this.session.labels) return;
+    if (!this.session.labels || event.target.closest(".notice")) return;
     this.stage.root.focus({ preventScroll: true });
     this.stage.root.setPointerCapture(event.pointerId);
     this.point = this.stage.at(event);
