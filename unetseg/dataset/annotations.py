@@ -54,8 +54,16 @@ class Annotations:
     problem: InputError | None = None
 
 
+def refuse_pages(path: Path) -> None:
+    """Refuse a file of several pictures: a converted set has one picture a file."""
+    if (pages := reading.read_info(path).pages) > 1:
+        text = f"holds {pages} pages, and a converted set has one picture a file"
+        raise InputError(path, text, f"train on it as it is, with {arg('page', 'all')}")
+
+
 def read_raw(path: Path) -> RawMask:
     """Read a mask as `reading.read_mask` does; a JPEG, which that function refuses, is read too."""
+    refuse_pages(path)
     if reading.read_info(path).format != "JPEG":
         return reading.read_mask(path)
     pixels = reading.read_image(path)
@@ -169,6 +177,8 @@ def read_pairs(
     """
     labelled = pairing.read_set(root, classes_file, without=without, converts=True)
     pairs, problem = labelled.pairs, labelled.problem
+    for pair in pairs:
+        refuse_pages(pair.image)
     mask_of = {p.name: p.mask for p in pairs}
     if pairs:
         refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_raw(pairs[0].mask))
@@ -191,6 +201,8 @@ def read_objects(root: Path, without: str) -> Annotations:
     """
     labelled = pairing.read_set(root, without=without, converts=True)
     pairs, problem = labelled.pairs, labelled.problem
+    for pair in pairs:
+        refuse_pages(pair.image)
     mask_of = {p.name: p.mask for p in pairs}
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:

@@ -126,6 +126,8 @@ def convert_folder(
     else:
         _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
         labelled = annotations.read_pairs(root, classes, ignored, without, limit)
+    for path in labelled.images.values():
+        annotations.refuse_pages(path)
     views = _fields_of_view(root, fov, labelled.images) if fov else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.

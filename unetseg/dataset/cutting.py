@@ -227,7 +227,7 @@ class LabelledFolder:
             on_progress(Note(text))
         self.channels = max(s.channels for s in self.inspection.surveys)
         self._check_sizes()
-        self.groups = groups_of([s.pair.name for s in self.inspection.surveys], settings.group)
+        self.groups = groups_of([s.pair.file_stem for s in self.inspection.surveys], settings.group)
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     def _check_sizes(self) -> None:
@@ -362,7 +362,7 @@ class LabelledFolder:
             class_pixels_val=tuple(int(c) for c in pixels["val"]),
             sources=tuple(
                 Source(
-                    s.pair.image.name,
+                    s.pair.file_name,
                     s.sha256,
                     group,
                     split,
@@ -386,8 +386,10 @@ class LabelledFolder:
     def _sums_of(self, index: int) -> NDArray[np.float64]:
         """Return ``(3, C)``: sums of an image's values and of their squares, and its pixels."""
         if index not in self._sums:
-            path, settings = self.surveys[index].pair.image, self.settings
-            image = reading.read_scaled(path, self.channels, settings.scale, settings.selection)
+            pair, settings = self.surveys[index].pair, self.settings
+            image = reading.read_scaled(
+                pair.image, self.channels, settings.scale, pair.taken(settings.selection)
+            )
             image = image.astype(np.float64)
             pixels = np.full(self.channels, image.shape[0] * image.shape[1])
             self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
@@ -453,7 +455,7 @@ class _Cutter:
 
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         pair, selection = self.surveys[index].pair, self.settings.selection
-        image = reading.read_scaled(pair.image, self.info.channels, scale, selection)
+        image = reading.read_scaled(pair.image, self.info.channels, scale, pair.taken(selection))
         mask = pair.labels(self.info.classes, selection)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 

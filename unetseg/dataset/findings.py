@@ -254,7 +254,7 @@ def inspect_folder(
     of_masks = [("classes", classes), *(("ignore", i) for i in ignored)]
     others = [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
     commands = _Commands(root, _options(of_masks), _options(others))
-    labelled = pairing.read_set(root, classes)
+    labelled = pairing.read_set(root, classes, selection=settings.selection)
     pairs, given = labelled.pairs, labelled.classes
     found = [_refusal(labelled.problem, commands)] if labelled.problem else []
     with catching() as caught:
@@ -625,7 +625,7 @@ def _duplicates(facts: _Facts) -> Iterator[Finding]:
     for survey in facts.surveys:
         other = first.setdefault(survey.sha256, survey)
         if other is not survey:
-            text = f"the same picture as {show(other.pair.image.name)}"
+            text = f"the same picture as {show(other.pair.file_name)}"
             both = [s.pair.read_mask(facts.settings.selection) for s in (survey, other)]
             if not np.array_equal(both[0].values, both[1].values):
                 text += ", with another mask"
@@ -635,8 +635,8 @@ def _duplicates(facts: _Facts) -> Iterator[Finding]:
 
 def _neighbours(facts: _Facts) -> tuple[str, list[Finding]]:
     """Look for nearly equal images; return a ``group`` worth suggesting, or "", and findings."""
-    names, group = [s.pair.name for s in facts.surveys], facts.settings.group
-    near = [(names[i], names[j]) for i, j in _nearly_equal(facts.surveys)]
+    names, group = [s.pair.file_stem for s in facts.surveys], facts.settings.group
+    near = [(names[i], names[j]) for i, j in _nearly_equal(facts.surveys) if names[i] != names[j]]
     if group:
         try:
             near = [p for p in near if len({splits.group_of(n, group) for n in p}) == 2]
@@ -662,7 +662,7 @@ def _undividable(facts: _Facts) -> Iterator[Finding]:
     if not len(facts.halves):
         return
     try:
-        groups = splits.groups_of([s.pair.name for s in surveys], settings.group)
+        groups = splits.groups_of([s.pair.file_stem for s in surveys], settings.group)
         present = facts.halves[:, 0].sum(1) > 0
         hashes = [s.sha256 for s in surveys]
         splits.split_groups(groups, present, hashes, settings.val, settings.seed)

@@ -34,18 +34,42 @@ class Pair:
         image: The file.
         mask: The file of the mask, or of the labels that ``drawn`` is from.
         drawn: Where the labels are shapes: the class of each and the shape, the topmost last.
+        page: The number of the picture in both files, where each of several is an image.
     """
 
     name: str
     image: Path
     mask: Path
     drawn: tuple[tuple[int, Draw], ...] | None = None
+    page: int | None = None
+
+    @property
+    def file_stem(self) -> str:
+        """The name that all pages of one file share: they stay on one side of a split."""
+        return self.name if self.page is None else stem_of(self.image)
+
+    @property
+    def file_name(self) -> str:
+        """The name of the image's file; of a page as if it were a file of its own."""
+        return self.image.name if self.page is None else self.name + self.image.suffix
+
+    def taken(self, selection: Selection) -> Selection:
+        """Return a selection that takes this page, where the image is a page."""
+        return selection if self.page is None else replace(selection, page=self.page)
+
+    def read_info(self, selection: Selection = WHOLE) -> ImageInfo:
+        """Return the header of the image; see `reading.read_info`."""
+        return reading.read_info(self.image, self.taken(selection))
+
+    def read_image(self, selection: Selection = WHOLE) -> NDArray[Any]:
+        """Return the image (H, W, C); see `reading.read_image`."""
+        return reading.read_image(self.image, self.taken(selection))
 
     def mask_info(self, selection: Selection = WHOLE) -> ImageInfo:
         """Return the header of the mask; of a drawn one that of the image, as it is seen."""
         if self.drawn is None:
-            return reading.read_info(self.mask, Selection(selection.page))
-        return replace(reading.read_info(self.image, selection), format="shapes", channels=1)
+            return reading.read_info(self.mask, Selection(self.taken(selection).page))
+        return replace(self.read_info(selection), format="shapes", channels=1)
 
     def read_mask(self, selection: Selection = WHOLE) -> RawMask:
         """Read the mask, or draw it: pixels of no shape are 0.
@@ -54,7 +78,7 @@ class Pair:
             InputError: As `reading.read_mask`, or a shape that does not fit the image.
         """
         if self.drawn is None:
-            return reading.read_mask(self.mask, selection)
+            return reading.read_mask(self.mask, self.taken(selection))
         classes = np.array([0, *(index for index, _ in self.drawn)], np.uint8)
         return RawMask(classes[self.read_shapes(selection)])
 
@@ -64,7 +88,7 @@ class Pair:
         Raises:
             InputError: A shape that does not fit the image.
         """
-        info = reading.read_info(self.image, selection)
+        info = self.read_info(selection)
         shapes = np.zeros((info.height, info.width), np.int32)
         for place, (_, draw) in enumerate(self.drawn or (), 1):
             try:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from unetseg.dataset.naming import (
     place_masks,
     stem_of,
 )
-from unetseg.errors import InputError, either
+from unetseg.errors import InputError, arg, either
 from unetseg.files import write_bytes
-from unetseg.pictures import writing
-from unetseg.text import plural, quote
+from unetseg.pictures import reading, writing
+from unetseg.settings import WHOLE, Selection
+from unetseg.text import plural, quote, show
 
 IMAGE_FOLDERS = (
     *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
@@ -42,34 +43,36 @@ _MASKS_FIRST = f"make masks of them: {_CONVERTED}"
 _CONVERT = f"one mask for each class: {_CONVERTED}"
 
 
-def find_pairs(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
+def find_pairs(folder: str | os.PathLike[str], selection: Selection = WHOLE) -> tuple[Pair, ...]:
     """Return the images of a folder with their masks, in natural order.
 
     The function looks for ``images/`` and ``masks/``, or for folders of other usual names; the
     images may also lie in ``folder`` itself. Else it looks for masks beside their images, which it
     recognises by the end of their stems (``a.png`` and ``a_mask.png``). The stems of image and mask
     are equal, or one prefix and suffix differ in the whole folder: ``Img_3`` and ``Mask_3``,
-    ``21_training`` and ``21_manual1``.
+    ``21_training`` and ``21_manual1``. Where ``selection`` takes all pages, each picture of a TIFF
+    is an image.
 
     Raises:
         InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
             the masks, files without a partner, or two files of one stem.
         MachineError: No permission to read.
     """
-    pairs, problem = match_pairs(folder)
+    pairs, problem = match_pairs(folder, selection=selection)
     if problem:
         raise problem
     return pairs
 
 
 def match_pairs(
-    folder: str | os.PathLike[str], without: str = ""
+    folder: str | os.PathLike[str], without: str = "", selection: Selection = WHOLE
 ) -> tuple[tuple[Pair, ...], InputError | None]:
     """Return the pairs of a folder as `find_pairs` does, and what is wrong with the other files.
 
     Args:
         folder: The folder.
         without: Name of a folder in it that holds neither images nor masks.
+        selection: As for `find_pairs`.
 
     Raises:
         InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
@@ -78,7 +81,37 @@ def match_pairs(
     """
     home = Path(folder)
     inside = list_folder(home)
-    return _match(home, *inside, exports.find_export(home), without, _CONVERT)
+    found = _match(home, *inside, exports.find_export(home), without, _CONVERT)
+    return _by_page(*found, selection)
+
+
+def _by_page(
+    pairs: tuple[Pair, ...], problem: InputError | None, selection: Selection
+) -> tuple[tuple[Pair, ...], InputError | None]:
+    """Return a pair for each page where all are taken, and what is wrong with the files."""
+    if selection.page != "all":
+        return pairs, problem
+    pages: list[Pair] = []
+    for pair in pairs:
+        try:
+            pages += _pages_of(pair)
+        except InputError as error:
+            problem = problem or error
+    return tuple(pages), problem
+
+
+def _pages_of(pair: Pair) -> list[Pair]:
+    """Return a pair for each picture of a TIFF that holds several, else the pair itself."""
+    count = reading.read_info(pair.image).pages
+    if count == 1:
+        return [pair]
+    masks = 1 if pair.drawn is not None else reading.read_info(pair.mask).pages
+    if masks != count:
+        text = f"holds {plural(masks, 'mask')} for {count} pages of {show(pair.image.name)}"
+        remedy = f"make a mask of each page, or pass {arg('page', 'max')} to join the pages"
+        raise InputError(pair.mask, text, remedy)
+    digits = len(str(count - 1))
+    return [replace(pair, name=f"{pair.name}-{k:0{digits}}", page=k) for k in range(count)]
 
 
 @dataclass(frozen=True)
@@ -102,6 +135,7 @@ def read_set(
     *,
     without: str = "",
     converts: bool = False,
+    selection: Selection = WHOLE,
 ) -> LabelledSet:
     """Return the pairs and the classes of a folder, for which an export is read once.
 
@@ -110,6 +144,7 @@ def read_set(
         classes: As ``file`` of `load_classes`.
         without: As in `match_pairs`.
         converts: Whether a conversion asks, which is then no remedy.
+        selection: As for `find_pairs`.
 
     Raises:
         InputError: As `match_pairs` and `load_classes`.
@@ -118,7 +153,8 @@ def read_set(
     home = Path(folder)
     inside = list_folder(home)
     export, advice = exports.find_export(home), "" if converts else _CONVERT
-    pairs, problem = _match(home, *inside, export, without, advice)
+    found = _match(home, *inside, export, without, advice)
+    pairs, problem = _by_page(*found, selection)
     return LabelledSet(pairs, problem, _declared(home, classes, export))
 
 

@@ -76,8 +76,8 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     Raises:
         InputError: The image or its mask cannot be read, or their sizes differ.
     """
-    info, mask_info = reading.read_info(pair.image, selection), pair.mask_info(selection)
-    image, raw = reading.read_image(pair.image, selection), _mask_beside(pair, selection)
+    info, mask_info = pair.read_info(selection), pair.mask_info(selection)
+    image, raw = pair.read_image(selection), _mask_beside(pair, selection)
     if pair.drawn is None:
         refuse_mixup(pair, image, raw)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
@@ -114,7 +114,7 @@ def _mask_beside(pair: Pair, selection: Selection) -> masks.RawMask:
         return pair.read_mask(selection)
     except InputError as error:
         if error.code is Code.LOSSY_MASK:
-            image = reading.read_image(pair.image, selection)
+            image = pair.read_image(selection)
             refuse_mixup(pair, image, masks.RawMask(reading.read_image(pair.mask)))
         raise
 

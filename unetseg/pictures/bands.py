@@ -247,6 +247,37 @@ def write_mask_tiff(
             raise _too_many(shape[0])
 
 
+def write_stack(
+    path: str | os.PathLike[str],
+    masks: NDArray[np.integer[Any]],
+    axes: str,
+    palette: NDArray[np.uint8] | None,
+    text: Mapping[str, str],
+) -> None:
+    """Write masks of one size as the pages of a TIFF, whole or not at all.
+
+    Args:
+        path: The file.
+        masks: Values ``(..., H, W)`` uint8 or uint16, as masks hold them.
+        axes: A letter for each axis, as tifffile has them: "ZYX".
+        palette: ``(256, 3)`` uint8, the colours of uint8 values; else None.
+        text: Goes into the JSON description.
+
+    Raises:
+        InputError: ``path`` is a folder.
+        MachineError: The disk is full or read-only, and the like.
+    """
+    with files.replacing(Path(path)) as temporary:
+        tifffile.imwrite(
+            temporary,
+            masks,
+            compression="zlib",
+            photometric="minisblack" if palette is None else "palette",
+            colormap=None if palette is None else palette.T.astype(np.uint16) * 257,
+            metadata={**text, "axes": axes},
+        )
+
+
 def write_numbers(
     path: str | os.PathLike[str],
     numbers: NDArray[np.integer[Any]],

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
@@ -142,16 +143,19 @@ class Model(Result):
         """Return a row a class."""
         return self.card.classes.records()
 
-    def open(self, path: Path) -> "ModelInput":
+    def open(self, path: Path, page: int | None = None) -> "ModelInput":
         """Open an image whose rows come in the channels, depth and scale of the training images.
+
+        Args:
+            path: The file.
+            page: The number of the picture to take; None takes that of the selection.
 
         Raises:
             InputError: The file is no image, or has other channels. Damaged pixels are found only
                 when they are read.
         """
-        picture = ModelInput(
-            path, self.card, self.selection, convert_depth=self.settings.convert_depth
-        )
+        selection = self.selection if page is None else replace(self.selection, page=page)
+        picture = ModelInput(path, self.card, selection, convert_depth=self.settings.convert_depth)
         picture.outside = self.outside(picture.raster.shape[0], picture.raster.shape[1])
         return picture
 
@@ -174,17 +178,18 @@ class Model(Result):
         outside = self.outside(labels.shape[0], labels.shape[1])
         return labels if outside is None else np.where(outside, np.uint8(IGNORED), labels)
 
-    def read(self, image: AnyImage) -> NDArray[Any]:
+    def read(self, image: AnyImage, page: int | None = None) -> NDArray[Any]:
         """Return an image (H, W, C) in the channels and the depth of the training images.
 
         Args:
             image: A file, a picture of Pillow, or an array (H, W) or (H, W, C) as a file holds it.
+            page: As for `open`; it counts for files alone.
 
         Raises:
             InputError: The file or the array is no image, or has other channels or another depth.
         """
         if isinstance(image, str | os.PathLike):
-            with self.open(Path(image)) as picture:
+            with self.open(Path(image), page) as picture:
                 return picture.whole()
         convert_depth = self.settings.convert_depth
         return as_trained(reading.as_image(image), self.card, "image", convert_depth=convert_depth)

@@ -8,6 +8,7 @@ its mask is a tiled TIFF, which is written band by band.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ from unetseg.objects.counting import ObjectCounter
 from unetseg.objects.files import OBJECTS, write_objects
 from unetseg.objects.measurement import columns
 from unetseg.objects.separation import Objects, find_objects, object_classes
-from unetseg.pictures import bands, drawing, writing
+from unetseg.pictures import bands, drawing, reading, writing
 from unetseg.pictures.georeference import Georeference
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
@@ -53,6 +54,7 @@ from unetseg.text import plural, show
 FORMATS = ("auto", "png", "tif")
 OVERLAY_SIZE = 2000  # pixels along the longer side: as much as a screen shows
 _WORDS = {"tiff": "tif", "geotiff": "tif"}  # other words for a format
+PAGES = "pages"  # the folder of the masks of single pages
 OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _COUNTED = 512  # objects are counted in so many rows at once
@@ -172,8 +174,10 @@ def predict(
         wanted["overlay"] = None if len(sources) <= _OVERLAYS else False
     loaded = Model(model, settings)
     views = find_views(Path(fov), sources) if fov is not None else {}
+    pages = [(one, page) for one in sources for page in _pages_of(one, loaded.selection)]
     jobs = [
-        _job(source, out, format, wanted, loaded.selection, views.get(source)) for source in sources
+        _job(source, out, format, wanted, loaded.selection, views.get(source), page)
+        for source, page in pages
     ]
     _check_places(jobs, overwrite)
     ranks, table = world(), out / "summary.csv"
@@ -200,6 +204,7 @@ def predict(
     outcomes = [read_record(_Outcome, one, "what a rank did") for one in told]
     if ranks.is_writer:
         update_summary(table, [one.summary for one in outcomes if one.summary], names)
+        _join_pages(jobs, outcomes)
         if objects:
             join_tables(out / OBJECTS, out / OBJECT_TABLE)
     done = _predictions(out, table, jobs, outcomes, names)
@@ -215,12 +220,14 @@ class _Job:
 
     Attributes:
         image: The file of the image.
+        page: The number of the picture in the file, where each is an image; else None.
         view: The mask of its field of view; None where there is none.
         pixels: The number of its pixels according to its header; 1 where that cannot be read.
         mask, overlay, probabilities, confidence: The files to write; None where one is not wanted.
     """
 
     image: Path
+    page: int | None
     view: Path | None
     pixels: int
     mask: Path
@@ -233,6 +240,17 @@ class _Job:
     def is_banded(self) -> bool:
         """Whether the image is never held as a whole."""
         return self.pixels > bands.LARGE and self.mask.suffix == ".tif"
+
+    @property
+    def name(self) -> str:
+        """The name of the image in tables: of a page as if it were a file of its own."""
+        page = "" if self.page is None else f"-{self.page:03}"
+        return f"{self.image.stem}{page}{self.image.suffix}"
+
+    @property
+    def stack(self) -> Path | None:
+        """The stack in which the masks of all pages of the file are joined."""
+        return None if self.page is None else self.mask.parents[1] / f"{self.image.stem}.tif"
 
     @property
     def places(self) -> list[Path]:
@@ -262,6 +280,40 @@ def _collect(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
+def _pages_of(source: Path, selection: Selection) -> Sequence[int | None]:
+    """Return the pages of a file that are images each; [None] where the file is one image."""
+    if selection.page != "all":
+        return [None]
+    try:
+        count = reading.read_info(source).pages
+    except (InputError, MachineError):  # the image fails later, in its turn
+        return [None]
+    return range(count) if count > 1 else [None]
+
+
+def _join_pages(jobs: Sequence[_Job], outcomes: Sequence["_Outcome"]) -> None:
+    """Join the masks of the pages of each file into a stack with the axes of the file."""
+    stacks: dict[Path, list[_Job]] = {}
+    failed = {job.stack for job, one in zip(jobs, outcomes, strict=True) if one.error}
+    for job in jobs:
+        if job.stack and job.stack not in failed:
+            stacks.setdefault(job.stack, []).append(job)
+    for stack, pages in stacks.items():
+        label = json.dumps({"pages": [label_of(job.mask) for job in pages]})
+        if label_of(stack) == label:
+            continue
+        info = reading.read_info(pages[0].image)
+        masks = [reading.read_mask(job.mask) for job in pages]
+        sizes, axes = info.stack, "".join(a for a in info.axes if a not in "YXSC")
+        if math.prod(sizes) != len(pages):  # pages of several series
+            sizes, axes = (len(pages),), "Q"
+        values = np.stack([mask.values for mask in masks])
+        shape = (*sizes, *values.shape[1:])
+        bands.write_stack(
+            stack, values.reshape(shape), f"{axes}YX", masks[0].palette, {LABEL: label}
+        )
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -276,6 +328,7 @@ def _job(
     wanted: dict[str, bool | None],
     selection: Selection,
     view: Path | None,
+    page: int | None,
 ) -> _Job:
     """Return the job for an image.
 
@@ -287,13 +340,15 @@ def _job(
             not too large.
         selection: The part of the file that is used.
         view: The mask of its field of view, where there is one.
+        page: The number of the picture in the file, where each is an image.
 
     Raises:
         InputError: The image is too large for a picture that is asked for.
     """
     pixels, is_placed = 1, False
     try:
-        with bands.open_raster(source, selection) as raster:
+        one = selection if page is None else dataclasses.replace(selection, page=page)
+        with bands.open_raster(source, one) as raster:
             pixels = raster.info.height * raster.info.width
             is_placed = raster.georeference.is_on_map
     except (InputError, MachineError):  # the image fails later, in its turn
@@ -305,7 +360,8 @@ def _job(
                 f"{show(source)} has {pixels / 1e6:,.0f} megapixels, over {bands.LARGE / 1e6:.0f}"
             )
             raise InputError(arg(kind), text, "cut it, or leave the option out")
-    stem, tiff = source.stem, format == "tif" or (format == "auto" and (large or is_placed))
+    stem = source.stem if page is None else f"{source.stem}-{page:03}"
+    tiff = format == "tif" or (format == "auto" and (large or is_placed))
     end = ".tif" if tiff else ".png"
 
     def place(kind: str, name: str) -> Path | None:
@@ -313,9 +369,10 @@ def _job(
 
     return _Job(
         source,
+        page,
         view,
         pixels,
-        out / f"{stem}{end}",
+        out / ("" if page is None else PAGES) / f"{stem}{end}",
         place("overlay", f"overlays/{stem}.png"),
         place("probabilities", f"probabilities/{stem}.tif"),
         place("confidence", f"confidence/{stem}{end}"),
@@ -335,7 +392,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
             text = f"and {show(job.image)} would both be written to {show(job.mask)}"
             raise InputError(places[key], text, f"predict them apart, with another {arg('out')}")
         places[key] = job.image
-        for place in job.places:
+        for place in filter(None, (*job.places, job.stack)):
             if os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
             if place.exists() and not overwrite and not label_of(place):
@@ -355,7 +412,7 @@ def _label(model: Model, job: _Job, objects: Sequence[str], overlay_size: int) -
         "stride": model.segmenter.stride,  # null where it is seamless
         "weights": settings.weights,
         "tta": settings.tta,
-        "page": model.selection.page,
+        "page": model.selection.page if job.page is None else job.page,
         "largest": settings.largest,
         "min_size": settings.min_size,
         "fill_holes": settings.fill_holes,
@@ -499,7 +556,7 @@ class _Found:
         if self.separated:
             for kind in self.separated.classes:
                 areas[kind] = self.separated.areas[self.separated.kinds == kind]
-        return ImageSummary(job.image.name, self.pixels, areas, self.sure, size, seconds)
+        return ImageSummary(job.name, self.pixels, areas, self.sure, size, seconds)
 
 
 class _Session:
@@ -542,7 +599,7 @@ class _Session:
             turn.label = _label(self.model, job, self.objects, self.overlay_size)
             if any(label_of(place) != turn.label for place in job.places):
                 with ExitStack() as closing:
-                    picture = closing.enter_context(self.model.open(job.image))
+                    picture = closing.enter_context(self.model.open(job.image, job.page))
                     if job.view:
                         picture.leave_out(~read_view(job.view, picture.raster.shape[:2]))
                     if job.pixels <= _AHEAD:
@@ -576,7 +633,7 @@ class _Session:
         self.caught.check(self.out, "run the same line again: what is done is kept")
 
     def _report(self, turn: _Turn, pixels: float) -> None:
-        place = f"image {turn.number} of {self.count}, {show(turn.job.image.name)}"
+        place = f"image {turn.number} of {self.count}, {show(turn.job.name)}"
         done = self.done + pixels
         self.on_progress(Progress("predicting", done, self.total, "pixels", place))
 
@@ -749,7 +806,7 @@ class _Session:
             georeference=georeference,
             **told,
         )
-        header, name = columns(image.shape[2]), turn.job.image.name
+        header, name = columns(image.shape[2]), turn.job.name
         cells = ([name if c == "image" else row.get(c) for c in header] for row in rows)
         write_table(path.with_suffix(".csv"), header, cells)
 

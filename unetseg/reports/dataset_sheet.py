@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetseg import files
 from unetseg.dataset.findings import Inspection
 from unetseg.dataset.survey import Survey
-from unetseg.pictures import drawing, masks, reading, transforms
+from unetseg.pictures import drawing, masks, transforms
 from unetseg.progress import OnProgress, silent, steps
 from unetseg.reports import rendering
 from unetseg.settings import WHOLE, Selection
@@ -66,7 +66,7 @@ def _pictures(
 ) -> Iterator[dict[str, str]]:
     drawn = steps(surveys, "drawing", "images", on_progress, name=lambda one: one.pair.name)
     for one in drawn:
-        image = reading.read_image(one.pair.image, selection)
+        image = one.pair.read_image(selection)
         height, width = image.shape[:2]
         factor = min(1.0, _SIDE / max(height, width))
         shape = transforms.scaled_size(height, width, factor)
@@ -81,7 +81,7 @@ def _pictures(
         yield {
             "image": rendering.picture_uri(drawing.to_display(small)),
             "mask": rendering.picture_uri(mask),
-            "caption": f"{show(one.pair.image.name)}, {show(one.pair.mask.name)}: "
+            "caption": f"{show(one.pair.file_name)}, {show(one.pair.mask.name)}: "
             f"{height} x {width}",
         }
 

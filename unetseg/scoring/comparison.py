@@ -288,9 +288,10 @@ def _fit_to_score(
     root: Path, sides: Sequence[_Side], include_trained: bool, settings: PredictSettings | None
 ) -> tuple[set[str], int]:
     """Return the stems of a folder that neither side was trained on, and how many it has."""
-    pairs = pairing.find_pairs(root)
+    selection = (settings or PredictSettings()).selection
+    pairs = pairing.find_pairs(root, selection)
     cards = [] if include_trained else [card for side in sides for card in side.cards]
-    kept = untrained(pairs, cards, (settings or PredictSettings()).selection)
+    kept = untrained(pairs, cards, selection)
     if not kept:
         text = f"all {len(pairs)} images were trained on by A or B"
         raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")

@@ -372,7 +372,7 @@ def untrained(
     if not trained:
         return list(pairs)
     mine = [
-        transforms.pixel_hash(reading.read_image(p.image, selection)) not in trained
+        transforms.pixel_hash(p.read_image(selection)) not in trained
         for p in world().own_items(pairs)
     ]
     return [p for p, kept in zip(pairs, world().collect(mine), strict=True) if kept]
@@ -395,7 +395,7 @@ def _folder_by(
 ) -> Subject:
     """Return the images of a folder, predicted by a model that was not trained on them."""
     selection = model.selection
-    pairs = [pair for pair in pairing.find_pairs(root) if choice.takes(pair.name)]
+    pairs = [pair for pair in pairing.find_pairs(root, selection) if choice.takes(pair.name)]
     if not pairs:
         raise _none_asked_for(root)
     chosen = pairs if choice.include_trained else untrained(pairs, model.cards, selection)
@@ -411,7 +411,7 @@ def _folder_by(
                 warning=True,
             )
         )
-    groups = choice.groups([pair.name for pair in chosen])
+    groups = choice.groups([pair.file_stem for pair in chosen])
     on_progress(Note(f"scoring {plural(len(chosen), 'image')} of {show(root)} with {model}"))
 
     return Subject(
@@ -419,13 +419,18 @@ def _folder_by(
         classes=model.card.classes,
         names=[pair.name for pair in chosen],
         groups=groups,
-        image=lambda k: reading.read_image(chosen[k].image, selection),
+        image=lambda k: chosen[k].read_image(selection),
         truth=lambda k: model.ignore_outside(_read_truth(chosen[k], *encoding, selection)),
-        prediction=lambda k, _, sure: _predict(model, chosen[k].image, sure),
+        prediction=lambda k, _, sure: _predict(model, _seen(chosen[k], model), sure),
         trained_on=left_out,
-        probabilities=lambda k: model.bands(chosen[k].image),
+        probabilities=lambda k: model.bands(_seen(chosen[k], model)),
         numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
     )
+
+
+def _seen(pair: Pair, model: Model) -> Any:
+    """Return the image of a pair as the model's methods take it: a file, or a page of one."""
+    return pair.image if pair.page is None else model.read(pair.image, pair.page)
 
 
 def _predict(model: Model, image: AnyImage, sure: bool) -> _Predicted:
@@ -542,15 +547,16 @@ class _Made:
     pairs: tuple[tuple[Pair, Path], ...]
     selection: Selection
 
-    def read(self, path: Path) -> masks.RawMask:
-        """Read one of the masks, true or made."""
-        return reading.read_mask(path, self.selection)
+    def read(self, pair: Pair, path: Path) -> masks.RawMask:
+        """Read the mask that was made for an image."""
+        return reading.read_mask(path, pair.taken(self.selection))
 
 
 def _find_masks(root: Path, predictions: Path, selection: Selection) -> _Made:
     """Find the made mask of every image. Raises `InputError` where one is missing."""
-    pairs = pairing.find_pairs(root)
+    pairs = pairing.find_pairs(root, selection)
     made = {naming.stem_of(p): p for p in naming.list_images(predictions)}
+    made = {p.name: made[s] for p in pairs for s in (p.name, p.file_stem) if s in made}
     missing = [p.name for p in pairs if p.name not in made]
     if missing:
         text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")
@@ -581,13 +587,13 @@ def _masks_of(
         raise _none_asked_for(made.root)
     places = f"{show(made.predictions)} against {show(made.root)}"
     names = [pair.name for pair, _ in chosen]
-    groups = choice.groups(names)
+    groups = choice.groups([pair.file_stem for pair, _ in chosen])
     on_progress(Note(f"scoring {plural(len(chosen), 'mask')} of {places}"))
 
     def image(k: int) -> NDArray[Any]:
         pair, _ = chosen[k]
         _check_size(pair, truth(k), made.selection)
-        return reading.read_image(pair.image, made.selection)
+        return pair.read_image(made.selection)
 
     def truth(k: int) -> _Labels:
         pair, _ = chosen[k]
@@ -595,8 +601,8 @@ def _masks_of(
         return indices
 
     def prediction(k: int, truth: _Labels, _: bool) -> _Predicted:
-        path = chosen[k][1]
-        labels = naming.decode_inside(made.read(path), table, made.selection, path)
+        pair, path = chosen[k]
+        labels = naming.decode_inside(made.read(pair, path), table, made.selection, path)
         if labels.shape != truth.shape:
             text = f"{_size(labels)} pixels, the truth has {_size(truth)}"
             raise InputError(path, text, "predict at the images' own size")
@@ -631,8 +637,8 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
     """
     found = {str(p.mask): masks.find_keys(p.read_mask(made.selection)) for p, _ in made.pairs}
     in_colours = masks.discover(found, ignored).encoding == "colours"
-    for _, path in made.pairs:
-        raw = made.read(path)
+    for pair, path in made.pairs:
+        raw = made.read(pair, path)
         if in_colours and raw.palette is not None:
             raw = masks.RawMask(raw.palette[raw.values])
         found[str(path)] = masks.find_keys(raw)
@@ -699,7 +705,7 @@ def _read_truth(
 
 def _check_size(pair: Pair, truth: NDArray[np.uint8], selection: Selection) -> None:
     """Raise `InputError` where image and mask differ in size."""
-    info = reading.read_info(pair.image, selection)
+    info = pair.read_info(selection)
     masks.check_same_size(pair.mask, truth.shape, (info.height, info.width))
 
 

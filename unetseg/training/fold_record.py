@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from unetseg.errors import InputError, arg, either
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
 from unetseg.records import Classes, Count, IntArray, Number, Text, read_record, to_plain
 from unetseg.scoring.metrics import Scores, scores
-from unetseg.settings import PatchSettings, TrainSettings
+from unetseg.settings import PatchSettings, Selection, TrainSettings
 
 
 def _to_path(value: object) -> Path:
@@ -40,6 +40,7 @@ class FoldImage:
         sha256: SHA-256 of its pixels.
         group: What ``--group`` found in its name, else the name.
         fold: The fold that holds it out, from 1.
+        page: Its number in its file, where each of several pictures is an image.
     """
 
     name: Text
@@ -48,6 +49,11 @@ class FoldImage:
     sha256: Text
     group: Text
     fold: _FoldNumber
+    page: Count | None = None
+
+    def taken(self, selection: Selection) -> Selection:
+        """Return a selection that takes this page, where the image is a page."""
+        return selection if self.page is None else replace(selection, page=self.page)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class CrossValidation(Result):
         """
         one, selection = self.images[k], PatchSettings(**self.cutting).selection
         made, sure = self.masks / f"{one.name}.png", self.run.confidence / f"{one.name}.png"
+        selection = one.taken(selection)
         image = reading.read_image(one.image, selection)
         raw = reading.read_mask(one.mask, selection)
         truth = decode_inside(raw, self.classes, selection, one.mask)
@@ -249,7 +250,10 @@ def cross_validate(
             folder=str(root),
             folds=count,
             images=tuple(
-                FoldImage(s.pair.name, s.pair.image, s.pair.mask, s.sha256, group, int(number) + 1)
+                FoldImage(
+                    *(s.pair.name, s.pair.image, s.pair.mask, s.sha256, group, int(number) + 1),
+                    page=s.pair.page,
+                )
                 for s, group, number in zip(labelled.surveys, labelled.groups, numbers, strict=True)
             ),
             classes=labelled.table,
@@ -612,9 +616,9 @@ class _Runner:
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
-            raw = reading.read_mask(one.mask, selection)
+            raw = reading.read_mask(one.mask, one.taken(selection))
             truth = decode_inside(raw, record.classes, selection, one.mask)
-            labels, confidence = model.labels_and_confidence(one.image)
+            labels, confidence = model.labels_and_confidence(model.read(one.image, one.page))
             name, label = f"{one.name}.png", self._label(one, model)
             grey = np.rint(confidence * 255).astype(np.uint8)
             writing.write_picture(self.run.confidence / name, grey[..., None], label)

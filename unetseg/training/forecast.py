@@ -13,7 +13,6 @@ from unetseg.dataset.naming import Pair
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import build_network
-from unetseg.pictures import reading
 from unetseg.pictures.transforms import scaled_size
 from unetseg.settings import PatchSettings, Selection, TrainSettings
 from unetseg.text import format_budget, format_duration
@@ -92,8 +91,8 @@ def check_budget(
     if settings.budget is None:
         return
     try:
-        pairs = pairing.find_pairs(root)
-        infos = [reading.read_info(pair.image, cutting.selection) for pair in pairs]
+        pairs = pairing.find_pairs(root, cutting.selection)
+        infos = [pair.read_info(cutting.selection) for pair in pairs]
         decoding = _seconds_to_read(pairs[0], cutting.selection)
     except InputError:
         return
@@ -120,7 +119,7 @@ def check_budget(
 
 def _seconds_to_read(pair: Pair, selection: Selection) -> float:
     begin = time.monotonic()
-    reading.read_image(pair.image, selection)
+    pair.read_image(selection)
     pair.read_mask(selection)
     return time.monotonic() - begin
 
