@@ -90,7 +90,7 @@ def open_page(folder: Path, seed: int) -> tuple[Child, Painter]:
            range(_IMAGES)]  # fmt: skip
     child = start(folder, *_LABEL, before=functools.partial(_save_always, seed % 2 == 0))
     end = time.monotonic() + LIMIT
-    while "token=" not in child.out:
+    while "Ctrl-C" not in child.out:  # the line after the address
         assert child.code is None, child.err
         assert time.monotonic() < end, "the page is not served"
         time.sleep(0.01)
