@@ -42,7 +42,9 @@ function distance(px, py, [ax, ay], [bx, by]) {
 
 test("runs unpack to what was packed", () => {
   const next = dice(1);
-  const bytes = Uint8Array.from({ length: 5000 }, () => (next() < 0.9 ? 255 : Math.floor(next() * 4)));
+  const bytes = Uint8Array.from({ length: 5000 }, () =>
+    next() < 0.9 ? 255 : Math.floor(next() * 4),
+  );
   assert.deepEqual(unpackRuns(packRuns(bytes), 5000), bytes);
   const long = new Uint8Array(300000).fill(7);
   assert.equal(packRuns(long).length, 4); // a value and 19 bits
@@ -58,13 +60,21 @@ test("a brush paints the pixels whose centres are within its radius of the line"
     const got = pixels(40, 30, (span) => shapes.capsule(...a, ...b, size / 2, span));
     const far = chosen(40, 30, (x, y) => distance(x, y, a, b) <= size / 2 + 1e-9);
     const near = chosen(40, 30, (x, y) => distance(x, y, a, b) <= size / 2 - 1e-9);
-    assert.ok(near.every((i) => got.includes(i)), `${size} ${a} ${b}`);
-    assert.ok(got.every((i) => far.includes(i)), `${size} ${a} ${b}`);
+    assert.ok(
+      near.every((i) => got.includes(i)),
+      `${size} ${a} ${b}`,
+    );
+    assert.ok(
+      got.every((i) => far.includes(i)),
+      `${size} ${a} ${b}`,
+    );
   }
 });
 
 test("a brush of one pixel paints one pixel, and its lines have no gap", () => {
-  const dot = pixels(9, 9, (span) => shapes.capsule(...shapes.snapped(4.9, 3.1, 1), 4.5, 3.5, 0.5, span));
+  const dot = pixels(9, 9, (span) =>
+    shapes.capsule(...shapes.snapped(4.9, 3.1, 1), 4.5, 3.5, 0.5, span),
+  );
   assert.deepEqual(dot, [3 * 9 + 4]);
   const line = pixels(40, 40, (span) => shapes.capsule(0.5, 0.5, 39.5, 13.5, 0.5, span));
   assert.deepEqual([...new Set(line.map((i) => i % 40))], [...Array(40).keys()]);
@@ -80,38 +90,60 @@ test("a polygon holds the pixels whose centres lie inside", () => {
         const crosses = ay > y !== by > y && x < ax + ((y - ay) / (by - ay)) * (bx - ax);
         return crosses ? !odd : odd;
       }, false);
-    assert.deepEqual(pixels(40, 30, (span) => shapes.polygon(points, span)), chosen(40, 30, inside));
+    assert.deepEqual(
+      pixels(40, 30, (span) => shapes.polygon(points, span)),
+      chosen(40, 30, inside),
+    );
   }
 });
 
 test("a component is what can be reached over equal neighbours", () => {
   const next = dice(4);
   for (let k = 0; k < 30; k++) {
-    const map = { width: 23, height: 17, data: Uint8Array.from({ length: 391 }, () => +(next() < 0.55)) };
+    const map = {
+      width: 23,
+      height: 17,
+      data: Uint8Array.from({ length: 391 }, () => +(next() < 0.55)),
+    };
     const reached = new Set([200]);
     for (const i of reached) {
       const x = i % 23;
       const sides = [i - 23, i + 23, ...(x > 0 ? [i - 1] : []), ...(x < 22 ? [i + 1] : [])];
       for (const j of sides) if (map.data[j] === map.data[200]) reached.add(j);
     }
-    const got = pixels(23, 17, (span) => shapes.component(map, 200 % 23, Math.floor(200 / 23), span));
-    assert.deepEqual(got, [...reached].sort((a, b) => a - b)); // each pixel once
+    const got = pixels(23, 17, (span) =>
+      shapes.component(map, 200 % 23, Math.floor(200 / 23), span),
+    );
+    assert.deepEqual(
+      got,
+      [...reached].sort((a, b) => a - b),
+    ); // each pixel once
   }
 });
 
 test("an enlarged span covers the pixels that take their value from it", () => {
-  for (const [w, h, width, height] of [[7, 5, 20, 13], [4, 4, 4, 4], [10, 9, 31, 28]]) {
+  for (const [w, h, width, height] of [
+    [7, 5, 20, 13],
+    [4, 4, 4, 4],
+    [10, 9, 31, 28],
+  ]) {
     const map = { width: w, height: h, data: new Uint8Array(w * h) };
     map.data[2 * w + 1] = map.data[2 * w + 2] = 1;
     const got = pixels(width, height, (span) => shapes.enlarged(map, width, height, span)(2, 1, 3));
-    const due = chosen(width, height, (x, y) => shapes.valueAt(map, x - 0.5, y - 0.5, width, height) === 1);
+    const due = chosen(
+      width,
+      height,
+      (x, y) => shapes.valueAt(map, x - 0.5, y - 0.5, width, height) === 1,
+    );
     assert.deepEqual(got, due);
   }
 });
 
 test("spans are cut to the chosen regions", () => {
   const map = { width: 3, height: 1, data: Int32Array.from([0, 1, 2]) };
-  const got = pixels(9, 2, (span) => shapes.within(map, Uint8Array.from([1, 0, 1]), 9, 2, span)(1, -4, 30));
+  const got = pixels(9, 2, (span) =>
+    shapes.within(map, Uint8Array.from([1, 0, 1]), 9, 2, span)(1, -4, 30),
+  );
   assert.deepEqual(got, [9, 10, 11, 15, 16, 17]);
 });
 
@@ -191,7 +223,14 @@ test("locked classes stay under a stroke", () => {
 });
 
 test("memory of undo is bounded, and the last stroke can always be undone", () => {
-  const patch = { x: 0, y: 0, width: 1, height: 1, before: new Uint8Array(400), after: new Uint8Array(500) };
+  const patch = {
+    x: 0,
+    y: 0,
+    width: 1,
+    height: 1,
+    before: new Uint8Array(400),
+    after: new Uint8Array(500),
+  };
   const history = new History(3000);
   for (let k = 0; k < 10; k++) history.push([patch]);
   assert.equal(history.done.length, 3);
@@ -224,7 +263,13 @@ test("tiles cover what is seen, each pixel once", () => {
     assert.equal(area, 1300 * 900);
   }
   const some = [...view.tilesIn({ x0: 510, y0: 0, x1: 514, y1: 2 }, 0, 512, image)];
-  assert.deepEqual(some.map((t) => [t.x, t.y]), [[0, 0], [1, 0]]);
+  assert.deepEqual(
+    some.map((t) => [t.x, t.y]),
+    [
+      [0, 0],
+      [1, 0],
+    ],
+  );
   assert.equal(view.highestLevel({ width: 512, height: 100 }, 512), 0);
   assert.equal(view.highestLevel({ width: 513, height: 100 }, 512), 1);
   assert.equal(view.levelFor(0.25, 9), 2);
@@ -232,9 +277,16 @@ test("tiles cover what is seen, each pixel once", () => {
   assert.equal(view.levelFor(3, 9), 0);
 });
 
-const PATCH = { x: 0, y: 0, width: 1, height: 1, before: new Uint8Array(2), after: new Uint8Array(2) };
+const PATCH = {
+  x: 0,
+  y: 0,
+  width: 1,
+  height: 1,
+  before: new Uint8Array(2),
+  after: new Uint8Array(2),
+};
 
-test("what is painted without a connection is kept, and sent in order once it is back", async () => {
+test("without a connection strokes are kept, and sent in order once it is back", async () => {
   const sent = [];
   const states = new Set();
   let broken = 3;
@@ -247,18 +299,25 @@ test("what is painted without a connection is kept, and sent in order once it is
   const hurry = setInterval(() => outbox.hurry(), 5);
   await outbox.drained();
   clearInterval(hurry);
-  assert.deepEqual(sent.map((id) => +id.split("-").at(-1)), [0, 1, 2, 3]);
+  assert.deepEqual(
+    sent.map((id) => +id.split("-").at(-1)),
+    [0, 1, 2, 3],
+  );
   assert.deepEqual([...states].sort(), ["lost", "saved", "saving"]);
 });
 
-test("what the server refuses is dropped and told, what follows for other images is sent", async () => {
+test("what is refused is dropped and told, strokes on other images are sent", async () => {
   const told = [];
   const sent = [];
   const send = async (number) => {
     if (number === 1) throw new Refused(422, "no such class");
     sent.push(number);
   };
-  const outbox = new Outbox(send, () => {}, (...refusal) => told.push(refusal));
+  const outbox = new Outbox(
+    send,
+    () => {},
+    (...refusal) => told.push(refusal),
+  );
   outbox.add(1, [PATCH, PATCH], "after");
   outbox.add(2, [PATCH], "after");
   await outbox.drained();

@@ -23,7 +23,11 @@ export function drawing(tag, attributes = {}, ...children) {
 
 /** Return one of the icons that the page declares as symbols. */
 export function icon(name) {
-  return drawing("svg", { class: "icon", "aria-hidden": "true" }, drawing("use", { href: `#icon-${name}` }));
+  return drawing(
+    "svg",
+    { class: "icon", "aria-hidden": "true" },
+    drawing("use", { href: `#icon-${name}` }),
+  );
 }
 
 /** Return the element of the page with an id. */

@@ -19,23 +19,52 @@ export function commands({ session, stage, pointer, page }) {
         { keys: ["n", "PageDown"], text: "Next image in the list", run: () => session.go(1) },
         { keys: ["p", "PageUp"], text: "Previous image in the list", run: () => session.go(-1) },
         { keys: ["r"], text: "Reopen an accepted image", run: () => session.reopen() },
-        { keys: ["s"], text: "Go to an accepted image that looks wrong", run: () => session.openSuspect() },
+        {
+          keys: ["s"],
+          text: "Go to an accepted image that looks wrong",
+          run: () => session.openSuspect(),
+        },
       ],
     ],
     [
       "Tools",
       [
         { keys: ["b"], text: "Brush; Shift and click draws a straight line", run: choose("brush") },
-        { keys: ["e"], text: "Eraser; the right button erases with any tool", run: choose("eraser") },
-        { keys: ["g"], text: "Edge brush: stays in the regions that it touches", run: choose("edges") },
-        { keys: ["l"], text: "Lasso by dragging, polygon by clicking its corners", run: choose("lasso") },
-        { keys: ["t"], text: "Take a region of the prediction; with Shift as the current class", run: choose("take") },
-        { keys: ["["], also: "Shift and wheel", text: "Smaller brush", run: () => session.grow(-1) },
+        {
+          keys: ["e"],
+          text: "Eraser; the right button erases with any tool",
+          run: choose("eraser"),
+        },
+        {
+          keys: ["g"],
+          text: "Edge brush: stays in the regions that it touches",
+          run: choose("edges"),
+        },
+        {
+          keys: ["l"],
+          text: "Lasso by dragging, polygon by clicking its corners",
+          run: choose("lasso"),
+        },
+        {
+          keys: ["t"],
+          text: "Take a region of the prediction; with Shift as the current class",
+          run: choose("take"),
+        },
+        {
+          keys: ["["],
+          also: "Shift and wheel",
+          text: "Smaller brush",
+          run: () => session.grow(-1),
+        },
         { keys: ["]"], also: "Shift and wheel", text: "Larger brush", run: () => session.grow(1) },
         { keys: ["Ctrl z", "z"], text: "Undo", run: () => session.undo() },
         { keys: ["Ctrl Shift z", "Ctrl y", "y"], text: "Redo", run: () => session.redo() },
         { keys: ["Escape"], text: "Give up the stroke or polygon", run: () => pointer.cancel() },
-        { keys: ["Backspace"], text: "Take back a corner of the polygon", run: () => pointer.tool.back?.() },
+        {
+          keys: ["Backspace"],
+          text: "Take back a corner of the polygon",
+          run: () => pointer.tool.back?.(),
+        },
       ],
     ],
     [
@@ -49,7 +78,11 @@ export function commands({ session, stage, pointer, page }) {
           run: () => session.chooseClass(n - 1),
         })),
         { keys: ["q"], text: "Choose the class under the pointer", run: () => pointer.pick() },
-        { keys: ["k"], text: "Lock the other classes, or unlock all", run: () => session.lockOthers() },
+        {
+          keys: ["k"],
+          text: "Lock the other classes, or unlock all",
+          run: () => session.lockOthers(),
+        },
         { keys: ["a"], text: "Add a class", run: page.addClass },
         { keys: ["F2"], text: "Change the current class", run: page.editClass },
       ],
@@ -64,12 +97,40 @@ export function commands({ session, stage, pointer, page }) {
         { keys: ["ArrowLeft"], hidden: true, run: () => stage.pan(PAN, 0) },
         { keys: ["ArrowRight"], hidden: true, run: () => stage.pan(-PAN, 0) },
         { keys: ["ArrowDown"], hidden: true, run: () => stage.pan(0, -PAN) },
-        { keys: ["ArrowUp"], shown: "Arrows", also: "Space and drag", text: "Move the image", run: () => stage.pan(0, PAN) },
-        { keys: [" "], hidden: true, run: () => (pointer.space = true), release: () => (pointer.space = false) },
-        { keys: ["h"], text: "Hide labels while held", run: () => stage.hide(true), release: () => stage.hide(false) },
-        { keys: [","], text: "Labels more transparent", run: () => session.setOpacity(stage.opacity - 0.1) },
-        { keys: ["."], text: "Labels less transparent", run: () => session.setOpacity(stage.opacity + 0.1) },
-        { keys: ["c"], text: "Stretch the contrast, or show the picture as it is", run: page.stretch },
+        {
+          keys: ["ArrowUp"],
+          shown: "Arrows",
+          also: "Space and drag",
+          text: "Move the image",
+          run: () => stage.pan(0, PAN),
+        },
+        {
+          keys: [" "],
+          hidden: true,
+          run: () => (pointer.space = true),
+          release: () => (pointer.space = false),
+        },
+        {
+          keys: ["h"],
+          text: "Hide labels while held",
+          run: () => stage.hide(true),
+          release: () => stage.hide(false),
+        },
+        {
+          keys: [","],
+          text: "Labels more transparent",
+          run: () => session.setOpacity(stage.opacity - 0.1),
+        },
+        {
+          keys: ["."],
+          text: "Labels less transparent",
+          run: () => session.setOpacity(stage.opacity + 0.1),
+        },
+        {
+          keys: ["c"],
+          text: "Stretch the contrast, or show the picture as it is",
+          run: page.stretch,
+        },
         { keys: ["m"], text: "Light or dark page", run: page.theme },
         { keys: ["?"], text: "Show or close this help", run: page.help },
       ],
@@ -80,7 +141,12 @@ export function commands({ session, stage, pointer, page }) {
         { keys: ["Shift ArrowLeft"], hidden: true, run: () => pointer.step(-1, 0) },
         { keys: ["Shift ArrowRight"], hidden: true, run: () => pointer.step(1, 0) },
         { keys: ["Shift ArrowDown"], hidden: true, run: () => pointer.step(0, 1) },
-        { keys: ["Shift ArrowUp"], shown: "Shift Arrows", text: "Move the tool", run: () => pointer.step(0, -1) },
+        {
+          keys: ["Shift ArrowUp"],
+          shown: "Shift Arrows",
+          text: "Move the tool",
+          run: () => pointer.step(0, -1),
+        },
         { keys: ["x"], text: "Press the tool down, or lift it", run: () => pointer.pen() },
       ],
     ],
@@ -93,7 +159,9 @@ export function name(event) {
   const letter = /^[a-z]$/i.test(event.key);
   const key = digit && !event.ctrlKey ? digit : letter ? event.key.toLowerCase() : event.key;
   const shift = event.shiftKey && (letter || event.key.startsWith("Arrow"));
-  return [(event.ctrlKey || event.metaKey) && "Ctrl", shift && "Shift", key].filter(Boolean).join(" ");
+  return [(event.ctrlKey || event.metaKey) && "Ctrl", shift && "Shift", key]
+    .filter(Boolean)
+    .join(" ");
 }
 
 /** Let the keyboard run commands, except where text is typed or a dialogue is open. */
@@ -125,12 +193,18 @@ const SHOWN = { " ": "Space", Escape: "Esc", PageDown: "Page down", PageUp: "Pag
 
 /** Return the help: a section a group, a line a command. */
 export function help(groups) {
-  const key = (text) => element("kbd", {}, SHOWN[text] || text.replace(/\b[a-z]$/, (c) => c.toUpperCase()));
+  const key = (text) =>
+    element("kbd", {}, SHOWN[text] || text.replace(/\b[a-z]$/, (c) => c.toUpperCase()));
   const line = ({ keys, shown, also, text }) =>
     element(
       "div",
       { className: "command" },
-      element("dt", {}, ...(shown ? [key(shown)] : keys.map(key)), also ? element("small", {}, also) : ""),
+      element(
+        "dt",
+        {},
+        ...(shown ? [key(shown)] : keys.map(key)),
+        also ? element("small", {}, also) : "",
+      ),
       element("dd", {}, text),
     );
   return groups.map(([title, list]) =>

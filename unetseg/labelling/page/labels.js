@@ -49,7 +49,7 @@ export function packRuns(bytes) {
 export function unpackRuns(packed, length) {
   const bytes = new Uint8Array(length);
   let at = 0;
-  for (let i = 0; i < packed.length; ) {
+  for (let i = 0; i < packed.length;) {
     const value = packed[i++];
     let run = 0;
     let unit = 1;

@@ -1,8 +1,9 @@
 /** Put the page together: the stage, the session, the panels, the keys. */
 
+import { addClass, editClass } from "./classes.js";
 import { found } from "./dom.js";
 import * as keys from "./keys.js";
-import { addClass, editClass, showPanels, stretch } from "./panels.js";
+import { showPanels, stretch } from "./panels.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
 import { Pointer } from "./tools.js";

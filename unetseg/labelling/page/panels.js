@@ -1,6 +1,7 @@
 /** What stands around the picture: images, tools, classes, view, the state of saving. */
 
 import { tileAddress } from "./api.js";
+import { showClasses } from "./classes.js";
 import { element, found, icon } from "./dom.js";
 import { showScore, showTraining } from "./score.js";
 import { SIZES } from "./session.js";
@@ -77,7 +78,11 @@ function makeRow(session, image, start) {
     image.width * image.height < THUMBNAIL
       ? element("img", { src: tile(level, 0, 0), alt: "", loading: "lazy", decoding: "async" })
       : element("span", { className: "img" }),
-    element("span", { className: "name", title: image.name }, start ? `…${image.name.slice(start)}` : image.name),
+    element(
+      "span",
+      { className: "name", title: image.name },
+      start ? `…${image.name.slice(start)}` : image.name,
+    ),
     element("span", { className: "state" }),
     element("span", { className: "badge" }),
   );
@@ -108,7 +113,8 @@ function showOpen(session) {
   if (!image) return;
   const at = project.images.indexOf(image) + 1;
   found("name").textContent = image.name;
-  found("place").textContent = `${at} of ${project.images.length} · ${image.width} × ${image.height}`;
+  found("place").textContent =
+    `${at} of ${project.images.length} · ${image.width} × ${image.height}`;
   const closed = ["accepted", "empty"].includes(image.state);
   found("closed").hidden = !closed;
   found("closed-text").textContent =
@@ -127,7 +133,12 @@ function makeTools(session) {
     ...TOOLS.map(({ name, title, does }) =>
       element(
         "button",
-        { type: "button", id: `tool-${name}`, title: `${title}: ${does}`, onclick: () => session.choose(name) },
+        {
+          type: "button",
+          id: `tool-${name}`,
+          title: `${title}: ${does}`,
+          onclick: () => session.choose(name),
+        },
         icon(name),
         element("span", {}, title),
         element("kbd", {}, TOOL_KEYS[name]),
@@ -152,92 +163,12 @@ function showTools(session) {
   found("finding").hidden = tool !== "edges" || Boolean(regions) || !image;
 }
 
-// Classes
-
-function showClasses(session) {
-  const { classes } = session.project;
-  found("no-classes").hidden = classes.length > 0;
-  found("classes").replaceChildren(...classes.map((c, i) => classRow(session, c, i)));
-}
-
-function changed(session, index, change) {
-  return session.project.classes.map(({ name, colour }, was) => {
-    return { name, colour, was, ...(was === index ? change : {}) };
-  });
-}
-
-function classRow(session, { name, colour }, index) {
-  const locked = session.locked.has(index);
-  const swatch = element("input", { type: "color", value: colour, title: `Colour of ${name}`, "aria-label": `Colour of ${name}` });
-  swatch.addEventListener("change", () => session.putClasses(changed(session, index, { colour: swatch.value })));
-  const choose = element(
-    "button",
-    { type: "button", className: "choose", onclick: () => session.chooseClass(index), ondblclick: () => editClass(session, index) },
-    element("span", { className: "name", title: name }, name),
-    element("kbd", {}, index < 9 ? `${index + 1}` : ""),
-  );
-  choose.ariaPressed = String(session.current === index);
-  const edit = element("button", { type: "button", className: "small", title: `Rename or remove ${name}`, onclick: () => editClass(session, index) }, icon("edit"));
-  edit.ariaLabel = `Rename or remove ${name}`;
-  const lock = element(
-    "button",
-    { type: "button", className: "small lock", title: locked ? `Unlock ${name}` : `Lock ${name}: no stroke changes it`, onclick: () => session.lock(index) },
-    icon(locked ? "locked" : "unlocked"),
-  );
-  lock.ariaLabel = `Lock ${name}`;
-  lock.ariaPressed = String(locked);
-  return element("li", { className: "class" }, swatch, choose, edit, lock);
-}
-
-/** Put a form in the place of a class: its name, and a button that removes it. */
-export function editClass(session, index = session.current) {
-  const { classes } = session.project;
-  if (!classes[index]) return;
-  const rest = changed(session, index, {}).filter((c) => c.was !== index);
-  const remove = element("button", { type: "button", className: "small", title: "Remove this class" }, icon("remove"));
-  remove.ariaLabel = `Remove ${classes[index].name}`;
-  remove.addEventListener("click", () => session.putClasses(rest));
-  const form = nameForm(session, classes[index].name, (name) => session.putClasses(changed(session, index, { name })));
-  if (classes.length > 1) form.append(remove);
-  found("classes").children[index].replaceChildren(form);
-  form.elements[0].select();
-}
-
-/** Ask for the name of a new class below the others. */
-export function addClass(session) {
-  const add = async (name) => {
-    const done = await session.putClasses([...changed(session, -1, {}), { name, colour: null, was: null }]);
-    if (done) session.chooseClass(session.project.classes.length - 1);
-    return done;
-  };
-  const form = nameForm(session, "", add);
-  found("classes").append(element("li", { className: "class" }, form));
-  form.elements[0].focus();
-}
-
-function nameForm(session, name, store) {
-  const input = element("input", { type: "text", value: name, maxLength: 200, placeholder: "Name of the class", required: true });
-  input.ariaLabel = "Name of the class";
-  const save = element("button", { type: "submit", className: "small", title: "Save" }, icon("done"));
-  save.ariaLabel = "Save";
-  const form = element("form", { className: "edit" }, input, save);
-  const back = () => {
-    showClasses(session);
-    found("stage").focus();
-  };
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const text = input.value.trim();
-    if (!text || text === name || (await store(text))) back();
-  });
-  form.addEventListener("keydown", (event) => event.key === "Escape" && back());
-  return form;
-}
-
 // View
 
 function makeView(session, stage) {
-  found("opacity").addEventListener("input", (event) => session.setOpacity(event.target.value / 100));
+  found("opacity").addEventListener("input", (event) =>
+    session.setOpacity(event.target.value / 100),
+  );
   for (const side of ["low", "high"]) {
     let timer = 0;
     found(side).addEventListener("input", () => {
@@ -265,23 +196,36 @@ function showWindow() {
   found("window").textContent = `${low.toFixed(digits)} to ${high.toFixed(digits)}`;
 }
 
-/** Return the channels that are shown, as text: of more than three the first, unless others are asked for. */
+/** Return the channels that are shown, as text. Of more than three it is the first by itself. */
 function channelsShown({ range, shown }) {
   return shown.channels ?? (range.channels.length > 3 ? "0" : [...range.channels.keys()].join());
 }
 
 function seenChannels(session) {
-  return channelsShown(session).split(",").map((i) => session.range.channels[i]);
+  return channelsShown(session)
+    .split(",")
+    .map((i) => session.range.channels[i]);
 }
 
 /** Return the window of percentiles, or the whole range, of what is seen. */
 function windows(session) {
   const seen = seenChannels(session);
-  const span = (low, high) => ({ low: Math.min(...seen.map(low)), high: Math.max(...seen.map(high)) });
+  const span = (low, high) => ({
+    low: Math.min(...seen.map(low)),
+    high: Math.max(...seen.map(high)),
+  });
   const bytes = session.image.depth === "uint8";
   return {
-    stretched: span((c) => c.low, (c) => c.high),
-    whole: bytes ? { low: 0, high: 255 } : span((c) => c.min, (c) => c.max),
+    stretched: span(
+      (c) => c.low,
+      (c) => c.high,
+    ),
+    whole: bytes
+      ? { low: 0, high: 255 }
+      : span(
+          (c) => c.min,
+          (c) => c.max,
+        ),
   };
 }
 
@@ -373,7 +317,9 @@ function showNumbers(session) {
   showTraining(project.training, (on) => session.train(on));
   found("suspects").hidden = !suspects.length;
   found("suspects-text").textContent =
-    suspects.length === 1 ? "1 accepted image looks wrong" : `${suspects.length} accepted images look wrong`;
+    suspects.length === 1
+      ? "1 accepted image looks wrong"
+      : `${suspects.length} accepted images look wrong`;
 }
 
 let quiet = 0;

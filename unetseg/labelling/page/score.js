@@ -17,12 +17,20 @@ export function showScore(score) {
   const { mean_iou: mean, interval, images, curve, ten_more: more, note } = score;
   const parts = [];
   if (mean === null) {
-    parts.push(element("p", { className: "hint" }, "The score begins with the first accepted image."));
+    parts.push(
+      element("p", { className: "hint" }, "The score begins with the first accepted image."),
+    );
   } else {
-    const range = interval ? `95 % interval ${two(interval[0])} to ${two(interval[1])}` : "No interval yet";
+    const range = interval
+      ? `95 % interval ${two(interval[0])} to ${two(interval[1])}`
+      : "No interval yet";
     parts.push(
       element("p", { className: "figure" }, element("b", {}, two(mean)), " mean IoU"),
-      element("p", { className: "hint" }, `${range}, over ${images} image${images === 1 ? "" : "s"}.`),
+      element(
+        "p",
+        { className: "hint" },
+        `${range}, over ${images} image${images === 1 ? "" : "s"}.`,
+      ),
     );
   }
   if (curve?.length > 1) parts.push(chart(curve));
@@ -51,7 +59,8 @@ function chart(curve) {
     ...sided.map(([[, top], i]) => [x(i), y(top)]),
     ...sided.map(([[bottom], i]) => [x(i), y(bottom)]).reverse(),
   ];
-  const label = `Mean IoU over ${curve.length} accepted images: from ${two(curve[0].mean_iou)} to ${two(curve.at(-1).mean_iou)}`;
+  const ends = `from ${two(curve[0].mean_iou)} to ${two(curve.at(-1).mean_iou)}`;
+  const label = `Mean IoU over ${curve.length} accepted images: ${ends}`;
   const text = (content, attributes) => drawing("text", attributes, content);
   return drawing(
     "svg",
@@ -85,10 +94,18 @@ export function showTraining(training, onSwitch) {
   const name = by === "network" ? "The network" : "The quick model";
   const parts = [
     element("p", { className: "hint" }, told),
-    element("p", { className: "hint" }, `${name} makes the predictions${round ? `; round ${round}` : ""}.`),
+    element(
+      "p",
+      { className: "hint" },
+      `${name} makes the predictions${round ? `; round ${round}` : ""}.`,
+    ),
   ];
   if (share !== null && state === "training") {
-    parts.splice(1, 0, element("progress", { value: share, max: 1, "aria-label": "Share of this round" }));
+    parts.splice(
+      1,
+      0,
+      element("progress", { value: share, max: 1, "aria-label": "Share of this round" }),
+    );
   }
   const button = element("button", { type: "button", onclick: () => onSwitch(!on) });
   button.append(icon(on ? "pause" : "play"), on ? "Pause training" : "Train");

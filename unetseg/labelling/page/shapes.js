@@ -1,11 +1,11 @@
 /**
- * Shapes as spans of pixels. Each function calls `span(y, x0, x1)` for pixels x0 to x1 - 1 of row y.
+ * Shapes as spans of pixels. Functions call `span(y, x0, x1)` for pixels x0 to x1 - 1 of row y.
  *
  * Coordinates are in pixels of the image; the centre of pixel (x, y) is (x + 0.5, y + 0.5). A pixel
  * belongs to a shape if its centre lies in it. Spans may reach beyond the image.
  */
 
-/** Return where a brush of `size` pixels stands: at a pixel's centre if odd, at a corner if even. */
+/** Return where a brush of `size` pixels stands: on a pixel's centre if odd, on a corner if not. */
 export function snapped(x, y, size) {
   return size % 2 ? [Math.floor(x) + 0.5, Math.floor(y) + 0.5] : [Math.round(x), Math.round(y)];
 }
@@ -15,7 +15,9 @@ export function capsule(ax, ay, bx, by, radius, span) {
   const first = Math.ceil(Math.min(ay, by) - radius - 0.5);
   const last = Math.floor(Math.max(ay, by) + radius - 0.5);
   const length = Math.hypot(bx - ax, by - ay);
-  const [nx, ny] = length ? [(-(by - ay) / length) * radius, ((bx - ax) / length) * radius] : [0, 0];
+  const [nx, ny] = length
+    ? [(-(by - ay) / length) * radius, ((bx - ax) / length) * radius]
+    : [0, 0];
   const corners = [
     [ax + nx, ay + ny],
     [bx + nx, by + ny],
@@ -29,9 +31,12 @@ export function capsule(ax, ay, bx, by, radius, span) {
       low = Math.min(low, x);
       high = Math.max(high, x);
     };
-    for (const [cx, cy] of [[ax, ay], [bx, by]]) {
+    for (const [cx, cy] of [
+      [ax, ay],
+      [bx, by],
+    ]) {
       const half = Math.sqrt(radius ** 2 - (y + 0.5 - cy) ** 2); // NaN beyond the disc
-      if (half >= 0) reach(cx - half), reach(cx + half);
+      if (half >= 0) (reach(cx - half), reach(cx + half));
     }
     if (length) crossings(corners, y + 0.5).forEach(reach);
     const x0 = Math.ceil(low - 0.5);

@@ -27,7 +27,7 @@ export class Picture {
     this.tiles.clear();
   }
 
-  /** Draw what `rectangle` of the image shows; `place(tile)` is where on the canvas a tile stands. */
+  /** Draw a rectangle of the image; `place(tile)` is where on the canvas a tile stands. */
   draw(context, rectangle, scale, place) {
     const level = levelFor(scale, this.top);
     const tiles = [...tilesIn(rectangle, level, TILE, this.image)];
@@ -43,7 +43,15 @@ export class Picture {
   }
 
   #topTile() {
-    return { level: this.top, x: 0, y: 0, x0: 0, y0: 0, x1: this.image.width, y1: this.image.height };
+    return {
+      level: this.top,
+      x: 0,
+      y: 0,
+      x0: 0,
+      y0: 0,
+      x1: this.image.width,
+      y1: this.image.height,
+    };
   }
 
   #loaded(tile) {

@@ -221,9 +221,24 @@ class Take {
 export const TOOLS = [
   { name: "brush", title: "Brush", does: "paints the chosen class", make: (s) => new Brush(s) },
   { name: "eraser", title: "Eraser", does: "takes labels away", make: (s) => new Brush(s, true) },
-  { name: "edges", title: "Edges", does: "a brush that stops at edges", make: (s) => new EdgeBrush(s) },
-  { name: "lasso", title: "Lasso", does: "fills an area: drag around it, or click its corners", make: (s) => new Lasso(s) },
-  { name: "take", title: "Region", does: "labels a region of the prediction with a click; with Shift as the chosen class", make: (s) => new Take(s) },
+  {
+    name: "edges",
+    title: "Edges",
+    does: "a brush that stops at edges",
+    make: (s) => new EdgeBrush(s),
+  },
+  {
+    name: "lasso",
+    title: "Lasso",
+    does: "fills an area: drag around it, or click its corners",
+    make: (s) => new Lasso(s),
+  },
+  {
+    name: "take",
+    title: "Region",
+    does: "labels a region of the prediction with a click; with Shift as the chosen class",
+    make: (s) => new Take(s),
+  },
 ];
 
 /** What carries a white and a black line is seen on every picture. */

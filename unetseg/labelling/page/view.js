@@ -14,7 +14,7 @@ export function fitted(image, canvas) {
   return { x: image.width / 2, y: image.height / 2, scale: Math.min(scale, MAX_SCALE) };
 }
 
-/** Return the view in which a box [x, y, width, height] of the image is seen with its surroundings. */
+/** Return the view in which a box [x, y, width, height] is seen with its surroundings. */
 export function around(box, image, canvas) {
   const [x, y, width, height] = box;
   const near = fitted({ width: width * 2, height: height * 2 }, canvas).scale;
@@ -76,8 +76,8 @@ export function highestLevel(image, side) {
 }
 
 /**
- * Yield the tiles of a level that a rectangle of the image touches: `{level, x, y, x0, y0, x1, y1}`,
- * the last four in pixels of the image.
+ * Yield the tiles of a level that a rectangle of the image touches. A tile is
+ * `{level, x, y, x0, y0, x1, y1}`, the last four in pixels of the image.
  */
 export function* tilesIn(rectangle, level, side, image) {
   const step = side * 2 ** level;
