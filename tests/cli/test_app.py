@@ -689,3 +689,35 @@ def test_sigterm_unwinds_a_command_that_does_not_look(handled, command, capsys):
     assert app.main(["work"]) == 143
     assert cleaned == [True]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "same_as"),
+    [
+        (["help"], ["--help"]),
+        (["help", "train"], ["train", "--help"]),
+        (["train", "-help"], ["train", "--help"]),
+        (["version"], ["--version"]),
+    ],
+)
+def test_help_and_version_are_understood_as_other_programs_write_them(words, same_as, capsys):
+    assert [app.main(words), app.main(same_as)] == [0, 0]
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :] != ""
+
+
+def test_info_says_of_what_there_is_none(home, capsys):
+    assert app.main(["info", "nothing"]) == 2
+    said = "nothing: no store, no model and no run of this name; runs there are: default"
+    assert said in capsys.readouterr().err
+    assert app.main(["info", "data/train"]) == 2
+    said = "data/train: a folder without a model; for labelled images: unetseg check data/train"
+    assert said in capsys.readouterr().err
+
+
+def test_a_budget_counts_from_the_start_of_the_process(monkeypatch):
+    begin = app.process_start()
+    assert begin == pytest.approx(app.process_start(), abs=0.1)
+    assert time.monotonic() - begin < 3600
+    monkeypatch.setattr(app.Path, "read_text", lambda _: "not Linux")
+    assert 0 <= time.monotonic() - app.process_start() <= time.process_time() + 0.1

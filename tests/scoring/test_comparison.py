@@ -219,3 +219,10 @@ def test_masks_are_compared_by_the_true_ones_classes(empty):
     found = unetseg.compare("made", "made", "set", group="im")
     assert found.scores_a.classes == ("ground", "square", "stripe")
     assert found.scores_a.units == 1
+
+
+def test_a_comparison_without_a_store_says_how_to_compare(home):
+    Path("data/patches.h5").unlink()
+    shutil.rmtree("data/test")
+    with pytest.raises(InputError, match=r"name a folder of labelled images: .*compare"):
+        unetseg.compare("default", "default")

@@ -459,3 +459,13 @@ def test_the_command_takes_intervals_over_groups(empty, capsys):
     assert data["groups"] == ["im0", "im1", "im", "im"]
     assert data["units"] == 3
     assert "(3 groups)" in capsys.readouterr().out
+
+
+def test_true_masks_scored_against_themselves_are_said(home):
+    seen = []
+    for made in ("data/test/masks", "predictions"):
+        unetseg.predict(["data/test"])
+        unetseg.evaluate(predictions=made, on_progress=lambda one: seen.append(str(one)))
+        is_said = any("holds the true masks themselves" in one for one in seen)
+        assert is_said == (made == "data/test/masks")
+        seen.clear()

@@ -155,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: The words after ``unetseg``; None takes them from the command line.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    words = _as_options(list(sys.argv[1:] if args is None else args))
     _set_waiting()
     group = _group()
     try:
@@ -169,6 +169,17 @@ def main(args: Sequence[str] | None = None) -> int:
         return boundary.end_with(error, group.called, debug="--debug" in words)
     finally:
         boundary.settle_streams()
+
+
+def _as_options(words: list[str]) -> list[str]:
+    """Return the words of a command line in which help and version are options.
+
+    Other programs know ``help``, ``help COMMAND``, ``version`` and ``-help``.
+    """
+    words = ["--help" if word == "-help" else word for word in words]
+    if words[:1] == ["help"]:
+        return [*words[1:2], "--help"]
+    return ["--version"] if words == ["version"] else words
 
 
 def process_start() -> float:

@@ -40,9 +40,13 @@ def export(
         unetseg export --model wide --out wide.onnx
     """
     from unetseg.prediction.onnx_export import export_onnx
+    from unetseg.progress import Note
     from unetseg.text import human_bytes, plural
 
     with ProgressDisplay() as display:
+        if out.suffix != ".onnx":
+            text = f"{out} will be ONNX, which programs know by the ending .onnx"
+            display(Note(text, warning=True))
         done = export_onnx(
             model or ["default"], out, opset=opset, overwrite=overwrite, on_progress=display
         )

@@ -46,6 +46,7 @@ def info(
     from unetseg.errors import InputError
     from unetseg.prediction import model_file
     from unetseg.prediction.run_folder import resolve_model
+    from unetseg.text import quote
 
     if Path(file).suffix in (".h5", ".hdf5") or _is_store(Path(file)):
         if rename or recolour:
@@ -53,7 +54,16 @@ def info(
             raise InputError(file, "a store keeps the names it was made with", remedy)
         show_tables(store.open_store(file))
         return
-    for path in resolve_model(file):
+    try:
+        paths = resolve_model(file)
+    except InputError as error:
+        if Path(file).is_dir():
+            text = "a folder without a model"
+            remedy = f"for labelled images: unetseg check {quote(file)}"
+            raise InputError(file, text, remedy) from None
+        text = "no store, no model and no run of this name"
+        raise InputError(file, text, error.remedy) from None
+    for path in paths:
         if rename or recolour:
             card = model_file.change_classes(path, rename or (), recolour or ())
             print_line(f"Wrote {path}: its classes are changed, its weights are not.")

@@ -418,12 +418,13 @@ def _fold_number(model: Path) -> tuple[int, str]:
     return int(digits) if digits.isdecimal() else 0, digits
 
 
-def open_training_store(card: ModelCard, file: Path) -> Store:
+def open_training_store(card: ModelCard, file: Path, remedy: str = NAME_A_FOLDER) -> Store:
     """Open the store that a model was trained on, even where it was moved with its run.
 
     Args:
         card: The card of the model.
         file: The file of the model.
+        remedy: What a message tells to do where it is not there.
 
     Raises:
         InputError: It is not there, or cannot be read.
@@ -436,4 +437,4 @@ def open_training_store(card: ModelCard, file: Path) -> Store:
         if opened.content_hash == card.store_hash:
             return opened
     text = "not found, and no folder was named"
-    raise InputError(path, text, NAME_A_FOLDER)
+    raise InputError(path, text, remedy)

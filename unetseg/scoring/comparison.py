@@ -308,7 +308,7 @@ def _held_out_by_both(sides: Sequence[_Side]) -> tuple[set[str], int]:
         if len(side.files) > 1:
             text = f"is {len(side.files)} models, which together were trained on all their images"
             raise InputError(side.name, text, remedy)
-    stores = [open_training_store(side.cards[0], side.files[0]) for side in sides]
+    stores = [open_training_store(side.cards[0], side.files[0], remedy) for side in sides]
     seen = frozenset.union(*(side.cards[0].trained_on for side in sides))
     common = set.intersection(
         *({(Path(s.name).stem, s.sha256) for s in store.info.held_out} for store in stores)

@@ -177,6 +177,9 @@ def evaluate(
         selection = settings.selection if settings else WHOLE
         selection = selection.or_else(card.selection) if card else selection
         made = _find_masks(Path(source), Path(predictions), selection)
+        if all(os.path.realpath(path) == os.path.realpath(p.mask) for p, path in made.pairs):
+            text = f"{show(predictions)} holds the true masks themselves: their score says nothing"
+            on_progress(Note(text, warning=True))
         if card:
             encoding = _encoding(own, card.classes, ignored, file)
             subject = _masks_of(made, *encoding, card.classes, choice, on_progress)
