@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.support import draw, read
+from tests.support import draw, read, write_image
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import open_project
 from unetseg.labelling.session import open_session
@@ -125,3 +125,29 @@ def test_a_class_that_is_left_out_is_forgotten_by_the_answer(session):
     while set(np.unique(session.answer(0).labels)) != {0, 1}:
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_path):
+    (tmp_path / "images").mkdir()
+    for k in range(6):
+        write_image(tmp_path / "images" / f"im{k}", draw(k)[0])
+    with (
+        open_project(tmp_path) as project,
+        open_session(project, lambda *_: None, run=None, budget="1m") as session,
+    ):
+        for k in range(6):
+            session.open(k)
+            truth = (draw(k)[1] == 1).astype(np.uint8)
+            if k == 4:  # the square was forgotten, and another painted where there is none
+                truth[:] = 0
+                truth[:20, :20] = draw(k)[1][:20, :20] != 1
+            session.paint(k, Stroke("", 0, 0, truth))
+            wait_for_answer(session, k)
+            session.accept(k, is_empty=False)
+            if k == 2:
+                assert session.suspects() == []  # too few to say
+        end = time.monotonic() + 30
+        while not (found := session.suspects()) and time.monotonic() < end:
+            time.sleep(0.1)  # the last mask is being learned
+    assert [number for number, _ in found] == [4]
+    assert found[0][1].text

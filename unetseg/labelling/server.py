@@ -140,6 +140,7 @@ class LabelServer:
                 Route("/api/project", self._project),
                 Route("/api/classes", self._classes, methods=["PUT"]),
                 Route("/api/events", self._events),
+                Route("/api/suspects", self._suspects),
                 Route("/api/train", self._train, methods=["POST"]),
                 Route(image + "/tiles/{level:int}/{x:int}/{y:int}", self._tile),
                 Route(image + "/range", self._range),
@@ -212,6 +213,20 @@ class LabelServer:
         classes = [{"name": c.name, "colour": c.colour} for c in table.classes]
         self.events.publish("classes", classes)
         return JSONResponse({"classes": classes})
+
+    async def _suspects(self, _: Request) -> Response:
+        found = await run_in_threadpool(self.session.suspects)
+        return JSONResponse(
+            [
+                {
+                    "number": number,
+                    "score": suspect.score,
+                    "why": suspect.text,
+                    "box": [suspect.box[1], suspect.box[0], suspect.box[3], suspect.box[2]],
+                }
+                for number, suspect in found
+            ]
+        )
 
     async def _train(self, request: Request) -> Response:
         data = _json(await read_body(request, _JSON_LIMIT))

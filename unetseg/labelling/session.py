@@ -4,6 +4,7 @@ The project holds the labels, the engine answers strokes, the rounds train the n
 and the running score keeps what was predicted before anybody painted.
 """
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +22,14 @@ from unetseg.labelling.project import LabelledImage, Project
 from unetseg.labelling.rounds import Rounds
 from unetseg.labelling.running_score import Predictor, RunningScore
 from unetseg.labelling.tiles import Pictures
+from unetseg.pictures.transforms import rescale_mask
+from unetseg.scoring.metrics import ScoredImage
+from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
 
 Publish = Callable[[str, object], None]
 """Takes the name of an event and what it says, as JSON has it; may be called by any thread."""
 
+_LEAST_SUSPECTS = 4  # accepted images: fewer do not show what is usual
 _LEARNED_AT_ONCE = 2**28  # bytes of older labels that the engine is given when work begins
 
 
@@ -50,6 +55,8 @@ class Session:
         self._publish = publish
         self._versions = itertools.count(1)
         self._network: dict[int, Answer] = {}  # of the images that were asked for
+        # Of accepted images: the mask as it was, how many were accepted, what the others said.
+        self._others: dict[int, tuple[bytes, int, NDArray[np.uint8]]] = {}
         self._learned = False  # a head has been fitted, so there are two classes
         # The images of whose strokes no model has learned yet.
         self._unseen = {image.number for image in project.images if not image.labelled}
@@ -151,10 +158,43 @@ class Session:
         new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
         with self._lock:
             self._network.clear()
+            self._others.clear()
             self._score.rename(table.names, new_names)
         self._learn_older()
 
     # --- what is known of the whole --------------------------------------------------------------
+
+    def suspects(self) -> list[tuple[int, Suspect]]:
+        """Return the accepted images whose masks look wrong, with their numbers, worst first.
+
+        A mask is compared with what the strokes on all other images say of it. That prediction is
+        made again when the mask has changed, or when twice as many images are accepted.
+        """
+        accepted = [image for image in self.project.images if image.state == "accepted"]
+        scored, numbers = [], {}
+        for image in accepted if len(accepted) >= _LEAST_SUSPECTS else ():
+            with image.lock:
+                labels = self.project.labels(image.number).copy()
+            prediction = self._by_others(image.number, labels, len(accepted))
+            if prediction is not None:
+                whole = rescale_mask(prediction, image.shape)
+                nothing = np.zeros((*image.shape, 0), np.uint8)
+                scored.append(ScoredImage(image.name, nothing, labels, whole))
+                numbers[image.name] = image.number
+        ranked = rank_suspects(scored, self.project.table.names)
+        return [(numbers[s.name], s) for s in ranked if s.score > LIKELY]
+
+    def _by_others(
+        self, number: int, labels: NDArray[np.uint8], accepted: int
+    ) -> NDArray[np.uint8] | None:
+        digest = hashlib.blake2b(labels.data).digest()
+        known = self._others.get(number)
+        if known is None or known[0] != digest or accepted >= 2 * known[1]:
+            prediction = self._engine.by_others(number)
+            if prediction is None:
+                return None
+            self._others[number] = known = (digest, accepted, prediction)
+        return known[2]
 
     def score(self) -> dict[str, Any] | None:
         """Return the running score as the page shows it; see `RunningScore.summary`."""
