@@ -70,9 +70,8 @@ class Window:
         self.open()
 
     def _listen(self, message):
-        where = str(message.location)
-        if message.type == "error" and not self.expects_errors and "/suspects" not in where:
-            self.errors.append(f"{message.text} {where}")
+        if message.type == "error" and not self.expects_errors:
+            self.errors.append(f"{message.text} {message.location}")
 
     def _see(self, request):
         if not request.url.startswith((self.address.partition("?")[0], "blob:")):
