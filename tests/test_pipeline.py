@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.support import write_set
@@ -187,6 +188,15 @@ def test_next_steps_carry_a_run_that_is_not_the_default(home, type_here):
     out, _ = type_here(f"{line} --run {Path('far/default').absolute()}")
     assert f"unetseg evaluate --model {Path('far/default').absolute()}" in out
     type_here(f"unetseg evaluate --model {Path('far/default').absolute()}")
+
+
+def test_touching_ellipses_are_converted_trained_on_and_scored_as_objects(empty, type_here):
+    type_here("unetseg synth --touching --n 5 --n-test 1 --height 96 --width 96")
+    type_here("unetseg convert data/train clean --instances")
+    type_here("unetseg train clean --epochs 1 --network compact --width 4 --depth 2")
+    type_here("unetseg evaluate data/test --objects all --json s.json")
+    scored = json.loads(Path("s.json").read_text())["objects"]
+    assert scored["true_objects"] == tifffile.imread("data/test/objects/0000.tif").max()
 
 
 def test_a_masks_value_is_painted_and_printed_where_no_classes_toml_is(empty, type_here):

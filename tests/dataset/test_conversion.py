@@ -6,11 +6,14 @@ import tifffile
 from PIL import Image
 
 from tests.dataset.test_label_traps import COLOURS, objects
+from unetseg.classes import read_classes
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
+from unetseg.dataset.synthesis import synthesize
 from unetseg.errors import InputError, as_option
 from unetseg.objects.separation import find_objects, object_classes
 from unetseg.pictures.masks import NoClassError
+from unetseg.settings import SynthSettings
 
 COUNT, HEIGHT, WIDTH = 3, 120, 140
 
@@ -265,6 +268,45 @@ def test_numbered_objects_become_foreground_and_border(tmp_path):
     found = masks_of(tmp_path / "out")["im0"]
     assert ["".join(map(str, row)) for row in found[2:6, 2:9]] == due
     assert (found > 0).sum() == 28
+
+
+@pytest.mark.parametrize(
+    ("declared", "due"),
+    [
+        (["background", "cell"], ["background", "cell", "cell border"]),
+        (["background", "cell", "border"], ["background", "cell", "border"]),
+        (["background", "cell", "dust"], ["background", "foreground", "border"]),
+    ],
+)
+def test_numbered_objects_keep_the_name_of_the_only_declared_class(tmp_path, declared, due):
+    def numbered(root, k):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint16)
+        mask[2:6, 2:6], mask[2:6, 6:9] = 1, 300
+        save(root / f"masks/im{k}.png", mask)
+
+    root = write(tmp_path / "set", numbered)
+    entries = enumerate(declared)
+    text = "\n".join(f'[[class]]\nname = "{name}"\nvalue = {value}' for value, name in entries)
+    (root / "classes.toml").write_text(text)
+    done = convert_folder(root, tmp_path / "out", instances=True)
+    assert names_of(tmp_path / "out") == due
+    assert done.objects == 2 * done.images[0]
+
+
+def test_a_set_of_touching_ellipses_converts_to_itself_by_its_label_images(tmp_path):
+    settings = SynthSettings(height=120, width=120, touching=True)
+    train, _ = synthesize(tmp_path / "set", n=2, n_test=0, settings=settings)
+    hidden = masks_of(train)["0000"].copy()
+    hidden[:9] = 255
+    save(train / "masks/0000.png", hidden)
+    toml = train / "classes.toml"
+    toml.write_text("ignore = [255]\n" + toml.read_text())
+    done = convert_folder(train, tmp_path / "out", instances=True)
+    for stem, mask in masks_of(train).items():
+        np.testing.assert_array_equal(masks_of(tmp_path / "out")[stem], mask)
+    numbers = [tifffile.imread(file).max() for file in train.glob("objects/*.tif")]
+    assert done.objects == sum(numbers) > 20
+    assert done.classes == read_classes(toml)
 
 
 def two_classes_of_objects(root, form):

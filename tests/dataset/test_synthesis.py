@@ -178,4 +178,4 @@ def test_touching_ellipses_have_a_mask_with_borders_and_a_label_image(tmp_path):
         assert all(len(np.unique(numbers[parts == k])) == 1 for k in range(1, count + 1))
         _, areas = ndimage.label(mask > 0)
         assert areas < count  # some ellipses touch
-    assert 'name = "border"' in (train / "classes.toml").read_text()
+    assert 'name = "ellipse border"' in (train / "classes.toml").read_text()

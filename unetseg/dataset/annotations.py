@@ -27,8 +27,9 @@ from unetseg.dataset import exports, naming, pairing, snapping
 from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
+from unetseg.objects.files import find_label_image
 from unetseg.objects.numbering import doubt_classes, measure_numbers
-from unetseg.objects.separation import BACKGROUND, BORDER
+from unetseg.objects.separation import BACKGROUND, BORDER, object_classes
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
@@ -70,9 +71,14 @@ def read_raw(path: Path) -> RawMask:
     return RawMask(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _classes_named(names: list[str]) -> tuple[SegmentationClass, ...]:
-    """Return classes whose mask values are 0, 1, 2, ..."""
-    return tuple(SegmentationClass(n, i, default_colour(i)) for i, n in enumerate(names))
+def _classes_named(
+    names: list[str], colours: Mapping[str, str] = MappingProxyType({})
+) -> tuple[SegmentationClass, ...]:
+    """Return classes whose mask values are 0, 1, 2, ...; ``colours`` holds those of some names."""
+    return tuple(
+        SegmentationClass(name, index, colours.get(name, default_colour(index)))
+        for index, name in enumerate(names)
+    )
 
 
 def _with_borders(
@@ -80,8 +86,7 @@ def _with_borders(
 ) -> tuple[SegmentationClass, ...]:
     """Return the background, and each class followed by the class of its objects' border."""
     pairs = ((name, f"{name} {BORDER}") for name in names)
-    classes = _classes_named([BACKGROUND, *itertools.chain.from_iterable(pairs)])
-    return tuple(replace(c, colour=colours.get(c.name, c.colour)) for c in classes)
+    return _classes_named([BACKGROUND, *itertools.chain.from_iterable(pairs)], colours)
 
 
 # --- fields of view --------------------------------------------------------------------------
@@ -194,28 +199,50 @@ def read_pairs(
 
 
 def read_objects(root: Path, without: str) -> Annotations:
-    """Read images with masks that number objects of one class, which has no name.
+    """Read images whose masks, or label images in ``objects/``, number objects of one class.
+
+    Label images count only in a set that declares its classes: its masks then hold classes.
 
     Raises:
-        InputError: There is nothing to pair.
+        InputError: There is nothing to pair. On reading: a mask or a label image of another size.
     """
     labelled = pairing.read_set(root, without=without, converts=True)
-    pairs, problem = labelled.pairs, labelled.problem
+    pairs, problem, table = labelled.pairs, labelled.problem, labelled.classes
     for pair in pairs:
         refuse_pages(pair.image)
     mask_of = {p.name: p.mask for p in pairs}
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
-        raw = reading.read_mask(mask_of[name])
-        masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
+        mask = mask_of[name]
+        raw = reading.read_mask(mask)
+        masks.check_same_size(mask, raw.values.shape[:2], shape)
+        ignored = raw.unlabelled
+        if table is not None and (label_image := find_label_image(root, name)):
+            ignored = masks.decode(raw, table, mask) == IGNORED
+            raw = reading.read_mask(label_image)
+            masks.check_same_size(label_image, raw.values.shape[:2], shape)
         numbers = snapping.object_numbers(raw)
         snapped = snapping.draw_objects(numbers, np.ones(numbers.max(), np.int64))
-        if raw.unlabelled is not None:
-            snapped.mask[raw.unlabelled] = IGNORED
+        if ignored is not None:
+            snapped.mask[ignored] = IGNORED
         return snapped
 
-    classes = _classes_named([BACKGROUND, "foreground", BORDER])
-    return Annotations({p.name: p.image for p in pairs}, classes, read, problem)
+    return Annotations({p.name: p.image for p in pairs}, _numbered_classes(table), read, problem)
+
+
+def _numbered_classes(table: ClassTable | None) -> tuple[SegmentationClass, ...]:
+    """Return the background, the class of numbered objects, and the class of their border.
+
+    The class is "foreground" unless ``table`` declares exactly one class with objects. The border
+    then keeps its declared name, too.
+    """
+    kinds = object_classes(table, ["all"]) if table else {}
+    if table is None or len(kinds) != 1:
+        return _classes_named([BACKGROUND, "foreground", BORDER])
+    [(kind, border)] = kinds.items()
+    name = table.names[kind]
+    border_name = f"{name} {BORDER}" if border is None else table.names[border]
+    return _classes_named([BACKGROUND, name, border_name], {c.name: c.colour for c in table})
 
 
 def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTable:

@@ -85,9 +85,11 @@ def convert_folder(
         classes: A ``classes.toml`` that says what the masks hold; None takes the set's own, or
             the values and colours found.
         ignore: Mask values or colours that are no class.
-        instances: Whether masks number objects, or each drawn shape is one. The class of objects,
-            "foreground" where it has no name, is followed by the class of their border, which is
-            one pixel wide, inside each object. Their numbers are written to ``objects/``.
+        instances: Whether masks number objects, or each drawn shape is one. Where a set declares
+            its classes and has label images in ``objects/``, those number the objects. The class
+            of objects is followed by the class of their border, which is one pixel wide, inside
+            each object. Numbered objects are "foreground" unless the set declares one class
+            beside the background. Their numbers are written to ``objects/``.
         fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
         order: Where masks of one class each overlap: all classes, the topmost last.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than

@@ -28,12 +28,12 @@ CLASSES = ClassTable(
     )
 )
 _LINE, _ELLIPSE = 1, 2
-# Of touching ellipses; "border" is the class that `unetseg convert --instances` makes, too.
+# The classes of touching ellipses; `unetseg convert --instances` makes the same ones.
 TOUCHING_CLASSES = ClassTable(
     (
         SegmentationClass("background", 0, "#000000"),
         SegmentationClass("ellipse", 1, "#00ff00"),
-        SegmentationClass("border", 2, "#ffff00"),
+        SegmentationClass("ellipse border", 2, "#ffff00"),
     )
 )
 _GAP = 2.5  # pixels that touching ellipses are grown by, so that neighbours meet

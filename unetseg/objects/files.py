@@ -22,6 +22,12 @@ Row = dict[str, float | str | None]
 _AT_ONCE = 2**21  # pixels that are measured at once
 
 
+def find_label_image(root: Path, stem: str) -> Path | None:
+    """Return the label image of an image in a folder of labelled images; None without a file."""
+    paths = (root / OBJECTS / f"{stem}{ending}" for ending in (".tif", ".png"))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def write_objects(
     path: Path,
     objects: Objects,

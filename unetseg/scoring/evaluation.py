@@ -19,7 +19,7 @@ from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg, either
-from unetseg.objects.files import OBJECTS
+from unetseg.objects.files import find_label_image
 from unetseg.objects.separation import Objects, find_objects, object_classes
 from unetseg.pictures import masks, reading, transforms
 from unetseg.prediction import model_file
@@ -340,14 +340,14 @@ def _read_numbers(
     root: Path, stem: str, truth: _Labels, selection: Selection
 ) -> NDArray[Any] | None:
     """Return the label image of an image's true objects; None where there is none."""
-    for ending in (".tif", ".png"):
-        if (path := root / OBJECTS / f"{stem}{ending}").is_file():
-            numbers = reading.read_mask(path, selection).values
-            if numbers.shape != truth.shape:
-                text = f"is {numbers.shape} pixels, the mask is {truth.shape}"
-                raise InputError(path, text, "make it anew from the mask")
-            return numbers
-    return None
+    path = find_label_image(root, stem)
+    if path is None:
+        return None
+    numbers = reading.read_mask(path, selection).values
+    if numbers.shape != truth.shape:
+        text = f"is {numbers.shape} pixels, the mask is {truth.shape}"
+        raise InputError(path, text, "make it anew from the mask")
+    return numbers
 
 
 @dataclass(frozen=True)
