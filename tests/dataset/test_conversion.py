@@ -293,6 +293,18 @@ def test_numbered_objects_keep_the_name_of_the_only_declared_class(tmp_path, dec
     assert done.objects == 2 * done.images[0]
 
 
+@pytest.mark.parametrize("place", ["masks", "masks/cell"])
+def test_masks_that_hold_classes_are_not_taken_for_numbers(tmp_path, place):
+    root = tmp_path / "set"
+    for k in range(3):
+        save(root / f"images/im{k}.png", np.zeros((9, 11), np.uint8))
+        save(root / place / f"im{k}.png", np.pad([[255, 0, 255]], 4).astype(np.uint8))
+    with pytest.raises(InputError) as caught:
+        convert_folder(root, tmp_path / "out", instances=True)
+    assert caught.value.what == str(root / place / "im0.png")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_set_of_touching_ellipses_converts_to_itself_by_its_label_images(tmp_path):
     settings = SynthSettings(height=120, width=120, touching=True)
     train, _ = synthesize(tmp_path / "set", n=2, n_test=0, settings=settings)

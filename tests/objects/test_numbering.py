@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from unetseg.errors import Code
-from unetseg.objects.numbering import doubt_classes, measure_numbers
+from unetseg.objects.numbering import doubt_classes, doubt_numbers, measure_numbers
 from unetseg.pictures.masks import RawMask, find_keys
 
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -172,3 +172,15 @@ def test_noise_and_empty_masks_are_no_numbers():
     raw = RawMask(noise)
     assert measure_numbers(raw, find_keys(raw)) is None
     assert judged([np.zeros(SHAPE, np.uint8)] * 3) is None
+
+
+def test_black_and_white_masks_and_those_of_classes_number_no_objects():
+    numbered = [(Path(f"{seed}.png"), cells(seed, 8)) for seed in range(6)]
+    torn = [(path, cut_in_two(mask)) for path, mask in numbered]
+    lone = [(Path("lone.png"), cut_in_two(cells(7, 1)))]  # one object, hidden in the middle
+    assert doubt_numbers(numbered) is doubt_numbers(torn + lone) is None
+    assert doubt_numbers([(Path("empty.png"), np.zeros(SHAPE, np.int32))]) is None
+    white = [(Path(f"white{path.name}"), np.int32(mask > 0)) for path, mask in numbered[:2]]
+    assert doubt_numbers([*numbered, *white]).what == "white0.png"
+    classes = [(path, np.where(mask > 0, mask % 2 + 1, 0)) for path, mask in numbered]
+    assert doubt_numbers(classes).what == "0.png"

@@ -7,7 +7,7 @@ one mask for each image.
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.files import find_label_image
-from unetseg.objects.numbering import doubt_classes, measure_numbers
+from unetseg.objects.numbering import doubt_classes, doubt_numbers, measure_numbers
 from unetseg.objects.separation import BACKGROUND, BORDER, object_classes
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
@@ -204,20 +204,23 @@ def read_objects(root: Path, without: str) -> Annotations:
     Label images count only in a set that declares its classes: its masks then hold classes.
 
     Raises:
-        InputError: There is nothing to pair. On reading: a mask or a label image of another size.
+        InputError: There is nothing to pair, or the masks hold classes. On reading: a mask or a
+            label image of another size.
     """
     labelled = pairing.read_set(root, without=without, converts=True)
     pairs, problem, table = labelled.pairs, labelled.problem, labelled.classes
     for pair in pairs:
         refuse_pages(pair.image)
     mask_of = {p.name: p.mask for p in pairs}
+    labelled_by = {n: find_label_image(root, n) if table else None for n in mask_of}
+    _refuse_classes(labelled_by[n] or mask for n, mask in mask_of.items())
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask = mask_of[name]
         raw = reading.read_mask(mask)
         masks.check_same_size(mask, raw.values.shape[:2], shape)
         ignored = raw.unlabelled
-        if table is not None and (label_image := find_label_image(root, name)):
+        if table is not None and (label_image := labelled_by[name]):
             ignored = masks.decode(raw, table, mask) == IGNORED
             raw = reading.read_mask(label_image)
             masks.check_same_size(label_image, raw.values.shape[:2], shape)
@@ -228,6 +231,13 @@ def read_objects(root: Path, without: str) -> Annotations:
         return snapped
 
     return Annotations({p.name: p.image for p in pairs}, _numbered_classes(table), read, problem)
+
+
+def _refuse_classes(paths: Iterable[Path]) -> None:
+    """Refuse masks of classes where numbers of objects are due."""
+    numbers = ((path, snapping.object_numbers(reading.read_mask(path))) for path in paths)
+    if doubt := doubt_numbers(numbers):
+        raise doubt
 
 
 def _numbered_classes(table: ClassTable | None) -> tuple[SegmentationClass, ...]:
@@ -299,8 +309,9 @@ def read_class_masks(
         None where the set is laid out in neither way.
 
     Raises:
-        InputError: A mask has no image, or the order names other classes. On reading: masks
-            overlap without an order, or a mask is not as large as its image.
+        InputError: A mask has no image, the order names other classes, or the masks hold classes
+            where numbers are due. On reading: masks overlap without an order, or a mask is not as
+            large as its image.
     """
     parts = _class_folders(root) or _class_suffixes(root)
     if parts is None:
@@ -310,6 +321,8 @@ def read_class_masks(
     if order and sorted(order) != sorted(names):
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
     names = list(order) or names
+    if instances:
+        _refuse_classes(path for masks_of in files.values() for _, path in masks_of)
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask, numbers = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)

@@ -8,18 +8,20 @@ all images, or stand for things of a certain size or place.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.objects.counting import label_objects
 from unetseg.pictures import masks
 from unetseg.pictures.masks import Found, RawMask
+from unetseg.text import plural
 
 _WHOLE = 0.9  # of a value's pixels lie in one piece: the rest is cut off by a neighbour
 _WHOLES = 0.8  # of the values are whole where they number objects; 0.26 in 100 masks of CamVid
@@ -68,13 +70,8 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
         return None
     are_colours = raw.values.ndim == 3
     values = masks.pack_colours(raw.values) if are_colours else raw.values
-    # Moved up, because class 255 is left out of the objects that are counted.
-    labels, kinds = label_objects(values.astype(np.int64) + IGNORED + 1)
-    pixels = np.bincount(labels.ravel(), minlength=len(kinds) + 1)[1:].astype(float)
-    keys, owner = np.unique(kinds - IGNORED - 1, return_inverse=True)
-    total, largest = np.zeros(len(keys)), np.zeros(len(keys))
-    np.add.at(total, owner, pixels)
-    np.maximum.at(largest, owner, pixels)
+    pieces = _find_pieces(values)
+    keys, owner, labels, total = pieces.keys, pieces.owner, pieces.labels, pieces.total
     height, width = values.shape
     flat = np.append(-1, owner)[labels.ravel()]  # the place of each pixel's key
     rows = np.bincount(flat, np.repeat(np.arange(height) / height, width), len(keys)) / total
@@ -82,12 +79,71 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
     kept = keys > 0 if are_colours else (keys > 0) & (keys != IGNORED)
     return Numbers(
         keys[kept],
-        (largest >= _WHOLE * total)[kept],
+        pieces.whole[kept],
         np.log(total)[kept],
         np.stack([rows, columns], 1)[kept],
         are_colours,
         raw.values.dtype != np.uint8,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """The connected areas of each value.
+
+    Attributes:
+        labels: ``(H, W)`` the number of each pixel's area, from 1.
+        owner: ``(n,)`` the place in ``keys`` of the value of each area.
+        keys: ``(K,)`` the values, ascending.
+        total: ``(K,)`` pixels.
+        whole: ``(K,)`` whether nine tenths of the pixels are one area.
+    """
+
+    labels: NDArray[np.int32]
+    owner: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    total: NDArray[np.float64]
+    whole: NDArray[np.bool_]
+
+
+def _find_pieces(values: NDArray[np.integer[Any]]) -> _Pieces:
+    # Moved up, because class 255 is left out of the objects that are counted.
+    labels, kinds = label_objects(values.astype(np.int64) + IGNORED + 1)
+    pixels = np.bincount(labels.ravel(), minlength=len(kinds) + 1)[1:].astype(float)
+    keys, owner = np.unique(kinds - IGNORED - 1, return_inverse=True)
+    total, largest = np.zeros(len(keys)), np.zeros(len(keys))
+    np.add.at(total, owner, pixels)
+    np.maximum.at(largest, owner, pixels)
+    return _Pieces(labels, owner, keys, total, largest >= _WHOLE * total)
+
+
+def doubt_numbers(found: Iterable[tuple[Path, NDArray[np.integer[Any]]]]) -> InputError | None:
+    """Return the error of masks that hold classes where numbers of objects are due.
+
+    One object may lie in several pieces. In masks of classes most values do, as in black and white
+    ones.
+
+    Args:
+        found: The file of each mask, and its numbers ``(H, W)``, 0 where no object is.
+    """
+    in_pieces, count = [], 0
+    for path, numbers in found:
+        pieces = _find_pieces(numbers)
+        whole = pieces.whole[pieces.keys > 0]
+        count += bool(whole.size)
+        if whole.size and whole.mean() < 0.5:
+            in_pieces.append(path)
+    if len(in_pieces) <= (1 - _WHOLES) * count:
+        return None
+    text = (
+        f"most values are in several pieces, as in {len(in_pieces)} of {plural(count, 'mask')}: "
+        "classes, not numbers of objects"
+    )
+    remedy = (
+        f"leave out {arg('instances', True)}, or number the objects (Fiji: Analyze Particles, "
+        "Count Masks)"
+    )
+    return InputError(in_pieces[0], text, remedy)
 
 
 def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
