@@ -87,9 +87,12 @@ def choose(group: str, name: str) -> Plugin | None:
     Raises:
         InputError: Nobody offers it; the message names the nearest name that is there.
     """
+    return None if name in OPTIONS[group][1] else offered(group, name)
+
+
+def offered(group: str, name: str) -> Plugin:
+    """Return the plug-in of that name, which is not built in; it raises what `choose` raises."""
     option, built_ins = OPTIONS[group]
-    if name in built_ins:
-        return None
     found, _ = find(group, built_ins)
     check_choice(option, name, (*built_ins, *sorted(found)))
     return found[name]

@@ -140,7 +140,8 @@ def _train_one(
         if not ranks.is_writer:
             return
         if html and result.scores:
-            report_training(html, result, arguments["overwrite"], display)
+            overwrite = arguments["overwrite"]
+            report_training(html, result.scores, result.run, overwrite, display)
     _print_result(result)
     if html and result.scores:
         _print_page(html)

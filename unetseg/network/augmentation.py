@@ -256,8 +256,7 @@ def load_plugin(name: str) -> Change:
         InputError: A name that nobody offers.
         MachineError: The plug-in cannot be imported, or (when called) fails.
     """
-    plugin = plugins.choose(plugins.AUGMENTATIONS, name)
-    assert plugin is not None  # `split_augment` takes away the built-in names
+    plugin = plugins.offered(plugins.AUGMENTATIONS, name)
     function = plugins.load(plugin)
 
     def change(images: Tensor, masks: Tensor, params: Draw) -> tuple[Tensor, Tensor]:

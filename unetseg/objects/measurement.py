@@ -130,7 +130,7 @@ class Measuring:
         finished = self._finish(window[:0] if is_last else window[-3])
         hulls = np.split(finished.runs[:, 1:], np.flatnonzero(np.diff(finished.runs[:, 0])) + 1)
         return [
-            self._row(int(number), sums, runs, confidence is not None)
+            self._row(int(number), sums, runs, self._origin, confidence is not None)
             for number, sums, runs in zip(finished.numbers, finished.sums, hulls, strict=False)
         ]
 
@@ -149,7 +149,12 @@ class Measuring:
         return _Finished(found, total, runs[np.argsort(runs[:, 0], kind="stable")])
 
     def _row(
-        self, number: int, sums: NDArray[np.float64], runs: NDArray[np.int64], is_sure: bool
+        self,
+        number: int,
+        sums: NDArray[np.float64],
+        runs: NDArray[np.int64],
+        origin: NDArray[np.float64],
+        is_sure: bool,
     ) -> dict[str, float | str | None]:
         """Return the measures of one object.
 
@@ -157,16 +162,16 @@ class Measuring:
             number: Its number.
             sums: (m,) perimeter, confidence, then value and squared value of each channel.
             runs: (r, 3) row, first and last column of its runs.
+            origin: (C,) the number that was taken away from the values of each channel.
             is_sure: Whether the confidence is known.
         """
         hull = _hull(runs)
         row: dict[str, float | str | None] = {"number": number}
         row |= _shape(runs, hull, float(sums[0]), self._shape)
         area = float(row["area"] or 0)
-        assert self._origin is not None
-        for c, origin in enumerate(self._origin.tolist()):
+        for c, taken in enumerate(origin.tolist()):
             mean, square = (float(s) / area for s in sums[2 + 2 * c : 4 + 2 * c])
-            row[f"mean_{c + 1}"] = mean + origin
+            row[f"mean_{c + 1}"] = mean + taken
             row[f"deviation_{c + 1}"] = math.sqrt(max(0.0, square - mean**2))
         row["confidence"] = float(sums[1]) / area / 255 if is_sure else None
         return row | _in_unit(row, hull, self._pixel_size)

@@ -295,14 +295,13 @@ class ModelInput:
         """Return rows (n, W, C) in the dtype of the training images."""
         if self._whole is None and self._card.scale == 1:
             return self._converted(self.raster[rows])
-        if self._whole is None:
-            self.load()
-        assert self._whole is not None
-        return self._whole[rows]
+        return self.load()[rows]
 
-    def load(self) -> None:
-        """Decode the whole image now, so that rows no longer need the file."""
-        self._whole = rescale_image(self.whole(), (self.shape[0], self.shape[1]))
+    def load(self) -> NDArray[Any]:
+        """Return the whole image, decoded once: rows no longer need the file."""
+        if self._whole is None:
+            self._whole = rescale_image(self.whole(), (self.shape[0], self.shape[1]))
+        return self._whole
 
     def whole(self) -> NDArray[Any]:
         """Return the image (H, W, C) in the size of the file."""

@@ -1,5 +1,6 @@
 """A model as one ONNX file for programs without PyTorch, from raw pixels to probabilities."""
 
+import functools
 import json
 import logging
 import math
@@ -136,19 +137,20 @@ class _Graph(nn.Module):
         if self.multiple is not None:
             # The border is repeated as in `unetseg.network.unet.fill_to_multiple`, but without a
             # condition on the size: the file would keep the branch that was taken at export.
-            image = image.index_select(2, self._places(height)).index_select(3, self._places(width))
-        shares: Tensor | None = None
-        for network, mean, std in zip(self.networks, self.mean, self.std, strict=True):
-            one = network((image - mean) / std).softmax(1)
-            shares = one if shares is None else shares + one
-        assert shares is not None
-        averages = (shares / len(self.networks)).transpose(0, 1)
+            rows, columns = (_places(length, self.multiple) for length in (height, width))
+            image = image.index_select(2, rows).index_select(3, columns)
+        shares = [
+            network((image - mean) / std).softmax(1)
+            for network, mean, std in zip(self.networks, self.mean, self.std, strict=True)
+        ]
+        averages = (functools.reduce(torch.add, shares) / len(shares)).transpose(0, 1)
         return scale_(averages, self.temperature).transpose(0, 1)[:, :, :height, :width]
 
-    def _places(self, length: int) -> Tensor:
-        assert self.multiple is not None
-        filled = (length + self.multiple - 1) // self.multiple * self.multiple
-        return torch.arange(filled).clamp_max(length - 1)
+
+def _places(length: int, multiple: int) -> Tensor:
+    """Return the row of the image for each row of one that is filled up to a multiple."""
+    filled = (length + multiple - 1) // multiple * multiple
+    return torch.arange(filled).clamp_max(length - 1)
 
 
 def _check_packages() -> None:

@@ -178,7 +178,8 @@ class Segmenter:
         rows = starts(height, self.size, stride)
         columns = starts(width, self.size, stride)
         together = max(1, self.batch_size // len(columns))  # rows of windows that fill a batch
-        total = weight = None
+        # The first windows tell the device and the number of classes.
+        total, weight = torch.empty(0, 0, width), torch.empty(0, width)
         for first in range(0, len(rows), together):
             group = rows[first : first + together]
             top = int(group[0])
@@ -191,7 +192,7 @@ class Segmenter:
                 probabilities = self._fitted(
                     np.stack([strip[r : r + s, c : c + s] for r, c in batch])
                 )  # (n, K, S, S)
-                if total is None or weight is None:
+                if not len(weight):
                     total = probabilities.new_zeros(probabilities.shape[1], 0, width)
                     weight = probabilities.new_zeros(0, width)
                 if total.shape[1] < bottom - top:
@@ -202,8 +203,6 @@ class Segmenter:
                     place = (slice(row, row + s), slice(column, column + s))
                     total[:, *place].addcmul_(window, self._weights)
                     weight[place] += self._weights
-            assert total is not None
-            assert weight is not None
             following = first + together
             done = int(rows[following]) - top if following < len(rows) else height - top
             yield total[:, :done] / weight[:done]
@@ -230,7 +229,15 @@ class Segmenter:
             stack = stack.astype(np.float32)  # torch computes little on uint16
         batch = torch.from_numpy(np.require(stack, requirements=["C", "W"])).to(self.device)
         batch = batch.permute(0, 3, 1, 2).float()
-        result: Tensor | None = None
+        all_shares = self._shares(batch)
+        result = next(all_shares)
+        for shares in all_shares:
+            result.add_(shares)
+        parts = len(self.networks) * len(self.views)
+        return result if parts == 1 else result.div_(parts)
+
+    def _shares(self, batch: Tensor) -> Iterator[Tensor]:
+        """Yield the probabilities (n, K, h, w) of each network for each view of a batch."""
         for mean, std, networks in self._groups:
             seen = (batch - mean) / std
             for network, axes in itertools.product(networks, self.views):
@@ -242,10 +249,7 @@ class Segmenter:
                 shares = logits.float().softmax(1)
                 if axes:
                     shares = shares.flip(axes)[:, :, : seen.shape[2], : seen.shape[3]]
-                result = shares if result is None else result.add_(shares)
-        assert result is not None
-        parts = len(self.networks) * len(self.views)
-        return result if parts == 1 else result.div_(parts)
+                yield shares
 
 
 def tiling(

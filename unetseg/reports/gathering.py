@@ -27,14 +27,13 @@ from unetseg.scoring.baselines import (
 )
 from unetseg.scoring.curves import Curves
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
-from unetseg.scoring.metrics import ScoredImage
+from unetseg.scoring.metrics import ScoredImage, Scores
 from unetseg.scoring.panoptic import ObjectScores
 from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
 from unetseg.text import plural, show
 from unetseg.training.fold_record import FoldRecord
 from unetseg.training.folds import CrossValidation
 from unetseg.training.forecast import Afterwards
-from unetseg.training.loop import TrainResult
 
 _FOREST_PIXELS = 100_000_000  # filtering so many pixels takes about a minute
 _PAGE_SECONDS = 2.0  # the imports and the pictures of a page
@@ -147,17 +146,17 @@ def report_folds(
 
 def report_training(
     path: str | os.PathLike[str],
-    found: TrainResult,
+    scores: Scores,
+    run: RunFolder,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
 ) -> None:
-    """Write the report of a training that has scored its held-out images; see `report_evaluation`.
+    """Write the report of a run from the scores of its held-out images; see `report_evaluation`.
 
     It takes the time that `AFTER_TRAINING` names.
     """
-    assert found.scores is not None
-    held_out = evaluation_of(found.scores, found.run.path, on_progress)
-    report_evaluation(path, held_out, found.run, None, overwrite, on_progress)
+    held_out = evaluation_of(scores, run.path, on_progress)
+    report_evaluation(path, held_out, run, None, overwrite, on_progress)
 
 
 def report_evaluation(

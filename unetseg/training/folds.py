@@ -241,11 +241,11 @@ def cross_validate(
             Note(f"dividing the labelled images of {show(root)} into {plural(count, 'fold')}")
         )
         labelled = _read_folder(root, cutting, classes, ignored, on_progress)
-        cutting = dataclasses.replace(cutting, size=labelled.inspection.size, val=1 / count)
+        size = labelled.inspection.size
+        cutting = dataclasses.replace(cutting, size=size, val=1 / count)
         numbers = splits.split_folds(
             labelled.groups, labelled.counts > 0, labelled.hashes, count, cutting.seed
         )
-        assert cutting.size is not None
         record = FoldRecord(
             folder=str(root),
             folds=count,
@@ -257,7 +257,7 @@ def cross_validate(
                 for s, group, number in zip(labelled.surveys, labelled.groups, numbers, strict=True)
             ),
             classes=labelled.table,
-            settings=resolve(like_model(given, settings, start_from), cutting.size),
+            settings=resolve(like_model(given, settings, start_from), size),
             cutting=cutting,
             given=names_asked(start_from, classes),
             ignored=ignored,
