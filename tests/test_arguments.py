@@ -73,6 +73,13 @@ def test_an_unknown_setting_is_no_error_of_a_class():
         unetseg.train(epoch=1)
 
 
+def test_a_setting_says_in_which_argument_it_belongs():
+    with pytest.raises(InputError, match=r"size: .*; pass patches=unetseg.PatchSettings\(size="):
+        unetseg.build_store("data/train", "p.h5", size=64)
+    with pytest.raises(InputError, match=r"pass settings=unetseg.PredictSettings\(min_size="):
+        unetseg.evaluate("data/test", min_size=2)
+
+
 def test_a_budget_is_read_as_the_command_reads_it(empty):
     assert unetseg.TrainSettings(budget="1m30s").budget == 90
     with pytest.raises(InputError, match="budget: 'soon' is no time"):

@@ -5,8 +5,8 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 from unetseg.errors import InputError, arg
 from unetseg.progress import OnProgress, Progress, silent, warn
@@ -81,7 +81,8 @@ def public(settings: type | None = None) -> Callable[[Callable[P, R]], Callable[
         def call(*args: P.args, **given: P.kwargs) -> R:
             for name in given:
                 if name not in known:
-                    remedy = nearest(name, known).strip() or f"known are {', '.join(known)}"
+                    home = _holder(function, name) or nearest(name, known).strip()
+                    remedy = home or f"known are {', '.join(known)}"
                     raise InputError(name, f"is no argument of {function.__name__}", remedy)
             with reporting(given.get("on_progress", warn)) as report:
                 given["on_progress"] = report
@@ -91,6 +92,19 @@ def public(settings: type | None = None) -> Callable[[Callable[P, R]], Callable[
         return call
 
     return decorate
+
+
+def _holder(function: Callable[..., Any], name: str) -> str:
+    """Return how to pass a field of a settings class that a function takes whole, else ""."""
+    for argument, hint in get_type_hints(function).items():
+        for kind in get_args(hint) or (hint,):
+            if (
+                isinstance(kind, type)
+                and is_dataclass(kind)
+                and name in {field.name for field in fields(kind)}
+            ):
+                return f"pass {argument}=unetseg.{kind.__name__}({name}=...)"
+    return ""
 
 
 def _spread(parameter: inspect.Parameter, settings: type | None) -> Iterable[inspect.Parameter]:

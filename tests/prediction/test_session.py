@@ -831,6 +831,9 @@ def test_objects_are_numbered_measured_outlined_and_counted(home):
     done = unetseg.predict(sorted(IMAGES.glob("*.png")), objects=["square"])
     assert done.objects == Path("predictions/objects.csv")
     rows = rows_of_objects()
+    assert done.counts == {"square": len(rows)}
+    assert done.medians == {"square": np.median([float(row["area"]) for row in rows])}
+    assert str(len(rows)) in done.tables()[0].rows[1]
     for image in IMAGES.glob("*.png"):
         mask = read(f"predictions/{image.name}")
         numbers = tifffile.imread(f"predictions/objects/{image.stem}.tif")

@@ -12,6 +12,7 @@ from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
 _OUT = "What is written"
+_SMALL = 10  # pixels: smaller objects are specks rather than things
 
 
 @options.takes_settings
@@ -137,6 +138,10 @@ def predict(
     if done.objects:
         table += f", that of the objects {done.objects}"
     print_line(f"Wrote {plural(len(done.written), 'mask')} to {out}{kept}{table}{overlays}.")
+    are_small = any(median and median < _SMALL for median in done.medians.values())
+    if are_small and not settings.min_size:
+        text = f"half of the objects are smaller than {_SMALL} pixels"
+        print_line(f"{text}: --min-size {_SMALL} leaves them out")
     if done.unlike:
         count = plural(len(done.unlike), "of them is", "of them are")
         print_line(f"{count} unlike the images trained on: look at those first")

@@ -79,6 +79,8 @@ class Predictions(Result):
         unlike: Each image that is unlike the training images, with the differences in words.
         summary: The table with one row per image and class.
         objects: The table with one row per object; None where no objects were asked for.
+        counts: The number of objects in the written masks, by the classes that were asked for.
+        medians: Their median area in pixels, by class; None where there are none.
     """
 
     out: Path
@@ -90,6 +92,8 @@ class Predictions(Result):
     unlike: tuple[tuple[Path, str], ...]
     summary: Path
     objects: Path | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    medians: dict[str, float | None] = field(default_factory=dict)
 
     def line(self) -> str:
         """Return how many masks were written, and where."""
@@ -98,13 +102,24 @@ class Predictions(Result):
         return f"{plural(len(self.written), 'mask')} written to {show(self.out)}{kept}"
 
     def tables(self) -> tuple[Table, ...]:
-        """Return the share of each class, and the images that failed or are unlike the others."""
+        """Return the share and the objects of each class, and the images to look at first."""
         rows = [(name, f"{100 * share:.1f} %") for name, share in self.shares.items()]
         shares = Table("Share of the pixels", ["class", "share"], rows, self.line())
+        if self.counts:
+            counted = [(*row, *self._counted(row[0])) for row in rows]
+            columns = [*shares.columns, "objects", "median area"]
+            shares = Table("Share of the pixels, and objects", columns, counted, shares.note)
         doubts = [*self.failed, *self.unlike]
         others = [(image.name, str(text)) for image, text in doubts]
         table = Table("To look at first", ["image", "why"], others)
         return (shares, table) if others else (shares,)
+
+    def _counted(self, name: str) -> tuple[str | None, str | None]:
+        """Return the number of objects and their median area; None where there are none."""
+        if name not in self.counts:
+            return None, None
+        median = self.medians[name]
+        return f"{self.counts[name]:,}", None if median is None else f"{median:,.0f} px"
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of ``summary.csv``: one for each image and class in the folder."""
@@ -208,7 +223,15 @@ def predict(
         if objects:
             join_tables(out / OBJECTS, out / OBJECT_TABLE)
     done = _predictions(out, table, jobs, outcomes, names)
-    return dataclasses.replace(done, objects=out / OBJECT_TABLE) if objects else done
+    if not objects:
+        return done
+    counts, medians = dict[str, int](), dict[str, float | None]()
+    for kind in object_classes(loaded.card.classes, objects):
+        parts = [one.summary.areas[kind] for one in outcomes if one.summary]
+        areas = np.concatenate([np.zeros(0, np.int64), *parts])
+        counts[names[kind]] = len(areas)
+        medians[names[kind]] = float(np.median(areas)) if len(areas) else None
+    return dataclasses.replace(done, objects=out / OBJECT_TABLE, counts=counts, medians=medians)
 
 
 # --- what is to be done ----------------------------------------------------------------------
