@@ -91,6 +91,21 @@ def test_every_folder_has_its_place_and_fits_on_a_screen():
         assert len(list((ROOT / name).glob("*.py"))) <= 16, name
 
 
+@pytest.mark.parametrize("name", sorted(FOLDERS))
+def test_a_folder_names_its_modules_and_the_map_names_the_folder(name):
+    told = ast.get_docstring(TREES[name])
+    modules = {path.stem for path in (ROOT / name).glob("*.py")} - {"__init__"}
+    assert {module for module in modules if f"``{module}``" not in told} == set()
+    assert set(re.findall("``([a-z_]+)``", told)) <= modules
+    assert f"| `{name}/` |" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_map_names_the_modules_at_the_root():
+    told = (ROOT / "README.md").read_text("utf-8")
+    modules = {path.name for path in ROOT.glob("*.py") if not path.stem.startswith("__")}
+    assert {module for module in modules if f"`{module}`" not in told} == set()
+
+
 def test_folders_import_nothing_by_themselves():
     for name in FOLDERS:
         assert not IMPORTS[name], name
