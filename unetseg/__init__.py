@@ -1,6 +1,6 @@
 """Multi-class semantic segmentation with U-Net from 10 to 200 labelled images.
 
-The same pipeline as the command line, for a notebook::
+A notebook runs the same pipeline as the command line::
 
     import unetseg
 
@@ -12,7 +12,8 @@ The same pipeline as the command line, for a notebook::
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # typing itself is slow to import: Ctrl-C meanwhile would be a traceback
+# `typing` is slow to import, and Ctrl-C during its import would print a traceback.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
@@ -101,5 +102,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return what the Tab key offers: the public names, imported or not."""
+    """Return the names that the Tab key offers: the public ones, imported or not."""
     return [*__all__, "__version__"]

@@ -15,8 +15,8 @@ IGNORED = 255  # the class index of pixels that are neither trained on nor score
 IGNORED_COLOUR = "#808080"  # what ignored values are painted in
 MAX_CLASSES = 255
 
-# Okabe & Ito (2008), "Color Universal Design", told apart by most colour-blind readers; black is
-# left for the first class, which most often is a background.
+# Okabe and Ito (2008), "Color Universal Design": most colour-blind readers tell these colours
+# apart. Black is left for the first class, which most often is a background.
 _PALETTE = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
     "#999999", "#8c564b", "#17becf", "#bcbd22", "#7f3c8d", "#3969ac", "#e73f74", "#80ba5a",
@@ -44,12 +44,13 @@ def colour_to_rgb(colour: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class SegmentationClass:
-    """One class.
+    """A class of pixels.
 
     Attributes:
-        name: Shown in tables; unique, not empty.
-        value: The mask value that stands for it (0 to 65535), or None where masks are colours.
-        colour: "#rrggbb": what stands for it where masks are colours; what it is painted in.
+        name: The name in tables; it is unique and not empty.
+        value: The mask value that stands for the class (0 to 65535). None where masks are colours.
+        colour: The colour "#rrggbb" that the class is painted in. It stands for the class where
+            masks are colours.
     """
 
     name: str
@@ -111,7 +112,7 @@ class ClassTable(Result):
         """Return the class of a name.
 
         Raises:
-            InputError: There is none.
+            InputError: No class has the name.
         """
         if name not in self.names:
             remedy = f"{nearest(str(name), self.names)}one of {', '.join(map(show, self.names))}"
@@ -157,8 +158,10 @@ class ClassTable(Result):
         return self.classes[index].colour if value is None else value
 
     def pixel_values(self) -> tuple[int, ...]:
-        """Return the pixel value a prediction writes for each class: its mask value, or its index
-        where masks were colours (the palette then holds the colour).
+        """Return the pixel value that a prediction writes for each class.
+
+        It is the mask value. Where masks were colours it is the index, and the palette holds the
+        colour.
         """
         return tuple(i if c.value is None else c.value for i, c in enumerate(self.classes))
 

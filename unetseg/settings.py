@@ -33,8 +33,9 @@ class Selection:
     """The part of image files that is used.
 
     Attributes:
-        page: Which picture of TIFFs that hold several: its number from 0, "middle", or "max" or
-            "mean" of all pictures; "all" makes an image of each. None where files hold one.
+        page: The picture that is taken of a TIFF that holds several. It is a number from 0,
+            "middle", or "max" or "mean" of all pictures. "all" makes an image of each picture, and
+            None is for files that hold one.
         channels: Numbers of the channels, from 0, in the order in which they are taken; empty takes
             all.
         crop: Rows and columns at the edges that show no scene, such as "bottom=64" or
@@ -88,7 +89,7 @@ class _Selecting:
 
     @property
     def selection(self) -> Selection:
-        """What is taken of each image file.
+        """The part that is taken of each image file.
 
         Raises:
             InputError: A value out of its range; the message names the argument.
@@ -107,12 +108,12 @@ class SynthSettings:
     Attributes:
         height: Rows of an image, 1 to 10,000.
         width: Columns of an image, 1 to 10,000.
-        seed: 0 to 2^63 - 1.
+        seed: The seed of all random numbers, 0 to 2^63 - 1.
         noise: Standard deviation of the background before truncation, 0 to 1, where 1 is white.
-        contrast: How much of a shape's drawn distance in grey from the mean of the background is
-            kept, 0 to 1: 1 keeps it, 0.1 leaves a tenth, at 0 only the missing noise shows a shape.
-        max_shapes: Most ellipses, and most lines, in one image, 1 to 1,000.
-        touching: Draw ellipses alone, as many as find room, most of which touch others.
+        contrast: Share of a shape's distance in grey from the mean of the background that is kept,
+            0 to 1. At 0 a shape shows by its missing noise alone.
+        max_shapes: The largest number of ellipses, and of lines, in an image, 1 to 1,000.
+        touching: Whether to draw ellipses alone, as many as find room. Most of them touch others.
 
     Raises:
         InputError: A value out of its range; the message names the argument.
@@ -196,8 +197,8 @@ class TrainSettings:
     Attributes:
         epochs: Passes over all patches; None means 100, or as many as ``budget`` allows.
         budget: Wall time of the whole command in seconds, instead of ``epochs``; "10m" is 600.
-        batch_size: Patches a step, over all devices together. None takes the number whose pixels
-            are those of 8 patches of 96 x 96, and eight times as many on a GPU.
+        batch_size: Patches a step, over all devices together. None takes as many pixels as 8
+            patches of 96 x 96 have, and eight times as many on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
         loss: One of `LOSSES`, or a plug-in's.
         optimizer: One of `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
@@ -330,7 +331,7 @@ class PredictSettings(_Selecting):
         """Return the pixels between windows of ``size``, 1 to ``size``; None covers seamlessly.
 
         Raises:
-            InputError: Networks that cannot are to be seamless.
+            InputError: The mode is "seamless", and the networks cannot cover an image so.
         """
         if self.mode == "seamless" and not can_be_seamless:
             text = "this network does not say how far it sees (halo, multiple)"
@@ -358,7 +359,7 @@ def split_augment(text: str) -> tuple[str, str | None]:
     "auto" is ("light", None), "mine" is ("light", "mine"), "none+mine" is ("none", "mine").
 
     Raises:
-        InputError: What stands before a "+" is no preset, or what stands after it is.
+        InputError: The part before a "+" is no preset, or the part after it is a preset.
     """
     preset, plus, own = text.rpartition("+")
     if plus and own in ("", *AUGMENTS):
@@ -400,6 +401,7 @@ def parse_duration(text: str) -> float:
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
+    """Raise `InputError` unless ``value`` is finite and lies from ``low`` to ``high``."""
     if math.isnan(value) or math.isinf(value) or not low <= value <= high:
         top = "" if math.isinf(high) else f" to {high:g}"
         raise InputError(arg(name), f"{value:g} is out of range", f"{low:g}{top or ' or more'}")
@@ -416,8 +418,8 @@ _KINDS: dict[type, tuple[type, str]] = {
 def _take_types(settings: Any) -> None:
     """Give the fields of settings the types that they declare, as far as that is safe.
 
-    Numbers of other libraries become Python's own. A text may be given as a number or as a list,
-    whose items are joined by commas; a tuple as one text or a list.
+    Numbers of other libraries become Python's own. A text may be given as a number, or as a list,
+    whose items are joined by commas. A tuple may be given as one text or as a list.
 
     Raises:
         InputError: The value of a field is of another type.
@@ -431,6 +433,7 @@ def _take_types(settings: Any) -> None:
 
 
 def _as_declared(name: str, value: Any, declared: Any) -> Any:
+    """Return the value of a field in its declared type; see `_take_types`."""
     if get_origin(declared) is tuple:
         return (value,) if isinstance(value, str) else tuple(value)
     kinds = [kind for kind in get_args(declared) or (declared,) if kind in _KINDS]

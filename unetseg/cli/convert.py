@@ -61,9 +61,9 @@ def convert(
 ) -> None:
     """Repair labelled images into images/, masks/ and classes.toml in a new folder.
 
-    Reads masks with blended or noisy colours, JPEG masks, one file for each class, and exports of
-    CVAT, LabelMe, COCO, YOLO, VIA, Supervisely, Label Studio, QuPath, nnU-Net and Roboflow. Lists
-    train.txt, val.txt and test.txt become folders.
+    It reads masks with blended or noisy colours, JPEG masks, and one file for each class. It also
+    reads exports of CVAT, LabelMe, COCO, YOLO, VIA, Supervisely, Label Studio, QuPath, nnU-Net and
+    Roboflow. Lists train.txt, val.txt and test.txt become folders.
 
     Example:
         unetseg convert MYSET CLEAN

@@ -1,6 +1,7 @@
 """From blended, noisy or numbered masks to class indices, where that is safe.
 
-Arrays in, arrays out. What lies near no class, or may be one of its own, is asked about.
+All functions take and return arrays. An error asks about colours that lie near no class, or that
+may be a class of their own.
 """
 
 from collections import Counter
@@ -25,12 +26,14 @@ from unetseg.pictures.masks import (
     is_between,
 )
 
-LIMIT = 0.05  # share of blended pixels over which a mask is no mask with smooth edges any more
+LIMIT = 0.05  # a mask with smooth edges has a smaller share of blended pixels
 
-_CLUSTER = 0.001  # share of all pixels that makes a colour of a noisy set a class
-_SOLID = 0.05  # of its pixels: a class that is more than thin lines fills patches with as many
-_MOSTLY_SOLID = 0.5  # of its pixels: a colour between two others that is no blend of them
-_COMMON = 0.01  # share of all pixels over which a colour is not passed over as noise
+_CLUSTER = 0.001  # a class of a noisy set has a larger share of all pixels
+# A class that is more than thin lines has a larger share of its pixels in patches of 3 x 3.
+_SOLID = 0.05
+# A colour between two others is no blend of them if it has a larger share of its pixels there.
+_MOSTLY_SOLID = 0.5
+_COMMON = 0.01  # a colour with a larger share of all pixels is not passed over as noise
 _ADVICE = f"list the classes in a file and pass it with {arg('classes')}"
 
 
@@ -40,8 +43,8 @@ class Snapped:
 
     Attributes:
         mask: ``(H, W)`` uint8 class indices, 255 ignored.
-        moved: Pixels that were not exactly of a class.
-        blended: Those of them that are farther from it than noise.
+        moved: The number of pixels that had the colour of no class.
+        blended: The number of moved pixels whose colour was farther from the class than noise.
         numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
             are not known.
     """
@@ -53,17 +56,18 @@ class Snapped:
 
 
 def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) -> Snapped:
-    """Return the class of each pixel; that of the nearest colour where it is not exactly one.
+    """Return the class of each pixel; a colour of no class goes to the nearest one.
 
     Args:
         raw: The stored pixels.
-        table: The classes and what stands for them.
+        table: The classes, with the values or colours that stand for them.
         what: The file, for messages.
         limit: Share of the pixels, 0 to 1, that may lie farther from the nearest class than noise.
 
     Raises:
-        InputError: As `masks.decode`, unless classes lie far apart, no blend of two looks like a
-            third, no solid patch is far from all, and few pixels are blends.
+        InputError: The errors of `masks.decode`. A colour of no class is accepted if classes lie
+            far apart, and no blend of two looks like a third. No solid patch may be far from all
+            classes, and few pixels may be blends.
     """
     try:
         codes, indices = masks.match(raw, table, what)
@@ -79,7 +83,7 @@ def read_binary(raw: RawMask, what: object, limit: float = LIMIT) -> Snapped:
     """Return 1 where a mask of two values holds the higher, else 0; zeros only stay 0.
 
     Raises:
-        InputError: More values that are no blends of two.
+        InputError: The mask holds more than two values, and the others are no blends of two.
     """
     grey = raw.values
     if raw.palette is not None:
@@ -103,6 +107,7 @@ def object_numbers(raw: RawMask) -> NDArray[np.int32]:
 
 
 def _dense(values: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """Return the values numbered 1, 2, ... in ascending order; 0 stays 0."""
     keys, places = np.unique(values, return_inverse=True)
     numbers: NDArray[np.int32] = places.reshape(values.shape).astype(np.int32)
     return numbers + int(keys[0] != 0)
@@ -112,7 +117,8 @@ def draw_objects(numbers: NDArray[np.int32], kinds: NDArray[np.int64]) -> Snappe
     """Return the mask in which each class of objects is followed by the class of its border.
 
     Args:
-        numbers: ``(H, W)`` 1 to n, not all of which need be there; 0 where no object is.
+        numbers: ``(H, W)`` the number of each pixel's object, 1 to n; 0 where no object is. A
+            number may have no pixels.
         kinds: ``(n,)`` the class of each number: 0 for the background, 255 for ignored pixels. The
             inside of an object of class k becomes 2 k - 1, and its border, as `outlined` draws it,
             2 k.
@@ -142,9 +148,9 @@ def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
 def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
     """Return the colours "#rrggbb" that a noisy set is made of.
 
-    The commonest colour takes all that lie within noise of it, then the commonest of the rest,
-    and so on. A group that holds hardly any pixels, or fills no patch of 3 x 3 pixels, is noise. A
-    group on the way between two others is a blend, unless half of it fills patches.
+    The commonest colour and all colours within noise of it are a group. The commonest of the rest
+    makes the next group, and so on. A group that holds hardly any pixels, or fills no patch of
+    3 x 3 pixels, is noise. A group between two others is a blend, unless half of it fills patches.
 
     Args:
         found: `masks.find_keys` of each mask.
@@ -204,7 +210,7 @@ def _groups(
 def _solid_pixels(
     raw: RawMask, ordered: NDArray[np.int64], group: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
-    """Return for each group the pixels whose eight neighbours are of it, too."""
+    """Return for each group the number of pixels whose eight neighbours belong to it, too."""
     runs = Runs.of(masks.colour_codes(raw, "masks"))
     places = np.minimum(np.searchsorted(ordered, runs.codes), len(ordered) - 1)
     of_run = np.where(ordered[places] == runs.codes, group[places], -1)
@@ -215,7 +221,7 @@ def _solid_pixels(
 
 
 def _even(codes: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return where all eight neighbours are equal to a pixel; outside, the edge goes on."""
+    """Return where a pixel is equal to all eight neighbours; pixels at the edge are repeated."""
     padded = np.pad(codes, 1, mode="edge")
     right = padded[:, 1:] == padded[:, :-1]
     triples = right[:, 1:] & right[:, :-1]  # a pixel and its neighbours left and right
@@ -225,7 +231,7 @@ def _even(codes: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def _clean(colour: NDArray[np.int64]) -> str:
-    """Return "#rrggbb", with channels a few levels from 0, 255 or, in colours, 128 moved there."""
+    """Return "#rrggbb"; channels a few levels from 0, 255 or, in colours, 128 are moved there."""
     pure = np.array([0, 255] if colour.min() == colour.max() else [0, 128, 255])
     nearest = pure[np.abs(colour[:, None] - pure).argmin(1)]
     channels = np.where(np.abs(colour - nearest) <= 8, nearest, colour)
@@ -274,6 +280,7 @@ def _snap(
 
 
 def _check_blends(what: object, points: NDArray[np.int64], keys: Sequence[int | str]) -> None:
+    """Raise `InputError` where the colour of a class lies between those of two others."""
     for i, point in enumerate(points):
         for j, a in enumerate(points):
             for k in range(j):
@@ -308,9 +315,11 @@ def _check_solid(
 
 
 def _unpack(codes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the red, green and blue (..., 3) of codes 0xrrggbb."""
     wide = codes.astype(np.int64)
     return np.stack([wide >> 16, wide >> 8 & 255, wide & 255], axis=-1)
 
 
 def _pack(colour: str) -> int:
+    """Return the code 0xrrggbb of a colour "#rrggbb"."""
     return int(colour[1:], 16)

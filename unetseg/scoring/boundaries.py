@@ -1,8 +1,8 @@
 """How far the borders of a predicted mask lie from the true ones, class by class, in pixels.
 
-IoU hardly moves when the border of a large object is a pixel off, and a thin line that is a pixel
-off loses all of it. The two scores here look at borders alone: which share of them lies within a
-tolerance, and how far off nearly all of them are.
+The IoU of a large object hardly moves when its border is a pixel off. A thin line that is a pixel
+off loses all of its IoU. The two scores here compare borders alone: the share of them that lies
+within a tolerance, and the distance within which nearly all of them lie.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,13 @@ from unetseg.classes import IGNORED
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """Borders of one image; every tuple has an entry per class.
+    """The border scores of an image; every tuple has an entry per class.
 
     Attributes:
         tolerance: The tolerance in pixels.
-        within: Border pixels, of both masks, that lie within the tolerance of the other's border.
-        total: Border pixels of both masks.
+        within: The number of border pixels of either mask within the tolerance of the other's
+            border.
+        total: The number of border pixels of both masks.
         distance: 95 % Hausdorff distance in pixels; infinite where only one of the masks holds the
             class, None where neither does.
     """
@@ -34,24 +35,24 @@ class BoundaryScores:
 
     @property
     def surface_dice(self) -> tuple[float | None, ...]:
-        """``within / total``, 0 to 1: 0 where one mask holds the class, None where neither does."""
+        """The ratio ``within / total``, 0 to 1; 0 where one mask lacks the class, None for both."""
         return tuple(w / t if t else None for w, t in zip(self.within, self.total, strict=True))
 
 
 @dataclass(frozen=True)
 class Boundaries:
-    """Borders of several images; every dictionary is by class name.
+    """The border scores of several images; the keys of every dictionary are names of classes.
 
     Attributes:
         tolerance: The tolerance in pixels.
         surface_dice: Share of the border pixels of all images that lie within the tolerance, 0 to
             1; None for a class that no mask holds.
         mean_surface_dice: Mean of ``surface_dice`` over the classes that have one.
-        distance: Median over images of the 95 % Hausdorff distance in pixels, over those where
-            either mask holds the class; None where there is none, infinite where in half of them or
-            more only one mask does.
-        one_sided: Images where only one of the masks, true or predicted, holds the class.
-        images: The borders of each image, in order.
+        distance: Median of the 95 % Hausdorff distance in pixels over the images in which either
+            mask holds the class. None without such images. Infinite where at least half of these
+            images have the class in one mask only.
+        one_sided: The number of images where one of the masks, true or predicted, lacks the class.
+        images: The scores of each image, in order.
     """
 
     tolerance: float
@@ -80,16 +81,16 @@ def boundary_scores(
 ) -> BoundaryScores:
     """Compare the borders of two masks.
 
-    A border pixel of a class has that class, and above, below, left or right of it another one or
-    the end of what is known: the image's edge, or an ignored pixel. Ignored pixels have no class in
-    either mask, so where both reach an ignored area their borders agree there; what was predicted
-    inside it is not looked at. Distances are Euclidean, between centres of pixels.
+    A border pixel of a class has a pixel of another class, an ignored pixel or the image's edge
+    above, below, left or right of it. Ignored pixels have no class in either mask. So two masks
+    that reach an ignored area have the same border there, and the prediction inside the area does
+    not count. Distances are Euclidean, between centres of pixels.
 
-    The normalised surface Dice (Nikolov et al., 2021, "Clinically applicable segmentation of head
-    and neck anatomy for radiotherapy", there of surface areas) counts the border pixels of both
-    masks that lie within the tolerance of the other's border. The 95 % Hausdorff distance is the
-    larger of the two 95th percentiles, with linear interpolation: of the distances from the true
-    border to the predicted one, and back.
+    The normalised surface Dice counts the border pixels of both masks that lie within the tolerance
+    of the other's border. It was defined by surface areas (Nikolov et al., 2021, "Clinically
+    applicable segmentation of head and neck anatomy for radiotherapy"). The 95 % Hausdorff distance
+    takes the 95th percentile, with linear interpolation, of the distances from each border to the
+    other one. It is the larger of the two.
 
     Args:
         truth: ``(H, W)`` class indices, 255 ignored.
@@ -128,17 +129,17 @@ def boundary_scores(
 
 
 def pool_boundaries(images: Sequence[BoundaryScores], classes: Sequence[str]) -> Boundaries:
-    """Put the borders of several images together.
+    """Return the border scores of all images together.
 
     Args:
-        images: Borders of one or more images, all with the same tolerance.
+        images: The scores of one or more images, all with the same tolerance.
         classes: Names of the classes, in order.
 
     Raises:
-        ValueError: No image, other tolerances, or other numbers of classes.
+        ValueError: There is no image, or tolerances or numbers of classes differ.
     """
     if len({image.tolerance for image in images}) != 1:
-        raise ValueError("images of one tolerance are wanted")
+        raise ValueError("all images need the same tolerance")
     if any(len(image.total) != len(classes) for image in images):
         raise ValueError(f"images of other than {len(classes)} classes")
     surface, distance, one_sided = {}, {}, {}
@@ -166,7 +167,7 @@ _Box = tuple[slice, ...]
 
 
 def _union(boxes: list[_Box]) -> _Box:
-    """Return the smallest box around all boxes; an empty box if there is none."""
+    """Return the smallest box around all boxes; an empty box without boxes."""
     if not boxes:
         return (slice(0, 0), slice(0, 0))
     return tuple(
@@ -193,7 +194,7 @@ def _border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _distances(border: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return how far each pixel of a border lies from the nearest one of another."""
+    """Return the distance of each pixel of a border to the nearest pixel of another border."""
     from scipy import ndimage
 
     distances: NDArray[np.float64] = ndimage.distance_transform_edt(~other)[border]

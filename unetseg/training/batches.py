@@ -26,9 +26,9 @@ class Patches:
         masks: (N, P, P) uint8 class indices, 255 ignored; may be a memory map.
         mean: The mean of each channel.
         std: The standard deviation of each channel.
-        device: Where batches are wanted. Patches that fit into half of its memory are kept there.
-        processes: How many on this machine share that memory; each keeps its own, but a GPU is
-            one's own.
+        device: The device of the batches. Patches that fit into half of its memory are kept there.
+        processes: The number of processes that share the memory of this machine. Each keeps its own
+            copy. A GPU belongs to one process alone.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Patches:
 
     @property
     def bytes_in_memory(self) -> int:
-        """How much memory the patches take; 0 where they are read from the disk."""
+        """The bytes of memory that the patches take; 0 where they are read from the disk."""
         return self._images.nbytes + self._masks.nbytes if self.in_memory else 0
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -83,11 +83,11 @@ class Batches:
 
     Attributes:
         info: The header of the store.
-        device: Where batches lie.
+        device: The device of the batches.
         data: The patches.
-        size: Patches of a step, over all processes.
-        steps_per_epoch: Steps until each patch was seen once.
-        symmetries: Those that augmentation uses.
+        size: The number of patches of a step, over all processes.
+        steps_per_epoch: The number of steps in which each patch is seen once.
+        symmetries: The symmetries that augmentation uses.
         augmentation: The ranges that random changes are drawn from.
     """
 

@@ -1,4 +1,4 @@
-"""Training a network on a patch store or a folder: which run, from where, with what."""
+"""`unetseg.train`: a run, new or resumed, on a patch store or on a folder that is cut into one."""
 
 import dataclasses
 import os
@@ -62,12 +62,13 @@ def train(
         resume: Go on with an interrupted run, exactly where it stopped.
         overwrite: Start again in the folder of an earlier run.
         started: `time.monotonic` when the whole command began, from which ``budget`` counts.
-        after: What the caller will do afterwards, for which ``budget`` leaves time, too.
+        after: The work of the caller afterwards, for which ``budget`` leaves time, too.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
         settings: Fields of `TrainSettings`. With ``resume`` they must agree with the run's.
 
     Raises:
-        InputError: Wrong settings, a bad store or folder, a run in the wrong state for this.
+        InputError: A setting is wrong, the store or folder cannot be used, or the run is in a state
+            that forbids the call.
         MachineError: The folder is in use, or the disk or the memory failed.
         DivergenceError: The loss stopped being finite.
         Interrupted: A signal came; everything is saved for ``resume``.
@@ -133,7 +134,7 @@ def begin_run(
         path: The store to learn from.
         folder: The folder of the run.
         settings: How it is trained.
-        given: What was asked for beside the settings, as `names_asked` returns it.
+        given: The names that were given beside the settings, as `names_asked` returns them.
         session: The call.
 
     Raises:
@@ -212,13 +213,13 @@ def train_line(
 
 
 def check_resumable(folder: RunFolder, resume: bool) -> None:
-    """Refuse to go on with a run whose folder is not there, before that is made for its lock."""
+    """Refuse to resume a run whose folder is missing, before the lock would make the folder."""
     if resume and not folder.path.exists():
         check_state(folder, "new", "", resume, False)
 
 
 def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwrite: bool) -> None:
-    """Raise `InputError`, with what to type, where the folder's state forbids the call ``line``."""
+    """Raise `InputError` where the folder's state forbids the call ``line``; it says what to type."""
     if state == "new" and resume:
         text = "nothing is saved there to go on from"
         raise InputError(folder.path, text, f"leave {arg('resume', True)} out to start")
@@ -240,6 +241,7 @@ def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwr
 
 
 def _finished_result(folder: RunFolder) -> TrainResult:
+    """Return the result of a run that had finished before this call."""
     card = model_file.read_card(folder.model)
     names = tuple(s.name for s in card.sources if s.split == "val")
     return TrainResult(folder, None, names, 0.0, card.patches_seen, card.kept, already=True)
@@ -253,6 +255,11 @@ def _store_path(
     ignored: tuple[int | str, ...],
     on_progress: OnProgress,
 ) -> Path:
+    """Return the store to train on; a folder of labelled images is cut into one first.
+
+    Raises:
+        InputError: The store is not found, or options of cutting are given for a store.
+    """
     path = Path("data/patches.h5" if source is None else source)
     if path.is_dir():
         summary = build_store(
@@ -301,7 +308,7 @@ def like_model(
 
 
 def check_agreement(before: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raise `InputError` listing what was asked for and differs from the interrupted run."""
+    """Raise `InputError` that lists the options whose values the interrupted run does not have."""
     differing = [
         f"{key if key in ('store', 'folder') else arg('start_from' if key == 'from' else key)} "
         f"{before.get(key, 'as it was')} -> {value}"
@@ -316,8 +323,8 @@ def check_agreement(before: Mapping[str, Any], asked: Mapping[str, Any]) -> None
 
 
 def names_asked(start_from: str | None, classes: Path | None) -> dict[str, str]:
-    """Return what was asked for beside settings, by option."""
-    named = {"from": start_from, "classes": classes}  # as runs record them
+    """Return the model and the file of classes that were given, under their names in records."""
+    named = {"from": start_from, "classes": classes}
     return {k: str(v) for k, v in named.items() if v is not None}
 
 
@@ -327,7 +334,7 @@ def cutting_asked(
     patches: PatchSettings | None,
     ignored: tuple[int | str, ...],
 ) -> dict[str, Any]:
-    """Return what of the options that cut patches is not as ``recorded``, by option."""
+    """Return the options of cutting that were given and differ from those ``recorded``, by name."""
     asked: dict[str, Any] = {}
     if patches:
         given, usual = dataclasses.asdict(patches), dataclasses.asdict(PatchSettings())
@@ -339,4 +346,5 @@ def cutting_asked(
 
 
 def _is_other(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two paths lead to different files."""
     return os.path.realpath(one) != os.path.realpath(other)
