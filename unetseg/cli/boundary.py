@@ -48,10 +48,10 @@ def standard_streams() -> Iterator[None]:
 
 
 def end_with(error: BaseException, plugin: plugins.Plugin | None, *, debug: bool) -> int:
-    """Say in one line on stderr what went wrong, and return the exit code that stands for it.
+    """Print an error in one line on stderr, and return its exit code.
 
     Args:
-        error: What ended the command.
+        error: The exception that ended the command.
         plugin: The plug-in whose command it is; None for a built-in one.
         debug: Show the traceback first.
     """
@@ -97,7 +97,7 @@ def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegErr
 
 
 def _is_torch_memory(error: BaseException) -> bool:
-    """Whether torch ran out of memory on CPU or GPU. On a CPU its error has no class of its own.
+    """Return whether torch ran out of memory. On a CPU its error has no class of its own.
 
     Torch is not imported for this: a command that never used it must not wait for the import.
     """

@@ -51,8 +51,8 @@ def check(
 ) -> None:
     """Look at labelled images before anything is trained; nothing is changed.
 
-    Says what was understood, and for every problem what to type next. Ends with exit code 2 where
-    something stops training.
+    The tables say how the folder was understood, and for every problem what to type next. The exit
+    code is 2 where something stops training.
 
     Example:
         unetseg check MYFOLDER

@@ -42,8 +42,8 @@ def compare(
 ) -> None:
     """Say whether one model is better than another, or whether it is chance.
 
-    Both are scored on the same images, without those that either was trained on. The interval is of
-    the difference, image by image: where it holds 0, no difference is shown.
+    Both are scored on the same images, without those that either was trained on. The interval is
+    that of their difference, image by image. If it holds 0, the images show no difference.
 
     Example:
         unetseg compare default wide

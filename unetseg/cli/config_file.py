@@ -16,7 +16,8 @@ def read_tables(path: Path) -> Tables:
     """Read a settings file, in which ``[train]`` stands above lines such as ``epochs = 50``.
 
     Raises:
-        InputError: Not found, not TOML (with line and column), or a key outside a table.
+        InputError: The file is not found or not TOML (with line and column), or a key stands
+            outside a table.
     """
     tables = read_toml(path)
     for key, value in tables.items():
@@ -44,7 +45,8 @@ def defaults(path: Path, name: str, table: dict[str, Any], parameters: list[Any]
         parameters: The parameters of the command as Typer builds them.
 
     Raises:
-        InputError: An unknown key (names the nearest known one), or a value of a wrong type.
+        InputError: A key is unknown (the message names the nearest known one), or a value has a
+            wrong type.
     """
     by_key = {key: parameter for parameter in parameters for key in _keys(parameter)}
     values = {}

@@ -1,4 +1,4 @@
-"""Shows results on stdout, and progress and warnings on stderr.
+"""The terminal: results go to stdout, progress and warnings to stderr.
 
 Names of files and classes come from outside. They are never read as markup, and their control
 characters are shown as escapes.

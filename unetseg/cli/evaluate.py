@@ -111,9 +111,9 @@ def evaluate(
 ) -> None:
     """Score masks against the truth, class by class.
 
-    Scores come from one confusion matrix pooled over all images; the column "95 %" says how far
-    they may lie from those of all images of the kind. Images that the model was trained on are left
-    out, whatever they are called.
+    Scores come from one confusion matrix pooled over all images. The column "95 %" says how far
+    they may lie from the scores of all images of the kind. Images that the model was trained on are
+    left out, whatever their names are.
 
     Example:
         unetseg evaluate
@@ -187,7 +187,7 @@ def evaluate(
 def _write_per_image(
     path: Path, scores: "Scores", borders: "Boundaries | None", curves: "Curves | None"
 ) -> None:
-    """Write the scores of each image by class; what is undefined is an empty cell.
+    """Write the scores of each image by class; an undefined score is an empty cell.
 
     The distance of a border that only one of the masks has is "inf".
     """

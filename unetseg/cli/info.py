@@ -75,7 +75,7 @@ def info(
 
 
 def _is_store(path: Path) -> bool:
-    """Whether a file begins with the bytes of a patch store, whatever its name."""
+    """Return whether a file begins with the bytes of a patch store, whatever its name is."""
     from unetseg.dataset.store import FORMAT
     from unetseg.files import open_regular
 

@@ -69,8 +69,9 @@ def label(
 ) -> None:
     """Paint masks in a browser tab: a few strokes, correct, next image.
 
-    The folder is a folder of labelled images at any moment: masks/ with a mask for each image, and
-    classes.toml. Unpainted pixels are ignored. Ctrl-C ends it; every stroke is saved by then.
+    The folder is a folder of labelled images at any moment: masks/ has a mask for each image, and
+    classes.toml names the classes. Unpainted pixels are ignored. Ctrl-C ends the page; every stroke
+    is saved by then.
 
     Over ssh, forward the port (ssh -L 8421:localhost:8421 HOST) and open the address here.
 

@@ -83,10 +83,10 @@ _CONVERT_DEPTH = "Take 8 bits where the model was trained on 16, or 16 for 8, by
 
 
 def _selecting(unset: str, **more: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that say what is taken of an image file.
+    """Return the options that choose the part of an image file.
 
     Args:
-        unset: What is taken where an option is not given.
+        unset: The word for the part that is taken where an option is not given.
         more: Further options of the same panel.
     """
     return _panel(
@@ -397,7 +397,7 @@ def ignored(texts: list[str] | None) -> tuple[int | str, ...]:
 
 
 def check_writable(overwrite: bool, *paths: Path | None) -> None:
-    """Check that each file can be written, before the work; None is a file not asked for."""
+    """Check before the work that each file can be written; None stands for no file."""
     from unetseg import files
 
     for path in filter(None, paths):

@@ -99,8 +99,8 @@ def predict(
 ) -> None:
     """Write a mask for every image, in the encoding of the masks trained on.
 
-    Images may be of any size. A second run leaves alone what is there already with the same model,
-    image and options. summary.csv has the area, the objects and the confidence of each class.
+    Images may be of any size. A second run skips the masks that it finds, if model, image and
+    options are the same. summary.csv has the area, the objects and the confidence of each class.
 
     Example:
         unetseg predict img.png --stride 48

@@ -55,8 +55,8 @@ def suggest(
 ) -> None:
     """Choose the images to label next, and write a mask of each to correct.
 
-    Chosen is what the model is unsure of, unlike the labelled images and unlike each other, and
-    like many others. Images that are labelled already are left out.
+    The command chooses images that the model is unsure of. They are unlike the labelled images,
+    unlike each other, and like many others. Images that are labelled already are left out.
 
     Example:
         unetseg suggest NEWIMAGES/

@@ -62,8 +62,8 @@ def suspects(
 ) -> None:
     """Rank the masks that look wrong, the likeliest mistake first; nothing is changed.
 
-    Each mask is compared with what a model that never saw it is sure of. So it takes a run with
-    folds: unetseg train FOLDER --folds 5.
+    Each mask is compared with the sure predictions of a model that never saw it. So the command
+    needs a run with folds: unetseg train FOLDER --folds 5.
 
     Example:
         unetseg suspects

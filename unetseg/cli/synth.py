@@ -24,8 +24,8 @@ def synth(
 ) -> None:
     """Make a synthetic set with a known answer: lines and ellipses on a noisy background.
 
-    Image i depends on the seed and on i alone: a longer set begins with the shorter one, and no
-    test image is ever a training image.
+    Image i depends on the seed and on i alone, so that a longer set begins with the shorter one.
+    No test image is ever a training image.
 
     Example:
         unetseg synth --n 100

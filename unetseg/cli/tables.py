@@ -47,7 +47,7 @@ def print_classes_found(table: "ClassTable", folder: Path) -> None:
 
 
 def write_json(path: Path | None, data: object) -> None:
-    """Write a result as JSON and say so; None is a file not asked for."""
+    """Write a result as JSON and say so; None stands for no file."""
     if path:
         text = json.dumps(data, indent=2, allow_nan=False)
         files.write_bytes(path, f"{text}\n".encode())

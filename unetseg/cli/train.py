@@ -71,8 +71,8 @@ def train(
 ) -> None:
     """Train a U-Net; the run's folder holds the model, its history and pictures.
 
-    The model so far is saved as training goes, and the final one has a score from whole images that
-    training never saw. Ctrl-C saves; --resume goes on exactly there.
+    The model is saved as training goes on. The final model has a score from whole images that
+    training never saw. Ctrl-C saves the run, and --resume goes on exactly there.
 
     Example:
         unetseg train --epochs 100
@@ -177,7 +177,7 @@ def _print_page(html: Path) -> None:
 
 
 def _amount(patches: int, seconds: float) -> str:
-    """Return how much was learned: "3,200 patches in 1 min 5 s"."""
+    """Return the amount that was learned, such as "3,200 patches in 1 min 5 s"."""
     return f"{plural(patches, 'patch', 'patches')} in {format_duration(seconds)}"
 
 

@@ -1,8 +1,8 @@
 """How far the borders of a predicted mask lie from the true ones, class by class, in pixels.
 
 The IoU of a large object hardly moves when its border is a pixel off. A thin line that is a pixel
-off loses all of its IoU. The two scores here compare borders alone: the share of them that lies
-within a tolerance, and the distance within which nearly all of them lie.
+off loses all of its IoU. The two scores here compare borders alone. One is the share of them that
+lies within a tolerance, the other the distance within which nearly all of them lie.
 """
 
 from collections.abc import Sequence
@@ -81,10 +81,10 @@ def boundary_scores(
 ) -> BoundaryScores:
     """Compare the borders of two masks.
 
-    A border pixel of a class has a pixel of another class, an ignored pixel or the image's edge
-    above, below, left or right of it. Ignored pixels have no class in either mask. So two masks
-    that reach an ignored area have the same border there, and the prediction inside the area does
-    not count. Distances are Euclidean, between centres of pixels.
+    A border pixel of a class has a neighbour of another class, an ignored one, or none at the
+    image's edge. The neighbours lie above, below, left and right. Ignored pixels have no class in
+    either mask. So two masks that reach an ignored area have the same border there, and the
+    prediction inside the area does not count. Distances are Euclidean, between centres of pixels.
 
     The normalised surface Dice counts the border pixels of both masks that lie within the tolerance
     of the other's border. It was defined by surface areas (Nikolov et al., 2021, "Clinically

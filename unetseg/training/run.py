@@ -219,7 +219,7 @@ def check_resumable(folder: RunFolder, resume: bool) -> None:
 
 
 def check_state(folder: RunFolder, state: State, line: str, resume: bool, overwrite: bool) -> None:
-    """Raise `InputError` where the folder's state forbids the call ``line``; it says what to type."""
+    """Raise `InputError` where the folder's state forbids the call ``line``, with a remedy."""
     if state == "new" and resume:
         text = "nothing is saved there to go on from"
         raise InputError(folder.path, text, f"leave {arg('resume', True)} out to start")
