@@ -2,11 +2,12 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from unetseg.training.clock import BudgetClock, Reserve, StepClock
 
-NO_RESERVE = Reserve(rate=4.0, scoring=0.0, passes=0.0, seconds=0.0)
+NO_RESERVE = Reserve(window=1.0, scoring=0.0, passes=0.0, seconds=0.0)
 
 
 def test_a_clock_of_steps_counts_steps_and_patches_whatever_the_time():
@@ -19,11 +20,23 @@ def test_a_clock_of_steps_counts_steps_and_patches_whatever_the_time():
     assert clock.left() == 0
 
 
-def clock_of(total, monkeypatch, reserve=NO_RESERVE, **others):
-    """Return a clock of time with steps of 2 seconds, and a function that sets its time."""
+def clock_of(total, monkeypatch, reserve=NO_RESERVE, window=lambda _: 1.0, cost=0.0, **others):
+    """Return a clock of time with steps of 2 seconds, and a function that sets its time.
+
+    Args:
+        total, reserve, others: Of the clock.
+        monkeypatch: Pytest's.
+        window: Gives the seconds of a window at each second.
+        cost: Seconds of measuring that.
+    """
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    clock = BudgetClock(total, 8, reserve, **others)
+
+    def measure():
+        now[0] += cost
+        return window(now[0] - 100.0)
+
+    clock = BudgetClock(total, 8, 4.0, reserve, measure, **others)
 
     def at(seconds):
         now[0] = 100.0 + seconds
@@ -31,6 +44,24 @@ def clock_of(total, monkeypatch, reserve=NO_RESERVE, **others):
         return clock.share
 
     return clock, at
+
+
+class Course:
+    """The shares that a clock gives, by second, while steps take ``step_seconds`` until its end."""
+
+    def __init__(self, clock, at, step_seconds=2.0):
+        self.seconds, self.shares = [], []
+        second = 0.0
+        while not clock.is_over:
+            self.shares.append(at(second))
+            self.seconds.append(second)
+            clock.note_steps(8, step_seconds)
+            second = clock.seconds() + step_seconds
+        self.end = self.seconds[-1]
+        self.rises = np.diff(self.shares)
+
+    def at(self, second):
+        return np.interp(second, self.seconds, self.shares)
 
 
 def test_a_clock_of_time_ends_where_the_next_step_would_end_too_late(monkeypatch):
@@ -46,25 +77,67 @@ def test_a_clock_of_time_ends_where_the_next_step_would_end_too_late(monkeypatch
 def test_a_clock_of_time_says_what_is_left(monkeypatch):
     clock, at = clock_of(10.0, monkeypatch)
     at(4)
-    assert clock.left() == pytest.approx(4)
-    assert clock.expected_patches(40) == 80
+    assert clock.left() == pytest.approx(6)
+    assert clock.expected_patches(16) == pytest.approx(40)  # 4 a second for 6 seconds more
 
 
-def test_what_follows_the_steps_is_kept_free_at_the_present_speed(monkeypatch):
-    # 16 patches of scoring, twice, are 8 seconds at 4 patches a second, and 2 seconds come on top.
-    reserve = Reserve(rate=4.0, scoring=16.0, passes=2.0, seconds=2.0)
-    assert (reserve.at(4.0), reserve.at(2.0), reserve.at(8.0)) == (10.0, 20.0, 6.0)
-    clock, at = clock_of(110.0, monkeypatch, reserve)
-    assert at(49) == pytest.approx(0.5)  # of 100 seconds
-    clock.note_steps(patches=2000, seconds=1000)  # the machine takes twice as long from now on
-    assert at(49) == pytest.approx(51 / 90, rel=0.01)  # half a step is two seconds now
-    clock.note_steps(patches=8000, seconds=1000)
-    assert at(49) == pytest.approx(51 / 90, rel=0.01)  # the share never falls
+def test_what_follows_the_steps_is_kept_free_at_the_speed_of_predictions():
+    reserve = Reserve(window=0.5, scoring=4.0, passes=2.0, seconds=2.0)
+    assert (reserve.at(0.5), reserve.at(1.0), reserve.at(0.25)) == (10.0, 20.0, 6.0)
+
+
+RESERVE = Reserve(window=1.0, scoring=10.0, passes=1.0, seconds=0.0)
+
+
+def test_a_machine_that_grows_slower_ends_training_sooner_without_a_jump(monkeypatch):
+    clock, at = clock_of(110.0, monkeypatch, RESERVE, lambda s: 1.0 if s < 50 else 3.0, cost=0.1)
+    course = Course(clock, at)
+    assert course.end == pytest.approx(80, abs=2)  # three times 10 seconds are kept
+    assert course.at(48) == pytest.approx(0.49, abs=0.01)
+    assert course.rises.min() >= 0
+    assert course.rises.max() < 0.1
+
+
+def test_a_machine_that_is_busy_at_first_is_trained_on_until_the_end(monkeypatch):
+    # The first measurement keeps 100 of 104 seconds, so that 5 are left for steps.
+    busy = Reserve(window=10.0, scoring=100.0, passes=1.0, seconds=0.0)
+    clock, at = clock_of(
+        104.0, monkeypatch, busy, lambda s: 10.0 if s < 3 else 1.0, cost=0.02, least=5.0
+    )
+    course = Course(clock, at, step_seconds=0.5)
+    assert course.end == pytest.approx(94, abs=1)
+    assert course.at(10) < 0.9  # the rest is not trained at the end of the schedule
+    assert course.rises.min() >= 0
+
+
+def test_a_bad_moment_does_not_end_a_training(monkeypatch):
+    bad = []
+
+    def window(second):  # the first measurement after 70 seconds finds a busy machine
+        if second < 70 or bad:
+            return 1.0
+        bad.append(second)
+        return 12.0
+
+    clock, at = clock_of(110.0, monkeypatch, RESERVE, window, cost=0.4)
+    assert Course(clock, at).end == pytest.approx(100, abs=2)
+    assert bad[0] < 90
+
+
+def test_measuring_takes_a_hundredth_of_the_time(monkeypatch):
+    times = []
+
+    def window(second):
+        times.append(second)
+        return 1.0
+
+    clock, at = clock_of(1000.0, monkeypatch, NO_RESERVE, window, cost=0.1)
+    Course(clock, at)
+    assert 40 < len(times) < 120
 
 
 def test_a_measured_pass_replaces_the_estimate(monkeypatch):
-    reserve = Reserve(rate=4.0, scoring=16.0, passes=1.0, seconds=0.0)
-    clock, at = clock_of(104.0, monkeypatch, reserve)
+    clock, at = clock_of(104.0, monkeypatch, RESERVE)
     clock.note_scoring(24.0)
     assert at(39) == pytest.approx(0.5)  # of 104 - 24 seconds
     assert clock.has_time_to_score()
@@ -73,7 +146,7 @@ def test_a_measured_pass_replaces_the_estimate(monkeypatch):
 
 
 def test_a_little_is_trained_even_where_what_follows_needs_all_the_time(monkeypatch):
-    reserve = Reserve(rate=4.0, scoring=400.0, passes=1.0, seconds=0.0)
+    reserve = Reserve(window=1.0, scoring=100.0, passes=1.0, seconds=0.0)
     clock, at = clock_of(60.0, monkeypatch, reserve, least=6.0)
     assert clock.expected_steps == 3
     assert [at(0), at(5)] == pytest.approx([1 / 6, 1.0])
@@ -83,12 +156,11 @@ def test_the_first_step_is_done_however_late_it_is(monkeypatch):
     clock, at = clock_of(10.0, monkeypatch)
     monkeypatch.setattr(time, "monotonic", lambda: 500.0)
     assert clock.read(step=0) == 0.99
-    assert at(400) > 1
+    assert at(400) == 1
 
 
 def test_a_clock_of_time_goes_on_where_an_earlier_session_stopped(monkeypatch):
-    reserve = Reserve(rate=1e5, scoring=0.0, passes=0.0, seconds=0.0)
-    clock, at = clock_of(6.0, monkeypatch, reserve, seconds_before=4.0, expected_steps=7)
+    clock, at = clock_of(6.0, monkeypatch, seconds_before=4.0, expected_steps=7)
     assert clock.expected_steps == 7
-    assert at(0) == pytest.approx(0.4, abs=0.01)
+    assert at(0) == pytest.approx(0.5)  # half a step later than 0.4
     assert clock.seconds() == 4.0

@@ -1,11 +1,11 @@
 """Whether a budget leaves time to train, said before anything is cut, and a budget that does."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from unetseg.dataset import pairing
 from unetseg.dataset.geometry import auto_count, auto_size
@@ -21,6 +21,7 @@ from unetseg.training.recipe import resolve
 
 # Looking at an image, and cutting it, cost so many times its decoding.
 _LOOKING, _CUTTING = 3.0, 2.0
+_LOOKING_SECONDS = 2.0  # a bad moment of the machine must not refuse a budget
 _CLASSES = 3  # the number hardly changes the speed, and is not known before the masks are read
 
 
@@ -77,8 +78,8 @@ def check_budget(
 ) -> None:
     """Raise `InputError` where a budget surely leaves no time to train on a folder.
 
-    Only headers, one image and one mask are read, and the speed is measured on noise. What cannot
-    be read is left to those who read it with care.
+    Only headers, one image and one mask are read, and the time of a prediction is measured, so that
+    a refusal comes at once. What cannot be read is left to those who read it with care.
 
     Args:
         root: The folder of labelled images.
@@ -101,20 +102,23 @@ def check_budget(
     recipe = resolve(settings, size)
     with torch.random.fork_rng([]):  # a run draws the same numbers whether this was done or not
         network = build_network(recipe.network, channels, _CLASSES, **recipe.network_settings)
-        batch = torch.rand(recipe.batch_size, channels, size, size)
     device = pick_device(recipe.device)
-    rate = _rate(network, batch.to(device), recipe.precision)
     times, held_out = (folds, 1 / folds) if folds else (1, cutting.val)
     windows = held_out * validation.windows_of(shapes, size, network, device)
     patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
     passes = 1 + after.passes + bool(folds)
     spent = time.monotonic() - started + after.seconds
     spent += decoding * len(pairs) * (_LOOKING + _CUTTING * times)
-    window = validation.window_seconds(network, channels, size, device)
-    spent += times * (1 + passes * windows * window)
-    if spent > settings.budget:
-        whole = spent + times * (1 - held_out) * patches / rate
-        raise Advice(settings.budget, whole, cutting.scale).error()
+    spent += times
+    predicted = times * passes * windows
+    window, until = math.inf, time.monotonic() + _LOOKING_SECONDS
+    while time.monotonic() < until:
+        window = min(window, validation.window_seconds(network, channels, size, device))
+        if spent + predicted * window <= settings.budget:
+            return
+    whole = spent + predicted * window
+    whole += times * (1 - held_out) * patches * window / validation.FORWARD_SHARE
+    raise Advice(settings.budget, whole, cutting.scale).error()
 
 
 def _seconds_to_read(pair: Pair, selection: Selection) -> float:
@@ -122,17 +126,3 @@ def _seconds_to_read(pair: Pair, selection: Selection) -> float:
     pair.read_image(selection)
     pair.read_mask(selection)
     return time.monotonic() - begin
-
-
-def _rate(network: nn.Module, batch: Tensor, precision: str) -> float:
-    """Return the patches a second of a forward and a backward pass, without all else of a step."""
-    device, times = batch.device, []
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for _ in range(3):  # the first one also allocates
-        begin = time.monotonic()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = network(batch).float().square().mean()
-        loss.backward()
-        loss.item()  # waits for the device
-        times.append(time.monotonic() - begin)
-    return len(batch) / min(times[1:])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,8 +138,11 @@ def _prepare(
     except DivergenceError as error:
         raise course.explain(error, folder) from None
     info = opened.info
-    scoring = windows * validation.window_seconds(network, info.channels, info.size, batches.device)
-    clock, rate = _start_clock(opened, recipe, batches, session, scoring, rate, saved)
+
+    def measure() -> float:
+        return validation.window_seconds(network, info.channels, info.size, batches.device)
+
+    clock, rate = _start_clock(opened, recipe, batches, session, windows, measure, rate, saved)
     learner = Learner(
         batches, recipe, network, clock.expected_steps, saved.learner if saved else None
     )
@@ -156,7 +160,8 @@ def _start_clock(
     recipe: Recipe,
     batches: Batches,
     session: Session,
-    scoring: float,
+    windows: float,
+    measure: Callable[[], float],
     rate: float,
     saved: TrainState | None,
 ) -> tuple[Clock, float]:
@@ -167,7 +172,8 @@ def _start_clock(
         recipe: How it is trained.
         batches: What is learned from.
         session: The call.
-        scoring: Seconds of a validation by this rank alone.
+        windows: Windows that a validation predicts.
+        measure: Returns the seconds of a window on this rank at present.
         rate: Patches a second of this rank.
         saved: The state to go on from.
 
@@ -176,25 +182,29 @@ def _start_clock(
     """
     before = saved.seconds if saved else 0.0
     ranks = world()
-    spent = time.monotonic() - session.started + before
-    rate, scoring, spent = ranks.gather((rate, scoring, spent))[0]
+    rate = ranks.gather(rate)[0]
     if recipe.budget is None:
         epochs = recipe.epochs or DEFAULT_EPOCHS
         return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before), rate
+    window = min(measure() for _ in range(2))  # the first one also allocates
+    spent = time.monotonic() - session.started + before
+    window, spent = ranks.gather((window, spent))[0]
     images, after = opened.held_out_count, session.after
+    scoring = windows * window
     if images:  # the ranks wait for the one with the most
         scoring *= -(-images // ranks.size) / images
     passes = 1 + after.passes + min(after.pictures, images) / max(images, 1)
-    reserve = Reserve(rate, scoring * rate, passes, after.seconds + _SPARE_SECONDS)
+    reserve = Reserve(window, scoring, passes, after.seconds + _SPARE_SECONDS)
     total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
     if saved:
-        clock = BudgetClock(total, batches.size, reserve, 0.0, before, saved.expected_steps)
+        steps = saved.expected_steps
+        clock = BudgetClock(total, batches.size, rate, reserve, measure, 0.0, before, steps)
         return clock, rate
-    whole = recipe.budget - total + reserve.at(rate) + len(batches.data) / rate
+    whole = recipe.budget - total + reserve.at(window) + len(batches.data) / rate
     advice = Advice(recipe.budget, whole, opened.info.scale)
-    if total <= reserve.at(rate) and not session.has_worked:
+    if total <= reserve.at(window) and not session.has_worked:
         raise advice.error()
-    clock = BudgetClock(total, batches.size, reserve, least)
+    clock = BudgetClock(total, batches.size, rate, reserve, measure, least)
     if clock.expected_steps < batches.steps_per_epoch:
         share = clock.expected_steps / batches.steps_per_epoch
         text = f"there is time for {100 * share:.0f} % of the patches only: {advice}"

@@ -24,7 +24,9 @@ from unetseg.settings import PredictSettings
 
 FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
 _TIME_SHARE = 0.1
-_TRIED = 4  # windows that are predicted to measure the time of one
+# Pixels of the windows that are predicted to measure the time of one. On a busy machine a batch of
+# few windows takes about as long as one of many.
+_TRIED = 2**17
 _AROUND = 1.3  # reading, blending and counting cost so much beside the network itself
 _SHOWN = 4  # held-out images that people are shown
 
@@ -142,6 +144,8 @@ def windows_of(
 def window_seconds(network: nn.Module, channels: int, size: int, device: torch.device) -> float:
     """Return the seconds that predicting a window takes on this machine at present.
 
+    The first call also allocates, which takes longer.
+
     The share that it takes of a training step differs: other work slows down short parallel parts
     most, of which training has more.
 
@@ -152,19 +156,15 @@ def window_seconds(network: nn.Module, channels: int, size: int, device: torch.d
         device: Where.
     """
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batch, times, mode = (
-        torch.zeros(_TRIED, channels, size, size, device=device),
-        [],
-        network.training,
-    )
+    count, mode = max(1, _TRIED // size**2), network.training
+    batch = torch.zeros(count, channels, size, size, device=device)
     network.eval()
+    begin = time.monotonic()
     with torch.inference_mode():
-        for _ in range(3):  # the first one also allocates
-            begin = time.monotonic()
-            network(batch).sum().item()  # waits for the device
-            times.append(time.monotonic() - begin)
+        network(batch).sum().item()  # waits for the device
+    seconds = time.monotonic() - begin
     network.train(mode)
-    return _AROUND * min(times[1:]) / _TRIED
+    return _AROUND * seconds / count
 
 
 def interval(windows: float, patches: int) -> int:
