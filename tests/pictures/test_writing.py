@@ -5,8 +5,8 @@ import tifffile
 from PIL import Image
 
 from tests.pictures.samples import COLOURS, GREY8, GREY16, INDICES, RGB8, RGB16, RNG, SPREAD, VALUES
-from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.pictures import reading, writing
+from unetseg.classes import ClassTable, SegmentationClass, table_of
+from unetseg.pictures import masks, reading, writing
 from unetseg.pictures.reading import read_image
 
 
@@ -26,6 +26,15 @@ def test_a_written_mask_holds_the_values_and_colours_of_its_classes(tmp_path, ta
     )
     assert f"#{bytes(painted[1, 1]).hex()}" == table.classes[INDICES[1, 1]].colour
     assert reading.read_text(path) == {"model": "abc", "note": "größer 1→2"}
+
+
+@pytest.mark.parametrize("table", [VALUES, COLOURS, table_of([1, 2, 255]), table_of([0, 1, 2])])
+def test_ignored_pixels_of_a_written_mask_are_ignored_when_it_is_read(tmp_path, table):
+    indices = INDICES.copy()
+    indices[0, :2] = 255
+    writing.write_mask(tmp_path / "m.png", indices, table)
+    read = masks.decode(reading.read_mask(tmp_path / "m.png"), table)
+    np.testing.assert_array_equal(read, indices)
 
 
 def test_values_over_255_are_written_as_16_bit_grey(tmp_path):

@@ -18,6 +18,7 @@ from unetseg.prediction.model_file import read_card
 from unetseg.prediction.run_folder import RunFolder, list_runs, resolve_model
 from unetseg.progress import EpochDone, Note, Plan, Progress
 from unetseg.scoring.metrics import confusion
+from unetseg.scoring.suspects import rank_suspects
 from unetseg.training.folds import cross_validate, load_cross_validation
 
 # A fold of this takes a fifth of a second.
@@ -601,3 +602,20 @@ def test_labels_that_are_shapes_are_refused_with_the_line_that_makes_masks(tmp_p
     with pytest.raises(InputError, match="unetseg convert set set-converted"):
         cross_validate("set", folds=2, **TINY)
     assert not Path("runs").exists()
+
+
+def test_cropped_rows_of_colour_masks_end_in_scores_suspects_and_a_report(empty):
+    write_set("set", 4, toml=None, **SMALL)
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 200, 0]], np.uint8)
+    for path in Path("set/masks").iterdir():
+        Image.fromarray(colours[np.asarray(Image.open(path))]).save(path)
+    patches = unetseg.PatchSettings(size=32, per_image=2, crop="bottom=6")
+    done = cross_validate("set", folds=2, patches=patches, **TINY)
+    assert all((mask[-6:] == 255).all() for mask in pixels("default").values())
+    truths = [done.scored_image(k) for k in range(4)]
+    assert all((one.prediction[-6:] == 255).all() for one in truths)
+    assert len(rank_suspects(truths, done.classes.names)) <= 4
+    again = unetseg.evaluate(
+        "set", predictions="runs/default/masks", settings=unetseg.PredictSettings(crop="bottom=6")
+    )
+    np.testing.assert_array_equal(again.scores.matrices, done.scores.matrices)

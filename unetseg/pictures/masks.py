@@ -358,7 +358,35 @@ def match(
         codes, indices = _read_values(raw, table, {int(k): i for k, i in known.items()}, what)
     if raw.unlabelled is not None:
         indices[raw.unlabelled] = IGNORED
+    indices[(indices < 0) & painted_ignored(raw, ignored_value(table))] = IGNORED
     return codes, indices
+
+
+def painted_ignored(raw: RawMask, value: int = IGNORED) -> NDArray[np.bool_]:
+    """Return which pixels ``(H, W)`` a written mask marks as ignored where no table says so.
+
+    Args:
+        raw: The mask. Only a palette can tell that ``value`` stands for no class.
+        value: The `ignored_value` of its classes.
+    """
+    grey = colour_to_rgb(IGNORED_COLOUR)
+    if raw.palette is None or tuple(raw.palette[value].tolist()) != grey:
+        return np.zeros(raw.values.shape[:2], np.bool_)
+    marked: NDArray[np.bool_] = raw.values == value
+    return marked
+
+
+def ignored_value(table: ClassTable) -> int:
+    """Return the value or index of ignored pixels in a written mask.
+
+    It is the first value that the table ignores, or 255 where masks are colours. Where the table
+    ignores none, it is 255, or the highest value that is no class.
+    """
+    if table.ignore:
+        first = table.ignore[0]
+        return first if isinstance(first, int) else IGNORED
+    taken = set(table.pixel_values())
+    return next(value for value in range(IGNORED, -1, -1) if value not in taken)
 
 
 def _read_values(
@@ -378,6 +406,7 @@ def _read_values(
     colours = raw.palette[used]
     paint = dict(zip(table.pixel_values(), (c.colour for c in table.classes), strict=True))
     paint |= {i: IGNORED_COLOUR for i in table.ignore if isinstance(i, int)}
+    paint.setdefault(ignored_value(table), IGNORED_COLOUR)
     is_painted = all(
         paint.get(int(u)) == _hex(pack_colours(c)) for u, c in zip(used, colours, strict=True)
     )

@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from unetseg import files
 from unetseg.classes import IGNORED, IGNORED_COLOUR, ClassTable, colour_to_rgb
 from unetseg.pictures.georeference import Georeference
+from unetseg.pictures.masks import ignored_value
 
 RESOLUTION_UNITS = {None: 1, "inch": 2, "cm": 3}  # TIFF 6.0, ResolutionUnit
 _PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
@@ -91,14 +92,13 @@ def mask_encoding(table: ClassTable, *, has_ignored: bool = True) -> MaskEncodin
     """Return how masks of these classes are written.
 
     A class is written as its mask value, or as its index where masks are colours. Ignored pixels
-    are written as the first value that the table ignores, or as 255 where masks are colours. Where
-    the table ignores none, they are 255, or the highest value that is no class.
+    are written as `ignored_value`.
 
     Args:
         table: The classes.
         has_ignored: Whether the mask may hold ignored pixels.
     """
-    ignored = _ignored_value(table)
+    ignored = ignored_value(table)
     first = table.ignore[0] if table.ignore else None
     values, palette = np.zeros(256, np.uint16), np.zeros((256, 3), np.uint8)
     values[: len(table.classes)] = table.pixel_values()
@@ -114,14 +114,6 @@ def mask_encoding(table: ClassTable, *, has_ignored: bool = True) -> MaskEncodin
     for value, one in zip(table.pixel_values(), table.classes, strict=True):
         palette[value] = colour_to_rgb(one.colour)
     return MaskEncoding(values.astype(np.uint8), palette, ignored)
-
-
-def _ignored_value(table: ClassTable) -> int:
-    if table.ignore:
-        first = table.ignore[0]
-        return first if isinstance(first, int) else IGNORED
-    taken = set(table.pixel_values())
-    return next(value for value in range(IGNORED, -1, -1) if value not in taken)
 
 
 def write_mask(

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -642,9 +642,10 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
     in_colours = masks.discover(found, ignored).encoding == "colours"
     for pair, path in made.pairs:
         raw = made.read(pair, path)
+        ignored_here = masks.painted_ignored(raw)
         if in_colours and raw.palette is not None:
             raw = masks.RawMask(raw.palette[raw.values])
-        found[str(path)] = masks.find_keys(raw)
+        found[str(path)] = masks.find_keys(replace(raw, unlabelled=ignored_here))
     return masks.discover(found, ignored)
 
 

@@ -164,7 +164,7 @@ def _disagreement(scored: ScoredImage, classes: int) -> _Disagreement:
     agreed = np.zeros((classes, _BINS), np.int64)
     if sure is not None:
         levels = np.rint(sure[::step, ::step].clip(0, 1) * (_BINS - 1)).astype(np.uint8)
-        same = truth == prediction
+        same = (truth == prediction) & (truth != IGNORED)
         pairs = truth[same].astype(np.int64) * _BINS + levels[same]
         agreed = np.bincount(pairs, minlength=classes * _BINS).reshape(classes, _BINS)
     wrong = (truth != prediction) & (truth != IGNORED)
