@@ -233,6 +233,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def _not_opened(path: Path, error: OSError | ValueError) -> InputError | MachineError:
+    """Return the error that says in plain words why a file cannot be opened."""
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, ValueError) or number in (errno.ENOENT, errno.ENOTDIR):
         if number == errno.ENOENT and path.is_symlink():

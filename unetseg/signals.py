@@ -95,7 +95,7 @@ def _handling(
 
 
 def _as_worker(signum: int) -> None:
-    """End on any signal but Ctrl-C, which also reaches the main process and is its business."""
+    """End on any signal but Ctrl-C, which the main process receives as well and acts on."""
     if signum != signal.SIGINT:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)

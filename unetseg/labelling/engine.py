@@ -1,7 +1,7 @@
-"""What answers a stroke: a thread that computes features, and one that learns and answers.
+"""The engine that answers strokes: a thread computes features, another learns and answers.
 
-The second one goes first: features are computed in small steps, and between two of them the first
-thread waits until there is no stroke to answer. Strokes that come meanwhile are learned at once.
+Answers come first. Features are computed in small steps, and between two steps the first thread
+waits until no stroke is left to answer. Strokes that come meanwhile are learned together.
 """
 
 import threading
@@ -23,7 +23,7 @@ from unetseg.prediction.suggestions import rank_images
 _MEMORY = 2**30  # bytes of features that are kept: six images of four megapixels
 _AHEAD = 2  # images that are prepared before they are opened
 _SURVEYED = 500  # images that are looked at so that they can be ranked: 120 MB
-_SCATTERED = 200  # pixels of an image that tell how unsure a head is of it, and of which kind it is
+_SCATTERED = 200  # pixels of an image that stand for it where images are compared
 _PART = 0.1  # an image is judged by its most uncertain tenth, as in `suggest`
 
 
@@ -98,7 +98,7 @@ class Engine:
             self._changed.notify_all()
 
     def expect(self, numbers: Sequence[int]) -> None:
-        """Say which images are likely to be opened next, the likeliest first: two are prepared."""
+        """Prepare the two images that are likeliest to be opened next; they stand first."""
         with self._changed:
             self._ahead = list(numbers[:_AHEAD])
             self._changed.notify_all()
@@ -107,7 +107,7 @@ class Engine:
         """Learn from the labels of an image from now on.
 
         Args:
-            number: Of the image.
+            number: The number of the image.
             labels: (H, W) class indices, 255 where nothing is painted. The array is read soon. It
                 may change meanwhile, if this method is called again then.
         """
@@ -215,7 +215,7 @@ class Engine:
                 raise _SupersededError
 
     def _forget(self) -> None:
-        """Drop the features that were used least lately, as far as memory demands."""
+        """Drop the features that were unused for longest, until the others fit into the memory."""
         for number in (*self._ahead[::-1], self._shown):
             if number is not None and number in self._features:
                 self._features.move_to_end(number)
@@ -276,7 +276,7 @@ def _scatter(features: Features, shape: tuple[int, ...]) -> Tensor:
 
 
 def _describe(head: Head, scattered: Tensor) -> tuple[NDArray[np.float32], float]:
-    """Return what an image shows, in all and where a head is least sure of it, and how unsure.
+    """Return the mean features of an image, also where a head is least sure, and how unsure it is.
 
     Returns:
         (2 F,) float32, and the mean entropy of the most uncertain tenth.

@@ -1,8 +1,8 @@
-"""What is known of each pixel of an image before anything is painted: features at six resolutions.
+"""The features of each pixel of an image, before anything is painted, at six resolutions.
 
 Level k has the resolution of the picture divided by 2^k. Levels 1 to 5 hold what the pretrained
 encoder sees at strides 2 to 32. Levels 0 to 3 also hold a few filters of the picture at that
-resolution, as in ImageJ's trainable segmentation: these find fine lines and plain colours. No level
+resolution, as in ImageJ's trainable segmentation. They find fine lines and plain colours. No level
 is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB.
 """
 
@@ -33,12 +33,12 @@ class Features:
     """The features of an image.
 
     Attributes:
-        levels: (F_k, rows / 2^k, columns / 2^k) float16 for k from 0; rows and columns are those
-            of the picture, filled up to multiples of 32.
+        levels: (F_k, rows / 2^k, columns / 2^k) float16 for k from 0. Rows and columns of the
+            picture are filled up to multiples of 32.
         shape: Rows and columns of the picture, which may be reduced.
         scale: Pixels of the image along a pixel of the picture: 1, 2, 4, ...
-        groups: How many features of the same kind follow each other, through all levels.
-        channels: Of the picture, which are the first features of level 0.
+        groups: The numbers of features of the same kind that follow each other, over all levels.
+        channels: The number of channels of the picture. They are the first features of level 0.
     """
 
     levels: tuple[Tensor, ...]
@@ -49,7 +49,7 @@ class Features:
 
     @property
     def nbytes(self) -> int:
-        """The memory that they take."""
+        """The bytes of memory that the features take."""
         return sum(level.nbytes for level in self.levels)
 
     def at(self, rows: NDArray[Any], columns: NDArray[Any]) -> Tensor:
@@ -79,8 +79,9 @@ class Features:
 class Extractor:
     """Computes features; its encoder takes 14 MB.
 
-    Brightness is measured in the mean and the deviation of the first image, and its channels are
-    due of all. So the images of a project are described alike, dark ones and those of 16 bits too.
+    The mean and the deviation of the first image normalise all images, and its channels are
+    expected of all. So the images of a project are described alike, dark ones and those of 16 bits
+    too.
     """
 
     def __init__(self) -> None:
@@ -96,10 +97,11 @@ class Extractor:
 
         Args:
             image: uint8, uint16 or float32, with finite values.
-            pause: Called many times meanwhile. It may wait, and it may raise what ends the work.
+            pause: A function that is called many times meanwhile. It may wait, and it may raise an
+                error that ends the work.
 
         Raises:
-            InputError: It has other channels than the first image, and neither of them is grey.
+            InputError: The image has other channels than the first one, and neither is grey.
         """
         if self._range is not None:
             image = fit_channels(image, self._range[0].shape[1], "the image")
@@ -148,9 +150,9 @@ class Extractor:
 def _filter(picture: Tensor, finest: bool, pause: Callable[[], None]) -> Tensor:
     """Return the filters (F, H, W) float16 of a picture (C, H, W).
 
-    They are each channel smoothed, its square, and of the mean of the channels the length of the
-    gradient, both eigenvalues of the Hessian and the local deviation. At the finest level the
-    channels themselves stand first.
+    Two filters of each channel are the smoothed channel and its square. Four filters of the mean of
+    the channels are the length of the gradient, both eigenvalues of the Hessian and the local
+    deviation. At the finest level the channels themselves stand first.
     """
     channels, height, width = picture.shape
     first = channels if finest else 0
@@ -204,7 +206,7 @@ def _slope(plane: Tensor, axis: int) -> Tensor:
 
 
 def _neighbours(numbers: NDArray[Any], step: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the cells before and after pixels, and how far a pixel is on the way, 0 to 1.
+    """Return the cells before and after pixels, and the share of the way to the second, 0 to 1.
 
     Args:
         numbers: Row or column numbers of pixels.

@@ -1,8 +1,8 @@
 """The head: classes of pixels from their features, learned from the painted ones in a blink.
 
 It is a logistic regression. Its logits are a sum over the levels of the features, and enlarging is
-linear too. So each level is reduced to one plane a class before it is enlarged, and no feature ever
-is: the answer for four megapixels costs little more than reading their features.
+linear too. So each level is reduced to one plane a class, and planes are enlarged instead of
+features. The answer for four megapixels costs little more than reading their features.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from unetseg.labelling.features import Features
 
 _OF_CLASS = 500  # pixels that are drawn of a class in an image: more of a stroke are alike
 _PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a second
-_PENALTY = 1e-3  # of squared weights
+_PENALTY = 1e-3  # the factor of the squared weights in the loss
 _STEPS, _ENOUGH = 30, 1e-5  # a search ends earlier where the loss falls by less
 _ROWS = 64  # so many rows of an answer are finished at once
-_RADIUS = 2  # of the windows in which an answer is smoothed, at half its size
+_RADIUS = 2  # pixels, at half the size: the radius of the windows that smooth an answer
 _MARGIN = 4 * _RADIUS + 2  # rows above and below that the smoothing of a row depends on
 _EVEN = 0.01  # the variance of a window, in units of the picture's, below which it counts as even
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Painted pixels of an image, the classes in turn, so that any first part holds all of them.
+    """Painted pixels of an image; the classes take turns, so that any first part holds all classes.
 
     Attributes:
         features: (n, F) float32.
@@ -96,8 +96,8 @@ def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
     """Draw painted pixels of an image, at most 500 of each class.
 
     A pixel comes before another by a hash of its place. So a new stroke replaces few of the pixels
-    drawn before, and answers do not flicker. Of a reduced picture, one row in `Features.scale` and
-    one such column are looked at.
+    drawn before, and answers do not flicker. Where the picture is reduced by `Features.scale` s, every
+    s-th row and column of the labels counts.
 
     Args:
         features: The features of the image.
@@ -185,7 +185,7 @@ def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> 
     Args:
         inputs: (n, F + 1); the last of them is 1, and its weights are not penalised.
         targets: (n,) int64.
-        weights: (n,) of the pixels, whose sum is 1.
+        weights: (n,) the weights of the pixels; their sum is 1.
         start: (K, F + 1).
     """
     search = torch.optim.LBFGS(
@@ -233,8 +233,8 @@ def smooth(planes: Tensor, guide: Tensor) -> Tensor:
     """Return planes smoothed within the even areas of a guide.
 
     This is the fast guided filter (He, Sun, 2015). In windows of 5 x 5 pixels at half the size,
-    each plane becomes a linear function of the guide, and the functions are enlarged. Of the
-    answers to strokes it removes the grains, and it moves their borders to the edges.
+    each plane becomes a linear function of the guide, and the functions are enlarged. The filter
+    removes grains from the answers to strokes, and moves their borders to the edges.
 
     Args:
         planes: (K, h, w) float32, h and w even; changed in place. Those that are nowhere the

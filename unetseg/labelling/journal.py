@@ -43,7 +43,7 @@ class Stroke:
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Its rows and columns."""
+        """The rows and columns of the rectangle."""
         height, width = self.labels.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
@@ -59,7 +59,7 @@ class Journal:
 
     Attributes:
         path: The file; there is none while the mask holds all strokes.
-        size: Its bytes.
+        size: The bytes of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,7 +106,7 @@ class Journal:
 
 
 def _read(data: bytes, at: int) -> tuple[Stroke, int] | None:
-    """Return the stroke of the record at a byte and where the next begins; None of a torn one."""
+    """Return the stroke of the record at a byte, and the next record's byte; None if it is torn."""
     if len(data) < at + _HEAD.size:
         return None
     magic, checksum, length = _HEAD.unpack_from(data, at)

@@ -1,8 +1,8 @@
 """A folder that is being labelled: its images, their masks and classes, and who owns it.
 
 The labels lie in ``masks/`` and ``classes.toml`` alone, which are a folder of labelled images at
-any moment. What lies in ``.unetseg/`` (strokes on their way into a mask, and which images were
-accepted) can be deleted while nobody labels; no label is lost.
+any moment. The folder ``.unetseg/`` holds strokes on their way into a mask, and the names of the
+accepted images. It can be deleted while nobody labels, and no label is lost.
 """
 
 import json
@@ -47,12 +47,12 @@ _REMEMBERED = 1000  # strokes of an image whose repetition is noticed
 
 @record(frozen=True)
 class Remembered:
-    """What is known of an image beside its labels.
+    """The facts that are known of an image beside its labels.
 
     Attributes:
-        state: As the page shows it.
-        labelled: Labelled pixels of its mask.
-        changed: When the mask was changed, in nanoseconds; another time means another mask.
+        state: The state that the page shows.
+        labelled: The number of labelled pixels of its mask.
+        changed: The time of the mask's last change in nanoseconds; another time means another mask.
     """
 
     state: State
@@ -72,14 +72,14 @@ class LabelledImage:
 
     Attributes:
         number: Its place in the project.
-        pair: Its file and that of its mask.
-        height, width, channels, dtype: Of the image, as it is read.
-        state: As the page shows it.
-        labelled: Its labelled pixels.
+        pair: The files of the image and of its mask.
+        height, width, channels, dtype: The shape and the dtype of the image as it is read.
+        state: The state that the page shows.
+        labelled: The number of its labelled pixels.
         labels: ``(H, W)`` uint8 class indices, 255 unlabelled; None while they are not in memory.
         is_stale: Whether the mask on the disk is older than the labels or the classes' colours.
         journal: The strokes that the mask may not hold.
-        lock: Held while labels are read or changed.
+        lock: A lock that is held while labels are read or changed.
     """
 
     def __init__(self, number: int, pair: Pair, journal: Path) -> None:
@@ -164,8 +164,8 @@ class Project:
             False where this stroke has come before; it is not painted again.
 
         Raises:
-            InputError: It does not lie in the image, or has a class that there is not.
-            MachineError: It could not be written; it is not in the labels.
+            InputError: The stroke does not lie in the image, or its class does not exist.
+            MachineError: The stroke could not be written; it is not in the labels.
         """
         image = self.images[number]
         if not stroke.fits(image.shape):
@@ -210,7 +210,7 @@ class Project:
             self._set_state(image, "accepted")
 
     def accept_empty(self, number: int) -> None:
-        """Say that an image holds nothing: all of it is the first class.
+        """Give all pixels of an image that holds no object the first class.
 
         Raises:
             MachineError: The labels could not be written.
@@ -221,7 +221,7 @@ class Project:
             self._set_state(image, "empty")
 
     def reopen(self, number: int) -> None:
-        """Take back that an image was accepted; its labels stay."""
+        """Make an accepted image an open one again; its labels stay."""
         image = self.images[number]
         with image.lock:
             self._set_state(image, "begun" if image.labelled else "untouched")
@@ -251,7 +251,7 @@ class Project:
 
         Args:
             table: The new classes.
-            was: The index before of each new class, None of an added one; in rising order.
+            was: The former index of each new class, in rising order; None for an added class.
 
         Raises:
             InputError: A class that is left out has pixels.
@@ -419,7 +419,7 @@ def open_project(
 def enlarge(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Return labels ``(h, w)`` at ``shape`` (H, W): pixel (Y, X) is that of row ``Y * h // H``.
 
-    The page enlarges answers in the same way, so that what was seen is what is accepted.
+    The page enlarges answers in the same way, so that people accept the labels that they saw.
     """
     rows, columns = (np.arange(n) * m // n for n, m in zip(shape, labels.shape, strict=True))
     whole: NDArray[np.uint8] = labels[rows][:, columns]
@@ -479,7 +479,7 @@ def _changed(path: Path) -> int:
 
 
 def _read_records(path: Path) -> dict[str, Remembered]:
-    """Read what is remembered; a file that is damaged is as good as one that was deleted."""
+    """Return the facts remembered of each image; none where the file is missing or damaged."""
     try:
         return read_record(Records, json.loads(path.read_bytes()), str(path)).images
     except (OSError, ValueError, InputError):

@@ -1,8 +1,9 @@
 """Regions of an image that end at its edges: what a brush paints at once, and what a click fills.
 
 They are the basins of a watershed of the gradient, one around the flattest pixel of each cell of a
-grid (Machairas et al., 2015, "Waterpixels", without their spatial term: it makes regions compact
-and costs edges). They keep more of the true borders than as many regions of SLIC.
+grid (Machairas et al., 2015, "Waterpixels"). The spatial term of that paper is left out, because it
+makes regions compact and costs edges. The regions keep more of the true borders than as many
+regions of SLIC.
 """
 
 from typing import Any

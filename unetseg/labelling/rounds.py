@@ -75,7 +75,7 @@ class Rounds:
         self._thread.start()
 
     def _refuse_foreign(self) -> None:
-        """Refuse to train over a run that somebody made otherwise."""
+        """Refuse to train over a run that did not come from this project."""
         path = self._run.path
         own = self._marker.read_text("utf-8") if self._marker.exists() else ""
         if path.exists() and own != str(path.resolve()):
@@ -91,7 +91,7 @@ class Rounds:
             self._wake.notify()
 
     def turn(self, on: bool) -> None:
-        """Pause, which stops a round that is going on; or go on."""
+        """Pause, which stops a round that is going on, or continue."""
         with self._wake:
             self._is_on = on
             if not on:

@@ -80,7 +80,7 @@ class RunningScore:
 
         Args:
             classes: The names of the classes from now on.
-            new_names: The new name of each class that is called otherwise now.
+            new_names: The new name of each renamed class, by its old name.
 
         Raises:
             MachineError: The disk is full, or writing is not permitted.
@@ -147,9 +147,10 @@ class RunningScore:
     def summary(self) -> dict[str, Any] | None:
         """Return the score for the page; None before an image with a prediction was accepted.
 
-        Keys: "mean_iou", "interval" (95 %, or None), "images" (those counted), "iou" (by class),
-        "curve" (this score after each accepted image), "ten_more" (the gain that ten more images
-        would bring to the mean IoU of an image, with its interval, or None) and "note".
+        The keys are "mean_iou", "interval" (95 %, or None), "images" (the number counted), "note"
+        and "iou" (by class). "curve" is this score after each accepted image. "ten_more" is the
+        gain that ten more images would bring to the mean IoU of an image, with its interval, or
+        None.
         """
         best = self.best()
         known = [(s, p) for s in self._known() if (p := _predictor(s, best))]
@@ -248,7 +249,7 @@ def expected_gain(each: Sequence[float], more: int) -> tuple[float, float, float
 
 
 def _predictor(image: _Scored, best: Predictor) -> Predictor | None:
-    """Return by whom an image is scored: by the best predictor, else by the other one."""
+    """Return the predictor by which an image is scored: the best one, else the other."""
     order = sorted(PREDICTORS, key=lambda predictor: predictor != best)
     return next((p for p in order if p in image.matrices), None)
 

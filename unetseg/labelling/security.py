@@ -1,8 +1,8 @@
 """Who may speak to the server: the person at this machine, through the page that it serves.
 
 Any web page in the same browser can send requests to a local server, and any name can be made to
-lead to it. So a request must name this machine as its host, must not come from another page, and
-must carry the secret of this session: first in the printed address, then in a cookie.
+lead to it. So a request must name this machine as its host, and must not come from another page. It
+must also carry the secret of this session, first in the printed address, then in a cookie.
 """
 
 import hashlib
@@ -113,6 +113,7 @@ class Guard:
         return bool(name) and (name == host.lower() or _name(name) in self._hosts - _LOCAL)
 
     def _has_cookie(self, headers: Headers) -> bool:
+        """Tell whether a request carries the secret of this session in its cookie."""
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
         except CookieError:
@@ -126,7 +127,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Return the body of a request.
 
     Raises:
-        Refused: It has more than ``limit`` bytes; no more than that is read.
+        Refused: The body has more than ``limit`` bytes; no more than that is read.
     """
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced[:20]) > limit:
@@ -144,8 +145,8 @@ def inflate(data: bytes, size: int) -> bytes:
     """Return the ``size`` bytes that a gzip or raw deflate stream holds.
 
     Raises:
-        Refused: It is no such stream, or it holds fewer or more bytes; memory is bounded by
-            ``size``.
+        Refused: The bytes are no such stream, or it holds fewer or more bytes. ``size`` bounds the
+            memory.
     """
     kind = 16 + zlib.MAX_WBITS if data[:2] == b"\x1f\x8b" else -zlib.MAX_WBITS
     try:
@@ -159,7 +160,7 @@ def inflate(data: bytes, size: int) -> bytes:
 
 
 def _name(netloc: str) -> str:
-    """Return the name in ``name:port``, "" of anything that is none."""
+    """Return the name in ``name:port``; "" for any other text."""
     try:
         parts = urlsplit(f"//{netloc}")
         _ = parts.port  # raises where it is no number

@@ -1,4 +1,4 @@
-"""The server of the labelling page: what it is asked over HTTP, and what it tells of its own."""
+"""The server of the labelling page: it answers HTTP requests, and sends events by itself."""
 
 import asyncio
 import gzip
@@ -58,8 +58,8 @@ class GivenClass:
 
     Attributes:
         name: Its name.
-        colour: "#rrggbb"; None of a new one takes a default colour that is free.
-        was: Its index before; None of a new one.
+        colour: Its colour "#rrggbb"; None gives a new class a default colour that is free.
+        was: Its former index; None for a new class.
     """
 
     name: Text
@@ -75,7 +75,7 @@ class GivenClasses:
 
 
 class Events:
-    """What happens here, told to every open page as server-sent events."""
+    """The events of the session, sent to every open page as server-sent events."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,8 +121,8 @@ class LabelServer:
     """The answers to the requests of the page.
 
     Args:
-        session: What they are about.
-        events: Reaches every open page.
+        session: The session that the requests are about.
+        events: The events, which reach every open page.
 
     Attributes:
         app: The ASGI app, without any guard.
@@ -382,7 +382,7 @@ def label_folder(
         folder: Images, labelled or not; see `project.open_project`.
         classes: A ``classes.toml`` to take instead of the folder's own.
         ignored: Values or colours of masks that are no class.
-        port: Where to listen; None takes 8421, or a free one where that is taken.
+        port: The port; None takes 8421, or a free one where that is taken.
         hosts: Names beside localhost under which a proxy offers the page.
         run: The name of the run that is trained behind the page; None trains none.
         budget: The time of a round of training, such as "2m".
@@ -392,7 +392,7 @@ def label_folder(
     Raises:
         InputError: The folder holds nothing to label, or masks that cannot be painted in.
         MachineError: The folder or the port is taken, or the folder cannot be written.
-        Interrupted: A signal came; what was painted is saved.
+        Interrupted: A signal came; every stroke is saved.
     """
     parse_duration(budget)
     events = Events()

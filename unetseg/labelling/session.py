@@ -1,7 +1,7 @@
 """A person at work in a project: what a stroke, an accepted image or another class leads to.
 
-The project holds the labels, the engine answers strokes, the rounds train the network behind them,
-and the running score keeps what was predicted before anybody painted.
+The project holds the labels, the engine answers strokes, and the rounds train the network behind
+them. The running score keeps the predictions that were made before anybody painted.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ _LEARNED_AT_ONCE = 2**28  # bytes of older labels that the engine is given when 
 
 
 class Session:
-    """Ties a project to what learns from it; its methods may be called by any thread.
+    """Ties a project to the models that learn from it; any thread may call its methods.
 
     Use `open_session`, which ends the threads and processes behind it.
 
     Args:
-        project: What is labelled; its `on_saved` and `on_failed` are taken.
+        project: The project; the session sets its `on_saved` and `on_failed`.
         publish: Receives the events that the page shows.
 
     Attributes:
@@ -280,7 +280,7 @@ def open_session(
     """Work in a project while the block runs.
 
     Args:
-        project: What is labelled.
+        project: The project.
         publish: Receives the events that the page shows.
         run: The name of the run that is trained behind the page; None trains none.
         budget: The time of a round of training, such as "2m".

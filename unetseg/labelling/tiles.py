@@ -21,7 +21,7 @@ _SAMPLE = 1_000_000  # pixels are enough for percentiles
 
 
 class Pyramid:
-    """A picture at full size and halved again and again.
+    """A picture at full size, and halved again and again.
 
     Attributes:
         levels: ``(H, W, C)`` in the dtype of the file; level k is level 0 halved k times, and the
@@ -35,12 +35,12 @@ class Pyramid:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all levels."""
+        """The bytes of all levels."""
         return sum(level.nbytes for level in self.levels)
 
     @cached_property
     def ranges(self) -> list[dict[str, float]]:
-        """For each channel "min" and "max", and the 1st and 99.8th percentile as "low" and "high".
+        """The "min", "max", "low" (1st percentile) and "high" (99.8th) of each channel.
 
         `pictures.drawing.to_display` shows pictures in the same window.
         """
@@ -55,9 +55,9 @@ class Pyramid:
 
     @cached_property
     def windows(self) -> list[tuple[float, float]]:
-        """For each channel what is shown as black and as white where nobody chooses.
+        """The values of each channel that are black and white unless somebody chooses others.
 
-        Eight bits are shown as they are; others in the window of their range.
+        Pictures of eight bits are shown as they are, others in the window of their range.
         """
         if self.levels[0].dtype == np.uint8:
             return [(0.0, 255.0)] * self.levels[0].shape[2]
@@ -101,7 +101,7 @@ class Pyramid:
 
 
 class Pictures:
-    """Pyramids of pictures; those used last are kept, up to a gigabyte. Safe to share by threads.
+    """Pyramids of pictures; the last ones used are kept, up to a gigabyte. Threads may share them.
 
     Args:
         paths: The file of each picture, by its number.
