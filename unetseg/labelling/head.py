@@ -96,8 +96,8 @@ def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
     """Draw painted pixels of an image, at most 500 of each class.
 
     A pixel comes before another by a hash of its place. So a new stroke replaces few of the pixels
-    drawn before, and answers do not flicker. Where the picture is reduced by `Features.scale` s, every
-    s-th row and column of the labels counts.
+    drawn before, and answers do not flicker. Where `Features.scale` is s, every s-th row
+    and column of the labels counts.
 
     Args:
         features: The features of the image.

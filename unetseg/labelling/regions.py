@@ -1,9 +1,9 @@
 """Regions of an image that end at its edges: what a brush paints at once, and what a click fills.
 
-They are the basins of a watershed of the gradient, one around the flattest pixel of each cell of a
-grid (Machairas et al., 2015, "Waterpixels"). The spatial term of that paper is left out, because it
-makes regions compact and costs edges. The regions keep more of the true borders than as many
-regions of SLIC.
+They are the basins of a watershed of the gradient (Machairas et al., 2015, "Waterpixels"). There is
+one basin around the flattest pixel of each cell of a grid. The spatial term of that paper is left
+out, because it makes regions compact and costs edges. The regions keep more of the true borders
+than as many regions of SLIC.
 """
 
 from typing import Any

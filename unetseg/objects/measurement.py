@@ -177,17 +177,6 @@ class Measuring:
         return row | _in_unit(row, hull, self._pixel_size)
 
 
-def measure_objects(
-    numbers: NDArray[np.int32],
-    image: NDArray[Any],
-    confidence: NDArray[np.uint8] | None = None,
-    pixel_size: tuple[float, float, str] | None = None,
-) -> list[dict[str, float | str | None]]:
-    """Return the rows of `Measuring` for a whole label image (H, W)."""
-    window = np.pad(numbers, ((2, 2), (0, 0)))
-    return Measuring(numbers.shape, pixel_size).add(0, window, image, confidence)
-
-
 def _runs_of(numbers: NDArray[np.int32], top: int) -> NDArray[np.int64]:
     """Return (r, 4) number, row, first and last column of the runs of a band."""
     flat, width = numbers.ravel(), numbers.shape[1]
