@@ -267,6 +267,7 @@ class _TrainingView:
         return Group(Text(self._plan), self._table())
 
     def _table(self) -> Table:
+        """Return the table of the epochs so far."""
         names = [key.removeprefix("iou_") for key in self._rows[0] if key.startswith("iou_")]
         shown = names[:6]  # more columns do not fit a terminal; the last table has all classes
         table = Table(box=box.SIMPLE_HEAD)

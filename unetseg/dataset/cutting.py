@@ -469,6 +469,7 @@ def _summary(
     labelled_share: float,
     counts: NDArray[np.int64],
 ) -> StoreSummary:
+    """Return the summary of a store that was written."""
     held_out = [s.split == "val" for s in info.sources]
     having = (counts[held_out] > 0).sum(0)  # held-out images that have each class
     names = info.classes.names

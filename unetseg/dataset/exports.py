@@ -359,6 +359,7 @@ def _via_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, A
 
 
 def _via_export(file: Path, entries: Sequence[Mapping[str, Any]], folder: Path) -> Export:
+    """Read an export of VIA."""
     labels = _Labels("VIA")
     with _Reading(file, labels.tool):
         regions = {
@@ -433,6 +434,7 @@ def _read_supervisely(folder: Path) -> Export | None:
 
 
 def _supervisely_shape(one: Mapping[str, Any]) -> Draw:
+    """Return the function that draws a shape of Supervisely."""
     kind = one["geometryType"]
     if kind == "bitmap":
         x, y = one["bitmap"]["origin"]
@@ -511,6 +513,7 @@ def _label_studio_image(address: str, file: Path, folder: Path) -> Path:
 
 
 def _label_studio_shape(one: Mapping[str, Any]) -> tuple[str, Draw] | None:
+    """Return the class and the function that draws a region; None if it is no area."""
     value, kind = one["value"], one["type"]
     if kind in ("choices", "textarea", "rating", "relation"):
         return None  # about the image, not an area

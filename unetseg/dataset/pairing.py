@@ -240,6 +240,7 @@ def _match(
     without: str,
     advice: str,
 ) -> tuple[tuple[Pair, ...], InputError | None]:
+    """Return the pairs of a folder in any layout, and what is wrong with its other files."""
     if export:
         return export.pairs, None
     folders = [f for f in folders if f.name != without]

@@ -172,6 +172,7 @@ def _create(h5: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
 
 
 def _write_attributes(h5: Any, info: StoreInfo) -> None:
+    """Write the header of a store as HDF5 attributes."""
     values = {
         "format": FORMAT,
         "version": VERSION,

@@ -166,6 +166,7 @@ class Engine:
     # --- the thread that computes features ---------------------------------------------------
 
     def _look(self) -> None:
+        """Compute the features of the image that is due, until the engine is closed."""
         while (number := self._wait_for_image()) is not None:
             try:
                 image = self._read(number)
@@ -226,6 +227,7 @@ class Engine:
     # --- the thread that answers -------------------------------------------------------------
 
     def _answer(self) -> None:
+        """Learn from new strokes and answer them, until the engine is closed."""
         while self._wait_for_stroke():
             with self._changed:
                 due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}

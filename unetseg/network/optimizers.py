@@ -44,6 +44,7 @@ class Muon(torch.optim.AdamW):
         super().step(closure)
 
     def _move(self, group: dict[str, Any]) -> None:
+        """Move the weights of a group by one step of Muon."""
         weights = [p for p in group["params"] if p.grad is not None]
         gradients = [p.grad for p in weights]
         averages = []

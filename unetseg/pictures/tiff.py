@@ -115,6 +115,7 @@ def _check(path: str | os.PathLike[str], handle: BinaryIO, series: Any, max_pixe
 
 
 def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageInfo:
+    """Return the facts of a TIFF from its header."""
     sizes, alphas = _sizes(series), _alpha_channels(series)
     channels = sizes.get("S", 1) * sizes.get("C", 1) - len(alphas)
     if palette is not None:

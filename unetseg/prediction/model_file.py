@@ -367,6 +367,7 @@ def _check_arrays(arrays: list[_Array], size: int) -> None:
 
 
 def _build(path: Path, card: ModelCard, device: str) -> "nn.Module":
+    """Return the network of a model file, with its weights not yet loaded."""
     import torch
 
     from unetseg.network.unet import build_network

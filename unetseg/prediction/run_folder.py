@@ -345,6 +345,7 @@ def _summarize(run: RunFolder) -> RunSummary | None:
 
 
 def _summarize_folds(run: RunFolder, state: str) -> RunSummary:
+    """Return the line of a run with folds in the list of all runs."""
     card, data = None, {}
     with suppress(InputError):
         card = read_card(run.fold(1).model)

@@ -174,6 +174,7 @@ class Segmenter:
             yield row[0] if len(row) == 1 else torch.cat(row, 2)
 
     def _blended(self, image: Rows, stride: int) -> Iterator[Tensor]:
+        """Yield bands (K, rows, W) averaged over overlapping windows."""
         height, width = image.shape[:2]
         rows = starts(height, self.size, stride)
         columns = starts(width, self.size, stride)

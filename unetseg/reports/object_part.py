@@ -41,6 +41,7 @@ def object_part(
 
 
 def _rows(counted: ObjectScores, table: ClassTable) -> list[dict[str, Any]]:
+    """Return the rows of the table of objects, one a class."""
     colours = {one.name: one.colour for one in table.classes}
     scores = {
         "panoptic_quality": counted.panoptic_quality,

@@ -175,6 +175,7 @@ def _sample(
     most: int,
     rng: np.random.Generator,
 ) -> Sample:
+    """Draw features and classes of pixels of an image, evenly over its classes."""
     labels = mask.ravel()
     chosen = np.sort(_draw_evenly(labels, classes, most, rng))
     parts = [

@@ -156,6 +156,7 @@ def rank_suspects(images: Iterable[ScoredImage], classes: Sequence[str]) -> tupl
 
 
 def _disagreement(scored: ScoredImage, classes: int) -> _Disagreement:
+    """Return where and how a mask and its prediction disagree."""
     truth, prediction, sure = scored.truth, scored.prediction, scored.confidence
     step = max(1, int(np.ceil(np.sqrt(truth.size / _MOST_PIXELS))))
     truth, prediction = truth[::step, ::step], prediction[::step, ::step]

@@ -290,6 +290,7 @@ def load_cross_validation(run: str | os.PathLike[str] = "default") -> CrossValid
 
 
 def _result(run: RunFolder, record: FoldRecord) -> CrossValidation:
+    """Return the result of a run whose folds are all done."""
     return CrossValidation(
         run=run,
         folder=Path(record.folder),
@@ -351,6 +352,7 @@ def _read_folder(
     ignored: tuple[int | str, ...],
     on_progress: OnProgress,
 ) -> LabelledFolder:
+    """Read the folder that is divided into folds, without held-out images."""
     # Folds replace the held-out share. A share of 0 also avoids the warning that few images are
     # held out.
     cutting = dataclasses.replace(cutting, val=0.0)

@@ -266,6 +266,7 @@ class Trainer:
         self.on_progress(EpochDone(course.history[-1], self.clock.left()))
 
     def _add_row(self, patches: int, found: Validation | None) -> None:
+        """Add the row of an epoch to the history."""
         at, tally = self.learner.position, self.course.tally
         names = self.artefacts.opened.info.classes.names
         unknown: Row = dict.fromkeys(["val_loss", "val_mean_iou", *(f"iou_{n}" for n in names)])
