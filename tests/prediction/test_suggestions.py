@@ -13,12 +13,12 @@ from PIL import Image
 
 import unetseg
 from tests.support import read, with_card, write_image, write_set
-from unetseg.classes import ClassTable, SegmentationClass
+from unetseg.classes import ClassTable, SegmentationClass, table_of
 from unetseg.cli import app
 from unetseg.dataset import pairing
 from unetseg.errors import InputError
 from unetseg.pictures import masks, reading
-from unetseg.prediction.suggestions import rank_images
+from unetseg.prediction.suggestions import _write_mask, rank_images
 
 ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 TWO = math.exp(-2)  # likeness of two images at the usual distance: a Gaussian half as wide
@@ -257,3 +257,12 @@ def test_masks_named_otherwise_than_images_are_asked_to_be_named_so(home, capsys
     _, out, _ = run(capsys, "suggest", "data/test", "--n", "1")
     assert "such as im0.png and mask0.png" in out
     assert "cp " not in out
+
+
+def test_ignored_pixels_of_suggested_colour_masks_are_no_class(tmp_path):
+    labels = np.array([[0, 1, 255], [1, 0, 255]], np.uint8)
+    table = table_of(["#000000", "#ff0000"])
+    _write_mask(tmp_path / "m.png", labels, table)
+    raw = reading.read_mask(tmp_path / "m.png")
+    np.testing.assert_array_equal(masks.decode(raw, table), labels)
+    assert masks.discover({"m.png": masks.find_keys(raw)}) == table

@@ -31,7 +31,7 @@ _PNG_HEADER = 33  # bytes of a PNG's signature and first chunk, IHDR
 def write_picture(
     path: str | os.PathLike[str], image: NDArray[Any], text: Mapping[str, str] | None = None
 ) -> None:
-    """Write ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16 as PNG, whole or not at all.
+    """Write ``(H, W, C)`` uint8 (1, 3 or 4 channels) or uint16 (1 or 3) as PNG, or nothing.
 
     ``text`` goes into text chunks (keys of 1 to 79 Latin-1 characters).
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unetseg import files
 from unetseg.arguments import Names, Reports, public
-from unetseg.classes import ClassTable
+from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import naming, pairing
 from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
@@ -455,7 +455,10 @@ def _write(
 def _write_mask(path: Path, labels: NDArray[np.uint8], table: ClassTable) -> None:
     """Write a mask as the training masks are: values with a palette, or RGB colours."""
     if table.encoding == "colours":
-        writing.write_picture(path, drawing.paint(labels, table))
+        picture = drawing.paint(labels, table)
+        if (is_ignored := labels == IGNORED).any():  # read as ignored where it is transparent
+            picture = np.dstack([picture, np.where(is_ignored, 0, 255).astype(np.uint8)])
+        writing.write_picture(path, picture)
     else:
         writing.write_mask(path, labels, table)
 
