@@ -264,7 +264,7 @@ def open_picture(
 
 
 def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str) -> Picture:
-    """Open a PNG, JPEG or BMP file by its header; its pixels are decoded later."""
+    """Open a file that Pillow decodes by its header; its pixels are decoded later."""
     opened = _DECODERS[kind](handle)
     is_deep = kind == "PNG" and opened.tile and ";16B" in str(opened.tile[0].args)
     mode = opened.mode
