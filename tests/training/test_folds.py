@@ -599,7 +599,7 @@ def test_labels_that_are_shapes_are_refused_with_the_line_that_makes_masks(tmp_p
         box = {"label": "square", "points": [[5, 5], [20, 20]], "shape_type": "rectangle"}
         data = {"shapes": [box], "imagePath": f"images/{mask.name}"}
         Path(f"set/{mask.stem}.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match="unetseg convert set set-converted"):
+    with pytest.raises(InputError, match=r"convert_folder\('set', 'set-converted'\)"):
         cross_validate("set", folds=2, **TINY)
     assert not Path("runs").exists()
 
