@@ -144,7 +144,7 @@ class Engine:
             head, seen = self._head, dict(self._scattered)
         known = [n for n in numbers if n in seen]
         if head is None or not known:
-            return [*known, *(n for n in numbers if n not in seen)]
+            return list(numbers)
         described = {n: _describe(head, seen[n]) for n in {*known, *done} & seen.keys()}
         ranks = rank_images(
             np.stack([described[n][0] for n in known]),
