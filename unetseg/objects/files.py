@@ -82,10 +82,11 @@ def write_objects(
             measured = measuring.add(top, window, image[rows], sure)
             ended = outlining.add(top, window[1:-1])
             for row, (number, polygons) in zip(measured, ended, strict=True):
-                row["class"] = table.names[objects.kinds[number - 1]]
-                plain.add(number, polygons, _for_qupath(row, table))
+                kind = table.classes[objects.kinds[number - 1]]
+                row["class"] = kind.name
+                plain.add(number, polygons, _for_qupath(row, kind.colour))
                 if on_map:
-                    on_map.add(number, polygons, _for_qgis(row, table))
+                    on_map.add(number, polygons, _for_qgis(row, kind.colour))
                 yield row
     bands.write_numbers(path, objects.numbers, text, place)
 
@@ -102,25 +103,21 @@ def _measurements(row: Row) -> Row:
     return {k: v for k, v in row.items() if k not in skipped and v is not None}
 
 
-def _colour(row: Row, table: ClassTable) -> str:
-    return table.classes[table.names.index(str(row["class"]))].colour
-
-
-def _for_qupath(row: Row, table: ClassTable) -> dict[str, Any]:
+def _for_qupath(row: Row, colour: str) -> dict[str, Any]:
     """Return what a feature says beside its polygon, by the names that QuPath reads."""
     return {
         "objectType": "detection",
         "name": str(row["number"]),
         "classification": {
             "name": row["class"],
-            "color": list(colour_to_rgb(_colour(row, table))),
+            "color": list(colour_to_rgb(colour)),
         },
         "measurements": _measurements(row),
         **({"metadata": {"unit": row["unit"]}} if row["unit"] else {}),
     }
 
 
-def _for_qgis(row: Row, table: ClassTable) -> dict[str, Any]:
+def _for_qgis(row: Row, colour: str) -> dict[str, Any]:
     """Return what a feature says beside its polygon as plain columns of a table."""
-    first = {"number": row["number"], "class": row["class"], "colour": _colour(row, table)}
+    first = {"number": row["number"], "class": row["class"], "colour": colour}
     return first | _measurements(row) | {"unit": row["unit"]}
