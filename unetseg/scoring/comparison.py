@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.progress import Note, OnProgress, warn
-from unetseg.results import Result, Table
+from unetseg.results import Result, Table, plain
 from unetseg.scoring import intervals
 from unetseg.scoring.evaluation import (
     DEFAULT_FOLDER,
@@ -145,7 +145,7 @@ class Comparison(Result):
 
     def records(self) -> list[dict[str, Any]]:
         """Return a row a class."""
-        return [{"class": name} | _plain(one) for name, one in self.classes.items()]
+        return [{"class": name} | plain(one) for name, one in self.classes.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON, null where undefined."""
@@ -155,9 +155,9 @@ class Comparison(Result):
             "images": len(self.scores_a.names),
             "units": self.scores_a.units,
             "left_out": self.left_out,
-            "mean_iou": _plain(self.mean),
-            "iou": {name: _plain(one) for name, one in self.classes.items()},
-            "losses": [asdict(loss) for loss in self.losses],
+            "mean_iou": plain(self.mean),
+            "iou": plain(self.classes),
+            "losses": plain(self.losses),
             "scores_a": self.scores_a.to_dict(),
             "scores_b": self.scores_b.to_dict(),
         }
@@ -420,8 +420,3 @@ def _cells(one: Difference) -> tuple[object, ...]:
     difference = None if one.difference is None else f"{one.difference:+.3f}"
     ends = f"{one.ci95[0]:+.3f} to {one.ci95[1]:+.3f}" if one.ci95 else None
     return one.a, one.b, difference, ends, one.won, one.lost, one.tied
-
-
-def _plain(difference: Difference) -> dict[str, Any]:
-    plain = asdict(difference)
-    return plain | {"ci95": list(difference.ci95) if difference.ci95 else None}
