@@ -174,21 +174,20 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
 def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
     """Tell whether values that differ from mask to mask are surely objects; None for classes."""
     most = max(len(n.keys) for n in numbers)
-    frequency = Counter(k for n in numbers for k in n.keys.tolist())
     if any(n.are_colours for n in numbers):
+        frequency = Counter(k for n in numbers for k in n.keys.tolist())
         lone = sum(count == 1 for count in frequency.values())
         if len(numbers) > 2 and lone >= _MANY and lone > 0.7 * len(frequency):
             return True
         # Colours have no order. Low numbers are the commonest, so their colours are, too.
         rank = {key: i + 1 for i, (key, _) in enumerate(frequency.most_common())}
-        filled, run = [len(n.keys) / max(rank[k] for k in n.keys.tolist()) for n in numbers], 0.0
+        filled = [len(n.keys) / max(rank[k] for k in n.keys.tolist()) for n in numbers]
+        run, few = 0.0, _COLOURS_FILLED
     else:
         filled = [len(n.keys) / n.keys[-1] for n in numbers]
-        run = float(np.mean([f == 1 for f in filled]))
-    size = _explained(numbers, [n.size for n in numbers])
+        run, few = float(np.mean([f == 1 for f in filled])), _SOME_FILLED
     if most >= _MANY and run >= _WHOLES:  # 1, 2, 3, ... in nearly every mask
-        return size < _TELLS
-    few = _COLOURS_FILLED if any(n.are_colours for n in numbers) else _SOME_FILLED
+        return not _tells_size(numbers)
     if len(numbers) == 1 or np.mean(filled) < few or _tell(numbers):
         return None
     is_deep = all(n.is_deep for n in numbers)
@@ -197,8 +196,12 @@ def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
 
 def _tell(numbers: Sequence[Numbers]) -> bool:
     """Tell whether a value stands for things of a certain size or place."""
-    size = _explained(numbers, [n.size for n in numbers])
-    return size >= _TELLS or any(_tells_place(numbers, axis) for axis in (0, 1))
+    return _tells_size(numbers) or any(_tells_place(numbers, axis) for axis in (0, 1))
+
+
+def _tells_size(numbers: Sequence[Numbers]) -> bool:
+    """Tell whether a value stands for things of a certain size."""
+    return _explained(numbers, [n.size for n in numbers]) >= _TELLS
 
 
 def _tells_place(numbers: Sequence[Numbers], axis: int) -> bool:
