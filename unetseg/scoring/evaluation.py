@@ -482,15 +482,6 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
     )
 
 
-def _scaled(image: NDArray[Any], scale: float) -> NDArray[Any]:
-    """Return an image as a network that was trained at ``scale`` takes it."""
-    if scale == 1:
-        return image
-    return transforms.rescale_image(
-        image, transforms.scaled_size(image.shape[0], image.shape[1], scale)
-    )
-
-
 def score_held_out(
     opened: Store,
     segmenter: Segmenter,
@@ -521,9 +512,10 @@ def score_held_out(
     for k in mine:
         check()
         image, mask, source = opened.held_out(k)
+        size = transforms.scaled_size(mask.shape[0], mask.shape[1], opened.info.scale)
         row, pixels = 0, 0
         labels, logs = list[Tensor](), list[float]()
-        for band in segmenter.bands(_scaled(image, opened.info.scale), mask.shape[:2]):
+        for band in segmenter.bands(transforms.rescale_image(image, size), mask.shape[:2]):
             truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
             valid = truth != IGNORED
             chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
