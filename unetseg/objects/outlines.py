@@ -28,11 +28,6 @@ Ring = NDArray[np.float64]
 _STEPS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # x, y of the directions east, south, ...
 
 
-def outlines(numbers: NDArray[np.int32]) -> dict[int, list[list[Ring]]]:
-    """Return the polygons of each object of a label image (H, W), as `Outlining` does."""
-    return dict(Outlining(numbers.shape).add(0, np.pad(numbers, ((1, 1), (0, 0)))))
-
-
 @dataclass(frozen=True)
 class _Sides:
     """Sides of pixels, each with its object on the right.
