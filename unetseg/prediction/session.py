@@ -6,6 +6,7 @@ its mask is a tiled TIFF, which is written band by band.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -428,8 +429,17 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 # --- what has been done already --------------------------------------------------------------
 
 
-def _label(model: Model, job: _Job, objects: Sequence[str], overlay_size: int) -> str:
-    """Return a text that is equal for equal models, input and options."""
+def _label(
+    model: Model,
+    job: _Job,
+    objects: Sequence[str],
+    overlay_size: int,
+    hash_of: Callable[[Path], str],
+) -> str:
+    """Return a text that is equal for equal models, input and options.
+
+    ``hash_of`` does what `_file_hash` does.
+    """
     settings = model.settings
     options: dict[str, Any] = {
         "stride": model.segmenter.stride,  # null where it is seamless
@@ -447,14 +457,14 @@ def _label(model: Model, job: _Job, objects: Sequence[str], overlay_size: int) -
     if model.selection.crop:
         options["crop"] = model.selection.crop
     if job.view:
-        options["fov"] = _file_hash(job.view)
+        options["fov"] = hash_of(job.view)
     if job.overlay and overlay_size != OVERLAY_SIZE:
         options["overlay_size"] = overlay_size
     if objects:
         options["objects"] = tuple(objects)
     data = {
         "model": model.digest,
-        "input": _file_hash(job.image),
+        "input": hash_of(job.image),
         "options": options,
     }
     return json.dumps(data, sort_keys=True)
@@ -608,6 +618,8 @@ class _Session:
         overlay_size: int,
     ) -> None:
         self.overlay_size = overlay_size
+        # The pages of a file come one after another: it and its field of view are hashed once.
+        self.hash_of = functools.lru_cache(2)(_file_hash)
         self.objects, self.object_classes = objects, object_classes(model.card.classes, objects)
         self.model, self.out, self.on_progress = model, out, on_progress
         self.caught, self.behind = caught, behind
@@ -619,7 +631,7 @@ class _Session:
         number, job = numbered
         turn = _Turn(number, job)
         try:
-            turn.label = _label(self.model, job, self.objects, self.overlay_size)
+            turn.label = _label(self.model, job, self.objects, self.overlay_size, self.hash_of)
             if any(label_of(place) != turn.label for place in job.places):
                 with ExitStack() as closing:
                     picture = closing.enter_context(self.model.open(job.image, job.page))
