@@ -47,7 +47,7 @@ def write_objects(
 
     Args:
         path: The label image, ``.tif``; it is written last.
-        objects: As `find_objects` returns them.
+        objects: The objects that `find_objects` returns.
         table: The classes.
         image: (H, W, C) the image's own values.
         confidence: (H, W) probability of each pixel's class, 0 to 255.

@@ -255,7 +255,7 @@ def _shape(
 
     Args:
         runs: (r, 3) row, first and last column of its runs.
-        hull: As `_hull` returns it.
+        hull: The corners that `_hull` returns.
         perimeter: Its perimeter.
         size: Height and width of the image.
     """

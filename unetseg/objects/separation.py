@@ -116,8 +116,8 @@ def find_objects(
 
     Args:
         labels: (H, W) class indices, 255 ignored; may be a file that is mapped into memory.
-        classes: As `object_classes` returns them. The pixels of a border become pixels of the
-            objects that they surround.
+        classes: The classes and borders that `object_classes` returns. The pixels of a border
+            become pixels of the objects that they surround.
         confidence: (H, W) probability of each pixel's class, 0 to 255. A dip in it marks a contact
             of two objects even where the outline shows no neck.
         numbers: (H, W) zeros, which take the numbers; None makes a new array.
@@ -166,10 +166,10 @@ def _height_of(
     """Return the heights of a tile and of one pixel around it; None where no object is.
 
     Args:
-        labels: (H, W) of the whole image.
+        labels: (H, W) class indices of the whole image.
         kind: Class of the objects.
         border: Class of their borders.
-        confidence: (H, W) of the whole image.
+        confidence: (H, W) confidence of the whole image.
         rows: Rows of the tile.
         columns: Columns of the tile.
 
@@ -225,7 +225,7 @@ class _Ends:
 
     Attributes:
         kind: (n,) the class.
-        height: (n,) float32 of the pixel.
+        height: (n,) float32, the height of the pixel.
         place: (n,) the pixel, counted row after row over the whole image.
         is_outside: (n,) whether it belongs to another tile, in which the climb goes on.
         area: (n,) pixels of this tile that climb to it.
@@ -257,7 +257,7 @@ class _Basins:
         """Take the heights of a tile and of one pixel around it.
 
         Args:
-            height: As `_height_of` returns them.
+            height: The heights that `_height_of` returns.
             kind: The class.
             corner: First row and first column of the tile.
         """

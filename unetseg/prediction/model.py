@@ -183,7 +183,7 @@ class Model(Result):
 
         Args:
             image: A file, a picture of Pillow, or an array (H, W) or (H, W, C) as a file holds it.
-            page: As for `open`; it counts for files alone.
+            page: The number of the picture to take, as in `open`; it counts for files alone.
 
         Raises:
             InputError: The file or the array is no image, or has other channels or another depth.
@@ -249,7 +249,7 @@ def as_trained(
         image: uint8, uint16 or float32.
         card: The card of the model.
         what: The image, for a message.
-        convert_depth: As in `PredictSettings`.
+        convert_depth: Whether another depth is converted, as in `PredictSettings`.
 
     Raises:
         InputError: It has other channels or another depth.

@@ -93,7 +93,7 @@ class Segmenter:
         """Return the most probable class of each pixel of an image (H, W, C).
 
         Args:
-            image: As for `bands`.
+            image: The image as `bands` takes it.
             shape: The height and width of the result; None keeps those of the image. Probabilities
                 are interpolated bilinearly to another shape, which keeps borders smooth.
 
@@ -136,7 +136,7 @@ class Segmenter:
         Args:
             image: (H, W, C) in the units and channels of the training images. An image smaller than
                 a window is reflected up to that size, and the result is cut back.
-            shape: As for `labels`.
+            shape: The height and width of the result, as in `labels`.
         """
         return map(self._scaled, self._averages(image, shape))
 

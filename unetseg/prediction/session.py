@@ -247,7 +247,8 @@ class _Job:
         page: The number of the picture in the file, where each is an image; else None.
         view: The mask of its field of view; None where there is none.
         pixels: The number of its pixels according to its header; 1 where that cannot be read.
-        mask, overlay, probabilities, confidence: The files to write; None where one is not wanted.
+        mask, overlay, probabilities, confidence, objects: The files to write; None where one is not
+            wanted.
     """
 
     image: Path
@@ -359,7 +360,7 @@ def _job(
     Args:
         source: The image.
         out: Folder of the masks.
-        format: One of `FORMATS`.
+        format: The format of the mask, one of `FORMATS`.
         wanted: Whether to write each kind of further picture. None means only where the image is
             not too large.
         selection: The part of the file that is used.
@@ -519,7 +520,7 @@ class _Turn:
 
     Attributes:
         number: The place of the image among all of this process, from 1.
-        label: See `_label`.
+        label: The text that `_label` returns.
         picture: The image; None where nothing is to be done, or it could not be read.
         backdrop: The image as its objects are measured.
         shown: The image as the overlay shows it, reduced.
@@ -570,8 +571,8 @@ class _Found:
     Attributes:
         pixels: The pixels of each class in the mask, (K,) int64.
         sure: The sum of the probabilities of each class's pixels, and their number, (2, K).
-        confidence: (rows, W) uint8 of the bands, where it is wanted.
-        probabilities: (K, rows, W) float32 of the bands, where they are wanted.
+        confidence: The confidence of the bands, (rows, W) uint8, where it is wanted.
+        probabilities: The probabilities of the bands, (K, rows, W) float32, where they are wanted.
         separated: The objects of the classes that were asked for, once the mask is whole.
     """
 
@@ -603,7 +604,7 @@ class _Session:
         caught: Says whether a signal has come.
         behind: Writes an image while the next one is computed.
         objects: Classes whose objects are told apart.
-        overlay_size: As for `predict`.
+        overlay_size: The most pixels along the longer side of an overlay.
     """
 
     def __init__(

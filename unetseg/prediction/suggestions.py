@@ -124,8 +124,8 @@ class Rank:
 
     Attributes:
         index: The number of the image.
-        score: As in `Suggestion`.
-        difference: As in `Suggestion`.
+        score: The score of the `Suggestion`.
+        difference: The difference of the `Suggestion`.
         stands_for: How many other unlabelled images it covers better than any image before it.
     """
 
@@ -142,7 +142,7 @@ class _Described:
     Attributes:
         features: (D,) float32: the content of the image, as a whole and in its most uncertain
             tenth.
-        uncertainty: As in `Suggestion`.
+        uncertainty: The uncertainty of the `Suggestion`.
         pair: The two classes that the model confuses most often; a single one where it has one.
     """
 
@@ -255,9 +255,10 @@ def rank_images(
     ICLR) takes the product of both too, with gradients as features.
 
     Args:
-        features: (n, D) of the images to choose from; each column is scaled to its own spread.
-        uncertainty: (n,) of these images, 0 or more.
-        labelled: (m, D) of the images labelled so far; m may be 0.
+        features: (n, D) features of the images to choose from; each column is scaled to its own
+            spread.
+        uncertainty: (n,) uncertainties of these images, 0 or more.
+        labelled: (m, D) features of the images labelled so far; m may be 0.
         count: The largest number of images to choose. Of more than 4,000 images only the most
             uncertain are compared.
 

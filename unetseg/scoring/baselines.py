@@ -37,7 +37,7 @@ class Baseline:
 
     Attributes:
         name: "most common class" or "random forest".
-        scores: On the same images as the network's.
+        scores: Its scores on the same images as the network's.
     """
 
     name: str

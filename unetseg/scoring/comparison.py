@@ -262,7 +262,7 @@ class _Side:
     """A or B: masks in a folder, or a model.
 
     Attributes:
-        name: As given.
+        name: The name as it was given.
         is_masks: Whether it is a folder of pictures without a model.
         files: The files of its models.
         cards: The cards of its models.

@@ -27,9 +27,9 @@ class Areas:
     """The areas under the two curves of a class.
 
     Attributes:
-        roc_auc: That of the receiver operating characteristic, 0 to 1, by trapezoids.
-        average_precision: That of the precision-recall curve, 0 to 1: the mean of the precision
-            over the recall, without interpolation.
+        roc_auc: The area under the receiver operating characteristic, 0 to 1, by trapezoids.
+        average_precision: The area under the precision-recall curve, 0 to 1: the mean of the
+            precision over the recall, without interpolation.
     """
 
     roc_auc: float
@@ -41,7 +41,7 @@ class Curve:
     """The two curves of a class, thinned for drawing.
 
     Attributes:
-        areas: Under the whole curves.
+        areas: The areas under the whole curves.
         roc: Points (1 - specificity, recall), from (0, 0) to (1, 1).
         precision_recall: Points (recall, precision), recall ascending.
     """

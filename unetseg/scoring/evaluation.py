@@ -61,8 +61,8 @@ class Subject:
             (H, W) and the confidence (H, W) float32. The confidence is None where it is not wanted,
             or where only masks are known.
         trained_on: Number of images left out because the model was trained on them.
-        probabilities: Yields those of the k-th image from top to bottom in bands (K, rows, W)
-            float32; None where only masks are known.
+        probabilities: Yields the probabilities of the k-th image from top to bottom in bands
+            (K, rows, W) float32; None where only masks are known.
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
     """
@@ -90,7 +90,7 @@ class Evaluation(Result):
     """What was scored, and how well.
 
     Attributes:
-        scores: Pooled over all images.
+        scores: The scores, pooled over all images.
         subject: The images that were scored.
     """
 
@@ -206,7 +206,7 @@ def evaluation_of(
     """Return the evaluation of a model whose training has scored its held-out images.
 
     Args:
-        found: What the training found.
+        found: The scores that the training found.
         model: The run or its model.
         on_progress: Receives `Note`.
     """
@@ -310,7 +310,7 @@ def read_objects(subject: Subject, classes: Mapping[int, int | None], k: int) ->
 
     Args:
         subject: What is scored.
-        classes: As `object_classes` returns them.
+        classes: The classes and borders that `object_classes` returns.
         k: The place of the image.
 
     Raises:

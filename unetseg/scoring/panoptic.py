@@ -124,9 +124,9 @@ class ObjectScores:
         images: Number of images.
         true: Number of true objects.
         predicted: Number of predicted objects.
-        panoptic_quality: 0 to 1; None for a class without any object.
-        f1: 0 to 1, at an IoU of 0.5.
-        count_error: 0 to 1: the share of objects that are too many or too few in their image.
+        panoptic_quality: The panoptic quality, 0 to 1; None for a class without any object.
+        f1: The F1 score at an IoU of 0.5, 0 to 1.
+        count_error: The share of objects that are too many or too few in their image, 0 to 1.
         intervals: "panoptic_quality", "f1" and "count_error": the 95 % interval of each class over
             images or groups; None where there are too few for an interval.
         quality_per_image: The panoptic quality of each image, over all classes; None where it has

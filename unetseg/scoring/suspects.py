@@ -30,8 +30,8 @@ class Suspect:
 
     Attributes:
         name: Name of the image.
-        score: By how many standard deviations its disagreement exceeds that of a usual image of
-            the set (`rank_suspects`); over `LIKELY` is rare among correct masks.
+        score: The number of standard deviations by which its disagreement exceeds that of a usual
+            image of the set (`rank_suspects`); over `LIKELY` is rare among correct masks.
         box: (top, left, height, width) of the worst place, in pixels.
         text: What is suspected there.
     """
@@ -50,8 +50,8 @@ class _Region:
         truth: The mask's class.
         predicted: The model's class.
         pixels: Number of pixels looked at.
-        weights: (_BINS,) float32, by confidence: the pixels, those near a border counted less.
-        box: As in `Suspect`, in pixels looked at.
+        weights: (_BINS,) float32, the pixels by confidence, those near a border counted less.
+        box: The box of a `Suspect`, in pixels looked at.
     """
 
     truth: int
