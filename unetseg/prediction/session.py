@@ -410,9 +410,8 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
     places: dict[str, Path] = {}
     inputs = {os.path.realpath(job.image) for job in jobs}
     for job in jobs:
-        key = str(
-            job.mask.with_suffix("")
-        ).casefold()  # some file systems do not tell A.png from a.png
+        # Some file systems do not tell A.png from a.png.
+        key = str(job.mask.with_suffix("")).casefold()
         if key in places:
             text = f"and {show(job.image)} would both be written to {show(job.mask)}"
             raise InputError(places[key], text, f"predict them apart, with another {arg('out')}")
@@ -767,10 +766,11 @@ class _Session:
         if job.probabilities:
             shares = np.concatenate(found.probabilities, 1)
             writing.write_float_tiff(job.probabilities, shares, text, place)
-        if job.confidence and confidence is not None and job.confidence.suffix == ".tif":
-            bands.write_numbers(job.confidence, confidence, text, place)
-        elif job.confidence and confidence is not None:
-            writing.write_picture(job.confidence, confidence[..., None], text)
+        if job.confidence and confidence is not None:
+            if job.confidence.suffix == ".tif":
+                bands.write_numbers(job.confidence, confidence, text, place)
+            else:
+                writing.write_picture(job.confidence, confidence[..., None], text)
         if job.overlay and turn.shown is not None:
             step, numbers = self._step(picture), None
             if found.separated:
