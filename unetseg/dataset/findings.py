@@ -279,8 +279,8 @@ def inspect_folder(
         except InputError as error:
             doubt = doubt or error
         if doubt:
-            all_masks = [s.pair.mask for s in surveys]
-            found.append(_refusal(doubt, commands, all_masks if doubt.what == "masks" else []))
+            at_fault = [s.pair.mask for s in surveys] if doubt.subject is masks.ALL_MASKS else []
+            found.append(_refusal(doubt, commands, at_fault))
         measured, strange, area = [], list[masks.NoClassError](), AreaFinder()
         if table and not doubt:
             for pair in steps(

@@ -179,7 +179,7 @@ def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
             centres.append(point)
         elif shares[i] >= _COMMON and all(np.abs(c - point).max() > 2 * NOISE for c in centres):
             text = f"{_clean(point)} in {100 * shares[i]:.1f} % of the pixels: thin lines or noise?"
-            raise InputError("masks", text, _ADVICE)
+            raise InputError(masks.ALL_MASKS, text, _ADVICE)
     return [_clean(c) for c in centres]
 
 
@@ -211,7 +211,7 @@ def _solid_pixels(
     raw: RawMask, ordered: NDArray[np.int64], group: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
     """Return for each group the number of pixels whose eight neighbours belong to it, too."""
-    runs = Runs.of(masks.colour_codes(raw, "masks"))
+    runs = Runs.of(masks.colour_codes(raw, masks.ALL_MASKS))
     places = np.minimum(np.searchsorted(ordered, runs.codes), len(ordered) - 1)
     of_run = np.where(ordered[places] == runs.codes, group[places], -1)
     groups = runs.spread(of_run.astype(np.int8))  # there are at most 64 groups

@@ -161,14 +161,14 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
     kind = "colours" if any(n.are_colours for n in numbers) else "values"
     keys = f"{len(np.unique(np.concatenate([n.keys for n in numbers])))} {kind}"
     if _are_named(measured, _OBJECT_NAMES) and max(len(n.keys) for n in numbers) > 1:
-        return masks.object_numbers("masks", keys)
+        return masks.object_numbers(masks.ALL_MASKS, keys)
     sets = {tuple(n.keys.tolist()) for n in numbers}
     if np.median([len(n.keys) for n in numbers]) < _FEW:
         return None
     if len(sets) == 1 < len(numbers) and (len(numbers[0].keys) < _MANY or _tell(numbers)):
         return None
     is_sure = _judge(numbers, _are_named(measured, _LABEL_NAMES))
-    return None if is_sure is None else masks.object_numbers("masks", keys, is_sure)
+    return None if is_sure is None else masks.object_numbers(masks.ALL_MASKS, keys, is_sure)
 
 
 def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:

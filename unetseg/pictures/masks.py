@@ -35,6 +35,16 @@ Key = int | str
 """What stands for a class in a mask: a value, or a colour "#rrggbb"."""
 
 
+class _AllMasks:
+    """The subject of an error about the masks of a set together, where no file is at fault."""
+
+    def __str__(self) -> str:
+        return "masks"
+
+
+ALL_MASKS = _AllMasks()
+
+
 @dataclass(frozen=True)
 class RawMask:
     """The pixels of a mask file as they are stored.
@@ -142,11 +152,11 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     ignore = _with_nodata(found, ignore)
     keys, colours = _merged_keys(found) - set(ignore), _merged_palette(found)
     if not any(one.counts for one in found.values()):
-        raise InputError("masks", "every pixel is transparent or without data", "label some")
+        raise InputError(ALL_MASKS, "every pixel is transparent or without data", "label some")
     if not keys:
         raise leaves_no_class(k for k in ignore if k in _merged_keys(found))
     if len(keys) > MAX_FOUND:
-        raise _diagnosis("masks", _merged(found))
+        raise _diagnosis(ALL_MASKS, _merged(found))
     if IGNORED in keys and len(keys) > 2:
         if error := two_kinds(found, ignore):
             raise error
