@@ -18,17 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
-from unetseg.errors import InputError, MachineError, arg
+from unetseg.errors import Code, InputError, MachineError, arg
 from unetseg.pictures.georeference import Georeference
 from unetseg.text import human_bytes, plural, quote
 
 MAX_PIXELS = 2**31  # height x width; a larger image would need tens of gigabytes as floats
 ORIENTATION = 274  # the EXIF and TIFF tag
-INVERTED = (
-    "with white as zero, an inverted table of Fiji: are its stored values the classes, or the "
-    "shades that are shown?"
-)
-LOSSY = "in a lossy format, which blurs labels"
 COPY_AGAIN = "it may be damaged: copy or save it again"
 
 # LZW packs at best 4096 bytes into 12 bits, and no other compression of these formats does better.
@@ -52,6 +47,30 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 RowReader = Callable[[int, int], NDArray[Any]]
 """Takes a first row and the row after the last, and returns these rows as `Picture.pixels` does."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a picture cannot be a mask.
+
+    Attributes:
+        problem: How the picture is stored, as the end of a sentence.
+        remedy: What to do about it.
+        code: The kind of problem, for a program; None where no program asks.
+    """
+
+    problem: str
+    remedy: str
+    code: Code | None = None
+
+
+LOSSY = Doubt("in a lossy format, which blurs labels", "make it anew, as PNG", Code.LOSSY_MASK)
+INVERTED = Doubt(
+    "with white as zero, an inverted table of Fiji: are its stored values the classes, or the "
+    "shades that are shown?",
+    "for the stored values, in Fiji: Image > Lookup Tables > Invert LUT, and save; for the shades "
+    "that are shown, Edit > Invert before that",
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ class Picture:
             a whole.
         palette: ``(256, 3)`` uint8, or None.
         orientation: How the pixels are stored (EXIF 2.32, tag 274); numbers beyond 1 to 8 mean 1.
-        doubt: Why the picture cannot be a mask; empty where it can.
+        doubt: Why the picture cannot be a mask; None where it can.
         nodata: Reads the value that stands for no data among the stored pixels; None for none.
         georeference: Reads the size and the place of its pixels, as they are stored.
         channels: The numbers of the channels that are taken; empty takes all.
@@ -109,7 +128,7 @@ class Picture:
     rows: Callable[[], RowReader | None]
     palette: NDArray[np.uint8] | None = None
     orientation: int = 1
-    doubt: str = ""
+    doubt: Doubt | None = None
     nodata: Callable[[], float | None] = field(default=lambda: None)
     georeference: Callable[[], Georeference] = field(default=Georeference)
     channels: tuple[int, ...] = ()

@@ -20,7 +20,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from unetseg.errors import Code, InputError
+from unetseg.errors import InputError
 from unetseg.pictures import tiff
 from unetseg.pictures.georeference import of_dpi
 from unetseg.pictures.masks import RawMask
@@ -45,10 +45,6 @@ from unetseg.settings import PROJECTIONS, WHOLE, Selection
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 _SOFT = 0.05  # share of half transparent pixels that the soft edge of an eraser may leave
-_TURN_BLACK = (
-    "for the stored values, in Fiji: Image > Lookup Tables > Invert LUT, and save; for the shades "
-    "that are shown, Edit > Invert before that"
-)
 _CROP = 2**26  # pixels; Pillow takes a crop of 2.7 times as many for an attack
 
 _DECODERS: dict[str, Any] = {
@@ -178,11 +174,8 @@ def read_mask(
     with opened(path) as (handle, kind):
         page = selection.page
         picture = open_picture(path, handle, kind, max_pixels, Selection(page))
-        if picture.doubt:
-            is_lossy = picture.doubt == LOSSY
-            remedy = "make it anew, as PNG" if is_lossy else _TURN_BLACK
-            code = Code.LOSSY_MASK if is_lossy else None
-            raise InputError(path, f"a mask {picture.doubt}", remedy, code=code)
+        if doubt := picture.doubt:
+            raise InputError(path, f"a mask {doubt.problem}", doubt.remedy, code=doubt.code)
         if picture.info.pages > 1:
             if page in PROJECTIONS:
                 text = f"holds {picture.info.pages} pages of labels, which {page} cannot join"
@@ -289,7 +282,7 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
         lambda: _pillow_rows(handle, kind) if mode == "I;16" or not is_deep else None,
         palette,
         int(opened.getexif().get(ORIENTATION, 1)) if has_exif else 1,
-        LOSSY if kind == "JPEG" or (kind == "WEBP" and not _is_lossless(handle)) else "",
+        LOSSY if kind == "JPEG" or (kind == "WEBP" and not _is_lossless(handle)) else None,
         georeference=lambda: of_dpi(opened.info.get("dpi")),
     )
 

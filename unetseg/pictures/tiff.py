@@ -77,7 +77,7 @@ def open_tiff(
         lambda: _rows(handle, series, chosen, how),
         palette,
         int(orientation.value) if orientation else 1,
-        LOSSY if _is_lossy(first) else INVERTED if _is_inverted(first) else "",
+        LOSSY if _is_lossy(first) else INVERTED if _is_inverted(first) else None,
         lambda: None if first.dtype == bool else georeference.nodata_of(first.tags),
         lambda: _georeference(tif, series),
     )
