@@ -251,11 +251,14 @@ def _match(
             exports.refuse_by_name(folder)
             _refuse_half(folder, home, advice)
         return match_files(folder, *_divide_flat(folder, files, advice))
-    if not list_folder(masks)[0] or not list_folder(home)[0]:
+    mask_paths, parts = list_folder(masks)
+    image_paths = list_folder(home)[0] if mask_paths else []
+    if not image_paths:
         exports.refuse_by_name(folder)
-    if not list_folder(masks)[0] and list_folder(masks)[1]:
+    if parts and not mask_paths:
         raise InputError(masks, "holds folders, no pictures", advice)
-    return match_files(folder, list_images(home), list_images(masks))
+    # `list_images` says what is wrong with a folder that holds none.
+    return match_files(folder, image_paths or list_images(home), mask_paths or list_images(masks))
 
 
 def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str) -> Path | None:
