@@ -58,21 +58,20 @@ def find_pairs(folder: str | os.PathLike[str], selection: Selection = WHOLE) -> 
             the masks, files without a partner, or two files of one stem.
         MachineError: No permission to read.
     """
-    pairs, problem = match_pairs(folder, selection=selection)
+    pairs, problem = match_pairs(folder, selection)
     if problem:
         raise problem
     return pairs
 
 
 def match_pairs(
-    folder: str | os.PathLike[str], without: str = "", selection: Selection = WHOLE
+    folder: str | os.PathLike[str], selection: Selection = WHOLE
 ) -> tuple[tuple[Pair, ...], InputError | None]:
     """Return the pairs of a folder as `find_pairs` does, and what is wrong with the other files.
 
     Args:
         folder: The folder.
-        without: Name of a folder in it that holds neither images nor masks.
-        selection: As for `find_pairs`.
+        selection: The part of each file that is taken, as `find_pairs` takes it.
 
     Raises:
         InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
@@ -81,7 +80,7 @@ def match_pairs(
     """
     home = Path(folder)
     inside = list_folder(home)
-    found = _match(home, *inside, exports.find_export(home), without, _CONVERT)
+    found = _match(home, *inside, exports.find_export(home), "", _CONVERT)
     return _by_page(*found, selection)
 
 
@@ -141,10 +140,10 @@ def read_set(
 
     Args:
         folder: The folder.
-        classes: As ``file`` of `load_classes`.
-        without: As in `match_pairs`.
+        classes: The file of the classes; None takes those that the folder declares.
+        without: Name of a folder in it that holds neither images nor masks.
         converts: Whether a conversion asks, which is then no remedy.
-        selection: As for `find_pairs`.
+        selection: The part of each file that is taken, as `find_pairs` takes it.
 
     Raises:
         InputError: As `match_pairs` and `load_classes`.
