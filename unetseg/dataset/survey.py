@@ -77,7 +77,8 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         InputError: The image or its mask cannot be read, or their sizes differ.
     """
     info, mask_info = pair.read_info(selection), pair.mask_info(selection)
-    image, raw = pair.read_image(selection), _mask_beside(pair, selection)
+    image = pair.read_image(selection)
+    raw = _mask_beside(pair, image, selection)
     if pair.drawn is None:
         refuse_mixup(pair, image, raw)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
@@ -108,13 +109,12 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     )
 
 
-def _mask_beside(pair: Pair, selection: Selection) -> masks.RawMask:
-    """Read a mask; where it is a JPEG, ask first whether it is the image."""
+def _mask_beside(pair: Pair, image: NDArray[Any], selection: Selection) -> masks.RawMask:
+    """Read the mask of an image; where it is a JPEG, ask first whether it is the image."""
     try:
         return pair.read_mask(selection)
     except InputError as error:
         if error.code is Code.LOSSY_MASK:
-            image = pair.read_image(selection)
             refuse_mixup(pair, image, masks.RawMask(reading.read_image(pair.mask)))
         raise
 
