@@ -67,8 +67,7 @@ def read_raw(path: Path) -> RawMask:
     refuse_pages(path)
     if reading.read_info(path).format != "JPEG":
         return reading.read_mask(path)
-    pixels = reading.read_image(path)
-    return RawMask(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return RawMask.of_picture(reading.read_image(path))
 
 
 def _classes_named(

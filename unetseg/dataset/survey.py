@@ -115,7 +115,7 @@ def _mask_beside(pair: Pair, image: NDArray[Any], selection: Selection) -> masks
         return pair.read_mask(selection)
     except InputError as error:
         if error.code is Code.LOSSY_MASK:
-            refuse_mixup(pair, image, masks.RawMask(reading.read_image(pair.mask)))
+            refuse_mixup(pair, image, masks.RawMask.of_picture(reading.read_image(pair.mask)))
         raise
 
 
@@ -139,19 +139,15 @@ def refuse_mixup(pair: Pair, image: NDArray[Any], raw: masks.RawMask) -> None:
 
 def _is_photograph(pixels: NDArray[Any]) -> bool:
     """Tell whether there are many values or colours, and none of them prevails."""
-    found = masks.find_keys(masks.RawMask(_squeezed(pixels)))
+    found = masks.find_keys(masks.RawMask.of_picture(pixels))
     common = sum(list(found.counts.values())[:_PREVAIL])
     return found.distinct > masks.MAX_FOUND and common < pixels[..., 0].size / 2
 
 
 def _is_mask(pixels: NDArray[Any]) -> bool:
     return pixels.shape[2] in (1, 3) and not masks.is_noisy(
-        masks.find_keys(masks.RawMask(_squeezed(pixels)))
+        masks.find_keys(masks.RawMask.of_picture(pixels))
     )
-
-
-def _squeezed(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def measure_classes(

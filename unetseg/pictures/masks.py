@@ -63,6 +63,11 @@ class RawMask:
     unlabelled: NDArray[np.bool_] | None = None
     nodata: int | None = None
 
+    @classmethod
+    def of_picture(cls, pixels: NDArray[np.integer]) -> "RawMask":
+        """Return the mask whose values or colours are the pixels ``(H, W, C)`` of a picture."""
+        return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
     def inside(self, inner: tuple[slice, slice]) -> "RawMask":
         """Return the part of the mask in some rows and columns."""
         unlabelled = None if self.unlabelled is None else self.unlabelled[inner]
