@@ -125,8 +125,9 @@ def sample_corners(
     """
     last = np.maximum(np.array(mask.shape) - size, 0)
     flat = mask.ravel()
-    labelled = np.flatnonzero(flat != IGNORED)
-    present = np.unique(flat[labelled])
+    is_labelled = flat != IGNORED
+    labelled = int(np.count_nonzero(is_labelled))
+    present = np.unique(flat[is_labelled])
     by_class = round(count * rare) if len(present) else 0
     steps = np.arange(count - by_class)[:, None] * np.array(
         [0.7548776662466927, 0.5698402909980532]
@@ -135,9 +136,10 @@ def sample_corners(
     beyond = size / 3
     even = np.clip(np.round(spread * (last + 2 * beyond) - beyond), 0, last)
     pixels: list[int] = []
-    if 0 < len(labelled) < SPARSE * mask.size:
+    if 0 < labelled < SPARSE * mask.size:
         even = even[:0]
-        pixels += labelled[(spread[:, 0] * len(labelled)).astype(np.int64)].tolist()
+        taken = (spread[:, 0] * labelled).astype(np.int64)
+        pixels += np.flatnonzero(is_labelled)[taken].tolist()
     places = {c: np.flatnonzero(flat == c) for c in present} if by_class else {}
     for label in rng.choice(present, by_class) if by_class else ():
         pixels.append(int(rng.choice(places[label])))
