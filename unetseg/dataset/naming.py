@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -212,10 +212,7 @@ def match_files(
     Raises:
         InputError: There are no images, or two files of one stem.
     """
-    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
-    if not image_of:
-        raise InputError(folder, "masks, but no images", "put the images beside them")
-    rule = _best_rule(image_of, mask_of)
+    image_of, mask_of, rule = _rule_of(folder, image_paths, mask_paths)
     best = _partners(rule, image_of, mask_of)
     pairs = tuple(
         Pair(stem, path, mask_of[best[stem]]) for stem, path in image_of.items() if stem in best
@@ -235,13 +232,9 @@ def place_masks(
     Raises:
         InputError: There are no images, two files of one stem, or masks without an image.
     """
-    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
-    if not image_of:
-        raise InputError(folder, "masks, but no images", "put the images beside them")
-    rule = _best_rule(image_of, mask_of)
+    image_of, mask_of, rule = _rule_of(folder, image_paths, mask_paths)
     stems = {stem: rule.mask_of(stem) or stem for stem in image_of}
-    if orphans := [path.name for stem, path in mask_of.items() if stem not in stems.values()]:
-        text = f"{plural(len(orphans), 'mask')} without image: {_few(orphans)}"
+    if text := _without_image(mask_of, stems.values()):
         raise InputError(folder, text, "add their images or move these out")
     return tuple(
         Pair(stem, path, mask_of.get(stems[stem], home / f"{stems[stem]}.png"))
@@ -249,10 +242,18 @@ def place_masks(
     )
 
 
-def _best_rule(image_of: Collection[str], mask_of: Collection[str]) -> _Renaming:
-    """Return the rule that pairs most; the first of several, and that of equal stems is first."""
+def _rule_of(
+    folder: Path, image_paths: Sequence[Path], mask_paths: Sequence[Path]
+) -> tuple[dict[str, Path], dict[str, Path], _Renaming]:
+    """Return images and masks by their stems, and the rule that pairs most of them.
+
+    It is the first of several such rules, and that of equal stems is first.
+    """
+    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
+    if not image_of:
+        raise InputError(folder, "masks, but no images", "put the images beside them")
     rules = _renamings(list(image_of), list(mask_of))
-    return max(rules, key=lambda r: len(_partners(r, image_of, mask_of)))
+    return image_of, mask_of, max(rules, key=lambda r: len(_partners(r, image_of, mask_of)))
 
 
 def _partners(
@@ -325,10 +326,17 @@ def _unpaired(
         for stem, path in image_of.items()
         if stem not in best
     ]
-    orphans = [path.name for stem, path in mask_of.items() if stem not in best.values()]
     parts = [f"{plural(len(lonely), 'image')} without mask: {_few(lonely)}"] if lonely else []
-    parts += [f"{plural(len(orphans), 'mask')} without image: {_few(orphans)}"] if orphans else []
-    return InputError(folder, "; ".join(parts), "add what is missing or move these out")
+    parts.append(_without_image(mask_of, best.values()))
+    remedy = "add what is missing or move these out"
+    return InputError(folder, "; ".join(filter(None, parts)), remedy)
+
+
+def _without_image(mask_of: Mapping[str, Path], used: Iterable[str]) -> str:
+    """Say which masks have a stem that no image uses; empty where there is none."""
+    known = set(used)
+    orphans = [path.name for stem, path in mask_of.items() if stem not in known]
+    return f"{plural(len(orphans), 'mask')} without image: {_few(orphans)}" if orphans else ""
 
 
 def _few(names: Any) -> str:
