@@ -74,7 +74,7 @@ def check_free(path: Path, needed: int) -> None:
 
     A disk that fills up later costs the work done so far. Inside HDF5 it can end the process.
     """
-    folder = next(p for p in [path.parent, *path.parent.parents, Path()] if p.exists())
+    folder = _existing_parent(path)
     free = shutil.disk_usage(folder).free
     if needed * 1.1 > free:
         text = f"needs {human_bytes(needed * 1.1)}, {human_bytes(free)} free on the disk"
@@ -93,11 +93,16 @@ def check_writable(path: Path, overwrite: bool) -> None:
             path, "already exists", f"choose another name, or {arg('overwrite', True)}"
         )
     _check_target(path)
-    folder = next(p for p in [path.parent, *path.parent.parents, Path()] if p.exists())
+    folder = _existing_parent(path)
     if not folder.is_dir():
         raise InputError(folder, "a file stands where a folder is due", "choose another")
     if not os.access(folder, os.W_OK):
         raise MachineError(folder, "no permission to write here", "choose another folder")
+
+
+def _existing_parent(path: Path) -> Path:
+    """Return the nearest of the parents of ``path`` that exists."""
+    return next(p for p in [path.parent, *path.parent.parents, Path()] if p.exists())
 
 
 @contextmanager
