@@ -235,7 +235,7 @@ def write_mask_tiff(
             _tiles(pixels, shape, tile),
             **_tiled(shape, encoding.values.dtype, tile),
             photometric="palette" if is_byte else "minisblack",
-            colormap=encoding.palette.T.astype(np.uint16) * 257 if is_byte else None,
+            colormap=_colormap(encoding.palette) if is_byte else None,
             resolution=georeference.resolution,
             resolutionunit=writing.RESOLUTION_UNITS[georeference.resolution_unit],
             metadata=dict(text),
@@ -273,7 +273,7 @@ def write_stack(
             masks,
             compression="zlib",
             photometric="minisblack" if palette is None else "palette",
-            colormap=None if palette is None else palette.T.astype(np.uint16) * 257,
+            colormap=None if palette is None else _colormap(palette),
             metadata={**text, "axes": axes},
         )
 
@@ -327,6 +327,11 @@ def write_numbers(
             metadata=dict(text or {}),
             extratags=place.tags,
         )
+
+
+def _colormap(palette: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Return the colours ``(256, 3)`` of a palette as a TIFF stores them, ``(3, 256)``."""
+    return palette.T.astype(np.uint16) * np.uint16(257)
 
 
 def _tiled(shape: tuple[int, int], dtype: np.dtype[Any], tile: int) -> dict[str, Any]:
