@@ -163,7 +163,8 @@ def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
     for one in found:
         for key, count in one.counts.items():
             colour = key if isinstance(key, str) else one.colours.get(key)
-            histogram[min(int(key), 255) * 0x010101 if colour is None else _pack(colour)] += count
+            code = min(int(key), 255) * 0x010101 if colour is None else masks.code_of(colour)
+            histogram[code] += count
     points, shares, ordered, group = _groups(histogram)
     solid = np.zeros(len(points))
     for raw in raws:
@@ -308,7 +309,7 @@ def _check_solid(
         i = int(np.where(left, counts, 0).argmax())
         near = left & (np.abs(points - points[i]).max(1) <= NOISE)
         is_value = table.encoding == "values" and points[i].min() == points[i].max()
-        key: Key = int(points[i, 0]) if is_value else f"#{int(distinct[i]):06x}"
+        key: Key = int(points[i, 0]) if is_value else masks.hex_of(distinct[i])
         keys[key] = Place(int(counts[near].sum()), int(columns[first[i]]), int(rows[first[i]]))
         left &= ~near
     raise NoClassError(what, {what: keys}, table)
@@ -318,8 +319,3 @@ def _unpack(codes: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the red, green and blue (..., 3) of codes 0xrrggbb."""
     wide = codes.astype(np.int64)
     return np.stack([wide >> 16, wide >> 8 & 255, wide & 255], axis=-1)
-
-
-def _pack(colour: str) -> int:
-    """Return the code 0xrrggbb of a colour "#rrggbb"."""
-    return int(colour[1:], 16)

@@ -131,7 +131,7 @@ def find_keys(raw: RawMask) -> Found:
     if raw.palette is None:
         return found
     codes = pack_colours(raw.palette)
-    return replace(found, colours={k: _hex(codes[k]) for k in found.counts if isinstance(k, int)})
+    return replace(found, colours={k: hex_of(codes[k]) for k in found.counts if isinstance(k, int)})
 
 
 def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassTable:
@@ -366,7 +366,7 @@ def match(
     known |= dict.fromkeys(table.ignore, IGNORED)
     if table.encoding == "colours":
         codes = colour_codes(raw, what)
-        indices = _look_up(codes, {int(str(k)[1:], 16): i for k, i in known.items()})
+        indices = _look_up(codes, {code_of(str(k)): i for k, i in known.items()})
     else:
         if raw.nodata is not None:
             known.setdefault(raw.nodata, IGNORED)
@@ -423,7 +423,7 @@ def _read_values(
     paint |= {i: IGNORED_COLOUR for i in table.ignore if isinstance(i, int)}
     paint.setdefault(ignored_value(table), IGNORED_COLOUR)
     is_painted = all(
-        paint.get(int(u)) == _hex(pack_colours(c)) for u, c in zip(used, colours, strict=True)
+        paint.get(int(u)) == hex_of(pack_colours(c)) for u, c in zip(used, colours, strict=True)
     )
     if is_painted or (colours != colours[:, :1]).any():
         return values, indices
@@ -471,7 +471,7 @@ def no_class(
     rows, columns = np.nonzero(unknown)
     keys: dict[Key, Place] = {}
     for i in np.argsort(-counts, kind="stable"):
-        key: Key = _hex(distinct[i]) if table.encoding == "colours" else int(distinct[i])
+        key: Key = hex_of(distinct[i]) if table.encoding == "colours" else int(distinct[i])
         keys[key] = Place(int(counts[i]), int(columns[first[i]]), int(rows[first[i]]))
     return NoClassError(what, {what: keys}, table)
 
@@ -541,13 +541,19 @@ def _found(codes: NDArray[np.integer], are_colours: bool) -> Found:
         return Found({}, 0, np.inf)
     distinct, counts, runs = _count(codes)
     commonest = np.argsort(-counts, kind="stable")[:_MAX_KEYS]
-    keys: list[Key] = [_hex(c) if are_colours else int(c) for c in distinct[commonest]]
+    keys: list[Key] = [hex_of(c) if are_colours else int(c) for c in distinct[commonest]]
     run = float(np.median(counts / runs))
     return Found(dict(zip(keys, counts[commonest].tolist(), strict=True)), len(distinct), run)
 
 
-def _hex(code: np.integer | NDArray[np.integer]) -> str:
+def hex_of(code: np.integer | NDArray[np.integer]) -> str:
+    """Return the colour "#rrggbb" of a code 0xrrggbb."""
     return f"#{int(code):06x}"
+
+
+def code_of(colour: str) -> int:
+    """Return the code 0xrrggbb of a colour "#rrggbb"."""
+    return int(colour[1:], 16)
 
 
 @dataclass(frozen=True)
