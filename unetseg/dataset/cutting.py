@@ -250,7 +250,7 @@ class LabelledFolder:
 
     def _ignored(self) -> Iterator[str]:
         """Say what becomes in a prediction of pixels that masks ignore; nothing of strokes."""
-        share = 1 - float(self.counts.sum() / self._pixels.sum())
+        share = 1 - self.labelled_share
         area = self.inspection.ignored_area
         always = float(area.pixels.mean()) if area else 0.0
         if area:
@@ -277,6 +277,11 @@ class LabelledFolder:
         """``(n,)`` share of each image's pixels that are labelled, 0 to 1."""
         shares: NDArray[np.float64] = self.counts.sum(1) / self._pixels
         return shares
+
+    @property
+    def labelled_share(self) -> float:
+        """The share of all images' pixels that are labelled, 0 to 1."""
+        return float(self.counts.sum() / self._pixels.sum())
 
     @property
     def _pixels(self) -> NDArray[np.int64]:
@@ -320,8 +325,7 @@ class LabelledFolder:
         used, labelled = np.sum(coverage, 0).tolist()
         share = used / max(labelled, 1)
         file = self.inspection.classes_file
-        every = float(self.counts.sum() / self._pixels.sum())
-        return _summary(out, info, file, sum(per_image), share, every, self.counts)
+        return _summary(out, info, file, sum(per_image), share, self.labelled_share, self.counts)
 
     def _plan(
         self, splits: Sequence[Split], settings: PatchSettings
