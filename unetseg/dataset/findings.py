@@ -137,11 +137,11 @@ class Inspection(Result):
         if not facts["images"]:
             return ()
         sizes = [f"{height} x {width}" for height, width in facts["sizes"]]
-        several = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}"
+        span = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}"
         scale = int(self.scale) if self.scale == int(self.scale) else self.scale
         rows = [
             ("images", ", ".join(f"{count} {name}" for name, count in facts["formats"].items())),
-            ("rows x columns", sizes[0] if len(sizes) == 1 else several),
+            ("rows x columns", sizes[0] if len(sizes) == 1 else span),
             ("channels", " or ".join(map(str, facts["channels"]))),
             ("values", " and ".join(facts["dtypes"])),
             ("masks", ", ".join(f"{k} ({count})" for k, count in facts["mask_encodings"].items())),
@@ -515,11 +515,12 @@ def _few(facts: _Facts) -> Iterator[Finding]:
         text = "2 images: one is trained on, and the other alone is scored"
         yield _finding("warning", [facts.root], text, "label more: the score says next to nothing")
     scale = facts.settings.scale
-    small = [s for s in facts.surveys if min(transforms.scaled_size(*s.shape, scale)) < _SMALL]
-    for shape in sorted({s.shape for s in small}):
-        files = [s.pair.image for s in small if s.shape == shape]
-        scaled = "{} x {}".format(*transforms.scaled_size(*shape, scale))
-        yield _finding("warning", files, f"{scaled} pixels show nothing to learn", "leave it out")
+    for shape in sorted({s.shape for s in facts.surveys}):
+        height, width = transforms.scaled_size(*shape, scale)
+        if min(height, width) < _SMALL:
+            files = [s.pair.image for s in facts.surveys if s.shape == shape]
+            text = f"{height} x {width} pixels show nothing to learn"
+            yield _finding("warning", files, text, "leave it out")
 
 
 def _blends(facts: _Facts) -> Iterator[Finding]:
