@@ -290,7 +290,7 @@ def _pixels_with_pillow(
 # --- by rows ---------------------------------------------------------------------------------
 
 
-def _rows(handle: BinaryIO, series: Any, planes: Sequence[int], how: str = "") -> RowReader | None:
+def _rows(handle: BinaryIO, series: Any, planes: Sequence[int], how: str) -> RowReader | None:
     """Return a reader of the rows of a picture, or of the projection of several.
 
     None where they must be decoded whole.
