@@ -149,9 +149,9 @@ class PatchSettings(_Selecting):
         rare: Share of the patches placed on a pixel of a class drawn evenly among those present.
         scale: Factor by which images and masks are resized first, 0.01 to 16.
         seed: Seed of split and corners.
-        page: As in `Selection`.
+        page: The picture of files that hold several, as in `Selection`.
         channels: Numbers of the channels to take, such as "0" or "0,2"; None takes all.
-        crop: As in `Selection`.
+        crop: Rows and columns at the edges that are ignored, as in `Selection`.
 
     Raises:
         InputError: A value out of its range; the message names the argument.
@@ -285,10 +285,11 @@ class PredictSettings(_Selecting):
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once; None takes as many as pay.
-        device: As in `TrainSettings`.
-        page: As in `PatchSettings`; None takes what the model was trained on, as do the next two.
-        channels: As in `PatchSettings`.
-        crop: As in `PatchSettings`.
+        device: The device that computes, as in `TrainSettings`.
+        page: The picture of files that hold several, as in `PatchSettings`. None takes what the
+            model was trained on, here and in the next two.
+        channels: Numbers of the channels to take, as in `PatchSettings`.
+        crop: Rows and columns at the edges that are ignored, as in `PatchSettings`.
         convert_depth: Take images of another depth than the training images: 8 bits become 16, or
             16 become 8, by the ratio of their ranges.
         largest: Classes of which only the largest object is kept.

@@ -174,7 +174,7 @@ def read_pairs(
             values and colours found.
         ignored: Mask values or colours that are no class.
         without: The name of a folder that holds neither images nor masks; "" for none.
-        limit: As in `snapping.snap`.
+        limit: The share of blended pixels that `snapping.snap` takes, 0 to 1.
 
     Raises:
         InputError: There is nothing to pair, or masks whose classes are not clear.
@@ -301,7 +301,7 @@ def read_class_masks(
     Args:
         root: The set.
         order: The classes, the topmost last, where masks overlap; empty where none may.
-        limit: As in `snapping.snap`.
+        limit: The share of blended pixels that `snapping.snap` takes, 0 to 1.
         instances: Whether each mask numbers the objects of its class.
 
     Returns:

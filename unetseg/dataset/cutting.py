@@ -188,8 +188,8 @@ class LabelledFolder:
     Args:
         source: The folder.
         settings: How it is cut.
-        classes: As for `build_store`.
-        ignored: As ``ignore`` of `build_store`.
+        classes: The ``classes.toml`` that `build_store` takes.
+        ignored: The mask values or colours that `build_store` ignores.
         on_progress: Receives `Progress` and `Note`.
 
     Raises:
@@ -197,7 +197,7 @@ class LabelledFolder:
 
     Attributes:
         root: The folder.
-        settings: As given.
+        settings: The settings by which it is cut.
         inspection: The facts of its images, and what is wrong with them.
         table: The classes.
         channels: The largest number of channels of any image. A grey image among RGB ones is stored

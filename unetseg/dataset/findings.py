@@ -375,14 +375,14 @@ class _Facts:
 
     Attributes:
         root: The folder.
-        settings: As given.
+        settings: The settings by which the folder is to be cut.
         commands: The command lines to suggest.
         surveys: The labelled images that can be read.
         table: The classes; None where they cannot be told.
         is_given: Whether a ``classes.toml`` lists the classes.
-        halves: As `Inspection.halves`.
+        halves: The pixels of each class, as `Inspection.halves` holds them.
         thickness: ``(n, C)`` as `measure_classes` returns it; empty where ``halves`` is.
-        ignored_area: As `Inspection.ignored_area`.
+        ignored_area: The area that every mask ignores, as in `Inspection`.
     """
 
     root: Path

@@ -127,7 +127,7 @@ def open_raster(
 
     Args:
         path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
-        selection: As for `reading.read_image`.
+        selection: The picture and the channels, as `reading.read_image` takes them.
         max_pixels: Larger pictures (height x width) are refused.
 
     Raises:

@@ -332,13 +332,13 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
     must hold only greys. The indices of a grey palette may stand for its grey levels instead; that
     reading is taken where it alone fits the table.
 
+    Pixels without a label, and what the file declares as no data and no class stands for, are
+    ignored.
+
     Args:
         raw: The stored pixels.
         table: The classes and what stands for them.
         what: The file, for messages.
-
-    Pixels without a label, and what the file declares as no data and no class stands for, are
-    ignored.
 
     Returns:
         ``(H, W)`` uint8.
