@@ -53,8 +53,7 @@ def match_objects(
         ignored: (H, W) pixels that do not count. A predicted object that lies there by more than
             half is left out.
     """
-    truth, predicted = _counted(truth, predicted, ignored)
-    true, found = _dense(truth), _dense(predicted)
+    true, found = _counted(truth, predicted, ignored)
     pairs = _pairs(true, found)
     return Matches(float(pairs.iou.sum()), len(pairs.iou), int(found.max()), int(true.max()))
 
@@ -68,8 +67,7 @@ def paired_pixels(
 
     The arguments are those of `match_objects`.
     """
-    truth, predicted = _counted(truth, predicted, ignored)
-    true, found = _dense(truth), _dense(predicted)
+    true, found = _counted(truth, predicted, ignored)
     pairs = _pairs(true, found)
     return np.isin(true, pairs.true), np.isin(found, pairs.found)
 
@@ -78,14 +76,14 @@ def _counted(
     truth: NDArray[np.integer[Any]],
     predicted: NDArray[np.integer[Any]],
     ignored: NDArray[np.bool_] | None,
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
-    """Return both label images without what does not count."""
-    if ignored is None:
-        return truth, predicted
-    sizes = np.bincount(predicted.ravel())
-    hidden = np.bincount(predicted[ignored], minlength=len(sizes))
-    out = ignored | (hidden > sizes / 2)[predicted]
-    return np.where(ignored, 0, truth), np.where(out, 0, predicted)
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return both label images without what does not count, and without gaps in their numbers."""
+    if ignored is not None:
+        sizes = np.bincount(predicted.ravel())
+        hidden = np.bincount(predicted[ignored], minlength=len(sizes))
+        out = ignored | (hidden > sizes / 2)[predicted]
+        truth, predicted = np.where(ignored, 0, truth), np.where(out, 0, predicted)
+    return _dense(truth), _dense(predicted)
 
 
 @dataclass(frozen=True)
