@@ -176,9 +176,18 @@ class Scores(Result):
         rows = []
         for name in self.classes:
             low, high = self.iou_ci95[name] or (None, None)
-            row = {"class": name, "iou": self.iou[name], "iou_low": low, "iou_high": high}
-            row |= {"dice": self.dice[name], "precision": self.precision[name]}
-            rows.append(row | {"recall": self.recall[name], "pixels": self.pixels[name]})
+            rows.append(
+                {
+                    "class": name,
+                    "iou": self.iou[name],
+                    "iou_low": low,
+                    "iou_high": high,
+                    "dice": self.dice[name],
+                    "precision": self.precision[name],
+                    "recall": self.recall[name],
+                    "pixels": self.pixels[name],
+                }
+            )
         return rows
 
     def _beside_the_floor(self) -> str:
