@@ -8,9 +8,9 @@ const LONGEST_WAIT = 5000;
 /**
  * `send(number, rectangle, id)` returns when the server has stored a rectangle.
  *
- * `state` is "saved", "saving", "lost" (tried again by itself) or "locked" (the server does not
- * know this page any more); `problem` says why. `onRefused(number, message)` is called when the
- * server will never store a rectangle; it is dropped then.
+ * `state` is "saved", "saving" or "lost" (tried again by itself); `problem` says why.
+ * `onRefused(number, message)` is called when the server will never store a rectangle; it is
+ * dropped then.
  */
 export class Outbox {
   constructor(send, onChange, onRefused) {
@@ -20,7 +20,7 @@ export class Outbox {
     this.queue = []; // {number, rectangle, id}
     this.count = 0;
     this.wait = FIRST_WAIT;
-    this.waiting = []; // of those who wait until all is stored
+    this.waiting = []; // functions to call once all is stored
     this.state = "saved";
     this.problem = "";
   }
@@ -69,13 +69,13 @@ export class Outbox {
   }
 
   async #failed(error, number) {
-    const known = !(error instanceof Refused) || ![401, 403].includes(error.status);
-    if (known && error instanceof Refused) {
+    // A server that does not know this page may know it again after a visit to its address.
+    if (error instanceof Refused && ![401, 403].includes(error.status)) {
       this.queue = this.queue.filter((entry) => entry.number !== number);
       this.onRefused(number, error.message);
       return;
     }
-    this.#set(known ? "lost" : "locked", error.message);
+    this.#set("lost", error.message);
     await new Promise((done) => {
       this.wake = done;
       setTimeout(done, this.wait);

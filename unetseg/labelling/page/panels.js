@@ -290,7 +290,7 @@ function showSaving({ outbox, connected, stranger, pages }) {
   let [state, text, title] = ["saved", "All saved", "Every stroke is on disk."];
   if (stranger) {
     [state, text, title] = ["lost", "The server was started anew", sentence(stranger)];
-  } else if (outbox.state === "lost" || outbox.state === "locked" || !connected) {
+  } else if (outbox.state === "lost" || !connected) {
     [state, text] = ["lost", "No connection"];
     title = sentence(outbox.problem) || "The server does not answer.";
   } else if (outbox.length) {

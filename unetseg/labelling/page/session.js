@@ -250,8 +250,7 @@ export class Session extends EventTarget {
   /** Return when all strokes are stored. */
   async #stored() {
     this.#finish();
-    const { state } = this.outbox;
-    if (state === "lost" || state === "locked") {
+    if (this.outbox.state === "lost") {
       throw new api.Lost("Some strokes are not saved yet: this has to wait for the connection.");
     }
     await this.outbox.drained();
