@@ -16,6 +16,13 @@ export function around(a, b) {
   };
 }
 
+/** Return the rectangle that two rectangles share; null is the empty one. */
+export function common(a, b) {
+  const [x0, y0] = [Math.max(a.x0, b.x0), Math.max(a.y0, b.y0)];
+  const [x1, y1] = [Math.min(a.x1, b.x1), Math.min(a.y1, b.y1)];
+  return x0 < x1 && y0 < y1 ? { x0, y0, x1, y1 } : null;
+}
+
 /**
  * Return `bytes` as pairs of a value and a run length, the length in groups of seven bits.
  *

@@ -1,6 +1,6 @@
 /** Labels and the answer as coloured tiles, drawn again where they changed and are seen. */
 
-import { UNLABELLED, around } from "./labels.js";
+import { UNLABELLED, around, common } from "./labels.js";
 import { levelFor, tilesIn } from "./view.js";
 
 const TILE = 512; // pixels of a level on a side of a tile
@@ -30,25 +30,17 @@ export class Overlay {
     this.recolour(colours);
   }
 
+  // After a new colour or a new answer the caller says which part has `changed`.
+
   recolour(colours) {
     this.strokes = table(colours, 1);
     this.pale = table(colours, PALER);
-    this.changed();
   }
 
-  setAnswer(answer) {
-    this.answer = answer;
-    this.changed();
-  }
-
-  /** Note that a rectangle of the image changed, or all of it. */
-  changed(rectangle = { x0: 0, y0: 0, x1: this.labels.width, y1: this.labels.height }) {
+  /** Note that a rectangle of the image changed. */
+  changed(rectangle) {
     for (const tile of this.tiles.values()) {
-      const x0 = Math.max(rectangle.x0, tile.x0);
-      const y0 = Math.max(rectangle.y0, tile.y0);
-      const x1 = Math.min(rectangle.x1, tile.x1);
-      const y1 = Math.min(rectangle.y1, tile.y1);
-      if (x0 < x1 && y0 < y1) tile.stale = around(tile.stale, { x0, y0, x1, y1 });
+      tile.stale = around(tile.stale, common(rectangle, tile));
     }
   }
 

@@ -5,7 +5,7 @@
 
 import { Overlay } from "./overlay.js";
 import { Picture } from "./tiles.js";
-import { around } from "./labels.js";
+import { around, common } from "./labels.js";
 import * as geometry from "./view.js";
 
 const FRAME = 10; // milliseconds that new overlay tiles may take of a frame
@@ -59,7 +59,7 @@ export class Stage {
   }
 
   setAnswer(answer) {
-    this.overlay.setAnswer(answer);
+    this.overlay.answer = answer;
     this.relabel();
   }
 
@@ -195,18 +195,13 @@ export class Stage {
   #drawLabels(rectangle, deadline) {
     const context = this.contexts[1];
     const seen = geometry.visible(this.view, this.image, this.size);
-    const part = {
-      x0: Math.max(rectangle.x0, seen.x0),
-      y0: Math.max(rectangle.y0, seen.y0),
-      x1: Math.min(rectangle.x1, seen.x1),
-      y1: Math.min(rectangle.y1, seen.y1),
-    };
+    const part = common(rectangle, seen);
+    if (!part) return;
     const whole = ["x0", "y0", "x1", "y1"].every((side) => part[side] === seen[side]);
     context.save();
     if (whole) {
       context.clearRect(0, 0, this.size.width, this.size.height);
     } else {
-      if (part.x0 >= part.x1 || part.y0 >= part.y1) return context.restore();
       const [x, y, width, height] = this.#box(part);
       const spare = Math.ceil(this.view.scale) + 2; // smoothing and rounding reach a little further
       const box = [x - spare, y - spare, width + 2 * spare, height + 2 * spare];
