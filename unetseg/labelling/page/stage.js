@@ -21,9 +21,7 @@ export class Stage {
     this.image = null;
     this.view = null;
     this.opacity = 0.6;
-    this.hidden = false; // labels and answer are not shown
     this.drawHints = () => {};
-    this.longest = 0; // milliseconds that a frame of ours took, for those who measure
     this.pending = { picture: false, labels: null, hints: false };
     this.requested = false;
     new ResizeObserver(() => this.#resize()).observe(root);
@@ -35,8 +33,7 @@ export class Stage {
     this.image = image;
     this.overlay = new Overlay(labels, colours);
     this.repicture(address);
-    this.fitted = true;
-    this.#look(geometry.fitted(image, this.size));
+    this.fit();
   }
 
   close() {
@@ -70,11 +67,10 @@ export class Stage {
 
   setOpacity(opacity) {
     this.opacity = opacity;
-    if (this.image) this.#ask({ labels: geometry.visible(this.view, this.image, this.size) });
+    if (this.image) this.#ask({ labels: this.#seen });
   }
 
   hide(hidden) {
-    this.hidden = hidden;
     this.layers[1].hidden = hidden;
   }
 
@@ -134,8 +130,11 @@ export class Stage {
   #look(view) {
     this.view = view;
     this.onView(view.scale);
-    const labels = geometry.visible(view, this.image, this.size);
-    this.#ask({ picture: true, labels, hints: true });
+    this.#ask({ picture: true, labels: this.#seen, hints: true });
+  }
+
+  get #seen() {
+    return geometry.visible(this.view, this.image, this.size);
   }
 
   #resize() {
@@ -166,16 +165,15 @@ export class Stage {
 
   #frame() {
     if (!this.image) return;
-    const start = performance.now();
+    const deadline = performance.now() + FRAME;
     const { picture, labels, hints } = this.pending;
     this.pending = { picture: false, labels: null, hints: false };
     if (picture) this.#drawPicture();
-    if (labels) this.#drawLabels(labels, start + FRAME);
+    if (labels) this.#drawLabels(labels, deadline);
     if (hints) {
       this.contexts[2].clearRect(0, 0, this.size.width, this.size.height);
       this.drawHints(this.contexts[2]);
     }
-    this.longest = Math.max(this.longest, performance.now() - start);
   }
 
   // Tiles stand on whole pixels of the canvas: no seam is seen between them.
@@ -187,14 +185,13 @@ export class Stage {
 
   #drawPicture() {
     const [context] = this.contexts;
-    const seen = geometry.visible(this.view, this.image, this.size);
     context.clearRect(0, 0, this.size.width, this.size.height);
-    this.picture.draw(context, seen, this.view.scale, (tile) => this.#box(tile));
+    this.picture.draw(context, this.#seen, this.view.scale, (tile) => this.#box(tile));
   }
 
   #drawLabels(rectangle, deadline) {
     const context = this.contexts[1];
-    const seen = geometry.visible(this.view, this.image, this.size);
+    const seen = this.#seen;
     const part = common(rectangle, seen);
     if (!part) return;
     const whole = ["x0", "y0", "x1", "y1"].every((side) => part[side] === seen[side]);
