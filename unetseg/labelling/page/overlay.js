@@ -24,7 +24,7 @@ export class Overlay {
   constructor(labels, colours) {
     this.labels = labels;
     this.answer = null; // {width, height, data}
-    this.tiles = new Map(); // "level/x/y" -> {canvas, stale rectangle of the image or null}
+    this.tiles = new Map(); // key -> {canvas, stale rectangle of the image or null}
     this.pixels = new ImageData(TILE, TILE);
     this.words = new Uint32Array(this.pixels.data.buffer);
     this.recolour(colours);
@@ -64,10 +64,9 @@ export class Overlay {
   }
 
   #tile(seen) {
-    const key = `${seen.level}/${seen.x}/${seen.y}`;
-    let tile = this.tiles.get(key);
+    let tile = this.tiles.get(seen.key);
     if (tile) {
-      this.tiles.delete(key);
+      this.tiles.delete(seen.key);
     } else {
       const step = 2 ** seen.level;
       const wide = Math.ceil((seen.x1 - seen.x0) / step);
@@ -77,7 +76,7 @@ export class Overlay {
       tile = { ...seen, canvas, context: canvas.getContext("2d"), stale: { x0, y0, x1, y1 } };
       if (this.tiles.size >= KEPT) this.tiles.delete(this.tiles.keys().next().value);
     }
-    this.tiles.set(key, tile);
+    this.tiles.set(seen.key, tile);
     return tile;
   }
 

@@ -13,7 +13,7 @@ export class Picture {
     this.address = address;
     this.onTile = onTile;
     this.top = highestLevel(image, TILE);
-    this.tiles = new Map(); // "level/x/y" -> bitmap, null while it is fetched; the oldest first
+    this.tiles = new Map(); // key -> bitmap, null while it is fetched; the oldest first
     this.wanted = [];
     this.running = 0;
     this.failed = new Map(); // key -> when it may be asked for again
@@ -30,32 +30,26 @@ export class Picture {
   /** Draw a rectangle of the image; `place(tile)` is where on the canvas a tile stands. */
   draw(context, rectangle, scale, place) {
     const level = levelFor(scale, this.top);
-    const tiles = [...tilesIn(rectangle, level, TILE, this.image)];
     const missing = [];
     context.imageSmoothingEnabled = scale < 2; // larger pixels are shown as they are
-    for (const tile of tiles) {
+    for (const tile of this.#tilesAt(level, rectangle)) {
       const bitmap = this.#loaded(tile);
-      if (bitmap) context.drawImage(bitmap, ...place(tile));
-      else if (!this.#drawCoarser(context, tile, place)) missing.push(this.#topTile());
-      if (!bitmap) missing.push(tile);
+      if (bitmap) {
+        context.drawImage(bitmap, ...place(tile));
+        continue;
+      }
+      const covered = this.#drawCoarser(context, tile, place);
+      if (!covered) missing.push(...this.#tilesAt(this.top, tile));
+      missing.push(tile);
     }
     this.#fetch(missing);
   }
 
-  #topTile() {
-    return {
-      level: this.top,
-      x: 0,
-      y: 0,
-      x0: 0,
-      y0: 0,
-      x1: this.image.width,
-      y1: this.image.height,
-    };
+  #tilesAt(level, rectangle) {
+    return tilesIn(rectangle, level, TILE, this.image);
   }
 
-  #loaded(tile) {
-    const key = `${tile.level}/${tile.x}/${tile.y}`;
+  #loaded({ key }) {
     const bitmap = this.tiles.get(key);
     if (bitmap) {
       this.tiles.delete(key);
@@ -66,7 +60,7 @@ export class Picture {
 
   #drawCoarser(context, tile, place) {
     for (let level = tile.level + 1; level <= this.top; level++) {
-      const [coarse] = tilesIn(tile, level, TILE, this.image);
+      const [coarse] = this.#tilesAt(level, tile);
       const bitmap = this.#loaded(coarse);
       if (!bitmap) continue;
       const [sx, sy] = [tile.x0 - coarse.x0, tile.y0 - coarse.y0].map((v) => v / 2 ** level);
@@ -83,7 +77,7 @@ export class Picture {
   }
 
   async #fetchOne(tile) {
-    const key = `${tile.level}/${tile.x}/${tile.y}`;
+    const { key } = tile;
     if (this.tiles.has(key) || performance.now() < this.failed.get(key)) return;
     this.tiles.set(key, null);
     this.running++;
@@ -104,7 +98,7 @@ export class Picture {
       this.running--;
     }
     if (this.stopped.signal.aborted) return;
-    this.onTile(tile);
+    this.onTile();
     this.#fetch(this.wanted);
   }
 

@@ -77,7 +77,8 @@ export function highestLevel(image, side) {
 
 /**
  * Yield the tiles of a level that a rectangle of the image touches. A tile is
- * `{level, x, y, x0, y0, x1, y1}`, the last four in pixels of the image.
+ * `{key, level, x, y, x0, y0, x1, y1}`, the last four in pixels of the image; `key` tells it from
+ * all other tiles of the image.
  */
 export function* tilesIn(rectangle, level, side, image) {
   const step = side * 2 ** level;
@@ -87,7 +88,8 @@ export function* tilesIn(rectangle, level, side, image) {
     for (let x = Math.floor(Math.max(0, rectangle.x0) / step); x * step < right; x++) {
       const x1 = Math.min((x + 1) * step, image.width);
       const y1 = Math.min((y + 1) * step, image.height);
-      yield { level, x, y, x0: x * step, y0: y * step, x1, y1 };
+      const key = `${level}/${x}/${y}`;
+      yield { key, level, x, y, x0: x * step, y0: y * step, x1, y1 };
     }
   }
 }
