@@ -23,8 +23,8 @@ export function showPanels(session, stage) {
     topics.forEach((topic) => session.addEventListener(topic, show));
   };
   on(["project"], () => showProject(session));
-  on(["images", "open"], () => showImages(session));
-  on(["open", "images", "stroke", "answer"], () => showOpen(session));
+  on(["images"], () => showImages(session));
+  on(["images", "open", "answer"], () => showOpen(session));
   on(["tool"], () => showTools(session));
   on(["classes"], () => showClasses(session));
   on(["open", "view"], () => showView(session, stage));

@@ -18,7 +18,10 @@ async function quietly(action) {
   }
 }
 
-/** Events: "project", "images", "classes", "open", "tool", "saving", "score", "say". */
+/**
+ * Events say what changed: "project", "images", "classes", "open", "answer", "tool", "view",
+ * "saving" or "score". "leave" comes before the open image or the tool does, "say" with a sentence.
+ */
 export class Session extends EventTarget {
   constructor(stage) {
     super();
@@ -36,7 +39,7 @@ export class Session extends EventTarget {
     this.ending = null; // the last stroke, while it is being packed
     this.busy = false; // an image is being opened or accepted
     this.connected = true;
-    this.pages = 1; // that show this folder
+    this.pages = 1; // windows that show this folder
     this.suspects = [];
     this.stranger = ""; // why the server, if it answers, is not the one that this page is for
     this.outbox = new Outbox(
@@ -122,9 +125,8 @@ export class Session extends EventTarget {
       if (name(found) !== name(this.project)) {
         throw new api.Refused(403, "Another folder is labelled at this address now.");
       }
-      const { number } = this.image || {};
       this.project = found;
-      this.image &&= found.images.find((i) => i.number === number);
+      this.image &&= this.#imageOf(this.image.number);
       this.doubtful = false;
     } catch (error) {
       if (error instanceof api.Refused) this.stranger = error.message;
@@ -142,8 +144,12 @@ export class Session extends EventTarget {
     this.#tell(topic);
   }
 
+  #imageOf(number) {
+    return this.project.images.find((i) => i.number === number);
+  }
+
   #stateOf({ number, ...found }) {
-    const image = this.project.images.find((i) => i.number === number);
+    const image = this.#imageOf(number);
     if (image) Object.assign(image, found);
     this.#tell("images");
   }
@@ -166,7 +172,7 @@ export class Session extends EventTarget {
     if (classes.length < this.project.classes.length) this.#renumbered();
     this.project.classes = classes;
     this.current = Math.max(0, Math.min(this.current, classes.length - 1));
-    if (this.image) this.stage.recolour(classes.map((c) => c.colour));
+    if (this.image) this.stage.recolour(this.colours);
     this.#tell("classes");
   }
 
@@ -182,9 +188,9 @@ export class Session extends EventTarget {
   // Opening and going on
 
   async open(number) {
-    const image = this.project.images.find((i) => i.number === number);
+    const image = this.#imageOf(number);
     if (!image || this.busy) return;
-    this.dispatchEvent(new Event("leave"));
+    this.#tell("leave");
     this.busy = true;
     this.#tell("open");
     await this.#try(async () => {
@@ -231,7 +237,7 @@ export class Session extends EventTarget {
     });
   }
 
-  /** Return the regions of the open image for the brush that stops at edges; null while unknown. */
+  /** Fetch the regions of the open image for the brush that stops at edges, until they are there. */
   async loadRegions() {
     const { image } = this;
     if (!image || this.regions || this.asking === image) return;
@@ -268,7 +274,7 @@ export class Session extends EventTarget {
   async accept(empty = false) {
     const { image } = this;
     if (!image || this.busy) return;
-    this.dispatchEvent(new Event("leave"));
+    this.#tell("leave");
     this.busy = true;
     this.#tell("open");
     const sparse = !empty && !this.answer && this.labels.data.includes(UNLABELLED);
@@ -370,7 +376,7 @@ export class Session extends EventTarget {
   #send(patches, side) {
     if (this.image.state === "untouched") this.image.state = "begun";
     this.outbox.add(this.image.number, patches, side);
-    this.#tell("images", "stroke");
+    this.#tell("images");
   }
 
   undo() {
@@ -402,7 +408,7 @@ export class Session extends EventTarget {
   // Tools and classes
 
   choose(tool) {
-    if (this.tool !== tool) this.dispatchEvent(new Event("leave"));
+    if (this.tool !== tool) this.#tell("leave");
     this.tool = tool;
     if (tool === "edges") this.loadRegions();
     this.#tell("tool");
