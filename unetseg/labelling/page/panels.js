@@ -4,7 +4,7 @@ import { tileAddress } from "./api.js";
 import { showClasses } from "./classes.js";
 import { element, found, icon } from "./dom.js";
 import { showScore, showTraining } from "./score.js";
-import { SIZES } from "./session.js";
+import { SIZES, isDone } from "./session.js";
 import { TILE } from "./tiles.js";
 import { TOOLS } from "./tools.js";
 import { highestLevel } from "./view.js";
@@ -55,7 +55,7 @@ function showImages(session) {
     list.replaceChildren(...images.map((i) => element("li", {}, makeRow(session, i, start))));
   }
   for (const image of images) showRow(rows.get(image.number), image, session.image, next);
-  const done = images.filter((i) => ["accepted", "empty"].includes(i.state)).length;
+  const done = images.filter(isDone).length;
   found("count").textContent = `${done} of ${images.length} accepted`;
   found("progress").max = Math.max(1, images.length);
   found("progress").value = done;
@@ -115,7 +115,7 @@ function showOpen(session) {
   found("name").textContent = image.name;
   found("place").textContent =
     `${at} of ${project.images.length} · ${image.width} × ${image.height}`;
-  const closed = ["accepted", "empty"].includes(image.state);
+  const closed = isDone(image);
   found("closed").hidden = !closed;
   found("closed-text").textContent =
     image.state === "empty" ? "Accepted as background only." : "This image is accepted.";

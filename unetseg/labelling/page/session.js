@@ -9,6 +9,11 @@ const SLICE = 8; // milliseconds of work on a stroke that has ended, in one task
 
 export const SIZES = { least: 1, most: 500 }; // of the brush, in pixels of the image
 
+/** Return whether an image is done: accepted, or accepted as background only. */
+export function isDone({ state }) {
+  return state === "accepted" || state === "empty";
+}
+
 /** Do what nobody asked for: if it fails, the line about the connection says enough. */
 async function quietly(action) {
   try {
@@ -299,7 +304,7 @@ export class Session extends EventTarget {
 
   async reopen() {
     const { image } = this;
-    if (!image || !["accepted", "empty"].includes(image.state)) return;
+    if (!image || !isDone(image)) return;
     await this.#try(async () => Object.assign(image, await api.reopen(image.number)));
     this.#tell("images");
   }
