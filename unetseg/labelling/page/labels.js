@@ -85,6 +85,11 @@ export class Labels {
     this.before = null; // block number -> its labels before the stroke
   }
 
+  /** Return whether a pixel lies in the image. */
+  holds(x, y) {
+    return x >= 0 && y >= 0 && x < this.width && y < this.height;
+  }
+
   /** Begin a stroke: from here on, what changes is remembered. */
   begin() {
     this.before = new Map();

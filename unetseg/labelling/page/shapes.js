@@ -113,10 +113,15 @@ export function enlarged(map, width, height, span) {
   };
 }
 
+/** Return the pixel [X, Y] of a map for the pixel (x, y) of the image (width, height). */
+export function pixelOf(map, x, y, width, height) {
+  return [Math.floor((x * map.width) / width), Math.floor((y * map.height) / height)];
+}
+
 /** Return the value of a map at the pixel (x, y) of the image (width, height). */
 export function valueAt(map, x, y, width, height) {
-  const row = Math.floor((y * map.height) / height);
-  return map.data[row * map.width + Math.floor((x * map.width) / width)];
+  const [column, row] = pixelOf(map, x, y, width, height);
+  return map.data[row * map.width + column];
 }
 
 /**

@@ -85,12 +85,13 @@ class EdgeBrush extends Brush {
   }
 
   limited(paint, [ax, ay], [bx, by]) {
-    const { width, height } = this.session.labels;
+    const { labels } = this.session;
+    const { width, height } = labels;
     const steps = Math.ceil(Math.max(Math.abs(bx - ax), Math.abs(by - ay), 1));
     for (let i = 0; i <= steps; i++) {
       const x = Math.floor(ax + ((bx - ax) * i) / steps);
       const y = Math.floor(ay + ((by - ay) * i) / steps);
-      if (x < 0 || y < 0 || x >= width || y >= height) continue;
+      if (!labels.holds(x, y)) continue;
       this.touched[shapes.valueAt(this.regions, x, y, width, height)] = 1;
     }
     return shapes.within(this.regions, this.touched, width, height, paint);
@@ -151,11 +152,10 @@ class Lasso {
     return true;
   }
 
-  /** Take the last corner back. Return whether there was one. */
+  /** Take the last corner back. */
   back() {
-    const had = this.points.pop();
+    this.points.pop();
     this.session.stage.rehint();
-    return had !== undefined;
   }
 
   cancel() {
@@ -186,7 +186,7 @@ class Take {
     const { labels, answer } = session;
     const { width, height } = labels;
     const [column, row] = [Math.floor(x), Math.floor(y)];
-    if (column < 0 || row < 0 || column >= width || row >= height) return;
+    if (!labels.holds(column, row)) return;
     const label = labels.data[row * width + column];
     const own = label !== UNLABELLED;
     if (own && !shift && !erase) {
@@ -196,15 +196,13 @@ class Take {
       return session.say("There is no prediction yet: paint strokes of two classes first.");
     }
     const map = own ? labels : answer;
-    const [atX, atY] = own
-      ? [column, row]
-      : [Math.floor((column * map.width) / width), Math.floor((row * map.height) / height)];
-    const found = map.data[atY * map.width + atX];
+    const at = shapes.pixelOf(map, column, row, width, height);
+    const found = shapes.valueAt(map, column, row, width, height);
     const value = erase ? UNLABELLED : shift ? session.current : found;
     if (value === UNLABELLED && !erase) return;
     const keeps = own ? session.keeps : ONLY_UNLABELLED; // strokes on the region stay as they are
     const spans = [];
-    shapes.component(map, atX, atY, (...span) => spans.push(span));
+    shapes.component(map, ...at, (...span) => spans.push(span));
     session.begin();
     const paint = (y, x0, x1) => labels.paint(y, x0, x1, value, keeps);
     const place = shapes.enlarged(map, width, height, paint);
@@ -285,15 +283,12 @@ export class Pointer {
     return this.tools[this.session.tool];
   }
 
-  /** Give up what is being drawn. Return whether there was something. */
+  /** Give up what is being drawn. */
   cancel() {
-    const { tool } = this;
-    const drawing = Boolean(this.active || tool.points?.length);
     this.active = null;
-    if (!this.session.labels) return drawing;
-    tool.cancel();
+    if (!this.session.labels) return;
+    this.tool.cancel();
     this.session.redraw();
-    return drawing;
   }
 
   #press(how) {
@@ -401,8 +396,7 @@ export class Pointer {
   /** Choose the class under the point. */
   pick() {
     if (!this.point) return;
-    const { labels } = this.session;
     const [x, y] = this.point.map(Math.floor);
-    if (x >= 0 && y >= 0 && x < labels.width && y < labels.height) this.session.pick(x, y);
+    if (this.session.labels.holds(x, y)) this.session.pick(x, y);
   }
 }
