@@ -1,6 +1,6 @@
 /** The list of classes: choose, colour, name, lock, add and remove them. */
 
-import { element, found, icon } from "./dom.js";
+import { element, found, iconButton } from "./dom.js";
 
 /** Show the classes with their colours, names, keys and locks. */
 export function showClasses(session) {
@@ -31,36 +31,22 @@ function classRow(session, { name, colour }, index) {
     {
       type: "button",
       className: "choose",
+      ariaPressed: String(session.current === index),
       onclick: () => session.chooseClass(index),
       ondblclick: () => editClass(session, index),
     },
     element("span", { className: "name", title: name }, name),
     element("kbd", {}, index < 9 ? `${index + 1}` : ""),
   );
-  choose.ariaPressed = String(session.current === index);
-  const edit = element(
-    "button",
-    {
-      type: "button",
-      className: "small",
-      title: `Rename or remove ${name}`,
-      onclick: () => editClass(session, index),
-    },
-    icon("edit"),
-  );
-  edit.ariaLabel = `Rename or remove ${name}`;
-  const lock = element(
-    "button",
-    {
-      type: "button",
-      className: "small lock",
-      title: locked ? `Unlock ${name}` : `Lock ${name}: no stroke changes it`,
-      onclick: () => session.lock(index),
-    },
-    icon(locked ? "locked" : "unlocked"),
-  );
-  lock.ariaLabel = `Lock ${name}`;
-  lock.ariaPressed = String(locked);
+  const edit = iconButton("edit", `Rename or remove ${name}`, {
+    onclick: () => editClass(session, index),
+  });
+  const lock = iconButton(locked ? "locked" : "unlocked", `Lock ${name}`, {
+    className: "small lock",
+    title: locked ? `Unlock ${name}` : `Lock ${name}: no stroke changes it`,
+    ariaPressed: String(locked),
+    onclick: () => session.lock(index),
+  });
   return element("li", { className: "class" }, swatch, choose, edit, lock);
 }
 
@@ -69,13 +55,10 @@ export function editClass(session, index = session.current) {
   const { classes } = session.project;
   if (!classes[index]) return;
   const rest = changed(session, index, {}).filter((c) => c.was !== index);
-  const remove = element(
-    "button",
-    { type: "button", className: "small", title: "Remove this class" },
-    icon("remove"),
-  );
-  remove.ariaLabel = `Remove ${classes[index].name}`;
-  remove.addEventListener("click", () => session.putClasses(rest));
+  const remove = iconButton("remove", `Remove ${classes[index].name}`, {
+    title: "Remove this class",
+    onclick: () => session.putClasses(rest),
+  });
   const form = nameForm(session, classes[index].name, (name) =>
     session.putClasses(changed(session, index, { name })),
   );
@@ -106,14 +89,9 @@ function nameForm(session, name, store) {
     maxLength: 200,
     placeholder: "Name of the class",
     required: true,
+    ariaLabel: "Name of the class",
   });
-  input.ariaLabel = "Name of the class";
-  const save = element(
-    "button",
-    { type: "submit", className: "small", title: "Save" },
-    icon("done"),
-  );
-  save.ariaLabel = "Save";
+  const save = iconButton("done", "Save", { type: "submit" });
   const form = element("form", { className: "edit" }, input, save);
   const back = () => {
     showClasses(session);

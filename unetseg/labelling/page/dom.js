@@ -30,6 +30,17 @@ export function icon(name) {
   );
 }
 
+/** Return a button that shows an icon alone: `label` is its name, and its title if none is given. */
+export function iconButton(name, label, properties = {}) {
+  const own = { type: "button", className: "small", title: label, "aria-label": label };
+  return element("button", { ...own, ...properties }, icon(name));
+}
+
+/** Return a paragraph in small letters. */
+export function hint(text) {
+  return element("p", { className: "hint" }, text);
+}
+
 /** Return the element of the page with an id. */
 export function found(id) {
   return document.getElementById(id);

@@ -1,6 +1,6 @@
 /** The running score, its curve, what ten more images would bring, and the training behind it. */
 
-import { drawing, element, found, icon } from "./dom.js";
+import { drawing, element, found, hint, icon } from "./dom.js";
 
 const WIDTH = 232;
 const HEIGHT = 84;
@@ -17,25 +17,19 @@ export function showScore(score) {
   const { mean_iou: mean, interval, images, curve, ten_more: more, note } = score;
   const parts = [];
   if (mean === null) {
-    parts.push(
-      element("p", { className: "hint" }, "The score begins with the first accepted image."),
-    );
+    parts.push(hint("The score begins with the first accepted image."));
   } else {
     const range = interval
       ? `95 % interval ${two(interval[0])} to ${two(interval[1])}`
       : "No interval yet";
     parts.push(
       element("p", { className: "figure" }, element("b", {}, two(mean)), " mean IoU"),
-      element(
-        "p",
-        { className: "hint" },
-        `${range}, over ${images} image${images === 1 ? "" : "s"}.`,
-      ),
+      hint(`${range}, over ${images} image${images === 1 ? "" : "s"}.`),
     );
   }
   if (curve?.length > 1) parts.push(chart(curve));
-  if (more) parts.push(element("p", { className: "hint" }, promise(more)));
-  if (note) parts.push(element("p", { className: "hint" }, note));
+  if (more) parts.push(hint(promise(more)));
+  if (note) parts.push(hint(note));
   found("score-body").replaceChildren(...parts);
 }
 
@@ -92,21 +86,11 @@ export function showTraining(training, onSwitch) {
   const { on, state, round, share, answers_by: by, note } = training;
   const told = note || STATES[state] || "";
   const name = by === "network" ? "The network" : "The quick model";
-  const parts = [
-    element("p", { className: "hint" }, told),
-    element(
-      "p",
-      { className: "hint" },
-      `${name} makes the predictions${round ? `; round ${round}` : ""}.`,
-    ),
-  ];
+  const parts = [hint(told)];
   if (share !== null && state === "training") {
-    parts.splice(
-      1,
-      0,
-      element("progress", { value: share, max: 1, "aria-label": "Share of this round" }),
-    );
+    parts.push(element("progress", { value: share, max: 1, "aria-label": "Share of this round" }));
   }
+  parts.push(hint(`${name} makes the predictions${round ? `; round ${round}` : ""}.`));
   const button = element("button", { type: "button", onclick: () => onSwitch(!on) });
   button.append(icon(on ? "pause" : "play"), on ? "Pause training" : "Train");
   found("training-body").replaceChildren(...parts, button);

@@ -242,7 +242,7 @@ export class Session extends EventTarget {
     });
   }
 
-  /** Fetch the regions of the open image for the brush that stops at edges, until they are there. */
+  /** Fetch the regions of the open image, for the brush that stops at edges; ask until they come. */
   async loadRegions() {
     const { image } = this;
     if (!image || this.regions || this.asking === image) return;
