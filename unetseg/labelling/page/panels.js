@@ -201,52 +201,34 @@ function channelsShown({ range, shown }) {
   return shown.channels ?? (range.channels.length > 3 ? "0" : [...range.channels.keys()].join());
 }
 
-function seenChannels(session) {
-  return channelsShown(session)
-    .split(",")
-    .map((i) => session.range.channels[i]);
-}
-
-/** Return the window of percentiles, or the whole range, of what is seen. */
+/**
+ * Return windows of what is seen: the one of percentiles (`stretched`), the `whole` range, and the
+ * one that is shown `now`, and whether that `isStretched`. Deep images are, unless another window
+ * is asked for.
+ */
 function windows(session) {
-  const seen = seenChannels(session);
+  const { image, range, shown } = session;
+  const seen = channelsShown(session)
+    .split(",")
+    .map((i) => range.channels[i]);
   const span = (low, high) => ({
-    low: Math.min(...seen.map(low)),
-    high: Math.max(...seen.map(high)),
+    low: Math.min(...seen.map((channel) => channel[low])),
+    high: Math.max(...seen.map((channel) => channel[high])),
   });
-  const bytes = session.image.depth === "uint8";
-  return {
-    stretched: span(
-      (c) => c.low,
-      (c) => c.high,
-    ),
-    whole: bytes
-      ? { low: 0, high: 255 }
-      : span(
-          (c) => c.min,
-          (c) => c.max,
-        ),
-  };
-}
-
-/** Return the window that is shown: deep images are stretched unless another is asked for. */
-function windowShown(session) {
-  const { stretched, whole } = windows(session);
-  const own = session.image.depth === "uint8" ? whole : stretched;
-  return { low: session.shown.low ?? own.low, high: session.shown.high ?? own.high };
-}
-
-function isStretched(session) {
-  const { stretched } = windows(session);
-  const { low, high } = windowShown(session);
-  return low === stretched.low && high === stretched.high;
+  const stretched = span("low", "high");
+  const bytes = image.depth === "uint8";
+  const whole = bytes ? { low: 0, high: 255 } : span("min", "max");
+  const own = bytes ? whole : stretched;
+  const now = { low: shown.low ?? own.low, high: shown.high ?? own.high };
+  const isStretched = now.low === stretched.low && now.high === stretched.high;
+  return { stretched, whole, now, isStretched };
 }
 
 /** Stretch the contrast to the 1st and 99.8th percentile of what is seen, or take that back. */
 export function stretch(session) {
   if (!session.range) return;
-  const { stretched, whole } = windows(session);
-  const { low, high } = isStretched(session) ? whole : stretched;
+  const { stretched, whole, isStretched } = windows(session);
+  const { low, high } = isStretched ? whole : stretched;
   if (low < high) session.show({ ...session.shown, low, high });
 }
 
@@ -256,8 +238,7 @@ function showView(session, stage) {
   const { range, image } = session;
   found("contrast").hidden = !range;
   if (!range) return;
-  const { stretched, whole } = windows(session);
-  const now = windowShown(session);
+  const { stretched, whole, now, isStretched } = windows(session);
   const ends = [...Object.values(stretched), ...Object.values(whole), ...Object.values(now)];
   for (const side of ["low", "high"]) {
     const slider = found(side);
@@ -266,7 +247,7 @@ function showView(session, stage) {
     slider.max = Math.ceil(Math.max(...ends));
     slider.value = now[side];
   }
-  found("stretch").ariaPressed = String(isStretched(session));
+  found("stretch").ariaPressed = String(isStretched);
   showWindow();
   found("channel-row").hidden = image.channels <= 3;
   const { channels } = range;
