@@ -23,7 +23,7 @@ async function call(method, path, options = {}) {
   try {
     response = await fetch(`api/${path}`, { method, ...options });
   } catch {
-    throw new Lost("");
+    throw new Lost("The server does not answer.");
   }
   if (response.ok) return response;
   const words = await response.json().catch(() => ({}));

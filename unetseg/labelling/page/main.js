@@ -78,6 +78,6 @@ if (theme) document.documentElement.dataset.theme = theme;
 showPanels(session, stage);
 session.start().catch((error) => {
   found("failed").hidden = false;
-  found("failed-text").textContent = error.message || "The server does not answer.";
+  found("failed-text").textContent = error.message;
 });
 window.unetseg = { session, stage }; // for tests, and for the curious

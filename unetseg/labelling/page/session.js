@@ -14,12 +14,18 @@ export function isDone({ state }) {
   return state === "accepted" || state === "empty";
 }
 
-/** Do what nobody asked for: if it fails, the line about the connection says enough. */
-async function quietly(action) {
+/**
+ * Do what the server may refuse or not hear. Return whether it was done. Without `onFailure`, as
+ * for what nobody asked for, the line about the connection says enough.
+ */
+async function attempt(action, onFailure) {
   try {
     await action();
+    return true;
   } catch (error) {
     if (!(error instanceof api.Refused || error instanceof api.Lost)) throw error;
+    onFailure?.(error.message);
+    return false;
   }
 }
 
@@ -64,16 +70,8 @@ export class Session extends EventTarget {
   }
 
   /** Do what may fail; say what went wrong. Return whether it was done. */
-  async #try(action) {
-    try {
-      await action();
-      return true;
-    } catch (error) {
-      if (error instanceof api.Refused) this.say(error.message);
-      else if (error instanceof api.Lost) this.say(error.message || "The server does not answer.");
-      else throw error;
-      return false;
-    }
+  #try(action) {
+    return attempt(action, (message) => this.say(message));
   }
 
   async start() {
@@ -105,7 +103,7 @@ export class Session extends EventTarget {
   }
 
   async #loadSuspects() {
-    await quietly(async () => (this.suspects = await api.suspects()));
+    await attempt(async () => (this.suspects = await api.suspects()));
     this.#tell("score");
   }
 
@@ -114,7 +112,7 @@ export class Session extends EventTarget {
     this.connected = connected;
     if (connected && wasKnown) return this.#tell("saving");
     this.doubtful = true;
-    await quietly(() => this.#recognise());
+    await attempt(() => this.#recognise());
     this.#tell("saving", "images", "classes", "score");
     if (this.doubtful) return;
     this.outbox.hurry();
@@ -223,7 +221,7 @@ export class Session extends EventTarget {
   async #loadAnswer() {
     const { image } = this;
     if (!image) return;
-    await quietly(async () => {
+    await attempt(async () => {
       const answer = await api.answer(image.number);
       if (image !== this.image) return;
       this.answer = answer;
@@ -234,7 +232,7 @@ export class Session extends EventTarget {
 
   async #loadRange() {
     const { image } = this;
-    await quietly(async () => {
+    await attempt(async () => {
       const range = await api.range(image.number);
       if (image !== this.image) return;
       this.range = range;
@@ -247,7 +245,7 @@ export class Session extends EventTarget {
     const { image } = this;
     if (!image || this.regions || this.asking === image) return;
     this.asking = image;
-    await quietly(async () => {
+    await attempt(async () => {
       const regions = await api.regions(image.number);
       if (image === this.image) this.regions = regions;
     });
@@ -459,7 +457,7 @@ export class Session extends EventTarget {
   }
 
   /** Store other classes: `[{name, colour, was}]`, `was` the index it had or null. */
-  async putClasses(classes) {
+  putClasses(classes) {
     return this.#try(async () => {
       await this.#stored();
       this.#classes((await api.putClasses(classes)).classes);
