@@ -30,7 +30,7 @@ export function icon(name) {
   );
 }
 
-/** Return a button that shows an icon alone: `label` is its name, and its title if none is given. */
+/** Return a button of an icon alone. `label` is its name, and its title unless one is given. */
 export function iconButton(name, label, properties = {}) {
   const own = { type: "button", className: "small", title: label, "aria-label": label };
   return element("button", { ...own, ...properties }, icon(name));

@@ -240,7 +240,7 @@ export class Session extends EventTarget {
     });
   }
 
-  /** Fetch the regions of the open image, for the brush that stops at edges; ask until they come. */
+  /** Fetch the regions of the open image for the edge brush; ask again until they come. */
   async loadRegions() {
     const { image } = this;
     if (!image || this.regions || this.asking === image) return;
