@@ -29,30 +29,28 @@ from scipy import ndimage
 from skimage.draw import line
 from skimage.measure import label
 
-from tests.benchmarks.common import DATA, camvid, copy_pairs, lines_ellipses, machine, print_table
+from tests.benchmarks.accuracy import SETS
+from tests.benchmarks.common import (
+    DATA,
+    Labelled,
+    camvid,
+    copy_pairs,
+    machine,
+    print_table,
+    read_set,
+)
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
 from unetseg.labelling.engine import Engine
 from unetseg.labelling.features import Extractor, Features
 from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
-from unetseg.pictures import masks, reading
 from unetseg.scoring.baselines import Forest, draw_samples
 from unetseg.scoring.metrics import confusion, scores
 
-SETS = {"lines-ellipses": lines_ellipses, "camvid-100": camvid}
 _PAINTED, _UNSEEN, _STROKES = 5, 10, 8
 _MARKS = (1, 3, 5)  # scored after so many painted images
-_RADIUS, _LENGTH = 2, 40  # of a stroke, in pixels
-_SIDE, _TIMED = 2048, 60  # of the image whose strokes are timed, and how many
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """An image (H, W, C) and its true classes (H, W)."""
-
-    name: str
-    image: NDArray[Any]
-    truth: NDArray[np.uint8]
+_RADIUS, _LENGTH = 2, 40  # pixels of a stroke
+_SIDE, _TIMED = 2048, 60  # pixels on a side of the image whose strokes are timed; strokes
 
 
 class Method(Protocol):
@@ -111,20 +109,6 @@ METHODS: dict[str, Callable[[Sequence[Labelled], int], Method]] = {
 }
 
 
-def read_set(folder: Path) -> tuple[list[Labelled], ClassTable]:
-    """Return all labelled images of a folder, and its classes."""
-    pairs = pairing.find_pairs(folder)
-    raw = {str(p.mask): reading.read_mask(p.mask) for p in pairs}
-    table = pairing.load_classes(folder) or masks.discover(
-        {name: masks.find_keys(mask) for name, mask in raw.items()}
-    )
-    found = [
-        Labelled(p.name, reading.read_image(p.image), masks.decode(raw[str(p.mask)], table))
-        for p in pairs
-    ]
-    return found, table
-
-
 def paint_stroke(
     truth: NDArray[np.uint8], answer: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> int:
@@ -165,8 +149,8 @@ class Session:
     """What a simulated annotator leaves behind.
 
     Attributes:
-        marks: After so many images: mean IoU on the painted and on the unseen images.
-        pixels: Painted in all.
+        marks: The mean IoU on the painted and on the unseen images, by the images painted so far.
+        pixels: The number of all painted pixels.
         labels: The strokes in each image.
         accepted: The strokes, and the answer where there are none.
     """

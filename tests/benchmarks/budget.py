@@ -56,10 +56,10 @@ def taken(
     """Return the seconds of a training from the start of its process to its end, and its success.
 
     Args:
-        folder: Where the images are, and the run is.
-        budget: In seconds.
-        options: Of ``unetseg train``.
-        share: Of the budget, after which other processes begin; None leaves it alone.
+        folder: The folder of the images and of the run.
+        budget: The seconds that are asked for.
+        options: More options of ``unetseg train``.
+        share: The share of the budget after which other processes begin; None begins none.
     """
     line = [sys.executable, "-m", "unetseg", "-q", "train", "data/train", *options, "--overwrite"]
     line += ["--budget", f"{budget}s", "--html", "report.html"]

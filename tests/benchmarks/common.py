@@ -7,18 +7,23 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from unetseg import PredictSettings, evaluate
+from unetseg.classes import ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store, open_store
+from unetseg.pictures import masks, reading
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import silent
 from unetseg.scoring.metrics import Scores
@@ -73,6 +78,35 @@ def matmul_rate(size: int = 2048, dtype: torch.dtype = torch.float32) -> float:
         a @ b
         best = min(best, time.perf_counter() - begin)
     return 2 * size**3 / best
+
+
+def own_memory() -> int:
+    """Return the bytes of memory of this process, without files mapped into it (Linux)."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image (H, W, C) and its true classes (H, W)."""
+
+    name: str
+    image: NDArray[Any]
+    truth: NDArray[np.uint8]
+
+
+def read_set(folder: Path) -> tuple[list[Labelled], ClassTable]:
+    """Return all labelled images of a folder, and its classes."""
+    pairs = pairing.find_pairs(folder)
+    raw = {str(p.mask): reading.read_mask(p.mask) for p in pairs}
+    table = pairing.load_classes(folder) or masks.discover(
+        {name: masks.find_keys(mask) for name, mask in raw.items()}
+    )
+    found = [
+        Labelled(p.name, reading.read_image(p.image), masks.decode(raw[str(p.mask)], table))
+        for p in pairs
+    ]
+    return found, table
 
 
 def copy_pairs(pairs: Iterable[Pair], target: Path) -> Path:

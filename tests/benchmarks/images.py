@@ -11,9 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.accuracy import SEEDS, score
-from tests.benchmarks.common import DATA, draw_pairs, lines_ellipses, machine, print_table
-from unetseg.dataset import pairing
-from unetseg.pictures import masks, reading
+from tests.benchmarks.common import (
+    DATA,
+    draw_pairs,
+    lines_ellipses,
+    machine,
+    print_table,
+    read_set,
+)
 from unetseg.scoring.baselines import Forest, draw_samples
 from unetseg.scoring.metrics import confusion, scores
 
@@ -25,20 +30,14 @@ _BUDGET = 180.0
 def forest_score(train_folder: Path, test_folder: Path, seed: int) -> float:
     """Return the pooled mean IoU of the random forest."""
     forest = Forest(len(CLASSES))
-    forest.fit(draw_samples(_read(train_folder), len(CLASSES), seed), seed)
+    pairs = ((one.image, one.truth) for one in read_set(train_folder)[0])
+    forest.fit(draw_samples(pairs, len(CLASSES), seed), seed)
     matrices = [
-        confusion(mask, forest.predict(image), len(CLASSES)) for image, mask in _read(test_folder)
+        confusion(one.truth, forest.predict(one.image), len(CLASSES))
+        for one in read_set(test_folder)[0]
     ]
     names = [str(k) for k in range(len(matrices))]
     return scores(np.stack(matrices), names, CLASSES).mean_iou or 0.0
-
-
-def _read(path: Path):
-    pairs = pairing.find_pairs(path)
-    found = {str(p.mask): masks.find_keys(reading.read_mask(p.mask)) for p in pairs}
-    table = masks.discover(found)
-    for pair in pairs:
-        yield reading.read_image(pair.image), masks.decode(reading.read_mask(pair.mask), table)
 
 
 def main(words: list[str]) -> None:

@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 from skimage import draw, measure
 
-from tests.benchmarks.common import machine, print_table
+from tests.benchmarks.common import machine, own_memory, print_table
 from unetseg import Model, PatchSettings, SynthSettings, build_store, synthesize, train
 from unetseg.dataset.synthesis import TOUCHING_CLASSES
 from unetseg.objects.files import write_objects
@@ -94,8 +94,7 @@ class Memory:
 
     def _watch(self) -> None:
         while True:
-            status = Path("/proc/self/status").read_text()
-            self.peak = max(self.peak, 1024 * int(status.split("RssAnon:")[1].split()[0]))
+            self.peak = max(self.peak, own_memory())
             time.sleep(0.05)
 
 

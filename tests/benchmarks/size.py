@@ -4,14 +4,13 @@ Patches a second of processor time beside those of the clock: the ones that anot
 does not change. Memory is that which the system cannot take back: pages of the file are left out.
 """
 
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.common import advance, machine, new_learner, print_table
+from tests.benchmarks.common import advance, machine, new_learner, own_memory, print_table
 from unetseg import PatchSettings, build_store, open_store, synthesize
 
 _STEPS = 60
@@ -30,8 +29,7 @@ def measure(path: str, from_disk: str) -> None:
         advance(learner)
     patches = learner.position.patches_seen - first
     clock, busy = time.perf_counter() - begin, time.process_time() - busy
-    memory = re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    print(patches / clock, patches / busy, int(memory[1]) / 1024)
+    print(patches / clock, patches / busy, own_memory() / 2**20)
 
 
 def main(_: list[str]) -> None:

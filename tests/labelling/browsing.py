@@ -56,8 +56,8 @@ class Window:
     """A tab with the page. What it complains of, and what it asks of others, is kept.
 
     Args:
-        page: Of Playwright.
-        address: Of the server, token included.
+        page: A page of Playwright.
+        address: The address of the server, token included.
     """
 
     def __init__(self, page, address):
