@@ -3,6 +3,7 @@
 import csv
 import io
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,23 @@ def write_image(path, image):
         many = {"planarconfig": "contig"} if image.shape[2] > 1 else {}
         tifffile.imwrite(path, np.squeeze(image), photometric="minisblack", **many)
     return path
+
+
+def write_images(folder, count, **look):
+    """Write ``im<k>`` as `draw` makes them into a folder, without masks; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        write_image(folder / f"im{k}", draw(k, **look)[0])
+    return folder
+
+
+def wait_until(condition, seconds=20):
+    """Ask until a condition holds; return what it gave then."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"nothing happened in {seconds} s"
+        time.sleep(0.005)
+    return found
 
 
 def same(a, b):

@@ -1,6 +1,5 @@
 """``unetseg label`` as a process: its address, its events, its end, and what it refuses."""
 
-import gzip
 import json
 import os
 import signal
@@ -8,17 +7,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 import unetseg
-from tests.support import draw, read, write_image
+from tests.labelling.asking import connect, painting
+from tests.support import draw, read, wait_until, write_images
 from unetseg.cli.app import main
 
 ROOT = Path(unetseg.__file__).parents[1]
@@ -27,10 +24,7 @@ ROOT = Path(unetseg.__file__).parents[1]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "set").mkdir()
-    for k in range(2):
-        write_image(tmp_path / "set" / f"im{k}", draw(k)[0])
-    return tmp_path / "set"
+    return write_images(tmp_path / "set", 2)
 
 
 class Server:
@@ -43,11 +37,7 @@ class Server:
         self.process = subprocess.Popen(line, env=env, text=True, stdout=-1, stderr=-1)
         first = self.process.stdout.readline()
         assert first.startswith("Open http://127.0.0.1:"), first + self.process.stderr.read()
-        at = urlsplit(first.split()[1])
-        self.port = at.port
-        origin = f"http://{at.netloc}"
-        self.client = httpx.Client(base_url=origin, headers={"Origin": origin}, timeout=60)
-        assert self.client.get(f"/?{at.query}").status_code == 200
+        self.client = connect(first.split()[1])
 
     def __enter__(self):
         return self
@@ -64,10 +54,8 @@ class Server:
 
 
 def paint(client, labels, stroke):
-    height, width = labels.shape
-    place = f"x=0&y=0&width={width}&height={height}&stroke={stroke}"
-    body = gzip.compress(labels.astype(np.uint8).tobytes())
-    assert client.put(f"/api/images/0/labels?{place}", content=body).json() == {"saved": True}
+    path, body = painting(0, 0, 0, labels, stroke)
+    assert client.put(path, content=body).json() == {"saved": True}
 
 
 def test_a_session_from_the_address_to_ctrl_c(folder):
@@ -89,11 +77,9 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         )
         assert second.returncode == 3
         assert f"set: in use by process {server.process.pid} on " in second.stderr
-        while "event: pages" not in heard:
-            time.sleep(0.01)
+        wait_until(lambda: "event: pages" in heard)
         paint(server.client, draw(0)[1] > 0, "s1")
-        while "event: saved" not in heard:
-            time.sleep(0.01)
+        wait_until(lambda: "event: saved" in heard)
         place = {"x": 0, "y": 0, "width": 56, "height": 64}
         data = heard[heard.index("event: labels") + 1].removeprefix("data: ")
         assert json.loads(data) == {"number": 0, **place, "page": ""}

@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -74,11 +75,11 @@ class Fault:
     """One row of the table.
 
     Attributes:
-        name: Of the list of promises: "F1".
+        name: Its name in the list of promises, as "F1".
         text: What is done to whom.
         bar: What must hold in every attempt.
         quick: Share of the cases that ``make test`` tries; 0 leaves the fault to ``make faults``.
-        inject: Tries it.
+        inject: The function that tries it.
     """
 
     name: str
@@ -147,7 +148,7 @@ class Child:
     Args:
         folder: Its current folder.
         work: Returns the exit code; a ``functools.partial`` of a module's function.
-        before: Is called in the process first: limits, and where it is to be harmed.
+        before: A function that the process calls first: it sets limits, or harms the program.
     """
 
     def __init__(
@@ -263,6 +264,15 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {key: value for key, value in merged.items() if value is not None}
 
 
+def until(child: Child, condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something has happened that a child does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert child.code is None, f"exit {child.code}: {child.err[-300:]}"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
 def assert_plain_error(child: Child, code: int, *words: str) -> None:
     """Check the exit code, and that one plain line tells what is wrong, with these words."""
     assert child.code == code, f"exit {child.code}, not {code}: {child.err[-300:]}"
@@ -296,8 +306,8 @@ def each(owner: str, name: str, act: Callable[[int], None]) -> None:
     Args:
         owner: Dotted name of a module, or of a module and a class of it, as in
             "unetseg.training.loop:Trainer".
-        name: Of the function or method.
-        act: Is given the number of the call, from 0.
+        name: The name of the function or method.
+        act: A function of the number of the call, from 0.
     """
     module, _, kind = owner.partition(":")
     target = importlib.import_module(module)

@@ -1,22 +1,29 @@
 """The labelling page: killed and stopped while somebody paints."""
 
 import functools
-import gzip
 import os
 import random
 import signal
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-from PIL import Image
 
-from tests.faults.common import LIMIT, Child, Lab, Tally, assert_plain_error, fault, some, start
-from tests.support import draw, write_image
+from tests.faults.common import (
+    LIMIT,
+    Child,
+    Lab,
+    Tally,
+    assert_plain_error,
+    fault,
+    some,
+    start,
+    until,
+)
+from tests.labelling.asking import connect, painting
+from tests.support import read, write_images
 
 _SHAPE, _IMAGES = (64, 56), 3
 _LABEL = ("label", "set", "--no-browser", "--no-train")
@@ -40,10 +47,7 @@ class Painter:
     _client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        at = urlsplit(self.address)
-        origin = f"http://{at.netloc}"
-        self._client = httpx.Client(base_url=origin, headers={"Origin": origin}, timeout=LIMIT)
-        assert self._client.get(f"/?{at.query}").status_code == 200
+        self._client = connect(self.address, LIMIT)
 
     def paint(self) -> None:
         """Paint a rectangle of one class, or erase one."""
@@ -51,11 +55,11 @@ class Painter:
         height, width = self.rng.randint(1, 20), self.rng.randint(1, 20)
         y, x = self.rng.randint(0, _SHAPE[0] - height), self.rng.randint(0, _SHAPE[1] - width)
         labels = self.due[number].copy()
-        labels[y : y + height, x : x + width] = value
+        part = labels[y : y + height, x : x + width]
+        part[:] = value
         self.pending = number, labels
-        place = f"x={x}&y={y}&width={width}&height={height}&stroke=s{self.count}"
-        body = gzip.compress(bytes([value]) * (width * height))
-        answer = self._client.put(f"api/images/{number}/labels?{place}", content=body)
+        path, body = painting(number, x, y, part, f"s{self.count}")
+        answer = self._client.put(path, content=body)
         assert answer.json() == {"saved": True}, answer.text
         self.due[number], self.pending = labels, None
         self.count += 1
@@ -77,23 +81,12 @@ class Painter:
             assert any(np.array_equal(labels, a) for a in allowed), f"image {number}"
 
 
-def raw_images(folder: Path) -> None:
-    """Write images without masks into ``set/images``."""
-    (folder / "set" / "images").mkdir(parents=True)
-    for k in range(_IMAGES):
-        write_image(folder / "set" / "images" / f"im{k}", draw(k, _SHAPE)[0])
-
-
 def open_page(folder: Path, seed: int) -> tuple[Child, Painter]:
-    """Start `label` on ``set`` and return its process and somebody who paints."""
-    due = [_mask(folder, k) if (folder / "set" / "masks").exists() else _blank() for k in
-           range(_IMAGES)]  # fmt: skip
+    """Write images, start `label` on them, and return its process and somebody who paints."""
+    write_images(folder / "set" / "images", _IMAGES, shape=_SHAPE)
+    due = [np.full(_SHAPE, 255, np.uint8) for _ in range(_IMAGES)]
     child = start(folder, *_LABEL, before=functools.partial(_save_always, seed % 2 == 0))
-    end = time.monotonic() + LIMIT
-    while "Ctrl-C" not in child.out:  # the line after the address
-        assert child.code is None, child.err
-        assert time.monotonic() < end, "the page is not served"
-        time.sleep(0.01)
+    until(child, lambda: "Ctrl-C" in child.out, LIMIT)  # the line after the address
     address = next(w for w in child.out.split() if "token=" in w)
     return child, Painter(address, random.Random(seed), due)
 
@@ -107,13 +100,8 @@ def _save_always(wanted: bool) -> None:
         project._QUIET = 0.0
 
 
-def _blank() -> np.ndarray:
-    return np.full(_SHAPE, 255, np.uint8)
-
-
 def _mask(folder: Path, number: int) -> np.ndarray:
-    with Image.open(folder / "set" / "masks" / f"im{number}.png") as picture:
-        return np.array(picture)
+    return read(folder / "set" / "masks" / f"im{number}.png")
 
 
 def _reopen(folder: Path) -> list[np.ndarray]:
@@ -132,7 +120,6 @@ def killed_while_painting(lab: Lab, share: float) -> Tally:
     for seed in some(range(100), share):
         with tally.attempt(f"seed {seed}"):
             folder, rng = lab.folder(), random.Random(seed)
-            raw_images(folder)
             child, painter = open_page(folder, seed)
             for _ in range(rng.randint(0, 30)):
                 painter.paint()
@@ -154,7 +141,6 @@ def stopped_while_painting(lab: Lab, share: float) -> Tally:
     for seed in some(range(6), share):
         with tally.attempt(f"seed {seed}"):
             folder = lab.folder()
-            raw_images(folder)
             child, painter = open_page(folder, seed)
             for _ in range(5):
                 painter.paint()

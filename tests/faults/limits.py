@@ -41,8 +41,8 @@ class Disk:
     """A file system of its own on ``mounted``, which only processes that join its mounts see.
 
     Attributes:
-        pid: Of the process whose mounts they are.
-        inside: Where this process sees what is on it.
+        pid: The number of the process whose mounts they are.
+        inside: The folder where this process sees what is on it.
     """
 
     def __init__(self, mounted: Path, size: str) -> None:

@@ -5,12 +5,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.common import (
     TRAIN,
-    Child,
     Lab,
     Tally,
     assert_plain,
@@ -24,6 +22,7 @@ from tests.faults.common import (
     save_often,
     some,
     start,
+    until,
 )
 
 _PROMISED = 10.0  # seconds from a signal to the end of the process
@@ -86,15 +85,6 @@ def stopped_by_a_second_signal(lab: Lab, share: float) -> Tally:
     return tally
 
 
-def _until(child: Child, condition: Callable[[], bool]) -> None:
-    """Wait until something has happened that a child does."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert child.code is None, f"exit {child.code}: {child.err[-300:]}"
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
-
-
 @fault("F12", "train: signals from outside, at any time", "ends in 10 s, no orphans", quick=0.1)
 def stopped_from_outside(lab: Lab, share: float) -> Tally:
     tally = Tally()
@@ -103,7 +93,7 @@ def stopped_from_outside(lab: Lab, share: float) -> Tally:
         with tally.attempt(f"{number.name} {i}"):
             home = lab.copy(lab.made)
             child = start(home, *TRAIN, "--run", "long", "--epochs", "100000")
-            _until(child, (home / "runs/long/samples.png").exists)
+            until(child, (home / "runs/long/samples.png").exists)
             time.sleep(0.05 * i)
             os.killpg(child.pid, number) if i % 4 < 2 else child.kill(number)
             assert child.wait(_PROMISED) == 128 + number, f"exit {child.code}: {child.err[-300:]}"
@@ -143,7 +133,7 @@ def _ignore_hangup() -> None:
 
 def _nohup(lab: Lab, home: Path) -> None:
     child = start(home, *TRAIN, before=_ignore_hangup)
-    _until(child, (home / "runs/default/samples.png").exists)
+    until(child, (home / "runs/default/samples.png").exists)
     child.kill(signal.SIGHUP)
     assert child.wait() == 0, child.err[-300:]
     assert_same_run(home, lab.trained)
@@ -151,7 +141,7 @@ def _nohup(lab: Lab, home: Path) -> None:
 
 def _stop_and_continue(lab: Lab, home: Path) -> None:
     child = start(home, *TRAIN)
-    _until(child, (home / "runs/default/samples.png").exists)
+    until(child, (home / "runs/default/samples.png").exists)
     child.kill(signal.SIGSTOP)
     time.sleep(0.3)
     child.kill(signal.SIGCONT)

@@ -2,20 +2,16 @@
 
 import pytest
 
-from tests.labelling.asking import Client
-from tests.support import draw, write_image
+from tests.labelling.asking import open_page
+from tests.support import write_images
 from unetseg.labelling.project import open_project
-from unetseg.labelling.security import Guard
-from unetseg.labelling.server import Events, LabelServer
 from unetseg.labelling.session import open_session
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Three images (64, 56) without masks."""
-    (tmp_path / "images").mkdir()
-    for k in range(3):
-        write_image(tmp_path / "images" / f"im{k}", draw(k)[0])
+    write_images(tmp_path / "images", 3)
     return tmp_path
 
 
@@ -39,12 +35,16 @@ def session(project, told):
 
 
 @pytest.fixture
-def guard(session):
-    return Guard(LabelServer(session, Events()).app)
+def page(session):
+    """The guard of the server, and a client that has opened the page."""
+    return open_page(session)
 
 
 @pytest.fixture
-def client(guard):
-    client = Client(guard)
-    assert client.get(f"/?token={guard.token}").status_code == 200
-    return client
+def guard(page):
+    return page[0]
+
+
+@pytest.fixture
+def client(page):
+    return page[1]

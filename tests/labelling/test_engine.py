@@ -1,10 +1,10 @@
 import threading
-import time
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from tests.support import draw, scribble
+from tests.support import draw, scribble, wait_until
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError
 from unetseg.labelling import engine as engine_module
@@ -40,18 +40,10 @@ class Watched(Engine):
         return self.answer(number)
 
 
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def engine():
-    engine = Watched()
-    yield engine
-    engine.close()
+    with closing(Watched()) as engine:
+        yield engine
 
 
 def test_a_stroke_is_answered(engine):
@@ -119,15 +111,12 @@ def test_many_strokes_in_a_row_are_answered_together(engine):
 
 
 def test_expected_images_are_prepared_before_all_others():
-    engine = Watched()
-    try:
+    with closing(Watched()) as engine:
         engine.expect([4, 2, 0])
         engine.open(3)
         wait_until(lambda: len(engine.reads) >= 4)
         rest = [n for n in engine.reads if n not in (0, 1)]  # what had begun before
         assert set(rest[:3]) == {2, 3, 4}
-    finally:
-        engine.close()
 
 
 def test_an_opened_image_stops_work_on_another():
@@ -139,27 +128,21 @@ def test_an_opened_image_stops_work_on_another():
             going.wait(20)
         return draw(number)[0]
 
-    engine = Watched(read)
-    try:
+    with closing(Watched(read)) as engine:
         assert reading.wait(20)
         engine.open(4)
         going.set()
         wait_until(lambda: 4 in engine._features)
         assert engine.reads[:2] == [0, 4]
         assert 0 not in engine._features
-    finally:
-        engine.close()
 
 
 def test_memory_is_bounded_and_what_is_shown_stays(monkeypatch):
     monkeypatch.setattr(engine_module, "_MEMORY", 1)
-    engine = Watched()
-    try:
+    with closing(Watched()) as engine:
         engine.open(2)
         wait_until(lambda: len(engine._scattered) == COUNT)
         assert list(engine._features) == [2]
-    finally:
-        engine.close()
 
 
 def test_a_damaged_image_is_passed_over():
@@ -168,16 +151,13 @@ def test_a_damaged_image_is_passed_over():
             raise InputError("im1.png", "damaged", "copy it again")
         return draw(number)[0]
 
-    engine = Watched(read)
-    try:
+    with closing(Watched(read)) as engine:
         engine.open(1)
         engine.painted(0, scribble(draw(0)[1]))
         wait_until(lambda: len(engine._scattered) == COUNT - 1)
         assert engine.answer(1) is None
         engine.open(2)
         engine.wait(2)
-    finally:
-        engine.close()
 
 
 def test_images_unlike_the_labelled_ones_rank_first():
@@ -185,8 +165,7 @@ def test_images_unlike_the_labelled_ones_rank_first():
         image = draw(number)[0]
         return 255 - image if number == 3 else image
 
-    engine = Watched(read)
-    try:
+    with closing(Watched(read)) as engine:
         assert engine.rank([1, 2, 3], [0]) is not None
         engine.open(0)
         engine.painted(0, scribble(draw(0)[1]))
@@ -195,8 +174,6 @@ def test_images_unlike_the_labelled_ones_rank_first():
         order = engine.rank([1, 2, 3, 4], [0])
         assert sorted(order) == [1, 2, 3, 4]
         assert order[0] == 3
-    finally:
-        engine.close()
 
 
 def test_closing_ends_both_threads():

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.labelling.browsing import ARGUMENTS, CHROMIUM, Window, mask_on_disk, serving, stroke
-from tests.support import draw, write_image
+from tests.support import draw, write_image, write_images
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -41,22 +41,17 @@ def window(browser):
         tab.close()
 
 
-def write_images(folder, count):
-    (folder / "images").mkdir()
-    for k in range(count):
-        write_image(folder / "images" / f"im{k}", draw(k, SHAPE)[0])
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path):
-    return write_images(tmp_path, 3)
+    write_images(tmp_path / "images", 3, shape=SHAPE)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """A server for the tests that only paint, each on an image of its own: (folder, address)."""
-    folder = write_images(tmp_path_factory.mktemp("shared"), 20)
+    folder = tmp_path_factory.mktemp("shared")
+    write_images(folder / "images", 20, shape=SHAPE)
     with serving(folder) as address:
         yield folder, address
 
@@ -72,8 +67,8 @@ def tab(shared, window):
     return tab
 
 
-def blank(shape=SHAPE):
-    return np.full(shape, NOTHING, np.uint8)
+def blank():
+    return np.full(SHAPE, NOTHING, np.uint8)
 
 
 def test_the_whole_tour_leaves_the_masks_that_were_painted(folder, window):
@@ -167,7 +162,8 @@ def test_strokes_that_a_stopped_server_did_not_get_reach_the_next_one(
     tab.expects_errors = True
     tab.until("document.querySelector('#saving').dataset.state === 'lost'")
     tab.paint(*line)
-    other = write_images(tmp_path_factory.mktemp("other"), 2)
+    other = tmp_path_factory.mktemp("other")
+    write_images(other / "images", 2, shape=SHAPE)
     with serving(other, "--port", port) as address:
         tab.until("unetseg.session.stranger")
         friend = tab.page.context.new_page()  # it shares its cookies

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.support import VALUES_TOML, draw, read, write_image, write_set
+from tests.support import VALUES_TOML, draw, read, wait_until, write_image, write_images, write_set
 from unetseg.classes import ClassTable
 from unetseg.dataset.findings import inspect_folder
 from unetseg.dataset.pairing import find_pairs
@@ -26,9 +25,7 @@ ROOT = Path(unetseg.__file__).parents[1]
 
 
 def raw_images(folder, count=3, home="images"):
-    (folder / home).mkdir(parents=True, exist_ok=True)
-    for k in range(count):
-        write_image(folder / home / f"im{k}", draw(k)[0])
+    write_images(folder / home, count)
     return folder
 
 
@@ -123,10 +120,7 @@ def test_new_masks_are_named_as_those_that_are_there(tmp_path):
 
 
 def test_masks_beside_their_images_stay_there(tmp_path):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for k in range(3):
-        write_image(folder / f"im{k}", draw(k)[0])
+    folder = write_images(tmp_path / "set", 3)
     Image.fromarray(draw(0)[1]).save(folder / "im0_mask.png")
     with open_project(folder) as project:
         project.paint(2, stroke(1))
@@ -270,8 +264,7 @@ def test_a_mask_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
         monkeypatch.setattr(projects, "write_labels", failing)
         project.on_failed = errors.append
         project.paint(0, stroke(1))
-        while not errors:
-            time.sleep(0.01)
+        wait_until(lambda: errors)
         assert (read(folder / "masks" / "im0.png") == 255).all()
         assert list((folder / ".unetseg" / "journal").iterdir())
         fail[0] = False

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import VALUES_TOML, write_set
+from tests.support import VALUES_TOML, wait_until, write_set
 from unetseg.errors import InputError
 from unetseg.labelling.rounds import Rounds
 from unetseg.prediction.model_file import read_card
@@ -39,7 +40,7 @@ class Told:
 
 def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
     told = Told(project)
-    try:
+    with closing(told.rounds):
         told.rounds.learn([3])
         assert told.done.wait(120)
         states = [(s["state"], s["note"]) for s in told.states]
@@ -51,8 +52,6 @@ def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
         assert set(np.unique(labels)) <= {0, 1, 2}
         assert told.rounds.prediction(0) is None
         assert not Path("runs/label-next").exists()
-    finally:
-        told.rounds.close()
     assert Told(project).rounds.prediction(3) is not None  # it is there at the next start
 
 
@@ -60,7 +59,7 @@ def test_a_round_that_fails_says_why_and_the_next_one_comes(project):
     for mask in (project / "masks").iterdir():
         Image.fromarray(np.full((64, 56), 255, np.uint8)).save(mask)
     told = Told(project)
-    try:
+    with closing(told.rounds):
         told.rounds.learn([])
         assert told.done.wait(60)
         assert told.states[-1]["state"] == "failed"
@@ -69,17 +68,12 @@ def test_a_round_that_fails_says_why_and_the_next_one_comes(project):
         told.rounds.learn([])
         assert told.done.wait(60)
         assert told.states[-1]["round"] == 2
-    finally:
-        told.rounds.close()
 
 
 def test_closing_ends_a_round_within_a_second(project):
     told = Told(project, budget="5m")
     told.rounds.learn([3])
-    until = time.monotonic() + 30
-    while told.rounds._child is None and time.monotonic() < until:
-        time.sleep(0.01)
-    child = told.rounds._child
+    child = wait_until(lambda: told.rounds._child, 30)
     begin = time.monotonic()
     told.rounds.close()
     assert time.monotonic() - begin < 2
@@ -89,15 +83,13 @@ def test_closing_ends_a_round_within_a_second(project):
 
 def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
     told = Told(project)
-    try:
+    with closing(told.rounds):
         told.rounds.learn([3])
         told.rounds.turn(False)
         assert told.rounds.state()["state"] == "paused"
         told.rounds.turn(True)
         assert told.done.wait(120)
         assert Path("runs/label/model.safetensors").exists()
-    finally:
-        told.rounds.close()
 
 
 def test_a_run_of_another_training_is_not_replaced(project):

@@ -2,19 +2,17 @@
 
 import gzip
 import json
-import time
 import zlib
 
 import numpy as np
 import pytest
 
-from tests.labelling.asking import Client
-from tests.support import draw, read, write_image, write_set
-from unetseg.labelling.project import enlarge, open_project
+from tests.labelling.asking import Client, map_of, open_folder, open_page
+from tests.support import draw, read, wait_until, write_image, write_set
+from unetseg.labelling.project import enlarge
 from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate
 from unetseg.labelling.server import Events, LabelServer
-from unetseg.labelling.session import open_session
 
 PAINT = "api/images/0/labels?x=3&y=4&width=10&height=5&stroke=s1"
 
@@ -73,25 +71,21 @@ def test_a_tile_is_the_picture_in_its_window(client, folder):
 
 
 def test_regions_follow_the_picture(client, folder):
-    answer = client.get("api/images/0/regions")
-    shape = int(answer.headers["Regions-Height"]), int(answer.headers["Regions-Width"])
-    assert shape == (64, 56)
-    regions = np.frombuffer(answer.content, "<i4").reshape(shape)
+    regions = map_of(client.get("api/images/0/regions"), "Regions", "<i4")
+    assert regions.shape == (64, 56)
     np.testing.assert_array_equal(regions, find_regions(draw(0)[0]))
 
 
 def test_an_answer_comes_once_there_are_two_classes(client):
-    assert client.get("api/images/0/answer").status_code == 204
+    path = "api/images/0/answer"
+    assert client.get(path).status_code == 204
     client.labels(0)  # which opens it
     client.paint(0, 0, 0, draw(0)[1][:30] > 0)
-    end = time.monotonic() + 30
-    while (answer := client.get("api/images/0/answer")).status_code == 204:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: client.get(path).status_code != 204, 30)
+    answer = client.get(path)
     assert answer.headers["Answer-By"] == "head"
     assert int(answer.headers["Answer-Version"]) >= 1
-    shape = int(answer.headers["Answer-Height"]), int(answer.headers["Answer-Width"])
-    seen = np.frombuffer(answer.content, np.uint8).reshape(shape)
+    seen = map_of(answer, "Answer")
     client.post("api/images/0/accept", json={})
     np.testing.assert_array_equal(client.labels(0)[30:], enlarge(seen, (64, 56))[30:])
 
@@ -353,13 +347,8 @@ def test_inflating_stops_at_the_size_that_is_due():
 def test_a_set_of_colours_keeps_the_colours_of_its_masks(tmp_path):
     toml = '[[class]]\nname = "a"\ncolour = "#000000"\n[[class]]\nname = "b"\ncolour = "#ff0000"\n'
     write_set(tmp_path / "set", 2, values=(0, 0, 0), toml=toml)
-    with (
-        open_project(tmp_path / "set") as project,
-        open_session(project, lambda *_: None, run=None, budget="1m") as session,
-    ):
-        guard = Guard(LabelServer(session, Events()).app)
-        client = Client(guard)
-        client.get(f"/?token={guard.token}")
+    with open_folder(tmp_path / "set") as session:
+        _, client = open_page(session)
         old = [{**c, "was": k} for k, c in enumerate(client.get("api/project").json()["classes"])]
         old[1]["colour"] = "#00ff00"
         refused = client.put("api/classes", json=old)
@@ -370,13 +359,8 @@ def test_a_set_of_colours_keeps_the_colours_of_its_masks(tmp_path):
 def test_sixteen_bits_are_shown_in_the_window_of_their_range(tmp_path):
     image = np.linspace(1000, 3000, 64 * 64).astype(np.uint16).reshape(64, 64, 1)
     write_image(tmp_path / "deep", image)
-    with (
-        open_project(tmp_path) as project,
-        open_session(project, lambda *_: None, run=None, budget="1m") as session,
-    ):
-        guard = Guard(LabelServer(session, Events()).app)
-        client = Client(guard)
-        client.get(f"/?token={guard.token}")
+    with open_folder(tmp_path) as session:
+        _, client = open_page(session)
         (tmp_path / "tile").write_bytes(client.get("api/images/0/tiles/0/0/0").content)
         found = client.get("api/images/0/range").json()["channels"]
     shown = read(tmp_path / "tile")

@@ -1,31 +1,29 @@
 """A person at work: strokes are answered, images are accepted and scored, another one comes."""
 
-import time
-
 import numpy as np
 import pytest
 
-from tests.support import draw, read, write_image
+from tests.labelling.asking import open_folder
+from tests.support import draw, read, wait_until, write_images
 from unetseg.labelling.journal import Stroke
-from unetseg.labelling.project import open_project
-from unetseg.labelling.session import open_session
 
 
-def paint_truth(session, number, values=(0, 1)):
-    """Paint rows of the truth of an image, a stroke each: its square as class 1, the rest 0."""
-    truth = (draw(number)[1] == 1).astype(np.uint8)
+def square(number):
+    """Return the truth of an image: its square as class 1, the rest as class 0."""
+    return (draw(number)[1] == 1).astype(np.uint8)
+
+
+def paint_truth(session, number, value=1):
+    """Paint rows of the truth of an image, a stroke each, its square as the class ``value``."""
+    truth = square(number) * value
     for y in range(0, 64, 8):
         session.paint(number, Stroke("", 0, y, truth[y : y + 2]))
     return truth
 
 
-def wait_for_answer(session, number, seconds=30):
+def wait_for_answer(session, number):
     session.open(number)
-    end = time.monotonic() + seconds
-    while session.answer(number) is None:
-        assert time.monotonic() < end, "no answer"
-        time.sleep(0.02)
-    return session.answer(number)
+    return wait_until(lambda: session.answer(number), 30)
 
 
 def test_strokes_are_answered_and_accepted_as_they_were_seen(session, told, folder):
@@ -51,7 +49,7 @@ def test_an_image_is_scored_by_what_was_predicted_before_its_first_stroke(sessio
     session.accept(0, is_empty=False)
     assert session.score() is None  # nothing was predicted of the first image
     before = wait_for_answer(session, 1).labels.copy()
-    truth = (draw(1)[1] == 1).astype(np.uint8)
+    truth = square(1)
     session.paint(1, Stroke("", 0, 0, truth))
     session.accept(1, is_empty=False)
     ious = [((before == c) & (truth == c)).sum() / ((before == c) | (truth == c)).sum()
@@ -75,16 +73,10 @@ def test_an_erased_image_keeps_its_first_prediction(session, folder):
 
 
 def test_labels_of_before_are_learned_when_the_folder_is_opened_again(folder):
-    with (
-        open_project(folder) as project,
-        open_session(project, lambda *_: None, run=None, budget="1m") as session,
-    ):
+    with open_folder(folder) as session:
         session.open(0)
         paint_truth(session, 0)
-    with (
-        open_project(folder) as project,
-        open_session(project, lambda *_: None, run=None, budget="1m") as session,
-    ):
+    with open_folder(folder) as session:
         assert wait_for_answer(session, 2).by == "head"
         assert session.next_image(2) in (0, 1)
 
@@ -112,32 +104,22 @@ def test_a_class_that_is_left_out_is_forgotten_by_the_answer(session):
         }
     )
     session.change_classes(more, [0, 1, None])
-    truth = (draw(0)[1] == 1).astype(np.uint8) * 2
-    for y in range(0, 64, 8):
-        session.paint(0, Stroke("", 0, y, truth[y : y + 2]))
+    paint_truth(session, 0, value=2)
     assert set(np.unique(wait_for_answer(session, 0).labels)) == {0, 2}
     kept = more.from_dict(
         {"classes": [more.to_dict()["classes"][k] for k in (0, 2)], "ignore": [255]}
     )
     session.change_classes(kept, [0, 2])
     assert set(np.unique(session.project.labels(0))) == {0, 1, 255}
-    end = time.monotonic() + 30
-    while set(np.unique(session.answer(0).labels)) != {0, 1}:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: set(np.unique(session.answer(0).labels)) == {0, 1}, 30)
 
 
 def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_path):
-    (tmp_path / "images").mkdir()
-    for k in range(6):
-        write_image(tmp_path / "images" / f"im{k}", draw(k)[0])
-    with (
-        open_project(tmp_path) as project,
-        open_session(project, lambda *_: None, run=None, budget="1m") as session,
-    ):
+    write_images(tmp_path / "images", 6)
+    with open_folder(tmp_path) as session:
         for k in range(6):
             session.open(k)
-            truth = (draw(k)[1] == 1).astype(np.uint8)
+            truth = square(k)
             if k == 4:  # the square was forgotten, and another painted where there is none
                 truth[:] = 0
                 truth[:20, :20] = draw(k)[1][:20, :20] != 1
@@ -146,8 +128,6 @@ def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_p
             session.accept(k, is_empty=False)
             if k == 2:
                 assert session.suspects() == []  # too few to say
-        end = time.monotonic() + 30
-        while not (found := session.suspects()) and time.monotonic() < end:
-            time.sleep(0.1)  # the last mask is being learned
+        found = wait_until(session.suspects, 30)  # the last mask is being learned
     assert [number for number, _ in found] == [4]
     assert found[0][1].text
