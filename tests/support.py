@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import signal
 import time
 from dataclasses import replace
@@ -18,6 +19,8 @@ from unetseg.errors import as_option, worded
 from unetseg.prediction.model_file import load_model, read_card, write_model
 from unetseg.progress import Progress
 
+# Real images, which not every checkout has.
+DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[1] / "../shared/data"))
 # Settings of `unetseg.train` under which a run takes about a second.
 QUICK = {
     **{"network": "compact", "width": 4, "depth": 2},

@@ -1,7 +1,6 @@
 """Preparation: what a patch store holds, how images are divided, and what is refused."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import tifffile
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, VALUES_TOML, draw, read, write_image, write_set
+from tests.support import DATA, NAMES, VALUES_TOML, draw, read, write_image, write_set
 from unetseg.dataset.geometry import auto_size
 from unetseg.errors import InputError, Interrupted
 from unetseg.signals import Caught
 
-DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[2] / "../shared/data"))
 SETTINGS = {"size": 32, "per_image": 4, "val": 0.25}
 
 

@@ -1,6 +1,5 @@
 """Sets of masks that number objects, and sets that hold classes, drawn by NumPy and SciPy alone."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from tests.support import DATA
 from unetseg.errors import Code
 from unetseg.objects.numbering import doubt_classes, doubt_numbers, measure_numbers
 from unetseg.pictures.masks import RawMask, find_keys
 
-DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[2] / "../shared/data"))
 SHAPE = (160, 200)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
 

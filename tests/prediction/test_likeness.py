@@ -1,14 +1,13 @@
 """Likeness: measures worked by hand or a slower way, ranges, plain words, and real images."""
 
 import json
-import os
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+from tests.support import DATA
 from unetseg.errors import InputError
 from unetseg.pictures import reading
 from unetseg.pictures.transforms import rescale_image
@@ -21,7 +20,6 @@ from unetseg.prediction.likeness import (
 )
 from unetseg.records import read_record, to_plain
 
-DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[2] / "../shared/data"))
 LINES = DATA / "lines-ellipses" / "images"
 
 
