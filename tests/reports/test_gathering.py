@@ -3,14 +3,20 @@
 import csv
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 import unetseg
 from tests.support import write_set
+from unetseg.classes import table_of
 from unetseg.cli.app import main
-from unetseg.reports.gathering import baselines_of_folds
+from unetseg.reports.gathering import baselines_of_folds, seconds_after_folds
 from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
+from unetseg.settings import PatchSettings, TrainSettings
+from unetseg.training.fold_record import FoldImage, FoldRecord
 from unetseg.training.folds import load_cross_validation
 
 TINY = ("--width", 2, "--depth", 1, "--epochs", 1, "--batch-size", 8, "--size", 32)
@@ -66,6 +72,26 @@ def test_a_random_forest_is_trained_without_the_fold_that_it_is_scored_on(home):
     assert (most.name, forest.name) == (MOST_COMMON, FOREST)
     # Brightness tells these classes apart, so a forest is nearly right, and one class is not.
     assert most.scores.mean_iou < 0.5 < 0.9 < forest.scores.mean_iou
+
+
+def test_the_time_after_folds_is_estimated_for_pages_of_a_stack(tmp_path):
+    stack = tmp_path / "s.tif"
+    tifffile.imwrite(stack, np.zeros((2, 40, 30), np.uint8), photometric="minisblack")
+    record = FoldRecord(
+        folder=str(tmp_path),
+        folds=2,
+        images=tuple(
+            FoldImage(f"s-{page}", stack, Path("none.png"), "", "s", page + 1, page=page)
+            for page in range(2)
+        ),
+        classes=table_of([0, 1]),
+        settings=TrainSettings(),
+        cutting=PatchSettings(page="all"),
+        given={},
+        ignored=(),
+        content="",
+    )
+    assert seconds_after_folds(record, html=True) > 0
 
 
 def test_the_report_of_a_run_shows_its_held_out_images(home):

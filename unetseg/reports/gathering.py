@@ -12,7 +12,6 @@ from typing import Any
 from unetseg import __version__
 from unetseg.errors import InputError
 from unetseg.files import read_toml
-from unetseg.pictures import reading
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
 from unetseg.progress import Note, OnProgress, silent, steps
@@ -51,10 +50,10 @@ def seconds_after_folds(record: FoldRecord, html: bool) -> float:
         html: Whether its report will be written.
     """
     selection = record.cutting.selection
-    infos = [reading.read_info(one.image, selection) for one in record.images]
+    infos = [one.pair.read_info(selection) for one in record.images]
     pixels = sum(info.height * info.width for info in infos)
     begin = time.monotonic()
-    image = reading.read_image(record.images[0].image, selection)
+    image = record.images[0].pair.read_image(selection)
     reads = (time.monotonic() - begin) * len(infos)
     seconds = _PAGE_SECONDS + _PAGE_READINGS * reads if html else 0.0
     if pixels > _FOREST_PIXELS or find_spec("sklearn") is None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,12 @@ from pydantic import Field, PlainSerializer, PlainValidator, StrictInt
 from pydantic.dataclasses import dataclass
 
 from unetseg import __version__, files
+from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError, arg, either
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
 from unetseg.records import Classes, Count, IntArray, Number, Text, read_record, to_plain
 from unetseg.scoring.metrics import Scores, scores
-from unetseg.settings import PatchSettings, Selection, TrainSettings
+from unetseg.settings import PatchSettings, TrainSettings
 
 
 def _to_path(value: object) -> Path:
@@ -51,9 +52,10 @@ class FoldImage:
     fold: _FoldNumber
     page: Count | None = None
 
-    def taken(self, selection: Selection) -> Selection:
-        """Return a selection that takes this page, where the image is a page."""
-        return selection if self.page is None else replace(selection, page=self.page)
+    @property
+    def pair(self) -> Pair:
+        """The image and its true mask, as they are read."""
+        return Pair(self.name, self.image, self.mask, page=self.page)
 
 
 @dataclass(frozen=True)

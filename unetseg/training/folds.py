@@ -25,7 +25,6 @@ from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset import splits
 from unetseg.dataset.cutting import LabelledFolder, Split
-from unetseg.dataset.naming import decode_inside
 from unetseg.dataset.store import open_store
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, Interrupted, arg, either
@@ -135,10 +134,8 @@ class CrossValidation(Result):
         """
         one, selection = self.images[k], PatchSettings(**self.cutting).selection
         made, sure = self.masks / f"{one.name}.png", self.run.confidence / f"{one.name}.png"
-        selection = one.taken(selection)
-        image = reading.read_image(one.image, selection)
-        raw = reading.read_mask(one.mask, selection)
-        truth = decode_inside(raw, self.classes, selection, one.mask)
+        image = one.pair.read_image(selection)
+        truth = one.pair.labels(self.classes, selection)
         prediction = masks.decode(reading.read_mask(made), self.classes, made)
         confidence = reading.read_image(sure)[..., 0]
         for path, values in ((one.mask, truth), (made, prediction), (sure, confidence)):
@@ -618,8 +615,7 @@ class _Runner:
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
-            raw = reading.read_mask(one.mask, one.taken(selection))
-            truth = decode_inside(raw, record.classes, selection, one.mask)
+            truth = one.pair.labels(record.classes, selection)
             labels, confidence = model.labels_and_confidence(model.read(one.image, one.page))
             name, label = f"{one.name}.png", self._label(one, model)
             grey = np.rint(confidence * 255).astype(np.uint8)
