@@ -113,7 +113,6 @@ def report_folds(
     """
     walk = _Walk(found.scored_image, found.scores.names, on_progress)
     suspects = rank_suspects(walk.images(), found.scores.classes)
-    option = found.run.option()
     images, folds = plural(len(found.images), "image"), plural(found.folds, "fold")
     report = Report(
         title=show(found.folder.name),
@@ -135,8 +134,8 @@ def report_folds(
         },
         versions=_versions(),
         lines=(
-            f"unetseg suspects{option.replace(' --run', '', 1)}",
-            f"unetseg predict NEWIMAGES{option.replace('--run', '--model', 1)}",
+            f"unetseg suspects{found.run.option('')}",
+            f"unetseg predict NEWIMAGES{found.run.option('--model')}",
         ),
     )
     write_report(path, report, overwrite=overwrite, on_progress=on_progress)
