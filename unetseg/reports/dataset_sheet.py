@@ -64,6 +64,8 @@ def write_contact_sheet(
 def _pictures(
     surveys: list[Survey], found: Inspection, selection: Selection, on_progress: OnProgress
 ) -> Iterator[dict[str, str]]:
+    table = found.table if len(found.halves) else None
+    plain = None if table is None else drawing.prevailing(found.counts.sum(0))
     drawn = steps(surveys, "drawing", "images", on_progress, name=lambda one: one.pair.name)
     for one in drawn:
         image = one.pair.read_image(selection)
@@ -71,13 +73,12 @@ def _pictures(
         factor = min(1.0, _SIDE / max(height, width))
         shape = transforms.scaled_size(height, width, factor)
         small = transforms.rescale_image(image, shape)
-        if found.table is None or not len(found.halves):
+        if table is None:
             mask = _as_stored(one.pair.read_mask(selection), shape)
         else:
-            labels = one.pair.labels(found.table, selection)
+            labels = one.pair.labels(table, selection)
             indices = transforms.rescale_mask(labels, shape)
-            plain = drawing.prevailing(found.counts.sum(0))
-            mask = drawing.overlay(small, indices, found.table, plain)[: shape[0], : shape[1]]
+            mask = drawing.overlay(small, indices, table, plain)[: shape[0], : shape[1]]
         yield {
             "image": rendering.picture_uri(drawing.to_display(small)),
             "mask": rendering.picture_uri(mask),

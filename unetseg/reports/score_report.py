@@ -105,7 +105,7 @@ def write_report(
 def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
     """Return what the template shows."""
     scores, ranked = report.scores, _ranked(report.scores)
-    background = _background(scores)
+    background = drawing.prevailing(scores.confusion.sum(axis=1))
     curves = _curves(report.histories)
     reliability = _reliability(report.calibration)
     sections = [
@@ -167,12 +167,6 @@ def _headline(scores: Scores) -> list[str]:
     else:
         lines.append("The score on all images of this kind probably lies in this range.")
     return lines
-
-
-def _background(scores: Scores) -> int | None:
-    """Return the class that more than half of all true pixels have, if there is one."""
-    counts = scores.confusion.sum(axis=1)
-    return int(counts.argmax()) if counts.max() * 2 > counts.sum() else None
 
 
 def _class_rows(scores: Scores, classes: ClassTable) -> list[dict[str, Any]]:
