@@ -59,6 +59,12 @@ def test_the_fullest_square_holds_as_much_as_the_best_of_all_steps(shape):
     assert (view.height, view.width) == (min(480, shape[0]), min(480, shape[1]))
 
 
+def test_where_nothing_is_wanted_the_first_square_is_shown_within_the_image():
+    view = views.fullest(np.zeros((100, 1000), bool))
+    assert view == View((100, 1000), 0, 0, 100, 480)
+    assert view.caption == "rows 0 to 99, columns 0 to 479 of 100 x 1000"
+
+
 def test_what_fits_is_whole_and_drawn_as_it_is():
     image = np.arange(48 * 30 * 3, dtype=np.uint8).reshape(48, 30, 3)
     truth, prediction = np.eye(48, 30, dtype=np.uint8), np.zeros((48, 30), np.uint8)

@@ -75,9 +75,7 @@ def _examples(
     ):
         pair = read_objects(subject, classes, k)
         true, predicted, missed, claimed = _compared(pair, classes)
-        view = views.fullest(missed | claimed if (missed | claimed).any() else true > 0)
-        if not (missed | claimed).any() and not view.is_whole:
-            view = View(view.shape, 0, 0, views.SIDE, views.SIDE)
+        view = views.fullest(missed | claimed)
         shown = _enlarged(view.of(drawing.to_display(subject.image(k))))
         titles = ("image", "true objects", "predicted objects")
         pictures = (
@@ -122,5 +120,4 @@ def _outlined(
 
 def _enlarged(values: NDArray[Any]) -> NDArray[Any]:
     """Return a part of an image enlarged, so that there is room for numbers."""
-    factor = max(1, views.SIDE // max(values.shape[:2]))
-    return values.repeat(factor, axis=0).repeat(factor, axis=1)
+    return views.enlarge(values, max(1, views.SIDE // max(values.shape[:2])))

@@ -144,7 +144,7 @@ def _cut(shape: tuple[int, int], corner: tuple[int, int], side: int) -> View:
     return View(shape, top, left, rows, columns)
 
 
-def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+def enlarge(picture: NDArray[Any], factor: int) -> NDArray[Any]:
     """Return a picture or mask with each pixel as ``factor`` x ``factor`` pixels."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
