@@ -67,6 +67,9 @@ from unetseg.training.starting import Session
 DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
 
+# One pass over the held-out images scores a model; this one writes their masks.
+_AFTER_FOLD = Afterwards(passes=1)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation(Result):
@@ -233,7 +236,8 @@ def cross_validate(
             return _Runner(place, record, None, started, caught, after, on_progress).finish()
         root, count = _folder_of(source), folds or DEFAULT_FOLDS
         cutting = patches or PatchSettings()
-        check_budget(root, cutting, like_model(given, settings, start_from), started, folds=count)
+        given = like_model(given, settings, start_from)
+        check_budget(root, cutting, given, started, _AFTER_FOLD, count)
         on_progress(
             Note(f"dividing the labelled images of {show(root)} into {plural(count, 'fold')}")
         )
@@ -254,7 +258,7 @@ def cross_validate(
                 for s, group, number in zip(labelled.surveys, labelled.groups, numbers, strict=True)
             ),
             classes=labelled.table,
-            settings=resolve(like_model(given, settings, start_from), size),
+            settings=resolve(given, size),
             cutting=cutting,
             given=names_asked(start_from, classes),
             ignored=ignored,
@@ -533,8 +537,7 @@ class _Runner:
         budget, later = self.record.settings.budget, 0.0
         if budget is not None:  # each of the folds keeps a part of the time that is due at the end
             later = self.after(self.record) / self._left
-        # One pass over the held-out images scores the model, another one writes the masks.
-        after = Afterwards(passes=1, seconds=later)
+        after = dataclasses.replace(_AFTER_FOLD, seconds=later)
         session = Session(begin, self.caught, self.on_progress, after, has_worked=True)
         if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
             result = resume_run(place, session)

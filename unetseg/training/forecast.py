@@ -86,7 +86,7 @@ def check_budget(
         cutting: How it will be cut.
         settings: How it will be trained; without a budget nothing is done.
         started: `time.monotonic` when the call began.
-        after: What the caller will do after the training.
+        after: What the caller will do after the training; its passes follow each model.
         folds: Number of models to train; 0 means one, with held-out images.
     """
     if settings.budget is None:
@@ -106,7 +106,7 @@ def check_budget(
     times, held_out = (folds, 1 / folds) if folds else (1, cutting.val)
     windows = held_out * validation.windows_of(shapes, size, network, device)
     patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
-    passes = 1 + after.passes + bool(folds)
+    passes = 1 + after.passes
     spent = time.monotonic() - started + after.seconds
     spent += decoding * len(pairs) * (_LOOKING + _CUTTING * times)
     spent += times
