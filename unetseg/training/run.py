@@ -201,9 +201,7 @@ def train_line(
         patches: The settings of cutting; those that differ from the defaults are given.
         ignored: As for `train`.
     """
-    cut = dataclasses.asdict(patches or PatchSettings())
-    usual = dataclasses.asdict(PatchSettings())
-    given = {**asked, **{name: cut[name] for name in cut if cut[name] != usual[name]}}
+    given = {**asked, **_unusual(patches)}
     if (budget := given.get("budget")) is not None:
         given["budget"] = f"{budget:g}s"
     words = [(name, value) for name, value in given.items() if value is not None]
@@ -335,14 +333,16 @@ def cutting_asked(
     ignored: tuple[int | str, ...],
 ) -> dict[str, Any]:
     """Return the options of cutting that were given and differ from those ``recorded``, by name."""
-    asked: dict[str, Any] = {}
-    if patches:
-        given, usual = dataclasses.asdict(patches), dataclasses.asdict(PatchSettings())
-        asked |= {
-            k: v for k, v in given.items() if v != usual[k] and k in recorded and recorded[k] != v
-        }
+    asked = {k: v for k, v in _unusual(patches).items() if k in recorded and recorded[k] != v}
     others = [item for item in ignored if item not in table.ignore]
     return asked | ({"ignore": others} if others else {})
+
+
+def _unusual(patches: PatchSettings | None) -> dict[str, Any]:
+    """Return the settings of cutting that differ from the defaults, by name."""
+    given = dataclasses.asdict(patches or PatchSettings())
+    usual = dataclasses.asdict(PatchSettings())
+    return {name: value for name, value in given.items() if value != usual[name]}
 
 
 def _is_other(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
