@@ -137,12 +137,13 @@ def _prepare(
         rate = measure_rate(batches, recipe, network)
     except DivergenceError as error:
         raise course.explain(error, folder) from None
+    rate = world().gather(rate)[0]  # the ranks go by the first one
     info = opened.info
 
     def measure() -> float:
         return validation.window_seconds(network, info.channels, info.size, batches.device)
 
-    clock, rate = _start_clock(opened, recipe, batches, session, windows, measure, rate, saved)
+    clock = _start_clock(opened, recipe, batches, session, windows, measure, rate, saved)
     learner = Learner(
         batches, recipe, network, clock.expected_steps, saved.learner if saved else None
     )
@@ -164,8 +165,8 @@ def _start_clock(
     measure: Callable[[], float],
     rate: float,
     saved: TrainState | None,
-) -> tuple[Clock, float]:
-    """Return the clock of a training, and the patches a second of rank 0.
+) -> Clock:
+    """Return the clock of a training.
 
     Args:
         opened: The store to learn from.
@@ -174,7 +175,7 @@ def _start_clock(
         session: The call.
         windows: Windows that a validation predicts.
         measure: Returns the seconds of a window on this rank at present.
-        rate: Patches a second of this rank.
+        rate: Patches a second, the same on all ranks.
         saved: The state to go on from.
 
     Raises:
@@ -182,10 +183,9 @@ def _start_clock(
     """
     before = saved.seconds if saved else 0.0
     ranks = world()
-    rate = ranks.gather(rate)[0]
     if recipe.budget is None:
         epochs = recipe.epochs or DEFAULT_EPOCHS
-        return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before), rate
+        return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before)
     window = min(measure() for _ in range(2))  # the first one also allocates
     spent = time.monotonic() - session.started + before
     window, spent = ranks.gather((window, spent))[0]
@@ -198,8 +198,7 @@ def _start_clock(
     total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
     if saved:
         steps = saved.expected_steps
-        clock = BudgetClock(total, batches.size, rate, reserve, measure, 0.0, before, steps)
-        return clock, rate
+        return BudgetClock(total, batches.size, rate, reserve, measure, 0.0, before, steps)
     whole = recipe.budget - total + reserve.at(window) + len(batches.data) / rate
     advice = Advice(recipe.budget, whole, opened.info.scale)
     if total <= reserve.at(window) and not session.has_worked:
@@ -209,7 +208,7 @@ def _start_clock(
         share = clock.expected_steps / batches.steps_per_epoch
         text = f"there is time for {100 * share:.0f} % of the patches only: {advice}"
         session.on_progress(Note(text, warning=True))
-    return clock, rate
+    return clock
 
 
 def _augmentation_text(recipe: Recipe, batches: Batches) -> str:
