@@ -52,7 +52,7 @@ def make_console(*, stderr: bool = False) -> Console:
     return console
 
 
-def as_text(value: object, style: str = "", wording: Wording = as_argument) -> Text:
+def as_text(value: object, style: str, wording: Wording) -> Text:
     """Return a record or another value as text, in which arguments are said by ``wording``."""
     if isinstance(value, Text):
         return value
@@ -115,15 +115,13 @@ class ProgressDisplay:
         if self._lost or (self._quiet and not warning):
             return
         try:
-            if isinstance(record, Note):
-                self._print(as_text(record, "yellow" if warning else "", self._wording))
-            elif isinstance(record, Progress):
+            if isinstance(record, Progress):
                 self._show_progress(record)
             elif isinstance(record, Plan | EpochDone) and self._is_live:
                 self._above = self._training.show(record)
                 self._refresh()
             else:
-                self._print(as_text(record, wording=self._wording))
+                self._print(as_text(record, "yellow" if warning else "", self._wording))
         except OSError:  # a full disk under a log, a pipe whose reader left
             self._lost = True  # Rich would otherwise keep all the text that it could not write
 
