@@ -177,7 +177,7 @@ def _read_labelme(folder: Path) -> Export | None:
                 points = [(_number(x), _number(y)) for x, y in one["points"]]
                 if kind not in ("polygon", "rectangle", "circle"):
                     text = f"a {show(kind)} of {len(points)} points is not drawn"
-                    raise ValueError(f"{text}; draw it as a polygon, a rectangle or a circle")
+                    raise _NotReadError(text, "draw it as a polygon, a rectangle or a circle")
                 drawn.append((str(one.get("label", "")), partial(shapes.outline, kind, points)))
     return labels.export() if labels.images else None
 
@@ -202,7 +202,7 @@ def _read_coco(folder: Path) -> Export | None:
     labels = _Labels("COCO")
     with _Reading(file, labels.tool):
         if any("segments_info" in a for a in data["annotations"]):
-            raise ValueError("panoptic COCO; export instance segmentation")
+            raise _NotReadError("panoptic COCO", "export instance segmentation")
         name_of = {c["id"]: str(c["name"]) for c in data["categories"]}
         used = {a["category_id"] for a in data["annotations"]}
         # Roboflow adds a first category that only groups the others.
@@ -223,7 +223,7 @@ def _coco_shape(segmentation: Any) -> Draw:
         height, width = segmentation["size"]
         return partial(shapes.runs, (int(height), int(width)), segmentation["counts"])
     if not segmentation:
-        raise ValueError("boxes without outlines; export instance segmentation")
+        raise _NotReadError("boxes without outlines", "export instance segmentation")
     return partial(shapes.rings, [[_flat_points(part)] for part in segmentation])
 
 
@@ -261,7 +261,7 @@ def _read_yolo(folder: Path) -> Export | None:
 
 def _yolo_shape(words: list[str], names: list[str], image: Path) -> tuple[str, Draw]:
     if len(words) == 5:
-        raise ValueError("boxes without outlines; export YOLO segmentation")
+        raise _NotReadError("boxes without outlines", "export YOLO segmentation")
     if not words[0].isdigit() or int(words[0]) >= len(names):
         raise ValueError(f"class {show(words[0])} where {len(names)} are named")
     height, width = _size(image)
@@ -398,7 +398,7 @@ def _via_shape(s: Mapping[str, Any]) -> Draw:
         radii = ("r", "r") if kind == "circle" else ("rx", "ry")
         centre, size = (_number(s["cx"]), _number(s["cy"])), [_number(s[r]) for r in radii]
         return partial(shapes.ellipse, centre, (size[0], size[1]), _number(s.get("theta", 0)))
-    raise ValueError(f"a {show(kind)}, which has no area; draw a polygon")
+    raise _NotReadError(f"a {show(kind)}, which has no area", "draw a polygon")
 
 
 def _box(x: float, y: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -448,7 +448,7 @@ def _supervisely_shape(one: Mapping[str, Any]) -> Draw:
     if kind == "rectangle":
         corners = [(_number(x), _number(y)) for x, y in one["points"]["exterior"]]
         return partial(shapes.outline, "rectangle", corners)
-    raise ValueError(f"a {show(kind)}, which has no area or is not read; export bitmaps")
+    raise _NotReadError(f"a {show(kind)}, which has no area or is not read", "export bitmaps")
 
 
 def _supervisely_rings(
@@ -488,7 +488,7 @@ def _read_label_studio(folder: Path) -> Export | None:
             if not done:
                 continue  # a task that nobody has labelled
             if len(done) > 1:
-                raise ValueError(f"{len(done)} annotations of one task; keep one")
+                raise _NotReadError(f"{len(done)} annotations of one task", "keep one")
             drawn = labels.image(_label_studio_image(address, file, folder), file)
             drawn += filter(None, map(_label_studio_shape, done[0]["result"]))
     return labels.export()
@@ -518,7 +518,7 @@ def _label_studio_shape(one: Mapping[str, Any]) -> tuple[str, Draw] | None:
     if kind in ("choices", "textarea", "rating", "relation"):
         return None  # about the image, not an area
     if kind not in ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels"):
-        raise ValueError(f"{show(kind)} are not read; draw polygons or brushes")
+        raise _NotReadError(f"{show(kind)} are not read", "draw polygons or brushes")
     names = value.get(kind, ())
     if len(names) != 1:
         raise ValueError(f"a region of {len(names)} classes")
@@ -576,7 +576,7 @@ def _read_qupath(folder: Path) -> Export | None:
 def _geojson_shape(geometry: Mapping[str, Any]) -> Draw:
     kind, places = geometry["type"], geometry["coordinates"]
     if kind not in ("Polygon", "MultiPolygon"):
-        raise ValueError(f"a {show(kind)}, which has no area; leave it out of the export")
+        raise _NotReadError(f"a {show(kind)}, which has no area", "leave it out of the export")
     areas = [places] if kind == "Polygon" else places
     corners = [[_points(c[:2] for c in ring) for ring in area] for area in areas]
     return partial(shapes.rings, corners)
@@ -598,7 +598,7 @@ def _read_nnunet(folder: Path) -> Export | None:
         channels = data.get("channel_names") or data.get("modality")
         if len(channels) > 1 and any(images.glob("*_0001.*")):
             text = f"{len(channels)} files an image, one a channel"
-            raise ValueError(f"{text}; save one TIFF with all channels as x_0000.tif")
+            raise _NotReadError(text, "save one TIFF with all channels as x_0000.tif")
         values = {
             str(name): int(value)
             for key, item in data["labels"].items()
@@ -701,6 +701,14 @@ def _which(folder: Path, parts: Sequence[Path]) -> InputError:
     return InputError(folder, "holds several sets", f"name one of them: {ways}")
 
 
+class _NotReadError(ValueError):
+    """A file of a tool holds labels that are not read; ``remedy`` says what to do about them."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
+
 class _Reading:
     """Names the file and its tool where what it holds is not what the tool writes."""
 
@@ -713,10 +721,8 @@ class _Reading:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, LookupError | TypeError | ValueError | AttributeError | OSError):
             text = show(error) if isinstance(error, ValueError | OSError) else repr(error)
-            problem, _, remedy = text.partition("; ")
-            raise InputError(
-                self.file, f"{self.tool}: {problem}", remedy or "export it again"
-            ) from None
+            remedy = error.remedy if isinstance(error, _NotReadError) else "export it again"
+            raise InputError(self.file, f"{self.tool}: {text}", remedy) from None
 
 
 _READERS: tuple[Callable[[Path], Export | None], ...] = (
