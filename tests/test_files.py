@@ -189,6 +189,21 @@ def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypat
         files.check_free(tmp_path / "a" / "b", 910_000)
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSPC])
+def test_a_file_system_that_reserves_nothing_is_written_to(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with open(tmp_path / "f", "wb") as file:
+        if number == errno.ENOSPC:
+            with pytest.raises(OSError, match="refused"):
+                files.reserve(file, 1000)
+        else:
+            files.reserve(file, 1000)
+            assert (tmp_path / "f").stat().st_size == 1000
+
+
 def test_a_size_limit_of_the_process_is_an_error_and_keeps_the_old_file(tmp_path):
     code = """
         import resource, sys

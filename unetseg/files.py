@@ -81,6 +81,23 @@ def check_free(path: Path, needed: int) -> None:
         raise MachineError(path, text, "free some space or write elsewhere")
 
 
+def reserve(file: BinaryIO, size: int) -> None:
+    """Make a file ``size`` bytes long and claim them, so that a full disk is an error here.
+
+    Later, where the file is mapped into memory, a full disk would end the process.
+
+    Raises:
+        OSError: The disk is full, or the file would pass a limit.
+    """
+    file.truncate(size)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
+                raise
+
+
 def check_writable(path: Path, overwrite: bool) -> None:
     """Fail where `replacing` would, before the work whose result goes to ``path`` is done.
 

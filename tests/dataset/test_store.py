@@ -460,21 +460,6 @@ def test_equal_input_gives_equal_content_at_another_time(original, tmp_path):
     assert open_store(tmp_path / "later.h5").info.created == "2030-01-01T00:00:00"
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSPC])
-def test_a_file_system_that_reserves_nothing_is_written_to(tmp_path, original, monkeypatch, number):
-    def refuse(*_):
-        raise OSError(number, "refused")
-
-    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
-    (tmp_path / "f").touch()
-    if number == errno.ENOSPC:
-        with pytest.raises(OSError, match="refused"):
-            store_writer._reserve(tmp_path / "f", 1000)
-    else:
-        store_writer._reserve(tmp_path / "f", 1000)
-        assert (tmp_path / "f").stat().st_size == 1000
-
-
 def test_a_store_that_reads_back_otherwise_than_written_is_not_kept(tmp_path, monkeypatch):
     # HDF5 passes over a failed write of some of its parts: the disk then holds zeros there.
     columns = store_writer._source_columns

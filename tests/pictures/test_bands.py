@@ -1,6 +1,8 @@
 """Rows are compared with the picture read whole; masks are read back by other means, too."""
 
+import errno
 import json
+import os
 import tracemalloc
 from contextlib import suppress
 
@@ -445,3 +447,16 @@ def test_tiles_are_written_before_the_next_band_is_made(tmp_path):
     write_mask_tiff(tmp_path / "m.tif", bands(), (3200, 160), VALUES, {}, Georeference(), tile=16)
     assert len(sizes) == 201
     assert sizes[-2] > 0.8 * (tmp_path / "m.tif").stat().st_size > sizes[0]
+
+
+def test_a_file_system_that_reserves_nothing_takes_an_array(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "refused")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with bands.scratch(tmp_path / "mask.tif", (3, 5), np.uint16) as array:
+        assert array.shape == (3, 5)
+        assert not array.any()
+        array[2, 4] = 7
+        assert array.sum() == 7
+    assert not list(tmp_path.iterdir())

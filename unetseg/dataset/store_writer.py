@@ -3,7 +3,6 @@
 `unetseg.dataset.store` says what the file holds.
 """
 
-import errno
 import hashlib
 import json
 import math
@@ -33,7 +32,7 @@ from unetseg.dataset.store import (
     open_store,
 )
 from unetseg.errors import InputError, MachineError, UnetsegError
-from unetseg.files import check_free, replacing
+from unetseg.files import check_free, replacing, reserve
 
 # HDF5 reads this once, when it is loaded: it then loads no filter code from outside.
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
@@ -74,7 +73,8 @@ def write_store(
     needed = data + names + 200_000  # metadata, rounded up
     check_free(path, needed)
     with replacing(path) as temporary:
-        _reserve(temporary, needed)
+        with open(temporary, "r+b") as file:
+            reserve(file, needed)  # inside the HDF5 library, a full disk could crash the process
         with _as_failed_write(path):
             offsets = _lay_out(temporary, info, arrays, columns)
         with open(temporary, "r+b") as file:
@@ -90,21 +90,6 @@ def write_store(
             check_values(written)
         except InputError as error:
             raise InputError(path, f"not written: {error.problem}") from None
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Claim ``size`` bytes of disk, so that a full disk or a limit is an error here.
-
-    Inside the HDF5 library it could crash the process.
-    """
-    with open(path, "r+b") as file:
-        file.truncate(size)
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
-                    raise
 
 
 @contextmanager

@@ -364,8 +364,7 @@ def scratch(near: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[ND
         try:
             home = files.make_folder(near.parent)
             file = stack.enter_context(tempfile.TemporaryFile(dir=home))
-            if hasattr(os, "posix_fallocate"):  # a disk that is full later would end the process
-                os.posix_fallocate(file.fileno(), 0, size)
+            files.reserve(file, size)
             array = np.memmap(file, dtype, "w+", shape=shape)
         except OSError as error:
             raise files.machine_error(near, error) from None
