@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg import devices
-from unetseg.network.pretrained import PretrainedEncoder
-from unetseg.network.unet import DEVIATION, fill_to_multiple
+from unetseg.network.pretrained import PretrainedEncoder, as_photographs
+from unetseg.network.unet import fill_to_multiple
 from unetseg.pictures.transforms import fit_channels, halve_image
 from unetseg.prediction.encoder_weights import read_encoder_weights
 
@@ -131,8 +131,7 @@ class Extractor:
 
     def _encode(self, picture: Tensor, pause: Callable[[], None]) -> list[Tensor]:
         """Return what the encoder sees in a picture (1, C, H, W): (c, H / s, W / s) float16."""
-        colours = [colour % picture.shape[1] for colour in range(3)]
-        x = picture[:, colours] * DEVIATION
+        x = as_photographs(picture)
         x = x.to(torch.bfloat16) if self._fast else x
         handles = [
             layer.register_forward_hook(lambda *_: pause())

@@ -25,6 +25,7 @@ _STAGES = (
 )
 _LAST_OF_STRIDE = (0, 2, 4, 10, 15)  # the last block at each stride; its output is the feature
 _EPSILON = 1e-3  # of the original's batch normalisation
+_DEVIATION = 0.47  # of photographs as the encoder takes them; normalised images have 1
 
 
 class PretrainedEncoder(nn.Module):
@@ -111,6 +112,22 @@ class _Block(nn.Module):
         inner = x if self.expand is None else self.expand(x).clamp_(0, 6)
         y: Tensor = self.project(self.depthwise(inner).clamp_(0, 6))
         return y.add_(x) if self.adds else y
+
+
+def as_photographs(images: Tensor) -> Tensor:
+    """Return images as the encoder takes them.
+
+    Of a grey image it sees three times the same, of two channels the first, the second and the
+    first. Of more it sees the first three, as colours come first in images with infrared or depth.
+
+    Args:
+        images: (N, C, H, W), of mean 0 and deviation 1 over the training images.
+
+    Returns:
+        (N, 3, H, W), scaled to the deviation of photographs.
+    """
+    channels = images.shape[1]
+    return images[:, [colour % channels for colour in range(3)]] * _DEVIATION
 
 
 def fold_weights(original: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,10 +27,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unetseg import plugins
 from unetseg.errors import InputError, arg
-from unetseg.network.pretrained import PretrainedEncoder
+from unetseg.network.pretrained import PretrainedEncoder, as_photographs
 
 _MAX_WIDTH, _MAX_DEPTH = 1024, 8
-DEVIATION = 0.47  # of photographs as the pretrained encoder takes them; images here have 1
 
 
 class ConvolutionBlock(nn.Sequential):
@@ -125,9 +124,7 @@ class FusedUNet(nn.Module):
     Those of larger strides than the lowest level's, by default the features of stride 32, are
     enlarged to that level and joined to its own.
 
-    The encoder sees red, green and blue: of a grey image three times the same, of two channels the
-    first, the second and the first. Of more it sees the first three, as colours come first in
-    images with infrared or depth. The learned part sees all channels.
+    The encoder sees three channels, which `as_photographs` makes; the learned part sees all.
 
     Args:
         channels: Channels C of the images.
@@ -142,7 +139,6 @@ class FusedUNet(nn.Module):
         self.lowest = min(depth, len(given))
         features = [*given[: self.lowest - 1], sum(given[self.lowest - 1 :])]
         self.unet = UNet(channels, classes, widths, [1] + [2] * depth, 1, False, features)
-        self.colours = [colour % channels for colour in range(3)]
         self.multiple = max(self.unet.multiple, self.pretrained.multiple)
         # Farthest go the features of stride 32, which are enlarged by a cell's neighbours and pass
         # through the decoder (one convolution at each level) and what lies below.
@@ -155,7 +151,7 @@ class FusedUNet(nn.Module):
         height, width = x.shape[2:]
         x = fill_to_multiple(x, self.multiple)
         with torch.no_grad():
-            features = self.pretrained(x[:, self.colours] * DEVIATION)
+            features = self.pretrained(as_photographs(x))
             lowest, *lower = features[self.lowest - 1 :]
             enlarged = [
                 F.interpolate(feature, scale_factor=2.0**times, mode="bilinear")
