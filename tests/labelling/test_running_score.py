@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unetseg.errors import InputError
+from unetseg.labelling.project import enlarge
 from unetseg.labelling.running_score import RunningScore, expected_gain
 
 NAMES = [f"im{k}" for k in range(12)]
@@ -46,6 +47,12 @@ def test_an_answer_may_be_smaller_and_unlabelled_pixels_do_not_count(tmp_path):
     accept(score, 0, mask, head=truth(4)[::2, ::2])
     assert score.summary()["mean_iou"] == 1
     assert score._record.accepted[0].matrices["head"].tolist() == [[30, 0], [0, 40]]
+
+
+def test_a_small_answer_that_is_accepted_as_it_was_seen_is_right(tmp_path):
+    score, answer = begin(tmp_path), np.random.default_rng(0).integers(0, 2, (5, 7), np.uint8)
+    accept(score, 0, enlarge(answer, (9, 13)), head=answer)  # 9 is odd: halved, it is 5
+    assert score.summary()["mean_iou"] == 1
 
 
 def test_the_first_image_has_no_prediction_and_no_score(tmp_path):

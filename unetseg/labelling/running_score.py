@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from unetseg import files
+from unetseg.classes import IGNORED
 from unetseg.errors import InputError
+from unetseg.labelling.project import enlarge
 from unetseg.pictures import reading, writing
-from unetseg.pictures.transforms import rescale_mask
 from unetseg.records import IntArray, Text, read_record, to_plain
-from unetseg.scoring.metrics import Scores, confusion, iou_of, scores
+from unetseg.scoring.intervals import jackknife_error, t_quantile
+from unetseg.scoring.metrics import Scores, confusion, iou_of, mean_of_defined, scores
 from unetseg.text import plural
 
 Predictor = Literal["head", "network"]
@@ -32,7 +34,6 @@ _FIRST, _RECORD = "first", "scores.json"
 _LEAST = 3  # images that both predicted, from which the network can take over
 _LEAST_FOR_CURVE = 8  # images from which a curve says anything about the next ten
 _NEXT = 10
-_UPPER = 0.975
 _SMALLEST = 1e-3  # errors below are all the same to the logarithm
 
 
@@ -126,8 +127,8 @@ class RunningScore:
         for predictor in PREDICTORS:
             first = self._first(number, predictor)
             if first is not None:
-                whole = rescale_mask(first, (labels.shape[0], labels.shape[1]))
-                known = np.where(whole < count, labels, 255).astype(np.uint8)
+                whole = enlarge(first, (labels.shape[0], labels.shape[1]))
+                known = np.where(whole < count, labels, IGNORED).astype(np.uint8)
                 matrices[predictor] = confusion(known, whole, count)
         new = _Scored(name, self.classes, matrices)
         old = {s.image: s for s in self._record.accepted}
@@ -141,7 +142,10 @@ class RunningScore:
         both = [s for s in self._known() if len(s.matrices) == len(PREDICTORS)]
         if len(both) < _LEAST:
             return "head"
-        head, network = (self._pooled([(s, p) for s in both]).mean_iou or 0 for p in PREDICTORS)
+        head, network = (
+            mean_of_defined(iou_of(np.sum([self._matrix(s, p) for s in both], axis=0))) or 0
+            for p in PREDICTORS
+        )
         return "network" if network > head else "head"
 
     def summary(self) -> dict[str, Any] | None:
@@ -159,7 +163,7 @@ class RunningScore:
         numbers = {name: number for number, name in enumerate(self._names)}
         curve = [self._pooled(_later_half(known[:k])) for k in range(1, len(known) + 1)]
         now = curve[-1]
-        each = [self._mean_iou(s, predictor) for s, predictor in known]
+        each = [mean_of_defined(iou_of(self._matrix(s, predictor))) for s, predictor in known]
         gain = expected_gain([value for value in each if value is not None], _NEXT)
         return {
             "mean_iou": now.mean_iou,
@@ -192,10 +196,6 @@ class RunningScore:
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
         matrix[np.ix_(places, places)] = image.matrices[predictor]
         return matrix
-
-    def _mean_iou(self, image: _Scored, predictor: str) -> float | None:
-        ious = iou_of(self._matrix(image, predictor))
-        return None if np.isnan(ious).all() else float(np.nanmean(ious))
 
     def _path(self, number: int, predictor: str) -> Path:
         return self._home / _FIRST / f"{self._names[number]}.{predictor}.png"
@@ -230,8 +230,6 @@ def expected_gain(each: Sequence[float], more: int) -> tuple[float, float, float
     count = len(each)
     if count < _LEAST_FOR_CURVE:
         return None
-    from scipy.special import stdtrit
-
     places = np.log(np.arange(1, count + 1))
     errors = np.log(np.maximum(1 - np.asarray(each), _SMALLEST))
 
@@ -243,8 +241,8 @@ def expected_gain(each: Sequence[float], more: int) -> tuple[float, float, float
     every = np.ones(count, bool)
     whole = gain(every)
     without = np.array([gain(np.arange(count) != k) for k in range(count)])
-    error = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
-    half = float(stdtrit(count - 2, _UPPER)) * error
+    error = jackknife_error((without - without.mean())[:, None])
+    half = float((t_quantile(np.array([count - 2])) * error)[0])
     return whole, whole - half, whole + half
 
 

@@ -18,11 +18,10 @@ from unetseg.classes import ClassTable
 from unetseg.errors import InputError, UnetsegError, as_argument, worded
 from unetseg.labelling.engine import Answer, Engine
 from unetseg.labelling.journal import Stroke
-from unetseg.labelling.project import LabelledImage, Project
+from unetseg.labelling.project import LabelledImage, Project, enlarge
 from unetseg.labelling.rounds import Rounds
 from unetseg.labelling.running_score import Predictor, RunningScore
 from unetseg.labelling.tiles import Pictures
-from unetseg.pictures.transforms import rescale_mask
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
 
@@ -177,7 +176,7 @@ class Session:
                 labels = self.project.labels(image.number).copy()
             prediction = self._by_others(image.number, labels, len(accepted))
             if prediction is not None:
-                whole = rescale_mask(prediction, image.shape)
+                whole = enlarge(prediction, image.shape)
                 nothing = np.zeros((*image.shape, 0), np.uint8)
                 scored.append(ScoredImage(image.name, nothing, labels, whole))
                 numbers[image.name] = image.number

@@ -57,7 +57,7 @@ def of_ratios(part: NDArray[Any], whole: NDArray[Any]) -> tuple[Floats, Floats]:
     ends = _logit_ends(spread.ratio, spread.error, spread.df)
     classes = np.where(spread.enough[..., None], ends, np.nan)
     mean, deviation = spread.mean()
-    error = _error(deviation[..., None])[..., 0]
+    error = jackknife_error(deviation[..., None])[..., 0]
     known = np.asarray((spread.enough | ~spread.occurs).all(-1))
     ends = _logit_ends(mean, error, _mean_df(spread.error, spread.df))
     return np.where(known[..., None], ends, np.nan), classes
@@ -79,11 +79,11 @@ def of_differences(
         -1 to 1; NaN where `of_ratios` would have none for one of the two.
     """
     one, other = _spread(part, whole), _spread(other_part, other_whole)
-    error, df = _error(other.deviation - one.deviation), np.minimum(one.df, other.df)
+    error, df = jackknife_error(other.deviation - one.deviation), np.minimum(one.df, other.df)
     ends = _plain_ends(other.ratio - one.ratio, error, df)
     classes = np.where((one.enough & other.enough)[..., None], ends, np.nan)
     (mean, deviation), (other_mean, other_deviation) = one.mean(), other.mean()
-    mean_error = _error((other_deviation - deviation)[..., None])[..., 0]
+    mean_error = jackknife_error((other_deviation - deviation)[..., None])[..., 0]
     known = np.asarray(((one.enough | ~one.occurs) & (other.enough | ~other.occurs)).all(-1))
     ends = _plain_ends(other_mean - mean, mean_error, _mean_df(error, df))
     return np.where(known[..., None], ends, np.nan), classes
@@ -124,14 +124,14 @@ def _spread(part: NDArray[Any], whole: NDArray[Any]) -> _Spread:
     return _Spread(
         ratio[..., 0, :],
         deviation,
-        _error(deviation),
+        jackknife_error(deviation),
         np.maximum(effective - 1, 0.5),
         all_b[..., 0, :] > 0,
         ((b > 0).sum(-2) >= LEAST_UNITS) & (effective >= _LEAST_EFFECTIVE),
     )
 
 
-def _error(deviation: Floats) -> Floats:
+def jackknife_error(deviation: Floats) -> Floats:
     """Return the jackknife's standard error (..., C) from deviations (..., n, C)."""
     n = deviation.shape[-2]
     error: Floats = np.sqrt((n - 1) / max(n, 1) * (deviation**2).sum(-2))
@@ -149,7 +149,7 @@ def _logit_ends(ratio: Floats, error: Floats, df: Floats) -> Floats:
     """Return both ends (..., 2) of a fraction's interval; NaN without spread."""
     defined = (error > _NO_SPREAD) & (ratio > 0) & (ratio < 1)
     safe = np.where(defined, ratio, 0.5)
-    half = _quantile(df) * error / (safe * (1 - safe))
+    half = t_quantile(df) * error / (safe * (1 - safe))
     odds = safe / (1 - safe)
     with np.errstate(over="ignore"):  # exp of a huge half is inf, its end 0 or 1
         low, high = 1 / (1 + np.exp(half) / odds), 1 / (1 + np.exp(-half) / odds)
@@ -158,11 +158,12 @@ def _logit_ends(ratio: Floats, error: Floats, df: Floats) -> Floats:
 
 def _plain_ends(difference: Floats, error: Floats, df: Floats) -> Floats:
     """Return both ends (..., 2) of a difference's interval; NaN without spread."""
-    half = np.where(error > _NO_SPREAD, _quantile(df) * error, np.nan)
+    half = np.where(error > _NO_SPREAD, t_quantile(df) * error, np.nan)
     return np.stack([difference - half, difference + half], -1).clip(-1, 1)
 
 
-def _quantile(df: Floats) -> Floats:
+def t_quantile(df: Floats) -> Floats:
+    """Return the upper end of a 95 % interval of Student's t for these degrees of freedom."""
     from scipy.special import stdtrit  # takes a third of a second to import
 
     quantile: Floats = stdtrit(df, _UPPER)

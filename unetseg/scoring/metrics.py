@@ -235,7 +235,7 @@ class Scores(Result):
         per_image = [
             {
                 "name": name,
-                "mean_iou": _mean(iou),
+                "mean_iou": mean_of_defined(iou),
                 "iou": dict(zip(self.classes, _plain(iou), strict=True)),
             }
             for name, iou in zip(self.names, iou_of(self.matrices), strict=True)
@@ -303,10 +303,12 @@ def scores(
         dice=by_class(_ratio(2 * found, claimed + true)),
         precision=by_class(_ratio(found, claimed)),
         recall=by_class(_ratio(found, true)),
-        mean_iou=_mean(iou),
+        mean_iou=mean_of_defined(iou),
         mean_iou_ci95=interval(mean_ci),
-        mean_iou_without_first=_mean(iou[1:]),
-        mean_iou_per_image=_mean(np.array([_mean(m) for m in iou_of(matrices)], np.float64)),
+        mean_iou_without_first=mean_of_defined(iou[1:]),
+        mean_iou_per_image=mean_of_defined(
+            np.array([mean_of_defined(m) for m in iou_of(matrices)], np.float64)
+        ),
         pixel_accuracy=_plain(_ratio(found.sum(), total.sum()))[0],
         pixels=dict(zip(classes, true.tolist(), strict=True)),
         absent=tuple(c for c, value in zip(classes, iou, strict=True) if np.isnan(value)),
@@ -362,7 +364,8 @@ def _ratio(part: Any, whole: Any) -> NDArray[np.float64]:
     return result
 
 
-def _mean(ratios: NDArray[np.float64]) -> float | None:
+def mean_of_defined(ratios: NDArray[np.float64]) -> float | None:
+    """Return the mean of ratios of any shape that are not NaN; None where all are."""
     defined = ratios[~np.isnan(ratios)]
     return float(defined.mean()) if len(defined) else None
 
