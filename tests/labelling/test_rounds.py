@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support import VALUES_TOML, wait_until, write_set
+from unetseg.classes import read_classes
 from unetseg.errors import InputError
 from unetseg.labelling.rounds import Rounds
 from unetseg.prediction.model_file import read_card
@@ -47,12 +48,13 @@ def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
         assert states == [("training", None), ("predicting", None), ("waiting", None)]
         assert told.predicted == [3]
         assert read_card("runs/label/model.safetensors").images_trained_on == 3
-        labels = told.rounds.prediction(3)
+        table = read_classes(project / "classes.toml")
+        labels = told.rounds.prediction(3, table)
         assert labels.shape == (64, 56)
         assert set(np.unique(labels)) <= {0, 1, 2}
-        assert told.rounds.prediction(0) is None
+        assert told.rounds.prediction(0, table) is None
         assert not Path("runs/label-next").exists()
-    assert Told(project).rounds.prediction(3) is not None  # it is there at the next start
+    assert Told(project).rounds.prediction(3, table) is not None  # it is there at the next start
 
 
 def test_a_round_that_fails_says_why_and_the_next_one_comes(project):

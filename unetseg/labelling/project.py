@@ -107,6 +107,11 @@ class LabelledImage:
         return self.height, self.width
 
     @property
+    def open_state(self) -> State:
+        """The state of an image that is not accepted, as its labels tell it."""
+        return "begun" if self.labelled else "untouched"
+
+    @property
     def share(self) -> float:
         """The share of its pixels that is labelled, 0 to 1."""
         return self.labelled / (self.height * self.width)
@@ -186,7 +191,7 @@ class Project:
             labels[stroke.place] = stroke.labels
             image.labelled += int(np.count_nonzero(known) - before)
             if image.state != "accepted":
-                image.state = "begun" if image.labelled else "untouched"
+                image.state = image.open_state
             self._plan_save(number)
         return True
 
@@ -224,7 +229,7 @@ class Project:
         """Make an accepted image an open one again; its labels stay."""
         image = self.images[number]
         with image.lock:
-            self._set_state(image, "begun" if image.labelled else "untouched")
+            self._set_state(image, image.open_state)
 
     def _set_state(self, image: LabelledImage, state: State) -> None:
         image.state = state
@@ -238,11 +243,10 @@ class Project:
                 return
             if image is used or not image.lock.acquire(blocking=False):
                 continue
-            with ExitStack() as stack:
-                stack.callback(image.lock.release)
-                if image.labels is not None and not image.is_stale:
-                    total -= image.labels.nbytes
-                    image.labels = None
+            if image.labels is not None and not image.is_stale:
+                total -= image.labels.nbytes
+                image.labels = None
+            image.lock.release()
 
     # --- classes ---------------------------------------------------------------------------------
 
@@ -461,7 +465,7 @@ def _open_image(image: LabelledImage, table: ClassTable, known: Remembered | Non
     elif image.labelled * 2 > labels.size:  # somebody has labelled it; what is ignored may be so
         image.state = "accepted"
     if image.state not in ("accepted", "empty"):
-        image.state = "begun" if image.labelled else "untouched"
+        image.state = image.open_state
 
 
 def _read_labels(image: LabelledImage, table: ClassTable) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
-from unetseg.dataset import pairing
+from unetseg.classes import ClassTable
 from unetseg.dataset.naming import stem_of
 from unetseg.errors import InputError, arg
 from unetseg.pictures import masks
@@ -121,13 +121,14 @@ class Rounds:
             "note": self._note or None,
         }
 
-    def prediction(self, number: int) -> NDArray[np.uint8] | None:
-        """Return the network's class indices (H, W) of an image; None where it has none yet."""
+    def prediction(self, number: int, table: ClassTable) -> NDArray[np.uint8] | None:
+        """Return the network's class indices (H, W) of an image; None where it has none yet.
+
+        Raises:
+            InputError: The prediction holds other classes than the table.
+        """
         path = self._home / _PREDICTED / f"{stem_of(self._images[number])}.png"
-        table = pairing.load_classes(self._folder)
-        if table is None or not path.exists():
-            return None
-        return masks.decode(read_mask(path), table, path)
+        return masks.decode(read_mask(path), table, path) if path.exists() else None
 
     # -- the thread --------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from importlib import resources
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
+from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as record
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -185,7 +186,7 @@ class LabelServer:
             "name": show(project.folder.absolute().name),
             "folder": show(project.folder.absolute()),
             "key": self._key,
-            "classes": [{"name": c.name, "colour": c.colour} for c in project.table.classes],
+            "classes": _named(project.table),
             "images": [self._facts(image) for image in project.images],
             "next": self.session.next_image(-1),
             "score": self.session.score(),
@@ -210,7 +211,7 @@ class LabelServer:
         was = [one.was for one in given]
         table = _changed_table(self.project.table, given)
         await run_in_threadpool(self.session.change_classes, table, was)
-        classes = [{"name": c.name, "colour": c.colour} for c in table.classes]
+        classes = _named(table)
         self.events.publish("classes", classes)
         return JSONResponse({"classes": classes})
 
@@ -229,10 +230,7 @@ class LabelServer:
         )
 
     async def _train(self, request: Request) -> Response:
-        data = _json(await read_body(request, _JSON_LIMIT))
-        on = data.get("on") if isinstance(data, dict) else None
-        if not isinstance(on, bool):
-            raise Refused(400, '{"on": true} or {"on": false} is due')
+        on = _flag(await read_body(request, _JSON_LIMIT), "on", None)
         if self.session.training is None:
             raise Refused(404, "no network is trained; start without --no-train")
         self.session.training.turn(on)
@@ -284,13 +282,12 @@ class LabelServer:
     async def _labels(self, request: Request) -> Response:
         image = self._image(request)
 
-        def pack() -> bytes:
+        def pack() -> Response:
             self.session.open(image.number)
             with image.lock:
-                return gzip.compress(self.project.labels(image.number).reshape(-1).data, 1)
+                return _packed("Labels", self.project.labels(image.number))
 
-        data = await run_in_threadpool(pack)
-        return _packed(data, {"Labels-Height": image.height, "Labels-Width": image.width})
+        return await run_in_threadpool(pack)
 
     async def _answer(self, request: Request) -> Response:
         image = self._image(request)
@@ -299,11 +296,8 @@ class LabelServer:
             answer = self.session.answer(image.number)
             if answer is None:
                 return Response(status_code=204)
-            height, width = answer.labels.shape
-            data = gzip.compress(np.ascontiguousarray(answer.labels).reshape(-1).data, 1)
-            size = {"Answer-Height": height, "Answer-Width": width}
-            made = {"Answer-Version": answer.version, "Answer-By": answer.by}
-            return _packed(data, size | made)
+            made = {"Answer-Version": str(answer.version), "Answer-By": answer.by}
+            return _packed("Answer", answer.labels, made)
 
         return await run_in_threadpool(pack)
 
@@ -311,10 +305,7 @@ class LabelServer:
         number = self._image(request).number
 
         def pack() -> Response:
-            regions = find_regions(self._pictures.image(number)).astype("<i4")
-            height, width = regions.shape
-            data = gzip.compress(regions.reshape(-1).view(np.uint8).data, 1)
-            return _packed(data, {"Regions-Height": height, "Regions-Width": width})
+            return _packed("Regions", find_regions(self._pictures.image(number)).astype("<i4"))
 
         return await run_in_threadpool(pack)
 
@@ -340,15 +331,12 @@ class LabelServer:
         return JSONResponse({"saved": True})
 
     async def _accept(self, request: Request) -> Response:
-        image, data = self._image(request), _json(await read_body(request, _JSON_LIMIT))
-        empty = data.get("empty", False) if isinstance(data, dict) else None
-        if not isinstance(empty, bool):
-            raise Refused(400, '{"empty": true} or {"empty": false} is due')
+        image = self._image(request)
+        empty = _flag(await read_body(request, _JSON_LIMIT), "empty", False)
 
         def accept() -> dict[str, Any]:
-            self.session.accept(image.number, is_empty=empty)
-            number = self.session.next_image(image.number)
-            return {"next": number, "score": self.session.score()}
+            score = self.session.accept(image.number, is_empty=empty)
+            return {"next": self.session.next_image(image.number), "score": score}
 
         return JSONResponse(await run_in_threadpool(accept))
 
@@ -484,11 +472,25 @@ def _changed_table(table: ClassTable, given: Sequence[GivenClass]) -> ClassTable
     return replace(table, classes=tuple(classes))
 
 
+def _named(table: ClassTable) -> list[dict[str, str]]:
+    """Return the classes as the page shows them."""
+    return [{"name": c.name, "colour": c.colour} for c in table.classes]
+
+
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body or b"{}")
     except (ValueError, RecursionError):
         raise Refused(400, "the body is no JSON") from None
+
+
+def _flag(body: bytes, name: str, default: bool | None) -> bool:
+    """Return what a body such as ``{"on": true}`` says; without a default it must say it."""
+    data = _json(body)
+    value = data.get(name, default) if isinstance(data, dict) else None
+    if not isinstance(value, bool):
+        raise Refused(400, f'{{"{name}": true}} or {{"{name}": false}} is due')
+    return value
 
 
 def _numbers(text: str | None, kind: Callable[[str], Any]) -> list[Any]:
@@ -508,10 +510,13 @@ def _whole(query: Any, name: str) -> int:
     return int(text)
 
 
-def _packed(data: bytes, headers: dict[str, Any]) -> Response:
-    named = {name: str(value) for name, value in headers.items()}
-    named["Content-Encoding"] = "gzip"
-    return Response(data, media_type="application/octet-stream", headers=named)
+def _packed(name: str, array: NDArray[Any], more: Mapping[str, str] | None = None) -> Response:
+    """Return an array (h, w) as a body of rows, with its size in headers that begin with a name."""
+    height, width = array.shape
+    data = gzip.compress(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, 1)
+    size = {f"{name}-Height": str(height), f"{name}-Width": str(width)}
+    headers = {**size, **(more or {}), "Content-Encoding": "gzip"}
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 def _error(status: int, text: str) -> Response:

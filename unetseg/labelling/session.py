@@ -119,8 +119,11 @@ class Session:
             network = self._network_answer(number) if self._score.best() == "network" else None
         return network or self._engine.answer(number)
 
-    def accept(self, number: int, *, is_empty: bool) -> None:
+    def accept(self, number: int, *, is_empty: bool) -> dict[str, Any] | None:
         """Make the labels of an image final: with the answer, or as an image of nothing.
+
+        Returns:
+            As `score`.
 
         Raises:
             MachineError: The labels could not be written.
@@ -138,7 +141,9 @@ class Session:
             with self._lock:
                 self._score.accepted(number, labels)
         self._tell_state(image)
-        self._publish("score", self.score())
+        score = self.score()
+        self._publish("score", score)
+        return score
 
     def reopen(self, number: int) -> None:
         """Take back that an image was accepted; its labels stay."""
@@ -227,7 +232,7 @@ class Session:
         """Return what the network predicts of an image; None where it has not yet."""
         if self.training and number not in self._network:
             with suppress(UnetsegError):  # it is of classes before, or was just removed
-                labels = self.training.prediction(number)
+                labels = self.training.prediction(number, self.project.table)
                 if labels is not None:
                     self._network[number] = Answer(labels, next(self._versions), "network")
         return self._network.get(number)

@@ -125,7 +125,7 @@ class Pictures:
                 if number in self._kept:
                     self._kept.move_to_end(number)
                     return self._kept[number]
-            pyramid = Pyramid(read_picture(self._paths[number]))
+            pyramid = Pyramid(reading.read_image(self._paths[number], max_pixels=MAX_PIXELS))
             with self._lock:
                 self._kept[number] = pyramid
                 total = sum(p.nbytes for p in self._kept.values())
@@ -136,16 +136,6 @@ class Pictures:
     def image(self, number: int) -> NDArray[Any]:
         """Return a picture ``(H, W, C)`` in the dtype of its file; raises as above."""
         return self[number][0]
-
-
-def read_picture(path: Path) -> NDArray[Any]:
-    """Read a picture ``(H, W, C)`` of at most 100 megapixels.
-
-    Raises:
-        InputError: As `reading.read_image`; too many pixels.
-        MachineError: No permission to read, not enough memory.
-    """
-    return reading.read_image(path, max_pixels=MAX_PIXELS)
 
 
 def encode_tile(tile: NDArray[np.uint8], exact: bool) -> tuple[bytes, str]:
