@@ -186,17 +186,12 @@ class World:
         The first rank to fail ends with its own error. Ranks that fail later end with `Followed`,
         so that one line on stderr explains the failure of all.
         """
-        with catching() as caught:
-            try:
-                shown = self._first_to_fail(error)
-            except dist.DistError:
-                shown = error
-                if _is_of_exchange(error):
-                    shown = MachineError("torchrun", "is gone", _AGAIN)
-            # torchrun sends SIGTERM to the remaining ranks. Ignore the signal here: this rank is
-            # ending already and must report its own reason.
-            caught.signum = None
-        return shown
+        try:
+            return self._first_to_fail(error)
+        except dist.DistError:
+            if _is_of_exchange(error):
+                return MachineError("torchrun", "is gone", _AGAIN)
+            return error
 
     def _first_to_fail(self, error: BaseException) -> BaseException:
         if self._store.check([_FAILED]):
@@ -263,22 +258,34 @@ def join() -> Iterator[World]:
     if _current is not _alone or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield _current
         return
-    _current = _connect()
+    joined = _current = _connect()
     try:
-        yield _current
+        yield joined
     except BaseException as error:
-        shown = _current._explain(error)
-        # A kernel that waits for a lost rank would keep this process from ending.
-        dist.group.WORLD.abort()  # type: ignore[union-attr]
-        if not (_current.is_writer or isinstance(shown, Followed)):
+        # torchrun sends SIGTERM to the remaining ranks. Ignore the signal until this rank has let
+        # go of the others: it is ending already and must report its own reason.
+        with catching() as caught:
+            try:
+                shown = joined._explain(error)
+                # A kernel that waits for a lost rank would keep this process from ending.
+                dist.group.WORLD.abort()  # type: ignore[union-attr]
+            finally:
+                _leave()
+            caught.signum = None
+        if not (joined.is_writer or isinstance(shown, Followed)):
             # The boundary of the command line shows an error of a rank other than 0 if noted.
-            shown.add_note(f"on rank {_current.rank} alone")
+            shown.add_note(f"on rank {joined.rank} alone")
         if shown is error:
             raise
         raise shown from error
-    finally:
-        _current = _alone
-        dist.destroy_process_group()
+    _leave()
+
+
+def _leave() -> None:
+    """Let go of the other processes: this one is alone again."""
+    global _current
+    _current = _alone
+    dist.destroy_process_group()
 
 
 def _connect() -> World:
