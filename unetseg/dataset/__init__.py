@@ -1,10 +1,18 @@
 """From a folder of labelled images to a patch store.
 
-Read in this order: ``naming`` compares the names of images and masks; ``shapes`` draws labels that
-are shapes; ``exports`` reads the folders of annotation tools; ``pairing`` finds the mask of each
-image in any folder; ``splits`` holds images out; ``survey`` looks at each pair, and ``findings``
-says what is wrong with the set; ``annotations``, ``snapping`` and ``conversion`` read and repair
-the labels of other programs; ``geometry`` places tiles; ``cutting`` cuts images into patches;
-``store`` is the file of patches, and ``store_writer`` writes it; ``synthesis`` draws a set whose
-answer is known.
+Read in this order:
+
+- ``naming`` compares the names of images and masks.
+- ``shapes`` draws labels that are shapes.
+- ``exports`` reads the folders of annotation tools.
+- ``pairing`` finds the mask of each image in any folder.
+- ``splits`` holds images out.
+- ``survey`` looks at each pair.
+- ``findings`` says what is wrong with the set.
+- ``annotations``, ``snapping`` and ``conversion`` read and repair the labels of other programs.
+- ``geometry`` places tiles.
+- ``cutting`` cuts images into patches.
+- ``store`` is the file of patches.
+- ``store_writer`` writes that file.
+- ``synthesis`` draws a set whose answer is known.
 """

@@ -1,7 +1,7 @@
 """Repairing a set of labelled images into ``images/``, ``masks/`` and ``classes.toml``.
 
-Every source is read into class indices first. The copy always has one form: the images are
-unchanged, the masks hold the values 0, 1, 2, ... with a palette, and 255 where a pixel is ignored.
+Every source is read into class indices first. The copy always has one form. The images are
+unchanged. The masks hold the values 0, 1, 2, ... with a palette, and 255 where a pixel is ignored.
 """
 
 import os

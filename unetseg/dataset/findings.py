@@ -83,8 +83,8 @@ class Inspection(Result):
         findings: Errors first, then warnings, then notes.
         table: The classes; None where they cannot be told.
         classes_file: The ``classes.toml`` that gave them; None where they are the values found.
-        halves: ``(n, 2, 2, C)`` pixels of each class in the upper and lower, the left and right
-            half of each mask; empty where any mask does not fit the classes.
+        halves: ``(n, 2, 2, C)`` pixels of each class in the upper, lower, left and right half of
+            each mask. The array is empty where any mask does not fit the classes.
         size: The patch size that fits the images (after ``scale``).
         scale: The suggested factor to resize by. It is the given one unless objects are larger than
             a patch.
@@ -730,8 +730,9 @@ def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
     """Return a regular expression for groups that fits the names of nearly equal images.
 
     The function tries the text before the last separator, the text before the last number, and
-    names without their last one to three digits. A pattern fits if it is found in all names, gives
-    at least three groups of two images on average, and holds nine of ten pairs together.
+    names without their last one to three digits. A pattern fits if it is found in all names and
+    holds nine of ten pairs together. It must also give at least three groups, of two images on
+    average.
 
     Returns:
         The pattern; empty where none fits.

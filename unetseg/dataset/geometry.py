@@ -7,8 +7,8 @@ A length of 10 covered by windows of 5 with a stride of 3 (`starts`)::
     start 3       [-------]
     start 5           [-------]     the last one is flush with the border
 
-A patch of size S is stored with a margin m on each side (`cut`), so that a rotated, shifted or
-zoomed view of its core still shows real pixels::
+A patch of size S is stored with a margin m on each side (`cut`). So a rotated, shifted or zoomed
+view of its core still shows real pixels::
 
     +-----------------+
     |  m              |   margin: real pixels; outside the image
@@ -82,8 +82,8 @@ def margin_of(size: int) -> int:
 def auto_size(shapes: list[tuple[int, int]]) -> int:
     """Return a patch size for images of these (height, width): half the typical shorter side.
 
-    A multiple of 32 from 64 to 256: a window shows enough around a pixel to tell its class, and
-    a batch of windows shows enough different places.
+    The size is a multiple of 32 from 64 to 256. A window shows enough around a pixel to tell its
+    class, and a batch of windows shows enough different places.
     """
     shorter = float(np.median([min(shape) for shape in shapes]))
     return int(np.clip(round(shorter / 2 / 32) * 32, 64, 256))
@@ -108,9 +108,9 @@ def sample_corners(
     Most corners are spread evenly over the image by the R2 sequence (Roberts, 2018, "The
     unreasonable effectiveness of quasirandom sequences") from a random start. Their range passes
     the border by a third of a patch and is clipped back. So a pixel at an edge is shown a third as
-    often as one in the middle; without that range it would hardly ever be shown. Where less than
+    often as a pixel in the middle. Without that range it would hardly ever be shown. If less than
     half of the image is labelled, as by strokes of a brush, these corners are placed at random over
-    labelled pixels instead, which are taken at even steps along the rows. For the share ``rare``, a
+    labelled pixels. Those pixels are taken at even steps along the rows. For the share ``rare``, a
     class is drawn evenly among those present, and the patch is placed at random over a pixel of it.
 
     Args:
@@ -221,12 +221,13 @@ def symmetries_of(halves: NDArray[np.int64]) -> frozenset[str]:
     """Return the symmetries that a set of images has, judged by where its classes lie.
 
     Up and down differ if the classes of the upper and the lower halves differ by more than a tenth
-    of the pixels, and in the same way from image to image, as with sky above and road below. Left
-    and right are compared alike. Images in which no direction is special may be turned, too.
+    of the pixels. They must differ in the same way from image to image, as with sky above and road
+    below. Left and right are compared alike. Images in which no direction is special may be turned,
+    too.
 
     Args:
-        halves: (images, 2, 2, C) pixels of each class; [i, 0] in the upper and the lower half,
-            [i, 1] in the left and the right half.
+        halves: (images, 2, 2, C) pixels of each class. Of each image the first two are the upper
+            and the lower half, the last two the left and the right half.
 
     Returns:
         A subset of `unetseg.settings.SYMMETRIES`.

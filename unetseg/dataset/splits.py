@@ -52,8 +52,8 @@ def split_groups(
     """Divide images into those to train on and those held out; groups stay whole.
 
     Images with equal hashes stay together, too. The function tries up to 400 random divisions and
-    keeps the best. Best means, in this order: at least 3 images are held out where there are 10;
-    each class stands on both sides where it can; the number held out is close to ``share``.
+    keeps the best. Three rules decide, in this order. At least 3 images are held out where there
+    are 10. Each class stands on both sides where it can. The number held out is close to ``share``.
 
     Strokes of a brush teach well and score badly, as they keep away from borders. So where enough
     other images have whole masks, images with strokes alone are not held out.

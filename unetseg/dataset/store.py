@@ -15,9 +15,9 @@ little-endian, contiguous and unfiltered, so HDF5 only tells where they lie. The
 plain file operations, which report a full disk, and read through a memory map, at memory speed.
 
 Reading checks the SHA-256 first, so a damaged file never reaches the HDF5 library. A forged file
-may have a valid checksum: its names, types and shapes must be those of a fixed list, and no link,
-external or virtual data is followed. Forged metadata might still crash the HDF5 library itself:
-open stores of strangers in a process that may end.
+may have a valid checksum. So its names, types and shapes must be those of a fixed list, and no
+link, external or virtual data is followed. Forged metadata might still crash the HDF5 library
+itself: open stores of strangers in a process that may end.
 """
 
 import dataclasses
@@ -293,7 +293,7 @@ def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
 
     Raises:
         InputError: The file is not regular, no patch store, unfinished, truncated, damaged or of a
-            newer format, or it holds names, types or shapes that no patch store has.
+            newer format. Or it holds names, types or shapes that no patch store has.
         MachineError: No permission to read, or the disk fails.
     """
     path = Path(path)

@@ -44,14 +44,14 @@ def draw_image(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw image ``index`` of ``split`` ("train", "test").
 
-    It depends on the settings, the split and the index alone: a longer set begins with the shorter
-    one, and ``noise`` and ``contrast`` leave every shape in its place.
+    It depends on the settings, the split and the index alone. So a longer set begins with the
+    shorter one, and ``noise`` and ``contrast`` leave every shape in its place.
 
-    Background: Gaussian, truncated to 0.6..1.0 (redrawn, not clipped), its mean drawn per image
-    from 0.7..0.9. Over it 1 to ``max_shapes`` ellipses (radii 5 to 20, axis ratio 0.5 to 2), over
-    those 1 to ``max_shapes`` lines (length 20 to 200, half-width 1 or 2), each of one grey value
-    from 0..0.7, centred anywhere in the image, at any angle, and cut at the border. Lengths are in
-    pixels.
+    The background is Gaussian, truncated to 0.6..1.0 (redrawn, not clipped), and its mean is drawn
+    per image from 0.7..0.9. Over it lie 1 to ``max_shapes`` ellipses (radii 5 to 20, axis ratio 0.5
+    to 2). Over the ellipses lie 1 to ``max_shapes`` lines (length 20 to 200, half-width 1 or 2).
+    Each shape has one grey value from 0..0.7, is centred anywhere in the image at any angle, and is
+    cut at the border. Lengths are in pixels.
 
     Returns:
         The image ``(H, W, 1)`` uint8, and its mask ``(H, W)`` uint8: indices into `CLASSES`.
@@ -89,14 +89,15 @@ def draw_touching(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
     """Draw image ``index`` of ``split`` with ellipses that touch.
 
-    The background is that of `draw_image`. Ellipses of the same radii are thrown at places until
-    fifteen in a row find no room; then they grow together by up to 2.5 pixels. Neighbours share
-    one grey value for an image, so that their contact shows in their outline alone.
+    The background is that of `draw_image`. Ellipses of the same range of radii are thrown at random
+    places until fifteen in a row find no room. Then they grow together by up to 2.5 pixels.
+    Neighbours share one grey value for an image, so that their contact shows in their outline
+    alone.
 
     Returns:
-        The image ``(H, W, 1)`` uint8; its mask ``(H, W)`` uint8, indices into `TOUCHING_CLASSES`,
-        with the border one pixel wide inside each ellipse; and ``(H, W)`` uint16 the number of each
-        pixel's ellipse, 0 in the background.
+        The image ``(H, W, 1)`` uint8, its mask ``(H, W)`` uint8 and the numbers ``(H, W)`` uint16.
+        The mask holds indices into `TOUCHING_CLASSES`, with the border one pixel wide inside each
+        ellipse. A number is that of the pixel's ellipse, 0 in the background.
     """
     from scipy import ndimage
 
@@ -140,9 +141,9 @@ def _rasterise(
 ) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
     """Return the window of the image that a shape may touch, and which of its pixels it covers.
 
-    A pixel is covered when its centre is. With (u, v) its distances from the shape's centre along
-    and across, as shares of the radii, that is u^2 + v^2 <= 1 in an ellipse, and
-    max(|u|, |v|) <= 1 in a line, which is a rectangle.
+    A pixel is covered when its centre is. Let (u, v) be the distances of that centre from the
+    shape's centre, along and across, as shares of the radii. An ellipse covers u^2 + v^2 <= 1. A
+    line is a rectangle and covers max(|u|, |v|) <= 1.
     """
     row, column, angle = place
     reach = math.hypot(*radii)

@@ -1,7 +1,7 @@
 """Random augmentation of whole batches in torch: drawn on the CPU, applied where the batch is.
 
-A stored patch has a margin m of real pixels around its core of S x S, so that what turns, shifts or
-zooms into view is real:
+A stored patch has a margin m of real pixels around its core of S x S. So the pixels that turn,
+shift or zoom into view are real:
 
     P = S + 2 m    +-----------+        every pixel of the core asks, through one composed map
                    |   +---+   |        (symmetry, rotation, zoom, shear, shift, elastic), where in
@@ -47,7 +47,7 @@ class Augmentation:
         zoom: Largest factor of magnification.
         shift: Largest shift on each axis.
         shear: Largest angle in degrees.
-        elastic: Largest shift of a control point of the elastic deformation, at most 0.1: below
+        elastic: Largest shift of a control point of the elastic deformation, at most 0.1. Below
             0.12 (0.48 of their distance) a cubic B-spline cannot fold (Choi & Lee 2000).
         brightness: Largest value added.
         contrast: Largest factor on the difference from the set's mean.
@@ -88,10 +88,11 @@ class Augmentation:
                 )
 
 
-# Share of the images that get each change of intensity: close to nnU-Net's (Isensee et al. 2021,
-# and its batchgenerators pipeline: noise 0.1, blur 0.2, brightness and contrast 0.15, gamma 0.3).
-# It rescales each image by its own mean and deviation, so that another light changes little. Here
-# all are rescaled alike, as absolute values can matter, and brightness and contrast vary more.
+# These are the shares of the images that get each change of intensity. They are close to those of
+# nnU-Net and its batchgenerators pipeline (Isensee et al. 2021). Its shares are 0.1 for noise, 0.2
+# for blur, 0.15 for brightness and contrast, and 0.3 for gamma. nnU-Net rescales each image by its
+# own mean and deviation, so that another light changes little. Here all images are rescaled alike,
+# as absolute values can matter, and brightness and contrast vary more.
 _SHARES = {"brightness": 0.3, "contrast": 0.3, "gamma": 0.3, "blur": 0.2, "noise": 0.1}
 
 PRESETS = {
@@ -109,8 +110,8 @@ PRESETS = {
 def preset(name: str, symmetries: frozenset[str] = frozenset()) -> Augmentation:
     """Return the augmentation called ``name`` (a key of `PRESETS`) with ``symmetries`` on.
 
-    With "turn" no direction is special, so images that are rotated are rotated by up to 45 degrees:
-    together with quarter turns, every angle occurs. "none" has no symmetries either.
+    With "turn" no direction is special, so images that are rotated are rotated by up to 45 degrees.
+    Together with quarter turns, every angle occurs. "none" has no symmetries either.
 
     Raises:
         InputError: An unknown name or symmetry.
@@ -320,9 +321,9 @@ def _read_warped(images: Tensor, masks: Tensor, params: Draw, size: int) -> tupl
 def _grid(params: Draw, size: int, padded: int, device: torch.device) -> Tensor:
     """Return the places that `grid_sample` reads: ``(N, S, S, 2)`` float32, (x, y), -1 to 1.
 
-    The map is a surface of uniform cubic B-splines. These reproduce linear functions, so mapping
-    the control points by the matrix maps every pixel by it, and their elastic shifts come on top:
-    two small matrix products per image are all it takes.
+    The map is a surface of uniform cubic B-splines. These splines reproduce linear functions: if
+    the matrix maps the control points, it maps every pixel. The elastic shifts of the control
+    points are added. So two small matrix products per image are enough.
     """
     # float64 is kept from TF32 and autocast, which would misplace pixels; MPS lacks all three.
     dtype = torch.float32 if device.type == "mps" else torch.float64

@@ -44,10 +44,10 @@ def build_loss(
     softmax. The weight w_t is 1, or the class weight for "weighted-ce". The divisor stays the
     number of pixels, so that parts of a batch add up.
 
-    Dice is 1 - mean_c 2 sum(p_c t_c) / (sum(p_c) + sum(t_c)), with t_c the one-hot truth, sums over
-    the valid pixels of the whole batch, and the mean over the classes that the truth holds: the
-    denominator without squares of Drozdzal et al. (2016), "The importance of skip connections",
-    eq. 1, and the sums over the batch of Isensee et al. (2021), "nnU-Net".
+    Dice is ``1 - mean_c 2 sum(p_c t_c) / (sum(p_c) + sum(t_c))``, where t_c is the one-hot truth.
+    The sums go over the valid pixels of the whole batch, the mean over the classes that the truth
+    holds. The denominator without squares is that of Drozdzal et al. (2016), "The importance of
+    skip connections", eq. 1. The sums over the batch are those of Isensee et al. (2021), "nnU-Net".
 
     Args:
         name: One of `unetseg.settings.LOSSES`, or an entry point in the group ``unetseg.losses``: a
@@ -88,9 +88,9 @@ def _build_plugin(plugin: plugins.Plugin, class_weights: Tensor | None) -> Loss:
     """Return the loss of a plug-in.
 
     Its ``build(class_weights)`` is given weights (C,) float32 as `class_weights` makes them, and
-    returns what maps logits (N, C, H, W) float32 and targets (N, H, W) int64 with `IGNORED` to a
-    scalar. Under several ranks each takes it over its own part of the batch, and the gradients are
-    averaged.
+    returns a function. That function maps logits (N, C, H, W) float32 and targets (N, H, W) int64
+    with `IGNORED` to a scalar. Under several ranks each takes the loss over its own part of the
+    batch, and the gradients are averaged.
     """
     build = plugins.load(plugin)
     with plugins.plugin_errors(plugin):
@@ -110,9 +110,10 @@ def _build_plugin(plugin: plugins.Plugin, class_weights: Tensor | None) -> Loss:
 def class_weights(pixel_counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the weights of "weighted-ce" for classes of so many pixels.
 
-    w_c is 1 / sqrt(max(f_c, 0.001)), with f_c the share of class c, scaled so that the mean over
-    pixels, sum(f_c w_c), is 1: the inverse square root of the frequency, as Mahajan et al. (2018)
-    sample by, bounded so that no class weighs over 32 times another. An absent class weighs 0.
+    w_c is ``1 / sqrt(max(f_c, 0.001))``, where f_c is the share of class c. It is scaled so that
+    the mean over pixels, ``sum(f_c w_c)``, is 1. Mahajan et al. (2018) sample by the same inverse
+    square root of the frequency. The bound lets no class weigh over 32 times another. An absent
+    class weighs 0.
 
     Args:
         pixel_counts: ``(C,)``, at least one of them above 0.

@@ -70,9 +70,10 @@ class Muon(torch.optim.AdamW):
 def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Return about U V^T of each matrix U S V^T: singular values of 0.7 to 1.2, but tiny ones.
 
-    Three steps of the odd polynomial of degree five that Jordan et al. (2024) chose; five, as
-    there, take longer and train no better. Each step is a polynomial in X X^T times X, and these
-    commute, so that only the small square matrices are iterated, equally small ones together.
+    The function takes three steps of the odd polynomial of degree five that Jordan et al. (2024)
+    chose. Their five steps take longer and train no better. Each step is a polynomial in X X^T
+    times X, and such polynomials commute. So only the small square matrices are iterated, and those
+    of one size together.
 
     Args:
         matrices: (rows, columns) float32 each.
@@ -102,8 +103,9 @@ def build_optimizer(
     """Return the optimizer ``name`` ("muon", "adamw" or "sgd") over a network's weights.
 
     The caller sets each group's ``lr``, times its ``share`` where it has one. Biases and the scales
-    of normalisation layers are not decayed: pulling them to zero regularises nothing (He et al.,
-    2019, "Bag of tricks for image classification"). Weights that take no gradient are left out.
+    of normalisation layers are not decayed, because pulling them to zero regularises nothing (He et
+    al., 2019, "Bag of tricks for image classification"). Weights that take no gradient are left
+    out.
     """
     moving = _moving(network)
     weights = [p for p in moving if p.ndim > 1]
@@ -137,9 +139,9 @@ def rate_at(schedule: str, progress: float) -> float:
     works for a number of steps as for a budget of time. Torch's schedulers do neither.
 
     Args:
-        schedule: "one-cycle" (Smith and Topin, 2018: a cosine up over the first tenth, one down to
-            a thousandth), "cosine" (Loshchilov and Hutter, 2017), or "steps" (x 0.1 at 30, 60 and
-            90 %).
+        schedule: "one-cycle", "cosine" or "steps". "one-cycle" rises along a cosine over the first
+            tenth, then falls along one to a thousandth (Smith and Topin, 2018). "cosine" is that of
+            Loshchilov and Hutter (2017). "steps" multiplies by 0.1 at 30, 60 and 90 %.
         progress: Share of the training done, 0 to 1.
     """
     if schedule == "steps":

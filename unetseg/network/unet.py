@@ -1,13 +1,14 @@
 """The networks: U-Nets after Ronneberger, Fischer and Brox (2015), and the registry of others.
 
 A network maps normalised images (N, C, H, W) float32 of any height and width to logits
-(N, K, H, W). ``multiple`` is the grid its pooling works on; ``halo`` the pixels around a pixel
-that its logits depend on, from which tiles with a margin are made exact.
+(N, K, H, W). ``multiple`` is the grid that its pooling works on. ``halo`` is the number of pixels
+around a pixel on which its logits depend; a margin of that width makes tiles exact.
 
 Both built-in networks are one class. `classic` is the published one: two convolutions a level,
 64 channels at full resolution, twice as many on each level below, skips concatenated. `compact` is
-made for a CPU, where full resolution costs most: 16 channels (one register of the processor's
-vector unit), one convolution there and in the decoder, at most 128 channels below, skips added.
+made for a CPU, where full resolution costs most. It has 16 channels there (one register of the
+processor's vector unit) and at most 128 below. It has one convolution there and in the decoder, and
+its skips are added.
 
 `fused` is `compact` with the features of a pretrained encoder added on the way down. Full
 resolution and fine lines are learned as in `compact`; the features, which never change, bring what
@@ -140,8 +141,8 @@ class FusedUNet(nn.Module):
         features = [*given[: self.lowest - 1], sum(given[self.lowest - 1 :])]
         self.unet = UNet(channels, classes, widths, [1] + [2] * depth, 1, False, features)
         self.multiple = max(self.unet.multiple, self.pretrained.multiple)
-        # Farthest go the features of stride 32, which are enlarged by a cell's neighbours and pass
-        # through the decoder (one convolution at each level) and what lies below.
+        # The features of stride 32 reach farthest. They are enlarged with the neighbours of a cell,
+        # then pass through the levels below and the decoder (one convolution at each level).
         below = self.unet.multiple - 1 if depth <= len(given) else self.unet.halo
         reach = self.pretrained.reach + self.pretrained.multiple + below
         self.halo = -(-max(reach, self.unet.halo) // self.multiple) * self.multiple

@@ -1,9 +1,15 @@
 """Image files in and out: this folder knows no data set and no network.
 
-Read in this order: ``opening`` judges a file before anything is decoded; ``tiff`` reads TIFF, whole
-or by tiles; ``reading`` returns whole images and masks; ``writing`` writes them; ``bands`` reads
-and writes images larger than the memory; ``masks`` turns stored values into class indices, or says
-why a mask cannot be read, such as one that is blended; ``transforms`` changes depth, channels and
-scale; ``drawing`` paints masks over images; ``georeference`` keeps the place on a map;
-``surroundings`` finds what all images share and no scene shows.
+Read in this order:
+
+- ``opening`` judges a file before anything is decoded.
+- ``tiff`` reads TIFF, whole or by tiles.
+- ``reading`` returns whole images and masks.
+- ``writing`` writes images and masks.
+- ``bands`` reads and writes images larger than the memory.
+- ``masks`` turns stored values into class indices, or says why a mask cannot be read.
+- ``transforms`` changes depth, channels and scale.
+- ``drawing`` paints masks over images.
+- ``georeference`` keeps the place on a map.
+- ``surroundings`` finds what all images share and no scene shows.
 """

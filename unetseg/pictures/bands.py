@@ -51,10 +51,9 @@ class Raster:
     """An opened picture whose rows are decoded when they are asked for.
 
     ``raster[a:b]`` are rows ``(b - a, W, C)`` in an array of their own, equal to those of
-    `reading.read_image`, except that NaN may stand for a pixel without data where the file declares
-    such pixels. In a TIFF, only the tiles that the rows touch are decoded. Other formats, turned
-    pictures and unusual TIFFs are decoded once, into a single copy. Use a raster from one thread
-    at a time.
+    `reading.read_image`. But a pixel that the file declares as without data may be NaN. In a TIFF,
+    only the tiles that the rows touch are decoded. Other formats, turned pictures and unusual TIFFs
+    are decoded once, into a single copy. Use a raster from one thread at a time.
 
     Attributes:
         info: The header.

@@ -84,8 +84,9 @@ class Georeference:
     def map_matrix(self) -> tuple[float, float, float, float, float, float] | None:
         """Where the corners of pixels lie on a map; None where the file does not place them.
 
-        (a, b, c, d, e, f): x = a column + b row + c and y = d column + e row + f, in the units of
-        the map; (0, 0) is the outer corner of the first pixel (GeoTIFF 1.1, 7.3.3).
+        (a, b, c, d, e, f), in the units of the map: ``x = a column + b row + c``, and ``y = d
+        column + e row + f``. Column and row (0, 0) are the outer corner of the first pixel (GeoTIFF
+        1.1, 7.3.3).
         """
         numbers = {code: _numbers(value) for code, _, _, value, _ in self.tags if code != 34737}
         shift = 0.5 if self._key(_RASTER_TYPE) == _IS_POINT else 0.0  # tied at a pixel's centre

@@ -147,9 +147,9 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
 
     Raises:
         InputError: There are over 64 keys, or over 8 that change from pixel to pixel; the error
-            says what they look like. Or 255 stands beside two or more other values, 0 is declared
-            as no data, some masks hold values and others colours, or palettes contradict each
-            other.
+            says what they look like. Or 255 stands beside two or more other values, or 0 is
+            declared as no data. Or some masks hold values and others colours, or palettes
+            contradict each other.
     """
     for name, one in found.items():
         if is_noisy(one):
@@ -345,8 +345,8 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
 
     Raises:
         NoClassError: A value or colour is not in the table.
-        InputError: More of these than classes can be, the mask holds colours where the table
-            lists values, or its palette can be read in two ways with different results.
+        InputError: The mask holds more values than there can be classes, or colours where the table
+            lists values. Or its palette can be read in two ways with different results.
     """
     codes, indices = match(raw, table, what)
     if (indices < 0).any():

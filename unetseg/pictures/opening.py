@@ -1,7 +1,7 @@
 """A picture file before it is decoded: opened, recognised by its first bytes, judged by its header.
 
-A file is decoded only if it is a regular file, if its first bytes (never its name) show a known
-format, and if it can hold the size that it declares. This module does not know how to decode.
+A file is decoded only if it is a regular file of a known format and can hold the size that it
+declares. The first bytes show the format, never the name. This module does not know how to decode.
 """
 
 import logging

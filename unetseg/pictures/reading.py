@@ -93,8 +93,8 @@ def read_image(
 
     Raises:
         InputError: The file is not found, not regular, no picture, damaged or too large. Or it
-            holds several pictures and none is selected, a channel is missing, or it holds colours
-            other than grey and RGB, or values that are not finite.
+            holds several pictures and none is selected, or a channel is missing. Or it holds
+            colours other than grey and RGB, or values that are not finite.
         MachineError: No permission to read, not enough memory.
     """
     with opened(path) as (handle, kind):

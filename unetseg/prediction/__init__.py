@@ -1,9 +1,15 @@
 """A trained model at work.
 
-Read in this order: ``model_file`` is the file of a model; ``run_folder`` is the folder of a run;
-``model`` makes one file or an ensemble ready for images; ``encoder_weights`` finds the weights of
-the pretrained encoder; ``segmenter`` takes a network over an image of any size; ``session`` writes
-a mask for every image; ``summary`` writes the table; ``calibration`` and ``likeness`` say how far a
-model can be trusted; ``suggestions`` ranks the images to label next; ``onnx_export`` writes a model
-for programs without torch.
+Read in this order:
+
+- ``model_file`` is the file of a model.
+- ``run_folder`` is the folder of a run.
+- ``model`` makes one file or an ensemble ready for images.
+- ``encoder_weights`` finds the weights of the pretrained encoder.
+- ``segmenter`` takes a network over an image of any size.
+- ``session`` writes a mask for every image.
+- ``summary`` writes the table of the predictions.
+- ``calibration`` and ``likeness`` say how far a model can be trusted.
+- ``suggestions`` ranks the images to label next.
+- ``onnx_export`` writes a model for programs without torch.
 """
