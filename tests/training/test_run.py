@@ -106,9 +106,15 @@ def test_without_averaging_the_model_is_the_last_weights(home):
 
 def test_pictures_have_the_sizes_of_what_they_show(home):
     samples = Image.open("runs/default/samples.png")
-    # 8 patches in a row, 4 white pixels between; each above its mask; headings and a legend around
-    assert samples.size[0] >= 8 * 32 + 7 * 4
-    assert samples.size[1] >= 32 + 2 + 32
+    # One batch of 8 patches in a row, 4 white pixels between; each above its mask, 2 pixels apart.
+    # The heading above is wider; the legend below has two rows.
+    assert samples.size == (335, 28 + 32 + 2 + 32 + 42)
+    sheet = np.asarray(samples)[28 : 28 + 66]
+    white = (sheet == 255).all((0, 2))
+    assert np.flatnonzero(white).tolist() == [
+        *(36 * i + 32 + j for i in range(8) for j in range(4)),
+        *range(8 * 36, 335),
+    ]
     validation = Image.open("runs/default/validation.png")
     assert validation.size[0] >= 3 * 56  # image, truth, prediction side by side
     assert validation.size[1] >= 3 * 64  # a row for each of 3 images; a legend may be below
