@@ -10,7 +10,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.common import DATA, camvid, lines_ellipses, machine, print_table
+from tests.benchmarks.common import (
+    DATA,
+    camvid,
+    lines_ellipses,
+    machine,
+    names_in,
+    numbers_in,
+    print_table,
+)
 from unetseg import PatchSettings, evaluate, train
 from unetseg.scoring.metrics import Scores
 
@@ -39,8 +47,7 @@ def main(words: list[str]) -> None:
     if not DATA.exists():
         print("accuracy: left out, the data sets are not here")
         return
-    budgets = [float(word) for word in words if word.isdecimal()] or BUDGETS
-    chosen = [word for word in words if not word.isdecimal()] or SETS
+    budgets, chosen = numbers_in(words) or BUDGETS, names_in(words, SETS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -36,6 +36,8 @@ from tests.benchmarks.common import (
     camvid,
     copy_pairs,
     machine,
+    names_in,
+    numbers_in,
     print_table,
     read_set,
 )
@@ -318,10 +320,9 @@ def main(words: list[str]) -> None:
         print("annotator: left out, the data sets are not here")
         return
     kept = next((Path(word) for word in words if "/" in word), None)
-    seeds = next((int(word) for word in words if word.isdecimal()), 3)
-    chosen = [word for word in words if word in SETS]
+    (seeds,) = numbers_in(words) or [3]
     with tempfile.TemporaryDirectory() as folder:
         if "seconds" in words or not words:
             clock(Path(folder))
         if "seconds" not in words:
-            compare(Path(folder), chosen or list(SETS), seeds, kept)
+            compare(Path(folder), names_in(words, SETS), int(seeds), kept)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks.common import machine, print_table
+from tests.benchmarks.common import machine, numbers_in, print_table
 from unetseg import synthesize
 
 _BUDGETS = (30, 120, 600)
@@ -51,7 +51,7 @@ def busy(after: float | None) -> Iterator[None]:
 
 
 def taken(
-    folder: Path, budget: int, options: tuple[str, ...], share: float | None
+    folder: Path, budget: float, options: tuple[str, ...], share: float | None
 ) -> tuple[float, bool]:
     """Return the seconds of a training from the start of its process to its end, and its success.
 
@@ -62,7 +62,7 @@ def taken(
         share: The share of the budget after which other processes begin; None begins none.
     """
     line = [sys.executable, "-m", "unetseg", "-q", "train", "data/train", *options, "--overwrite"]
-    line += ["--budget", f"{budget}s", "--html", "report.html"]
+    line += ["--budget", f"{budget:g}s", "--html", "report.html"]
     with busy(None if share is None else share * budget):
         begin = time.monotonic()
         done = subprocess.run(line, cwd=folder, stdout=subprocess.DEVNULL)
@@ -76,13 +76,13 @@ def main(words: list[str]) -> None:
         folder = Path(name)
         synthesize(folder / "data", n=40, n_test=0)
         kinds = ["one model"] if "one" in words else list(_KINDS)
-        for budget in [int(word) for word in words if word != "one"] or _BUDGETS:
+        for budget in numbers_in(words) or _BUDGETS:
             for kind in kinds:
                 for way, share in _WAYS.items():
                     load = os.getloadavg()[0]
                     seconds, trained = taken(folder, budget, _KINDS[kind], share)
                     off = f"{100 * (seconds / budget - 1):+.1f} %" if trained else "refused"
-                    row = (f"{budget} s", kind, way, f"{load:.1f}", f"{seconds:.1f} s", off)
+                    row = (f"{budget:g} s", kind, way, f"{load:.1f}", f"{seconds:.1f} s", off)
                     print(*row, sep=", ", file=sys.stderr)  # a long benchmark may be stopped
                     rows.append(row)
     title = f"Budgets asked and times taken, 40 images of 400 x 200 with a report ({machine()})"

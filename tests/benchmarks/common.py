@@ -7,7 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,16 @@ from rich.console import Console
 from rich.table import Table
 
 from unetseg import PredictSettings, evaluate
-from unetseg.classes import ClassTable
+from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
+from unetseg.dataset.cutting import LabelledFolder
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store, open_store
 from unetseg.pictures import masks, reading
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import silent
 from unetseg.scoring.metrics import Scores
-from unetseg.settings import TrainSettings
+from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.signals import Caught
 from unetseg.training.artefacts import Artefacts
 from unetseg.training.batches import Batches
@@ -52,6 +53,23 @@ def machine() -> str:
     """Return one line that says what this ran on."""
     cores = os.cpu_count()
     return f"{platform.machine()}, {cores} cores, torch {torch.__version__}"
+
+
+def numbers_in(words: Sequence[str]) -> list[float]:
+    """Return the words that are numbers."""
+    return [float(word) for word in words if word.replace(".", "", 1).isdecimal()]
+
+
+def names_in(words: Sequence[str], choices: Iterable[str]) -> list[str]:
+    """Return the words that are among the choices; all choices where no word is."""
+    every = list(choices)
+    return [word for word in words if word in every] or every
+
+
+def count_processor_time() -> None:
+    """Let training count its budget in processor time of one thread, on a busy machine."""
+    torch.set_num_threads(1)
+    time.monotonic = time.process_time  # the clock that training and its budget go by
 
 
 def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -115,6 +133,34 @@ def copy_pairs(pairs: Iterable[Pair], target: Path) -> Path:
         for part, path in (("images", pair.image), ("masks", pair.mask)):
             (target / part).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target / part / path.name)
+    return target
+
+
+def write_values(
+    folder: Path,
+    target: Path,
+    change: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]] | None = None,
+) -> Path:
+    """Write a copy of a folder of labelled images whose masks are values, 255 where ignored.
+
+    Args:
+        folder: The folder of labelled images.
+        target: The copy.
+        change: What is kept of a mask (H, W), by the mask and the number of the image.
+    """
+    table = LabelledFolder(folder, PatchSettings(val=0)).table
+    values = ClassTable(
+        tuple(replace(entry, value=i) for i, entry in enumerate(table.classes)), (IGNORED,)
+    )
+    kept = total = 0
+    for number, pair in enumerate(pairing.find_pairs(folder)):
+        mask = masks.decode(pair.read_mask(), table, pair.mask)
+        mask = mask if change is None else change(mask, number)
+        kept, total = kept + int((mask != IGNORED).sum()), total + mask.size
+        image = reading.read_image(pair.image)
+        pairing.write_labelled(target, pair.image.stem, image, mask, values)
+    pairing.write_classes(target, values)
+    print(f"{target.name}: {100 * kept / total:.2f} % of the pixels are labelled", flush=True)
     return target
 
 

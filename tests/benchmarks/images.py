@@ -16,6 +16,7 @@ from tests.benchmarks.common import (
     draw_pairs,
     lines_ellipses,
     machine,
+    numbers_in,
     print_table,
     read_set,
 )
@@ -49,7 +50,7 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         everything, test = lines_ellipses(root)
-        for count in [int(word) for word in words] or COUNTS:
+        for count in map(int, numbers_in(words) or COUNTS):
             ours, theirs = [], []
             for seed in SEEDS:
                 part = draw_pairs(everything, count, seed, root / f"{count}-{seed}")

@@ -17,15 +17,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from tests.benchmarks.accuracy import SETS as ACCURACY_SETS, score
 from tests.benchmarks.common import (
     DATA,
     advance_for,
     copy_pairs,
+    count_processor_time,
     machine,
+    names_in,
     new_learner,
+    numbers_in,
     print_table,
 )
 from unetseg import (
@@ -126,15 +127,13 @@ def train_apart(store: Path, run: Path, network: str) -> float:
 
 def main(words: list[str]) -> None:
     """Measure and print."""
-    budgets = [float(word) for word in words if word.isdecimal()] or list(_SECONDS)
-    names = [word for word in words if word in SETS] or list(SETS)
+    budgets, names = numbers_in(words) or list(_SECONDS), names_in(words, SETS)
     with tempfile.TemporaryDirectory() as folder:
         cost(Path(folder))
         if "cost" in words:
             return
         if "processor" in words:
-            torch.set_num_threads(1)
-            time.monotonic = time.process_time  # the clock that training and its budget go by
+            count_processor_time()
         if DATA.exists():
             scores(Path(folder), names, budgets)
         else:

@@ -33,9 +33,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tests.benchmarks.common import DATA, machine, print_table
+from tests.benchmarks.common import (
+    DATA,
+    machine,
+    names_in,
+    numbers_in,
+    print_table,
+    write_values,
+)
 from tests.benchmarks.pretrained import SETS
-from tests.benchmarks.scribbles import rewrite
 from unetseg import compare, evaluate
 from unetseg.classes import IGNORED, ClassTable, read_classes
 from unetseg.dataset import pairing
@@ -261,18 +267,15 @@ def main(words: Sequence[str]) -> None:
     if not DATA.exists():
         print("rivals: left out, the data sets are not here")
         return
-    minutes = [float(word) for word in words if word.replace(".", "").isdecimal()] or _MINUTES
-    sets = [word for word in words if word in SETS] or list(SETS)
-    methods = [word for word in words if word in METHODS] or list(METHODS)
+    minutes = numbers_in(words) or _MINUTES
+    sets, methods = names_in(words, SETS), names_in(words, METHODS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in sets:
             train, apart = SETS[name](root / name)
-            train, test = (
-                rewrite(train, root / f"{name}-train"),
-                rewrite(apart, root / f"{name}-test"),
-            )
+            train = write_values(train, root / f"{name}-train")
+            test = write_values(apart, root / f"{name}-test")
             for limit in minutes:
                 outs = {m: root / f"{name}-{limit:g}-{m}" for m in methods}
                 for method in methods:

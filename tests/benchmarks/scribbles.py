@@ -8,22 +8,23 @@ hundred is labelled, and each class of an image has at least one stroke.
 
 import statistics
 import tempfile
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tests.benchmarks.accuracy import SETS, score
-from tests.benchmarks.common import DATA, machine, print_table
-from unetseg.classes import IGNORED, ClassTable
-from unetseg.dataset import pairing
-from unetseg.dataset.cutting import LabelledFolder
-from unetseg.pictures import masks, reading
-from unetseg.settings import PatchSettings
+from tests.benchmarks.common import (
+    DATA,
+    count_processor_time,
+    machine,
+    names_in,
+    numbers_in,
+    print_table,
+    write_values,
+)
+from unetseg.classes import IGNORED
 
 _SHARE, _SECONDS, _SEEDS = 0.01, (90.0,), (0, 1)
 
@@ -61,23 +62,8 @@ def scribble(
     return np.where(drawn, mask, IGNORED).astype(np.uint8)
 
 
-def rewrite(folder: Path, target: Path, share: float | None = None) -> Path:
-    """Write a copy of a folder of labelled images whose masks are values: whole, or scribbles."""
-    table = LabelledFolder(folder, PatchSettings(val=0)).table
-    values = ClassTable(
-        tuple(replace(entry, value=i) for i, entry in enumerate(table.classes)), (IGNORED,)
-    )
-    kept = total = 0
-    for number, pair in enumerate(pairing.find_pairs(folder)):
-        mask = masks.decode(pair.read_mask(), table, pair.mask)
-        if share is not None:
-            mask = scribble(mask, share, np.random.default_rng(number))
-        kept, total = kept + int((mask != IGNORED).sum()), total + mask.size
-        image = reading.read_image(pair.image)
-        pairing.write_labelled(target, pair.image.stem, image, mask, values)
-    pairing.write_classes(target, values)
-    print(f"{target.name}: {100 * kept / total:.2f} % of the pixels are labelled", flush=True)
-    return target
+def _scribbles_of(mask: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    return scribble(mask, _SHARE, np.random.default_rng(number))
 
 
 def main(words: list[str]) -> None:
@@ -85,21 +71,18 @@ def main(words: list[str]) -> None:
     if not DATA.exists():
         print("scribbles: left out, the data sets are not here")
         return
-    budgets = [float(word) for word in words if word.isdecimal()] or _SECONDS
-    names = [word for word in words if word in SETS] or list(SETS)
+    budgets = numbers_in(words) or _SECONDS
+    names = names_in(words, SETS)
     if "processor" in words:
-        torch.set_num_threads(1)
-        time.monotonic = time.process_time  # the clock that training and its budget go by
+        count_processor_time()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in names:
             train, apart = SETS[name](root / name)
-            dense, test = (
-                rewrite(train, root / name / "dense"),
-                rewrite(apart, root / name / "apart"),
-            )
-            sparse = rewrite(train, root / name / "scribbles", _SHARE)
+            dense = write_values(train, root / name / "dense")
+            test = write_values(apart, root / name / "apart")
+            sparse = write_values(train, root / name / "scribbles", _scribbles_of)
             for budget in budgets:
                 pairs = [
                     [score(source, test, root, seed, budget=budget) for source in (dense, sparse)]
