@@ -133,13 +133,13 @@ def sample_corners(
         [0.7548776662466927, 0.5698402909980532]
     )
     spread = (rng.random(2) + steps) % 1  # (count - by_class, 2) in 0..1
-    beyond = size / 3
-    even = np.clip(np.round(spread * (last + 2 * beyond) - beyond), 0, last)
-    pixels: list[int] = []
+    even, pixels = np.empty((0, 2)), list[int]()
     if 0 < labelled < SPARSE * mask.size:
-        even = even[:0]
         taken = (spread[:, 0] * labelled).astype(np.int64)
         pixels += np.flatnonzero(is_labelled)[taken].tolist()
+    else:
+        beyond = size / 3
+        even = np.clip(np.round(spread * (last + 2 * beyond) - beyond), 0, last)
     places = {c: np.flatnonzero(flat == c) for c in present} if by_class else {}
     for label in rng.choice(present, by_class) if by_class else ():
         pixels.append(int(rng.choice(places[label])))
