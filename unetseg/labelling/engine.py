@@ -18,13 +18,12 @@ from torch import Tensor
 from unetseg.errors import InputError, MachineError
 from unetseg.labelling.features import Extractor, Features
 from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
-from unetseg.prediction.suggestions import rank_images
+from unetseg.prediction.suggestions import describe_by_worst, rank_images
 
 _MEMORY = 2**30  # bytes of features that are kept: six images of four megapixels
 _AHEAD = 2  # images that are prepared before they are opened
 _SURVEYED = 500  # images that are looked at so that they can be ranked: 120 MB
 _SCATTERED = 200  # pixels of an image that stand for it where images are compared
-_PART = 0.1  # an image is judged by its most uncertain tenth, as in `suggest`
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,10 @@ class Engine:
         known = [n for n in numbers if n in seen]
         if head is None or not known:
             return list(numbers)
-        described = {n: _describe(head, seen[n]) for n in {*known, *done} & seen.keys()}
+        described = {
+            n: describe_by_worst(seen[n].float(), torch.from_numpy(head.entropy(seen[n])))
+            for n in {*known, *done} & seen.keys()
+        }
         ranks = rank_images(
             np.stack([described[n][0] for n in known]),
             np.array([described[n][1] for n in known]),
@@ -275,20 +277,3 @@ def _scatter(features: Features, shape: tuple[int, ...]) -> Tensor:
     rng = np.random.default_rng(0)
     rows, columns = (rng.integers(0, size, _SCATTERED) for size in shape)
     return features.at(rows, columns).half()
-
-
-def _describe(head: Head, scattered: Tensor) -> tuple[NDArray[np.float32], float]:
-    """Return the mean features of an image, also where a head is least sure, and how unsure it is.
-
-    Returns:
-        (2 F,) float32, and the mean entropy of the most uncertain tenth.
-    """
-    entropy = head.entropy(scattered)
-    worst = np.argsort(entropy)[-_tenth(entropy) :]
-    shown = scattered.float()
-    both = torch.cat([shown.mean(0), shown[torch.from_numpy(worst)].mean(0)])
-    return both.numpy(), float(entropy[worst].mean())
-
-
-def _tenth(values: NDArray[Any]) -> int:
-    return max(1, round(_PART * len(values)))

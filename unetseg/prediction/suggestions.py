@@ -350,11 +350,25 @@ def _describe(model: Model, image: NDArray[Any]) -> _Described:
     level = _cells(pixels, cell, cell)
     texture = (_cells(pixels.square(), cell, cell) - level.square()).clamp_min(0).sqrt()
     unsure = shares[-1].flatten()
-    worst = unsure.topk(max(1, round(_PART * len(unsure)))).indices
     shown = torch.cat([shares[:-1], level, texture]).flatten(1)  # (K + 2 C, cells)
-    features = torch.cat([shown.mean(1), shown[:, worst].mean(1)]).numpy()
+    features, uncertainty = describe_by_worst(shown.T, unsure)
     pair = np.unique(np.unravel_index(int(confused.argmax()), (classes, classes)))
-    return _Described(features, float(unsure[worst].mean()), tuple(map(int, pair)))
+    return _Described(features, uncertainty, tuple(map(int, pair)))
+
+
+def describe_by_worst(features: Tensor, unsure: Tensor) -> tuple[NDArray[np.float32], float]:
+    """Describe an image by the mean features of all its places, and of the most uncertain tenth.
+
+    Args:
+        features: (n, F) float32 features of n places.
+        unsure: (n,) the entropy at each place, 0 (sure) to 1.
+
+    Returns:
+        (2 F,) float32, and the mean entropy of the most uncertain tenth.
+    """
+    worst = unsure.topk(max(1, round(_PART * len(unsure)))).indices
+    both = torch.cat([features.mean(0), features[worst].mean(0)])
+    return both.numpy(), float(unsure[worst].mean())
 
 
 def _cells(planes: Tensor, rows: int, columns: int) -> Tensor:
