@@ -382,9 +382,9 @@ def open_project(
 ) -> Iterator[Project]:
     """Hold a folder for labelling while the block runs; leaving the block saves.
 
-    Opening makes it a folder of labelled images: ``classes.toml`` is written where it is missing or
-    has no value for unlabelled pixels, and each image without a mask gets an unlabelled one.
-    Strokes that a killed process left are put into their masks.
+    Opening makes it a folder of labelled images. ``classes.toml`` is written where it is missing or
+    has no value for unlabelled pixels. Each image without a mask gets an unlabelled mask. Strokes
+    that a killed process left are put into their masks.
 
     Args:
         folder: Images in ``images/`` or in the folder itself; masks where `pairing` finds them.

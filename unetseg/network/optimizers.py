@@ -103,9 +103,9 @@ def build_optimizer(
     """Return the optimizer ``name`` ("muon", "adamw" or "sgd") over a network's weights.
 
     The caller sets each group's ``lr``, times its ``share`` where it has one. Biases and the scales
-    of normalisation layers are not decayed, because pulling them to zero regularises nothing (He et
-    al., 2019, "Bag of tricks for image classification"). Weights that take no gradient are left
-    out.
+    of normalisation layers are not decayed, because pulling them to zero regularises nothing. The
+    source is He et al. (2019), "Bag of tricks for image classification". Weights that take no
+    gradient are left out.
     """
     moving = _moving(network)
     weights = [p for p in moving if p.ndim > 1]

@@ -215,9 +215,10 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
     In this order:
 
     1. ``fill_holes`` fills the holes of the named classes, one class after the other. A hole is an
-       area without the class from which no path of pixels that touch by their sides leads to the
-       edge of the image. Holes come first, so that they count for the size of an object. A class
-       and the border of its objects are one area; a filled pixel takes the nearer of both.
+         area without the class that is cut off from the edge of the image. No path of pixels that
+         touch by their sides leads there. Holes come first, so that they count for the size of an
+         object. A class and the border of its objects are one area; a filled pixel takes the nearer
+         of both.
     2. ``largest``: all objects of a named class but the largest lose their class. Of several that
        are equally large, the one that begins highest, then leftmost, stays.
     3. ``min_size``: objects with fewer pixels lose their class, even where they are the largest.

@@ -72,17 +72,17 @@ class _Finished:
 class Measuring:
     """Measures the objects of a label image that comes in bands from top to bottom.
 
-    It keeps sums and runs of pixels of those objects alone that reach the lowest row; so an object
+    It keeps sums and runs of pixels of those objects alone that reach the lowest row. So an object
     must have pixels in each row from its first to its last. A run is a row of pixels of one object
     that lie side by side.
 
-    Centroids are those of pixel centres, in pixels from the centre of the first pixel; left, top,
+    Centroids are those of pixel centres, in pixels from the centre of the first pixel. Left, top,
     right and bottom are corners of pixels, so that the width is right - left. The perimeter is that
     of scikit-image (Benkrid and Crookes, "Design and FPGA implementation of a perimeter estimator",
-    2000), circularity is 4 pi area / perimeter², at most 1. Eccentricity and orientation are those
-    of the ellipse with the same second moments; the orientation is the angle of its long axis to
-    the x axis in degrees, above -90 to 90, positive when it rises to the right. The Feret diameters
-    and the convex hull of the solidity are those of the corners of all pixels.
+    2000). Circularity is 4 pi area / perimeter², at most 1. Eccentricity and orientation are those
+    of the ellipse with the same second moments. The orientation is the angle of its long axis to
+    the x axis in degrees, above -90 to 90. It is positive when the axis rises to the right. The
+    Feret diameters and the convex hull of the solidity are those of the corners of all pixels.
 
     Args:
         shape: Height and width of the whole image.
@@ -114,10 +114,10 @@ class Measuring:
             confidence: (rows, W) probability of each pixel's class, 0 to 255.
 
         Returns:
-            A dictionary an object in the order of their numbers: "number", `SHAPE_COLUMNS`,
-            "mean_1", "deviation_1" and so on for each channel, "confidence" (0 to 1; None where it
-            was not given), and the measures of `SIZED` in "unit". A perimeter in a unit is None
-            where pixels are not square.
+            One dictionary for each object, in the order of their numbers. Its keys are "number",
+            `SHAPE_COLUMNS`, and "mean_1", "deviation_1" and so on for each channel. Then come
+            "confidence" (0 to 1; None where it was not given) and the measures of `SIZED` in
+            "unit". A perimeter in a unit is None where pixels are not square.
         """
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         if self._origin is None:
@@ -202,8 +202,8 @@ def _perimeters(
     """Return numbers of objects, and their sums, of which all but the perimeter are 0.
 
     A border pixel has a neighbour, by a side, of another number. Its part of the perimeter follows
-    from its neighbours that are border pixels of the same object: 10 for each by a corner, 2 for
-    each by a side, and 1.
+    from its neighbours that are border pixels of the same object. Each by a corner counts 10, each
+    by a side 2, and the pixel itself 1.
     """
     padded = np.pad(window, ((0, 0), (1, 1)))
     flat, width = padded.ravel(), padded.shape[1]

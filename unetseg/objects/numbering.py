@@ -1,9 +1,9 @@
 """Whether the masks of a set number objects, or hold classes.
 
 A program that numbers objects gives each its own value: 1, 2, 3, ... in every image anew. Such a
-value is one connected area in nearly every image, the highest one differs from image to image, and
-it says nothing about size and place. The values of classes are in several pieces, are the same in
-all images, or stand for things of a certain size or place.
+value is one connected area in nearly every image, and it says nothing about size and place. The
+highest value differs from image to image. The values of classes are in several pieces, are the same
+in all images, or stand for things of a certain size or place.
 """
 
 import re

@@ -50,7 +50,7 @@ class _Sides:
 class Outlining:
     """Makes polygons of the objects of a label image that comes in bands from top to bottom.
 
-    It keeps the sides of those objects alone that reach the lowest row; so an object must have
+    It keeps the sides of those objects alone that reach the lowest row. So an object must have
     pixels in each row from its first to its last.
 
     Args:
@@ -123,8 +123,8 @@ def _rings(sides: _Sides, width: int) -> Iterator[tuple[int, Ring]]:
     if not len(owner):
         return
     end = start + _STEPS[direction] @ (1, width)
-    # Where two pixels of an object touch by a corner alone, two sides go on from there: the right
-    # one keeps to the pixel that the side came along.
+    # Where two pixels of an object touch by a corner alone, two sides go on from there. The right
+    # turn stays at the pixel that the side came along.
     key = owner * (int(end.max()) + width)
     order = np.argsort((key + start) * 4 + direction)
     starts = (key + start)[order]
@@ -198,7 +198,7 @@ class GeoJson:
     """A GeoJSON FeatureCollection (RFC 7946) that is written feature by feature, a line each.
 
     RFC 7946 knows degrees of WGS 84 alone. Coordinates here are pixels, or those of the image's own
-    map, which "crs" names as in GeoJSON 2008: QGIS and GDAL read it, others pass over it.
+    map, which "crs" names as in GeoJSON 2008. QGIS and GDAL read "crs", other programs ignore it.
 
     Args:
         path: The file, which appears whole at the end of the block or not at all.

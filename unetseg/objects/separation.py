@@ -15,7 +15,7 @@ insides are parted in this way. A pixel of the border lies lower the farther it 
 so it climbs to the nearest one.
 
 Heights depend on the pixels around, and a climb is a chain of single steps. So an image of any size
-is done tile by tile. A climb that leaves its tile goes on where it arrived in the next one, and the
+is done tile by tile. A climb that leaves its tile goes on where it arrived in the next tile. So the
 objects are the same for every size of a tile.
 """
 

@@ -1,10 +1,11 @@
 """Whether probabilities can be believed: of ten pixels given 0.9, nine should be right.
 
 Networks that were trained for long are too sure of themselves. One number mends most of that: the
-logits are divided by a temperature, which is fitted on held-out images (Guo et al., 2017, "On
-calibration of modern neural networks"). Overlapping windows, mirrored views and ensembles leave
-averaged probabilities instead of logits. So unetseg always applies a temperature T to the logarithm
-of the averaged probabilities: softmax(log(p) / T). For a single window that is the same.
+logits are divided by a temperature, which is fitted on held-out images. The source is Guo et al.
+(2017), "On calibration of modern neural networks". Overlapping windows, mirrored views and
+ensembles leave averaged probabilities instead of logits. So unetseg always applies a temperature T
+to the logarithm of the averaged probabilities: softmax(log(p) / T). For a single window that is the
+same.
 """
 
 import math
@@ -32,8 +33,8 @@ class Calibration:
 
     Attributes:
         temperature: The temperature by which the probabilities were scaled; 1 changes nothing.
-        error: Expected calibration error, 0 to 1: the mean over pixels of the difference between
-            accuracy and mean confidence of their bin (Naeini et al., 2015; Guo et al., 2017).
+        error: Expected calibration error, 0 to 1 (Naeini et al., 2015; Guo et al., 2017). It is the
+            mean over pixels of the difference between accuracy and mean confidence of their bin.
         confidence: The mean probability of the predicted class in each bin. There are `BINS` bins
             of equal width from 0 to 1. An empty bin has 0 in this and the next attributes.
         accuracy: The share of pixels in each bin whose predicted class is the true class.

@@ -45,13 +45,13 @@ class Appearance:
         sharpness: The root mean square of the second differences (the four-neighbour Laplacian),
             divided by that of the first differences. This ratio at full resolution is divided by
             the ratio at half resolution, as a base-2 logarithm. It is about 0 for images that look
-            alike at any scale, as photographs do (Field, 1987, "Relations between the statistics of
-            natural images and the response properties of cortical cells"). It is below 0 where the
-            finest scale is weak, as after a blur or a resampling. White noise has 0 too. Brightness
-            and contrast do not change it.
+            alike at any scale, as photographs do. The source is Field (1987), "Relations between
+            the statistics of natural images and the response properties of cortical cells". It is
+            below 0 where the finest scale is weak, as after a blur or a resampling. White noise has
+            0 too. Brightness and contrast do not change it.
         fineness: The root mean square of the Laplacian at full resolution, divided by that at half
-            resolution, as a base-2 logarithm: 1 for white noise, about -2 for a smooth image. The
-            energy of the Laplacian is a measure of focus (Pech-Pacheco et al., 2000, "Diatom
+            resolution, as a base-2 logarithm. It is 1 for white noise, about -2 for a smooth image.
+            The energy of the Laplacian is a measure of focus (Pech-Pacheco et al., 2000, "Diatom
             autofocusing in brightfield microscopy"). Relative to half resolution, it also tells
             fine structures from coarse structures.
     """
@@ -157,11 +157,11 @@ class AppearanceRange:
 
     Two sets of 100 images were tried, road scenes from video and drawn lines and ellipses. Each
     image was judged by the patches of the other 99. No unchanged image was flagged. Every image was
-    flagged after its brightness was divided by four, after its values were divided by 257 (8 bits
-    in 16), after a blur (sigma 3), and after it was enlarged to double size. After a reduction to
-    half, 87 and 100 % were flagged. As a negative, 52 and 100 % were, because road scenes have much
-    of both dark and bright. Judged by 20 others drawn at random, 0.2 and 1.2 % of the unchanged
-    images were flagged; judged by 10 others, 0.5 and 2.1 %.
+    flagged after its brightness was divided by four, and after its values were divided by 257 (8
+    bits in 16). So was every image after a blur (sigma 3), and after it was enlarged to double
+    size. After a reduction to half, 87 and 100 % were flagged. As a negative, 52 and 100 % were
+    flagged, because road scenes have many dark and many bright pixels. Judged by 20 others drawn at
+    random, 0.2 and 1.2 % of the unchanged images were flagged; judged by 10 others, 0.5 and 2.1 %.
 
     Attributes:
         images: The number of the images.

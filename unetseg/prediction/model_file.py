@@ -229,8 +229,8 @@ def load_model(
     """Read a model file and build its network, in evaluation mode, on ``device``.
 
     Raises:
-        InputError: The file is no model of unetseg or is damaged (its SHA-256 differs), its network
-            is unknown, or its weights do not fit that network or are not finite.
+        InputError: The file is no model of unetseg or is damaged (its SHA-256 differs). Or its
+            network is unknown, or its weights do not fit that network or are not finite.
         MachineError: No permission to read.
     """
     import torch

@@ -66,7 +66,7 @@ def export_onnx(
     """Write a model, or several averaged, as one ONNX file that needs nothing else.
 
     Its input "image" is (N, C, H, W) float32 in the units of the training images (0 to 255 for 8
-    bits), its output "probabilities" (N, K, H, W) float32, summing to 1 over K. Normalisation,
+    bits). Its output "probabilities" is (N, K, H, W) float32 and sums to 1 over K. Normalisation,
     networks, softmax and temperature are part of the file. N, H and W are free. If a network does
     not say which sizes it takes (``multiple``), H and W are those of its patches. The key "unetseg"
     of the file's metadata holds JSON with classes, channels, dtype, scale, patch size, and the

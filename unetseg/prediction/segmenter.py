@@ -224,7 +224,7 @@ class Segmenter:
         """Return the probabilities (n, K, h, w) of parts (n, h, w, C) of an image.
 
         They are averaged over networks and views. Each view is filled up to whole cells of the
-        pooling grid, so that a mirror image is pooled in the same cells as the image.
+        pooling grid. So a mirror image is pooled in the same cells as the image.
         """
         if stack.dtype == np.uint16:
             stack = stack.astype(np.float32)  # torch computes little on uint16

@@ -154,8 +154,8 @@ def predict(
         model: Runs, run folders or model files; several are averaged.
         out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
         settings: How images are covered, and masks mended; None for the defaults.
-        format: The format of masks and confidence, one of `FORMATS`; "auto" is PNG, but TIFF
-            for images with a place on a map, which it keeps, and for those over 100 megapixels.
+        format: The format of masks and confidence, one of `FORMATS`. "auto" is TIFF for images with
+            a place on a map, which it keeps, and for those over 100 megapixels. Else it is PNG.
         overlay: Draw overlays; None draws them for up to 20 images.
         probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs.
         confidence: Also write the probability of each pixel's class as grey pictures, in which 255

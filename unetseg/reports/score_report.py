@@ -84,8 +84,9 @@ def write_report(
 ) -> None:
     """Write one HTML file that needs no other file and no network, whole or not at all.
 
-    Pictures are at most 480 pixels wide and high: larger images are cut to where most of the wrong
-    pixels lie, or shrunk where no cut would hold half of them; the caption says which.
+    Pictures are at most 480 pixels wide and high. Larger images are cut to the place where most of
+    the wrong pixels lie. If no cut would hold half of these, the image is shrunk. The caption says
+    which was done.
 
     Args:
         path: The file.

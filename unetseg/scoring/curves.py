@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
 
-# Bins are equally wide on the scale of log(p / (1 - p)), where probabilities near 0 and 1 stay
-# apart: float32 tells apart those down to 1e-45, and up to 1 - 6e-8.
+# Bins are equally wide on the scale of ``log(p / (1 - p))``, where probabilities near 0 and 1 stay
+# apart. float32 tells apart probabilities down to 1e-45, and up to 1 - 6e-8.
 _BINS, _LOW, _HIGH = 16384, -103.5, 16.7
 _SHOWN = 200  # points of a curve to draw
 

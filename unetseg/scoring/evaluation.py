@@ -267,8 +267,8 @@ def score_objects(
 ) -> ObjectScores:
     """Compare the objects of all images of an evaluation, which are read and predicted again.
 
-    True objects are those of a label image ``objects/<stem>.tif`` or ``.png`` beside the masks;
-    where there is none, they are told apart in the true mask as in a predicted one.
+    True objects are those of a label image ``objects/<stem>.tif`` or ``.png`` beside the masks.
+    Without that file they are told apart in the true mask as in a predicted mask.
 
     Args:
         found: The evaluation.
@@ -498,8 +498,9 @@ def score_held_out(
         which: Numbers of held-out images; None takes all.
         on_progress: Receives `Progress`.
         check: Called before each image; may raise to stop.
-        observe: Receives each band of an image from top to bottom: the number of the image, the
-            probabilities (K, rows, W), and the truth (rows, W) uint8 on the same device.
+        observe: A function that receives each band of an image from top to bottom. Its arguments
+            are the number of the image, the probabilities (K, rows, W), and the truth (rows, W)
+            uint8 on the same device.
 
     Several processes share the images. Each is given all scores, equal to those of one process.
 

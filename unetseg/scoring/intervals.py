@@ -1,21 +1,22 @@
 """How far a score can be off because it was taken on few images: 95 % confidence intervals.
 
-The unit is what was drawn independently: an image, or a group of images that belong together. With
-a_i and b_i the pixels of intersection and union of a class in unit i, the pooled IoU is
-R = sum a / sum b, a ratio estimator, and R_(i) the same without unit i. Then
+The unit is what was drawn independently: an image, or a group of images that belong together. Let
+a_i and b_i be the pixels of intersection and union of a class in unit i. The pooled IoU is the
+ratio estimator R = sum a / sum b, and R_(i) is the same without unit i. Then
 
     s^2 = (n - 1) / n * sum_i (R_(i) - R)^2            delete-one jackknife (Efron 1982, ch. 3)
     logit R +- t(0.975, df) * s / (R (1 - R))          back through the logistic function
     df = (sum b)^2 / (sum b^2) - 1                     Kish's (1965) effective number, less one
 
 The logit keeps the interval within 0 and 1 and makes it longer towards the middle, as errors of a
-fraction are; s is taken on R itself, so that units which are all right, or all wrong, break
+fraction are. s is taken on R itself, so that units which are all right, or all wrong, break
 nothing. The degrees of freedom are those of the units that carry weight: one large image among
-small ones counts little more than one. For the mean over classes the deviations R_(i) - R are
-averaged over classes unit by unit, which keeps what classes owe to each other; its df is the
-harmonic mean of the classes', weighted by their s^2. A difference of two scores on the same units
-takes the difference of both deviations, so that what makes an image hard for both cancels; it has
-no logit.
+small ones counts little more than one.
+
+For the mean over classes the deviations R_(i) - R are averaged over classes unit by unit, which
+keeps the correlation between classes. Its df is the harmonic mean of the classes' df, weighted by
+their s^2. A difference of two scores on the same units takes the difference of both deviations. So
+the difficulty that an image has for both sides cancels. A difference has no logit.
 
 In simulations from 4 to 30 units (``python -m tests.benchmarks coverage``) the intervals hold the
 IoU of the population in 91 to 98 % of draws. Percentile bootstrap intervals of the mean hold it in
@@ -49,9 +50,9 @@ def of_ratios(part: NDArray[Any], whole: NDArray[Any]) -> tuple[Floats, Floats]:
 
     Returns:
         (..., 2), low and high end for the mean over the classes that occur, and (..., C, 2) for
-        each class. NaN where there is no interval: a class occurs in fewer than 3 units, nearly all
-        of it lies in one unit, or all units score the same. The mean has no interval if one of its
-        classes has too few units.
+        each class. NaN means that there is no interval. Then a class occurs in fewer than 3 units,
+        nearly all of it lies in one unit, or all units score the same. The mean has no interval if
+        one of its classes has too few units.
     """
     spread = _spread(part, whole)
     ends = _logit_ends(spread.ratio, spread.error, spread.df)
@@ -75,8 +76,8 @@ def of_differences(
         other_whole: Counts of the other model, of the same units and classes.
 
     Returns:
-        (..., 2) for the difference of the means over classes, and (..., C, 2) for each class,
-        -1 to 1; NaN where `of_ratios` would have none for one of the two.
+        (..., 2) for the difference of the means over classes, and (..., C, 2) for each class, -1 to
+        1. It is NaN where `of_ratios` would have no interval for one of the two.
     """
     one, other = _spread(part, whole), _spread(other_part, other_whole)
     error, df = jackknife_error(other.deviation - one.deviation), np.minimum(one.df, other.df)

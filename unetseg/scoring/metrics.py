@@ -71,13 +71,15 @@ class ScoredImage:
 class Scores(Result):
     """How well masks agree with the truth; every ratio is a fraction 0 to 1, or None (undefined).
 
-    With TP, FP, FN the pixels of a class that were found, wrongly claimed and missed, pooled over
-    all images: IoU = TP / (TP + FP + FN), Dice = 2 TP / (2 TP + FP + FN), precision =
-    TP / (TP + FP), recall = TP / (TP + FN). A class that neither truth nor prediction holds has no
-    IoU and stays out of means; one that only the prediction holds has IoU 0.
+    Let TP, FP and FN be the pixels of a class that were found, wrongly claimed and missed, pooled
+    over all images. Then IoU = ``TP / (TP + FP + FN)``, Dice = ``2 TP / (2 TP + FP + FN)``,
+    precision = ``TP / (TP + FP)`` and recall = ``TP / (TP + FN)``. A class that neither truth nor
+    prediction holds has no IoU and stays out of means. A class that only the prediction holds has
+    IoU 0.
 
-    The intervals say how far the scores may lie from those of all images of the kind, see
-    `unetseg.scoring.intervals`: None where there are too few units, or all of them score the same.
+    The intervals say how far the scores may lie from those of all images of the kind
+    (`unetseg.scoring.intervals`). They are None where there are too few units, or all units score
+    the same.
 
     Attributes:
         names: The names of the images, in order.

@@ -31,7 +31,7 @@ class Suspect:
     Attributes:
         name: Name of the image.
         score: The number of standard deviations by which its disagreement exceeds that of a usual
-            image of the set (`rank_suspects`); over `LIKELY` is rare among correct masks.
+            image of the set (`rank_suspects`). A score over `LIKELY` is rare among correct masks.
         box: (top, left, height, width) of the worst place, in pixels.
         text: What is suspected there.
     """
@@ -97,20 +97,22 @@ def rank_suspects(images: Iterable[ScoredImage], classes: Sequence[str]) -> tupl
     The predictions must come from models that did not see the masks. What counts is sure
     disagreement, not a hard image:
 
-    * Disagreement that a border off by a pixel or few explains counts little: a pixel of class A
-      in the mask, B by the model, where the mask has B and the model A close by.
-    * A disagreeing pixel counts by how sure the model is: the share of the pixels of that class,
-      among all where model and masks agree, of which it is less sure. So each class has its own
-      measure, as in confident learning (Northcutt, Jiang, Chuang, 2021, JAIR 70), and a
-      temperature of the probabilities does not matter. Without confidences all count alike.
-    * Pixels count as connected regions, as -log10 of the share of class A that the model calls B
-      in the other images: what it often confuses is no sign of a wrong mask. Regions add up as
-      the root of their squares, so that one large one outweighs many small ones.
+    * Disagreement that a border off by a pixel or few explains counts little. There a pixel is A in
+      the mask and B by the model, and close by the mask has B and the model A.
+    * A disagreeing pixel counts by how sure the model is. Its weight is a share of the pixels of
+      that class where model and masks agree: the share of which the model is less sure. So each
+      class has its own measure, as in confident learning (Northcutt, Jiang, Chuang, 2021, JAIR
+      70). A temperature of the probabilities does not matter. Without confidences all pixels
+      count alike.
+    * Pixels count as connected regions. A region counts by -log10 of the share of class A that the
+      model calls B in the other images. Classes that the model often confuses are no sign of a
+      wrong mask. Regions add up as the root of their squares, so that one large region outweighs
+      many small ones.
     * A mask that agrees clearly better when moved by some pixels, or mirrored or turned, is
       suspect for the pixels so gained.
 
-    The score is the logarithm of that evidence against the median of all images, in robust
-    standard deviations (1.4826 times the median absolute deviation, at least 0.5).
+    The score is the logarithm of that evidence against the median of all images, in robust standard
+    deviations. Such a deviation is 1.4826 times the median absolute deviation, at least 0.5.
 
     Args:
         images: Images with their masks; gone through once, one held at a time.

@@ -1,9 +1,9 @@
 """Cross-validation: every image gets a mask, and a score, from a model that never saw it.
 
-The images are divided into folds. For each fold a model is trained on the others and predicts the
-images of its own: ``runs/NAME/fold-1`` and so on are ordinary runs, ``runs/NAME/masks`` and
-``runs/NAME/confidence`` hold what they predicted, and ``runs/NAME/folds.json`` says which image is
-in which fold and what is done, so that a run that was stopped anywhere goes on exactly.
+The images are divided into folds. For each fold a model is trained on the other folds and predicts
+the images of this one. ``runs/NAME/fold-1`` and so on are ordinary runs. ``runs/NAME/masks`` and
+``runs/NAME/confidence`` hold their predictions. ``runs/NAME/folds.json`` says which image is in
+which fold and which folds are done. So a run that was stopped anywhere goes on exactly.
 """
 
 import dataclasses
@@ -182,7 +182,7 @@ def cross_validate(
         classes: A ``classes.toml`` for a folder that has none.
         ignore: Mask values or colours of the folder to leave out.
         start_from: A model (name of a run, folder or file) whose weights are the start of every
-            fold; it must not have been trained on these images.
+            fold. It must not have been trained on these images.
         resume: Go on with an interrupted run, exactly where it stopped.
         overwrite: Start again in the folder of an earlier run.
         started: `time.monotonic` when the whole command began, from which ``budget`` counts.
