@@ -40,9 +40,9 @@ def train(
         Option(
             "--folds",
             metavar="K",
-            help="Train K models on a folder, each without one part of the images: every image "
-            "gets a mask and a score by a model that never saw it. Epochs are those of each, "
-            "the budget is for all.",
+            help="Train K models on a folder, each without one part of the images. So every image "
+            "gets a mask and a score by a model that never saw it. Epochs are those of each model; "
+            "the budget is for all models.",
             show_default="one model",
             rich_help_panel="How long",
         ),
