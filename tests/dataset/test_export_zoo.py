@@ -14,7 +14,7 @@ from unetseg.dataset import exports, pairing
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import inspect_folder
-from unetseg.errors import InputError
+from unetseg.errors import InputError, UnetsegWarning
 from unetseg.pictures import masks
 
 COUNT, H, W = 4, 40, 48
@@ -352,7 +352,7 @@ def cvat(images="JPEGImages", masks_folder="SegmentationClass"):
     return build
 
 
-def labelme(beside=True, kind="polygon"):
+def labelme(beside=True, kind="polygon", others=()):
     def build(root):
         pictures(root, "." if beside else "images")
         for k in range(COUNT):
@@ -361,6 +361,10 @@ def labelme(beside=True, kind="polygon"):
                 points = inner(box, k)
                 points = [points[0], points[2]] if kind == "rectangle" else points
                 found.append({"label": label, "points": points, "shape_type": kind})
+            found += [
+                {"label": label, "points": [[1, 1], [9, 30], [40, 2]][:count], "shape_type": other}
+                for label, other, count in others
+            ]
             home = root if beside else root / "json"
             write(home / f"im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
 
@@ -410,6 +414,9 @@ READ = {
     "LabelMe": labelme(),
     "LabelMe, two folders": labelme(beside=False),
     "LabelMe rectangles": labelme(kind="rectangle"),
+    "LabelMe, lines and points beside": labelme(
+        others=[("crack", "linestrip", 3), ("cell", "point", 1), ("crack", "line", 2)]
+    ),
 }
 
 
@@ -563,6 +570,28 @@ def test_an_export_that_is_not_read_says_what_to_do(tmp_path, name):
     except InputError as error:
         message = str(error)
     assert says in message
+
+
+def test_shapes_without_an_area_are_counted_in_one_warning(tmp_path):
+    others = [("crack", "linestrip", 3), ("crack", "linestrip", 2), ("tip", "point", 1)]
+    labelme(others=others)(tmp_path / "set")
+    says = (
+        "shapes without an area are left out (draw polygons to have them counted): "
+        "8 linestrips of 'crack', 4 points of 'tip'"
+    )
+    found = inspect_folder(tmp_path / "set").findings
+    assert [f.problem for f in found if f.severity == "warning"] == [says]
+    with pytest.warns(UnetsegWarning) as warned:
+        convert_folder(tmp_path / "set", tmp_path / "out")
+    assert [str(w.message) for w in warned] == [f"{tmp_path / 'set'}: {says}"]
+
+
+def test_an_image_with_lines_alone_is_refused_as_it_would_be_all_background(tmp_path):
+    labelme()(tmp_path / "set")
+    line = {"label": "crack", "points": [[1, 1], [9, 30]], "shape_type": "line"}
+    write(tmp_path / "set/im2.json", {"imagePath": "im2.png", "shapes": [line]})
+    with pytest.raises(InputError, match="a line of 2 points is not drawn; draw it as a polygon"):
+        inspect_folder(tmp_path / "set")
 
 
 def test_the_zoo_holds_sixty_exports():

@@ -47,12 +47,14 @@ class Annotations:
         classes: The classes, in the order of the indices that ``read`` returns.
         read: Reads the mask of an image.
         problem: What is wrong with files that belong to no image.
+        left_out: What of the labels is in no mask, in words; empty where that is nothing.
     """
 
     images: dict[str, Path]
     classes: tuple[SegmentationClass, ...]
     read: ReadMask
     problem: InputError | None = None
+    left_out: str = ""
 
 
 def refuse_pages(path: Path) -> None:
@@ -153,7 +155,7 @@ def read_drawn(root: Path, instances: bool = False) -> tuple[str, Annotations] |
     if instances:
         colours = {c.name: c.colour for c in classes[1:]}
         classes = _with_borders(list(colours), colours)
-    return export.tool, Annotations(images, classes, read)
+    return export.tool, Annotations(images, classes, read, left_out=export.left_out)
 
 
 # --- one mask for each image -----------------------------------------------------------------

@@ -23,7 +23,7 @@ from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, reading, writing
 from unetseg.pictures.masks import NoClassError, join_no_class
-from unetseg.progress import steps, warn
+from unetseg.progress import Note, steps, warn
 from unetseg.signals import catching
 from unetseg.text import show
 
@@ -130,6 +130,8 @@ def convert_folder(
         labelled = annotations.read_pairs(root, classes, ignored, without, limit)
     for path in labelled.images.values():
         annotations.refuse_pages(path)
+    if labelled.left_out:
+        on_progress(Note(f"{root}: {labelled.left_out}", warning=True))
     views = _fields_of_view(root, fov, labelled.images) if fov else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.

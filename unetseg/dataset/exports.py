@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,10 +21,11 @@ from unetseg.dataset.naming import Pair
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
 from unetseg.pictures import reading
-from unetseg.text import show
+from unetseg.text import plural, show
 
 _SPLITS = ("train", "valid", "val", "test")
 _BACKGROUND = "background"
+_NAMED = 4  # kinds of shapes that a warning names
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe
 
 
@@ -35,11 +37,13 @@ class Export:
         tool: Whose format it is.
         pairs: Images and their masks, drawn ones where the labels are shapes.
         classes: What the masks hold.
+        left_out: What of the labels is in no mask, in words; empty where that is nothing.
     """
 
     tool: str
     pairs: tuple[Pair, ...]
     classes: ClassTable
+    left_out: str = ""
 
 
 @dataclass
@@ -51,6 +55,7 @@ class _Labels:
     colours: dict[str, str] = field(default_factory=dict)
     images: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     found: dict[str, list[tuple[str, Draw]]] = field(default_factory=dict)
+    without_area: Counter[tuple[str, str]] = field(default_factory=Counter)  # of a kind, a label
 
     def image(self, path: Path, source: Path) -> list[tuple[str, Draw]]:
         """Return the list that takes the shapes of an image."""
@@ -81,7 +86,17 @@ class _Labels:
             SegmentationClass(n, i, self.colours.get(n, default_colour(i)))
             for i, n in enumerate(names)
         )
-        return Export(self.tool, tuple(pairs), ClassTable(classes, (IGNORED,)))
+        table = ClassTable(classes, (IGNORED,))
+        return Export(self.tool, tuple(pairs), table, self._left_out())
+
+    def _left_out(self) -> str:
+        found = self.without_area.most_common()
+        text = ", ".join(
+            f"{plural(n, kind)} of {show(label)!r}" for (kind, label), n in found[:_NAMED]
+        )
+        more = ", ..." if len(found) > _NAMED else ""
+        remedy = "draw polygons to have them counted"
+        return f"shapes without an area are left out ({remedy}): {text}{more}" if found else ""
 
 
 def find_export(folder: Path) -> Export | None:
@@ -162,9 +177,15 @@ def _size(image: Path) -> tuple[int, int]:
 
 # --- LabelMe -----------------------------------------------------------------------------------
 
+_AREAS = ("polygon", "rectangle", "circle")  # of a shape without a type, the first
+
 
 def _read_labelme(folder: Path) -> Export | None:
-    """Read LabelMe, a JSON file an image: polygons, rectangles and circles."""
+    """Read LabelMe, a JSON file an image: polygons, rectangles and circles.
+
+    Lines and points beside them are left out. An image with nothing else is refused: without them
+    it would show background alone.
+    """
     labels = _Labels("LabelMe files")
     for file, data in _json_files(folder):
         if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
@@ -172,13 +193,17 @@ def _read_labelme(folder: Path) -> Export | None:
         image = _image_named(str(data.get("imagePath", "")), file, folder)
         drawn = labels.image(image, file)
         with _Reading(file, "LabelMe"):
+            has_area = any((s.get("shape_type") or _AREAS[0]) in _AREAS for s in data["shapes"])
             for one in data["shapes"]:
-                kind = one.get("shape_type") or "polygon"
+                kind, label = one.get("shape_type") or _AREAS[0], str(one.get("label", ""))
                 points = [(_number(x), _number(y)) for x, y in one["points"]]
-                if kind not in ("polygon", "rectangle", "circle"):
+                if kind in _AREAS:
+                    drawn.append((label, partial(shapes.outline, kind, points)))
+                elif kind in ("point", "line", "linestrip") and has_area:
+                    labels.without_area[kind, label] += 1
+                else:
                     text = f"a {show(kind)} of {len(points)} points is not drawn"
                     raise _NotReadError(text, "draw it as a polygon, a rectangle or a circle")
-                drawn.append((str(one.get("label", "")), partial(shapes.outline, kind, points)))
     return labels.export() if labels.images else None
 
 

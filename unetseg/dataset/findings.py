@@ -257,6 +257,8 @@ def inspect_folder(
     labelled = pairing.read_set(root, classes, selection=settings.selection)
     pairs, given = labelled.pairs, labelled.classes
     found = [_refusal(labelled.problem, commands)] if labelled.problem else []
+    if labelled.left_out:
+        found.append(_finding("warning", [root], labelled.left_out))
     with catching() as caught:
 
         def check() -> None:

@@ -121,11 +121,13 @@ class LabelledSet:
         pairs: Images and masks.
         problem: What is wrong with files that belong to no pair.
         classes: The classes, where they are given or declared.
+        left_out: What of an export's labels is in no mask, as `exports.Export` says it.
     """
 
     pairs: tuple[Pair, ...]
     problem: InputError | None
     classes: ClassTable | None
+    left_out: str
 
 
 def read_set(
@@ -154,7 +156,8 @@ def read_set(
     export, advice = exports.find_export(home), "" if converts else _CONVERT
     found = _match(home, *inside, export, without, advice)
     pairs, problem = _by_page(*found, selection)
-    return LabelledSet(pairs, problem, _declared(home, classes, export))
+    left_out = export.left_out if export else ""
+    return LabelledSet(pairs, problem, _declared(home, classes, export), left_out)
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unetseg.classes import IGNORED
+from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.store import Store, StoreInfo
 from unetseg.network.unet import can_be_seamless
 from unetseg.pictures.transforms import scaled_size
@@ -49,13 +51,26 @@ class Validation:
     labels: Mapping[int, NDArray[np.uint8]]
 
     def pictures(self, opened: Store) -> list[Picture]:
-        """Return the first images of the store with their truth and the predicted labels."""
-        return [(*opened.held_out(k)[:2], labels) for k, labels in self.labels.items()]
+        """Return the first images of the store with their truth and the predicted labels.
+
+        What the truth ignores is ignored in the prediction, too: nothing there is right or wrong.
+        Under a truth of strokes alone, the whole prediction stays, as it is all there is to see.
+        """
+        shown = ((*opened.held_out(k)[:2], labels) for k, labels in self.labels.items())
+        return [(image, truth, _judged(truth, labels)) for image, truth, labels in shown]
 
     def columns(self) -> dict[str, float | None]:
         """Return the cells of ``history.csv`` that hold scores."""
         ious = {f"iou_{name}": value for name, value in self.scores.iou.items()}
         return {"val_loss": self.loss, "val_mean_iou": self.scores.mean_iou, **ious}
+
+
+def _judged(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a prediction (H, W) without what its truth ignores, unless that is strokes alone."""
+    ignored = truth == IGNORED
+    if 1 - ignored.mean() < SPARSE:
+        return predicted
+    return np.where(ignored, np.uint8(IGNORED), predicted)
 
 
 def validate(
