@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -572,3 +573,51 @@ def test_runs_of_an_empty_folder_say_how_to_start_one(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert main(["runs"]) == 0
     assert "unetseg train" in capsys.readouterr().out
+
+
+def photographs(folder, *, ignored=False, count=4):
+    """Write lit discs on a dark ground, with a dark vessel each; masks may ignore the ground."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    y, x = np.ogrid[:96, :96]
+    outside = (y - 48) ** 2 + (x - 48) ** 2 > 44**2
+    for k in range(count):
+        rng = np.random.default_rng(k)
+        mask = np.zeros((96, 96), np.uint8)
+        mask[20 + 9 * k : 24 + 9 * k] = 1
+        image = np.where(outside, rng.uniform(0, 4, (96, 96)), rng.normal(150, 20, (96, 96)))
+        image[~outside & (mask == 1)] -= 60
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"images/im{k}.png")
+        mask[outside] = 255 if ignored else 0
+        Image.fromarray(mask).save(folder / f"masks/im{k}.png")
+    return folder
+
+
+def test_a_dark_surround_that_masks_give_a_class_is_said_with_the_option_that_ignores_it(tmp_path):
+    root = photographs(tmp_path / "set")
+    (one,) = [f for f in inspect_folder(root).findings if "surround" in f.problem]
+    assert one.severity == "warning"
+    assert one.problem == (
+        "32 % of each image is the dark surround of a field of view, and the masks give it a class: "
+        "predictions may show a false rim"
+    )
+    assert one.line == f"unetseg convert {root} {root}-converted --fov FOLDER"
+
+
+def test_a_dark_surround_that_masks_ignore_already_is_not_spoken_of(tmp_path):
+    found = inspect_folder(photographs(tmp_path / "set", ignored=True), ignore=255)
+    assert severities(found, "surround") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("drive-20", True), ("camvid-100", False), ("membranes-20", False), ("lines-ellipses", False)],
+)
+def test_of_real_images_those_of_the_retina_alone_have_a_dark_surround(tmp_path, name, said):
+    if not (DATA / name).is_dir():
+        pytest.skip("the real images are not there")
+    for kind in ("images", "1st_manual" if name == "drive-20" else "masks"):
+        (tmp_path / "real" / kind).mkdir(parents=True)
+        for path in sorted((DATA / name / kind).iterdir())[:6]:
+            shutil.copy(path, tmp_path / "real" / kind)
+    assert severities(inspect_folder(tmp_path / "real"), "surround") == ["warning"] * said

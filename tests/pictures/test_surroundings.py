@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from unetseg.errors import InputError
-from unetseg.pictures.surroundings import AreaFinder, IgnoredArea, strips_of
+from unetseg.pictures.surroundings import (
+    AreaFinder,
+    IgnoredArea,
+    common_surround,
+    dark_surround,
+    strips_of,
+)
 from unetseg.records import read_record, to_plain
 
 RNG = np.random.default_rng(5)
@@ -88,3 +94,51 @@ def test_a_dark_surround_a_flat_image_and_a_dark_background_are_no_strips():
     cells = np.zeros((80, 120, 1), np.uint8)
     cells[20:40, 30:60] = 200
     assert strips_of(cells) == (0, 0)
+
+
+# --- surrounds of a field of view ------------------------------------------------------------
+
+
+def photograph(radius=30.0, centre=(32, 32)):
+    """Return a lit disc (64, 64) of noise in a dark surround, and that surround."""
+    outside = disc((64, 64), radius, centre)
+    lit = RNG.normal(120, 25, (64, 64)).clip(40, 220)
+    return np.where(outside, RNG.uniform(0, 6, (64, 64)), lit).astype(np.float32), outside
+
+
+def test_the_dark_surround_of_a_round_field_of_view_is_found_exactly():
+    picture, outside = photograph()
+    np.testing.assert_array_equal(dark_surround(picture), outside)
+    picture[30:34, 30:34] = 0  # a dark spot inside is no surround
+    np.testing.assert_array_equal(dark_surround(picture), outside)
+
+
+def test_bright_objects_on_a_dark_ground_have_no_surround():
+    cells = np.zeros((64, 64), np.float32)
+    for row, column in ((20, 20), (40, 44), (12, 50)):
+        cells[~disc((64, 64), 9.0, (row, column))] = 200
+    assert not dark_surround(cells).any()
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((64, 64), 7, np.float32),
+        RNG.normal(120, 30, (64, 64)).astype(np.float32),
+        photograph(radius=4.0)[0],
+        photograph(radius=44.0)[0],
+        photograph(radius=30.0, centre=(20, 32))[0] + 200 * np.eye(64, dtype=np.float32),
+    ],
+    ids=["flat", "noise", "nearly all dark", "hardly any dark", "a lit corner"],
+)
+def test_pictures_without_a_surround_have_none(picture):
+    assert not dark_surround(picture).any()
+
+
+def test_surrounds_are_common_where_they_are_nearly_the_same():
+    near = [photograph(30.0, (32 + k, 32))[1] for k in (0, 1, 0)]
+    np.testing.assert_array_equal(common_surround(near), near[0])
+    far = photograph(30.0, (20, 32))[1]
+    assert common_surround([*near, far]) is None
+    assert common_surround([*near, np.zeros((64, 64), bool)]) is None
+    assert common_surround([np.zeros((64, 64), bool)] * 3) is None

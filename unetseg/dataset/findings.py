@@ -20,7 +20,7 @@ from unetseg.dataset.survey import Survey, measure_classes, measuring_step, surv
 from unetseg.errors import Code, InputError, arg, as_argument, as_option, either, worded
 from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
-from unetseg.pictures.surroundings import AreaFinder, IgnoredArea
+from unetseg.pictures.surroundings import AreaFinder, IgnoredArea, common_surround
 from unetseg.progress import steps, warn
 from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings
@@ -320,7 +320,7 @@ def inspect_folder(
     )
     sizes = [transforms.scaled_size(*s.shape, settings.scale) for s in surveys]
     size = settings.size or auto_size(sizes or [(512, 512)])
-    for judge in (_contents, _few, _blends, _turned, _unlike, _strips, _duplicates):
+    for judge in (_contents, _few, _blends, _turned, _unlike, _strips, _surround, _duplicates):
         found += judge(facts)
     group, neighbours = _neighbours(facts)
     scale, too_large = _scale(facts, size)
@@ -620,6 +620,23 @@ def _strips(facts: _Facts) -> Iterator[Finding]:
         crop = f"{edge}={rows}"
         line = facts.commands.check(as_option("crop", crop))
         yield _finding("warning", [facts.root], text, f"ignore it: {arg('crop', crop)}", line)
+
+
+def _surround(facts: _Facts) -> Iterator[Finding]:
+    """Warn of the same dark surround of a field of view in all images that masks do not ignore."""
+    surveys = facts.surveys
+    if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
+        return
+    surround = common_surround([s.surround for s in surveys])
+    pixels = sum(height * width for height, width in (s.shape for s in surveys))
+    ignored = 1 - facts.halves[:, 0].sum() / pixels
+    if surround is None or ignored > surround.mean() / 2:
+        return
+    text = f"{100 * surround.mean():.0f} % of each image is the dark surround of a field of view, "
+    text += "and the masks give it a class: predictions may show a false rim"
+    remedy = f"have it ignored, with a mask of each field of view: {arg('fov', 'FOLDER')}"
+    line = f"{facts.commands.convert()} --fov FOLDER"
+    yield _finding("warning", [facts.root], text, remedy, line)
 
 
 def _duplicates(facts: _Facts) -> Iterator[Finding]:

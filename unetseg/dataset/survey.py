@@ -12,7 +12,7 @@ from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import Numbers, measure_numbers
 from unetseg.pictures import masks, reading, transforms
 from unetseg.pictures.opening import ImageInfo
-from unetseg.pictures.surroundings import AreaFinder, strips_of
+from unetseg.pictures.surroundings import AreaFinder, dark_surround, strips_of
 from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
@@ -39,6 +39,7 @@ class Survey:
         thumbnail: ``(1024,)`` float32, grey, mean 0 and variance 1 (0 where the image is flat).
         detail: ``(64, 64)`` float32, the fine structure of the image, without what is wider than a
             few of these pixels.
+        surround: ``(64, 64)`` whether it is the dark surround of a field of view.
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: What may be numbers of objects in the mask; None where it is noisy.
     """
@@ -54,6 +55,7 @@ class Survey:
     high: tuple[float, ...]
     thumbnail: NDArray[np.float32]
     detail: NDArray[np.float32]
+    surround: NDArray[np.bool_]
     strips: tuple[int, int]
     numbers: Numbers | None
 
@@ -92,6 +94,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
     image, raw = image[inner], raw.inside(inner)
     found, grey = masks.find_keys(raw), image.mean(2, dtype=np.float32)[..., None]
+    small = transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0]
     return Survey(
         pair,
         info,
@@ -103,7 +106,8 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         tuple(image.min((0, 1)).tolist()),
         tuple(image.max((0, 1)).tolist()),
         _thumbnail(grey),
-        _detail(grey),
+        _detail(small),
+        dark_surround(small),
         strips_of(image),
         measure_numbers(raw, found),
     )
@@ -185,10 +189,9 @@ def _thumbnail(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(small, np.float32)
 
 
-def _detail(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+def _detail(small: NDArray[np.float32]) -> NDArray[np.float32]:
     from scipy import ndimage
 
-    small = transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0]
     return np.asarray(small - ndimage.gaussian_filter(small, _WIDE), np.float32)
 
 

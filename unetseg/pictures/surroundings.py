@@ -1,7 +1,11 @@
-"""What belongs to every image of a set and shows no scene: ignored areas, and burned-in strips."""
+"""What belongs to every image of a set and shows no scene.
+
+It is an area that all masks ignore, a burned-in strip, or the dark surround of a round field of view.
+"""
 
 import base64
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -20,6 +24,11 @@ _HIGHEST = 0.25  # share of the rows: what is higher is more than a strip
 _LOWEST = 8  # rows: a caption that can be read is higher
 _PLAIN, _BUSY = 0.5, 0.2  # shares of a row that its background has, within a strip and beside it
 _NEAR = 8  # levels of 256: JPEG changes the background of a strip by less
+
+_DARK = 0.1  # of the range of an image: a surround is noise above black, a field of view is lit
+_SURROUND = 0.05, 0.6  # shares of an image that the surround of a field of view has
+_WHOLE = 0.95  # of what is lit is one region: many regions are bright objects on a dark ground
+_SAME = 0.8  # of two surrounds is common to both where the optics is the same
 
 
 # --- areas that every mask ignores -----------------------------------------------------------
@@ -127,3 +136,33 @@ def _strip(rows: NDArray[Any]) -> int:
     shares = (np.abs(rows[: most + 1] - level) <= _NEAR / 255 * top).mean(1)
     height = int(np.argmax(shares < _PLAIN))
     return height if height >= _LOWEST and shares[height] < _BUSY else 0
+
+
+# --- surrounds of a field of view --------------------------------------------------------------
+
+
+def dark_surround(small: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which cells of a small image (H, W) are the dark surround of its field of view.
+
+    It holds the four corners, and all that is lit is one region. Without one, no cell is marked.
+    """
+    from scipy import ndimage
+
+    low, high = float(small.min()), float(small.max())
+    regions, _ = ndimage.label(small <= low + _DARK * (high - low))
+    edges = np.concatenate([regions[[0, -1]].ravel(), regions[:, [0, -1]].ravel()])
+    surround: NDArray[np.bool_] = np.isin(regions, edges[edges > 0])
+    lit, _ = ndimage.label(~surround)
+    largest = np.bincount(lit.ravel())[1:].max(initial=0)
+    has_corners = surround[[0, 0, -1, -1], [0, -1, 0, -1]].all()
+    is_usual = _SURROUND[0] <= surround.mean() <= _SURROUND[1]
+    if has_corners and is_usual and largest >= _WHOLE * (~surround).sum():
+        return surround
+    return np.zeros_like(surround)
+
+
+def common_surround(surrounds: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
+    """Return the surround that images have in common; None where any has none or another."""
+    usual: NDArray[np.bool_] = np.mean(surrounds, axis=0) > 0.5
+    common = [(one & usual).sum() / max((one | usual).sum(), 1) for one in surrounds]
+    return usual if min(common) >= _SAME else None
