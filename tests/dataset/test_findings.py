@@ -598,8 +598,8 @@ def test_a_dark_surround_that_masks_give_a_class_is_said_with_the_option_that_ig
     (one,) = [f for f in inspect_folder(root).findings if "surround" in f.problem]
     assert one.severity == "warning"
     assert one.problem == (
-        "32 % of each image is the dark surround of a field of view, and the masks give it a class: "
-        "predictions may show a false rim"
+        "32 % of each image is the dark surround of a field of view, and the masks give it "
+        "a class: predictions may show a false rim"
     )
     assert one.line == f"unetseg convert {root} {root}-converted --fov FOLDER"
 

@@ -1,6 +1,6 @@
 """What belongs to every image of a set and shows no scene.
 
-It is an area that all masks ignore, a burned-in strip, or the dark surround of a round field of view.
+It is an area that all masks ignore, a burned-in strip, or the dark surround of a field of view.
 """
 
 import base64
