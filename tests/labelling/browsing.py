@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+NOTEBOOK = "notebook.example"  # the name of this machine beside localhost
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -21,6 +22,7 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--host-resolver-rules=MAP {NOTEBOOK} 127.0.0.1",
 )
 
 

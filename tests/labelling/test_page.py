@@ -3,12 +3,21 @@
 import os
 import re
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tests.labelling.browsing import ARGUMENTS, CHROMIUM, Window, mask_on_disk, serving, stroke
+from tests.labelling.browsing import (
+    ARGUMENTS,
+    CHROMIUM,
+    NOTEBOOK,
+    Window,
+    mask_on_disk,
+    serving,
+    stroke,
+)
 from tests.support import draw, write_image, write_images
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -128,6 +137,35 @@ def test_the_whole_tour_leaves_the_masks_that_were_painted(folder, window):
     corrected = np.where(stroke(SHAPE, [(160, 120), (160, 121)], 11), 1, empty)
     assert np.array_equal(mask_on_disk(mask, corrected), corrected)
     assert np.array_equal(mask_on_disk(folder / "masks" / "im1.png", box), box)
+
+
+def test_painting_works_under_the_name_of_a_notebook_server_without_https(folder, window):
+    line, mask = [(40, 50), (120, 50), (120, 130)], folder / "masks" / "im0.png"
+    with serving(folder, "--host-name", NOTEBOOK) as address:
+        tab = window(address.replace("127.0.0.1", NOTEBOOK))
+        assert not tab.ask("window.isSecureContext")  # Chromium leaves some functions out then
+        tab.errors.clear()  # it also says that one of the headers needs https
+        tab.actual()
+        tab.choose("brush", 9, 1)
+        tab.paint(*line)
+        tab.saved()
+        due = np.where(stroke(SHAPE, line, 9), 1, NOTHING)
+        assert np.array_equal(mask_on_disk(mask, due), due)
+        tab.close()
+
+
+def test_a_page_that_closes_is_not_counted_though_a_proxy_keeps_its_stream(shared, window):
+    tab = window(shared[1])
+    name = tab.ask("import('./page/api.js').then(({ PAGE }) => PAGE)")
+    cookies = {cookie["name"]: cookie["value"] for cookie in tab.page.context.cookies()}
+    tab.expects_errors = True
+    tab.page.route("**/api/events?*", lambda route: route.abort())
+    address = f"{shared[1].partition('?')[0]}api/events?page={name}"
+    with httpx.stream("GET", address, cookies=cookies, timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 1000"
+        tab.page.goto("about:blank")
+        assert list(lines)[-1] == ""  # it has ended
 
 
 def test_strokes_without_a_connection_are_kept_and_sent_once_it_is_back(tab):

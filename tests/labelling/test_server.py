@@ -1,5 +1,6 @@
 """What the page asks for and gets, and who is kept out."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -199,6 +200,23 @@ def test_a_proxy_is_let_through_under_the_name_that_was_given(session):
     assert client.put(PAINT, content=rectangle(), headers=rewritten).status_code == 200
     other = {"Origin": "https://evil.example"}
     assert client.put(PAINT, content=rectangle(), headers=other).status_code == 403
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_page_that_left_or_came_back_is_not_counted_twice(returns):
+    async def watch():
+        events = Events()
+        before, other = events.stream("one"), events.stream("two")
+        await anext(before), await anext(other)
+        if returns:
+            await anext(events.stream("one"))
+        else:
+            events.leave("one")
+        assert not [text async for text in before if "\nevent" in text]
+        told = [await anext(other) for _ in range(4 if returns else 3)]
+        return json.loads(told[-1].partition("data: ")[2])
+
+    assert asyncio.run(watch()) == {"count": 2 if returns else 1}
 
 
 def test_every_answer_keeps_other_pages_out(guard, client):

@@ -73,7 +73,9 @@ def label(
     classes.toml names the classes. Unpainted pixels are ignored. Ctrl-C ends the page; every stroke
     is saved by then.
 
-    Over ssh, forward the port (ssh -L 8421:localhost:8421 HOST) and open the address here.
+    Over ssh, forward the port (ssh -L 8421:localhost:8421 HOST) and open the address here. On a
+    notebook server with jupyter-server-proxy, open https://NAME/proxy/8421/?token=..., with the
+    token printed here; --host-name NAME allows it.
 
     Example:
         unetseg label MYIMAGES/

@@ -80,7 +80,7 @@ class Events:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pages: set[asyncio.Queue[str | None]] = set()
+        self._pages: dict[asyncio.Queue[str | None], str] = {}
 
     def publish(self, name: str, data: object) -> None:
         """Tell every page; may be called from any thread."""
@@ -93,11 +93,18 @@ class Events:
         """End all streams; call it in the loop."""
         self._put(None)
 
-    async def stream(self) -> AsyncIterator[str]:
-        """Yield the events of one page from now on, and tell all pages how many there are."""
+    def leave(self, page: str) -> None:
+        """End the stream of a page; a notebook's proxy keeps it open after the page has gone."""
+        for queue, name in self._pages.items():
+            if name == page:
+                queue.put_nowait(None)
+
+    async def stream(self, page: str) -> AsyncIterator[str]:
+        """Yield the events of a page from now on, and tell all pages how many there are."""
         self._loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self._pages.add(queue)
+        self.leave(page)  # its stream of before was lost
+        self._pages[queue] = page
         self.publish("pages", {"count": len(self._pages)})
         try:
             yield "retry: 1000\n\n"
@@ -110,7 +117,7 @@ class Events:
                     return
                 yield text
         finally:
-            self._pages.discard(queue)
+            del self._pages[queue]
             self.publish("pages", {"count": len(self._pages)})
 
     def _put(self, text: str | None) -> None:
@@ -141,6 +148,7 @@ class LabelServer:
                 Route("/api/project", self._project),
                 Route("/api/classes", self._classes, methods=["PUT"]),
                 Route("/api/events", self._events),
+                Route("/api/leave", self._leave, methods=["POST"]),
                 Route("/api/suspects", self._suspects),
                 Route("/api/train", self._train, methods=["POST"]),
                 Route(image + "/tiles/{level:int}/{x:int}/{y:int}", self._tile),
@@ -172,8 +180,13 @@ class LabelServer:
                 return Response(file.read_bytes(), media_type=kind, headers=headers)
         return _error(404, "there is nothing at this address")
 
-    async def _events(self, _: Request) -> Response:
-        return StreamingResponse(self.events.stream(), media_type="text/event-stream")
+    async def _events(self, request: Request) -> Response:
+        stream = self.events.stream(request.query_params.get("page", ""))
+        return StreamingResponse(stream, media_type="text/event-stream")
+
+    async def _leave(self, request: Request) -> Response:
+        self.events.leave(request.query_params.get("page", ""))
+        return Response(status_code=204)
 
     # --- the project ------------------------------------------------------------------------------
 

@@ -98,9 +98,12 @@ async function gzip(bytes) {
   return packed;
 }
 
+/** Tell the server that this page closes: a proxy may keep its stream of events open. */
+export const leave = () => navigator.sendBeacon(`api/leave?page=${PAGE}`);
+
 /** Call `on[name](data)` for the server's events, and `onConnection(true or false)`. */
 export function listen(on, onConnection) {
-  const source = new EventSource("api/events");
+  const source = new EventSource(`api/events?page=${PAGE}`);
   source.onopen = () => onConnection(true);
   source.onerror = () => {
     onConnection(false);

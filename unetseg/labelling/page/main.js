@@ -1,5 +1,6 @@
 /** Put the page together: the stage, the session, the panels, the keys. */
 
+import * as api from "./api.js";
 import { addClass, editClass } from "./classes.js";
 import { found } from "./dom.js";
 import * as keys from "./keys.js";
@@ -72,6 +73,8 @@ document.addEventListener("change", ({ target }) => {
 window.addEventListener("beforeunload", (event) => {
   if (session.unsaved) event.preventDefault(); // the browser asks whether to leave
 });
+
+window.addEventListener("pagehide", api.leave);
 
 const theme = localStorage.getItem("unetseg-theme");
 if (theme) document.documentElement.dataset.theme = theme;
