@@ -2,10 +2,12 @@
 
 import ast
 import graphlib
+import io
 import os
 import re
 import subprocess
 import sys
+import tokenize
 from importlib import import_module
 from pathlib import Path
 
@@ -246,3 +248,78 @@ def test_every_module_says_what_it_is(module):
     dotted = "unetseg" if module == "unetseg" else f"unetseg.{module}"
     if module != "__main__":
         import_module(dotted)
+
+
+SECTION = re.compile("(Args|Attributes|Returns|Yields|Raises|Example):")
+CODE = re.compile("``.+?``|`[^`]+`")
+END = re.compile(r"(?<!\bal)(?<!\beq)(?<!\.\.)(?<=[.!?])[\"')]*\s+")
+
+
+def paragraphs_of_docstring(text):
+    """Yield each paragraph, item of a list and entry of a section, without examples and figures."""
+    section = ""
+    for block in text.split("\n\n"):
+        lines = []
+        for line in block.split("\n"):
+            depth, line = len(line) - len(line.lstrip()), line.strip()
+            if not depth:
+                section = line if SECTION.fullmatch(line) else ""
+            elif not section and not lines:
+                break  # a figure is indented
+            entry = depth == 4 and section in ("Args:", "Attributes:", "Raises:")
+            if entry or line == section or re.match(r"[-*] |\d+\. ", line):
+                yield " ".join(lines)
+                lines = []
+            if section != "Example:" and line != section:
+                lines.append(line.partition(": ")[2] or line if entry else line)
+        yield " ".join(lines)
+
+
+def paragraphs_of_comments(source):
+    """Yield each comment; lines that stand alone, one below the other, are one comment."""
+    words, last = [], None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            alone = not token.line[:column].strip()
+            if (row - 1, column, True) != last or not alone:
+                yield " ".join(words)
+                words = []
+            words.append(token.string.lstrip("#: "))
+            last = (row, column, alone)
+    yield " ".join(words)
+
+
+def long_sentences(source):
+    """Return the sentences of docstrings and comments over 25 words; a piece of code is a word."""
+    texts = [*paragraphs_of_comments(source)]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            texts += paragraphs_of_docstring(ast.get_docstring(node) or "")
+    sentences = [sentence for text in texts for sentence in END.split(CODE.sub("code", text))]
+    return [s for s in sentences if sum(bool(re.search(r"\w", w)) for w in s.split()) > 25]
+
+
+def test_no_sentence_of_a_docstring_or_comment_has_over_25_words():
+    files = [*ROOT.rglob("*.py"), *(ROOT.parent / "tests").rglob("*.py")]
+    found = {path: long_sentences(path.read_text("utf-8")) for path in files}
+    assert {path: sentences for path, sentences in found.items() if sentences} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""It is {}."""',
+        'def f(a):\n    """Do.\n\n    Args:\n        a: {}\n            b. Short.\n    """',
+        'class A:\n    """Do.\n\n    - Short.\n    - {}\n      b.\n    """',
+        'def f():\n    """Do.\n\n    Returns:\n        Short. {}\n        b.\n    """',
+        "a = 1\n# Short.\n# {}\n# and b",
+        "a = 1  # {}",
+    ],
+)
+def test_a_sentence_of_26_words_is_found_wherever_it_stands(source):
+    assert len(long_sentences(source.format(" ".join(["word"] * 26)))) == 1
+    assert (
+        long_sentences(source.format(" ".join(["word"] * 12 + ["end. And"] + ["word"] * 8))) == []
+    )
+    assert long_sentences(source.format(" ".join(["word"] * 10 + ["``so many words``"] * 9))) == []

@@ -36,8 +36,9 @@ from unetseg.training.recipe import resolve
 ROOT = Path(unetseg.__file__).parents[1]
 LONG = {"width": 4, "depth": 2, "epochs": 8, "batch_size": 8, "device": "cpu", "run": "long"}
 
-# Settings under which one process and two must come to the same: batches and a last batch that two
-# cannot halve (11, 11, 11, 3), and single patches of which every other is ignored as a whole.
+# Under these settings one process and two must come to the same weights. Two processes cannot halve
+# the batches or the last batch (11, 11, 11, 3). Of single patches every other is ignored as a
+# whole.
 SUMMED = {**QUICK, "precision": "float32"}  # in bfloat16 another order of a sum shows at once
 UNEVEN = {**SUMMED, "batch_size": 11, "optimizer": "sgd", "lr": 0.02, "loss": "weighted-ce+dice"}
 IGNORING = {**SUMMED, "batch_size": 2, "optimizer": "sgd", "lr": 0.02, "loss": "ce+dice"}

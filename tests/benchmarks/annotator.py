@@ -7,8 +7,9 @@ unetseg.scoring.baselines gets as many strokes, at its own errors. Scored are th
 far, with strokes in place, and 10 images that nobody painted in.
 
 ``seconds`` among the words measures time instead: from a stroke to the answer, and opening, at 2048
-x 2048, while a training runs at low priority. ``FOLDER/`` (a word with a slash) keeps the accepted
-masks and the strokes of the first seed, as two folders of labelled images for `unetseg train`.
+x 2048. Meanwhile a training runs at low priority. ``FOLDER/`` (a word with a slash) keeps the
+accepted masks and the strokes of the first seed. They are two folders of labelled images for
+`unetseg train`.
 """
 
 import os

@@ -1,7 +1,8 @@
 """How long `convert` takes for masks with smooth edges and masks saved as JPEG.
 
-``python -m tests.benchmarks converting [IMAGES]``: seconds of the processor for each megapixel of
-that many masks of each kind (4 by default), beside those that decoding and encoding once take.
+``python -m tests.benchmarks converting [IMAGES]`` converts IMAGES masks of each kind (4 by
+default). It prints the processor's seconds for each megapixel, beside those that decoding and
+encoding once take.
 """
 
 import tempfile

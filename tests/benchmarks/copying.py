@@ -1,8 +1,8 @@
 """Whether it pays to copy rare objects between the patches of a batch.
 
-``python -m tests.benchmarks copying [SEEDS [SET...]]``. Objects are connected pixels of
-rare classes; half of those of a patch are pasted over its neighbour in the batch, in their place
-(after Ghiasi et al., 2021, "Simple copy-paste is a strong data augmentation method").
+``python -m tests.benchmarks copying [SEEDS [SET...]]``. Objects are connected pixels of rare
+classes. Half of the objects of a patch are pasted over its neighbour in the batch, in their place.
+The method follows Ghiasi et al. (2021), "Simple copy-paste is a strong data augmentation method".
 """
 
 import statistics

@@ -1,9 +1,9 @@
 """What wide changes of brightness and contrast are worth in another light, and what they cost.
 
-``python -m tests.benchmarks lighting [SEEDS]``. The default augmentation beside the same with a
-narrow range. Two road videos, one of them taken at dusk: trained on one and scored on the other,
-both ways; and lines and ellipses, scored in the light trained in, on images held out of those
-that `accuracy` trains on.
+``python -m tests.benchmarks lighting [SEEDS]``. The default augmentation stands beside the same
+with a narrow range. There are two road videos, one of them taken at dusk. A model is trained on one
+and scored on the other, both ways. Lines and ellipses are scored in the light trained in, on images
+held out of those that `accuracy` trains on.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """``compact`` beside ``classic``: held-out score by class after the same time of each.
 
 ``python -m tests.benchmarks networks [SECONDS [SET]]``. Nothing but the network differs, so the
-augmentation too is the same; the held-out images are those of `accuracy`: of camvid-100, where
-they are a whole video, unless another set is named.
+augmentation too is the same. The set is camvid-100 unless another is named. The held-out images are
+those of `accuracy`; in camvid-100 they are a whole video.
 """
 
 import tempfile

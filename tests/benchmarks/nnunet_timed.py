@@ -1,8 +1,8 @@
 """nnU-Net's own trainer, stopped by the clock; run by the Python of nnU-Net's environment.
 
-All is nnU-Net's, except that its learning rate falls over the time that is left instead of over
-1,000 epochs, and that nothing is validated on the way. `NNUNET_END` is the time of day to stop at.
-The class is put among nnU-Net's own, where its program for predictions looks for it.
+All is nnU-Net's, with two exceptions. Its learning rate falls over the time that is left instead of
+over 1,000 epochs. Nothing is validated on the way. `NNUNET_END` is the time of day to stop at. The
+class is put among nnU-Net's own, where its program for predictions looks for it.
 """
 
 import os

@@ -51,8 +51,8 @@ def network(name: str = "compact", channels: int = 3):
 def peak(code: str, *words: object) -> tuple[list[float], float]:
     """Return the numbers that Python code prints, and the memory in MB that it says.
 
-    The code runs in a process of its own, in which ``size()`` is the greatest resident size so
-    far; what it prints last is the memory.
+    The code runs in a process of its own, in which ``size()`` is the greatest resident size so far.
+    The last number that it prints is the memory.
     """
     head = (
         "import resource, sys\n"

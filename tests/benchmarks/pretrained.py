@@ -1,10 +1,10 @@
 """``fused`` beside ``compact``: held-out score after the same time, speed and memory of training.
 
-``python -m tests.benchmarks pretrained [SECONDS... SET...]`` takes other budgets or sets;
-``cost`` among the words leaves the scores out, ``processor`` counts budgets in processor time of
-one thread, for a machine that does other work. The two networks take turns, seed by seed. Held out
-are every fifth image of lines-ellipses, a whole video of camvid-100, the last six slices of
-membranes-20, and every fourth image of drive-20.
+``python -m tests.benchmarks pretrained [SECONDS... SET...]`` takes other budgets or sets. ``cost``
+among the words leaves the scores out. ``processor`` counts budgets in processor time of one thread,
+for a machine that does other work. The two networks take turns, seed by seed. The held-out images
+are every fifth of lines-ellipses, a whole video of camvid-100, the last six slices of membranes-20,
+and every fourth of drive-20.
 """
 
 import os

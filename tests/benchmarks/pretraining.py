@@ -2,8 +2,9 @@
 
 ``python -m tests.benchmarks pretraining [PATCHES [SEEDS [SET...]]]``. All is counted in patches, of
 which one costs the same in both stages. The same network first reconstructs the pixels of hidden
-blocks (as He et al., 2022, "Masked autoencoders are scalable vision learners", with convolutions)
-in all training images, then learns the few labelled ones from those weights, its head new.
+blocks in all training images. This follows He et al. (2022), "Masked autoencoders are scalable
+vision learners", with convolutions. From those weights, with a new head, it then learns the few
+labelled images.
 """
 
 import statistics

@@ -11,8 +11,8 @@ Methods:
         optimizer. Its trainer is asked for as many iterations as fit into the time, and its
         learning rate falls over that time as over its epochs. It is installed into an environment
         of its own, in the folder that UNETSEG_RIVALS names.
-    recipe: The U-Net of 2015 on 96 x 96 patches, as the project trains it that unetseg grew out of:
-        SGD with momentum, batches of 16, 20 random patches an image.
+    recipe: The U-Net of 2015 on 96 x 96 patches, trained as in the project that unetseg grew out
+        of. It uses SGD with momentum, batches of 16, and 20 random patches an image.
     forest: The random forest on simple filters that `train --folds` compares with.
     monai: MONAI's BasicUNet in a plain loop: Adam, flips, Dice and cross-entropy.
 """

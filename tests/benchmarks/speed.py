@@ -1,7 +1,7 @@
 """Patches a second, loading and augmentation included, and how near the machine's limit that is.
 
 The other side is the published recipe trained the plain way: its 64-base network, float32,
-contiguous layout, SGD, patches read from PNG files by a DataLoader with two workers. Where the
+contiguous layout, SGD. A DataLoader with two workers reads its patches from PNG files. Where the
 processor multiplies bfloat16 faster, ours are measured in both precisions; the machine's rate is
 always that of float32.
 """

@@ -1,9 +1,10 @@
 """Whether `unetseg suggest` pays: ten more images, chosen by it or at random, lines-ellipses.
 
 ``python -m tests.benchmarks suggest [PATCHES [SEEDS]]``. A model of 10 random images of the 80
-chooses 10 of the other 70; the two sets of 20 are then trained on afresh, each with PATCHES
-patches, repetitions counted, and scored on the 20 images kept apart. The ten more at random are
-drawn by the same seed. Counted in patches, since on a busy machine equal times are unequal work.
+chooses 10 of the other 70. Ten more at random are drawn by the same seed. The two sets of 20 are
+then trained on afresh, each with PATCHES patches, repetitions counted. The models are scored on the
+20 images kept apart. Work is counted in patches, since on a busy machine equal times are unequal
+work.
 """
 
 import statistics

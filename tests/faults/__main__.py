@@ -1,6 +1,6 @@
 """``python -m tests.faults [--share SHARE] [ID...]``: inject the faults named, or all of them.
 
-A full run takes about 50 minutes on two idle cores, half of them for runs of two ranks (F24, F25);
+A full run takes about 50 minutes on two idle cores, half of them for runs of two ranks (F24, F25).
 ``--share 0.1`` tries a tenth of each.
 """
 

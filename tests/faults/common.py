@@ -4,7 +4,7 @@ A fault is a function of the laboratory and of the share of its cases to try. It
 the bar is the same for all: every attempt survives.
 
 Most children are forked from one process that has imported torch already, so that an attempt takes
-a fraction of a second; they are processes of their own in every other way.
+a fraction of a second. They are processes of their own in every other way.
 """
 
 import csv

@@ -64,9 +64,10 @@ def test_a_square_that_is_shifted_has_scores_worked_by_hand():
     truth[5:10, 5:10] = 1
     prediction = np.zeros((20, 30), np.uint8)
     prediction[5:10, 8:13] = 1
-    # Either border has 16 pixels. Of the true one: the left side (5) is 3 away from the other's;
-    # above and below, columns 6 and 7 are 2 and 1 away, 8 and 9 lie on it (2 of each); the middle
-    # of the right side (3) is 1 away from the other's left side.
+    # Either border has 16 pixels. The left side of the true border (5) is 3 away from the other's
+    # left side. Above and below, columns 6 and 7 are 2 and 1 away; 8 and 9 lie on the other border.
+    # Each column has 2 pixels. The middle of the right side (3) is 1 away from the other's left
+    # side.
     for tolerance, within in ((0, 4), (1, 9), (2, 11), (3, 16)):
         found = boundary_scores(truth, prediction, 2, tolerance)
         assert (found.within[1], found.total[1]) == (2 * within, 32)

@@ -70,8 +70,9 @@ class Outlining:
                 there is none.
 
         Yields:
-            A number and its polygons, one for each part that holds together by the sides of pixels:
-            the outer ring, counter-clockwise where y points up as RFC 7946 asks, and its holes.
+            A number and its polygons, one for each part that holds together by the sides of pixels.
+            A polygon is the outer ring and its holes. The ring runs counter-clockwise where y
+            points up, as RFC 7946 asks.
         """
         parts = [*self._open, _sides(window, top)]
         names = ("owner", "start", "direction")
