@@ -290,12 +290,18 @@ def paragraphs_of_comments(source):
     yield " ".join(words)
 
 
+def docstrings(tree):
+    """Yield the docstrings of a module, its classes and its functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
 def long_sentences(source):
     """Return the sentences of docstrings and comments over 25 words; a piece of code is a word."""
     texts = [*paragraphs_of_comments(source)]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            texts += paragraphs_of_docstring(ast.get_docstring(node) or "")
+    for docstring in docstrings(ast.parse(source)):
+        texts += paragraphs_of_docstring(docstring)
     sentences = [sentence for text in texts for sentence in END.split(CODE.sub("code", text))]
     return [s for s in sentences if sum(bool(re.search(r"\w", w)) for w in s.split()) > 25]
 
@@ -323,3 +329,11 @@ def test_a_sentence_of_26_words_is_found_wherever_it_stands(source):
         long_sentences(source.format(" ".join(["word"] * 12 + ["end. And"] + ["word"] * 8))) == []
     )
     assert long_sentences(source.format(" ".join(["word"] * 10 + ["``so many words``"] * 9))) == []
+
+
+def test_no_paragraph_or_entry_of_a_docstring_begins_without_a_noun():
+    bare = re.compile("(As|Of|Per|What|Whose|Likewise)\\b")
+    for module, tree in TREES.items():
+        for docstring in docstrings(tree):
+            found = [text for text in paragraphs_of_docstring(docstring) if bare.match(text)]
+            assert found == [], module

@@ -91,17 +91,17 @@ class UnetsegError(Exception):
 
     Args:
         what: The file or folder at fault, or the `arg`.
-        problem: What is wrong, with the value found; may hold an `arg`.
-        remedy: What to do next; may hold an `arg`, and may be empty where the problem says it.
+        problem: The fault, with the value found; may hold an `arg`.
+        remedy: The next step; may hold an `arg`, and may be empty where the problem says it.
         code: The kind of problem, for a program.
         give: An argument and a value for it that would solve the problem.
 
     Attributes:
-        what, problem, remedy: As given, on one line each; an `arg` is still a mark in them. Hand
-            them to a new error that says the same of another file; never compare them.
-        subject: What is at fault, as the object that was given: a path is still a path.
+        what, problem, remedy: The arguments, on one line each; an `arg` is still a mark in them.
+            Hand them to a new error that says the same of another file; never compare them.
+        subject: The object at fault, as it was given: a path is still a path.
         argument: Name of the argument at fault; empty where a file is.
-        code, give: As given.
+        code, give: The arguments of these names.
     """
 
     exit_code = 1

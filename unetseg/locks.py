@@ -35,9 +35,9 @@ def held(folder: Path, remedy: str, what: Path | None = None) -> Iterator[None]:
     The lock is the kernel's, so it ends with the process, however that ends.
 
     Args:
-        folder: Where ``.lock`` and ``.holder`` lie.
-        remedy: What a message tells a second process to do.
-        what: What a message names; None names ``folder``.
+        folder: The folder of ``.lock`` and ``.holder``.
+        remedy: The advice of a message to a second process.
+        what: The object that a message names; None names ``folder``.
 
     Raises:
         MachineError: Another process holds it; the message says which.

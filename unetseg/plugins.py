@@ -108,7 +108,7 @@ def check_names(asked: TrainSettings) -> None:
 def load(plugin: Plugin) -> Callable[..., Any]:
     """Import a plug-in and return its function.
 
-    What it prints on being imported goes to stderr, so that results stay alone on stdout.
+    All that it prints on being imported goes to stderr, so that results stay alone on stdout.
 
     Raises:
         MachineError: It cannot be imported, ends the program, or cannot be called.

@@ -18,7 +18,7 @@ class Progress:
     """How far a stage of the work has come.
 
     Attributes:
-        stage: What is being done, as a verb phrase: "cutting patches".
+        stage: The work, as a verb phrase: "cutting patches".
         done: Units finished, 0 to ``total``.
         total: Units in all.
         unit: Plural noun of a unit: "images", "patches".

@@ -77,7 +77,7 @@ class World:
         """Return the results of all ranks in the order of the items that `own_items` divided.
 
         Args:
-            mine: One result for each of this rank's `own_items`, of types that JSON knows.
+            mine: A result for each of this rank's `own_items`, of types that JSON knows.
         """
         parts = self.gather(list(mine))
         return [parts[k % self.size][k // self.size] for k in range(sum(map(len, parts)))]

@@ -86,8 +86,8 @@ def read_record(kind: type[Record], data: object, what: str) -> Record:
 
     Args:
         kind: A dataclass.
-        data: What ``json.loads`` returned.
-        what: What an error calls the record.
+        data: The result of ``json.loads``.
+        what: The name of the record in an error.
 
     Raises:
         InputError: A key is missing, or its value is of another type or out of range.

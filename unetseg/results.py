@@ -29,7 +29,7 @@ class Table(NamedTuple):
     Attributes:
         title: Stands above it; may be empty.
         columns: The headings.
-        rows: One cell a column.
+        rows: The rows, a cell for each column.
         note: Lines below it; may be empty.
     """
 
@@ -40,7 +40,7 @@ class Table(NamedTuple):
 
 
 class Result:
-    """What a notebook asks of a result. A class says its `line` and its `tables`."""
+    """The views of a result that a notebook asks for. A class says its `line` and its `tables`."""
 
     def line(self) -> str:
         """Return the result in one line."""

@@ -200,15 +200,15 @@ class TrainSettings:
         batch_size: Patches a step, over all devices together. None takes as many pixels as 8
             patches of 96 x 96 have, and eight times as many on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
-        loss: One of `LOSSES`, or a plug-in's.
-        optimizer: One of `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
+        loss: A name in `LOSSES`, or a plug-in's loss.
+        optimizer: A name in `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
         schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
         weight_decay: Pull of the weights to zero; None takes the optimizer's default.
-        augment: One of `AUGMENTS`, where "auto" is light. A plug-in's name follows light;
+        augment: A name in `AUGMENTS`, where "auto" is light. A plug-in's name follows light;
             "strong+mine" lets it follow another preset; see `split_augment`.
         symmetries: "auto" (by where the classes of the training images lie), "none", or some of
             "hflip", "vflip" and "turn", joined by commas.
-        network: One of `NETWORKS`, or a plug-in's.
+        network: A name in `NETWORKS`, or a plug-in's network.
         width: Channels at full resolution; None takes the network's own.
         depth: Times the resolution is halved; None takes the network's own.
         weights: File of the pretrained part's weights; None takes those installed with unetseg.

@@ -46,8 +46,8 @@ class Annotations:
         images: The file of each image that has labels, by name (`naming.stem_of`).
         classes: The classes, in the order of the indices that ``read`` returns.
         read: Reads the mask of an image.
-        problem: What is wrong with files that belong to no image.
-        left_out: What of the labels is in no mask, in words; empty where that is nothing.
+        problem: The fault of files that belong to no image, in words.
+        left_out: The labels that are in no mask, in words; empty where there are none.
     """
 
     images: dict[str, Path]
@@ -133,7 +133,7 @@ def read_drawn(root: Path, instances: bool = False) -> tuple[str, Annotations] |
         The name of the tool, and the labels.
 
     Raises:
-        InputError: As `exports.find_export`. On reading: a shape that is not drawn.
+        InputError: The export is not readable (`exports.find_export`), or a shape cannot be drawn.
     """
     export = exports.find_export(root)
     if export is None or any(p.drawn is None for p in export.pairs):

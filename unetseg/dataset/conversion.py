@@ -32,7 +32,7 @@ _LISTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert_folder` wrote.
+    """The folder that `convert_folder` wrote.
 
     Attributes:
         folders: The folders of labelled images: one, or one for each list (``train``, ``val``).
@@ -91,7 +91,7 @@ def convert_folder(
             each object. Numbered objects are "foreground" unless the set declares one class
             beside the background. Their numbers are written to ``objects/``.
         fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
-        order: Where masks of one class each overlap: all classes, the topmost last.
+        order: All classes, the topmost last; it decides where masks of one class each overlap.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
             noise.
         overwrite: Replace what an earlier conversion wrote.

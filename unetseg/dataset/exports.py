@@ -34,10 +34,10 @@ class Export:
     """A set as a tool exported it.
 
     Attributes:
-        tool: Whose format it is.
+        tool: The program that writes this format.
         pairs: Images and their masks, drawn ones where the labels are shapes.
-        classes: What the masks hold.
-        left_out: What of the labels is in no mask, in words; empty where that is nothing.
+        classes: The classes of the masks.
+        left_out: The labels that are in no mask, in words; empty where there are none.
     """
 
     tool: str

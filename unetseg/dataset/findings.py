@@ -1,4 +1,4 @@
-"""What is wrong with a folder of labelled images, and what to type about it."""
+"""The faults of a folder of labelled images, and the commands that mend them."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class Finding:
         severity: An "error" stops training, a "warning" may harm it, a "note" is for information.
         files: The files, the options or the folder at fault.
         problem: The problem, with the values found.
-        remedy: What to do about it; may be empty.
+        remedy: The advice; may be empty.
         line: A command to type next; may be empty.
         code: The code that a program may ask for, as of an error.
     """
@@ -90,7 +90,7 @@ class Inspection(Result):
             a patch.
         group: A suggested pattern that keeps nearly equal images together; empty where none is
             needed.
-        ignored_area: What every mask ignores; None where they ignore nothing, or not the same.
+        ignored_area: The area that every mask ignores; None where there is no such area.
     """
 
     root: Path
@@ -373,7 +373,7 @@ class _Commands:
 
 @dataclass(frozen=True, eq=False)
 class _Facts:
-    """What the findings about a set are drawn from.
+    """The facts from which the findings about a set are drawn.
 
     Attributes:
         root: The folder.
@@ -417,7 +417,7 @@ def _refusal(error: InputError, commands: _Commands, files: Sequence[Path] = ())
     """Return what a reader refused, with the command that helps where there is one.
 
     Args:
-        error: What the reader said.
+        error: The error of the reader.
         commands: The command lines to suggest.
         files: The files at fault where the error names none.
     """
@@ -536,7 +536,7 @@ def _blends(facts: _Facts) -> Iterator[Finding]:
     step = max(measuring_step(s.shape) for s in facts.surveys)
     thin = facts.thickness.max(0) <= 2 * step
     for i, point in enumerate(points):
-        # Of the values 0, 1 and 2 the middle one is no blend.
+        # The middle value of 0, 1 and 2 is no blend.
         others = [j for j, p in enumerate(points) if np.abs(p - point).max() > masks.NOISE]
         sides = [
             (j, k)

@@ -236,7 +236,7 @@ def symmetries_of(halves: NDArray[np.int64]) -> frozenset[str]:
     difference = shares[:, :, 0] - shares[:, :, 1]  # (images, direction, C)
     mean = np.abs(difference.mean(0)).sum(-1) / 2  # total variation, 0 to 1, for each direction
     single = np.abs(difference).sum(-1).mean(0) / 2
-    # By chance alone n images agree to about 1 / sqrt(n).
+    # n images agree by chance alone to about 1 / sqrt(n).
     agreement = np.clip(2 / np.sqrt(len(halves)), 0.5, 0.8)
     special = (mean > 0.1) & (mean > agreement * single)
     found = {name for name, s in zip(("vflip", "hflip"), special, strict=True) if not s}

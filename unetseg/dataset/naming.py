@@ -33,7 +33,7 @@ class Pair:
         name: The image's stem as `stem_of` gives it.
         image: The file.
         mask: The file of the mask, or of the labels that ``drawn`` is from.
-        drawn: Where the labels are shapes: the class of each and the shape, the topmost last.
+        drawn: The class and the shape of each label, the topmost last, where labels are shapes.
         page: The number of the picture in both files, where each of several is an image.
     """
 
@@ -75,7 +75,7 @@ class Pair:
         """Read the mask, or draw it: pixels of no shape are 0.
 
         Raises:
-            InputError: As `reading.read_mask`, or a shape that does not fit the image.
+            InputError: `reading.read_mask` refuses the file, or a shape does not fit the image.
         """
         if self.drawn is None:
             return reading.read_mask(self.mask, self.taken(selection))
@@ -102,7 +102,7 @@ class Pair:
         """Return the class indices ``(H, W)`` of the mask; 255 is ignored, as all cropped edges.
 
         Raises:
-            InputError: As `read_mask` and `masks.decode`.
+            InputError: `read_mask` or `masks.decode` refuses the mask.
         """
         return decode_inside(self.read_mask(selection), table, selection, self.mask)
 
@@ -113,7 +113,7 @@ def decode_inside(
     """Return the class indices of a mask; its cropped edges, whatever they hold, are ignored.
 
     Raises:
-        InputError: As `masks.decode`.
+        InputError: `masks.decode` refuses the mask.
     """
     inner = selection.inner(*raw.values.shape[:2])
     labels = np.full(raw.values.shape[:2], IGNORED, np.uint8)

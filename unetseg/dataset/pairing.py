@@ -115,13 +115,13 @@ def _pages_of(pair: Pair) -> list[Pair]:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """What a folder of labelled images holds.
+    """The pairs and classes of a folder of labelled images.
 
     Attributes:
         pairs: Images and masks.
-        problem: What is wrong with files that belong to no pair.
+        problem: The fault of files that belong to no pair, in words.
         classes: The classes, where they are given or declared.
-        left_out: What of an export's labels is in no mask, as `exports.Export` says it.
+        left_out: The labels of an export that are in no mask, as `exports.Export` says it.
     """
 
     pairs: tuple[Pair, ...]
@@ -148,7 +148,7 @@ def read_set(
         selection: The part of each file that is taken, as `find_pairs` takes it.
 
     Raises:
-        InputError: As `match_pairs` and `load_classes`.
+        InputError: `match_pairs` or `load_classes` refuses the folder.
         MachineError: No permission to read.
     """
     home = Path(folder)
@@ -224,7 +224,7 @@ def write_labelled(
         table: How the mask is encoded.
 
     Raises:
-        InputError: As `writing.write_mask`.
+        InputError: `writing.write_mask` refuses the mask.
         MachineError: The disk is full or read-only, and the like.
     """
     writing.write_mask(Path(folder) / "masks" / f"{name}.png", mask, table)
@@ -297,8 +297,8 @@ def _refuse_half(folder: Path, home: Path, advice: str) -> None:
 
     Args:
         folder: The folder.
-        home: Where its images are, if it holds any.
-        advice: What else to do.
+        home: The folder of its images, if it holds any.
+        advice: Another remedy.
     """
     others = {IMAGE_FOLDERS: MASK_FOLDERS, MASK_FOLDERS: IMAGE_FOLDERS}
     around = folder.resolve().parent

@@ -36,7 +36,7 @@ def groups_of(stems: Sequence[str], pattern: str | None) -> list[str]:
     """Return the group of each image; its own stem where there is no pattern.
 
     Raises:
-        InputError: As `group_of`.
+        InputError: `group_of` refuses a name.
     """
     return [group_of(stem, pattern) if pattern else stem for stem in stems]
 

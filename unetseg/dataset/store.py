@@ -103,7 +103,7 @@ class Source:
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What the patches of a store are and how they were made.
+    """The nature of the patches of a store, and how they were made.
 
     Attributes:
         size: S, the side of a patch's core in pixels, 1 to 65536.
@@ -174,7 +174,7 @@ class StoreInfo:
 
     @property
     def ignored_area(self) -> IgnoredArea | None:
-        """What every mask of the folder ignores; None where that is nothing.
+        """The area that every mask of the folder ignores; None where there is no such area.
 
         Raises:
             InputError: The settings hold no area.

@@ -41,7 +41,7 @@ class Survey:
             few of these pixels.
         surround: ``(64, 64)`` whether it is the dark surround of a field of view.
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
-        numbers: What may be numbers of objects in the mask; None where it is noisy.
+        numbers: The values that may number objects in the mask; None where it is noisy.
     """
 
     pair: Pair

@@ -163,7 +163,7 @@ def _truncated_normal(
 ) -> NDArray[np.float32]:
     """Draw float32 values of a normal distribution given that they lie in 0.6..1.0.
 
-    What falls outside is drawn again: under a sixth at std 0.1, six sevenths at std 1.
+    Values outside are drawn again: under a sixth at std 0.1, six sevenths at std 1.
     """
     values: NDArray[np.float32] = rng.standard_normal(shape, np.float32) * std + np.float32(mean)
     flat = values.reshape(-1)

@@ -123,8 +123,8 @@ class Engine:
         """Predict an image from the strokes on all others, in about half a second.
 
         Returns:
-            As `Answer.labels`; None where its features are not in memory, or the others have fewer
-            than two classes.
+            The labels, as in `Answer`; None where its features are not in memory, or the others
+            have fewer than two classes.
         """
         with self._changed:
             features = self._features.get(number)

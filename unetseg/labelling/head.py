@@ -35,7 +35,7 @@ class Sample:
         features: (n, F) float32.
         labels: (n,) int64 class indices.
         totals: (255,) int64, the painted pixels of each class, drawn or not.
-        groups: As in `Features`.
+        groups: The groups of `Features`.
     """
 
     features: Tensor

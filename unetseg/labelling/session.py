@@ -42,7 +42,7 @@ class Session:
         publish: Receives the events that the page shows.
 
     Attributes:
-        project: As given.
+        project: The project that is labelled.
         pictures: The decoded images.
         training: The network behind the page; None where none is trained.
     """
@@ -54,7 +54,8 @@ class Session:
         self._publish = publish
         self._versions = itertools.count(1)
         self._network: dict[int, Answer] = {}  # of the images that were asked for
-        # Of accepted images: the mask as it was, how many were accepted, what the others said.
+        # For accepted images: the mask at that time, the number accepted, the prediction from the
+        # others.
         self._others: dict[int, tuple[bytes, int, NDArray[np.uint8]]] = {}
         self._learned = False  # a head has been fitted, so there are two classes
         # The images of whose strokes no model has learned yet.
@@ -123,7 +124,7 @@ class Session:
         """Make the labels of an image final: with the answer, or as an image of nothing.
 
         Returns:
-            As `score`.
+            The result of `score`.
 
         Raises:
             MachineError: The labels could not be written.

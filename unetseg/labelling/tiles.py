@@ -48,7 +48,7 @@ class Pyramid:
         pixels = small.reshape(-1, small.shape[2])
         bounds = np.percentile(pixels, (1, 99.8), axis=0)
         image = self.levels[0]
-        # By rows first: NumPy is ten times as fast there as over both axes at once.
+        # Rows come first: NumPy is ten times as fast there as over both axes at once.
         found = (image.min(0).min(0), image.max(0).max(0), *bounds)
         names = ("min", "max", "low", "high")
         return [dict(zip(names, map(float, c), strict=True)) for c in np.stack(found, 1)]
@@ -80,7 +80,8 @@ class Pyramid:
             level: The level of the pyramid.
             x: The column of the tile: its pixels begin at ``x * TILE``.
             y: The row of the tile.
-            channels: One is shown grey, two as red and green, three as red, green and blue.
+            channels: A single channel is shown grey, two as red and green, three as red, green and
+                blue.
             windows: The values shown as 0 and as 255, for each channel.
 
         Raises:

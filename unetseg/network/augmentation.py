@@ -135,7 +135,7 @@ def preset(name: str, symmetries: frozenset[str] = frozenset()) -> Augmentation:
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn for each of N images: small tensors on the CPU; a part is ``draw[a:b]``.
+    """The random draw for each of N images: small tensors on the CPU; a part is ``draw[a:b]``.
 
     Attributes:
         symmetry: ``(N,)`` int64, 0 to 7: ``symmetry % 4`` quarter turns, mirrored if 4 or more.

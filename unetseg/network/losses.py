@@ -16,7 +16,7 @@ _RAREST = 1e-3  # a class with a smaller share of the pixels weighs as if it had
 
 
 class Loss(Protocol):
-    """What `build_loss` returns."""
+    """The function that `build_loss` returns."""
 
     def __call__(
         self, logits: Tensor, target: Tensor, valid_count: Tensor | float | None = None
@@ -26,9 +26,9 @@ class Loss(Protocol):
         Args:
             logits: ``(N, C, H, W)`` floating.
             target: ``(N, H, W)`` int64, 0 to C - 1, or `IGNORED`: such pixels count nowhere.
-            valid_count: What the cross-entropy's sum is divided by; None for the number of valid
-                pixels here. For gradients that are averaged over R ranks it is the number over
-                all of them, divided by R.
+            valid_count: The divisor of the cross-entropy's sum; None for the number of valid pixels
+                here. For gradients that are averaged over R ranks it is the number over all of
+                them, divided by R.
         """
 
 
@@ -50,8 +50,8 @@ def build_loss(
     skip connections", eq. 1. The sums over the batch are those of Isensee et al. (2021), "nnU-Net".
 
     Args:
-        name: One of `unetseg.settings.LOSSES`, or an entry point in the group ``unetseg.losses``: a
-            function ``build(class_weights)``, see `_build_plugin`.
+        name: A name in `unetseg.settings.LOSSES`, or an entry point in the group
+            ``unetseg.losses``: a function ``build(class_weights)``, see `_build_plugin`.
         class_weights: ``(C,)`` float32, for "weighted-ce" only.
         total: Adds Dice's sums over ranks: `World.total`, through which gradients flow, makes the
             Dice of all ranks' pixels exact.

@@ -26,7 +26,8 @@ class Muon(torch.optim.AdamW):
     ``Muon`` refuses weights of four axes, and computes in bfloat16, which many CPUs emulate.
 
     Args:
-        groups: As for AdamW; those with ``"orthogonal": True`` move as above, the others by AdamW.
+        groups: Groups of AdamW; those with ``"orthogonal": True`` move as above, the others by
+            AdamW.
         momentum: Momentum of the orthogonal groups, as in Nesterov's method.
         lr: Highest learning rate; a group's ``"share"`` of it is what the group moves by.
     """
@@ -158,7 +159,8 @@ def average_weights(network: nn.Module, steps_back: float) -> AveragedModel:
     """Return a copy of ``network`` whose ``update_parameters`` keeps an exponential average.
 
     Args:
-        network: What is trained; its buffers are averaged too, so no statistics need recomputing.
+        network: The trained network; its buffers are averaged too, so no statistics need
+            recomputing.
         steps_back: Steps over which the average looks back, at least 1. At the start it looks back
             over a tenth of the steps so far, so that the first random weights are soon forgotten.
     """

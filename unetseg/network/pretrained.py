@@ -92,7 +92,7 @@ class FrozenConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, outputs, H / stride, W / stride) for (N, inputs, H, W)."""
-        # By way of float32, as CPUs convert float16 to bfloat16 one by one.
+        # The conversion goes over float32, as CPUs convert float16 to bfloat16 one by one.
         weight, bias = (t.float().to(x.dtype) for t in (self.weight, self.bias))
         return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
 
@@ -117,8 +117,9 @@ class _Block(nn.Module):
 def as_photographs(images: Tensor) -> Tensor:
     """Return images as the encoder takes them.
 
-    Of a grey image it sees three times the same, of two channels the first, the second and the
-    first. Of more it sees the first three, as colours come first in images with infrared or depth.
+    The encoder sees the channel of a grey image three times. For two channels it sees the first,
+    the second and the first. For more it sees the first three, as colours come first in images with
+    infrared or depth.
 
     Args:
         images: (N, C, H, W), of mean 0 and deviation 1 over the training images.

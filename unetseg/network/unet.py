@@ -130,7 +130,7 @@ class FusedUNet(nn.Module):
     Args:
         channels: Channels C of the images.
         classes: Number K of classes.
-        widths: As for `UNet`.
+        widths: The widths of `UNet`.
     """
 
     def __init__(self, channels: int, classes: int, widths: Sequence[int]) -> None:

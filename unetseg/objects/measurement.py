@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What is measured of each object. Lengths are in pixels, areas in square pixels.
+# These columns are measured of each object. Lengths are in pixels, areas in square pixels.
 SHAPE_COLUMNS = (
     "centroid_x",
     "centroid_y",
@@ -287,7 +287,7 @@ def _shape(
         "feret_max": widest,
         "feret_min": narrowest,
         "circularity": min(1.0, 4 * math.pi * area / perimeter**2) if perimeter else 1.0,
-        # Of the axes' squares a and b, 1 - b / a is 2 spread / (sum + spread).
+        # If a and b are the axes' squares, 1 - b / a is 2 spread / (sum + spread).
         "eccentricity": math.sqrt(2 * spread / (xx + yy + spread)) if spread else 0.0,
         "solidity": min(1.0, area / _polygon_area(hull)),
         # The y axis points down in the image, and up in the angle.

@@ -40,7 +40,7 @@ _LABEL_NAMES = re.compile(r"[-_ .](labels?|labell?ed)$", re.I)
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """What may be numbers of objects in one mask: its K values or colours but 0, black and 255.
+    """The possible numbers of objects in a mask: its K values or colours but 0, black and 255.
 
     Attributes:
         keys: ``(K,)`` values, or colours as 0xrrggbb, ascending.

@@ -344,7 +344,7 @@ class _Basins:
 def _climb(height: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return for each pixel, counted row after row, the pixel at which its climb ends.
 
-    Of equally high neighbours the first one is taken, so that a plateau has a peak, too. Pixels at
+    Among equally high neighbours the first is taken, so that a plateau has a peak, too. Pixels at
     the edge of the array, and those of no object, stay where they are.
     """
     flat, width = height.ravel(), height.shape[1]

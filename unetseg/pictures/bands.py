@@ -130,7 +130,7 @@ def open_raster(
         max_pixels: Larger pictures (height x width) are refused.
 
     Raises:
-        InputError: As `reading.read_image`, as far as the header shows it.
+        InputError: `reading.read_image` would refuse the file, as far as the header shows it.
         MachineError: No permission to read.
     """
     with ExitStack() as stack:
@@ -294,7 +294,7 @@ def write_numbers(
         path: The file.
         numbers: May be a file that is mapped into memory.
         text: Goes into the JSON description.
-        georeference: That of the image. Resolution and GeoTIFF tags are kept.
+        georeference: The place of the image on a map. Resolution and GeoTIFF tags are kept.
         tile: Pixels along a side of a tile. None writes strips, which more programs read, and tiles
             of 512 where the image has over 100 megapixels.
 

@@ -86,7 +86,7 @@ def check_same_size(
         path: The file that the message names.
         mask_size: Height and width of the mask.
         image_size: Height and width of the image.
-        remedy: What to do about it.
+        remedy: The advice.
 
     Raises:
         InputError: The sizes differ.
@@ -276,7 +276,7 @@ class NoClassError(InputError):
 
     Args:
         what: The mask, or the folder of masks.
-        places: Where they are in each mask, the commonest first.
+        places: Their places in each mask, the commonest value first.
         table: The classes.
     """
 
@@ -360,7 +360,7 @@ def match(
     """Return the value or colour of each pixel, and its class index as `decode`; -1 for no class.
 
     Raises:
-        InputError: As `decode`, unless pixels are of no class.
+        InputError: `decode` refuses the mask for another reason than pixels of no class.
     """
     known: dict[Key, int] = {table.key(i): i for i in range(len(table.classes))}
     known |= dict.fromkeys(table.ignore, IGNORED)

@@ -55,7 +55,7 @@ class Doubt:
 
     Attributes:
         problem: How the picture is stored, as the end of a sentence.
-        remedy: What to do about it.
+        remedy: The advice.
         code: The kind of problem, for a program; None where no program asks.
     """
 
@@ -253,7 +253,7 @@ def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | str | 
         raise InputError(path, f"no page {page}, there {count}", "count from 0")
 
 
-# What the letters of tifffile for axes mean; a page of any other axis is called a page.
+# These are the meanings of tifffile's letters for axes; a page of any other axis is called a page.
 _AXES = {"Z": "slice in depth (Z)", "T": "point in time (T)"}
 
 
@@ -319,7 +319,7 @@ def as_declared(
 
     Args:
         path: The file, for the message.
-        picture: Whose pixels they are.
+        picture: The picture of these pixels.
         pixels: Some of its rows, as `Picture.pixels` returns them.
         top: The number of the first of these rows.
         nodata: The value of a pixel without data. Where it is not None, NaN means the same.

@@ -66,7 +66,7 @@ def read_info(
     """Read the header of a picture, or of one page of a TIFF; no pixels are decoded.
 
     Raises:
-        InputError: As for `read_image`, as far as the header shows it.
+        InputError: `read_image` would refuse the file, as far as the header shows it.
         MachineError: No permission to read.
     """
     with opened(path) as (handle, kind):
@@ -150,7 +150,7 @@ def read_scaled(
     """Read an image, fit its channels as `fit_channels` does, and scale it.
 
     Raises:
-        InputError: As `read_image` and `fit_channels`.
+        InputError: `read_image` or `fit_channels` refuses the file.
     """
     image = fit_channels(read_image(path, selection), channels, path)
     return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
@@ -167,8 +167,8 @@ def read_mask(
     value of no data that no mask can hold, such as NaN or -9999, are unlabelled.
 
     Raises:
-        InputError: As `read_image`; a lossy format; much that is half transparent; negative or
-            fractional values; a number of channels that is neither 1 nor 3.
+        InputError: `read_image` refuses the file, its format is lossy, or much of it is half
+            transparent. Or it holds negative or fractional values, or neither 1 nor 3 channels.
         MachineError: No permission to read, not enough memory.
     """
     with opened(path) as (handle, kind):

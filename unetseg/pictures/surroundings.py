@@ -1,4 +1,4 @@
-"""What belongs to every image of a set and shows no scene.
+"""The area that lies in every image of a set and shows no scene.
 
 It is an area that all masks ignore, a burned-in strip, or the dark surround of a field of view.
 """

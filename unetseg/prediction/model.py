@@ -55,7 +55,7 @@ class Model(Result):
         segmenter: Runs the networks over an image.
         digest: SHA-256 over the files of all models; predictions are equal only where it is.
         cleaning: The rules by which a mask is mended.
-        appearance: What the training images of the (first) model look like; None where unknown.
+        appearance: The look of the (first) model's training images; None where unknown.
     """
 
     def __init__(self, names: Names, settings: PredictSettings | None = None) -> None:

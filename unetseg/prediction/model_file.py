@@ -57,8 +57,8 @@ class ModelCard:
         settings: Arguments of the network beside channels and classes, plain JSON types.
         channels: The number of channels of the images.
         classes: The classes, and how masks encode them.
-        mean: One number per channel, which is subtracted from the pixels.
-        std: One number per channel, above 0, by which the pixels are divided.
+        mean: The number for each channel that is subtracted from the pixels.
+        std: The number for each channel, above 0, by which the pixels are divided.
         dtype: The dtype of the training images: "uint8", "uint16" or "float32".
         scale: Factor by which images are resized before the network, above 0.
         patch_size: The side in pixels of the patches that it was trained on.
@@ -76,7 +76,7 @@ class ModelCard:
         versions: Versions of unetseg, torch and other packages, by name.
         looks: The `likeness.AppearanceRange` of the training images as JSON; empty where unknown.
         class_pixels: Pixels of each class in its training images; empty in files of old versions.
-        ignored_area: What every mask that it was trained on ignores; None where that is nothing.
+        ignored_area: The area that every training mask ignores; None where there is no such area.
         takes_grey: Whether grey images were among the colour images that it was trained on.
         selection: The part of image files that it was trained on.
         sha256: The SHA-256 of all this and the weights; `write_model` fills it in.

@@ -35,7 +35,7 @@ _OPSETS = (18, 25)  # what torch writes without rewriting its own operators for 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What `export_onnx` wrote.
+    """The file that `export_onnx` wrote.
 
     Attributes:
         path: The file.

@@ -185,7 +185,7 @@ class RunFolder(Result):
 
     @property
     def given(self) -> str:
-        """What a person gives for it: its name, or the path where it is not in ``runs/``."""
+        """The name that a person gives for it, or the path where it is not in ``runs/``."""
         return self.name if self.path == RUNS / self.name else str(self.path)
 
     def how_to_resume(self) -> str:
@@ -425,7 +425,7 @@ def open_training_store(card: ModelCard, file: Path, remedy: str = NAME_A_FOLDER
     Args:
         card: The card of the model.
         file: The file of the model.
-        remedy: What a message tells to do where it is not there.
+        remedy: The advice of the message where it is not there.
 
     Raises:
         InputError: It is not there, or cannot be read.

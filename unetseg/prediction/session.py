@@ -68,7 +68,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, repr=False)
 class Predictions(Result):
-    """What `predict` did.
+    """The work that `predict` did.
 
     Attributes:
         out: The folder of masks.
@@ -565,7 +565,7 @@ def _predictions(
 
 @dataclass
 class _Found:
-    """What is measured and kept while the bands of an image are computed.
+    """The measurements and parts that are kept while the bands of an image are computed.
 
     Attributes:
         pixels: The pixels of each class in the mask, (K,) int64.

@@ -66,7 +66,7 @@ class Suggestion:
 
 @dataclass(frozen=True, repr=False)
 class Suggestions(Result):
-    """What `suggest_images` found and wrote.
+    """The images that `suggest_images` chose, and the files that it wrote.
 
     Attributes:
         out: The folder.

@@ -211,8 +211,8 @@ def write_table(
     Args:
         path: The file.
         header: Names of the columns.
-        rows: One cell per column: a text (put on one line as `text.show` does), a number, or None
-            for an empty cell.
+        rows: A cell for each column: a text (put on one line as `text.show` does), a number, or
+            None for an empty cell.
         digits: The number of significant digits to which fractions are rounded.
 
     Raises:

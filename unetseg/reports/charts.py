@@ -62,7 +62,7 @@ def strip_plot(values: Sequence[tuple[str, float]], marked: float | None) -> Mar
 
     Args:
         values: Names, shown on hover, and fractions; at least one.
-        marked: Where a line stands, if any.
+        marked: The place of a line, if any.
     """
     low = min(0.9, math.floor(min(v for _, v in values) * 10 + 1e-9) / 10)
     shares = [(name, value, (value - low) / (1 - low)) for name, value in values]
@@ -91,9 +91,9 @@ def line_plot(
     """Draw lines over common axes with numbers; y begins at 0.
 
     Args:
-        lines: At least one point in all.
-        y_name: What goes up; read out, while the page has it as a heading.
-        x_name: Below the axis, such as "minutes".
+        lines: The lines; together they have at least one point.
+        y_name: The name of the vertical axis; it is read out, while the page has it as a heading.
+        x_name: The text below the axis, such as "minutes".
         y_top: Highest y; by default the greatest value.
     """
     points = [p for line in lines for p in line.points]

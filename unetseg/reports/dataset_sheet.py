@@ -30,7 +30,7 @@ def write_contact_sheet(
 
     Args:
         path: The file.
-        found: What `inspect_folder` found.
+        found: The result of `inspect_folder`.
         selection: The part of image files that is used.
         on_progress: Receives `Progress`.
 

@@ -103,7 +103,7 @@ def report_folds(
     Args:
         path: The HTML file.
         found: The run.
-        baselines: What `baselines_of_folds` returns.
+        baselines: The result of `baselines_of_folds`.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
 
@@ -173,7 +173,7 @@ def report_evaluation(
         found: The evaluation.
         run: The run of the model, whose settings and history are shown; None where masks were
             scored.
-        curves: Those of every threshold, to be drawn; None draws none.
+        curves: The curves over all thresholds, to be drawn; None draws none.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
         objects: The scores of its objects, where they are to be shown.

@@ -35,25 +35,25 @@ _ENOUGH = 0.5  # a part of an image is shown if it holds this share of the wrong
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says.
+    """The content of a report.
 
     Attributes:
         title: The heading.
-        subject: One line: which model, trained on what, scored on what.
+        subject: A line that names the model, its training images and the scored images.
         scores: The scores of all images, with intervals where they are known.
         classes: Names and colours, in the order of ``scores.classes``.
         scored_image: Returns the k-th image of ``scores`` with its masks.
-        baselines: What simple methods reach on the same images.
+        baselines: The scores of simple methods on the same images.
         verdict: How the model compares with them, in one line.
         histories: The rows of ``history.csv`` by the name of a fold or run.
         suspects: Masks that may be wrong, the likeliest first; their images are among ``scores``.
         thresholds: The curves of every threshold, by class; None where they are not known.
         calibration: Whether probabilities can be believed; None where they are not known.
-        settings: As used; shown as text.
-        data: What was trained and scored on: folder, number of images, hash of pixels.
+        settings: The settings as used; shown as text.
+        data: The data of training and scoring: folder, number of images, hash of pixels.
         versions: The version of each program, by its name.
-        lines: What to type next.
-        objects: What `object_part` returns; None where objects were not scored.
+        lines: Commands to type next.
+        objects: The result of `object_part`; None where objects were not scored.
     """
 
     title: str
@@ -90,7 +90,7 @@ def write_report(
 
     Args:
         path: The file.
-        report: What it says.
+        report: The content of the page.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress` as pictures are drawn.
 

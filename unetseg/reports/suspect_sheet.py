@@ -32,7 +32,7 @@ def write_suspects(
         suspects: The suspects to show, in order.
         read: Reads the image of a name with its masks.
         classes: Names and colours.
-        subject: One line: which masks, against which model.
+        subject: A line that names the masks and the model.
         on_progress: Receives `Progress`.
 
     Raises:

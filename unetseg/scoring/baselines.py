@@ -1,4 +1,4 @@
-"""What simple methods score on the same images: a baseline that a network has to beat."""
+"""The scores of simple methods on the same images: a baseline that a network has to beat."""
 
 import math
 import time
@@ -33,7 +33,7 @@ _CLASSIFYING, _FITTING = 9.0, 500.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a simple method scores.
+    """The scores of a simple method.
 
     Attributes:
         name: "most common class" or "random forest".
@@ -104,7 +104,7 @@ class Forest:
         The weight of a class is the number of its pixels in the images, drawn or not.
 
         Args:
-            samples: What `draw_samples` returns.
+            samples: The result of `draw_samples`.
             seed: Seed of the drawing and of the trees.
 
         Raises:

@@ -87,8 +87,8 @@ class Comparison(Result):
     """Two models, or sets of masks, on the same images.
 
     Attributes:
-        a: What A is, for a heading.
-        b: What B is.
+        a: The name of A, for a heading.
+        b: The name of B.
         scores_a: The scores of A.
         scores_b: The scores of B, of the same images and classes in the same order.
         mean: Mean IoU of both; its images are won by their mean over classes.
@@ -193,8 +193,8 @@ def compare(
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
-        InputError: What `evaluate` raises; other classes on both sides; no image that neither was
-            trained on.
+        InputError: `evaluate` refuses a side; other classes on both sides; no image that neither
+            was trained on.
     """
     sides = _Side(a), _Side(b)
     if source is None and DEFAULT_FOLDER.is_dir():

@@ -106,7 +106,7 @@ def curves_of(images: Iterable[NDArray[np.int64]], classes: Sequence[str]) -> Cu
     """Return the curves of one image or more.
 
     Args:
-        images: What `count_probabilities` counts in each; one is held at a time.
+        images: The counts of `count_probabilities` for each image; one is held at a time.
         classes: Names of the classes, in order.
     """
     pooled, areas = np.zeros((len(classes), 2, _BINS), np.int64), []

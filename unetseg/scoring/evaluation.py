@@ -50,8 +50,8 @@ class Subject:
     """Labelled images, and a way to a predicted mask of each: all that scoring needs.
 
     Attributes:
-        title: What is scored, for a heading: "wide on data/test".
-        classes: What class indices mean: the model's classes, or those found.
+        title: The subject of the scores, for a heading: "wide on data/test".
+        classes: The meaning of class indices: the model's classes, or those found.
         names: Names of the images, no two alike.
         groups: The group of each image, over which intervals are taken; its name where there are
             no groups.
@@ -87,7 +87,7 @@ class Subject:
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Result):
-    """What was scored, and how well.
+    """The images that were scored, and their scores.
 
     Attributes:
         scores: The scores, pooled over all images.
@@ -309,7 +309,7 @@ def read_objects(subject: Subject, classes: Mapping[int, int | None], k: int) ->
     """Read and predict the k-th image, and tell its objects apart.
 
     Args:
-        subject: What is scored.
+        subject: The images with truth and prediction.
         classes: The classes and borders that `object_classes` returns.
         k: The place of the image.
 

@@ -275,7 +275,7 @@ def scores(
         matrices: ``(n, C, C)`` int64, one `confusion` per image; n may be 0.
         names: The names of the n images, no two alike.
         classes: Names of the C classes.
-        groups: What each image belongs to, for the intervals; None takes each for itself.
+        groups: The group of each image, for the intervals; None takes each for itself.
 
     Raises:
         ValueError: The four do not fit together.

@@ -33,7 +33,7 @@ class Suspect:
         score: The number of standard deviations by which its disagreement exceeds that of a usual
             image of the set (`rank_suspects`). A score over `LIKELY` is rare among correct masks.
         box: (top, left, height, width) of the worst place, in pixels.
-        text: What is suspected there.
+        text: The suspicion, in words.
     """
 
     name: str
@@ -76,7 +76,7 @@ class _Disagreement:
         sure: Whether the confidence is known.
         regions: The largest regions.
         moved: Pixels that agree more when the mask is moved or turned; 0 where that does not help.
-        movement: What was done to the mask that helps, in words.
+        movement: The movement of the mask that helps, in words.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: model, checkpoint, history, settings, pictures, TensorBoard."""
+"""The files of a run: model, checkpoint, history, settings, pictures, TensorBoard."""
 
 import dataclasses
 import time
@@ -43,10 +43,10 @@ class Artefacts:
     Args:
         opened: The store that is trained on.
         folder: The folder of the run.
-        recipe: How it is trained.
+        recipe: The settings of the training.
 
     Attributes:
-        opened, folder, recipe: As given.
+        opened, folder, recipe: The arguments of these names.
     """
 
     def __init__(self, opened: Store, folder: RunFolder, recipe: Recipe) -> None:
@@ -106,8 +106,8 @@ class Artefacts:
 
         Args:
             patches_seen: Patches learned from.
-            scores: Those of the last validation, if there was one in this session.
-            calibration: What `unetseg.training.validation.calibrate` found, at the end.
+            scores: The scores of the last validation, if there was one in this session.
+            calibration: The result of `unetseg.training.validation.calibrate`, at the end.
             finished: Whether nothing is left to train.
             kept: Which weights these are; see `ModelCard`.
         """
@@ -146,7 +146,7 @@ class Artefacts:
 
     @cached_property
     def _appearance(self) -> dict[str, Any]:
-        """What the training images look like; empty where they are too few to say."""
+        """The look of the training images; empty where they are too few to say."""
         opened = self.opened
         found = likeness.appearance_of_patches(opened.images, opened.source, opened.info.size)
         return to_plain(found) if found else {}

@@ -290,7 +290,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a resume must find again to go on to the same bits."""
+    """The state that a resume must find again to go on to the same bits."""
 
     threads: Count
     torch: Text
@@ -328,7 +328,7 @@ class TrainState:
     Attributes:
         finished: Whether nothing is left to train.
         settings: How it is trained.
-        given: What was asked for beside the settings: ``from`` and ``classes``, where they were.
+        given: The options given beside the settings: ``from`` and ``classes``, where they were.
         store: Path of the store.
         store_hash: The store's `content_hash`.
         learner: The state of what learns.
@@ -338,7 +338,7 @@ class TrainState:
         best: The best validation, under ``patience``.
         seconds: Time trained so far.
         expected_steps: Steps of the whole training.
-        machine: Where it was trained.
+        machine: The machine of the training.
     """
 
     finished: StrictBool

@@ -25,7 +25,7 @@ class Clock(ABC):
         seconds_before: Time trained in the sessions before a resume.
 
     Attributes:
-        expected_steps: As given.
+        expected_steps: The argument of that name.
         share: The share of the training that is done, as all processes last agreed on. It decides
             the learning rate and the end.
     """
@@ -76,10 +76,10 @@ class StepClock(Clock):
     """A training of a number of epochs.
 
     Args:
-        epochs: How many.
-        steps_per_epoch: Steps of one.
-        patches_per_epoch: Patches of one.
-        seconds_before: As in `Clock`.
+        epochs: The number of epochs.
+        steps_per_epoch: The steps of an epoch.
+        patches_per_epoch: The patches of an epoch.
+        seconds_before: The argument of `Clock`.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class BudgetClock(Clock):
         total: Seconds from now on until all must be done.
         batch_size: Patches of a step.
         rate: Patches trained a second, as measured before the first step.
-        reserve: What follows the steps, as estimated before the first.
+        reserve: The time of the work after the steps, as estimated before the first.
         measure: Returns the seconds in which a window is predicted at present.
         least: Seconds in which to do steps even where ``reserve`` leaves none for them.
-        seconds_before: As in `Clock`.
+        seconds_before: The argument of `Clock`.
         expected_steps: Steps of the whole training, where a resumed run has recorded them; None
             takes as many as there is time for.
     """

@@ -1,4 +1,4 @@
-"""What ``folds.json`` holds: how a run with folds divides its images, and what of it is done."""
+"""The content of ``folds.json``: the images of each fold, and the folds that are done."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class FoldImage:
         image: Its file.
         mask: The file of its true mask.
         sha256: SHA-256 of its pixels.
-        group: What ``--group`` found in its name, else the name.
+        group: The text that ``--group`` found in its name, else the name.
         fold: The fold that holds it out, from 1.
         page: Its number in its file, where each of several pictures is an image.
     """
@@ -138,7 +138,7 @@ class FoldRecord:
 
         Args:
             chosen: The images.
-            matrices: Those of each image, as in `FoldDone`.
+            matrices: The matrices of each image, as in `FoldDone`.
         """
         groups = [one.group for one in chosen] if self.cutting.group else None
         names = [one.name for one in chosen]

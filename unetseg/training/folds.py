@@ -73,7 +73,7 @@ _AFTER_FOLD = Afterwards(passes=1)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation(Result):
-    """What a run with folds leaves.
+    """The result of a run with folds.
 
     Attributes:
         run: Its folder.
@@ -133,7 +133,7 @@ class CrossValidation(Result):
         """Return the k-th image with its true mask, its prediction and the confidence of that.
 
         Raises:
-            InputError: One of the files is gone, damaged, or of another size.
+            InputError: A file is gone, damaged, or of another size.
         """
         one, selection = self.images[k], PatchSettings(**self.cutting).selection
         made, sure = self.masks / f"{one.name}.png", self.run.confidence / f"{one.name}.png"
@@ -461,11 +461,11 @@ class _Runner:
 
     Args:
         run: The folder of the whole; the caller holds its lock.
-        record: What is to be done, and what is done.
+        record: The work that is to be done, and the work that is done.
         labelled: The labelled folder; None where an earlier session divided it.
         started: `time.monotonic` when this session began.
         caught: Signals.
-        after: As in `cross_validate`.
+        after: The argument of `cross_validate`.
         on_progress: Receives all records.
     """
 

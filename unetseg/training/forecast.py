@@ -27,7 +27,7 @@ _CLASSES = 3  # the number hardly changes the speed, and is not known before the
 
 @dataclass(frozen=True)
 class Afterwards:
-    """What a caller will do after a training, for which the budget leaves time.
+    """The work of a caller after a training, for which the budget leaves time.
 
     Attributes:
         passes: Times that all held-out images will be predicted.
@@ -45,7 +45,7 @@ NOTHING = Afterwards()
 
 @dataclass(frozen=True)
 class Advice:
-    """What would do instead of a budget that is too small.
+    """The budgets and settings that would do instead of a budget that is too small.
 
     Attributes:
         budget: The budget, in seconds.
@@ -86,7 +86,7 @@ def check_budget(
         cutting: How it will be cut.
         settings: How it will be trained; without a budget nothing is done.
         started: `time.monotonic` when the call began.
-        after: What the caller will do after the training; its passes follow each model.
+        after: The work of the caller after the training; its passes follow each model.
         folds: Number of models to train; 0 means one, with held-out images.
     """
     if settings.budget is None:

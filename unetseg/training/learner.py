@@ -40,17 +40,17 @@ class Learner:
     Each of several processes has one; their states are the same after every step.
 
     Args:
-        batches: What is learned from.
+        batches: The batches to learn from.
         recipe: How.
-        network: What learns; it is moved to the device of the batches.
+        network: The network that learns; it is moved to the device of the batches.
         expected_steps: Steps of the whole training, of which the averaged weights look back over
             the share ``recipe.ema``.
         saved: The state to go on from, of a learner like this one.
 
     Attributes:
-        network: As given.
+        network: The network that learns.
         average: The network's averaged weights.
-        optimizer: What moves the weights.
+        optimizer: The optimizer of the weights.
         position: How far the learning has come.
     """
 

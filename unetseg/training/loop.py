@@ -35,7 +35,7 @@ Row = dict[str, float | None]
 
 @dataclass(frozen=True, repr=False)
 class TrainResult(Result):
-    """What a finished run leaves.
+    """The result of a finished run.
 
     Attributes:
         run: Its folder.
@@ -74,11 +74,11 @@ class TrainResult(Result):
 
 @dataclass
 class Course:
-    """What a run has gone through so far, beside what its learner and its clock know.
+    """The course of a run so far, beside the states of its learner and its clock.
 
     Attributes:
         validate_every: Epochs between validations.
-        given: What was asked for beside the settings: ``from`` and ``classes``, where they were.
+        given: The options given beside the settings: ``from`` and ``classes``, where they were.
         tally: The losses of the current epoch.
         history: Rows of ``history.csv``.
         best: The best validation, under ``patience``.
@@ -113,16 +113,16 @@ class Trainer:
     Each of several processes has one; their states are the same after every step.
 
     Args:
-        learner: What learns.
-        clock: How long it goes on.
-        artefacts: What it leaves.
-        course: What it has gone through.
+        learner: The learner.
+        clock: The clock that ends it.
+        artefacts: The files that it leaves.
+        course: The course of the run so far.
         caught: Signals.
         on_progress: Receives `Progress`, `EpochDone` and `Note` records.
 
     Attributes:
-        learner, clock, artefacts, course: As given.
-        scores: Those of the last validation.
+        learner, clock, artefacts, course: The arguments of these names.
+        scores: The scores of the last validation.
     """
 
     def __init__(
@@ -341,7 +341,7 @@ class Trainer:
 
         Args:
             kept: Which weights the final model has; empty while the training is not finished.
-            calibration: What `calibrate` found for the final model.
+            calibration: The result of `calibrate` for the final model.
         """
         self.read_losses()
         if not self.ranks.is_writer:

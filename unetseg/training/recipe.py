@@ -25,7 +25,7 @@ class Recipe(TrainSettings):
 
     @property
     def network_settings(self) -> dict[str, int]:
-        """What the network is built with beside channels and classes."""
+        """The settings with which the network is built, beside channels and classes."""
         return network_settings(self)
 
 

@@ -138,7 +138,7 @@ def begin_run(
         session: The call.
 
     Raises:
-        UnetsegError: As `train` does.
+        UnetsegError: The errors of `train`.
     """
     store = _open_on_all_ranks(path)
     recipe = resolve(settings, store.info.size)
@@ -158,7 +158,7 @@ def resume_run(
         check: A function that is given the checkpoint and the header of its store, and may raise.
 
     Raises:
-        UnetsegError: As `train` does.
+        UnetsegError: The errors of `train`.
     """
     saved, used, warning = read_state(folder.checkpoint)
     if warning:
@@ -196,10 +196,10 @@ def train_line(
     """Return the command line of a call, without the run: its folder and the options given.
 
     Args:
-        source: As for `train`.
+        source: The argument of `train`.
         asked: Options by name.
         patches: The settings of cutting; those that differ from the defaults are given.
-        ignored: As for `train`.
+        ignored: The argument of `train`.
     """
     given = {**asked, **_unusual(patches)}
     if (budget := given.get("budget")) is not None:

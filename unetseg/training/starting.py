@@ -39,13 +39,13 @@ _LEAST_SHARE = 0.05  # of a budget is trained even if the rest is not enough for
 
 @dataclass(frozen=True)
 class Session:
-    """What a call of `unetseg.train` brings to the run that it works on.
+    """The parts that a call of `unetseg.train` brings to its run.
 
     Attributes:
         started: `time.monotonic` when the call began.
         caught: Signals.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
-        after: What the caller will do after the training, within its budget.
+        after: The work of the caller after the training, within its budget.
         has_worked: Whether the call has done work already that must not be thrown away.
     """
 
@@ -70,7 +70,7 @@ def new_trainer(
         folder: The folder of the run.
         recipe: How it is trained.
         session: The call.
-        given: What was asked for beside the settings; ``from`` names a model to start from.
+        given: The options given beside the settings; ``from`` names a model to start from.
 
     Raises:
         InputError: The network, the weights or the budget do not do, or nothing is held out by
@@ -95,7 +95,7 @@ def resumed_trainer(
     Args:
         opened: The store that the checkpoint names.
         folder: The folder of the run.
-        saved: What the checkpoint holds.
+        saved: The content of the checkpoint.
         path: The file of the checkpoint.
         session: The call.
 
@@ -171,7 +171,7 @@ def _start_clock(
     Args:
         opened: The store to learn from.
         recipe: How it is trained.
-        batches: What is learned from.
+        batches: The batches to learn from.
         session: The call.
         windows: Windows that a validation predicts.
         measure: Returns the seconds of a window on this rank at present.
@@ -225,7 +225,7 @@ def _plan(learner: Learner, clock: Clock, rate: float, validating: float) -> Pla
     """Return what a training is about to do.
 
     Args:
-        learner: What will learn.
+        learner: The learner of the run.
         clock: How long.
         rate: Patches a second.
         validating: Time that validation adds, as a share of that of the steps.
@@ -307,7 +307,7 @@ def resumed_network(
     """Return a network for the weights of a checkpoint, which leaves out those that never change.
 
     Args:
-        recipe: As recorded.
+        recipe: The recipe as recorded.
         info: Header of the store.
         frozen: Digest of the weights that never change.
         model: The model that the run has written so far, if any.

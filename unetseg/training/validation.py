@@ -38,7 +38,7 @@ Picture = tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Validation:
-    """What a network gives on the held-out images.
+    """The scores and predictions of a network on the held-out images.
 
     Attributes:
         scores: Its scores on all of them.
@@ -53,8 +53,9 @@ class Validation:
     def pictures(self, opened: Store) -> list[Picture]:
         """Return the first images of the store with their truth and the predicted labels.
 
-        What the truth ignores is ignored in the prediction, too: nothing there is right or wrong.
-        Under a truth of strokes alone, the whole prediction stays, as it is all there is to see.
+        Pixels that the truth ignores are ignored in the prediction, too: nothing there is right or
+        wrong. Under a truth of strokes alone, the whole prediction stays, as it is all there is to
+        see.
         """
         shown = ((*opened.held_out(k)[:2], labels) for k, labels in self.labels.items())
         return [(image, truth, _judged(truth, labels)) for image, truth, labels in shown]
@@ -85,8 +86,8 @@ def validate(
 
     Args:
         opened: The store.
-        network: What is scored.
-        device: Where.
+        network: The network that is scored.
+        device: The device that computes.
         on_progress: Receives `Progress`.
         check: A function that is called before each image, and may raise to stop.
         sample: Takes a sample of the probabilities on the way.
@@ -148,8 +149,8 @@ def windows_of(
     Args:
         shapes: (height, width) of each image as the network takes it.
         size: Side of a patch.
-        network: What predicts.
-        device: Where.
+        network: The network that predicts.
+        device: The device that computes.
     """
     stride = PredictSettings().stride_for(size, can_be_seamless(network))
     computed = (computed_pixels(shape, [network], size, stride, device) for shape in shapes)
@@ -165,10 +166,10 @@ def window_seconds(network: nn.Module, channels: int, size: int, device: torch.d
     most, of which training has more.
 
     Args:
-        network: What predicts; it is moved to the device.
-        channels: Of an image.
+        network: The network that predicts; it is moved to the device.
+        channels: The channels of an image.
         size: Side of a window.
-        device: Where.
+        device: The device that computes.
     """
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     count, mode = max(1, _TRIED // size**2), network.training
@@ -188,7 +189,7 @@ def interval(windows: float, patches: int) -> int:
     It is counted and not measured, so that a resumed run validates at the same epochs.
 
     Args:
-        windows: As `windows` returns.
+        windows: The result of `windows`.
         patches: Patches of an epoch.
     """
     return max(1, math.ceil(windows * FORWARD_SHARE / (_TIME_SHARE * patches)))
