@@ -55,6 +55,12 @@ def machine() -> str:
     return f"{platform.machine()}, {cores} cores, torch {torch.__version__}"
 
 
+def processor() -> str:
+    """Return the name of the processor (Linux)."""
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("ascii"))
+    return found[1] if found else platform.machine()
+
+
 def numbers_in(words: Sequence[str]) -> list[float]:
     """Return the words that are numbers."""
     return [float(word) for word in words if word.replace(".", "", 1).isdecimal()]

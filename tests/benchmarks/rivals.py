@@ -3,7 +3,8 @@
 ``python -m tests.benchmarks rivals [MINUTES... SET... METHOD...]`` takes other times (3, 10 and 30
 minutes by default), sets or methods. The time covers all from the folder of labelled images to the
 trained model: planning, cutting, training. Prediction comes after it. Each method predicts images
-that no method has seen, and `evaluate` scores the masks.
+that no method has seen, and `evaluate` scores the masks. The scores go into ``rivals.csv`` and
+``rivals.svg`` beside this file, and a prediction of each set into ``tests/pictures/gallery``.
 
 Methods:
     unetseg: The command, with its defaults.
@@ -33,26 +34,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tests.benchmarks import rivals_plot
 from tests.benchmarks.common import (
     DATA,
     machine,
     names_in,
     numbers_in,
     print_table,
+    processor,
     write_values,
 )
 from tests.benchmarks.pretrained import SETS
+from tests.benchmarks.rivals_plot import Row
 from unetseg import compare, evaluate
 from unetseg.classes import IGNORED, ClassTable, read_classes
 from unetseg.dataset import pairing
 from unetseg.network.unet import build_network
-from unetseg.pictures import masks, reading, writing
+from unetseg.pictures import drawing, masks, reading, writing
 from unetseg.pictures.transforms import collapse_grey
 from unetseg.scoring.baselines import Forest, draw_samples
+from unetseg.scoring.metrics import iou_of
 
 _MINUTES, _PATCH = (3.0, 10.0, 30.0), 96
 _HOME = Path(os.environ.get("UNETSEG_RIVALS", Path(tempfile.gettempdir()) / "unetseg-rivals"))
 _TRAINER = Path(__file__).with_name("nnunet_timed.py")
+_GALLERY = Path(__file__).parents[1] / "pictures" / "gallery"
 
 
 @dataclass(frozen=True)
@@ -280,20 +286,44 @@ def main(words: Sequence[str]) -> None:
                 outs = {m: root / f"{name}-{limit:g}-{m}" for m in methods}
                 for method in methods:
                     METHODS[method](Task(train, test, outs[method], limit * 60))
-                    rows.append((name, f"{limit:g}", method, *_judge(test, outs, method)))
-                    print(*rows[-1], flush=True)
-    columns = ["set", "minutes", "method", "mean IoU", "95 %", "less than unetseg by", "95 %"]
-    print_table(f"The same minutes on the same cores ({machine()})", columns, rows)
+                    rows.append(_judge(name, limit, test, outs, method))
+                    print(rows[-1], flush=True)
+                if "unetseg" in outs:
+                    _show(test, outs["unetseg"], _GALLERY / f"{name}.png")
+    rivals_plot.draw(rivals_plot.add_rows(rows))
+    columns = ["set", "minutes", "method", "mean IoU", "95 %", "beside unetseg", "95 %"]
+    lines = [
+        (
+            *(r.data, r.minutes, r.method, r.mean_iou, f"{r.low:.3f} to {r.high:.3f}"),
+            *(r.difference, r.between),
+        )
+        for r in rows
+    ]
+    print_table(f"The same minutes on the same cores ({machine()})", columns, lines)
 
 
-def _judge(test: Path, outs: dict[str, Path], method: str) -> tuple[float, str, str, str]:
+def _judge(name: str, minutes: float, test: Path, outs: dict[str, Path], method: str) -> Row:
     found = evaluate(test, predictions=outs[method]).scores
-    less = between = ""
-    if method != "unetseg" and outs.get("unetseg", test).exists() and "unetseg" in outs:
+    low, high = found.mean_iou_ci95 or (0.0, 1.0)
+    difference = between = ""
+    if method != "unetseg" and "unetseg" in outs and outs["unetseg"].exists():
         pair = compare(str(outs[method]), str(outs["unetseg"]), test).mean
-        less, between = f"{pair.difference:.3f}", _ends(pair.ci95)
-    return found.mean_iou or 0.0, _ends(found.mean_iou_ci95), less, between
+        difference = f"{pair.difference:+.3f}"
+        between = "{:+.3f} to {:+.3f}".format(*pair.ci95) if pair.ci95 else ""
+    where = f"{time.strftime('%Y-%m-%d')}, {processor()}, {machine()}"
+    score = found.mean_iou or 0.0
+    return Row(name, minutes, method, score, low, high, difference, between, where)
 
 
-def _ends(interval: tuple[float, float] | None) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-"
+def _show(test: Path, made: Path, path: Path) -> None:
+    """Draw the test image whose score is the middle one: itself, its truth, its prediction."""
+    table = read_classes(test / "classes.toml")
+    found = evaluate(test, predictions=made).scores
+    order = np.argsort(np.nanmean(iou_of(found.matrices), 1))
+    name = found.names[order[len(order) // 2]]
+    (pair,) = (pair for pair in pairing.find_pairs(test) if pair.name == name)
+    truth, predicted = (
+        masks.decode(reading.read_mask(file), table) for file in (pair.mask, made / f"{name}.png")
+    )
+    row = collapse_grey(reading.read_image(pair.image)), truth, predicted
+    writing.write_picture(path, drawing.validation_sheet([row], table))
