@@ -275,7 +275,9 @@ def _from_toml(index: int, entry: dict[str, Any]) -> SegmentationClass:
         raise InputError(where, text, "'name', 'value' and 'colour' are known")
     value, colour = entry.get("value"), entry.get("colour")
     if value is None and colour is None:
-        raise InputError(where, "neither value nor colour", "say what stands for it in the masks")
+        raise InputError(
+            where, "neither value nor colour", "give the one that stands for it in the masks"
+        )
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise InputError(where, f"value {value!r} is no whole number", "write value = 1")
     if colour is not None and not isinstance(colour, str):

@@ -28,7 +28,9 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and cuda:
         return torch.device(cuda[0])
     if name not in there:
-        raise InputError(arg("device"), f"{name!r} is not here", "devices: " + ", ".join(there))
+        raise InputError(
+            arg("device"), f"{name!r} is not on this machine", "devices: " + ", ".join(there)
+        )
     return torch.device(name)
 
 
@@ -42,7 +44,9 @@ def _own_device(name: str) -> torch.device:
         raise InputError(arg("device"), text, "choose of auto, cuda, cpu")
     if ranks > there:
         text = f"{ranks} processes on this machine, {there} GPUs"
-        raise InputError(arg("device"), text, f"start one a GPU, or give {arg('device')} cpu")
+        raise InputError(
+            arg("device"), text, f"start one process for each GPU, or give {arg('device')} cpu"
+        )
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 

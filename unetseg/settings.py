@@ -284,7 +284,7 @@ class PredictSettings(_Selecting):
         stride: Pixels between blended windows (48 or "48") or a share of the window; None is "50%".
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
         tta: Average over the symmetries that the model was trained with.
-        batch_size: Windows computed at once; None takes as many as pay.
+        batch_size: Windows computed at once; None chooses for speed.
         device: The device that computes, as in `TrainSettings`.
         page: The picture of files that hold several, as in `PatchSettings`. None takes what the
             model was trained on, here and in the next two.
@@ -364,7 +364,7 @@ def split_augment(text: str) -> tuple[str, str | None]:
     """
     preset, plus, own = text.rpartition("+")
     if plus and own in ("", *AUGMENTS):
-        raise InputError(arg("augment"), f"{text!r} has no plug-in's after the '+'", "name one")
+        raise InputError(arg("augment"), f"{text!r} names no plug-in after the '+'", "name one")
     if own in AUGMENTS:
         preset, own = own, ""
     check_choice("augment", preset or "auto", AUGMENTS)

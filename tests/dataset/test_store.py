@@ -469,7 +469,7 @@ def test_a_store_that_reads_back_otherwise_than_written_is_not_kept(tmp_path, mo
         return found | {"sources/group": np.zeros_like(found["sources/group"])}
 
     monkeypatch.setattr(store_writer, "_source_columns", lose_the_groups)
-    with pytest.raises(MachineError, match="not written: it reads back otherwise"):
+    with pytest.raises(MachineError, match="not written: it reads back with other content"):
         write_store(tmp_path / "patches.h5", INFO, COUNT, *arrays())
     assert list(tmp_path.iterdir()) == []
 

@@ -195,7 +195,9 @@ def test_a_run_with_folds_or_masks_alone_need_a_folder(two):
         unetseg.compare("folds", "default")
     assert len(unetseg.compare("folds", "default", "apart").scores_a.names) == 3
     unetseg.predict(["apart"], out="made")
-    with pytest.raises(InputError, match=r"made is masks only.*unetseg.compare\(A, B, FOLDER\)"):
+    with pytest.raises(
+        InputError, match=r"made holds masks alone.*unetseg.compare\(A, B, FOLDER\)"
+    ):
         unetseg.compare("default", "made")
 
 

@@ -178,8 +178,8 @@ def rezip(path, change, **how):
     [
         (lambda m: m, {"compression": zipfile.ZIP_DEFLATED}, "is compressed"),
         (lambda m: [*m, m[-1]], {}, "two members have one name"),
-        (lambda m: [*m, ("archive/../x", b"")], {}, "is none of a checkpoint"),
-        (lambda m: [*m, ("/etc/x", b"")], {}, "is none of a checkpoint"),
+        (lambda m: [*m, ("archive/../x", b"")], {}, "does not belong to a checkpoint"),
+        (lambda m: [*m, ("/etc/x", b"")], {}, "does not belong to a checkpoint"),
         (lambda m: [*m, ("archive/code/x.py", b""), ("archive/constants.pkl", b"")], {},
          "TorchScript"),
         (lambda m: [x for x in m if "data.pkl" not in x[0]], {}, "no data.pkl"),

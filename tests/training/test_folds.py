@@ -253,7 +253,7 @@ def test_a_class_that_one_fold_alone_shows_is_warned_of(empty):
     result = cross_validate("set", folds=2, patches=PATCHES, **TINY, on_progress=seen.append)
     fold = folds_of(result)["im2"]
     warned = [r.text for r in seen if isinstance(r, Note) and r.warning]
-    assert any(t.startswith(f"all that shows 2 is in fold {fold}: ") for t in warned)
+    assert any(t.startswith(f"all images of 2 are in fold {fold}: ") for t in warned)
 
 
 # --- going on --------------------------------------------------------------------------------

@@ -248,7 +248,7 @@ def _global_options(
         typer.Option(
             "--config",
             metavar="FILE",
-            help="Take options from a TOML file, a table a command; options given here win.",
+            help="Take options from a TOML file, a table for each command; options given here win.",
         ),
     ] = None,
     version: Annotated[

@@ -85,7 +85,7 @@ def check(
     _print_findings(found)
     if found.errors:
         count = plural(len(found.errors), "problem stops", "problems stop")
-        raise InputError(folder, f"{count} training", "see above for what to type")
+        raise InputError(folder, f"{count} training", "the lines above say what to type")
     changed = (
         (field.name, getattr(settings, field.name), field.default) for field in fields(settings)
     )

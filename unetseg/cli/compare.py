@@ -17,7 +17,7 @@ def compare(
     a: Annotated[
         str, Argument(metavar="A", help="A run, a model file, or a folder of masks of any program.")
     ],
-    b: Annotated[str, Argument(metavar="B", help="The same; is it better than A?")],
+    b: Annotated[str, Argument(metavar="B", help="Another of these, to be compared with A.")],
     folder: Annotated[
         Path | None,
         Argument(

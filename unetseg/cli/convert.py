@@ -19,8 +19,8 @@ def convert(
         bool,
         Option(
             "--instances",
-            help="Masks number objects, or each shape is one: objects and their borders become "
-            "classes.",
+            help="Masks number objects, or each shape is an object. Objects and their borders "
+            "become classes.",
             rich_help_panel=_KIND,
         ),
     ] = False,
@@ -29,7 +29,7 @@ def convert(
         Option(
             "--fov",
             metavar="FOLDER",
-            help="Masks of the field of view, such as mask; outside is ignored.",
+            help="Folder of masks of the field of view, such as mask; pixels outside are ignored.",
             rich_help_panel=_KIND,
         ),
     ] = None,
@@ -38,7 +38,7 @@ def convert(
         Option(
             "--order",
             metavar="A,B",
-            help="Where masks of one class each overlap: the classes, the topmost last.",
+            help="The classes, the topmost last, where masks of one class each overlap.",
             rich_help_panel=_KIND,
         ),
     ] = None,
@@ -56,7 +56,7 @@ def convert(
     classes: options.Classes = None,
     ignore: options.Ignore = None,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace what an earlier conversion wrote.")
+        bool, Option("--overwrite", help="Replace the files of an earlier conversion.")
     ] = False,
 ) -> None:
     """Repair labelled images into images/, masks/ and classes.toml in a new folder.

@@ -39,8 +39,8 @@ def evaluate(
         Option(
             "--predictions",
             metavar="FOLDER",
-            help="Score these masks, made by any program, instead of a model; with --model, "
-            "in the encoding that it writes.",
+            help="Score these masks, made by any program, instead of a model. With --model, they "
+            "are read with its encoding.",
         ),
     ] = None,
     include_trained: options.IncludeTrained = False,
@@ -55,7 +55,7 @@ def evaluate(
             "--boundary",
             metavar="PIXELS",
             min=0,
-            help="Score borders, too: the share within so many pixels, and the 95 % Hausdorff "
+            help="Score borders, too: the share within this distance, and the 95 % Hausdorff "
             "distance.",
             rich_help_panel=_OUT,
         ),

@@ -39,7 +39,12 @@ def label(
     ] = "2m",
     run: Annotated[
         str,
-        Option("--run", metavar="NAME", help="wide means runs/wide.", rich_help_panel=_NETWORK),
+        Option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run; wide means runs/wide.",
+            rich_help_panel=_NETWORK,
+        ),
     ] = "label",
     port: Annotated[
         int | None,

@@ -133,7 +133,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             "How hard the set is",
             noise={"help": "Standard deviation of the background."},
             contrast={"help": "How far shapes stand out from the background, 0 to 1."},
-            max_shapes={"help": "Most lines, and most ellipses."},
+            max_shapes={"help": "Largest number of lines, and of ellipses."},
             touching={"help": "Draw touching ellipses, and label images in objects/."},
         ),
     },
@@ -175,7 +175,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             },
             patience={
                 "metavar": "N",
-                "help": "Stop after N validations without a better one; the best epoch is kept.",
+                "help": "Stop after N validations without a better score; the best epoch is kept.",
             },
         ),
         **_panel(
@@ -196,7 +196,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
                 "autocompletion": _names(plugins.AUGMENTATIONS),
             },
             symmetries={
-                "help": "none, or some of hflip,vflip,turn; auto: by where the classes lie.",
+                "help": "none, or some of hflip,vflip,turn; auto goes by where the classes lie.",
                 "autocompletion": _words("auto", "none", *SYMMETRIES),
             },
             ema={
@@ -208,12 +208,12 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "Network",
             network={
-                "help": "fused (compact with what a million photographs taught), compact, classic "
-                "or a plug-in's.",
+                "help": "fused (compact with features learned from a million photographs), "
+                "compact, classic or a plug-in's.",
                 "autocompletion": _names(plugins.NETWORKS),
             },
             width={"help": "Channels at full resolution.", "show_default": "by network"},
-            depth={"help": "Times the image is halved.", "show_default": "by network"},
+            depth={"help": "How often the image is halved.", "show_default": "by network"},
             weights={
                 "metavar": "FILE",
                 "help": "Weights of the pretrained part of fused: safetensors or a state dict.",
@@ -224,7 +224,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             "Machine",
             device=_DEVICE,
             precision={
-                "help": "float32, bfloat16 or auto (the faster here), in training.",
+                "help": "Precision of training: float32, bfloat16 or auto (the faster here).",
                 "autocompletion": _words(*PRECISIONS),
             },
         ),
@@ -233,8 +233,8 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "How an image is covered",
             mode={
-                "help": "blend averages overlapping windows; seamless, twice as fast and sometimes "
-                "a little worse, gives what one pass over the whole image would.",
+                "help": "blend averages overlapping windows. seamless equals a single pass over "
+                "the whole image; it is twice as fast and sometimes a little worse.",
                 "autocompletion": _words(*MODES),
             },
             stride={
@@ -242,14 +242,14 @@ OPTIONS: dict[type, dict[str, Any]] = {
                 "show_default": DEFAULT_STRIDE,
             },
             weights={
-                "help": "gaussian trusts the middle of a window most; or uniform.",
+                "help": "gaussian trusts the middle of a window most, uniform all of it alike.",
                 "autocompletion": _words(*WEIGHTS),
             },
             tta={
                 "help": "Average over the mirror images that training used: slower, a little "
                 "better.",
             },
-            batch_size={"help": "Windows computed at once.", "show_default": "as many as pay"},
+            batch_size={"help": "Windows computed at once.", "show_default": "chosen for speed"},
         ),
         **_selecting("as in training", convert_depth={"help": _CONVERT_DEPTH}),
         **_panel(
@@ -260,11 +260,11 @@ OPTIONS: dict[type, dict[str, Any]] = {
             },
             min_size={
                 "metavar": "PIXELS",
-                "help": "Give smaller objects to what surrounds them; 0 keeps all.",
+                "help": "Give smaller objects to the classes around them; 0 keeps all.",
             },
             fill_holes={
                 "metavar": "CLASS",
-                "help": "Fill what this class encloses; may be repeated.",
+                "help": "Fill the holes of this class; may be repeated.",
             },
         ),
         **_panel("Machine", device=_DEVICE),
@@ -370,7 +370,7 @@ Run = Annotated[
     Option(
         "--run",
         metavar="NAME",
-        help="wide means runs/wide.",
+        help="Name of the run; wide means runs/wide.",
         autocompletion=_runs,
         rich_help_panel="The run",
     ),

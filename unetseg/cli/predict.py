@@ -29,8 +29,8 @@ def predict(
         str,
         Option(
             "--format",
-            help="Of masks and confidence: png, tif, or auto: tif for GeoTIFFs, whose place on the "
-            "map is kept, and for images over 100 megapixels.",
+            help="Format of masks and confidence: png, tif or auto. auto is tif for GeoTIFFs, "
+            "whose place on the map is kept, and for images over 100 megapixels.",
             rich_help_panel=_OUT,
         ),
     ] = "auto",
@@ -49,7 +49,7 @@ def predict(
             "--overlay-size",
             metavar="PIXELS",
             min=1,
-            help="Longer side of an overlay at most; larger images are reduced.",
+            help="Longest side of an overlay; larger images are reduced.",
             rich_help_panel=_OUT,
         ),
     ] = 2000,
@@ -74,8 +74,8 @@ def predict(
         Option(
             "--objects",
             metavar="CLASS",
-            help="Tell touching objects of this class, or of all, apart: label images, outlines, a "
-            "table; may be repeated.",
+            help="Tell touching objects of this class, or of all, apart. Label images, outlines "
+            "and a table are written. May be repeated.",
             rich_help_panel=_OUT,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def predict(
         Option(
             "--fov",
             metavar="FOLDER",
-            help="Masks of the field of view, named like the images; outside is ignored.",
+            help="Masks of the field of view, named like the images; pixels outside are ignored.",
             rich_help_panel="Images",
         ),
     ] = None,

@@ -97,7 +97,7 @@ def suspects(
             ):
                 if given is not None:
                     raise InputError(
-                        arg(name), "is for --predictions", "leave it out: the run knows"
+                        arg(name), "is for --predictions", "leave it out: the run has it"
                     )
             found = _run_with_folds(run or Path("default"))
             names, title = found.scores.names, f"{found.folder} against {found.run.path}"

@@ -341,7 +341,7 @@ def read_class_masks(
             overlap = int((mask[inside] > 0).sum())
             if overlap and not order:
                 other = names[int(mask[inside].max()) - 1]
-                remedy = f"say which is on top, the last: {arg('order', [other, label])}"
+                remedy = f"give their order, the topmost last: {arg('order', [other, label])}"
                 raise InputError(path, f"{overlap:,} pixels are {show(other)}, too", remedy)
             mask[inside] = names.index(label) + 1
             if instances:

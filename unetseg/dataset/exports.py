@@ -288,7 +288,7 @@ def _yolo_shape(words: list[str], names: list[str], image: Path) -> tuple[str, D
     if len(words) == 5:
         raise _NotReadError("boxes without outlines", "export YOLO segmentation")
     if not words[0].isdigit() or int(words[0]) >= len(names):
-        raise ValueError(f"class {show(words[0])} where {len(names)} are named")
+        raise ValueError(f"class {show(words[0])}, but {len(names)} are named")
     height, width = _size(image)
     points = [(x * width, y * height) for x, y in _flat_points([float(w) for w in words[1:]])]
     return names[int(words[0])], partial(shapes.rings, [[points]])

@@ -112,7 +112,7 @@ def _read_back(temporary: Path, path: Path, info: StoreInfo) -> Store:
     except UnetsegError as error:
         raise MachineError(path, f"not written: {error.problem}", _UNCHANGED) from None
     if store.info != replace(info, settings=json.loads(_settings_text(info))):
-        raise MachineError(path, "not written: it reads back otherwise", _UNCHANGED)
+        raise MachineError(path, "not written: it reads back with other content", _UNCHANGED)
     return store
 
 

@@ -94,7 +94,9 @@ class Journal:
             if record is None:
                 if data.find(_MAGIC, at + 1) >= 0 and _whole_after(data, at + 1):
                     text = f"damaged at byte {at:,} of {len(data):,}"
-                    raise InputError(self.path, text, "restore it, or move it away to do without")
+                    raise InputError(
+                        self.path, text, "restore it, or move it away to go on without it"
+                    )
                 return
             stroke, at = record
             yield stroke

@@ -177,7 +177,7 @@ class Project:
             raise InputError("stroke", "lies outside of the image", "reload the page")
         known = stroke.labels < len(self.table.classes)
         if not (known | (stroke.labels == IGNORED)).all():
-            raise InputError("stroke", "holds a class that there is not", "reload the page")
+            raise InputError("stroke", "names a class that does not exist", "reload the page")
         with image.lock:
             labels = self.labels(number)
             if stroke.id and stroke.id in image.seen:
@@ -453,7 +453,7 @@ def _open_image(image: LabelledImage, table: ClassTable, known: Remembered | Non
     for stroke in strokes:
         if not stroke.fits(image.shape):
             text = f"a stroke outside of the {image.width} x {image.height} pixels of its image"
-            raise InputError(image.journal.path, text, "restore the image, or move this away")
+            raise InputError(image.journal.path, text, "restore the image, or move this file away")
         labels[stroke.place] = stroke.labels
         image.seen[stroke.id] = None
     if strokes:

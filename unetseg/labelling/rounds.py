@@ -79,7 +79,7 @@ class Rounds:
         path = self._run.path
         own = self._marker.read_text("utf-8") if self._marker.exists() else ""
         if path.exists() and own != str(path.resolve()):
-            text = "already exists, and is of another training"
+            text = "already exists, and belongs to another training"
             raise InputError(path, text, f"choose another {arg('run')}")
 
     # -- what the server calls ---------------------------------------------------------------

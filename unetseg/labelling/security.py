@@ -153,7 +153,7 @@ def inflate(data: bytes, size: int) -> bytes:
         stream = zlib.decompressobj(kind)
         found = stream.decompress(data, size + 1)
     except zlib.error as error:
-        raise Refused(400, f"the labels are not compressed as is due ({error})") from None
+        raise Refused(400, f"the labels are not compressed as they must be ({error})") from None
     if len(found) != size or not stream.eof or stream.unused_data:
         raise Refused(400, f"the labels are not {size} bytes")
     return found

@@ -463,7 +463,7 @@ def _changed_table(table: ClassTable, given: Sequence[GivenClass]) -> ClassTable
     if kept != sorted(set(kept)) or any(was >= len(table.classes) for was in kept):
         raise InputError("classes", "not in their order", "reload the page")
     if [one.was for one in given][: len(kept)] != kept:
-        raise InputError("classes", "a new one stands before an old one", "reload the page")
+        raise InputError("classes", "a new class stands before an old class", "reload the page")
     taken = {c.value for c in table.classes} | set(table.ignore)
     free = iter(v for v in range(256) if v not in taken)
     painted = {one.colour for one in given}

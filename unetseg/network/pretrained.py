@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: what a million photographs taught, as features that never change.
+"""EfficientNet-Lite0: features learned from a million photographs, which never change.
 
 Tan and Le (2019), "EfficientNet: rethinking model scaling for convolutional neural networks"; the
 Lite variant has ReLU6 and no squeeze-and-excitation. Batch normalisation is folded into the

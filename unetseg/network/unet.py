@@ -11,8 +11,8 @@ processor's vector unit) and at most 128 below. It has one convolution there and
 its skips are added.
 
 `fused` is `compact` with the features of a pretrained encoder added on the way down. Full
-resolution and fine lines are learned as in `compact`; the features, which never change, bring what
-a million photographs taught.
+resolution and fine lines are learned as in `compact`. The features were learned from a million
+photographs and never change.
 """
 
 from collections.abc import Callable, Sequence

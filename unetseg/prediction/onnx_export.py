@@ -267,7 +267,7 @@ def _difference(
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # each failure of ONNX Runtime has a class of its own
-        text = f"this ONNX Runtime does not read what PyTorch makes ({error}); not written"
+        text = f"this ONNX Runtime does not read the file that PyTorch makes ({error}); not written"
         raise MachineError("onnxruntime", text, f"try another {arg('opset')}") from error
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (model.card.mean, model.card.std))
     rng, worst = np.random.default_rng(0), 0.0

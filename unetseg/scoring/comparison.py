@@ -304,7 +304,7 @@ def _held_out_by_both(sides: Sequence[_Side]) -> tuple[set[str], int]:
     remedy, folder = f"name a folder of labelled images: {line}", either("FOLDER", "source")
     for side in sides:
         if side.is_masks:
-            raise InputError(folder, f"is missing, and {show(side.name)} is masks only", remedy)
+            raise InputError(folder, f"is missing, and {show(side.name)} holds masks alone", remedy)
         if len(side.files) > 1:
             text = f"is {len(side.files)} models, which together were trained on all their images"
             raise InputError(side.name, text, remedy)
@@ -340,7 +340,7 @@ def _align(one: Scores, other: Scores, sides: Sequence[_Side]) -> tuple[Scores, 
     alike = len(classes) == len(one.classes) == len(other.classes)
     if not alike and not all(side.is_masks for side in sides):
         text = f"has the classes {', '.join(other.classes)}; A has {', '.join(one.classes)}"
-        raise InputError(sides[1].name, text, "compare what was made for the same classes")
+        raise InputError(sides[1].name, text, "compare models or masks of the same classes")
     first, second = (_arrange(s, one.names, classes) for s in (one, other))
     differing = (first.sum(axis=2) != second.sum(axis=2)).any(axis=1)
     if differing.any():

@@ -159,7 +159,7 @@ def _check_zip(file: BinaryIO) -> None:
             _refuse("two members have one name")
         for member in members:
             if not pattern.fullmatch(member.filename):
-                _refuse(f"member {member.filename[:100]!r} is none of a checkpoint")
+                _refuse(f"member {member.filename[:100]!r} does not belong to a checkpoint")
             if (
                 member.compress_type != zipfile.ZIP_STORED
                 or member.file_size != member.compress_size

@@ -415,7 +415,7 @@ def _warn_of_lone_classes(
     for name, count in zip(record.classes.names, labelled.counts.T, strict=True):
         having = np.unique(folds[count > 0])
         if len(having) == 1:
-            text = f"all that shows {show(name)} is in fold {having[0]}: the model that is scored "
+            text = f"all images of {show(name)} are in fold {having[0]}: the model that is scored "
             on_progress(Note(text + "on it never learnt it", warning=True))
 
 

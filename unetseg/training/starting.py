@@ -325,6 +325,6 @@ def resumed_network(
         network, _ = load_model(model)
     if frozen_digest(network) not in ("", frozen):
         text = "the pretrained weights that it was trained with are not there"
-        remedy = f"give back the file of {arg('weights')}, or train a new {arg('run')}"
+        remedy = f"restore the file of {arg('weights')}, or train a new {arg('run')}"
         raise InputError(checkpoint, text, remedy)
     return network
