@@ -184,7 +184,7 @@ class _Cell:
     Rich's own `Live` needs a further package there.
 
     Args:
-        render: Returns the text of the moment.
+        render: A function that returns the current text.
     """
 
     def __init__(self, render: Callable[[], RenderableType]) -> None:

@@ -156,12 +156,13 @@ def _touching(
 
 
 def _join(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return for each of ``count`` parts the number, from 0, of the object that it belongs to.
+    """Return for each of ``count`` parts the number, from 0, of its object.
 
-    Each round hangs the later root of every touching pair below the earlier root, and then shortens
-    all paths. The number of rounds grows with the logarithm of the largest object (Shiloach,
-    Vishkin, 1982, "An O(log n) parallel connectivity algorithm"). scipy's `connected_components`
-    does the same, but its import takes about 0.4 s.
+    ``pairs`` are parts that touch. The parts of an object become a tree; at first, each part is a
+    tree of its own. Each round hangs the later root of every pair below the earlier root, and then
+    shortens all paths to the roots. The number of rounds grows with the logarithm of the largest
+    object (Shiloach, Vishkin, 1982, "An O(log n) parallel connectivity algorithm"). scipy's
+    `connected_components` does the same, but its import takes about 0.4 s.
     """
     root = np.arange(count)
     while len(pairs):

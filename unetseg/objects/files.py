@@ -104,7 +104,7 @@ def _measurements(row: Row) -> Row:
 
 
 def _for_qupath(row: Row, colour: str) -> dict[str, Any]:
-    """Return what a feature says beside its polygon, by the names that QuPath reads."""
+    """Return the properties of a polygon under the names that QuPath reads."""
     return {
         "objectType": "detection",
         "name": str(row["number"]),
@@ -118,6 +118,6 @@ def _for_qupath(row: Row, colour: str) -> dict[str, Any]:
 
 
 def _for_qgis(row: Row, colour: str) -> dict[str, Any]:
-    """Return what a feature says beside its polygon as plain columns of a table."""
+    """Return the properties of a polygon as the plain columns that QGIS shows."""
     first = {"number": row["number"], "class": row["class"], "colour": colour}
     return first | _measurements(row) | {"unit": row["unit"]}

@@ -197,7 +197,11 @@ def _heights(
     edge: NDArray[np.bool_] | None,
     confidence: NDArray[np.uint8] | None,
 ) -> NDArray[np.float32]:
-    """Return (H, W) heights: above 0 inside objects, below 0 in their borders."""
+    """Return the (H, W) heights that pixels climb.
+
+    They are above 0 inside objects, below 0 in borders and `_LOWEST` elsewhere. Inside, a height is
+    the smoothed distance to the outline, times the confidence where there is one.
+    """
     from scipy import ndimage
 
     deep = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
