@@ -118,7 +118,8 @@ def evaluate(
     Example:
         unetseg evaluate
         unetseg evaluate MYTEST --model wide --confusion --html report.html
-        unetseg evaluate MYTEST --group '^(.*)_' --predictions MASKS --json scores.json
+        unetseg evaluate MYTEST --group '^(.*)_' --csv scores.csv
+        unetseg evaluate MYTEST --predictions MASKS --json scores.json
     """
     from unetseg.cli.tables import (
         print_boundaries,
