@@ -2,8 +2,8 @@
 
 A file is written under a temporary name in its own folder, flushed to the disk, and renamed to its
 final name. A reader sees the old file or the new one, never a part. The temporary name holds host
-and process. By it, the next process that writes into the folder recognises and removes the file of
-a killed process.
+and process. By this name, the next process that writes into the folder recognises and removes the
+file of a killed process.
 
 A journal is the exception: `append` adds a record to it, and its reader drops a torn last one.
 """

@@ -85,7 +85,7 @@ def choose(group: str, name: str) -> Plugin | None:
     """Return the plug-in of that name in a group of `OPTIONS`; None for what is built in.
 
     Raises:
-        InputError: Nobody offers it; the message names the nearest name that is there.
+        InputError: No distribution offers it; the message names the nearest name that is offered.
     """
     return None if name in OPTIONS[group][1] else offered(group, name)
 

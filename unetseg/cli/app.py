@@ -185,8 +185,8 @@ def _as_options(words: list[str]) -> list[str]:
 def process_start() -> float:
     """Return the `time.monotonic` at which this process began, before Python read a module.
 
-    Where only Linux could tell, the processor time spent so far stands for the time since then:
-    a process that starts does nothing but compute.
+    Linux alone can tell. Elsewhere the processor time spent so far stands for the time since then,
+    because a process that starts does nothing but compute.
     """
     try:
         text = Path("/proc/self/stat").read_text()

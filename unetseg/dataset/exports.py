@@ -1,7 +1,7 @@
 """Labels as annotation tools export them, read into pairs and classes.
 
-Each reader of `_READERS` returns None where a folder is not of its tool. What none of them reads is
-recognised by `refuse_by_name`, which says what to export instead.
+Each reader of `_READERS` returns None where a folder is not of its tool. `refuse_by_name`
+recognises formats that none of them reads, and says which export to use instead.
 """
 
 import csv

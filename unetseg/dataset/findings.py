@@ -775,7 +775,7 @@ def _nearly_equal(surveys: Sequence[Survey]) -> list[tuple[int, int]]:
     a road. Thumbnails alone take two left eyes among right ones for the same.
 
     In 100 frames of CamVid, 33 thumbnails are over 0.75, all of one sequence, and 32 of these pairs
-    over 0.22 in their fine structure. Two different eyes of DRIVE have 0.77 and 0.18. Of 100
+    over 0.22 in their fine structure. Two different eyes of DRIVE have 0.77 and 0.18. Among 100
     independently drawn pictures of lines and ellipses, no pair is over 0.50.
     """
     if len(surveys) < 4:  # too few images for a mean

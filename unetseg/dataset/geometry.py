@@ -226,7 +226,7 @@ def symmetries_of(halves: NDArray[np.int64]) -> frozenset[str]:
     too.
 
     Args:
-        halves: (images, 2, 2, C) pixels of each class. Of each image the first two are the upper
+        halves: (images, 2, 2, C) pixels of each class. For each image, the first two are the upper
             and the lower half, the last two the left and the right half.
 
     Returns:

@@ -67,7 +67,8 @@ class Engine:
     ) -> None:
         self.on_answer = on_answer
         self._count, self._read, self._extractor = count, read, Extractor()
-        # One lock guards all that follows. Whoever changes what a thread waits for notifies it.
+        # One lock guards all that follows. A thread that changes a state on which another thread
+        # waits notifies that thread.
         self._changed = threading.Condition()
         self._closed = False
         self._shown: int | None = None
@@ -136,7 +137,7 @@ class Engine:
         """Return images in the order in which labels would teach most, as `suggest` ranks them.
 
         Args:
-            numbers: The images to choose from. Those not looked at yet come last.
+            numbers: The images to choose from. Images that were never opened come last.
             done: The images that are labelled.
         """
         with self._changed:

@@ -237,7 +237,7 @@ def smooth(planes: Tensor, guide: Tensor) -> Tensor:
     removes grains from the answers to strokes, and moves their borders to the edges.
 
     Args:
-        planes: (K, h, w) float32, h and w even; changed in place. Those that are nowhere the
+        planes: (K, h, w) float32, h and w even; changed in place. Planes that are nowhere the
             largest stay as they are.
         guide: (h, w) float32, about of deviation 1.
     """

@@ -1,4 +1,4 @@
-"""Who may speak to the server: the person at this machine, through the page that it serves.
+"""The server answers only the person at this machine, through the page that it serves.
 
 Any web page in the same browser can send requests to a local server, and any name can be made to
 lead to it. So a request must name this machine as its host, and must not come from another page. It

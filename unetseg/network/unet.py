@@ -122,7 +122,7 @@ class UNet(nn.Module):
 class FusedUNet(nn.Module):
     """`compact` with the features of a frozen encoder, each at the level of its stride.
 
-    Those of larger strides than the lowest level's, by default the features of stride 32, are
+    Features of larger strides than that of the lowest level, by default those of stride 32, are
     enlarged to that level and joined to its own.
 
     The encoder sees three channels, which `as_photographs` makes; the learned part sees all.

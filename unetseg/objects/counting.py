@@ -220,8 +220,8 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
          touch by their sides leads there. Holes come first, so that they count for the size of an
          object. A class and the border of its objects are one area; a filled pixel takes the nearer
          of both.
-    2. ``largest``: all objects of a named class but the largest lose their class. Of several that
-       are equally large, the one that begins highest, then leftmost, stays.
+    2. ``largest``: all objects of a named class but the largest lose their class. Among equally
+         large objects, the object that begins highest, then leftmost, stays.
     3. ``min_size``: objects with fewer pixels lose their class, even where they are the largest.
 
     A pixel that lost its class takes the class of the nearest pixel that kept its own (Euclidean

@@ -225,7 +225,7 @@ def _heights(
 
 @dataclass
 class _Ends:
-    """Where the climbs of a tile end, one row an end: at a peak, or outside the tile.
+    """The ends of the climbs of a tile, a row for each end: a peak, or a pixel outside the tile.
 
     Attributes:
         kind: (n,) the class.

@@ -25,7 +25,7 @@ _LINEAR_UNITS, _METRE = 3076, 9001
 _RASTER_TYPE, _IS_POINT = 1025, 2
 _PROJECTED, _GEODETIC = 3072, 2048
 # EPSG numbers of coordinate systems in metres: UTM of WGS 84 (north, south), ETRS89, ED50, NAD83
-# and SIRGAS 2000, and national grids of Europe. Of others the linear unit must be stated.
+# and SIRGAS 2000, and national grids of Europe. Other systems must state their linear unit.
 _METRIC = (
     *(range(32601, 32661), range(32701, 32761), range(25828, 25839), range(23028, 23039)),
     *(range(26901, 26924), range(31965, 31986), range(31466, 31470), range(31254, 31260)),
@@ -82,7 +82,7 @@ class Georeference:
 
     @property
     def map_matrix(self) -> tuple[float, float, float, float, float, float] | None:
-        """Where the corners of pixels lie on a map; None where the file does not place them.
+        """The places of the corners of pixels on a map; None where the file does not place them.
 
         (a, b, c, d, e, f), in the units of the map: ``x = a column + b row + c``, and ``y = d
         column + e row + f``. Column and row (0, 0) are the outer corner of the first pixel (GeoTIFF

@@ -138,8 +138,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     """Return the classes of a set without ``classes.toml``: the keys of its masks, sorted.
 
     If all RGB masks of the set hold only greys, they count as masks of values. Classes take the
-    colours of palettes. What a file declares as no data is ignored, unless it is 0: that value is
-    a background as often as not.
+    colours of palettes. A value that a file declares as no data is ignored, unless it is 0: that
+    value is a background as often as not.
 
     Args:
         found: `find_keys` of each mask, by its file name (used in messages).
@@ -244,7 +244,7 @@ def _diagnosis(what: object, found: Found) -> InputError:
     """Return the error of a mask with too many values or colours; it says what they look like.
 
     An object has a width, so numbers of objects come in runs along a row. The values of smoothed
-    edges and of compression change from pixel to pixel. Those of compression stay close to the
+    edges and of compression change from pixel to pixel. The values of compression stay close to the
     common keys; a key is common if it has 2 % of the pixels.
     """
     kind = "colours" if isinstance(next(iter(found.counts)), str) else "values"
@@ -264,7 +264,7 @@ def _diagnosis(what: object, found: Found) -> InputError:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value or colour of a mask is: in how many ``pixels``, the first at (x, y)."""
+    """The places of a value or colour in a mask: its number of ``pixels``, the first at (x, y)."""
 
     pixels: int
     x: int

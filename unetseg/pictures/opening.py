@@ -322,7 +322,7 @@ def as_declared(
         picture: The picture of these pixels.
         pixels: Some of its rows, as `Picture.pixels` returns them.
         top: The number of the first of these rows.
-        nodata: The value of a pixel without data. Where it is not None, NaN means the same.
+        nodata: The value of a pixel without data. If it is not None, NaN means the same.
 
     Raises:
         InputError: A value is not finite, or float32 cannot hold it.

@@ -63,7 +63,7 @@ class _Region:
 
 @dataclass(frozen=True)
 class _Disagreement:
-    """Where mask and model disagree in one image, and what is needed to weigh it.
+    """The disagreement of mask and model in an image, and the numbers that weigh it.
 
     Attributes:
         name: Name of the image.
@@ -94,8 +94,8 @@ class _Disagreement:
 def rank_suspects(images: Iterable[ScoredImage], classes: Sequence[str]) -> tuple[Suspect, ...]:
     """Rank images by how much speaks against their masks, worst first.
 
-    The predictions must come from models that did not see the masks. What counts is sure
-    disagreement, not a hard image:
+    The predictions must come from models that did not see the masks. Sure disagreement counts, not
+    a hard image:
 
     * Disagreement that a border off by a pixel or few explains counts little. There a pixel is A in
       the mask and B by the model, and close by the mask has B and the model A.

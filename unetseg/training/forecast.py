@@ -79,7 +79,8 @@ def check_budget(
     """Raise `InputError` where a budget surely leaves no time to train on a folder.
 
     Only headers, one image and one mask are read, and the time of a prediction is measured, so that
-    a refusal comes at once. What cannot be read is left to those who read it with care.
+    a refusal comes at once. Errors of reading are left to the functions that read all files with
+    care.
 
     Args:
         root: The folder of labelled images.
