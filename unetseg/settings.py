@@ -279,8 +279,8 @@ class PredictSettings(_Selecting):
     """How a model covers an image, and how its mask is mended.
 
     Attributes:
-        mode: "blend" averages overlapping windows; "seamless" gives what one pass over the whole
-            image would, with networks that say how far they see.
+        mode: "blend" averages overlapping windows; "seamless" equals a single pass over the whole
+            image, with networks that say how far they see.
         stride: Pixels between blended windows (48 or "48") or a share of the window; None is "50%".
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
         tta: Average over the symmetries that the model was trained with.

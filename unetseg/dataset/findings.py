@@ -237,7 +237,7 @@ def inspect_folder(
 
     Args:
         source: The folder, laid out as `unetseg.dataset.pairing.find_pairs` reads it.
-        patches: How the folder is to be cut; what is selected of each file, ``group``, ``scale``,
+        patches: How the folder is to be cut; the selection from each file, ``group``, ``scale``,
             ``size`` and ``val`` matter here.
         classes: A ``classes.toml`` to use; None takes the folder's own, or the values found.
         ignore: Mask values or colours that are neither trained on nor scored.
@@ -713,7 +713,7 @@ def _scale(facts: _Facts, size: int) -> tuple[float, list[Finding]]:
 
 
 def _storage(facts: _Facts) -> Iterator[Finding]:
-    """Note what is read otherwise than it is stored."""
+    """Note images and masks that are read otherwise than they are stored."""
     surveys = facts.surveys
     for stored, text in (
         ([s for s in surveys if s.info.alpha], "transparency is dropped"),

@@ -166,7 +166,7 @@ class StoreInfo:
         """The part of image files that the store was made from.
 
         Raises:
-            InputError: The settings hold what no selection has.
+            InputError: The settings hold a value that no selection has.
         """
         names = ("page", "channels", "crop")
         chosen: dict[str, Any] = {name: self.settings.get(name) for name in names}

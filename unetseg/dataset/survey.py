@@ -16,8 +16,8 @@ from unetseg.pictures.surroundings import AreaFinder, dark_surround, strips_of
 from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
-_DETAIL = 64  # pixels a side: enough to show what tells one scene from a like one
-_WIDE = 2.0  # of these pixels, the standard deviation of what is taken for the rough structure
+_DETAIL = 64  # pixels a side: enough to tell similar scenes apart
+_WIDE = 2.0  # of these pixels: the standard deviation of the blur that is the rough structure
 _PREVAIL = 8  # the commonest values of a mask, blended or not, hold over half of its pixels
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
 
@@ -37,8 +37,8 @@ class Survey:
         low: The smallest value of each stored channel.
         high: The largest value of each stored channel.
         thumbnail: ``(1024,)`` float32, grey, mean 0 and variance 1 (0 where the image is flat).
-        detail: ``(64, 64)`` float32, the fine structure of the image, without what is wider than a
-            few of these pixels.
+        detail: ``(64, 64)`` float32, the fine structure of the image, without structures wider than
+            a few of these pixels.
         surround: ``(64, 64)`` whether it is the dark surround of a field of view.
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
@@ -157,7 +157,8 @@ def _is_mask(pixels: NDArray[Any]) -> bool:
 def measure_classes(
     pair: Pair, table: ClassTable, selection: Selection, area: AreaFinder
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Measure the classes of a mask, and show ``area`` what it ignores, unless it ignores all.
+    """Measure the classes of a mask, and add its ignored pixels to ``area``, unless all are
+    ignored.
 
     Returns:
         ``(2, 2, C)`` pixels of each class: [0] in the upper and the lower half, [1] in the left

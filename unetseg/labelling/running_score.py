@@ -1,4 +1,4 @@
-"""A score that costs no image: what was predicted before the first stroke, against the mask since.
+"""A score that costs no image: predictions before the first stroke, against the masks since.
 
 Every image is predicted by a model that never saw a stroke on it. That prediction is kept when the
 first stroke begins, and scored when the image is accepted. This is prequential scoring (Dawid,

@@ -217,7 +217,7 @@ class Session:
     # --- behind the page -------------------------------------------------------------------------
 
     def _keep_first(self, image: LabelledImage) -> None:
-        """Keep what is predicted of an image of which no model has seen a label."""
+        """Keep the predictions of an image of which no model has seen a label."""
         if image.number not in self._unseen:
             return
         predictions: dict[Predictor, NDArray[np.uint8]] = {}
@@ -230,7 +230,7 @@ class Session:
         self._unseen.discard(image.number)
 
     def _network_answer(self, number: int) -> Answer | None:
-        """Return what the network predicts of an image; None where it has not yet."""
+        """Return the network's prediction of an image; None where there is none yet."""
         if self.training and number not in self._network:
             with suppress(UnetsegError):  # it is of classes before, or was just removed
                 labels = self.training.prediction(number, self.project.table)

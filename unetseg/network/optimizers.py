@@ -29,7 +29,7 @@ class Muon(torch.optim.AdamW):
         groups: Groups of AdamW; those with ``"orthogonal": True`` move as above, the others by
             AdamW.
         momentum: Momentum of the orthogonal groups, as in Nesterov's method.
-        lr: Highest learning rate; a group's ``"share"`` of it is what the group moves by.
+        lr: Highest learning rate; a group moves by its ``"share"`` of it.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float = 0.95) -> None:

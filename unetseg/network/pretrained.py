@@ -167,7 +167,7 @@ def fold_weights(original: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def frozen_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return what of a network's state never changes: its parameters that take no gradient."""
+    """Return the part of a network's state that never changes: parameters without a gradient."""
     return {name: p.detach() for name, p in network.named_parameters() if not p.requires_grad}
 
 

@@ -305,7 +305,7 @@ class _Basins:
     def objects(
         self, classes: Mapping[int, int | None]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """Join what is one object.
+        """Join the provisional numbers that are one object.
 
         Returns:
             (count + 1,) the final number of each provisional one; class and area of each object.

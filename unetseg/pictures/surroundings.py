@@ -27,7 +27,7 @@ _NEAR = 8  # levels of 256: JPEG changes the background of a strip by less
 
 _DARK = 0.1  # of the range of an image: a surround is noise above black, a field of view is lit
 _SURROUND = 0.05, 0.6  # shares of an image that the surround of a field of view has
-_WHOLE = 0.95  # of what is lit is one region: many regions are bright objects on a dark ground
+_WHOLE = 0.95  # of the lit pixels are one region: many regions are objects on a dark ground
 _SAME = 0.8  # of two surrounds is common to both where the optics is the same
 
 

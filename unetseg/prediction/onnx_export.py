@@ -30,7 +30,7 @@ FORMAT = "unetseg-onnx"
 VERSION = 1
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _TOLERANCE = 1e-4  # of a probability; rounding of float32 alone stays below a tenth of it
-_OPSETS = (18, 25)  # what torch writes without rewriting its own operators for an older standard
+_OPSETS = (18, 25)  # torch writes these without rewriting its own operators for an older standard
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _draw_evenly(
     chosen, left = [np.zeros(0, np.int64)], most
     for i, places in enumerate(
         sorted(present, key=len)
-    ):  # rare classes first: what they lack, others get
+    ):  # rare classes first: other classes get the samples that they lack
         count = min(len(places), left // (len(present) - i))
         chosen.append(rng.choice(places, count, replace=False))
         left -= count

@@ -83,7 +83,7 @@ class Learner:
                 torch.cuda.set_rng_state(saved.cuda_random, batches.device)
 
     def _in_parallel(self) -> nn.Module:
-        """Return what gives the network's logits, and the mean of all ranks' gradients.
+        """Return a module that gives the network's logits, and the mean of all ranks' gradients.
 
         Batch normalisation takes the statistics of the whole batch on CUDA. Torch has nothing like
         it for a CPU; there each rank takes those of its own part.

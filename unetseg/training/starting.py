@@ -1,4 +1,4 @@
-"""How a training starts, anew or where it was stopped: its network, its clock, what it is told."""
+"""How a training starts, anew or where it was stopped: its network, its clock, its notes."""
 
 import dataclasses
 import time

@@ -67,7 +67,7 @@ class Validation:
 
 
 def _judged(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a prediction (H, W) without what its truth ignores, unless that is strokes alone."""
+    """Return a prediction (H, W) without pixels that its truth ignores; strokes alone take none."""
     ignored = truth == IGNORED
     if 1 - ignored.mean() < SPARSE:
         return predicted
