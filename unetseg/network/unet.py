@@ -122,8 +122,8 @@ class UNet(nn.Module):
 class FusedUNet(nn.Module):
     """`compact` with the features of a frozen encoder, each at the level of its stride.
 
-    Features of larger strides than that of the lowest level, by default those of stride 32, are
-    enlarged to that level and joined to its own.
+    Features of larger strides than that of the lowest level are enlarged to that level and joined
+    to its own. By default these are the features of stride 32.
 
     The encoder sees three channels, which `as_photographs` makes; the learned part sees all.
 

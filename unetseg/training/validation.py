@@ -67,7 +67,10 @@ class Validation:
 
 
 def _judged(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a prediction (H, W) without pixels that its truth ignores; strokes alone take none."""
+    """Return a prediction (H, W) without the pixels that its truth ignores.
+
+    A truth of strokes alone leaves the whole prediction.
+    """
     ignored = truth == IGNORED
     if 1 - ignored.mean() < SPARSE:
         return predicted
