@@ -364,6 +364,7 @@ def test_objects_of_several_classes_keep_class_and_border(tmp_path, form):
     assert done.objects == 3
     names = ["background", "cell", "cell border", "dust", "dust border"]
     assert names_of(tmp_path / "out") == names
+    assert len({c.colour for c in done.classes}) == len(names)
     assert object_classes(done.classes, ["all"]) == {1: 2, 3: 4}
     numbers = tifffile.imread(tmp_path / "out/objects/a.tif")
     due = np.zeros((20, 30), int)

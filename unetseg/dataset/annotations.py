@@ -75,9 +75,14 @@ def read_raw(path: Path) -> RawMask:
 def _classes_named(
     names: list[str], colours: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[SegmentationClass, ...]:
-    """Return classes whose mask values are 0, 1, 2, ...; ``colours`` holds those of some names."""
+    """Return classes whose mask values are 0, 1, 2, ...; ``colours`` holds those of some names.
+
+    The other names get default colours that are not among these.
+    """
+    taken = set(colours.values())
+    free = (colour for colour in map(default_colour, itertools.count()) if colour not in taken)
     return tuple(
-        SegmentationClass(name, index, colours.get(name, default_colour(index)))
+        SegmentationClass(name, index, colours.get(name) or next(free))
         for index, name in enumerate(names)
     )
 
