@@ -12,6 +12,8 @@ from unetseg.dataset import shapes
 from unetseg.objects import files
 from unetseg.objects.files import write_objects
 from unetseg.objects.separation import find_objects
+from unetseg.pictures import bands
+from unetseg.pictures.bands import write_numbers
 from unetseg.pictures.georeference import Georeference
 
 TABLE = ClassTable(
@@ -200,11 +202,24 @@ def test_more_than_65535_objects_take_32_bits(tmp_path):
     labels = np.zeros((2, 2 * 70_000), np.uint8)
     labels[0, ::2] = 1
     objects = find_objects(labels, {1: None})
-    from unetseg.pictures.bands import write_numbers
-
     write_numbers(tmp_path / "a.tif", objects.numbers)
     assert tifffile.imread(tmp_path / "a.tif").dtype == np.uint32
     assert tifffile.imread(tmp_path / "a.tif").max() == 70_000
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+@pytest.mark.parametrize("size", [1, 400, 10**6])
+def test_a_label_image_lies_in_strips_which_imagej_reads(tmp_path, monkeypatch, dtype, size):
+    monkeypatch.setattr(bands, "_STRIP", size)  # bytes: a row, some rows, the whole image
+    numbers = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (33, 41), dtype)
+    write_numbers(tmp_path / "a.tif", numbers)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        [page] = file.pages
+        assert not page.is_tiled
+        assert page.dtype == dtype
+        rows = max(1, size // (41 * page.dtype.itemsize))
+        assert len(page.dataoffsets) == -(-33 // min(rows, 33))
+        np.testing.assert_array_equal(page.asarray(), numbers)
 
 
 def test_an_image_without_objects_has_empty_files(tmp_path):

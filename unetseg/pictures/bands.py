@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from unetseg.settings import WHOLE, Selection
 LARGE = 100_000_000  # a picture with more pixels is never held as a whole
 _CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF surely suffice
 _TILE = 512  # pixels along a side of a tile
+_STRIP = 2**18  # bytes of a strip before it is compressed
 _TOGETHER = 16  # rows of a reduced image that are made at once
 _NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
@@ -232,7 +234,8 @@ def write_mask_tiff(
         tifffile.imwrite(
             temporary,
             _tiles(pixels, shape, tile),
-            **_tiled(shape, encoding.values.dtype, tile),
+            **_compressed(shape, encoding.values.dtype),
+            tile=(tile, tile),
             photometric="palette" if is_byte else "minisblack",
             colormap=_colormap(encoding.palette) if is_byte else None,
             resolution=georeference.resolution,
@@ -282,44 +285,33 @@ def write_numbers(
     numbers: NDArray[np.integer[Any]],
     text: Mapping[str, str] | None = None,
     georeference: Georeference | None = None,
-    *,
-    tile: int | None = None,
 ) -> None:
     """Write a label image ``(H, W)`` as a TIFF, whole or not at all.
 
     It has 16 bits a pixel, or 32 where a number is over 65,535; uint8 keeps its 8. Fiji, napari
-    and QuPath open it.
+    and QuPath open it. Its pixels lie in strips, because ImageJ refuses tiles.
 
     Args:
         path: The file.
         numbers: May be a file that is mapped into memory.
         text: Goes into the JSON description.
         georeference: The place of the image on a map. Resolution and GeoTIFF tags are kept.
-        tile: Pixels along a side of a tile. None writes strips, which more programs read, and tiles
-            of 512 where the image has over 100 megapixels.
 
     Raises:
         InputError: ``path`` is a folder.
         MachineError: The disk is full or read-only, and the like.
     """
     place, shape = georeference or Georeference(), (numbers.shape[0], numbers.shape[1])
-    tile = tile or (_TILE if numbers.size > LARGE else None)
-    depth: type[np.unsignedinteger[Any]] = np.uint8 if numbers.dtype == np.uint8 else np.uint16
+    depth = np.dtype(np.uint8 if numbers.dtype == np.uint8 else np.uint16)
     if numbers.max(initial=0) >= 2**16:
-        depth = np.uint32
-    pixels: Any
-    options: dict[str, Any] = {"compression": "zlib"}
-    if tile:
-        strips = (numbers[top : top + tile] for top in range(0, shape[0], tile))
-        pixels = _tiles((strip.astype(depth) for strip in strips), shape, tile)
-        options = _tiled(shape, np.dtype(depth), tile)
-    else:
-        pixels = numbers.astype(depth)
+        depth = np.dtype(np.uint32)
+    rows = max(1, _STRIP // (shape[1] * depth.itemsize))
     with files.replacing(Path(path)) as temporary:
         tifffile.imwrite(
             temporary,
-            pixels,
-            **options,
+            _strips(numbers, depth, rows),
+            **_compressed(shape, depth),
+            rowsperstrip=rows,
             photometric="minisblack",
             resolution=place.resolution,
             resolutionunit=writing.RESOLUTION_UNITS[place.resolution_unit],
@@ -333,16 +325,21 @@ def _colormap(palette: NDArray[np.uint8]) -> NDArray[np.uint16]:
     return palette.T.astype(np.uint16) * np.uint16(257)
 
 
-def _tiled(shape: tuple[int, int], dtype: np.dtype[Any], tile: int) -> dict[str, Any]:
-    """Return the options of a TIFF whose compressed tiles are written one by one."""
+def _compressed(shape: tuple[int, int], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the options of a TIFF whose compressed tiles or strips are written one by one."""
     return {
         "shape": shape,
         "dtype": dtype,
-        "tile": (tile, tile),
         "bigtiff": math.prod(shape) * dtype.itemsize > _CLASSIC,
         "compression": "zlib",
         "maxworkers": 1,  # more workers would hold 256 MB of tiles before they write the first
     }
+
+
+def _strips(numbers: NDArray[np.integer[Any]], dtype: np.dtype[Any], rows: int) -> Iterator[bytes]:
+    """Yield a picture as compressed strips of so many rows, which tifffile takes as they are."""
+    for top in range(0, len(numbers), rows):
+        yield zlib.compress(numbers[top : top + rows].astype(dtype).tobytes())
 
 
 @contextmanager
