@@ -1,17 +1,20 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tests.dataset.test_label_traps import COLOURS, objects
 from unetseg.classes import read_classes
+from unetseg.dataset import annotations
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.synthesis import synthesize
 from unetseg.errors import InputError, as_option
 from unetseg.objects.separation import find_objects, object_classes
+from unetseg.pictures import reading
 from unetseg.pictures.masks import NoClassError
 from unetseg.settings import SynthSettings
 
@@ -560,3 +563,26 @@ def test_a_folder_of_views_that_is_missing_is_named_with_those_that_are_there(tm
     root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
     with pytest.raises(InputError, match=r"set/fov: not found; folders there are: images, masks"):
         convert_folder(root, tmp_path / "out", fov="fov")
+
+
+@pytest.mark.parametrize(("room", "reads"), [(2**28, 1), (0, 3)])
+def test_each_mask_is_decoded_once_where_masks_fit_into_memory(tmp_path, monkeypatch, room, reads):
+    rng = np.random.default_rng(0)
+    root = tmp_path / "set"
+    for k in range(3):
+        mask = Image.fromarray(np.array([(0, 0, 0), (9, 9, 200), (8, 200, 8)], np.uint8)[truth(k)])
+        save(root / f"masks/im{k}.png", np.asarray(mask.filter(ImageFilter.GaussianBlur(1))))
+        save(root / f"images/im{k}.png", rng.integers(0, 255, truth(k).shape, np.uint8))
+    seen, read_mask = Counter(), reading.read_mask
+
+    def counted(path, *more):
+        seen[path.name] += 1
+        return read_mask(path, *more)
+
+    monkeypatch.setattr(annotations.reading, "read_mask", counted)
+    monkeypatch.setattr(annotations, "_KEPT_BYTES", room)
+    convert_folder(root, tmp_path / "out", limit=0.5)
+    for k in range(3):
+        assert seen[f"im{k}.png"] == reads + (k == 0 and room == 0)  # the first is looked at alone
+        indices = np.asarray(Image.open(tmp_path / f"out/masks/im{k}.png"))
+        assert (np.array([0, 2, 1])[indices] == truth(k)).mean() > 0.9  # classes stand by colour

@@ -247,3 +247,11 @@ def test_a_smoothed_mask_is_told_from_a_forgotten_class_when_classes_are_known()
     two = shapes(80).point(lambda v: 255 * (v > 0)).filter(ImageFilter.GaussianBlur(2))
     with pytest.raises(InputError, match="looks like blended edges"):
         decode(RawMask(np.asarray(two)), table(0, 255))
+
+
+@pytest.mark.parametrize("top", [200, 2**31 - 1, 2**31, 2**32 - 1])
+def test_values_are_counted_however_large_they_are(top):
+    values = np.array([[0, 0, top, top], [top, 7, 7, 0]], np.uint32)
+    found = find_keys(RawMask(values))
+    assert found.counts == {0: 3, top: 3, 7: 2}
+    assert found.distinct == 3

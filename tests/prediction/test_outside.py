@@ -118,3 +118,17 @@ def test_a_strip_that_masks_give_a_class_is_found_and_can_be_cropped(empty):
     assert finding.line == "unetseg check set --crop bottom=10"
     cropped = unetseg.inspect_folder("set", unetseg.PatchSettings(crop="bottom=10"))
     assert not [f for f in cropped.findings if "strip" in f.problem]
+
+
+def test_nothing_is_said_of_a_strip_before_the_classes_of_the_masks_are_known(empty):
+    write_set("set", 4, shape=(80, 56), toml=None)
+    for path in Path("set/images").iterdir():
+        image = read(path)
+        image[-10:], image[-8:-2, 5:30] = 0, 255
+        Image.fromarray(image).save(path)
+    assert [f for f in unetseg.inspect_folder("set").findings if "strip" in f.problem]
+    noise = np.random.default_rng(0).integers(0, 200, (80, 56)).astype(np.uint8)
+    Image.fromarray(noise).save("set/masks/im0.png")
+    found = unetseg.inspect_folder("set")
+    assert found.errors
+    assert not [f for f in found.findings if "strip" in f.problem]

@@ -34,6 +34,8 @@ from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
 
+_KEPT_BYTES = 2**28  # of masks that are kept until they are converted
+
 ReadMask = Callable[[str, tuple[int, int]], Snapped]
 """Takes the name of an image and its (height, width), and returns its mask of that size."""
 
@@ -70,6 +72,24 @@ def read_raw(path: Path) -> RawMask:
     if reading.read_info(path).format != "JPEG":
         return reading.read_mask(path)
     return RawMask.of_picture(reading.read_image(path))
+
+
+class _MaskReader:
+    """Reads masks with `read_raw`, and keeps as many as fit: a conversion looks at each thrice."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, RawMask] = {}
+        self._left = _KEPT_BYTES
+
+    def __call__(self, path: Path) -> RawMask:
+        """Return a mask, which nobody may change."""
+        if path in self._kept:
+            return self._kept[path]
+        raw = read_raw(path)
+        self._left -= raw.values.nbytes
+        if self._left >= 0:
+            self._kept[path] = raw
+        return raw
 
 
 def _classes_named(
@@ -190,14 +210,16 @@ def read_pairs(
     pairs, problem = labelled.pairs, labelled.problem
     for pair in pairs:
         refuse_pages(pair.image)
-    mask_of = {p.name: p.mask for p in pairs}
+    mask_of, read_kept = {p.name: p.mask for p in pairs}, _MaskReader()
     if pairs:
-        refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_raw(pairs[0].mask))
+        refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_kept(pairs[0].mask))
     table = labelled.classes
-    table = _discover(mask_of, ignored) if table is None else _with_ignored(table, ignored)
+    table = (
+        _discover(mask_of, ignored, read_kept) if table is None else _with_ignored(table, ignored)
+    )
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
-        raw = read_raw(mask_of[name])
+        raw = read_kept(mask_of[name])
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
         return snapping.snap(raw, table, mask_of[name], limit)
 
@@ -270,12 +292,16 @@ def _named(table: ClassTable, names: tuple[str, ...]) -> ClassTable:
     return replace(table, classes=tuple(classes))
 
 
-def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> ClassTable:
+def _discover(
+    mask_of: Mapping[str, Path],
+    ignored: tuple[int | str, ...],
+    read_kept: Callable[[Path], RawMask],
+) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
     keys, numbers = {}, {}
     for path in paths:
-        raw = read_raw(path)
+        raw = read_kept(path)
         keys[str(path)] = masks.find_keys(raw)
         numbers[path] = measure_numbers(raw, keys[str(path)])
     if doubt := masks.two_kinds(keys, ignored) or doubt_classes(numbers):
@@ -289,7 +315,7 @@ def _discover(mask_of: Mapping[str, Path], ignored: tuple[int | str, ...]) -> Cl
     except InputError as error:
         if error.code is not Code.BLENDED_MASK:
             raise
-    centres = snapping.find_centres(keys.values(), map(read_raw, paths))
+    centres = snapping.find_centres(keys.values(), map(read_kept, paths))
     if all(isinstance(k, int) and not one.colours for one in keys.values() for k in one.counts):
         levels = sorted(colour_to_rgb(c)[0] for c in centres)
         return _with_ignored(table_of(levels), tuple(i for i in ignored if isinstance(i, int)))

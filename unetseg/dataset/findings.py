@@ -606,7 +606,9 @@ def _unlike(facts: _Facts) -> Iterator[Finding]:
 def _strips(facts: _Facts) -> Iterator[Finding]:
     """Warn of a strip at the same rows of all images that masks do not ignore."""
     surveys, area = facts.surveys, facts.ignored_area
-    if len(surveys) < _FEWEST_WITH_STRIPS or len({s.shape for s in surveys}) > 1:
+    if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
+        return  # what masks ignore is known once their classes are
+    if len({s.shape for s in surveys}) > 1:
         return
     height = surveys[0].shape[0]
     above, below = (min(s.strips[side] for s in surveys) for side in (0, 1))

@@ -165,10 +165,10 @@ def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
             colour = key if isinstance(key, str) else one.colours.get(key)
             code = min(int(key), 255) * 0x010101 if colour is None else masks.code_of(colour)
             histogram[code] += count
-    points, shares, ordered, group = _groups(histogram)
+    points, shares, group_of = _groups(histogram)
     solid = np.zeros(len(points))
     for raw in raws:
-        solid += _solid_pixels(raw, ordered, group, len(points))
+        solid += _solid_pixels(raw, group_of, len(points))
     solid /= np.maximum(shares * histogram.total(), 1)
     centres: list[NDArray[np.int64]] = []
     for i in np.argsort(-shares):
@@ -186,12 +186,12 @@ def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
 
 def _groups(
     histogram: Counter[int],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int8]]:
     """Return the groups of the colours of a set.
 
     Returns:
-        The colour ``(G, 3)`` and the share of pixels ``(G,)`` of each group. All codes ``(n,)``,
-        ascending, and the group of each; -1 for none.
+        The colour ``(G, 3)`` and the share of pixels ``(G,)`` of each group. The group of each code
+        0xrrggbb ``(2**24,)``; -1 for none.
     """
     codes = np.array([c for c, _ in histogram.most_common()], np.int64)
     counts = np.array([n for _, n in histogram.most_common()], np.int64)
@@ -204,18 +204,15 @@ def _groups(
         group[near] = len(firsts)
         firsts.append(first)
     shares = np.array([counts[group == i].sum() for i in range(len(firsts))]) / counts.sum()
-    order = np.argsort(codes)
-    return points[firsts], shares, codes[order], group[order]
+    group_of = np.full(2**24, -1, np.int8)  # there are at most 64 groups
+    group_of[codes] = group
+    return points[firsts], shares, group_of
 
 
-def _solid_pixels(
-    raw: RawMask, ordered: NDArray[np.int64], group: NDArray[np.int64], count: int
-) -> NDArray[np.int64]:
+def _solid_pixels(raw: RawMask, group_of: NDArray[np.int8], count: int) -> NDArray[np.int64]:
     """Return for each group the number of pixels whose eight neighbours belong to it, too."""
     runs = Runs.of(masks.colour_codes(raw, masks.ALL_MASKS))
-    places = np.minimum(np.searchsorted(ordered, runs.codes), len(ordered) - 1)
-    of_run = np.where(ordered[places] == runs.codes, group[places], -1)
-    groups = runs.spread(of_run.astype(np.int8))  # there are at most 64 groups
+    groups = runs.spread(group_of[runs.codes])
     if raw.unlabelled is not None:
         groups[raw.unlabelled] = -1
     return np.bincount(groups[_even(groups) & (groups >= 0)], minlength=count)
@@ -260,10 +257,10 @@ def _snap(
     if raw.unlabelled is not None:
         codes = np.where(raw.unlabelled, masks.pack_colours(points[0].astype(np.uint8)), codes)
     runs = Runs.of(codes)
-    distinct, places = np.unique(runs.codes, return_inverse=True)
+    distinct = np.unique(runs.codes)
     distances = np.abs(_unpack(distinct)[:, None] - points[None]).max(-1)  # (codes, keys)
     nearest, distance = distances.argmin(1), distances.min(1)
-    far = (distance > NOISE)[places]
+    far = _of_runs(runs, distinct, distance > NOISE)
     blended = int(runs.lengths[far].sum())
     if blended:
         _check_blends(what, points, keys)
@@ -274,10 +271,19 @@ def _snap(
             f"over the limit of {100 * limit:g} %: look at it, then pass a larger {arg('limit')}"
         )
         raise InputError(what, text, remedy)
-    snapped = runs.spread(np.array(indices, np.uint8)[nearest][places])
+    snapped = runs.spread(_of_runs(runs, distinct, np.array(indices, np.uint8)[nearest]))
     if raw.unlabelled is not None:
         snapped[raw.unlabelled] = IGNORED
-    return Snapped(snapped, int(runs.lengths[(distance > 0)[places]].sum()), blended)
+    moved = runs.lengths[_of_runs(runs, distinct, distance > 0)]
+    return Snapped(snapped, int(moved.sum()), blended)
+
+
+def _of_runs(runs: Runs, distinct: NDArray[np.integer], values: NDArray[Any]) -> NDArray[Any]:
+    """Return for each run the one of ``values`` that belongs to its code 0xrrggbb."""
+    of_code = np.empty(2**24, values.dtype)  # a table is faster than the inverse of `np.unique`
+    of_code[distinct] = values
+    found: NDArray[Any] = of_code[runs.codes]
+    return found
 
 
 def _check_blends(what: object, points: NDArray[np.int64], keys: Sequence[int | str]) -> None:
