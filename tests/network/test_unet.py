@@ -12,6 +12,7 @@ from unetseg.network.unet import (
     build_network,
     count_parameters,
     fill_to_multiple,
+    filled_places,
     fold_normalisation,
 )
 from unetseg.settings import NETWORKS
@@ -110,12 +111,25 @@ def test_equal_seeds_make_equal_weights():
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_filling_repeats_the_border():
+def test_filling_reflects_the_border():
     x = torch.arange(6.0).view(1, 1, 2, 3)
     filled = fill_to_multiple(x, 4)
     assert filled.shape == (1, 1, 4, 4)
-    assert filled[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
+    assert filled[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [0, 1, 2, 2]]
     assert fill_to_multiple(filled, 4) is filled
+
+
+@pytest.mark.parametrize(
+    ("length", "places"),
+    [
+        (1, [0, 0, 0, 0, 0, 0, 0, 0]),
+        (2, [0, 1, 1, 0, 0, 1, 1, 0]),  # an image narrower than what is filled is reflected again
+        (5, [0, 1, 2, 3, 4, 4, 3, 2]),
+        (8, [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_what_lies_beyond_the_border_is_its_mirror_image(length, places):
+    assert filled_places(length, 8).tolist() == places
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -164,9 +164,29 @@ class FusedUNet(nn.Module):
 
 
 def fill_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Return ``x`` (N, C, H, W) with border pixels repeated up to a multiple of ``multiple``."""
-    bottom, right = -x.shape[2] % multiple, -x.shape[3] % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+    """Return ``x`` (N, C, H, W), reflected at its lower and right border to whole cells of a grid.
+
+    Repeated border pixels would make streaks, which a network takes for lines.
+
+    Args:
+        x: The images.
+        multiple: The side of a cell.
+    """
+    for axis in (2, 3):
+        if x.shape[axis] % multiple:
+            x = x.index_select(axis, filled_places(x.shape[axis], multiple).to(x.device))
+    return x
+
+
+def filled_places(length: int, multiple: int) -> Tensor:
+    """Return the row of an image for each row of one that is filled up to a multiple.
+
+    In cells of 4, a length of 5 becomes 0 1 2 3 4 4 3 2.
+    """
+    filled = (length + multiple - 1) // multiple * multiple
+    there = torch.arange(length)
+    # An image narrower than what is filled is reflected again. ONNX knows no remainder by a size.
+    return torch.cat([there, there.flip(0)]).repeat(multiple)[:filled]
 
 
 def build_compact(channels: int, classes: int, width: int = 16, depth: int = 4) -> UNet:

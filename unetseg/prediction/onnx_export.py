@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from unetseg import __version__, files
 from unetseg.arguments import Names, Reports, public
 from unetseg.errors import InputError, MachineError, arg
+from unetseg.network.unet import filled_places
 from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import Model
 from unetseg.progress import Note, warn
@@ -135,9 +136,9 @@ class _Graph(nn.Module):
         """Return probabilities (N, K, H, W) of an image (N, C, H, W)."""
         height, width = image.shape[2:]
         if self.multiple is not None:
-            # The border is repeated as in `unetseg.network.unet.fill_to_multiple`, but without a
+            # The border is reflected as in `unetseg.network.unet.fill_to_multiple`, but without a
             # condition on the size: the file would keep the branch that was taken at export.
-            rows, columns = (_places(length, self.multiple) for length in (height, width))
+            rows, columns = (filled_places(length, self.multiple) for length in (height, width))
             image = image.index_select(2, rows).index_select(3, columns)
         shares = [
             network((image - mean) / std).softmax(1)
@@ -145,12 +146,6 @@ class _Graph(nn.Module):
         ]
         averages = (functools.reduce(torch.add, shares) / len(shares)).transpose(0, 1)
         return scale_(averages, self.temperature).transpose(0, 1)[:, :, :height, :width]
-
-
-def _places(length: int, multiple: int) -> Tensor:
-    """Return the row of the image for each row of one that is filled up to a multiple."""
-    filled = (length + multiple - 1) // multiple * multiple
-    return torch.arange(filled).clamp_max(length - 1)
 
 
 def _check_packages() -> None:
