@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from unetseg.dataset.geometry import window_weights
-from unetseg.network.unet import build_classic, build_compact, fill_to_multiple
+from unetseg.network.unet import build_classic, build_compact, build_fused, fill_to_multiple
 from unetseg.prediction import segmenter
 from unetseg.prediction.segmenter import Segmenter, resized
+
+# Columns of 1441 that tiles see: they keep 480, 480, 480 and 1, and have halos of 480.
+_SEEN_OF_1441 = (960, 1440, 961, 481)
 
 
 class Local(nn.Module):
@@ -120,7 +123,7 @@ def test_blending_equals_a_slow_loop(shape, kind):
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(300, 260), (257, 301), (16, 400), (399, 17), (96, 64)])
+@pytest.mark.parametrize("shape", [(300, 260), (257, 301), (16, 1400), (1399, 17), (96, 64)])
 @pytest.mark.parametrize(("build", "depth"), [(build_compact, 2), (build_classic, 2)])
 @pytest.mark.parametrize("flips", [(), ((-1,), (-2,), (-2, -1))])
 def test_seamless_tiles_equal_one_pass_over_the_whole(monkeypatch, shape, build, depth, flips):
@@ -134,9 +137,25 @@ def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 288**2})
     network, image = unet(depth=4), picture((333, 350))
     tiled = segmenter_of([network], stride=None)
-    halo, kept = segmenter.tiling([network], 350, torch.device("cpu"))
+    halo, kept = segmenter.tiling([network], (333, 350), torch.device("cpu"))
     assert (halo, kept) == (96, (96, 96))  # nine tiles and more
     np.testing.assert_allclose(tiled.probabilities(image), whole([network], image), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "tiles"),
+    [
+        (build_compact, (1024, 1024), [(1024, 1024)]),
+        (build_compact, (512, 2048), [(512, 2048)]),
+        (build_fused, (1440, 1440), [(1440, 1440)]),
+        (build_fused, (1080, 1920), [(1080, 1920)]),
+        # A pixel more, and each side has tiles that keep 480, 480, 480 and 1, with their halos.
+        (build_fused, (1440, 1441), [(h, w) for h in (960, 1440, 960) for w in _SEEN_OF_1441]),
+    ],
+)
+def test_an_image_no_larger_than_a_tile_is_one_tile(build, shape, tiles):
+    computed = segmenter.computed_pixels(shape, [build(1, 2)], 96, None, torch.device("cpu"))
+    assert computed == sum(height * width for height, width in tiles)
 
 
 def test_windows_for_which_there_is_no_memory_are_computed_in_parts():

@@ -164,7 +164,7 @@ class Segmenter:
 
     def _seamless(self, image: Rows) -> Iterator[Tensor]:
         height, width = image.shape[:2]
-        halo, kept = tiling(self.networks, width, self.device)
+        halo, kept = tiling(self.networks, (height, width), self.device)
         for seen, inner in tiles(height, kept[0], halo):
             strip = image[seen]
             row = [
@@ -254,22 +254,27 @@ class Segmenter:
 
 
 def tiling(
-    networks: Sequence[Any], width: int, device: torch.device
+    networks: Sequence[Any], shape: tuple[int, int], device: torch.device
 ) -> tuple[int, tuple[int, int]]:
     """Return the halo for all networks, and the rows and columns that are kept of a tile.
 
+    An image that is no larger than a tile with its halo is one tile.
+
     Args:
         networks: Networks that declare ``multiple`` and ``halo``.
-        width: The width of the image.
+        shape: The height and width of the image.
         device: The device to compute on, which determines the size of a tile.
     """
+    height, width = shape
     grid = math.lcm(*(n.multiple for n in networks))
     halo = -(-max(n.halo for n in networks) // grid) * grid
     pixels = _TILE[device.type]
     rows = min(math.isqrt(pixels) - 2 * halo, _BAND // width)
     rows = max(rows // grid, -(-halo // grid), 1) * grid
-    columns = max(pixels // (rows + 2 * halo) - 2 * halo, rows)
-    return halo, (rows, columns // grid * grid)
+    columns = max(pixels // (rows + 2 * halo) - 2 * halo, rows) // grid * grid
+    if height * width <= (rows + 2 * halo) * (columns + 2 * halo):
+        return halo, shape
+    return halo, (rows, columns)
 
 
 def computed_pixels(
@@ -283,7 +288,7 @@ def computed_pixels(
     height, width = (max(side, size) for side in shape)
     if stride is not None:
         return len(starts(height, size, stride)) * len(starts(width, size, stride)) * size**2
-    halo, kept = tiling(networks, width, device)
+    halo, kept = tiling(networks, (height, width), device)
     sides = (
         sum(seen.stop - seen.start for seen, _ in tiles(length, part, halo))
         for length, part in zip((height, width), kept, strict=True)
