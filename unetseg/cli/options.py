@@ -234,7 +234,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
             "How an image is covered",
             mode={
                 "help": "blend averages overlapping windows. seamless equals a single pass over "
-                "the whole image; it is twice as fast and sometimes a little worse.",
+                "the whole image; it is mostly twice as fast and sometimes a little worse.",
                 "autocompletion": _words(*MODES),
             },
             stride={
