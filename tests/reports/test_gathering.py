@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import unetseg
 from tests.support import write_set
 from unetseg.classes import table_of
 from unetseg.cli.app import main
-from unetseg.reports.gathering import baselines_of_folds, seconds_after_folds
+from unetseg.prediction.run_folder import RunFolder
+from unetseg.prediction.segmenter import Segmenter
+from unetseg.reports.gathering import baselines_of_folds, report_training, seconds_after_folds
 from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.training.fold_record import FoldImage, FoldRecord
@@ -138,6 +141,36 @@ def test_an_evaluation_draws_curves_and_writes_every_score_of_an_image(home, cap
         dices = [float(row[f"dice_{name}"]) for row in rows if row[f"dice_{name}"]]
         ious = [float(row[f"iou_{name}"]) for row in rows if row[f"iou_{name}"]]
         assert dices == pytest.approx([2 * iou / (1 + iou) for iou in ious])
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """How often each image was predicted, by its pixels."""
+    seen, averages = Counter(), Segmenter._averages
+
+    def counted(self, image, shape=None):
+        seen[image[0 : image.shape[0]].tobytes()] += 1
+        return averages(self, image, shape)
+
+    monkeypatch.setattr(Segmenter, "_averages", counted)
+    return seen
+
+
+@pytest.mark.parametrize(("source", "images"), [(("set", "--include-trained"), 8), ((), 2)])
+def test_an_evaluation_with_all_that_it_can_find_predicts_each_image_once(
+    home, predicted, source, images
+):
+    found = ("--curves", "--boundary", 2, "--objects", "all")
+    written = ("--html", "once.html", "--csv", "once.csv", "--json", "once.json")
+    run("evaluate", *source, *found, *written, "--overwrite")
+    assert list(predicted.values()) == [1] * images
+
+
+def test_the_report_of_a_training_predicts_each_held_out_image_once(home, predicted):
+    result = unetseg.evaluate()
+    predicted.clear()
+    report_training("trained.html", result.scores, RunFolder("default"))
+    assert list(predicted.values()) == [1] * 2
 
 
 def test_masks_have_no_curves(home, capsys):

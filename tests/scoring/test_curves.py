@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from unetseg.scoring.curves import count_probabilities, curves_of
+from unetseg.scoring.curves import CurveCounts, count_probabilities
+
+
+def curves_of(images, classes):
+    """Return the curves of images from what `count_probabilities` counts in each."""
+    counts = CurveCounts(classes)
+    for one in images:
+        counts.add(one)
+    return counts.curves()
 
 
 def drawn(kind, seed=0, size=(3, 60, 80)):

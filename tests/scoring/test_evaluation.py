@@ -1,5 +1,7 @@
 """Scores: of which images, by which classes, and what is refused."""
 
+import errno
+import io
 import json
 import shutil
 from pathlib import Path
@@ -15,9 +17,11 @@ from tests.support import NAMES, QUICK, draw, read, write_set
 from unetseg.cli.app import main
 from unetseg.cli.console import print_table
 from unetseg.cli.tables import print_confusion
-from unetseg.errors import InputError
+from unetseg.errors import InputError, MachineError
 from unetseg.prediction.model_file import read_card
 from unetseg.progress import Note
+from unetseg.scoring import predictions
+from unetseg.scoring.curves import CurveCounts, count_probabilities
 from unetseg.scoring.metrics import confusion, scores
 
 
@@ -365,6 +369,43 @@ def test_a_scored_image_is_the_image_the_truth_and_the_prediction_that_were_scor
         assert scored.confidence.shape == scored.truth.shape
         assert scored.confidence.dtype == np.float32
         assert 1 / 3 <= scored.confidence.min() <= scored.confidence.max() <= 1.0001
+
+
+def test_what_was_kept_is_what_would_be_predicted_again(home):
+    kept, again = unetseg.evaluate(keep=True), unetseg.evaluate()
+    for k in (1, 0, 2):
+        one, other = kept.subject.scored_image(k), again.subject.scored_image(k)
+        np.testing.assert_array_equal(one.prediction, other.prediction)
+        np.testing.assert_array_equal(one.confidence, other.confidence)
+        assert (one.prediction.dtype, one.confidence.dtype) == (np.uint8, np.float32)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_curves_are_those_of_the_probabilities_and_change_no_score(home, keep):
+    found, model = unetseg.evaluate(curves=True, keep=keep), unetseg.Model("default")
+    counts = CurveCounts(found.scores.classes)
+    for k in range(3):
+        one = found.subject.scored_image(k)
+        counts.add(count_probabilities(model.probabilities(one.image), one.truth))
+    assert found.curves == counts.curves()
+    plain = unetseg.evaluate()
+    assert plain.curves is None
+    np.testing.assert_array_equal(found.scores.matrices, plain.scores.matrices)
+
+
+def test_curves_of_masks_are_refused(home):
+    with pytest.raises(InputError, match="curves: needs the probabilities of a model"):
+        unetseg.evaluate("data/train", predictions="data/train/masks", curves=True)
+
+
+def test_a_disk_too_full_to_keep_predictions_is_said(home, monkeypatch):
+    def full(self, _):
+        raise OSError(errno.ENOSPC, "")
+
+    file = type("Full", (io.BytesIO,), {"write": full})
+    monkeypatch.setattr(predictions.tempfile, "TemporaryFile", lambda dir: file())
+    with pytest.raises(MachineError, match="not written: the disk is full"):
+        unetseg.evaluate(keep=True)
 
 
 def test_a_scored_image_of_masks_has_no_confidence(home):

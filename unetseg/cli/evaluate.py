@@ -136,7 +136,6 @@ def evaluate(
     from unetseg.scoring.evaluation import (
         evaluate as evaluate_images,
         score_boundaries,
-        score_curves,
         score_objects,
     )
 
@@ -155,33 +154,34 @@ def evaluate(
             classes=classes,
             ignore=options.ignored(ignore),
             group=group,
+            curves=curves,
+            keep=bool(html or objects) or boundary is not None,
             on_progress=display,
         )
         if not ranks.is_writer:
             return
         counted = score_objects(found, objects, display) if objects else None
         borders = None if boundary is None else score_boundaries(found, boundary, display)
-        drawn = score_curves(found, display) if curves else None
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
-            report_evaluation(html, found, one, drawn, overwrite, display, counted)
+            report_evaluation(html, found, one, overwrite, display, counted)
     show_tables(found)
     if confusion:
         print_confusion(found.scores)
     if borders:
         print_boundaries(borders)
-    if drawn:
-        print_curves(drawn)
+    if found.curves:
+        print_curves(found.curves)
     if counted:
         print_objects(counted)
     if html:
         print_line(f"Wrote {html}: open it in a browser.")
     scores = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
-    scores |= {"curves": drawn.to_dict()} if drawn else {}
+    scores |= {"curves": found.curves.to_dict()} if found.curves else {}
     scores |= {"objects": counted.to_dict()} if counted else {}
     write_json(json_file, scores)
     if csv_file:
-        _write_per_image(csv_file, found.scores, borders, drawn)
+        _write_per_image(csv_file, found.scores, borders, found.curves)
         print_line(f"Wrote {csv_file}.")
 
 

@@ -214,7 +214,11 @@ class Model(Result):
 
     def labels(self, image: AnyImage) -> NDArray[np.uint8]:
         """Return (H, W) uint8 class indices for an image as `read` takes it; 255 is ignored."""
-        return self.mend(self.ignore_outside(self.segmenter.labels(*self.scaled(image))))
+        return self.finish(self.segmenter.labels(*self.scaled(image)))
+
+    def finish(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the class indices (H, W) of a whole image, mended, and ignored as in training."""
+        return self.mend(self.ignore_outside(labels))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) after the rules of the settings have mended them."""
@@ -227,17 +231,22 @@ class Model(Result):
         """
         return self.segmenter.probabilities(*self.scaled(image))
 
-    def bands(self, image: AnyImage) -> Iterator[NDArray[np.float32]]:
-        """Yield `probabilities` from top to bottom in bands (K, rows, W), for large images."""
-        for band in self.segmenter.bands(*self.scaled(image)):
-            yield band.numpy(force=True)
+    def labelled_bands(
+        self, image: AnyImage
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Yield the most probable classes (rows, W) and `probabilities` (K, rows, W) in bands.
+
+        The bands come from top to bottom. The classes become `labels` when `finish` has them all.
+        """
+        for labels, shares in self.segmenter.labelled_bands(*self.scaled(image)):
+            yield labels, shares.numpy(force=True)
 
     def labels_and_confidence(
         self, image: AnyImage
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
         labels, confidence = self.segmenter.labels_and_confidence(*self.scaled(image))
-        return self.mend(self.ignore_outside(labels)), confidence
+        return self.finish(labels), confidence
 
 
 def as_trained(

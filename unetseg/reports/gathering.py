@@ -24,7 +24,6 @@ from unetseg.scoring.baselines import (
     forest_seconds,
     most_common,
 )
-from unetseg.scoring.curves import Curves
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage, Scores
 from unetseg.scoring.panoptic import ObjectScores
@@ -37,7 +36,7 @@ from unetseg.training.forecast import Afterwards
 _FOREST_PIXELS = 100_000_000  # filtering so many pixels takes about a minute
 _PAGE_SECONDS = 2.0  # the imports and the pictures of a page
 _PAGE_READINGS = 8.0  # looking at an image and its masks costs so many times its decoding
-AFTER_TRAINING = Afterwards(passes=1, pictures=7, seconds=_PAGE_SECONDS)
+AFTER_TRAINING = Afterwards(passes=1, seconds=_PAGE_SECONDS)
 
 
 def seconds_after_folds(record: FoldRecord, html: bool) -> float:
@@ -154,26 +153,26 @@ def report_training(
     It takes the time that `AFTER_TRAINING` names.
     """
     held_out = evaluation_of(scores, run.path, on_progress)
-    report_evaluation(path, held_out, run, None, overwrite, on_progress)
+    report_evaluation(path, held_out, run, overwrite, on_progress)
 
 
 def report_evaluation(
     path: str | os.PathLike[str],
     found: Evaluation,
     run: RunFolder | None = None,
-    curves: Curves | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
     objects: ObjectScores | None = None,
 ) -> None:
     """Write the report of an evaluation.
 
+    An image is predicted again where the evaluation did not keep its prediction.
+
     Args:
         path: The HTML file.
         found: The evaluation.
         run: The run of the model, whose settings and history are shown; None where masks were
             scored.
-        curves: The curves over all thresholds, to be drawn; None draws none.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
         objects: The scores of its objects, where they are to be shown.
@@ -199,7 +198,7 @@ def report_evaluation(
         baselines=baselines,
         verdict=compare_with_baselines(scores, baselines),
         histories={run.name: read_history(run.history)} if run and run.history.exists() else {},
-        thresholds=curves,
+        thresholds=found.curves,
         calibration=walk.calibration(),
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
         versions=_versions(),

@@ -21,8 +21,7 @@ def object_part(
 ) -> dict[str, Any]:
     """Return what the template shows of the objects of an evaluation.
 
-    The images with the worst, the median and the best panoptic quality are read and predicted
-    again.
+    The images with the worst, the median and the best panoptic quality are shown.
 
     Args:
         found: The evaluation.

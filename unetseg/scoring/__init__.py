@@ -5,6 +5,7 @@ Read in this order:
 - ``metrics`` makes scores of a confusion matrix.
 - ``intervals`` computes their 95 % intervals.
 - ``boundaries`` scores outlines, ``panoptic`` objects, and ``curves`` probabilities.
+- ``predictions`` makes the masks that are scored, and keeps them.
 - ``evaluation`` scores models and folders of masks.
 - ``comparison`` sets two models or folders of masks side by side.
 - ``baselines`` scores simple methods that need no network.

@@ -5,14 +5,15 @@ those that are not. So memory does not grow with the images, and images add up. 
 count as equal.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
+from unetseg.ranks import world
 
 # Bins are equally wide on the scale of ``log(p / (1 - p))``, where probabilities near 0 and 1 stay
 # apart. float32 tells apart probabilities down to 1e-45, and up to 1 - 6e-8.
@@ -102,19 +103,35 @@ def count_probabilities(
     return counts
 
 
-def curves_of(images: Iterable[NDArray[np.int64]], classes: Sequence[str]) -> Curves:
-    """Return the curves of one image or more.
+class CurveCounts:
+    """Adds up the counts of several images, and finds the areas of each.
 
     Args:
-        images: The counts of `count_probabilities` for each image; one is held at a time.
         classes: Names of the classes, in order.
     """
-    pooled, areas = np.zeros((len(classes), 2, _BINS), np.int64), []
-    for counts in images:
-        pooled += counts
-        found = _by_class(counts, classes)
-        areas.append({name: None if one is None else one.areas for name, one in found.items()})
-    return Curves(_by_class(pooled, classes), tuple(areas))
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = classes
+        self._pooled = np.zeros((len(classes), 2, _BINS), np.int64)
+        self._areas: list[list[Any]] = []  # by image and class: both areas, or None
+
+    def add(self, counts: NDArray[np.int64]) -> None:
+        """Take what `count_probabilities` counts in an image."""
+        self._pooled += counts
+        found = (_curve(*of_class) for of_class in counts)
+        self._areas.append([one and astuple(one.areas) for one in found])
+
+    def curves(self) -> Curves:
+        """Return the curves of the images of all processes, which share them by `own_items`."""
+        pooled = np.sum(world().gather(self._pooled.tolist()), axis=0)
+        images = (
+            {
+                name: None if one is None else Areas(*one)
+                for name, one in zip(self._classes, areas, strict=True)
+            }
+            for areas in world().collect(self._areas)
+        )
+        return Curves(_by_class(pooled, self._classes), tuple(images))
 
 
 def _by_class(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Curve | None]:

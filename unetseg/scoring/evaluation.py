@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,15 @@ from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
-from unetseg.scoring.curves import Curves, count_probabilities, curves_of
+from unetseg.scoring.curves import CurveCounts, Curves
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
+from unetseg.scoring.predictions import Labels, Predicted, Predictions
 from unetseg.settings import WHOLE, PredictSettings, Selection
 from unetseg.signals import catching
 from unetseg.text import plural, show
 
 DEFAULT_FOLDER = Path("data/test")
-
-
-_Labels = NDArray[np.uint8]
-_Predicted = tuple[_Labels, NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,8 @@ class Subject:
             no groups.
         image: Reads the k-th image, (H, W, C).
         truth: Reads the k-th true mask, (H, W) class indices, 255 ignored.
-        prediction: Takes k, its true mask, and whether the confidence is wanted. Returns the labels
-            (H, W) and the confidence (H, W) float32. The confidence is None where it is not wanted,
-            or where only masks are known.
+        prediction: Takes k, its true mask, and whether the confidence is wanted.
         trained_on: Number of images left out because the model was trained on them.
-        probabilities: Yields the probabilities of the k-th image from top to bottom in bands
-            (K, rows, W) float32; None where only masks are known.
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
     """
@@ -72,17 +65,16 @@ class Subject:
     names: Sequence[str]
     groups: Sequence[str]
     image: Callable[[int], NDArray[Any]]
-    truth: Callable[[int], _Labels]
-    prediction: Callable[[int, _Labels, bool], _Predicted]
+    truth: Callable[[int], Labels]
+    prediction: Callable[[int, Labels, bool], Predicted]
     trained_on: int = 0
-    probabilities: Callable[[int], Iterator[NDArray[np.float32]]] | None = None
-    numbers: Callable[[int, _Labels], NDArray[Any] | None] = lambda _, truth: None
+    numbers: Callable[[int, Labels], NDArray[Any] | None] = lambda _, truth: None
 
     def scored_image(self, k: int) -> ScoredImage:
         """Read and predict the k-th image, with its confidence where it is known."""
         truth = self.truth(k)
-        labels, confidence = self.prediction(k, truth, True)
-        return ScoredImage(self.names[k], self.image(k), truth, labels, confidence)
+        found = self.prediction(k, truth, True)
+        return ScoredImage(self.names[k], self.image(k), truth, found.labels, found.confidence)
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,10 +84,12 @@ class Evaluation(Result):
     Attributes:
         scores: The scores, pooled over all images.
         subject: The images that were scored.
+        curves: The curves of all thresholds, where they were asked for.
     """
 
     scores: Scores
     subject: Subject
+    curves: Curves | None = None
 
     @property
     def total(self) -> int:
@@ -134,6 +128,8 @@ def evaluate(
     ignore: int | str | Sequence[int | str] = (),
     group: str | None = None,
     only: str | Collection[str] | None = None,
+    curves: bool = False,
+    keep: bool = False,
     on_progress: Reports = warn,
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
@@ -157,15 +153,22 @@ def evaluate(
             groups of images that it finds. None takes the groups that a store recorded, else each
             image for itself.
         only: Stems of the images to score, others are left out; None takes all.
+        curves: Find the curves of all thresholds, too. They need a model.
+        keep: Keep what the model predicts in a temporary file, 5 bytes a pixel, as long as the
+            result lives. Borders, objects and a report then need no second prediction.
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
         InputError: A missing or unreadable file, masks that do not fit, nothing left to score.
+        MachineError: The disk is too full to keep the predictions.
     """
     on_progress = world().only_on_rank_zero(on_progress)
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
-    choice = _Choice(group, None if only is None else several(only), include_trained)
+    chosen = None if only is None else several(only)
+    choice = _Choice(group, chosen, include_trained, curves, keep)
+    if curves and predictions is not None:
+        raise InputError(arg("curves"), "needs the probabilities of a model", "give a model")
     ignored, names = several(ignore), None if model is None else several(model)
     if predictions is not None:
         if source is None:
@@ -186,18 +189,18 @@ def evaluate(
         else:
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
             subject = _masks_of(made, truth, _SAME, truth, choice, on_progress)
-        return _refuse_unscored(_score(subject, on_progress))
+        return _refuse_unscored(_score(subject, curves, on_progress))
     loaded = Model(names or "default", settings)
     if source is None:
         if classes is not None or ignored:
             what = arg("ignore") if classes is None else arg("classes")
             raise InputError(what, "is for a folder of true masks", "name one")
         subject = _held_out_by(loaded, choice, on_progress)
-        return _refuse_unscored(_score(subject, on_progress))
+        return _refuse_unscored(_score(subject, curves, on_progress))
     own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
     encoding = _encoding(own, loaded.card.classes, ignored, file)
     subject = _folder_by(loaded, Path(source), encoding, choice, on_progress)
-    return _refuse_unscored(_score(subject, on_progress))
+    return _refuse_unscored(_score(subject, curves, on_progress))
 
 
 def evaluation_of(
@@ -205,19 +208,23 @@ def evaluation_of(
 ) -> Evaluation:
     """Return the evaluation of a model whose training has scored its held-out images.
 
+    Their predictions are kept from the first request on.
+
     Args:
         found: The scores that the training found.
         model: The run or its model.
         on_progress: Receives `Note`.
     """
-    subject = _held_out_by(Model(model), _Choice(None, None), on_progress)
+    subject = _held_out_by(Model(model), _Choice(None, None, keep=True), on_progress)
     return Evaluation(found, subject)
 
 
 def score_boundaries(
     found: Evaluation, tolerance: float, on_progress: OnProgress = silent
 ) -> Boundaries:
-    """Compare the borders of all images of an evaluation, which are read and predicted again.
+    """Compare the borders of all images of an evaluation.
+
+    They are predicted again unless the evaluation kept its predictions.
 
     Args:
         found: The evaluation.
@@ -229,46 +236,19 @@ def score_boundaries(
     numbers = range(len(names))
     for k in steps(numbers, "comparing borders", "images", on_progress, name=names.__getitem__):
         truth = subject.truth(k)
-        labels, _ = subject.prediction(k, truth, False)
+        labels = subject.prediction(k, truth, False).labels
         borders.append(boundary_scores(truth, labels, count, tolerance))
     return pool_boundaries(borders, subject.classes.names)
-
-
-def score_curves(found: Evaluation, on_progress: OnProgress = silent) -> Curves:
-    """Return the curves of all thresholds of an evaluation, whose images are predicted again.
-
-    Args:
-        found: The evaluation.
-        on_progress: Receives `Progress`.
-
-    Raises:
-        InputError: Masks were scored, which have no probabilities.
-    """
-    subject, names = found.subject, found.subject.names
-    bands = subject.probabilities
-    if bands is None:
-        raise InputError(arg("curves"), "needs the probabilities of a model", "give a model")
-
-    def count(k: int) -> NDArray[np.int64]:
-        truth, row = subject.truth(k), 0
-        counts = np.zeros((), np.int64)
-        for band in bands(k):
-            counts = counts + count_probabilities(band, truth[row : row + band.shape[1]])
-            row += band.shape[1]
-        return counts
-
-    numbers = range(len(names))
-    named = steps(numbers, "drawing curves", "images", on_progress, name=names.__getitem__)
-    return curves_of(map(count, named), subject.classes.names)
 
 
 def score_objects(
     found: Evaluation, names: Sequence[str], on_progress: OnProgress = silent
 ) -> ObjectScores:
-    """Compare the objects of all images of an evaluation, which are read and predicted again.
+    """Compare the objects of all images of an evaluation.
 
-    True objects are those of a label image ``objects/<stem>.tif`` or ``.png`` beside the masks.
-    Without that file they are told apart in the true mask as in a predicted mask.
+    They are predicted again unless the evaluation kept its predictions. True objects are those of
+    a label image ``objects/<stem>.tif`` or ``.png`` beside the masks. Without that file they
+    are told apart in the true mask as in a predicted mask.
 
     Args:
         found: The evaluation.
@@ -317,14 +297,15 @@ def read_objects(subject: Subject, classes: Mapping[int, int | None], k: int) ->
         InputError: An image or mask cannot be read, or a label image has another size.
     """
     truth = subject.truth(k)
-    labels, sure = subject.prediction(k, truth, True)
+    found = subject.prediction(k, truth, True)
+    sure = found.confidence
     confidence = None if sure is None else np.rint(sure * 255).astype(np.uint8)
     true = _true_objects(subject.numbers(k, truth), truth, classes)
-    return ObjectPair(true, find_objects(labels, classes, confidence), truth == IGNORED)
+    return ObjectPair(true, find_objects(found.labels, classes, confidence), truth == IGNORED)
 
 
 def _true_objects(
-    numbers: NDArray[Any] | None, truth: _Labels, classes: Mapping[int, int | None]
+    numbers: NDArray[Any] | None, truth: Labels, classes: Mapping[int, int | None]
 ) -> dict[int, NDArray[Any]]:
     """Return a label image for each class, from the one given or else from the true mask."""
     if numbers is None:
@@ -337,7 +318,7 @@ def _true_objects(
 
 
 def _read_numbers(
-    root: Path, stem: str, truth: _Labels, selection: Selection
+    root: Path, stem: str, truth: Labels, selection: Selection
 ) -> NDArray[Any] | None:
     """Return the label image of an image's true objects; None where there is none."""
     path = find_label_image(root, stem)
@@ -352,11 +333,13 @@ def _read_numbers(
 
 @dataclass(frozen=True)
 class _Choice:
-    """Which images are scored, and what they belong to; see `evaluate`."""
+    """Which images are scored, what they belong to, and what is found in them; see `evaluate`."""
 
     group: str | None
     only: Collection[str] | None
     include_trained: bool = False
+    curves: bool = False
+    keep: bool = False
 
     def takes(self, name: str) -> bool:
         """Return whether an image is among those asked for."""
@@ -365,6 +348,10 @@ class _Choice:
     def groups(self, names: Sequence[str]) -> list[str]:
         """Return the group of each image; its name where there are none."""
         return splits.groups_of(names, self.group)
+
+    def predictions(self, model: Model, image: Callable[[int], AnyImage]) -> Predictions:
+        """Return the predictions of the images that ``image`` returns by number."""
+        return Predictions(model, image, self.keep, self.curves)
 
 
 def untrained(
@@ -424,9 +411,8 @@ def _folder_by(
         groups=groups,
         image=lambda k: chosen[k].read_image(selection),
         truth=lambda k: model.ignore_outside(_read_truth(chosen[k], *encoding, selection)),
-        prediction=lambda k, _, sure: _predict(model, _seen(chosen[k], model), sure),
+        prediction=choice.predictions(model, lambda k: _seen(chosen[k], model)),
         trained_on=left_out,
-        probabilities=lambda k: model.bands(_seen(chosen[k], model)),
         numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
     )
 
@@ -434,11 +420,6 @@ def _folder_by(
 def _seen(pair: Pair, model: Model) -> Any:
     """Return the image of a pair as the model's methods take it: a file, or a page of one."""
     return pair.image if pair.page is None else model.read(pair.image, pair.page)
-
-
-def _predict(model: Model, image: AnyImage, sure: bool) -> _Predicted:
-    """Return the labels of an image, and where it is asked for, how sure the model is."""
-    return model.labels_and_confidence(image) if sure else (model.labels(image), None)
 
 
 def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subject:
@@ -476,9 +457,8 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         groups=groups,
         image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
         truth=lambda k: model.ignore_outside(np.asarray(opened.held_out(kept[k])[1])),
-        prediction=lambda k, _, sure: _predict(model, opened.held_out(kept[k])[0], sure),
+        prediction=choice.predictions(model, lambda k: opened.held_out(kept[k])[0]),
         trained_on=total - len(kept),
-        probabilities=lambda k: model.bands(opened.held_out(kept[k])[0]),
     )
 
 
@@ -591,12 +571,12 @@ def _masks_of(
         _check_size(pair, truth(k), made.selection)
         return pair.read_image(made.selection)
 
-    def truth(k: int) -> _Labels:
+    def truth(k: int) -> Labels:
         pair, _ = chosen[k]
-        indices: _Labels = order[pair.labels(truths, made.selection)]
+        indices: Labels = order[pair.labels(truths, made.selection)]
         return indices
 
-    def prediction(k: int, truth: _Labels, _: bool) -> _Predicted:
+    def prediction(k: int, truth: Labels, _: bool) -> Predicted:
         pair, path = chosen[k]
         labels = naming.decode_inside(made.read(pair, path), table, made.selection, path)
         if labels.shape != truth.shape:
@@ -611,7 +591,7 @@ def _masks_of(
                 f"{text}(x {x}, y {y})",
                 "give each of them a class, or ignore them in the true mask",
             )
-        return labels, None
+        return Predicted(labels)
 
     title = f"{made.predictions} on {made.root}"
     return Subject(
@@ -642,9 +622,10 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
     return masks.discover(found, ignored)
 
 
-def _score(subject: Subject, on_progress: OnProgress) -> Evaluation:
+def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluation:
     """Score all images; processes started together share them, and each is given all scores."""
     names, classes, mine = subject.names, subject.classes.names, []
+    counts = CurveCounts(classes)
     with catching() as caught:
         for k in steps(
             world().own_items(range(len(names))),
@@ -655,15 +636,19 @@ def _score(subject: Subject, on_progress: OnProgress) -> Evaluation:
             check=lambda: caught.check("evaluate", "run the same line again"),
         ):
             truth = subject.truth(k)
-            labels, _ = subject.prediction(k, truth, False)
-            mine.append((confusion(truth, labels, len(classes)).tolist(), truth.size))
+            predicted = subject.prediction(k, truth, False)
+            if predicted.counts is not None:
+                counts.add(predicted.counts)
+            matrix = confusion(truth, predicted.labels, len(classes))
+            mine.append((matrix.tolist(), truth.size))
         found = world().collect(mine)
     matrices = np.array([matrix for matrix, _ in found])
     labelled = matrices.sum() / sum(size for _, size in found)
     if 0 < labelled < SPARSE:
         text = f"{100 * labelled:.3g} % of the pixels are labelled; the scores count these alone"
         on_progress(Note(text))
-    return Evaluation(scores(matrices, names, classes, subject.groups), subject)
+    found_scores = scores(matrices, names, classes, subject.groups)
+    return Evaluation(found_scores, subject, counts.curves() if curves else None)
 
 
 def _refuse_unscored(found: Evaluation) -> Evaluation:

@@ -31,12 +31,10 @@ class Afterwards:
 
     Attributes:
         passes: Times that all held-out images will be predicted.
-        pictures: Held-out images that will be predicted once more, at most.
         seconds: Time of all else.
     """
 
     passes: float = 0.0
-    pictures: int = 0
     seconds: float = 0.0
 
 

@@ -193,8 +193,7 @@ def _start_clock(
     scoring = windows * window
     if images:  # the ranks wait for the one with the most
         scoring *= -(-images // ranks.size) / images
-    passes = 1 + after.passes + min(after.pictures, images) / max(images, 1)
-    reserve = Reserve(window, scoring, passes, after.seconds + _SPARE_SECONDS)
+    reserve = Reserve(window, scoring, 1 + after.passes, after.seconds + _SPARE_SECONDS)
     total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
     if saved:
         steps = saved.expected_steps
