@@ -6,6 +6,7 @@ import sys
 NAMES = (
     *(
         "speed",
+        "start",
         "waiting",
         "size",
         "choices",

@@ -15,7 +15,8 @@ from typing import Annotated
 import pytest
 import typer
 
-from unetseg import __main__, signals
+from tests.support import write_set
+from unetseg import PatchSettings, __main__, build_store, signals
 from unetseg.cli import app, boundary, console
 from unetseg.errors import (
     DivergenceError,
@@ -108,6 +109,29 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
     for name in ("synth", "patch", "train", "predict", "evaluate"):
         assert re.search(rf"\b{name} +[A-Z]\w+ ", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("data/train", "data/train: 3 images with masks; the first has 64 x 56 pixels, 1 channel"),
+        ("p.h5", "p.h5: 6 patches of 32 x 32 pixels, from 3 images"),
+    ],
+)
+def test_train_says_what_it_found_before_it_imports_torch(empty, source, line):
+    write_set("data/train", 3, shape=(64, 56))
+    build_store("data/train", "p.h5", PatchSettings(size=32, per_image=2, val=0))
+    code = (
+        "import sys; from unetseg import display; from unetseg.cli.app import main\n"
+        "show = display.ProgressDisplay.__call__\n"
+        "def first(self, record): show(self, record); sys.exit(7 + ('torch' in sys.modules))\n"
+        "display.ProgressDisplay.__call__ = first\n"
+        f"sys.exit(main(['train', '{source}']))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (7, f"{line}\n")
 
 
 @pytest.mark.parametrize("args", [[], ["-h"], ["--help"]])

@@ -1,6 +1,7 @@
 """``unetseg train``."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from typer import Argument, Context, Option
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.errors import InputError, arg
+from unetseg.progress import Note
 from unetseg.settings import PatchSettings, TrainSettings
-from unetseg.text import format_duration, plural
+from unetseg.text import format_duration, plural, show
 
 if TYPE_CHECKING:
     from unetseg.training.folds import CrossValidation
@@ -88,7 +90,12 @@ def train(
     if folds is not None and options.given(ctx, ["val"]):
         text = f"excludes {arg('val')}, as each image is held out once"
         raise InputError(arg("folds"), text, f"leave {arg('val')} out")
-    display, show = _display()
+    display, report = _display()
+    place = RunFolder(run)
+    if os.environ.get("RANK", "0") == "0" and (overwrite or place.state() == "new"):
+        found = _found_in(source or Path("data/patches.h5"), cutting)
+        if found:
+            display(found)
     arguments: dict[str, Any] = {
         **{name: getattr(settings, name) for name in given},
         "run": run,
@@ -99,12 +106,36 @@ def train(
         "resume": resume,
         "overwrite": overwrite,
         "started": ctx.find_object(float) or time.monotonic(),
-        "on_progress": show,
+        "on_progress": report,
     }
-    if folds is None and not (resume and RunFolder(run).folds.exists()):
+    if folds is None and not (resume and place.folds.exists()):
         _train_one(source, arguments, html, display)
     else:
         _train_folds(source, folds, arguments, html, display)
+
+
+def _found_in(source: Path, cutting: PatchSettings) -> Note | None:
+    """Return what there is to learn from, by file names and headers; None where nothing is there.
+
+    It is the first line of the command, so this function does without the import of torch.
+
+    Raises:
+        InputError: The folder holds no images with masks, or the file is no patch store.
+    """
+    from unetseg.dataset.pairing import find_pairs
+    from unetseg.dataset.store import open_store
+
+    if source.is_file():
+        store = open_store(source, verify=False)  # it is verified when it is trained on
+        return Note(f"{store.line()}, from {plural(len(store.info.sources), 'image')}")
+    if not source.is_dir():
+        return None
+    selection = cutting.selection
+    pairs = find_pairs(source, selection)
+    first = pairs[0].read_info(selection)
+    size = f"{first.height} x {first.width} pixels, {plural(first.channels, 'channel')}"
+    count = plural(len(pairs), "image with a mask", "images with masks")
+    return Note(f"{show(source)}: {count}; the first has {size}")
 
 
 def _display() -> tuple[ProgressDisplay, Callable[[object], None]]:
@@ -114,14 +145,14 @@ def _display() -> tuple[ProgressDisplay, Callable[[object], None]]:
 
     display = ProgressDisplay()
 
-    def show(record: object) -> None:
+    def report(record: object) -> None:
         if isinstance(record, StoreSummary):
             display.pause()
             print_store(record)
         else:
             display(record)
 
-    return display, show
+    return display, report
 
 
 def _train_one(
@@ -129,12 +160,13 @@ def _train_one(
 ) -> None:
     """Train one model, write its page, and print how it did."""
     from unetseg.ranks import join
-    from unetseg.reports.gathering import AFTER_TRAINING, report_training
     from unetseg.training.run import train as train_run
 
     with display:
         with join() as ranks:
             if html:
+                from unetseg.reports.gathering import AFTER_TRAINING, report_training
+
                 arguments["after"] = AFTER_TRAINING
             result = train_run(source, **arguments)
         if not ranks.is_writer:
