@@ -20,7 +20,7 @@ NAMES = (
         "converting",
     ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
-    *("ranks", "budget", "annotator"),
+    *("ranks", "budget", "annotator", "sessions"),
 )
 
 if __name__ == "__main__":

@@ -10,6 +10,12 @@ far, with strokes in place, and 10 images that nobody painted in.
 x 2048. Meanwhile a training runs at low priority. ``FOLDER/`` (a word with a slash) keeps the
 accepted masks and the strokes of the first seed. They are two folders of labelled images for
 `unetseg train`.
+
+``dense [SET... PERCENT...]`` paints up to so many percent of the pixels of every image to train on,
+three by default. It paints a stroke of each class, then the largest errors. The network learns from
+these strokes alone. It also learns from the answers with the strokes in place, which are the masks
+that the page accepts, and from dense masks. Each training takes a minute of one thread. All are
+scored once on images apart.
 """
 
 import os
@@ -29,18 +35,21 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import line
 from skimage.measure import label
+from skimage.morphology import disk
 
-from tests.benchmarks.accuracy import SETS
+from tests.benchmarks.accuracy import SETS, score
 from tests.benchmarks.common import (
     DATA,
     Labelled,
     camvid,
     copy_pairs,
+    count_processor_time,
     machine,
     names_in,
     numbers_in,
     print_table,
     read_set,
+    write_values,
 )
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
@@ -53,6 +62,8 @@ from unetseg.scoring.metrics import confusion, scores
 _PAINTED, _UNSEEN, _STROKES = 5, 10, 8
 _MARKS = (1, 3, 5)  # scored after so many painted images
 _RADIUS, _LENGTH = 2, 40  # pixels of a stroke
+_ANSWERS = 4  # times that an image is answered anew while a share of it is painted
+_BUDGET = 60.0  # seconds of a thread that the network trains for
 _SIDE, _TIMED = 2048, 60  # pixels on a side of the image whose strokes are timed; strokes
 
 
@@ -123,7 +134,9 @@ def paint_stroke(
     if not sizes.any():
         return 0
     area = areas == sizes.argmax()
-    depth = ndimage.distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
+    (box,) = ndimage.find_objects(area.astype(np.uint8))
+    depth = np.zeros(area.shape)
+    depth[box] = ndimage.distance_transform_edt(np.pad(area[box], 1))[1:-1, 1:-1]
     path = [np.unravel_index(int(depth.argmax()), depth.shape)]
     value = truth[path[0]]
     reached = np.zeros_like(area)
@@ -141,7 +154,7 @@ def paint_stroke(
     drawn = np.zeros_like(area)
     for one, other in zip(path, path[1:] or path, strict=False):
         drawn[line(*one, *other)] = True
-    brush = ndimage.distance_transform_edt(~drawn) <= _RADIUS
+    brush = ndimage.binary_dilation(drawn, disk(_RADIUS))
     brush &= (truth == value) & (labels == IGNORED)
     labels[brush] = value
     return int(brush.sum())
@@ -241,6 +254,64 @@ def compare(root: Path, names: Sequence[str], seeds: int, kept: Path | None) -> 
     print_table(title, columns, rows)
 
 
+def paint_share(
+    images: Sequence[Labelled], classes: int, share: float
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], int]:
+    """Paint up to a share of the pixels of each image: each class, then the largest errors.
+
+    Returns:
+        The strokes in each image, the answers with the strokes in place, and the number of strokes.
+    """
+    head, count = HeadMethod(images, classes), 0
+    labels = [np.full_like(one.truth, IGNORED) for one in images]
+    accepted = []
+    for number, (one, own) in enumerate(zip(images, labels, strict=True)):
+        nothing, due = own.copy(), share * own.size
+        for value in set(np.unique(one.truth)) - {IGNORED}:
+            there = np.where(one.truth == value, value, IGNORED).astype(np.uint8)
+            count += paint_stroke(there, nothing, own) > 0
+        for answered in range(1, _ANSWERS + 1):
+            head.paint(number, own)
+            answer, pixels = head.predict(one.image), 1
+            while pixels and (own != IGNORED).sum() < due * answered / _ANSWERS:
+                pixels = paint_stroke(one.truth, answer, own)
+                count += pixels > 0
+        head.paint(number, own)
+        accepted.append(np.where(own == IGNORED, head.predict(one.image), own))
+    return labels, accepted, count
+
+
+def compare_dense(root: Path, names: Sequence[str], percents: Sequence[float]) -> None:
+    """Print what the network scores after strokes, and after dense masks of the same images."""
+    count_processor_time()
+    rows = []
+    for name in names:
+        train, apart = SETS[name](root / name)
+        dense = write_values(train, root / name / "dense")
+        test = write_values(apart, root / name / "apart")
+        images, table = read_set(dense)
+        classes = len(table.classes)
+        full = score(dense, test, root, 0, budget=_BUDGET)
+        known = sum(int((one.truth != IGNORED).sum()) for one in images)
+        for percent in percents:
+            labels, accepted, count = paint_share(images, classes, percent / 100)
+            painted = 100 * sum(int((mask != IGNORED).sum()) for mask in labels) / known
+            right = _score(list(zip(images, accepted, strict=True)), classes)
+            row = (name, painted, count / len(images), right)
+            for kind, masks in (("strokes", labels), ("accepted", accepted)):
+                folder = root / name / f"{kind}-{percent:g}"
+                for one, mask in zip(images, masks, strict=True):
+                    pairing.write_labelled(folder, one.name, one.image, mask, table)
+                pairing.write_classes(folder, table)
+                found = score(folder, test, root, 0, budget=_BUDGET)
+                row += (found, found / full)
+            rows.append((*row, full))
+            print(*rows[-1], flush=True)
+    columns = ["set", "% painted", "strokes an image", "accepted masks", "from strokes", "share"]
+    columns += ["from accepted masks", "share", "from dense masks"]
+    print_table(f"Mean IoU, {_BUDGET:.0f} s of one thread ({machine()})", columns, rows)
+
+
 def clock(root: Path) -> None:
     """Print seconds from a stroke to the answer, and from opening to it, while a training runs."""
     train, table = read_set(camvid(root / "camvid")[0])
@@ -321,9 +392,12 @@ def main(words: list[str]) -> None:
         print("annotator: left out, the data sets are not here")
         return
     kept = next((Path(word) for word in words if "/" in word), None)
-    (seeds,) = numbers_in(words) or [3]
+    numbers = numbers_in(words)
     with tempfile.TemporaryDirectory() as folder:
+        if "dense" in words:
+            compare_dense(Path(folder), names_in(words, SETS), numbers or [3.0])
+            return
         if "seconds" in words or not words:
             clock(Path(folder))
         if "seconds" not in words:
-            compare(Path(folder), names_in(words, SETS), int(seeds), kept)
+            compare(Path(folder), names_in(words, SETS), int(numbers[0]) if numbers else 3, kept)

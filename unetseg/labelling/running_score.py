@@ -260,7 +260,7 @@ def _later_half(
 
 def _note(images: int, counted: int) -> str:
     text = f"Over the last {plural(counted, 'accepted image')}, each predicted before its first "
-    text += "stroke."
+    text += "stroke. Errors that you accept count as right."
     if images < _LEAST_FOR_CURVE:
         text += " The gain of ten more images can be told after "
         text += f"{plural(_LEAST_FOR_CURVE - images, 'more image')}."
