@@ -173,6 +173,57 @@ def test_the_report_of_a_training_predicts_each_held_out_image_once(home, predic
     assert list(predicted.values()) == [1] * 2
 
 
+def test_a_notebook_has_all_scores_of_the_command_in_one_result(home):
+    words = ("--boundary", 1, "--objects", "square", "--curves", "--json", "n.json")
+    run("evaluate", "set", "--include-trained", *words, "--csv", "n.csv")
+    found = unetseg.evaluate("set", include_trained=True, boundary=1, objects="square", curves=True)
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain == json.loads((home / "n.json").read_text())
+    page = found._repr_html_()
+    for title in ("surface Dice", "panoptic quality", "area under ROC"):
+        assert title in page
+    for row in found.records():
+        assert row["surface_dice"] == found.boundaries.surface_dice[row["class"]]
+        assert row["hd95"] == found.boundaries.distance[row["class"]]
+        areas = found.curves.pooled[row["class"]].areas
+        assert (row["roc_auc"], row["average_precision"]) == (
+            areas.roc_auc,
+            areas.average_precision,
+        )
+    written, rows = read_table(home / "n.csv"), found.image_records()
+    assert [list(row) for row in rows] == [list(row) for row in written]
+    for row, line in zip(rows, written, strict=True):
+        assert row.pop("image") == line.pop("image")
+        for key, value in row.items():
+            assert value is line[key] is None or (value or 0) == pytest.approx(
+                float(line[key] or 0), rel=1e-9
+            )
+
+
+def test_a_plain_evaluation_has_no_other_scores(home):
+    found = unetseg.evaluate("set", include_trained=True)
+    assert (found.boundaries, found.objects, found.curves) == (None, None, None)
+    assert len(found.tables()) == 1
+    assert not {"boundary", "objects", "curves"} & set(found.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"boundary": -1}, "boundary: -1 is no number of pixels"),
+        ({"boundary": True}, "boundary: True is no number"),
+        ({"boundary": "two"}, "boundary: 'two' is no number"),
+        ({"objects": "cell"}, "cell"),
+        ({"curves": True, "predictions": "set/masks"}, "curves: needs the probabilities"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused_before_anything_is_scored(home, given, says):
+    seen = []
+    with pytest.raises(unetseg.InputError, match=re.escape(says)):
+        unetseg.evaluate("set", include_trained=True, on_progress=seen.append, **given)
+    assert not any(getattr(record, "stage", "") == "scoring" for record in seen)
+
+
 def test_masks_have_no_curves(home, capsys):
     assert main(["evaluate", "set", "--predictions", "set/masks", "--curves"]) == 2
     assert "--curves: is of no use with --predictions" in capsys.readouterr().err

@@ -14,7 +14,6 @@ from unetseg.cli.app import main
 from unetseg.pictures import drawing
 from unetseg.progress import silent
 from unetseg.reports.object_part import object_part
-from unetseg.scoring.evaluation import score_objects
 
 SHAPE = (90, 110)
 
@@ -39,8 +38,8 @@ def cells(tmp_path, monkeypatch):
 
 def test_the_worst_median_and_best_image_are_shown_with_what_has_no_pair(cells):
     folder, _ = cells
-    found = unetseg.evaluate(folder, predictions="made")
-    counted = score_objects(found, ["all"])
+    found = unetseg.evaluate(folder, predictions="made", objects="all")
+    counted = found.objects
     part = object_part(found, counted, silent)
     (row,) = part["rows"]
     assert (row["name"], row["predicted"]) == ("ellipse", row["true"] - 1)

@@ -11,7 +11,6 @@ import tifffile
 from unetseg import SynthSettings, evaluate, synthesize
 from unetseg.cli.app import main
 from unetseg.errors import InputError
-from unetseg.scoring.evaluation import score_objects
 from unetseg.scoring.panoptic import Matches, match_objects, object_scores, paired_pixels
 
 TRUTH = np.array(
@@ -116,8 +115,7 @@ def touching(tmp_path, monkeypatch):
 
 
 def test_true_masks_score_their_objects_fully_by_their_label_images(touching):
-    found = evaluate(touching, predictions=touching / "masks")
-    scores = score_objects(found, ["all"])
+    scores = evaluate(touching, predictions=touching / "masks", objects="all").objects
     assert list(scores.f1) == ["ellipse"]
     assert scores.f1["ellipse"] == 1
     assert scores.count_error["ellipse"] == 0
@@ -126,8 +124,8 @@ def test_true_masks_score_their_objects_fully_by_their_label_images(touching):
 
 def test_without_label_images_the_true_objects_are_parts_of_the_mask(touching):
     shutil.rmtree(touching / "objects")
-    found = evaluate(touching, predictions=touching / "masks")
-    assert score_objects(found, ["ellipse"]).panoptic_quality["ellipse"] == 1
+    found = evaluate(touching, predictions=touching / "masks", objects=["ellipse"])
+    assert found.objects.panoptic_quality["ellipse"] == 1
 
 
 def test_evaluate_prints_objects_and_writes_them(touching, capsys):
@@ -140,6 +138,5 @@ def test_evaluate_prints_objects_and_writes_them(touching, capsys):
 
 def test_a_label_image_of_another_size_is_refused(touching):
     tifffile.imwrite(touching / "objects" / "0000.tif", np.zeros((3, 3), np.uint16))
-    found = evaluate(touching, predictions=touching / "masks")
     with pytest.raises(InputError, match=r"0000.tif: is \(3, 3\) pixels"):
-        score_objects(found, ["all"])
+        evaluate(touching, predictions=touching / "masks", objects="all")

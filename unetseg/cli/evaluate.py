@@ -1,18 +1,14 @@
 """``unetseg evaluate``."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from typer import Argument, Context, Option
 
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line
 from unetseg.settings import PredictSettings
-
-if TYPE_CHECKING:
-    from unetseg.scoring.boundaries import Boundaries
-    from unetseg.scoring.curves import Curves
-    from unetseg.scoring.metrics import Scores
 
 _OUT = "What is written"
 # These options change the masks that a model makes. --predictions are made already.
@@ -121,23 +117,13 @@ def evaluate(
         unetseg evaluate MYTEST --group '^(.*)_' --csv scores.csv
         unetseg evaluate MYTEST --predictions MASKS --json scores.json
     """
-    from unetseg.cli.tables import (
-        print_boundaries,
-        print_confusion,
-        print_curves,
-        print_objects,
-        show_tables,
-        write_json,
-    )
+    from unetseg.cli.tables import print_confusion, show_tables, write_json
     from unetseg.errors import InputError, arg
     from unetseg.prediction.run_folder import RunFolder
+    from unetseg.prediction.summary import write_table
     from unetseg.ranks import join
     from unetseg.reports.gathering import report_evaluation
-    from unetseg.scoring.evaluation import (
-        evaluate as evaluate_images,
-        score_boundaries,
-        score_objects,
-    )
+    from unetseg.scoring.evaluation import evaluate as evaluate_images
 
     for name in _OF_A_MODEL if predictions else ():
         source = ctx.get_parameter_source(name)
@@ -154,64 +140,25 @@ def evaluate(
             classes=classes,
             ignore=options.ignored(ignore),
             group=group,
+            boundary=boundary,
+            objects=objects or (),
             curves=curves,
-            keep=bool(html or objects) or boundary is not None,
+            keep=bool(html),
             on_progress=display,
         )
         if not ranks.is_writer:
             return
-        counted = score_objects(found, objects, display) if objects else None
-        borders = None if boundary is None else score_boundaries(found, boundary, display)
         if html:
             one = RunFolder(model[0] if model else "default") if not predictions else None
-            report_evaluation(html, found, one, overwrite, display, counted)
+            report_evaluation(html, found, one, overwrite, display)
     show_tables(found)
     if confusion:
         print_confusion(found.scores)
-    if borders:
-        print_boundaries(borders)
-    if found.curves:
-        print_curves(found.curves)
-    if counted:
-        print_objects(counted)
     if html:
         print_line(f"Wrote {html}: open it in a browser.")
-    scores = found.scores.to_dict() | ({"boundary": borders.to_dict()} if borders else {})
-    scores |= {"curves": found.curves.to_dict()} if found.curves else {}
-    scores |= {"objects": counted.to_dict()} if counted else {}
-    write_json(json_file, scores)
+    write_json(json_file, found.to_dict())
     if csv_file:
-        _write_per_image(csv_file, found.scores, borders, found.curves)
+        rows = found.image_records()
+        cells = [["inf" if v == math.inf else v for v in row.values()] for row in rows]
+        write_table(csv_file, list(rows[0]), cells)
         print_line(f"Wrote {csv_file}.")
-
-
-def _write_per_image(
-    path: Path, scores: "Scores", borders: "Boundaries | None", curves: "Curves | None"
-) -> None:
-    """Write the scores of each image by class; an undefined score is an empty cell.
-
-    The distance of a border that only one of the masks has is "inf".
-    """
-    from math import isinf, isnan
-
-    from unetseg.prediction.summary import write_table
-    from unetseg.scoring.curves import AREAS
-
-    columns: dict[str, list[Any]] = {
-        "image": list(scores.names),
-        "mean_iou": [one["mean_iou"] for one in scores.to_dict()["per_image"]],
-    }
-    for measure, values in scores.of_images().items():
-        for name, column in zip(scores.classes, values.T.tolist(), strict=True):
-            columns[f"{measure}_{name}"] = [None if isnan(one) else one for one in column]
-    edges = borders.images if borders else ()
-    for k, name in enumerate(scores.classes if edges else ()):
-        columns[f"surface_dice_{name}"] = [one.surface_dice[k] for one in edges]
-        distances = [one.distance[k] for one in edges]
-        columns[f"hd95_{name}"] = ["inf" if one and isinf(one) else one for one in distances]
-    areas = curves.images if curves else ()
-    for area in AREAS if areas else ():
-        for name in scores.classes:
-            found = [one[name] for one in areas]
-            columns[f"{area}_{name}"] = [one and getattr(one, area) for one in found]
-    write_table(path, list(columns), list(zip(*columns.values(), strict=True)))

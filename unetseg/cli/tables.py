@@ -1,7 +1,6 @@
 """The results that commands end in, as tables or files."""
 
 import json
-from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,12 @@ from unetseg import files
 from unetseg.cli.console import print_line, print_table
 from unetseg.display import make_console
 from unetseg.results import Result
-from unetseg.text import cut, plural, show
+from unetseg.text import cut, show
 
 if TYPE_CHECKING:
     from unetseg.classes import ClassTable
     from unetseg.dataset.cutting import StoreSummary
-    from unetseg.scoring.boundaries import Boundaries
-    from unetseg.scoring.curves import Curves
     from unetseg.scoring.metrics import Scores
-    from unetseg.scoring.panoptic import ObjectScores
 
 # Up to this many classes, the confusion matrix has room for six letters of each name.
 _WIDE_CLASSES = 8
@@ -71,52 +67,6 @@ def print_confusion(scores: "Scores") -> None:
         table.add_row(Text(cut(name, 18)), *cells)
     print_line("Confusion: percent of the pixels of each true class (row) by predicted (column)")
     make_console().print(table)
-
-
-def print_boundaries(borders: "Boundaries") -> None:
-    """Print the distance of predicted borders from the true ones for each class."""
-    rows = []
-    for name, share in borders.surface_dice.items():
-        distance = borders.distance[name]
-        text = "-" if distance is None else "one-sided" if isinf(distance) else f"{distance:.1f}"
-        rows.append((cut(name), share, text, str(borders.one_sided[name])))
-    columns = ["class", "surface Dice", "95 % Hausdorff", "images with it in one mask only"]
-    note = "share of the border within the tolerance; distance in pixels, median over images"
-    print_table(f"Borders, within {borders.tolerance:g} pixels", columns, rows, note)
-
-
-def print_curves(curves: "Curves") -> None:
-    """Print the areas under the curves of each class."""
-    areas = curves.to_dict()
-    rows = [(cut(name), *(areas[key][name] for key in areas)) for name in curves.pooled]
-    note = "over all scored pixels, each class against the others"
-    columns = ["class", "area under ROC", "area under precision-recall"]
-    print_table("Curves", columns, rows, note)
-
-
-def print_objects(counted: "ObjectScores") -> None:
-    """Print how well objects were found, by class, each score above its interval."""
-    from unetseg.scoring.metrics import ends_in_words
-
-    rows = []
-    for name, quality in counted.panoptic_quality.items():
-        ends = {
-            key: ends_in_words(of_class[name]) or "" for key, of_class in counted.intervals.items()
-        }
-        rows += [
-            (
-                cut(name),
-                f"{counted.true[name]:,}",
-                f"{counted.predicted[name]:,}",
-                quality,
-                counted.f1[name],
-                counted.count_error[name],
-            ),
-            ("", "", "", ends["panoptic_quality"], ends["f1"], ends["count_error"]),
-        ]
-    columns = ["class", "true", "predicted", "panoptic quality", "F1", "count error"]
-    note = "objects are a pair above an IoU of 0.5; below each score its 95 % interval"
-    print_table(f"Objects of {plural(counted.images, 'image')}", columns, rows, note)
 
 
 def _headings(names: list[str], width: int) -> tuple[list[str], list[str]]:

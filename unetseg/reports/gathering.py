@@ -26,7 +26,6 @@ from unetseg.scoring.baselines import (
 )
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage, Scores
-from unetseg.scoring.panoptic import ObjectScores
 from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
 from unetseg.text import plural, show
 from unetseg.training.fold_record import FoldRecord
@@ -162,7 +161,6 @@ def report_evaluation(
     run: RunFolder | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
-    objects: ObjectScores | None = None,
 ) -> None:
     """Write the report of an evaluation.
 
@@ -175,7 +173,6 @@ def report_evaluation(
             scored.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
-        objects: The scores of its objects, where they are to be shown.
 
     Raises:
         InputError: ``path`` exists, or an image cannot be read any more.
@@ -202,7 +199,7 @@ def report_evaluation(
         calibration=walk.calibration(),
         settings=_given(read_toml(run.config)["train"]) if run and run.config.exists() else {},
         versions=_versions(),
-        objects=object_part(found, objects, on_progress) if objects else None,
+        objects=object_part(found, found.objects, on_progress) if found.objects else None,
     )
     write_report(path, report, overwrite=overwrite, on_progress=on_progress)
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
+from unetseg.results import Table
+from unetseg.text import cut
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,17 @@ class Boundaries:
             },
             "one_sided": self.one_sided,
         }
+
+    def table(self) -> Table:
+        """Return the distance of predicted borders from the true ones for each class."""
+        rows = []
+        for name, share in self.surface_dice.items():
+            distance = self.distance[name]
+            text = "one-sided" if distance == np.inf else distance and f"{distance:.1f}"
+            rows.append((cut(name), share, text, str(self.one_sided[name])))
+        columns = ["class", "surface Dice", "95 % Hausdorff", "images with it in one mask only"]
+        note = "share of the border within the tolerance; distance in pixels, median over images"
+        return Table(f"Borders, within {self.tolerance:g} pixels", columns, rows, note)
 
 
 def boundary_scores(

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
 from unetseg.ranks import world
+from unetseg.results import Table
+from unetseg.text import cut
 
 # Bins are equally wide on the scale of ``log(p / (1 - p))``, where probabilities near 0 and 1 stay
 # apart. float32 tells apart probabilities down to 1e-45, and up to 1 - 6e-8.
@@ -74,6 +76,15 @@ class Curves:
             }
             for key in AREAS
         }
+
+    def table(self) -> Table:
+        """Return the areas under the curves of each class."""
+        areas = self.to_dict()
+        rows = [(cut(name), *(areas[key][name] for key in areas)) for name in self.pooled]
+        note = "over all scored pixels, each class against the others"
+        return Table(
+            "Curves", ["class", "area under ROC", "area under precision-recall"], rows, note
+        )
 
 
 def count_probabilities(

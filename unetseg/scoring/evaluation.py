@@ -1,6 +1,7 @@
 """Scoring masks against the truth: a model's own, or masks made by any program."""
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
-from unetseg.scoring.curves import CurveCounts, Curves
+from unetseg.scoring.curves import AREAS, CurveCounts, Curves
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.scoring.predictions import Labels, Predicted, Predictions
@@ -84,11 +85,15 @@ class Evaluation(Result):
     Attributes:
         scores: The scores, pooled over all images.
         subject: The images that were scored.
-        curves: The curves of all thresholds, where they were asked for.
+        boundaries: How far borders lie from the true ones; None where that was not asked for.
+        objects: How well objects were found; None where that was not asked for.
+        curves: The curves of all thresholds; None where they were not asked for.
     """
 
     scores: Scores
     subject: Subject
+    boundaries: Boundaries | None = None
+    objects: ObjectScores | None = None
     curves: Curves | None = None
 
     @property
@@ -101,18 +106,58 @@ class Evaluation(Result):
         return f"{show(self.subject.title)}: {self.scores.line()}"
 
     def tables(self) -> tuple[Table, ...]:
-        """Return the scores of each class."""
+        """Return the scores of each class, and a table for all else that was asked for."""
         count = plural(len(self.subject.names), "image")
-        return (self.scores.table(f"{show(self.subject.title)}: {count}"),)
+        others = [one.table() for one in (self.boundaries, self.objects, self.curves) if one]
+        return self.scores.table(f"{show(self.subject.title)}: {count}"), *others
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores in plain types for JSON."""
         about = {"title": self.subject.title, "trained_on": self.subject.trained_on}
-        return about | self.scores.to_dict()
+        more = {"boundary": self.boundaries, "objects": self.objects, "curves": self.curves}
+        return about | self.scores.to_dict() | {k: v.to_dict() for k, v in more.items() if v}
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a row a class, as `Scores.records` does."""
-        return self.scores.records()
+        """Return a row a class, as `Scores.records` does, with what else was asked for."""
+        rows = self.scores.records()
+        for row in rows:
+            name = row["class"]
+            if self.boundaries:
+                row["surface_dice"] = self.boundaries.surface_dice[name]
+                row["hd95"] = self.boundaries.distance[name]
+            if self.curves:
+                row |= {area: of[name] for area, of in self.curves.to_dict().items()}
+        return rows
+
+    def image_records(self) -> list[dict[str, Any]]:
+        """Return a row an image, as ``evaluate --csv`` writes it; None where undefined.
+
+        The distance of a border that only one of the masks has is infinite.
+        """
+        scores, classes = self.scores, self.scores.classes
+        means = [one["mean_iou"] for one in scores.to_dict()["per_image"]]
+        rows: list[dict[str, Any]] = [
+            {"image": name, "mean_iou": mean}
+            for name, mean in zip(scores.names, means, strict=True)
+        ]
+        for measure, values in scores.of_images().items():
+            for row, of_image in zip(rows, values.tolist(), strict=True):
+                for name, value in zip(classes, of_image, strict=True):
+                    row[f"{measure}_{name}"] = None if math.isnan(value) else value
+        edges = self.boundaries.images if self.boundaries else ()
+        for row, edge in zip(rows, edges, strict=bool(edges)):
+            for measure, of_classes in (
+                ("surface_dice", edge.surface_dice),
+                ("hd95", edge.distance),
+            ):
+                for name, value in zip(classes, of_classes, strict=True):
+                    row[f"{measure}_{name}"] = value
+        areas = self.curves.images if self.curves else ()
+        for row, area in zip(rows, areas, strict=bool(areas)):
+            for measure in AREAS:
+                for name in classes:
+                    row[f"{measure}_{name}"] = area[name] and getattr(area[name], measure)
+        return rows
 
 
 @public()
@@ -128,13 +173,16 @@ def evaluate(
     ignore: int | str | Sequence[int | str] = (),
     group: str | None = None,
     only: str | Collection[str] | None = None,
+    boundary: float | None = None,
+    objects: str | Sequence[str] = (),
     curves: bool = False,
     keep: bool = False,
     on_progress: Reports = warn,
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
 
-    Processes started by ``torchrun`` share the images; all are given the same scores.
+    Processes started by ``torchrun`` share the images; all are given the same scores. What
+    ``boundary`` and ``objects`` add is computed by the first of them alone.
 
     Args:
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
@@ -153,20 +201,29 @@ def evaluate(
             groups of images that it finds. None takes the groups that a store recorded, else each
             image for itself.
         only: Stems of the images to score, others are left out; None takes all.
-        curves: Find the curves of all thresholds, too. They need a model.
+        boundary: The tolerance in pixels, 0 or more, by which borders are scored, too; None scores
+            no borders.
+        objects: Classes whose objects are scored, too, or "all".
+        curves: Score every threshold, too: the areas under the ROC and the precision-recall curve.
         keep: Keep what the model predicts in a temporary file, 5 bytes a pixel, as long as the
-            result lives. Borders, objects and a report then need no second prediction.
+            result lives. Borders and objects keep it, too. A report then predicts nothing again.
         on_progress: Receives `Note` and `Progress`.
 
     Raises:
-        InputError: A missing or unreadable file, masks that do not fit, nothing left to score.
+        InputError: A missing or unreadable file, masks that do not fit, nothing left to score. No
+            such class, a bad tolerance, or curves of masks, which have no probabilities.
         MachineError: The disk is too full to keep the predictions.
     """
     on_progress = world().only_on_rank_zero(on_progress)
+    is_number = isinstance(boundary, int | float) and not isinstance(boundary, bool)
+    if boundary is not None and not (is_number and 0 <= boundary < math.inf):
+        text = f"{boundary!r} is no number of pixels, 0 or more"
+        raise InputError(arg("boundary"), text, f"give {arg('boundary', 2)}")
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
     chosen = None if only is None else several(only)
-    choice = _Choice(group, chosen, include_trained, curves, keep)
+    kinds, keeps = several(objects), keep or bool(objects) or boundary is not None
+    choice = _Choice(group, chosen, include_trained, curves, keeps)
     if curves and predictions is not None:
         raise InputError(arg("curves"), "needs the probabilities of a model", "give a model")
     ignored, names = several(ignore), None if model is None else several(model)
@@ -189,18 +246,27 @@ def evaluate(
         else:
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
             subject = _masks_of(made, truth, _SAME, truth, choice, on_progress)
-        return _refuse_unscored(_score(subject, curves, on_progress))
-    loaded = Model(names or "default", settings)
-    if source is None:
-        if classes is not None or ignored:
-            what = arg("ignore") if classes is None else arg("classes")
-            raise InputError(what, "is for a folder of true masks", "name one")
-        subject = _held_out_by(loaded, choice, on_progress)
-        return _refuse_unscored(_score(subject, curves, on_progress))
-    own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
-    encoding = _encoding(own, loaded.card.classes, ignored, file)
-    subject = _folder_by(loaded, Path(source), encoding, choice, on_progress)
-    return _refuse_unscored(_score(subject, curves, on_progress))
+    else:
+        loaded = Model(names or "default", settings)
+        if source is None:
+            if classes is not None or ignored:
+                what = arg("ignore") if classes is None else arg("classes")
+                raise InputError(what, "is for a folder of true masks", "name one")
+            subject = _held_out_by(loaded, choice, on_progress)
+        else:
+            own = pairing.load_classes(source, classes)
+            file = classes or Path(source, "classes.toml")
+            encoding = _encoding(own, loaded.card.classes, ignored, file)
+            subject = _folder_by(loaded, Path(source), encoding, choice, on_progress)
+    object_classes(subject.classes, kinds)  # refuses unknown names before any image is predicted
+    found = _refuse_unscored(_score(subject, curves, on_progress))
+    if not world().is_writer:
+        return found
+    return replace(
+        found,
+        boundaries=None if boundary is None else _boundaries(subject, boundary, on_progress),
+        objects=_objects(subject, kinds, on_progress) if kinds else None,
+    )
 
 
 def evaluation_of(
@@ -219,19 +285,9 @@ def evaluation_of(
     return Evaluation(found, subject)
 
 
-def score_boundaries(
-    found: Evaluation, tolerance: float, on_progress: OnProgress = silent
-) -> Boundaries:
-    """Compare the borders of all images of an evaluation.
-
-    They are predicted again unless the evaluation kept its predictions.
-
-    Args:
-        found: The evaluation.
-        tolerance: The tolerance in pixels, 0 or more.
-        on_progress: Receives `Progress`.
-    """
-    subject, borders = found.subject, []
+def _boundaries(subject: Subject, tolerance: float, on_progress: OnProgress) -> Boundaries:
+    """Compare the borders of all images, whose predictions are kept."""
+    borders = []
     names, count = subject.names, len(subject.classes.classes)
     numbers = range(len(names))
     for k in steps(numbers, "comparing borders", "images", on_progress, name=names.__getitem__):
@@ -241,24 +297,13 @@ def score_boundaries(
     return pool_boundaries(borders, subject.classes.names)
 
 
-def score_objects(
-    found: Evaluation, names: Sequence[str], on_progress: OnProgress = silent
-) -> ObjectScores:
-    """Compare the objects of all images of an evaluation.
+def _objects(subject: Subject, names: Sequence[str], on_progress: OnProgress) -> ObjectScores:
+    """Compare the objects of all images, whose predictions are kept.
 
-    They are predicted again unless the evaluation kept its predictions. True objects are those of
-    a label image ``objects/<stem>.tif`` or ``.png`` beside the masks. Without that file they
-    are told apart in the true mask as in a predicted mask.
-
-    Args:
-        found: The evaluation.
-        names: Classes whose objects are compared, or "all".
-        on_progress: Receives `Progress`.
-
-    Raises:
-        InputError: No such class, or a label image of another size.
+    True objects are those of a label image ``objects/<stem>.tif`` or ``.png`` beside the masks.
+    Without that file they are told apart in the true mask as in a predicted mask.
     """
-    subject, matches = found.subject, []
+    matches = []
     classes = object_classes(subject.classes, names)
     stems, numbers = subject.names, range(len(subject.names))
     for k in steps(numbers, "comparing objects", "images", on_progress, name=stems.__getitem__):

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.results import Cell, Table
 from unetseg.scoring import intervals
+from unetseg.scoring.metrics import ends_in_words
+from unetseg.text import cut, plural
 
 _MATCH = 0.5  # IoU above which two objects are a pair
 
@@ -151,6 +154,21 @@ class ObjectScores:
             "count_error": self.count_error,
             **{f"{key}_ci95": value for key, value in self.intervals.items()},
         }
+
+    def table(self) -> Table:
+        """Return how well objects were found by class, each score above its interval."""
+        rows: list[tuple[Cell, ...]] = []
+        for name, quality in self.panoptic_quality.items():
+            ends = [
+                ends_in_words(self.intervals[key][name]) or ""
+                for key in ("panoptic_quality", "f1", "count_error")
+            ]
+            true, predicted = f"{self.true[name]:,}", f"{self.predicted[name]:,}"
+            scores = quality, self.f1[name], self.count_error[name]
+            rows += [(cut(name), true, predicted, *scores), ("", "", "", *ends)]
+        columns = ["class", "true", "predicted", "panoptic quality", "F1", "count error"]
+        note = "objects are a pair above an IoU of 0.5; below each score its 95 % interval"
+        return Table(f"Objects of {plural(self.images, 'image')}", columns, rows, note)
 
 
 def object_scores(
