@@ -693,7 +693,7 @@ def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluatio
         text = f"{100 * labelled:.3g} % of the pixels are labelled; the scores count these alone"
         on_progress(Note(text))
     found_scores = scores(matrices, names, classes, subject.groups)
-    return Evaluation(found_scores, subject, counts.curves() if curves else None)
+    return Evaluation(found_scores, subject, curves=counts.curves() if curves else None)
 
 
 def _refuse_unscored(found: Evaluation) -> Evaluation:
