@@ -575,6 +575,22 @@ def test_runs_of_an_empty_folder_say_how_to_start_one(tmp_path, monkeypatch, cap
     assert "unetseg train" in capsys.readouterr().out
 
 
+def test_grey_images_among_colour_ones_are_said(tmp_path):
+    root = write(tmp_path / "set", image=saved(lambda p: png(p, wide_grey())))
+    (one,) = inspect_folder(root).findings
+    assert (one.severity, len(one.files)) == ("note", COUNT - 1)
+    assert one.problem == (
+        f"grey among colour images ({COUNT - 1} of {COUNT}): their red, green and blue are taken "
+        "as equal"
+    )
+
+
+def wide_grey():
+    """Return the second image of `write` in three channels that differ."""
+    grey = grey_of(1)
+    return np.stack([grey, grey // 2, grey // 3], -1)
+
+
 def photographs(folder, *, ignored=False, count=4):
     """Write lit discs on a dark ground, with a dark vessel each; masks may ignore the ground."""
     (folder / "images").mkdir(parents=True)

@@ -730,6 +730,10 @@ def _storage(facts: _Facts) -> Iterator[Finding]:
     if surveys and all(s.channels == 1 and s.info.channels == 3 for s in surveys):
         text = "red, green and blue are equal in all images: they count as one grey channel"
         yield _finding("note", [facts.root], text)
+    elif {s.channels for s in surveys} == {1, 3}:
+        grey = [s for s in surveys if s.channels == 1]
+        text = f"grey among colour images ({len(grey)} of {len(surveys)}): their red, green and "
+        yield _finding("note", [s.pair.image for s in grey], text + "blue are taken as equal")
     clear = [s for s in surveys if s.found.unlabelled]
     if clear:
         count = sum(s.found.unlabelled for s in clear)
