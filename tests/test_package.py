@@ -311,14 +311,27 @@ def strings(tree):
             yield text
 
 
+def paragraphs_of_page(page):
+    """Yield the paragraphs and the items of lists of Markdown, without code and tables."""
+    for block in re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE).split("\n\n"):
+        for part in re.split(r"^(?=[-*] |\d+\. |\||#)", block, flags=re.MULTILINE):
+            if not part.startswith(("|", "    ")):
+                yield " ".join(re.sub(r"\]\([^)]*\)", "]", part).split())
+
+
+def long_among(texts):
+    """Return the sentences over 25 words; a piece of code is one word."""
+    sentences = {sentence for text in texts for sentence in END.split(CODE.sub("code", text))}
+    return [s for s in sentences if sum(bool(re.search(r"\w", w)) for w in s.split()) > 25]
+
+
 def long_sentences(source, with_strings=True):
     """Return the sentences over 25 words of docstrings, comments and texts of a line."""
     tree = ast.parse(source)
     texts = [*paragraphs_of_comments(source), *(strings(tree) if with_strings else ())]
     for docstring in docstrings(tree):
         texts += paragraphs_of_docstring(docstring)
-    sentences = {sentence for text in texts for sentence in END.split(CODE.sub("code", text))}
-    return [s for s in sentences if sum(bool(re.search(r"\w", w)) for w in s.split()) > 25]
+    return long_among(texts)
 
 
 def test_no_sentence_of_a_docstring_comment_message_or_help_has_over_25_words():
@@ -326,6 +339,19 @@ def test_no_sentence_of_a_docstring_comment_message_or_help_has_over_25_words():
     for path in (ROOT.parent / "tests").rglob("*.py"):  # strings there are code and data, too
         found.append(long_sentences(path.read_text("utf-8"), with_strings=False))
     assert [sentence for sentences in found for sentence in sentences] == []
+
+
+def test_no_sentence_of_a_page_has_over_25_words():
+    home = ROOT.parent
+    pages = [home / "README.md", *(home / ".github").rglob("*.md")]
+    pages += [ROOT / "README.md", home / "tests/example_plugin/README.md"]
+    assert len(pages) == 5
+    for page in pages:
+        assert long_among(paragraphs_of_page(page.read_text("utf-8"))) == [], page
+    words = " ".join(["word"] * 25)
+    for text in (f"# A\n\nShort. One {words}.", f"- a\n- One {words}\n  two.\n\n| a |"):
+        assert len(long_among(paragraphs_of_page(text))) == 1
+    assert long_among(paragraphs_of_page(f"    One {words}\n\n| One {words} |")) == []
 
 
 @pytest.mark.parametrize(
