@@ -463,14 +463,15 @@ def tell(tab, **values):
 def test_the_score_is_shown_with_its_interval_and_the_training_with_its_round(tab):
     assert not tab.page.locator("#score").is_visible()
     assert not tab.page.locator("#training").is_visible()
-    tell(tab, score=SCORE, training={**TRAINING, "answers_by": "network"})
+    tab.page.evaluate("() => { unetseg.session.answer = { by: 'network' }; }")
+    tell(tab, score=SCORE, training=TRAINING)
     text = tab.page.inner_text("#score")
     assert "0.78 mean IoU" in text
     assert "95 % interval 0.70 to 0.85, over 7 images." in text
     assert "Ten more images would bring about +0.02, between −0.01 and +0.05." in text
     assert tab.page.locator("#score svg .line").get_attribute("points").count(",") == 7
     text = tab.page.inner_text("#training")
-    assert "The network makes the predictions; round 3." in text
+    assert "The network makes this prediction. Round 3." in text
     assert "Pause training" in text
     tell(tab, score={**SCORE, "interval": None, "ten_more": None, "images": 1}, training=None)
     assert "No interval yet, over 1 image." in tab.page.inner_text("#score")
@@ -510,7 +511,7 @@ CONTRASTS = """() => {
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_is_readable_and_fits_at_1024_pixels(shared, window, theme):
     tab = window(shared[1], viewport={"width": 1024, "height": 700}, color_scheme=theme)
-    tell(tab, score=SCORE, training={**TRAINING, "answers_by": "head"})
+    tell(tab, score=SCORE, training=TRAINING)
     for keys in ((), ("?",)):
         tab.press(*keys)
         found = tab.page.evaluate(CONTRASTS)

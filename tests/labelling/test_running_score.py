@@ -21,9 +21,9 @@ def begin(home, classes=CLASSES):
     return RunningScore(home, NAMES, classes)
 
 
-def accept(score, number, mask, **predictions):
+def accept(score, number, mask, shown="head", **predictions):
     score.before_first_stroke(number, predictions)
-    score.accepted(number, mask)
+    score.accepted(number, mask, shown)
 
 
 def test_a_prediction_before_the_first_stroke_is_scored_by_hand(tmp_path):
@@ -70,20 +70,45 @@ def test_the_score_counts_the_later_half_and_outlives_the_program(tmp_path):
     assert (again["images"], again["mean_iou"]) == (3, 1)
     curve = [point["mean_iou"] for point in again["curve"]]
     assert curve == sorted(curve)
-    score.accepted(5, truth(3))  # corrected later: it keeps its place, and is scored anew
+    score.accepted(5, truth(3), "head")  # corrected later: it keeps its place, and is scored anew
     assert [p["image"] for p in score.summary()["curve"]] == list(range(6))
     assert score.summary()["mean_iou"] < 1
 
 
-def test_the_network_takes_over_when_it_was_better_on_three_images_of_both(tmp_path):
+def test_the_network_takes_over_when_it_was_better_on_images_that_either_showed(tmp_path):
     score = begin(tmp_path)
-    for number in range(2):
+    for number in (0, 2, 4):
         accept(score, number, truth(4), head=truth(2), network=truth(4))
+    accept(score, 1, truth(4), "network", head=truth(2), network=truth(4))
+    accept(score, 3, truth(4), "network", head=truth(4))  # the network has no word here
     assert score.best() == "head"
-    accept(score, 2, truth(4), head=truth(4))  # the network has no word here
+    accept(score, 5, truth(4), "network", head=truth(3), network=truth(4))
+    assert score.best() == begin(tmp_path).best() == "network"
+
+
+def test_errors_that_were_accepted_favour_neither_predictor(tmp_path):
+    # Each predictor is right but for a row, and the mask keeps the error of the answer shown.
+    score = begin(tmp_path)
+    for number in range(8):
+        accept(score, number, truth(3), "head", head=truth(3), network=truth(5))
+    for number in (8, 9):
+        accept(score, number, truth(5), "network", head=truth(3), network=truth(5))
     assert score.best() == "head"
-    accept(score, 3, truth(4), head=truth(3), network=truth(4))
+    for number in (8, 9):
+        accept(score, number, truth(4), "network", head=truth(3), network=truth(4))
+    assert score.best() == "head"
+    for number in (8, 9):
+        accept(score, number, truth(4), "network", head=truth(1), network=truth(4))
     assert score.best() == "network"
+
+
+def test_every_second_image_tries_the_network_until_it_is_known_and_then_every_fourth(tmp_path):
+    score = begin(tmp_path)
+    assert [k for k in range(12) if score.tries_network(k)] == [1, 3, 5, 7, 9, 11]
+    for number, shown in enumerate(("head", "network", "head", "network")):
+        accept(score, number, truth(4), shown, head=truth(4), network=truth(2))
+    assert score.best() == "head"
+    assert [k for k in range(12) if score.tries_network(k)] == [1, 5, 9]
 
 
 def test_classes_may_be_added_and_renamed(tmp_path):

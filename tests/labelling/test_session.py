@@ -131,3 +131,36 @@ def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_p
         found = wait_until(session.suspects, 30)  # the last mask is being learned
     assert [number for number, _ in found] == [4]
     assert found[0][1].text
+
+
+class Trained:
+    """A network that is done: it takes every pixel of every image for class 1."""
+
+    def prediction(self, number, table):
+        return np.ones((64, 56), np.uint8)
+
+    def learn(self, order):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_an_image_on_trial_shows_the_network_and_its_mask_is_known_to_come_from_it(session, told):
+    paint_truth(session, 0)
+    wait_for_answer(session, 0)
+    assert [wait_for_answer(session, number).by for number in (1, 2)] == ["head", "head"]
+    session.training = Trained()
+    assert [session.answer(number).by for number in (0, 1, 2)] == ["head", "network", "head"]
+    told.clear()
+    session._predicted([0, 1, 2])
+    assert [data["number"] for name, data in told if name == "answer"] == [1]
+    session.accept(1, is_empty=False)
+    assert (session.project.labels(1) == 1).all()
+    assert [image.shown for image in session._score._record.accepted] == ["network"]
+
+
+def test_an_image_that_was_begun_before_the_network_goes_on_with_the_head(session):
+    paint_truth(session, 1)
+    session.training = Trained()
+    assert wait_for_answer(session, 1).by == "head"

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Answer:
 
     labels: NDArray[np.uint8]
     version: int
-    by: str
+    by: Literal["head", "network"]
 
 
 class _SupersededError(Exception):

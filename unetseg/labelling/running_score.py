@@ -5,11 +5,14 @@ first stroke begins, and scored when the image is accepted. This is prequential 
 1984). The models grow better from image to image, so the score counts the later half of the images.
 
 Accepted masks begin as predictions. Small errors that the person did not correct count as right.
+That favours the predictor whose answer was shown. So some images show the network's answer before
+it is known to be better, and both are compared on images of either kind alike.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +34,7 @@ Predictor = Literal["head", "network"]
 PREDICTORS: tuple[Predictor, ...] = ("head", "network")
 
 _FIRST, _RECORD = "first", "scores.json"
-_LEAST = 3  # images that both predicted, from which the network can take over
+_LEAST = 2  # images shown by each predictor, from which the network can take over
 _LEAST_FOR_CURVE = 8  # images from which a curve says anything about the next ten
 _NEXT = 10
 _SMALLEST = 1e-3  # errors below are all the same to the logarithm
@@ -45,11 +48,13 @@ class _Scored:
         image: Its name.
         classes: The names of the classes that its matrices count.
         matrices: ``(C, C)`` counts of the true class by the predicted one, by predictor.
+        shown: The predictor whose answer the mask began as.
     """
 
     image: Text
     classes: tuple[Text, ...]
     matrices: dict[Text, IntArray]
+    shown: Predictor = "head"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class RunningScore:
         """
         self.classes = tuple(classes)
         renamed = (
-            _Scored(s.image, tuple(new_names.get(name, name) for name in s.classes), s.matrices)
+            replace(s, classes=tuple(new_names.get(name, name) for name in s.classes))
             for s in self._record.accepted
         )
         self._write(_Record(tuple(renamed)))
@@ -112,12 +117,13 @@ class RunningScore:
             else:
                 path.unlink(missing_ok=True)  # of an earlier life of this image
 
-    def accepted(self, number: int, labels: NDArray[np.uint8]) -> None:
+    def accepted(self, number: int, labels: NDArray[np.uint8], shown: Predictor) -> None:
         """Score the predictions of an image against its accepted mask.
 
         Args:
             number: The image; one that was accepted before keeps its place in the order.
             labels: (H, W) uint8 class indices, 255 unlabelled.
+            shown: The predictor whose answer the mask began as.
 
         Raises:
             MachineError: The disk is full, or writing is not permitted.
@@ -130,23 +136,40 @@ class RunningScore:
                 whole = enlarge(first, (labels.shape[0], labels.shape[1]))
                 known = np.where(whole < count, labels, IGNORED).astype(np.uint8)
                 matrices[predictor] = confusion(known, whole, count)
-        new = _Scored(name, self.classes, matrices)
+        new = _Scored(name, self.classes, matrices, shown)
         old = {s.image: s for s in self._record.accepted}
         self._write(_Record(tuple((old | {name: new}).values())))
 
     def best(self) -> Predictor:
         """Return the predictor whose first predictions were better on the images of both.
 
-        It is the head until the network has predicted three accepted images.
+        The images that the head showed and those that the network showed count alike. It is the
+        head until there are two of each.
         """
-        both = [s for s in self._known() if len(s.matrices) == len(PREDICTORS)]
-        if len(both) < _LEAST:
+        kinds = [[s for s in self._of_both() if s.shown == shown] for shown in PREDICTORS]
+        if min(map(len, kinds)) < _LEAST:
             return "head"
         head, network = (
-            mean_of_defined(iou_of(np.sum([self._matrix(s, p) for s in both], axis=0))) or 0
+            sum(
+                mean_of_defined(iou_of(np.sum([self._matrix(s, p) for s in kind], axis=0))) or 0
+                for kind in kinds
+            )
             for p in PREDICTORS
         )
         return "network" if network > head else "head"
+
+    def tries_network(self, number: int) -> bool:
+        """Return whether an image shows the network's answer although the head may be better.
+
+        Every second image does until there are two of each kind, and every fourth one after that.
+        """
+        shown = [s.shown for s in self._of_both()]
+        is_known = min(map(shown.count, PREDICTORS)) >= _LEAST
+        return number % (4 if is_known else 2) == 1
+
+    def has_first(self, number: int, predictor: Predictor) -> bool:
+        """Return whether a predictor had an answer before the first stroke on an image."""
+        return self._path(number, predictor).exists()
 
     def summary(self) -> dict[str, Any] | None:
         """Return the score for the page; None before an image with a prediction was accepted.
@@ -177,6 +200,9 @@ class RunningScore:
             "ten_more": {"gain": gain[0], "interval": gain[1:]} if gain else None,
             "note": _note(len(known), len(now.names)),
         }
+
+    def _of_both(self) -> list[_Scored]:
+        return [s for s in self._known() if len(s.matrices) == len(PREDICTORS)]
 
     def _known(self) -> list[_Scored]:
         """Return the accepted images that are still here and whose classes are, too."""

@@ -85,7 +85,7 @@ class Session:
             self.project.home,
             run,
             budget,
-            lambda state: self._publish("training", self._with_predictor(state)),
+            lambda state: self._publish("training", state),
             self._predicted,
         )
 
@@ -115,9 +115,9 @@ class Session:
         return is_new
 
     def answer(self, number: int) -> Answer | None:
-        """Return the prediction of an image by whichever model is better so far, if it has one."""
+        """Return the prediction of an image by the model that it shows, if it has one."""
         with self._lock:
-            network = self._network_answer(number) if self._score.best() == "network" else None
+            network = self._network_answer(number) if self._shows_network(number) else None
         return network or self._engine.answer(number)
 
     def accept(self, number: int, *, is_empty: bool) -> dict[str, Any] | None:
@@ -132,15 +132,15 @@ class Session:
         image = self.project.images[number]
         with image.lock:
             self._keep_first(image)
+            answer = self.answer(number)
             if is_empty:
                 self.project.accept_empty(number)
             else:
-                answer = self.answer(number)
                 self.project.accept(number, answer.labels if answer else None)
             labels = self.project.labels(number)
             self._engine.painted(number, labels)
             with self._lock:
-                self._score.accepted(number, labels)
+                self._score.accepted(number, labels, answer.by if answer else "head")
         self._tell_state(image)
         score = self.score()
         self._publish("score", score)
@@ -208,11 +208,7 @@ class Session:
 
     def training_state(self) -> dict[str, Any] | None:
         """Return the state of the training as the page shows it; None where nothing is trained."""
-        return self._with_predictor(self.training.state()) if self.training else None
-
-    def _with_predictor(self, state: dict[str, Any]) -> dict[str, Any]:
-        with self._lock:
-            return {**state, "answers_by": self._score.best()}
+        return self.training.state() if self.training else None
 
     # --- behind the page -------------------------------------------------------------------------
 
@@ -228,6 +224,15 @@ class Session:
                 predictions["network"] = network.labels
             self._score.before_first_stroke(image.number, predictions)
         self._unseen.discard(image.number)
+
+    def _shows_network(self, number: int) -> bool:
+        """Return whether an image shows the network's answer: it is better, or on trial there.
+
+        An image that was begun before the network had an answer goes on with the head's.
+        """
+        is_free = number in self._unseen or self._score.has_first(number, "network")
+        is_tried = is_free and self._score.tries_network(number)
+        return is_tried or self._score.best() == "network"
 
     def _network_answer(self, number: int) -> Answer | None:
         """Return the network's prediction of an image; None where there is none yet."""
@@ -269,8 +274,8 @@ class Session:
         with self._lock:
             for number in numbers:
                 self._network.pop(number, None)
-            is_shown = self._score.best() == "network"
-        for number in numbers if is_shown else ():
+            shown = [number for number in numbers if self._shows_network(number)]
+        for number in shown:
             self._publish("answer", {"number": number, "version": next(self._versions)})
 
     def _tell_state(self, image: LabelledImage) -> None:

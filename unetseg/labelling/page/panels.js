@@ -29,7 +29,7 @@ export function showPanels(session, stage) {
   on(["classes"], () => showClasses(session));
   on(["open", "view"], () => showView(session, stage));
   on(["saving"], () => showSaving(session));
-  on(["score"], () => showNumbers(session));
+  on(["score", "open", "answer"], () => showNumbers(session));
   makeTools(session);
   makeView(session, stage);
   session.addEventListener("say", (event) => say(event.detail));
@@ -295,7 +295,7 @@ function sentence(text) {
 function showNumbers(session) {
   const { project, suspects } = session;
   showScore(project.score);
-  showTraining(project.training, (on) => session.train(on));
+  showTraining(project.training, session.answer?.by, (on) => session.train(on));
   found("suspects").hidden = !suspects.length;
   found("suspects-text").textContent =
     suspects.length === 1

@@ -35,7 +35,8 @@ export function showScore(score) {
 
 function promise({ gain, interval }) {
   const sign = (x) => `${["−", "", "+"][Math.sign(Math.round(x * 100)) + 1]}${two(Math.abs(x))}`;
-  const range = interval ? `, between ${sign(interval[0])} and ${sign(interval[1])}` : "";
+  const [low, high] = interval.map(sign);
+  const range = low === high ? "" : `, between ${low} and ${high}`;
   return `Ten more images would bring about ${sign(gain)}${range}.`;
 }
 
@@ -78,19 +79,23 @@ const STATES = {
   failed: "Stopped by an error.",
 };
 
-/** Show `training` in the element "training"; hide it while there is none. */
-export function showTraining(training, onSwitch) {
+/**
+ * Show `training` in the element "training"; hide it while there is none. `by` says which model
+ * made the answer that is shown, if there is one.
+ */
+export function showTraining(training, by, onSwitch) {
   const panel = found("training");
   panel.hidden = !training;
   if (!training) return;
-  const { on, state, round, share, answers_by: by, note } = training;
+  const { on, state, round, share, note } = training;
   const told = note || STATES[state] || "";
   const name = by === "network" ? "The network" : "The quick model";
+  const facts = [by && `${name} makes this prediction.`, round && `Round ${round}.`];
   const parts = [hint(told)];
   if (share !== null && state === "training") {
     parts.push(element("progress", { value: share, max: 1, "aria-label": "Share of this round" }));
   }
-  parts.push(hint(`${name} makes the predictions${round ? `; round ${round}` : ""}.`));
+  parts.push(hint(facts.filter(Boolean).join(" ")));
   const button = element("button", { type: "button", onclick: () => onSwitch(!on) });
   button.append(icon(on ? "pause" : "play"), on ? "Pause training" : "Train");
   found("training-body").replaceChildren(...parts, button);
