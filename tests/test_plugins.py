@@ -359,8 +359,8 @@ def test_a_loss_is_given_the_class_weights_and_an_augmentation_a_generator_of_it
         ({"loss": "wrok"}, r"loss: 'wrok' is not known; did you mean 'work'\? one of ce, "),
         ({"augment": "lihgt"}, r"augment: 'lihgt' is not known; did you mean 'light'\?"),
         ({"augment": "strnog+own"}, r"augment: 'strnog' is not known; did you mean 'strong'\?"),
-        ({"augment": "strong+light"}, r"'strong\+light' has no plug-in's after the '\+'"),
-        ({"augment": "strong+"}, r"'strong\+' has no plug-in's after the '\+'"),
+        ({"augment": "strong+light"}, r"'strong\+light' names no plug-in after the '\+'; name one"),
+        ({"augment": "strong+"}, r"'strong\+' names no plug-in after the '\+'; name one"),
         ({"network": "wokr"}, r"network: 'wokr' is not known; did you mean 'work'\?"),
     ],
 )

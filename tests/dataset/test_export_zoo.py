@@ -516,7 +516,7 @@ REFUSED = {
         "export YOLO segmentation",
     ),
     "YOLO without names": (yolo("nc: 2\n"), "data.yaml"),
-    "YOLO, class without a name": (yolo("names: [cell]\n"), "class 1 where 1 are named"),
+    "YOLO, class without a name": (yolo("names: [cell]\n"), "class 1, but 1 are named"),
     "YOLO, strange names": (yolo("names: [*anchor, b]\n"), "write names"),
     "YOLO, parts": (yolo_splits, "name one of them"),
     "VIA points": (

@@ -96,5 +96,6 @@ def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
 
 def test_a_run_of_another_training_is_not_replaced(project):
     Path("runs/label").mkdir(parents=True)
-    with pytest.raises(InputError, match="is of another training; choose another run"):
+    said = "already exists, and belongs to another training; choose another run"
+    with pytest.raises(InputError, match=said):
         Told(project)
