@@ -87,6 +87,15 @@ def test_a_speck_of_border_without_an_inside_is_an_object_of_its_own():
     assert separate(mask, 1, border=2).max() == 2
 
 
+def test_up_to_three_pixels_of_border_without_an_inside_are_no_object():
+    mask, _ = outlined([(40, 30)])
+    alone = separate(mask, 1, border=2)
+    mask[10, 100:103] = mask[70, 60] = 2
+    np.testing.assert_array_equal(separate(mask, 1, border=2), alone)
+    mask[20, 100:103] = 1  # they have an inside
+    assert separate(mask, 1, border=2).max() == 2
+
+
 def test_a_dip_of_confidence_parts_what_the_outline_does_not():
     area = np.zeros((40, 80), np.uint8)
     area[10:30, 10:70] = 1  # one rectangle

@@ -12,7 +12,7 @@ class, and the distance to the outline of that area shows where they meet::
 Two basins stay apart where the saddle between them is clearly lower than their lower peak; else
 they are one object. Where the model has learned the border of objects as a class of its own, the
 insides are parted in this way. A pixel of the border lies lower the farther it is from an inside,
-so it climbs to the nearest one.
+so it climbs to the nearest one. Fewer than four pixels of border without an inside are no object.
 
 Heights depend on the pixels around, and a climb is a chain of single steps. So an image of any size
 is done tile by tile. A climb that leaves its tile goes on where it arrived in the next tile. So the
@@ -39,6 +39,7 @@ BACKGROUND = "background"
 _NECK = 0.8
 # Between the insides of objects with a learned border only a clear neck is a gap in that border.
 _GAP = 0.5
+_SPECK = 4  # pixels of border without an inside, from which they are an object
 _TILE = 2048  # pixels along a side: 300 MB at once
 _DEEPEST = 256  # pixels: longer distances count as this one, so that no tile must see farther
 _SMOOTH = 4  # pixels to each side over which a height is smoothed
@@ -326,7 +327,9 @@ class _Basins:
         area = np.bincount(root, all_.area, self._count).astype(np.int64)
         first = np.full(self._count, self._numbers.size, np.int64)
         np.minimum.at(first, root, all_.first)
-        found = np.flatnonzero(area)
+        top = np.full(self._count, _LOWEST)
+        np.maximum.at(top, root, all_.height)
+        found = np.flatnonzero((area >= _SPECK) | ((area > 0) & (top >= 0)))
         place_of = {kind: place for place, kind in enumerate(classes)}
         turn = np.array([place_of[int(k)] for k in all_.kind[found]], np.int64)
         found = found[np.lexsort((first[found], turn))]
