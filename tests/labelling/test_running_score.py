@@ -102,13 +102,23 @@ def test_errors_that_were_accepted_favour_neither_predictor(tmp_path):
     assert score.best() == "network"
 
 
-def test_every_second_image_tries_the_network_until_it_is_known_and_then_every_fourth(tmp_path):
+def test_every_second_image_tries_a_network_that_came_near_and_every_fourth_later(tmp_path):
     score = begin(tmp_path)
+    accept(score, 0, truth(4), head=truth(4), network=truth(3))
+    assert not any(score.tries_network(k) for k in range(12))
+    accept(score, 2, truth(4), head=truth(4), network=truth(4))
     assert [k for k in range(12) if score.tries_network(k)] == [1, 3, 5, 7, 9, 11]
-    for number, shown in enumerate(("head", "network", "head", "network")):
-        accept(score, number, truth(4), shown, head=truth(4), network=truth(2))
+    for number in (1, 3):
+        accept(score, number, truth(4), "network", head=truth(4), network=truth(3))
     assert score.best() == "head"
     assert [k for k in range(12) if score.tries_network(k)] == [1, 5, 9]
+
+
+def test_a_network_that_is_far_behind_is_not_tried(tmp_path):
+    score = begin(tmp_path)
+    for number in (0, 2):
+        accept(score, number, truth(4), head=truth(4), network=truth(2))  # mean IoU 0.58
+    assert not any(score.tries_network(k) for k in range(12))
 
 
 def test_classes_may_be_added_and_renamed(tmp_path):

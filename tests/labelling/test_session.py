@@ -146,21 +146,30 @@ class Trained:
         pass
 
 
+def near_the_head(session):
+    """Let the network have been as good as the head on the images 0 and 2."""
+    ones = np.ones((64, 56), np.uint8)
+    session.training = Trained()
+    for number in (0, 2):
+        session._score.before_first_stroke(number, {"head": ones, "network": ones})
+        session._score.accepted(number, ones, "head")
+
+
 def test_an_image_on_trial_shows_the_network_and_its_mask_is_known_to_come_from_it(session, told):
     paint_truth(session, 0)
-    wait_for_answer(session, 0)
-    assert [wait_for_answer(session, number).by for number in (1, 2)] == ["head", "head"]
-    session.training = Trained()
+    assert [wait_for_answer(session, number).by for number in (0, 1, 2)] == ["head"] * 3
+    near_the_head(session)
     assert [session.answer(number).by for number in (0, 1, 2)] == ["head", "network", "head"]
     told.clear()
     session._predicted([0, 1, 2])
     assert [data["number"] for name, data in told if name == "answer"] == [1]
     session.accept(1, is_empty=False)
     assert (session.project.labels(1) == 1).all()
-    assert [image.shown for image in session._score._record.accepted] == ["network"]
+    shown = {image.image: image.shown for image in session._score._record.accepted}
+    assert shown == {"im0": "head", "im2": "head", "im1": "network"}
 
 
 def test_an_image_that_was_begun_before_the_network_goes_on_with_the_head(session):
     paint_truth(session, 1)
-    session.training = Trained()
+    near_the_head(session)
     assert wait_for_answer(session, 1).by == "head"
