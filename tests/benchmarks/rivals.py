@@ -291,11 +291,11 @@ def main(words: Sequence[str]) -> None:
                 if "unetseg" in outs:
                     _show(test, outs["unetseg"], _GALLERY / f"{name}.png")
     rivals_plot.draw(rivals_plot.add_rows(rows))
-    columns = ["set", "minutes", "method", "mean IoU", "95 %", "beside unetseg", "95 %"]
+    columns = ["set", "minutes", "method", "mean IoU", "95 %", "less than unetseg by", "95 %"]
     lines = [
         (
             *(r.data, r.minutes, r.method, r.mean_iou, f"{r.low:.3f} to {r.high:.3f}"),
-            *(r.difference, r.between),
+            *(r.less, r.between),
         )
         for r in rows
     ]
@@ -305,14 +305,14 @@ def main(words: Sequence[str]) -> None:
 def _judge(name: str, minutes: float, test: Path, outs: dict[str, Path], method: str) -> Row:
     found = evaluate(test, predictions=outs[method]).scores
     low, high = found.mean_iou_ci95 or (0.0, 1.0)
-    difference = between = ""
+    less = between = ""
     if method != "unetseg" and "unetseg" in outs and outs["unetseg"].exists():
         pair = compare(str(outs[method]), str(outs["unetseg"]), test).mean
-        difference = f"{pair.difference:+.3f}"
-        between = "{:+.3f} to {:+.3f}".format(*pair.ci95) if pair.ci95 else ""
+        less = f"{pair.difference:.3f}"
+        between = "{:.3f} to {:.3f}".format(*pair.ci95) if pair.ci95 else ""
     where = f"{time.strftime('%Y-%m-%d')}, {processor()}, {machine()}"
     score = found.mean_iou or 0.0
-    return Row(name, minutes, method, score, low, high, difference, between, where)
+    return Row(name, minutes, method, score, low, high, less, between, where)
 
 
 def _show(test: Path, made: Path, path: Path) -> None:

@@ -30,7 +30,7 @@ class Row:
         mean_iou: The pooled mean IoU on the images apart, 0 to 1.
         low: The lower end of its 95 % interval.
         high: The upper end.
-        difference: The mean IoU less that of unetseg; empty for unetseg.
+        less: How much lower the mean IoU is than that of unetseg; empty for unetseg.
         between: The 95 % interval of that difference, in words.
         where: The date and the machine.
     """
@@ -41,7 +41,7 @@ class Row:
     mean_iou: float
     low: float
     high: float
-    difference: str
+    less: str
     between: str
     where: str
 
