@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
@@ -134,7 +135,7 @@ class CurveCounts:
 
     def curves(self) -> Curves:
         """Return the curves of the images of all processes, which share them by `own_items`."""
-        pooled = np.sum(world().gather(self._pooled.tolist()), axis=0)
+        pooled = world().concatenate(torch.from_numpy(self._pooled)[None]).sum(0).numpy()
         images = (
             {
                 name: None if one is None else Areas(*one)
