@@ -18,7 +18,7 @@ from unetseg.text import show
 CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
 
 # Whether this is a process of torchrun that leaves it to rank 0 to show results.
-_IS_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+IS_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def standard_streams() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if _IS_SILENT:
+    if IS_SILENT:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     yield
     if closed:
@@ -62,13 +62,13 @@ def end_with(error: BaseException, plugin: plugins.Plugin | None, *, debug: bool
     if isinstance(error, SystemExit) and not isinstance(error.code, str):
         return error.code or 0
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        if not _IS_SILENT:
+        if not IS_SILENT:
             say("unetseg: error: interrupted by Ctrl-C")
         return 130
     if isinstance(error, Followed):
         return error.exit_code
     shown = _as_shown(error, plugin)
-    if not _IS_SILENT or getattr(error, "__notes__", None):  # without a note, rank 0 says it
+    if not IS_SILENT or getattr(error, "__notes__", None):  # without a note, rank 0 says it
         say(f"unetseg: error: {worded(shown.message, as_option)}")
     return shown.exit_code
 

@@ -1,7 +1,6 @@
 """``unetseg train``."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Context, Option
 
 from unetseg.cli import options
+from unetseg.cli.boundary import IS_SILENT
 from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.errors import InputError, arg
 from unetseg.progress import Note
@@ -92,7 +92,7 @@ def train(
         raise InputError(arg("folds"), text, f"leave {arg('val')} out")
     display, report = _display()
     place = RunFolder(run)
-    if os.environ.get("RANK", "0") == "0" and (overwrite or place.state() == "new"):
+    if not IS_SILENT and (overwrite or place.state() == "new"):
         found = _found_in(source or Path("data/patches.h5"), cutting)
         if found:
             display(found)
