@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from unetseg.errors import InputError, MachineError
 from unetseg.labelling.features import Extractor, Features
 from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
+from unetseg.labelling.running_score import Predictor
 from unetseg.prediction.suggestions import describe_by_worst, rank_images
 
 _MEMORY = 2**30  # bytes of features that are kept: six images of four megapixels
@@ -39,7 +40,7 @@ class Answer:
 
     labels: NDArray[np.uint8]
     version: int
-    by: Literal["head", "network"]
+    by: Predictor
 
 
 class _SupersededError(Exception):
