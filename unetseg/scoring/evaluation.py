@@ -33,7 +33,7 @@ from unetseg.ranks import join, world
 from unetseg.results import Result, Table
 from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundaries
 from unetseg.scoring.curves import AREAS, CurveCounts, Curves
-from unetseg.scoring.metrics import ScoredImage, Scores, confusion, scores
+from unetseg.scoring.metrics import ScoredImage, Scores, confusion, mean_of_defined, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.scoring.predictions import Labels, Predicted, Predictions
 from unetseg.settings import WHOLE, PredictSettings, Selection
@@ -135,12 +135,12 @@ class Evaluation(Result):
         The distance of a border that only one of the masks has is infinite.
         """
         scores, classes = self.scores, self.scores.classes
-        means = [one["mean_iou"] for one in scores.to_dict()["per_image"]]
+        measures = scores.of_images()
         rows: list[dict[str, Any]] = [
-            {"image": name, "mean_iou": mean}
-            for name, mean in zip(scores.names, means, strict=True)
+            {"image": name, "mean_iou": mean_of_defined(ious)}
+            for name, ious in zip(scores.names, measures["iou"], strict=True)
         ]
-        for measure, values in scores.of_images().items():
+        for measure, values in measures.items():
             for row, of_image in zip(rows, values.tolist(), strict=True):
                 for name, value in zip(classes, of_image, strict=True):
                     row[f"{measure}_{name}"] = None if math.isnan(value) else value
