@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.benchmarks.common import (
     DATA,
+    count_processor_time,
     machine,
     median_seconds,
     print_table,
@@ -136,10 +137,9 @@ def modes(seconds: float = 90.0, seeds: tuple[int, ...] = (0, 1)) -> None:
     All is computed by one thread, and its processor time counts, so that other work on the machine
     changes little.
     """
-    torch.set_num_threads(1)
+    count_processor_time()
     mode_seconds()
     if DATA.exists():
-        time.monotonic = time.process_time  # the clock that training and its budget go by
         with tempfile.TemporaryDirectory() as folder:
             for name in ("fused", "compact"):
                 mode_scores(Path(folder) / name, name, seconds, seeds)
