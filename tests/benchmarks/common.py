@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.support import DATA
 from unetseg import PredictSettings, evaluate
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
@@ -37,8 +38,6 @@ from unetseg.training.learner import Learner
 from unetseg.training.loop import Course, Trainer
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import new_network
-
-DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
