@@ -81,6 +81,22 @@ def test_a_clock_of_time_says_what_is_left(monkeypatch):
     assert clock.expected_patches(16) == pytest.approx(40)  # 4 a second for 6 seconds more
 
 
+@pytest.mark.parametrize("recorded", [0.0, 0.62, 0.99, 1.0])
+def test_a_resumed_clock_of_time_goes_on_from_the_share_that_was_done(monkeypatch, recorded):
+    # By the seconds alone, half of the training would be done.
+    clock, at = clock_of(50.0, monkeypatch, seconds_before=50.0, share_before=recorded)
+    first, middle, last = at(0), at(24), at(49)
+    assert first == pytest.approx(recorded + (1 - recorded) / 50)
+    assert middle == pytest.approx(recorded + (1 - recorded) / 2)
+    assert last == 1
+    assert clock.is_over
+
+
+def test_a_run_that_did_not_record_its_share_goes_on_by_its_seconds(monkeypatch):
+    _, at = clock_of(50.0, monkeypatch, seconds_before=50.0)
+    assert at(0) == pytest.approx(0.51)
+
+
 def test_what_follows_the_steps_is_kept_free_at_the_speed_of_predictions():
     reserve = Reserve(window=0.5, scoring=4.0, passes=2.0, seconds=2.0)
     assert (reserve.at(0.5), reserve.at(1.0), reserve.at(0.25)) == (10.0, 20.0, 6.0)

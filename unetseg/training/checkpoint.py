@@ -339,6 +339,7 @@ class TrainState:
         seconds: Time trained so far.
         expected_steps: Steps of the whole training.
         machine: The machine of the training.
+        share: The share of the training that is done; None in files of older versions.
     """
 
     finished: StrictBool
@@ -354,6 +355,7 @@ class TrainState:
     seconds: Number
     expected_steps: Count
     machine: Machine
+    share: Number | None = None
 
 
 def write_state(path: Path, state: TrainState) -> None:

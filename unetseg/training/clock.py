@@ -147,6 +147,8 @@ class BudgetClock(Clock):
         seconds_before: The argument of `Clock`.
         expected_steps: Steps of the whole training, where a resumed run has recorded them; None
             takes as many as there is time for.
+        share_before: The share done in the sessions before a resume; None estimates it from the
+            seconds, for runs that did not record it.
     """
 
     def __init__(
@@ -159,6 +161,7 @@ class BudgetClock(Clock):
         least: float = 0.0,
         seconds_before: float = 0.0,
         expected_steps: int | None = None,
+        share_before: float | None = None,
     ) -> None:
         self._total, self._batch, self._reserve, self._least = total, batch_size, reserve, least
         self._measure, self._windows = measure, deque([reserve.window], maxlen=_REMEMBERED)
@@ -168,7 +171,9 @@ class BudgetClock(Clock):
         self._patches = self._seconds * rate
         steps = max(1, int(self._available / self._step_seconds))
         super().__init__(steps if expected_steps is None else expected_steps, seconds_before)
-        self._done = seconds_before / max(seconds_before + self._available, 1e-6)
+        if share_before is None:
+            share_before = seconds_before / max(seconds_before + self._available, 1e-6)
+        self._done = share_before
         self._reached = 0.0  # the second of this session to which `_done` belongs
         self._measured, self._cost = 0.0, 0.0  # when the speed was measured, and what that took
 

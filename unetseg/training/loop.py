@@ -363,6 +363,7 @@ class Trainer:
             seconds=self.clock.seconds(),
             expected_steps=self.clock.expected_steps,
             machine=this_machine(learner.batches.device),
+            share=self.clock.share,
         )
         artefacts.save(state, learner.averaged.state_dict(), card)
 

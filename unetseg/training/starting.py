@@ -196,8 +196,8 @@ def _start_clock(
     reserve = Reserve(window, scoring, 1 + after.passes, after.seconds + _SPARE_SECONDS)
     total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
     if saved:
-        steps = saved.expected_steps
-        return BudgetClock(total, batches.size, rate, reserve, measure, 0.0, before, steps)
+        at_stop = (before, saved.expected_steps, saved.share)
+        return BudgetClock(total, batches.size, rate, reserve, measure, 0.0, *at_stop)
     whole = recipe.budget - total + reserve.at(window) + len(batches.data) / rate
     advice = Advice(recipe.budget, whole, opened.info.scale)
     if total <= reserve.at(window) and not session.has_worked:
