@@ -320,24 +320,30 @@ def paragraphs_of_page(page):
 
 
 def long_among(texts):
-    """Return the sentences over 25 words; a piece of code is one word."""
-    sentences = {sentence for text in texts for sentence in END.split(CODE.sub("code", text))}
-    return [s for s in sentences if sum(bool(re.search(r"\w", w)) for w in s.split()) > 25]
+    """Return the sentences over 25 words."""
+    return [
+        s for s in sentences_of(texts) if sum(bool(re.search(r"\w", w)) for w in s.split()) > 25
+    ]
 
 
-def long_sentences(source, with_strings=True):
-    """Return the sentences over 25 words of docstrings, comments and texts of a line."""
+def texts_of(source, with_strings=True):
+    """Return the paragraphs of docstrings and comments, and the texts of a line."""
     tree = ast.parse(source)
     texts = [*paragraphs_of_comments(source), *(strings(tree) if with_strings else ())]
     for docstring in docstrings(tree):
         texts += paragraphs_of_docstring(docstring)
-    return long_among(texts)
+    return texts
+
+
+def sentences_of(texts):
+    """Return the sentences of paragraphs; a piece of code is one word."""
+    return sorted({sentence for text in texts for sentence in END.split(CODE.sub("code", text))})
 
 
 def test_no_sentence_of_a_docstring_comment_message_or_help_has_over_25_words():
-    found = [long_sentences(path.read_text("utf-8")) for path in ROOT.rglob("*.py")]
+    found = [long_among(texts_of(path.read_text("utf-8"))) for path in ROOT.rglob("*.py")]
     for path in (ROOT.parent / "tests").rglob("*.py"):  # strings there are code and data, too
-        found.append(long_sentences(path.read_text("utf-8"), with_strings=False))
+        found.append(long_among(texts_of(path.read_text("utf-8"), with_strings=False)))
     assert [sentence for sentences in found for sentence in sentences] == []
 
 
@@ -368,11 +374,40 @@ def test_no_sentence_of_a_page_has_over_25_words():
     ],
 )
 def test_a_sentence_of_26_words_is_found_wherever_it_stands(source):
-    assert len(long_sentences(source.format(" ".join(["word"] * 26)))) == 1
+    assert len(long_among(texts_of(source.format(" ".join(["word"] * 26))))) == 1
     assert (
-        long_sentences(source.format(" ".join(["word"] * 12 + ["end. And"] + ["word"] * 8))) == []
+        long_among(texts_of(source.format(" ".join(["word"] * 12 + ["end. And"] + ["word"] * 8))))
+        == []
     )
-    assert long_sentences(source.format(" ".join(["word"] * 10 + ["``so many words``"] * 9))) == []
+    assert (
+        long_among(texts_of(source.format(" ".join(["word"] * 10 + ["``so many words``"] * 9))))
+        == []
+    )
+
+
+# "Whatever" never; "what" where it asks: in a question, before "to", after to say, tell, ask, know.
+WHAT = re.compile(
+    r"\bwhatever\b"
+    r"|^(?!.*\?[\"')]*$)(?:(?!\b(?:say|said|tell|told|ask|know)).)*\bwhat\b(?! to\b)",
+    re.IGNORECASE,
+)
+
+
+def vague_among(texts):
+    """Return the sentences in which "what" stands for a noun."""
+    return [s for s in sentences_of(texts) if WHAT.search(s)]
+
+
+def test_what_asks_and_does_not_stand_for_a_noun():
+    found = [vague_among(texts_of(path.read_text("utf-8"))) for path in ROOT.rglob("*.py")]
+    assert [sentence for sentences in found for sentence in sentences] == []
+
+
+def test_what_for_a_noun_is_found():
+    for text in ("Return what it holds.", "What is left.", "Any file, whatever its name.", "What"):
+        assert vague_among([f"Short. {text}"]) == [text]
+    for text in ("It tells what it holds, and what not.", "What is left?", "what to do", "`what`"):
+        assert vague_among([text]) == []
 
 
 def test_no_paragraph_or_entry_of_a_docstring_begins_without_a_noun():

@@ -12,7 +12,7 @@ from unetseg.results import Colour, Result, Table
 from unetseg.text import nearest, show
 
 IGNORED = 255  # the class index of pixels that are neither trained on nor scored
-IGNORED_COLOUR = "#808080"  # what ignored values are painted in
+IGNORED_COLOUR = "#808080"  # of ignored values in pictures
 MAX_CLASSES = 255
 
 # Okabe and Ito (2008), "Color Universal Design": most colour-blind readers tell these colours
@@ -199,7 +199,7 @@ class ClassTable(Result):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ClassTable":
-        """Read what `to_dict` returned. Raises `InputError` on anything else."""
+        """Read the result of `to_dict`. Raises `InputError` on anything else."""
         try:
             classes = tuple(
                 SegmentationClass(_text(c["name"]), _number(c["value"]), _text(c["colour"]))

@@ -3,7 +3,7 @@
 Every error says what is at fault, what is wrong with it, and what to do next:
 
     UnetsegError            1  a bug, or an error of a plug-in
-    ├── InputError          2  wrong usage, or a file that is not what it should be
+    ├── InputError          2  wrong usage, or a file of the wrong kind or content
     ├── MachineError        3  disk, permission, memory, a lock, a lost worker
     ├── DivergenceError     4  training met a loss that is not finite
     ├── PartialFailure      5  some inputs failed, the rest is done
@@ -87,7 +87,7 @@ def worded(text: str, wording: Wording) -> str:
 
 
 class UnetsegError(Exception):
-    """An error that a person can act on: what is at fault, what is wrong, and what to do.
+    """An error with a file or an argument at fault, a problem, and a remedy.
 
     Args:
         what: The file or folder at fault, or the `arg`.
@@ -133,11 +133,11 @@ class UnetsegError(Exception):
 
 
 class UnetsegWarning(UserWarning):
-    """Something may be wrong, and the work goes on; what `warnings` shows or leaves out."""
+    """Something may be wrong, and the work goes on; filters of `warnings` can silence it."""
 
 
 class InputError(UnetsegError):
-    """Wrong usage, or a file that cannot be read as what it should be (exit code 2)."""
+    """Wrong usage, or a file of the wrong kind or content (exit code 2)."""
 
     exit_code = 2
 
@@ -161,7 +161,7 @@ class PartialFailure(UnetsegError):  # noqa: N818 - the word says that it is an 
 
 
 class Interrupted(UnetsegError):  # noqa: N818 - the word says that it is an error
-    """Work stopped on a signal after saving what it had (exit code 128 + signal number).
+    """Work stopped on a signal after saving its results so far (exit code 128 + signal number).
 
     Attributes:
         signum: The number of the signal.

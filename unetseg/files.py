@@ -50,7 +50,7 @@ def machine_error(path: Path, error: OSError) -> MachineError:
     problem = _REASONS.get(error.errno or 0, error.strerror or str(error))
     if error.errno is None:  # NumPy says how much it wrote, and not why it stopped
         problem = f"the disk is full, or a size limit is reached ({error})"
-    return MachineError(path, f"not written: {problem}", "what stood there before is unchanged")
+    return MachineError(path, f"not written: {problem}", "an earlier file is unchanged")
 
 
 def make_folder(path: Path) -> Path:
@@ -202,7 +202,8 @@ def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
 def append(path: Path, data: bytes) -> None:
     """Add ``data`` to the end of a file, flushed to the disk; the file is made where it is missing.
 
-    On an error the file is cut back to what it was. A process that is killed may leave a part.
+    On an error the file is cut back to its earlier length. A process that is killed may leave a
+    part.
 
     Raises:
         MachineError: The disk is full or read-only, permission is missing, and the like.
@@ -372,7 +373,7 @@ def _sync_folder(final: Path) -> None:
 
 @functools.cache  # once a folder in each process: one folder can take thousands of predictions
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes on this host that have ended left behind."""
+    """Remove the temporary files of processes of this host that have ended."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             match = _LEFTOVER.fullmatch(entry.name)

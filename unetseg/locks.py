@@ -64,7 +64,7 @@ def held(folder: Path, remedy: str, what: Path | None = None) -> Iterator[None]:
 
 
 def remove(folder: Path) -> None:
-    """Remove what `held` left in a folder that nobody holds."""
+    """Remove the files of `held` from a folder that nobody holds."""
     for path in (_lock(folder), _holder(folder)):
         path.unlink(missing_ok=True)
 

@@ -82,7 +82,7 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def choose(group: str, name: str) -> Plugin | None:
-    """Return the plug-in of that name in a group of `OPTIONS`; None for what is built in.
+    """Return the plug-in of that name in a group of `OPTIONS`; None for a built-in part.
 
     Raises:
         InputError: No distribution offers it; the message names the nearest name that is offered.
@@ -91,7 +91,7 @@ def choose(group: str, name: str) -> Plugin | None:
 
 
 def offered(group: str, name: str) -> Plugin:
-    """Return the plug-in of that name, which is not built in; it raises what `choose` raises."""
+    """Return the plug-in of that name, which is not built in; see `choose` for the errors."""
     option, built_ins = OPTIONS[group]
     found, _ = find(group, built_ins)
     check_choice(option, name, (*built_ins, *sorted(found)))

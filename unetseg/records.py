@@ -59,7 +59,7 @@ FloatArray = Annotated[
     PlainSerializer(_to_list),
 ]
 
-# The name that pydantic gives to a fault, and the words for what is asked for instead.
+# The name that pydantic gives to a fault, and the words for the kind of value that is due.
 _WANTED = {
     "int_type": "a whole number",
     "float_type": "a finite number",

@@ -14,7 +14,7 @@ from unetseg.errors import InputError, UnetsegError, as_argument, worded
 from unetseg.text import show
 
 Cell = Any
-"""A text, a number, a `Colour`, or None for what is not known."""
+"""A text, a number, a `Colour`, or None for an unknown value."""
 
 
 class Colour(NamedTuple):
@@ -47,7 +47,7 @@ class Result:
         raise NotImplementedError
 
     def tables(self) -> Sequence[Table]:
-        """Return what a terminal and a notebook show."""
+        """Return the tables and notes that a terminal and a notebook show."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def plain(value: Any) -> Any:
 
 
 def as_word(cell: Cell) -> str:
-    """Return a cell as text: "-" for what is not known, three decimals of a fraction."""
+    """Return a cell as text: "-" for an unknown value, three decimals of a fraction."""
     if isinstance(cell, float):
         return f"{cell:.3f}"
     return "-" if cell is None else str(cell)

@@ -72,7 +72,7 @@ class Selection:
         return rows, slice(left_out["left"], max(width - left_out["right"], 0))
 
     def or_else(self, other: "Selection") -> "Selection":
-        """Return this selection; what it leaves open is taken from another one."""
+        """Return this selection, completed from another one where it leaves something open."""
         page = other.page if self.page is None else self.page
         return Selection(page, self.channels or other.channels, self.crop or other.crop)
 
@@ -286,8 +286,8 @@ class PredictSettings(_Selecting):
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once; None chooses for speed.
         device: The device that computes, as in `TrainSettings`.
-        page: The picture of files that hold several, as in `PatchSettings`. None takes what the
-            model was trained on, here and in the next two.
+        page: The picture of files that hold several, as in `PatchSettings`. None takes the
+            selection of the training, here and in the next two.
         channels: Numbers of the channels to take, as in `PatchSettings`.
         crop: Rows and columns at the edges that are ignored, as in `PatchSettings`.
         convert_depth: Take images of another depth than the training images: 8 bits become 16, or

@@ -89,7 +89,7 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         assert not listener.is_alive()  # the stream ends with the server
         assert server.process.returncode == 130
         assert said.splitlines()[-1] == (
-            f"unetseg: error: {folder}: stopped by SIGINT; what was painted is saved"
+            f"unetseg: error: {folder}: stopped by SIGINT; all strokes are saved"
         )
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] == 2)
 

@@ -480,7 +480,7 @@ def test_an_error_inside_hdf5_is_a_failed_write_and_keeps_the_old_store(path, mo
 
     before = path.read_bytes()
     monkeypatch.setattr(store_writer, "_create", fail)
-    with pytest.raises(MachineError, match="not written: No space left; what stood there before"):
+    with pytest.raises(MachineError, match="not written: No space left; an earlier file is"):
         write_store(path, INFO, COUNT, *arrays())
     assert path.read_bytes() == before
 

@@ -150,7 +150,7 @@ def stopped_while_painting(lab: Lab, share: float) -> Tally:
             painter.paint_until_it_ends()
             timer.join()
             assert child.wait(10) == 128 + number
-            assert_plain_error(child, 128 + number, "what was painted is saved")
+            assert_plain_error(child, 128 + number, "all strokes are saved")
             assert not list((folder / "set" / ".unetseg" / "journal").iterdir())
             painter.assert_nothing_lost([_mask(folder, k) for k in range(_IMAGES)])
     return tally

@@ -149,7 +149,7 @@ def _fill_disks(lab: Lab, name: str, share: float) -> Tally:
     return tally
 
 
-@fault("F14", "train --resume on a full disk", "exit 3, what stood there is unchanged", quick=0.2)
+@fault("F14", "train --resume on a full disk", "exit 3, earlier files are unchanged", quick=0.2)
 def full_disk_in_resume(lab: Lab, share: float) -> Tally:
     need_root()
     tally = Tally()

@@ -32,7 +32,7 @@ BUILT_INS = {
     "suspects": ("unetseg.cli.suspects", "Rank the masks that look wrong"),
     "suggest": ("unetseg.cli.suggest", "Say which images to label next"),
     "export": ("unetseg.cli.export", "Write a model as an ONNX file"),
-    "info": ("unetseg.cli.info", "Show what a store, a model or a run holds"),
+    "info": ("unetseg.cli.info", "Show the content of a store, a model or a run"),
     "runs": ("unetseg.cli.runs", "List all runs with their scores"),
 }
 

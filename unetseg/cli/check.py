@@ -16,7 +16,7 @@ from unetseg.text import plural, quote
 if TYPE_CHECKING:
     from unetseg.dataset.findings import Inspection
 
-_OUT = "What is written"
+_OUT = "Output"
 _FINDINGS = 20  # shown; the files of --html and --json hold all
 
 

@@ -9,7 +9,7 @@ from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay
 from unetseg.settings import PredictSettings
 
-_OUT = "What is written"
+_OUT = "Output"
 
 
 @options.takes_settings

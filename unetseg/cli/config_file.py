@@ -115,5 +115,5 @@ def _as_typed(where: str, value: Any, parameter: Any) -> Any:
 def _word(where: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         problem = f"{show(repr(value))} is neither a number nor text"
-        raise InputError(where, problem, "see --help for what it takes")
+        raise InputError(where, problem, "see --help for its values")
     return str(value)

@@ -9,7 +9,7 @@ from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table, swatch
 from unetseg.text import plural, quote
 
-_KIND = "What the masks are"
+_KIND = "Kind of the masks"
 
 
 def convert(

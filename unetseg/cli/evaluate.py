@@ -10,7 +10,7 @@ from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line
 from unetseg.settings import PredictSettings
 
-_OUT = "What is written"
+_OUT = "Output"
 # These options change the masks that a model makes. --predictions are made already.
 _OF_A_MODEL = {"include_trained", "curves", *options.OPTIONS[PredictSettings]} - {
     *("page", "channels", "crop", "batch_size", "device"),
@@ -94,7 +94,7 @@ def evaluate(
             "--csv",
             metavar="FILE",
             help="Write one row an image: IoU, Dice, precision, recall and specificity of each "
-            "class, and what --boundary and --curves add.",
+            "class, and the figures of --boundary and --curves.",
             rich_help_panel=_OUT,
         ),
     ] = None,
@@ -109,7 +109,7 @@ def evaluate(
 
     Scores come from one confusion matrix pooled over all images. The column "95 %" says how far
     they may lie from the scores of all images of the kind. Images that the model was trained on are
-    left out, whatever their names are.
+    left out, under any name.
 
     Example:
         unetseg evaluate

@@ -8,7 +8,7 @@ from typer import Option
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_table
 
-_OUT = "What is written"
+_OUT = "Output"
 
 
 def export(
@@ -22,7 +22,7 @@ def export(
             "--opset",
             metavar="N",
             help="Version of the ONNX operators, 18 to 25.",
-            show_default="what PyTorch writes best",
+            show_default="the one that PyTorch writes best",
             rich_help_panel=_OUT,
         ),
     ] = None,

@@ -34,7 +34,7 @@ def info(
         ),
     ] = None,
 ) -> None:
-    """Show what a store, a model or a run holds.
+    """Show the content of a store, a model or a run.
 
     Example:
         unetseg info data/patches.h5
@@ -75,7 +75,7 @@ def info(
 
 
 def _is_store(path: Path) -> bool:
-    """Return whether a file begins with the bytes of a patch store, whatever its name is."""
+    """Return whether a file begins with the bytes of a patch store; its name does not count."""
     from unetseg.dataset.store import FORMAT
     from unetseg.files import open_regular
 

@@ -253,7 +253,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
         ),
         **_selecting("as in training", convert_depth={"help": _CONVERT_DEPTH}),
         **_panel(
-            "What is mended in a mask",
+            "Mending of masks",
             largest={
                 "metavar": "CLASS",
                 "help": "Keep only the largest object of this class; may be repeated.",

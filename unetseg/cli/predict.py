@@ -11,7 +11,7 @@ from unetseg.errors import InputError, PartialFailure
 from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
-_OUT = "What is written"
+_OUT = "Output"
 _SMALL = 10  # pixels: smaller objects are specks rather than things
 
 

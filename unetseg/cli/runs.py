@@ -4,7 +4,7 @@ from unetseg.cli.console import print_line, print_table
 
 
 def runs() -> None:
-    """List all runs under runs/ with what they were trained on and how they score.
+    """List all runs under runs/ with their training images and scores.
 
     Example:
         unetseg runs

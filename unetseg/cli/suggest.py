@@ -15,7 +15,7 @@ from unetseg.text import plural, quote, show
 if TYPE_CHECKING:
     from unetseg.prediction.suggestions import Suggestions
 
-_OUT = "What is written"
+_OUT = "Output"
 _FEW = 3  # names shown in a message
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unetseg.scoring.suspects import Suspect
     from unetseg.training.folds import CrossValidation
 
-_OUT = "What is written"
+_OUT = "Output"
 
 
 @options.takes_settings
@@ -151,9 +151,7 @@ def _print_ranked(ranked: "tuple[Suspect, ...]", n: int, title: str) -> None:
     if len(ranked) > n:
         hidden = plural(len(ranked) - n, "more is", "more are")
         note += f" {hidden} not shown: --n {len(ranked)}."
-    print_table(
-        title, ["rank", "image", "score", "what is suspected", "rows", "columns"], rows, note
-    )
+    print_table(title, ["rank", "image", "score", "suspicion", "rows", "columns"], rows, note)
 
 
 def _span(first: int, length: int) -> str:

@@ -115,7 +115,7 @@ def train(
 
 
 def _found_in(source: Path, cutting: PatchSettings) -> Note | None:
-    """Return what there is to learn from, by file names and headers; None where nothing is there.
+    """Return a line about the images to learn from, by names and headers; None without a folder.
 
     It is the first line of the command, so this function does without the import of torch.
 

@@ -197,7 +197,7 @@ def read_pairs(
 
     Args:
         root: The set.
-        classes_file: A ``classes.toml``; None takes what the set declares, or the
+        classes_file: A ``classes.toml``; None takes the classes that the set declares, or the
             values and colours found.
         ignored: Mask values or colours that are no class.
         without: The name of a folder that holds neither images nor masks; "" for none.

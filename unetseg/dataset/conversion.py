@@ -94,7 +94,7 @@ def convert_folder(
         order: All classes, the topmost last; it decides where masks of one class each overlap.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
             noise.
-        overwrite: Replace what an earlier conversion wrote.
+        overwrite: Replace the files of an earlier conversion.
         on_progress: Receives `Progress`.
 
     Raises:
@@ -196,7 +196,7 @@ def _check_places(root: Path, target: Path, overwrite: bool) -> None:
 
 
 def _clear(target: Path) -> None:
-    """Remove what an earlier conversion wrote."""
+    """Remove the files of an earlier conversion."""
     for part in ("", *_LISTS):
         for pattern in ("images/*", "masks/*.png", f"{OBJECTS}/*.tif", "classes.toml"):
             for old in (target / part).glob(pattern):

@@ -198,7 +198,7 @@ class LabelledFolder:
     Attributes:
         root: The folder.
         settings: The settings by which it is cut.
-        inspection: The facts of its images, and what is wrong with them.
+        inspection: The facts and the faults of its images.
         table: The classes.
         channels: The largest number of channels of any image. A grey image among RGB ones is stored
             with 3.

@@ -125,7 +125,7 @@ def _homes(folder: Path) -> list[Path]:
 
 
 def _json_files(folder: Path, pattern: str = "*.json") -> Iterator[tuple[Path, Any]]:
-    """Yield the JSON files of a folder and of the folders in it, with what they hold."""
+    """Yield the JSON files of a folder and of the folders in it, with their content."""
     for file in (f for home in _homes(folder) for f in sorted(home.glob(pattern))):
         try:
             yield file, json.loads(file.read_text("utf-8-sig"))
@@ -679,7 +679,7 @@ def _roboflow_classes(path: Path) -> ClassTable | None:
     return ClassTable(classes)
 
 
-# --- what is not read --------------------------------------------------------------------------
+# --- formats that are not read -----------------------------------------------------------------
 
 _UNREAD = (
     ("*_seg.npy", "Cellpose, which needs pickle", "in Cellpose: File > Save masks as PNG/tif"),
@@ -705,7 +705,7 @@ def refuse_by_name(folder: Path) -> None:
     """Refuse a folder without pairs by the name of the format that it holds.
 
     Raises:
-        InputError: A format that is not read, with what to export instead; or a folder whose
+        InputError: A format that is not read, with the format to export; or a folder whose
             parts are sets, one of which is to be named.
     """
     _ask_for_a_part(folder)
@@ -735,7 +735,7 @@ class _NotReadError(ValueError):
 
 
 class _Reading:
-    """Names the file and its tool where what it holds is not what the tool writes."""
+    """Names the file and its tool where the content is not as the tool writes it."""
 
     def __init__(self, file: Path, tool: str) -> None:
         self.file, self.tool = file, tool

@@ -123,7 +123,7 @@ class Inspection(Result):
         return f"{show(self.root)}: {images}, {found or 'nothing is wrong with them'}"
 
     def tables(self) -> tuple[Table, ...]:
-        """Return what was understood, the classes, and the findings."""
+        """Return the facts of the images, the classes, and the findings."""
         rows = [
             (f.severity, show(f.subject), f.problem, "; ".join(filter(None, (f.remedy, f.line))))
             for f in self.findings
@@ -132,7 +132,7 @@ class Inspection(Result):
         return (*self.facts(), findings) if rows else self.facts()
 
     def facts(self) -> tuple[Table, ...]:
-        """Return what was understood of the images, and the classes; empty without images."""
+        """Return the facts of the images, and the classes; empty without images."""
         facts = self.to_dict()
         if not facts["images"]:
             return ()
@@ -414,7 +414,7 @@ def _finding(
 
 
 def _refusal(error: InputError, commands: _Commands, files: Sequence[Path] = ()) -> Finding:
-    """Return what a reader refused, with the command that helps where there is one.
+    """Return the finding of a reader's error, with the command that helps where there is one.
 
     Args:
         error: The error of the reader.
@@ -607,7 +607,7 @@ def _strips(facts: _Facts) -> Iterator[Finding]:
     """Warn of a strip at the same rows of all images that masks do not ignore."""
     surveys, area = facts.surveys, facts.ignored_area
     if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
-        return  # what masks ignore is known once their classes are
+        return  # the ignored pixels are known once the classes are
     if len({s.shape for s in surveys}) > 1:
         return
     height = surveys[0].shape[0]

@@ -1,4 +1,4 @@
-"""The geometry of patches: where windows start, what they show, and how they are merged.
+"""The geometry of patches: where windows start, which pixels they show, and how they are merged.
 
 A length of 10 covered by windows of 5 with a stride of 3 (`starts`)::
 

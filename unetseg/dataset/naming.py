@@ -110,7 +110,7 @@ class Pair:
 def decode_inside(
     raw: RawMask, table: ClassTable, selection: Selection, path: Path
 ) -> NDArray[np.uint8]:
-    """Return the class indices of a mask; its cropped edges, whatever they hold, are ignored.
+    """Return the class indices of a mask; the pixels of its cropped edges are ignored.
 
     Raises:
         InputError: `masks.decode` refuses the mask.
@@ -207,7 +207,7 @@ class _Renaming:
 def match_files(
     folder: Path, image_paths: Sequence[Path], mask_paths: Sequence[Path]
 ) -> tuple[tuple[Pair, ...], InputError | None]:
-    """Return the pairs among files by their stems, and what is wrong with the other files.
+    """Return the pairs among files by their stems, and the problems of the other files.
 
     Raises:
         InputError: There are no images, or two files of one stem.
@@ -328,7 +328,7 @@ def _unpaired(
     ]
     parts = [f"{plural(len(lonely), 'image')} without mask: {_few(lonely)}"] if lonely else []
     parts.append(_without_image(mask_of, best.values()))
-    remedy = "add what is missing or move these out"
+    remedy = "add the missing files or move these out"
     return InputError(folder, "; ".join(filter(None, parts)), remedy)
 
 

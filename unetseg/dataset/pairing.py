@@ -67,7 +67,7 @@ def find_pairs(folder: str | os.PathLike[str], selection: Selection = WHOLE) -> 
 def match_pairs(
     folder: str | os.PathLike[str], selection: Selection = WHOLE
 ) -> tuple[tuple[Pair, ...], InputError | None]:
-    """Return the pairs of a folder as `find_pairs` does, and what is wrong with the other files.
+    """Return the pairs of a folder as `find_pairs` does, and the problems of the other files.
 
     Args:
         folder: The folder.
@@ -87,7 +87,7 @@ def match_pairs(
 def _by_page(
     pairs: tuple[Pair, ...], problem: InputError | None, selection: Selection
 ) -> tuple[tuple[Pair, ...], InputError | None]:
-    """Return a pair for each page where all are taken, and what is wrong with the files."""
+    """Return a pair for each page where all are taken, and the problems of the files."""
     if selection.page != "all":
         return pairs, problem
     pages: list[Pair] = []
@@ -193,7 +193,7 @@ def load_classes(
     """Return the classes in ``file``, else those that the folder declares; None without either.
 
     A folder declares them in ``classes.toml``, in the ``labelmap.txt`` of CVAT, in the
-    ``_classes.csv`` of Roboflow, or in what another tool exported.
+    ``_classes.csv`` of Roboflow, or in the export of another tool.
 
     Raises:
         InputError: ``file`` is missing, or the file is not valid.
@@ -203,7 +203,7 @@ def load_classes(
 
 
 def write_classes(folder: str | os.PathLike[str], table: ClassTable) -> None:
-    """Write ``classes.toml`` into a folder (see `files.write_bytes` for what it raises)."""
+    """Write ``classes.toml`` into a folder (see `files.write_bytes` for the errors)."""
     write_bytes(Path(folder) / "classes.toml", table.to_toml().encode())
 
 
@@ -242,7 +242,7 @@ def _match(
     without: str,
     advice: str,
 ) -> tuple[tuple[Pair, ...], InputError | None]:
-    """Return the pairs of a folder in any layout, and what is wrong with its other files."""
+    """Return the pairs of a folder in any layout, and the problems of its other files."""
     if export:
         return export.pairs, None
     folders = [f for f in folders if f.name != without]

@@ -53,7 +53,7 @@ def _ring(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def outline(kind: str, points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Draw what `unetseg.pictures.drawing.fill_shape` draws: its outline belongs to a shape."""
+    """Fill a shape as `unetseg.pictures.drawing.fill_shape` does: its outline belongs to it."""
     return drawing.fill_shape(shape, kind, points)
 
 

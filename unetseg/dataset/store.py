@@ -396,7 +396,7 @@ def _read_held_out(
 def _read_groups(
     val: Any, mapped: mmap.mmap, info: StoreInfo, _: Arrays
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield what `_read_held_out` does, from a store of format 1."""
+    """Yield the held-out images as `_read_held_out` does, from a store of format 1."""
     _check_names(val, {str(k) for k in range(len(info.held_out))}, "val")
     for k, source in enumerate(info.held_out):
         group, shape = _group(val, str(k)), (source.height, source.width)

@@ -38,7 +38,7 @@ from unetseg.files import check_free, replacing, reserve
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
 import h5py
 
-_UNCHANGED = "what stood there before is unchanged"
+_UNCHANGED = "an earlier file is unchanged"
 _MAX_TEXT = 60_000  # bytes of an attribute: HDF5 holds 64 kB in an object header
 
 

@@ -1,4 +1,4 @@
-"""The facts of each labelled image: what its files hold, without any judgement."""
+"""The facts of each labelled image: the content of its files, without any judgement."""
 
 from dataclasses import dataclass
 from typing import Any

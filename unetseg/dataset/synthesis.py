@@ -80,7 +80,7 @@ def draw_image(
 
 
 def _generator(settings: SynthSettings, split: str, index: int) -> np.random.Generator:
-    key = (zlib.crc32(split.encode()), index)  # apart from the seed, whatever its size
+    key = (zlib.crc32(split.encode()), index)  # separate from the seed, however large that is
     return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
 
 
@@ -244,7 +244,7 @@ def synthesize(
 
 
 def _labelled_files(path: Path) -> list[Path]:
-    """Return what an earlier `synthesize` wrote, its mark of completeness first."""
+    """Return the paths that an earlier `synthesize` wrote, its mark of completeness first."""
     parts = ("classes.toml", "images/*.png", "masks/*.png", f"{OBJECTS}/*.tif")
     files = [file for part in parts for file in sorted(path.glob(part))]
     return [f for f in files if f.suffix == ".toml" or re.fullmatch("[0-9]{4,6}", f.stem)]

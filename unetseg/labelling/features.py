@@ -1,7 +1,7 @@
 """The features of each pixel of an image, before anything is painted, at six resolutions.
 
-Level k has the resolution of the picture divided by 2^k. Levels 1 to 5 hold what the pretrained
-encoder sees at strides 2 to 32. Levels 0 to 3 also hold a few filters of the picture at that
+Level k has the resolution of the picture divided by 2^k. Levels 1 to 5 hold the features of the
+pretrained encoder at strides 2 to 32. Levels 0 to 3 also hold a few filters of the picture at that
 resolution, as in ImageJ's trainable segmentation. They find fine lines and plain colours. No level
 is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB.
 """
@@ -130,7 +130,7 @@ class Extractor:
         )
 
     def _encode(self, picture: Tensor, pause: Callable[[], None]) -> list[Tensor]:
-        """Return what the encoder sees in a picture (1, C, H, W): (c, H / s, W / s) float16."""
+        """Return the encoder's features of a picture (1, C, H, W): (c, H / s, W / s) float16."""
         x = as_photographs(picture)
         x = x.to(torch.bfloat16) if self._fast else x
         handles = [

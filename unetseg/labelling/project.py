@@ -62,7 +62,7 @@ class Remembered:
 
 @record(frozen=True)
 class Records:
-    """The content of ``.unetseg/images.json``: what is remembered of each image by its name."""
+    """The content of ``.unetseg/images.json``: the facts of each image by its name."""
 
     images: dict[Text, Remembered]
 
@@ -462,7 +462,7 @@ def _open_image(image: LabelledImage, table: ClassTable, known: Remembered | Non
     image.labelled = int(np.count_nonzero(labels != IGNORED))
     if known:
         image.state = known.state
-    elif image.labelled * 2 > labels.size:  # somebody has labelled it; what is ignored may be so
+    elif image.labelled * 2 > labels.size:  # ignored pixels may be meant
         image.state = "accepted"
     if image.state not in ("accepted", "empty"):
         image.state = image.open_state

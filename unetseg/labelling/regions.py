@@ -1,4 +1,4 @@
-"""Regions of an image that end at its edges: what a brush paints at once, and what a click fills.
+"""Regions of an image that end at its edges; a brush paints and a click fills them as a whole.
 
 They are the basins of a watershed of the gradient (Machairas et al., 2015, "Waterpixels"). There is
 one basin around the flattest pixel of each cell of a grid. The spatial term of that paper is left

@@ -82,7 +82,7 @@ class Rounds:
             text = "already exists, and belongs to another training"
             raise InputError(path, text, f"choose another {arg('run')}")
 
-    # -- what the server calls ---------------------------------------------------------------
+    # -- called by the server ----------------------------------------------------------------
 
     def learn(self, order: Sequence[int]) -> None:
         """Take new labels into the next round, and predict images in this order after it."""

@@ -102,7 +102,7 @@ class RunningScore:
         self._write(_Record(tuple(renamed)))
 
     def before_first_stroke(self, number: int, predictions: Mapping[Predictor, Any]) -> None:
-        """Keep what was predicted for an image on which nothing is labelled yet.
+        """Keep the predictions for an image on which nothing is labelled yet.
 
         Args:
             number: The image.
@@ -247,7 +247,7 @@ class RunningScore:
 
 
 def expected_gain(each: Sequence[float], more: int) -> tuple[float, float, float] | None:
-    """Return what more images would add to the mean IoU of an image, and its 95 % interval.
+    """Return the gain in mean IoU that more images would bring, and its 95 % interval.
 
     The errors 1 - IoU are taken to fall as a power of the number of images before. A straight line
     through their logarithms gives the fall from n to n + ``more`` images. The jackknife over images

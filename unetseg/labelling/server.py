@@ -406,7 +406,7 @@ def label_folder(
         guard = Guard(LabelServer(session, events).app, hosts)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={guard.token}"
         asyncio.run(_serve(guard, listening, events, caught, lambda: on_ready(address)))
-        caught.check(folder, "what was painted is saved")
+        caught.check(folder, "all strokes are saved")
 
 
 async def _serve(
@@ -454,7 +454,7 @@ def _listen(port: int | None) -> socket.socket:
     raise MachineError(arg("port", port), problem, "choose another, or leave it out")
 
 
-# --- what requests hold ------------------------------------------------------------------------
+# --- the content of requests -------------------------------------------------------------------
 
 
 def _changed_table(table: ClassTable, given: Sequence[GivenClass]) -> ClassTable:
@@ -498,7 +498,7 @@ def _json(body: bytes) -> Any:
 
 
 def _flag(body: bytes, name: str, default: bool | None) -> bool:
-    """Return what a body such as ``{"on": true}`` says; without a default it must say it."""
+    """Return the flag in a body such as ``{"on": true}``; without a default it must be there."""
     data = _json(body)
     value = data.get(name, default) if isinstance(data, dict) else None
     if not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""A person at work in a project: what a stroke, an accepted image or another class leads to.
+"""A person at work in a project: the effects of strokes, accepted images and new classes.
 
 The project holds the labels, the engine answers strokes, and the rounds train the network behind
 them. The running score keeps the predictions that were made before anybody painted.
@@ -26,9 +26,9 @@ from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
 
 Publish = Callable[[str, object], None]
-"""Takes the name of an event and what it says, as JSON has it; may be called by any thread."""
+"""Takes the name of an event and its content in plain types; may be called by any thread."""
 
-_LEAST_SUSPECTS = 4  # accepted images: fewer do not show what is usual
+_LEAST_SUSPECTS = 4  # accepted images: fewer do not show the usual
 _LEARNED_AT_ONCE = 2**28  # bytes of older labels that the engine is given when work begins
 
 
@@ -152,7 +152,7 @@ class Session:
         self._tell_state(self.project.images[number])
 
     def next_image(self, number: int) -> int | None:
-        """Return the image to label after another: what would teach most, else a begun one."""
+        """Return the image to label after another: the most instructive, else a begun one."""
         return next(iter(self._likely(number)), None)
 
     def change_classes(self, table: ClassTable, was: Sequence[int | None]) -> None:
@@ -167,12 +167,12 @@ class Session:
             self._score.rename(table.names, new_names)
         self._learn_older()
 
-    # --- what is known of the whole --------------------------------------------------------------
+    # --- facts of the whole project --------------------------------------------------------------
 
     def suspects(self) -> list[tuple[int, Suspect]]:
         """Return the accepted images whose masks look wrong, with their numbers, worst first.
 
-        A mask is compared with what the strokes on all other images say of it. That prediction is
+        A mask is compared with a prediction by the strokes on all other images. That prediction is
         made again when the mask has changed, or when twice as many images are accepted.
         """
         accepted = [image for image in self.project.images if image.state == "accepted"]

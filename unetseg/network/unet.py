@@ -185,7 +185,7 @@ def filled_places(length: int, multiple: int) -> Tensor:
     """
     filled = (length + multiple - 1) // multiple * multiple
     there = torch.arange(length)
-    # An image narrower than what is filled is reflected again. ONNX knows no remainder by a size.
+    # An image narrower than the filling is reflected again. ONNX knows no remainder by a size.
     return torch.cat([there, there.flip(0)]).repeat(multiple)[:filled]
 
 
@@ -253,8 +253,8 @@ def can_be_seamless(network: nn.Module) -> bool:
 def fold_normalisation(network: nn.Module) -> nn.Module:
     """Return a copy for inference, with batch normalisation folded into the convolutions before it.
 
-    The copy gives the same logits but for rounding, with one pass over memory less a layer. Folded
-    is what stands next to each other in an `nn.Sequential`; the rest stays as it is.
+    The copy gives the same logits but for rounding, with one pass over memory less a layer. Layers
+    that are neighbours in an `nn.Sequential` are folded; the rest stays as it is.
     """
     network = deepcopy(network).eval()
     for block in network.modules():
@@ -272,7 +272,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def _check(width: int, depth: int) -> None:
-    """Bound what a forged model file could make `UNet` allocate."""
+    """Bound the memory that a forged model file could make `UNet` allocate."""
     limits = ((arg("width"), width, _MAX_WIDTH), (arg("depth"), depth, _MAX_DEPTH))
     for option, value, most in limits:
         if not isinstance(value, int) or not 1 <= value <= most:

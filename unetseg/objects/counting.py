@@ -229,9 +229,9 @@ def clean(labels: NDArray[np.uint8], rules: PostProcessing) -> NDArray[np.uint8]
     would keep its class, none loses it. Ignored pixels stay ignored, belong to no object, and give
     no class. Across them a pixel may get a class that no object beside it has.
 
-    Objects are 8-connected and holes 4-connected. Only such an unequal pair agrees on what a closed
-    curve encloses (Rosenfeld, 1970, "Connectivity in digital pictures"). So an outline whose pixels
-    touch by corners alone is one object, and it is closed.
+    Objects are 8-connected and holes 4-connected. Only with such an unequal pair does a closed
+    curve separate its inside from its outside (Rosenfeld, 1970, "Connectivity in digital
+    pictures"). So an outline whose pixels touch by corners alone is one object, and it is closed.
 
     Args:
         labels: (H, W) class indices, 255 ignored; it is not changed.

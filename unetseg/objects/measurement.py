@@ -301,7 +301,7 @@ def _in_unit(
     hull: NDArray[np.float64],
     pixel_size: tuple[float, float, str] | None,
 ) -> dict[str, float | str | None]:
-    """Return what `SIZED` names in the unit of the pixel size; None where it is not known."""
+    """Return the features of `SIZED` in the unit of the pixel size; None where it is unknown."""
     if pixel_size is None:
         return {**{f"{name}_in_unit": None for name in SIZED}, "unit": None}
     height, width, unit = pixel_size

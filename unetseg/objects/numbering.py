@@ -60,7 +60,7 @@ class Numbers:
 
 
 def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
-    """Return what may be numbers of objects in a mask; None where the mask is noisy.
+    """Return the values of a mask that may number objects; None where the mask is noisy.
 
     Args:
         raw: The mask.

@@ -317,7 +317,7 @@ class _Basins:
         all_ = _Ends(*(np.concatenate([getattr(e, name) for e in self._ends]) for name in fields))
         root = self._peaks(all_)
         neck = np.array([_NECK if classes[int(k)] is None else _GAP for k in all_.kind])
-        # Equal saddles are taken in the order of their peaks' places, whatever the tiles are.
+        # Equal saddles are taken in the order of their peaks' places, which no tiling changes.
         order = np.argsort(all_.place, kind="stable")
         rank = np.argsort(order, kind="stable")
         pairs = rank[root[np.concatenate(self._pairs) - 1]]
@@ -338,7 +338,7 @@ class _Basins:
         return np.append(np.int32(0), number[root]), all_.kind[found], area[found]
 
     def _peaks(self, ends: _Ends) -> NDArray[np.int64]:
-        """Return for each end, from 0, the peak at which its climb ends in whatever tile."""
+        """Return for each end, from 0, the peak at which its climb ends, in any tile."""
         root = np.arange(self._count)
         outside = np.flatnonzero(ends.is_outside)
         # A class that lies outside a tile lies in the next one, at the same pixel.

@@ -11,5 +11,5 @@ Read in this order:
 - ``transforms`` changes depth, channels and scale.
 - ``drawing`` paints masks over images.
 - ``georeference`` keeps the place on a map.
-- ``surroundings`` finds what all images share and no scene shows.
+- ``surroundings`` finds areas that all masks ignore, and strips at the edges.
 """

@@ -127,7 +127,7 @@ def open_raster(
     """Open a picture to be read by rows; no pixels are decoded yet.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP or GIF, whatever its name ends in.
+        path: PNG, JPEG, TIFF, BMP or GIF, with any suffix.
         selection: The picture and the channels, as `reading.read_image` takes them.
         max_pixels: Larger pictures (height x width) are refused.
 

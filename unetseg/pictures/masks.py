@@ -32,7 +32,7 @@ _SHOWN = 6  # values, places or masks in one message
 _MAX_KEYS = 4096  # the commonest keys of a mask: enough to say what a noisy mask looks like
 
 Key = int | str
-"""What stands for a class in a mask: a value, or a colour "#rrggbb"."""
+"""The value of a class in a mask, or its colour as "#rrggbb"."""
 
 
 class _AllMasks:
@@ -119,7 +119,7 @@ class Found:
 
 
 def find_keys(raw: RawMask) -> Found:
-    """Count what a mask holds: colours of an RGB mask, else values (indices of a palette)."""
+    """Count the colours of an RGB mask, or the values of another one (indices of a palette)."""
     are_colours = raw.values.ndim == 3
     codes = pack_colours(raw.values) if are_colours else raw.values
     unlabelled = 0
@@ -178,7 +178,7 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
 
 
 def _with_nodata(found: Mapping[str, Found], ignore: tuple[Key, ...]) -> tuple[Key, ...]:
-    """Return the keys to ignore, with what the files declare as no data."""
+    """Return the keys to ignore, with the values of no data that files declare."""
     declared = {f.nodata: n for n, f in found.items() if f.nodata is not None}
     if 0 in declared and 0 not in ignore:
         text = "0 is its value of no data (GeoTIFF): not labelled, or a class such as background?"
@@ -332,12 +332,12 @@ def decode(raw: RawMask, table: ClassTable, what: object = "mask") -> NDArray[np
     must hold only greys. The indices of a grey palette may stand for its grey levels instead; that
     reading is taken where it alone fits the table.
 
-    Pixels without a label, and what the file declares as no data and no class stands for, are
-    ignored.
+    Pixels without a label are ignored. So are pixels of a value that the file declares as no data,
+    unless the value is a class.
 
     Args:
         raw: The stored pixels.
-        table: The classes and what stands for them.
+        table: The classes, with their values or colours.
         what: The file, for messages.
 
     Returns:

@@ -42,7 +42,7 @@ _SIGNATURES = {
     b"MM\0+": "TIFF",
 }
 
-# tifffile logs what is odd about a file; without a handler, logging would print it.
+# tifffile logs oddities of a file; without a handler, logging would print them.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 RowReader = Callable[[int, int], NDArray[Any]]
@@ -146,7 +146,7 @@ _OTHERS = {
 
 
 def name_foreign(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return what is wrong with files of formats that are not read, and what to export instead.
+    """Return the problem of files in formats that are not read, and the format to export.
 
     Args:
         names: Names or paths of files.
@@ -194,7 +194,7 @@ def open_file(path: str | os.PathLike[str]) -> tuple[BinaryIO, str]:
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield what `open_file` returns; an exception while reading becomes one of our errors."""
+    """Yield the open file of `open_file`; an exception while reading becomes one of our errors."""
     handle, kind = open_file(path)
     with handle, decoding(path, kind):
         yield handle, kind
@@ -202,7 +202,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
 
 @contextmanager
 def decoding(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into an error that names the file."""
+    """Turn any exception of a decoder into an error that names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning that matters is an error of ours
@@ -212,7 +212,7 @@ def decoding(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     except MemoryError:
         raise MachineError(path, "not enough memory to read it", "close other programs") from None
     except Exception as error:  # a damaged file leads a decoder to any exception
-        # A ValueError names what is in the file. All else is for programmers, in the traceback.
+        # A ValueError is about the file. All else is for programmers, in the traceback.
         why = f": {error}" if isinstance(error, ValueError) else ""
         if isinstance(error, struct.error | EOFError):
             why = ": it is cut off"

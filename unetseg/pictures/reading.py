@@ -84,7 +84,7 @@ def read_image(
     cannot hold exactly are refused.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP, GIF or WebP, whatever its name ends in.
+        path: PNG, JPEG, TIFF, BMP, GIF or WebP, with any suffix.
         selection: Which picture of a TIFF, and which channels; ``crop`` changes nothing here.
         max_pixels: Larger pictures (height x width) are refused before they are decoded.
 
@@ -209,7 +209,7 @@ def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
     with opened(path) as (handle, kind):
         info: Mapping[Any, Any] = {}
         if kind == "PNG":
-            info = PngImageFile(handle).info  # Pillow bounds what compressed text may grow to
+            info = PngImageFile(handle).info  # Pillow bounds the growth of compressed text
         elif kind == "TIFF":
             info = tiff.read_description(handle)
         return {k: str(v) for k, v in info.items() if isinstance(k, str) and isinstance(v, str)}
@@ -372,7 +372,7 @@ def _without_alpha(
     if half.sum() > _SOFT * half.size:
         y, x = np.argwhere(half)[0]
         text = f"{half.sum():,} pixels are half transparent, first at (x {x}, y {y})"
-        raise InputError(path, text, "draw labels opaque; what is erased counts as unlabelled")
+        raise InputError(path, text, "draw labels opaque; erased pixels count as unlabelled")
     return np.where(unlabelled[..., None], values.dtype.type(0), values), unlabelled
 
 

@@ -20,7 +20,7 @@ _LEAST = 0.005  # share of the pixels: a smaller area that all masks ignore may 
 _ALIKE = 0.8  # of the pixels labelled in any mask are labelled in all: the same area is ignored
 _LONGEST = 40_000  # characters of an area: a store and a model keep it in their headers
 
-_HIGHEST = 0.25  # share of the rows: what is higher is more than a strip
+_HIGHEST = 0.25  # share of the rows: a higher area is more than a strip
 _LOWEST = 8  # rows: a caption that can be read is higher
 _PLAIN, _BUSY = 0.5, 0.2  # shares of a row that its background has, within a strip and beside it
 _NEAR = 8  # levels of 256: JPEG changes the background of a strip by less
@@ -98,9 +98,9 @@ class AreaFinder:
     def found(self) -> IgnoredArea | None:
         """Return the area; None where masks ignore other pixels each, or none at all.
 
-        Masks of which a person labelled only some spots ignore most pixels, too. They differ in
-        what they label: an area is the same only where nearly all that any mask labels is labelled
-        in every mask.
+        Masks of which a person labelled only some spots ignore most pixels, too. But they label
+        different pixels. The area is the same only where nearly all pixels that any mask labels are
+        labelled in every mask.
         """
         if self._always is None or self._ever is None or self._count < 2:
             return None

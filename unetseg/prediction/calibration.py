@@ -101,8 +101,8 @@ class PixelSample:
 
     Args:
         limit: The largest number of pixels to hold; with more than ten classes fewer are held.
-        seed: The seed of the random numbers. Equal images in equal order give an equal sample, into
-            whatever bands they are cut.
+        seed: The seed of the random numbers. Equal images in equal order give an equal sample,
+            however they are cut into bands.
     """
 
     def __init__(self, limit: int = SAMPLE, seed: int = 0) -> None:

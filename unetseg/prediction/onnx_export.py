@@ -71,7 +71,7 @@ def export_onnx(
     networks, softmax and temperature are part of the file. N, H and W are free. If a network does
     not say which sizes it takes (``multiple``), H and W are those of its patches. The key "unetseg"
     of the file's metadata holds JSON with classes, channels, dtype, scale, patch size, and the
-    SHA-256 of each model. The file computes what `predict` does in one piece (mode "seamless").
+    SHA-256 of each model. The file computes the same as `predict` in one piece (mode "seamless").
 
     A larger image may be cut into tiles. They start on multiples of ``multiple``, and each has
     ``halo`` more pixels on each side than are kept. Both numbers are in the metadata.

@@ -189,7 +189,7 @@ class RunFolder(Result):
         return self.name if self.path == RUNS / self.name else str(self.path)
 
     def how_to_resume(self) -> str:
-        """Return what to type or to call to go on with the run."""
+        """Return the command or the call that goes on with the run."""
         function = "cross_validate" if self.folds.exists() else "train"
         run = "" if self.path == RUNS / "default" else f"run={self.given!r}, "
         called = f"unetseg.{function}({run}resume=True)"
@@ -251,7 +251,7 @@ class RunFolder(Result):
 
 
 def label_of(picture: Path) -> str:
-    """Return what unetseg noted in a picture that it wrote; "" where it did not write it."""
+    """Return the note in a picture that unetseg wrote; "" in any other picture."""
     try:
         return reading.read_text(picture).get(LABEL, "")
     except InputError:  # not there, or no picture
@@ -382,7 +382,7 @@ def read_history(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=False)) for row in rows]
 
 
-# --- finding a model, and what it was trained on -----------------------------------------------
+# --- finding a model, and its training images --------------------------------------------------
 
 
 def resolve_model(name: str | os.PathLike[str]) -> list[Path]:

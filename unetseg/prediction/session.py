@@ -217,7 +217,7 @@ def predict(
             update_summary(table, [one.summary for one in outcomes if one.summary], names)
         raise
     told = ranks.collect([to_plain(one) for one in outcomes])
-    outcomes = [read_record(_Outcome, one, "what a rank did") for one in told]
+    outcomes = [read_record(_Outcome, one, "the outcome of a rank") for one in told]
     if ranks.is_writer:
         update_summary(table, [one.summary for one in outcomes if one.summary], names)
         _join_pages(jobs, outcomes)
@@ -235,7 +235,7 @@ def predict(
     return dataclasses.replace(done, objects=out / OBJECT_TABLE, counts=counts, medians=medians)
 
 
-# --- what is to be done ----------------------------------------------------------------------
+# --- the images to predict -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -426,7 +426,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
                 )
 
 
-# --- what has been done already --------------------------------------------------------------
+# --- earlier results -------------------------------------------------------------------------
 
 
 def _label(
@@ -438,7 +438,7 @@ def _label(
 ) -> str:
     """Return a text that is equal for equal models, input and options.
 
-    ``hash_of`` does what `_file_hash` does.
+    ``hash_of`` stands for ``_file_hash``, or remembers its results.
     """
     settings = model.settings
     options: dict[str, Any] = {
@@ -471,7 +471,7 @@ def _label(
 
 
 def _file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; raise what `files.open_regular` raises."""
+    """Return the SHA-256 of a file's bytes; see `files.open_regular` for the errors."""
     with files.open_regular(path) as file:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -665,7 +665,7 @@ class _Session:
         self._report(turn, 0)
 
     def _stop_if_caught(self) -> None:
-        self.caught.check(self.out, "run the same line again: what is done is kept")
+        self.caught.check(self.out, "run the same line again: finished masks are kept")
 
     def _report(self, turn: _Turn, pixels: float) -> None:
         place = f"image {turn.number} of {self.count}, {show(turn.job.name)}"
@@ -673,7 +673,7 @@ class _Session:
         self.on_progress(Progress("predicting", done, self.total, "pixels", place))
 
     def _say(self, turn: _Turn, picture: ModelInput) -> None:
-        """Report what a person should know of the image before it is predicted."""
+        """Report the oddities of an image before it is predicted."""
         image = show(turn.job.image)
         if picture.raster.info.alpha and not self.alpha_said:
             self.on_progress(Note(f"{image}: transparency is left out"))
@@ -860,7 +860,7 @@ class _Session:
 
 
 def read_ahead(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield what ``read`` returns for each item; a thread reads the next one meanwhile."""
+    """Yield the result of ``read`` for each item; a thread reads the next one meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         following: Future[R] | None = None
         for item in items:

@@ -1,4 +1,4 @@
-"""Which images to label next: those that cover most of what a model is unsure of."""
+"""Which images to label next: those that cover most of a model's uncertainty."""
 
 import math
 import os
@@ -77,8 +77,8 @@ class Suggestions(Result):
         pair: A labelled image and its mask, as an example of how they are stored; None where there
             is none.
         same_names: The chosen images that have the name of a labelled image.
-        cutting: How the labelled images were cut for the model: ``group``, ``scale`` and what is
-            selected of files, each where it is not the default.
+        cutting: The settings with which the images of the model were cut: ``group``, ``scale``, and
+            the selection of pages, channels and edges. Defaults are left out.
     """
 
     out: Path
@@ -251,8 +251,8 @@ def rank_images(
     weights are those by which Yang et al. (2017, MICCAI, "Suggestive annotation") choose first.
     Taking the best image each time comes within 1 - 1/e of the best set (Nemhauser, Wolsey, Fisher,
     1978). With few labels, uncertainty alone chooses near copies and odd images. Coverage alone
-    (Sener, Savarese, 2018, ICLR) chooses what the model knows already. BADGE (Ash et al., 2020,
-    ICLR) takes the product of both too, with gradients as features.
+    (Sener, Savarese, 2018, ICLR) chooses images that the model knows already. BADGE (Ash et al.,
+    2020, ICLR) takes the product of both too, with gradients as features.
 
     Args:
         features: (n, D) features of the images to choose from; each column is scaled to its own

@@ -33,7 +33,7 @@ COLUMNS = (
     "seconds",
 )
 Cell = str | float | None
-_WORDS = ("image", "class", "unit", "area_unit")  # texts, whatever number they look like
+_WORDS = ("image", "class", "unit", "area_unit")  # texts, even where they look like numbers
 
 # A spreadsheet takes a text that begins with one of these for a formula. An apostrophe before it
 # prevents that and is not shown. A text that begins with an apostrophe gets a second one, so that

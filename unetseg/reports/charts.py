@@ -117,7 +117,7 @@ def line_plot(
 
 
 def reliability_plot(bins: Iterable[tuple[float, float, int]]) -> Markup:
-    """Draw how often a probability was right against what it said; perfect is the diagonal.
+    """Draw the share of right predictions against their probability; the diagonal is perfect.
 
     Args:
         bins: Mean confidence and accuracy (fractions 0 to 1) and number of pixels of each bin;
@@ -162,7 +162,7 @@ def _stretched(parts: Sequence[Markup]) -> Markup:
 def _x_axis(
     numbers: Sequence[float], low: float, high: float, height: int, name: str = ""
 ) -> Markup:
-    """Draw the line at ``height`` with numbers below it, and the name of what they count."""
+    """Draw the line at ``height`` with numbers below it, and the name of their unit."""
     parts = [Markup('<line class="axis" x1="0%" x2="100%" y1="{0}" y2="{0}"/>').format(height)]
     for number in numbers:
         text = '<text class="tick" x="{}%" y="{}" text-anchor="middle">{:g}</text>'

@@ -1,4 +1,4 @@
-"""A page of pictures that shows what was understood of a folder of labelled images."""
+"""A page of pictures that shows how a folder of labelled images was understood."""
 
 import os
 from collections.abc import Iterator

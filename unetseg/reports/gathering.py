@@ -1,4 +1,4 @@
-"""Gathering what a report shows: scores of a run or an evaluation, baselines, suspects, curves."""
+"""The content of a report: scores of a run or an evaluation, baselines, suspects and curves."""
 
 import math
 import os
@@ -62,7 +62,7 @@ def seconds_after_folds(record: FoldRecord, html: bool) -> float:
 def baselines_of_folds(
     found: CrossValidation, until: float = math.inf, on_progress: OnProgress = silent
 ) -> tuple[Baseline, ...]:
-    """Return what simple methods score on the images of a run with folds, fold by fold.
+    """Return the scores of simple methods on the images of a run with folds, fold by fold.
 
     The random forest is left out where scikit-learn is not installed, where so many pixels would
     take minutes, and where ``until``, a `time.monotonic`, is over. A note says why.

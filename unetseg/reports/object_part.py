@@ -19,7 +19,7 @@ from unetseg.scoring.panoptic import ObjectScores, paired_pixels
 def object_part(
     found: Evaluation, counted: ObjectScores, on_progress: OnProgress
 ) -> dict[str, Any]:
-    """Return what the template shows of the objects of an evaluation.
+    """Return the values of the template for the objects of an evaluation.
 
     The images with the worst, the median and the best panoptic quality are shown.
 

@@ -1,4 +1,4 @@
-"""One HTML file that shows how good a model is, where it fails, and what it was made from."""
+"""One HTML file that shows how good a model is, where it fails, and its origin."""
 
 import math
 import os
@@ -104,7 +104,7 @@ def write_report(
 
 
 def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
-    """Return what the template shows."""
+    """Return the values of the template."""
     scores, ranked = report.scores, _ranked(report.scores)
     background = drawing.prevailing(scores.confusion.sum(axis=1))
     curves = _curves(report.histories)
@@ -119,7 +119,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
         ("training", "Training", bool(curves)),
         ("confidence", "Confidence", reliability is not None),
         ("made-from", "Made from", bool(report.settings or report.data or report.versions)),
-        ("next", "What next", bool(report.lines)),
+        ("next", "Next steps", bool(report.lines)),
     ]
     return {
         "report": report,
@@ -153,7 +153,7 @@ def _contents(report: Report, on_progress: OnProgress) -> dict[str, Any]:
 
 
 def _headline(scores: Scores) -> list[str]:
-    """Return the score in plain words, and what is to be expected of other images."""
+    """Return the score in plain words, and the score to expect on other images."""
     if scores.mean_iou is None:
         return ["Nothing could be scored: no image holds a pixel that counts."]
     scored = len(scores.classes) - len(scores.absent)
@@ -194,7 +194,7 @@ def _ranked(scores: Scores) -> list[tuple[int, float]]:
 
 
 def _chosen(count: int) -> list[tuple[int, str]]:
-    """Return which places of a ranking, worst first, are shown, each with what it stands for."""
+    """Return which places of a ranking, worst first, are shown, each with its meaning."""
     if count <= _WORST + _MEDIAN + _BEST:
         return [(place, "") for place in range(count)]
     middle = max(_WORST, (count - _MEDIAN) // 2)

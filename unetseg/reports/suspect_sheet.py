@@ -61,7 +61,7 @@ def suspect_cards(
     unpainted: int | None,
     on_progress: OnProgress,
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the macro ``card`` shows: the pictures around each place, and its frame.
+    """Yield the values of the macro ``card``: the pictures around each place, and its frame.
 
     The arguments are those of `write_suspects`, and the class that is not painted.
     """

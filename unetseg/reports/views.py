@@ -152,7 +152,7 @@ def enlarge(picture: NDArray[Any], factor: int) -> NDArray[Any]:
 def pictures(
     titles: Sequence[str], drawn: Drawn, classes: ClassTable, unpainted: int | None
 ) -> list[dict[str, Any]]:
-    """Return what a template shows: the image, and each mask painted over it.
+    """Return the pictures of a template: the image, and each mask painted over it.
 
     Args:
         titles: Titles of the three pictures.
@@ -166,7 +166,7 @@ def pictures(
 
 
 def titled(title: str, picture: NDArray[np.uint8], lossy: bool = True) -> dict[str, Any]:
-    """Return what a template names of a picture (H, W, 3): title, uri, height and width."""
+    """Return the values of a template for a picture (H, W, 3): title, uri, height and width."""
     height, width = picture.shape[:2]
     uri = rendering.picture_uri(picture, lossy)
     return {"title": title, "uri": uri, "height": height, "width": width}

@@ -185,7 +185,7 @@ def compare(
         b: The other side, given in the same way.
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
             images that the stores of both models held out.
-        settings: How models cover an image; what is selected holds for masks, too.
+        settings: How models cover an image; the selection of pages and edges holds for masks, too.
         include_trained: Score images that A or B was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignore: Values or colours in the true masks that are not scored, too.

@@ -128,7 +128,7 @@ class CurveCounts:
         self._areas: list[list[Any]] = []  # by image and class: both areas, or None
 
     def add(self, counts: NDArray[np.int64]) -> None:
-        """Take what `count_probabilities` counts in an image."""
+        """Take the counts of `count_probabilities` for an image."""
         self._pooled += counts
         found = (_curve(*of_class) for of_class in counts)
         self._areas.append([one and astuple(one.areas) for one in found])

@@ -102,7 +102,7 @@ class Evaluation(Result):
         return len(self.subject.names) + self.subject.trained_on
 
     def line(self) -> str:
-        """Return what was scored, and the mean IoU."""
+        """Return the title of the evaluation and the mean IoU."""
         return f"{show(self.subject.title)}: {self.scores.line()}"
 
     def tables(self) -> tuple[Table, ...]:
@@ -118,7 +118,7 @@ class Evaluation(Result):
         return about | self.scores.to_dict() | {k: v.to_dict() for k, v in more.items() if v}
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a row a class, as `Scores.records` does, with what else was asked for."""
+        """Return a row a class, as `Scores.records` does, with the other scores asked for."""
         rows = self.scores.records()
         for row in rows:
             name = row["class"]
@@ -181,8 +181,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a model, or masks made by any program, on labelled images.
 
-    Processes started by ``torchrun`` share the images; all are given the same scores. What
-    ``boundary`` and ``objects`` add is computed by the first of them alone.
+    Processes started by ``torchrun`` share the images; all are given the same scores. The first of
+    them alone computes the scores of ``boundary`` and ``objects``.
 
     Args:
         source: Folder of labelled images. None takes ``data/test`` where there is one, else the
@@ -192,7 +192,8 @@ def evaluate(
         predictions: A folder of masks named like the images, which are scored instead of a model.
             They are read with the encoding of the true masks; with ``model``, with the encoding
             that the first model writes.
-        settings: How images are covered; what is selected holds for ``predictions``, too.
+        settings: How images are covered; the selection of pages and edges holds for
+            ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignore: Values or colours in the true masks that are not scored, in addition to those of
@@ -205,7 +206,7 @@ def evaluate(
             no borders.
         objects: Classes whose objects are scored, too, or "all".
         curves: Score every threshold, too: the areas under the ROC and the precision-recall curve.
-        keep: Keep what the model predicts in a temporary file, 5 bytes a pixel, as long as the
+        keep: Keep the predictions in a temporary file, 5 bytes a pixel, as long as the
             result lives. Borders and objects keep it, too. A report then predicts nothing again.
         on_progress: Receives `Note` and `Progress`.
 
@@ -378,7 +379,7 @@ def _read_numbers(
 
 @dataclass(frozen=True)
 class _Choice:
-    """Which images are scored, what they belong to, and what is found in them; see `evaluate`."""
+    """The images to score, their groups, and the kinds of scores; see `evaluate`."""
 
     group: str | None
     only: Collection[str] | None

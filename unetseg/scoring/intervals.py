@@ -1,7 +1,7 @@
 """How far a score can be off because it was taken on few images: 95 % confidence intervals.
 
-The unit is what was drawn independently: an image, or a group of images that belong together. Let
-a_i and b_i be the pixels of intersection and union of a class in unit i. The pooled IoU is the
+A unit is an image, or a group of images that belong together; units are drawn independently.
+Let a_i and b_i be the pixels of intersection and union of a class in unit i. The pooled IoU is the
 ratio estimator R = sum a / sum b, and R_(i) is the same without unit i. Then
 
     s^2 = (n - 1) / n * sum_i (R_(i) - R)^2            delete-one jackknife (Efron 1982, ch. 3)

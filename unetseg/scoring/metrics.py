@@ -118,7 +118,7 @@ class Scores(Result):
 
     @property
     def units_in_words(self) -> str:
-        """Over what intervals are taken: "20 images" or "6 groups"."""
+        """The units of the intervals in words: "20 images" or "6 groups"."""
         return plural(self.units, "image" if self.units == len(self.names) else "group")
 
     @property

@@ -80,7 +80,7 @@ def _counted(
     predicted: NDArray[np.integer[Any]],
     ignored: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return both label images without what does not count, and without gaps in their numbers."""
+    """Return both label images without pixels that do not count, their numbers without gaps."""
     if ignored is not None:
         sizes = np.bincount(predicted.ravel())
         hidden = np.bincount(predicted[ignored], minlength=len(sizes))

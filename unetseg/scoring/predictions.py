@@ -108,7 +108,7 @@ class _Kept:
         weakref.finalize(self, self._file.close)
 
     def write(self, k: int, found: Predicted) -> None:
-        """Append what was found in the k-th image."""
+        """Append the prediction of the k-th image."""
         try:
             place = self._file.seek(0, os.SEEK_END)
             self._file.write(found.labels.tobytes())
@@ -119,7 +119,7 @@ class _Kept:
         self.places[k] = place, found.labels.shape
 
     def read(self, k: int) -> Predicted:
-        """Return what was found in the k-th image, without its counts."""
+        """Return the prediction of the k-th image, without its counts."""
         place, shape = self.places[k]
         self._file.seek(place)
         pixels = math.prod(shape)

@@ -44,7 +44,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class _Region:
-    """A place where mask and model disagree beyond what a moved border explains.
+    """A place where mask and model disagree by more than a moved border.
 
     Attributes:
         truth: The mask's class.
@@ -411,7 +411,7 @@ def _box(image: _Disagreement, region: _Region | None) -> tuple[int, int, int, i
 def _text(
     image: _Disagreement, region: _Region | None, classes: Sequence[str], commonest: int
 ) -> str:
-    """Return what is suspected, in plain words."""
+    """Return the suspicion in plain words."""
     if image.movement:
         return f"the mask looks {image.movement}"
     if region is None:

@@ -55,7 +55,7 @@ class Artefacts:
         self._saving_seconds = 0.0
 
     def begin(self, draw: Callable[[], tuple[Tensor, Tensor]]) -> None:
-        """Remove what an earlier run left, and write the settings and the first batch.
+        """Remove the files of an earlier run, and write the settings and the first batch.
 
         Args:
             draw: Returns that batch; see `write_samples`.
@@ -216,6 +216,6 @@ class TensorBoard:
             self._writer.add_image("held out", sheet, epoch, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Write the events that are still in memory."""
         if self._writer is not None:
             self._writer.close()

@@ -55,8 +55,8 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> 
         state: Nested dicts, lists, tuples, str, int, float, bool, None and dense tensors.
 
     Raises:
-        DivergenceError: A tensor holds NaN or infinity; what stood there stays.
-        MachineError: The disk is full, permission is missing; what stood there stays.
+        DivergenceError: A tensor holds NaN or infinity; the earlier checkpoint stays.
+        MachineError: The disk is full, permission is missing; the earlier checkpoint stays.
         TypeError: The state holds anything else.
     """
     path, buffer = Path(path), io.BytesIO()
@@ -236,7 +236,7 @@ def read_checkpoint_with_fallback(
     return state, previous, f"{show(last)}: {reason}; going on from {show(previous)}"
 
 
-# --- what a checkpoint holds -----------------------------------------------------------------
+# --- the content of a checkpoint -------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class LearnerState:
 
 @dataclass(frozen=True)
 class TrainState:
-    """A run as it stands after a step: what an exact resume is built from.
+    """A run as it stands after a step; an exact resume is built from it.
 
     Attributes:
         finished: Whether nothing is left to train.
@@ -331,7 +331,7 @@ class TrainState:
         given: The options given beside the settings: ``from`` and ``classes``, where they were.
         store: Path of the store.
         store_hash: The store's `content_hash`.
-        learner: The state of what learns.
+        learner: The state of the learner.
         tally: The losses of the current epoch.
         validate_every: Epochs between validations.
         history: Rows of ``history.csv``.
@@ -359,7 +359,7 @@ class TrainState:
 
 
 def write_state(path: Path, state: TrainState) -> None:
-    """Write the checkpoint of a run; see `write_checkpoint` for what it raises."""
+    """Write the checkpoint of a run; see `write_checkpoint` for the errors."""
     plain = to_plain(state)
     learner, tally = plain.pop("learner"), plain.pop("tally")
     place = learner.pop("position") | tally | {"validate_every": plain.pop("validate_every")}
@@ -370,7 +370,7 @@ def read_state(path: Path) -> tuple[TrainState, Path, str | None]:
     """Read the checkpoint of a run, or the one before it; see `read_checkpoint_with_fallback`.
 
     Raises:
-        InputError: Neither can be read, or the checkpoint does not hold what a resume needs.
+        InputError: Neither can be read, or the checkpoint lacks a part that a resume needs.
     """
     data, used, warning = read_checkpoint_with_fallback(path)
     place = data.get("position")

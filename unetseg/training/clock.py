@@ -53,7 +53,7 @@ class Clock(ABC):
         """Learn how fast steps are at present: ``patches`` took so many ``seconds``."""
 
     def note_scoring(self, seconds: float) -> None:  # noqa: B027
-        """Learn what a pass over the held-out images costs."""
+        """Note the seconds of a pass over the held-out images."""
 
     def has_time_to_score(self) -> bool:
         """Return whether steps can go on after another pass over the held-out images."""
@@ -103,7 +103,7 @@ class StepClock(Clock):
 
 @dataclass(frozen=True)
 class Reserve:
-    """The part of a budget that is kept for what follows the steps, at any speed of the machine.
+    """The part of a budget that is kept for the work after the steps, at any speed of the machine.
 
     Attributes:
         window: Seconds in which a window was predicted when this was estimated.
@@ -131,11 +131,11 @@ class Reserve:
 
 
 class BudgetClock(Clock):
-    """A training that ends in time for what follows it, though the speed of the machine changes.
+    """A training that leaves enough time for the work after it, though the machine's speed changes.
 
-    The speed of what follows is measured again and again, as a machine that is busy at the start
-    may be at rest later. Each step takes its part of the share that is left, so that the share
-    never falls, whatever time turns out to be left.
+    The speed of that work is measured again and again, as a machine that is busy at the start may
+    be at rest later. Each step takes its part of the share that is left, so that the share never
+    falls, even if less time is left than expected.
 
     Args:
         total: Seconds from now on until all must be done.
@@ -175,7 +175,7 @@ class BudgetClock(Clock):
             share_before = seconds_before / max(seconds_before + self._available, 1e-6)
         self._done = share_before
         self._reached = 0.0  # the second of this session to which `_done` belongs
-        self._measured, self._cost = 0.0, 0.0  # when the speed was measured, and what that took
+        self._measured, self._cost = 0.0, 0.0  # when the speed was measured, and how long that took
 
     @property
     def _window(self) -> float:
@@ -211,7 +211,7 @@ class BudgetClock(Clock):
         self._patches = self._patches * fading + patches
 
     def note_scoring(self, seconds: float) -> None:
-        """Learn what a pass over the held-out images costs."""
+        """Note the seconds of a pass over the held-out images."""
         at_first = seconds * self._reserve.window / self._window
         self._reserve = replace(self._reserve, scoring=at_first)
 

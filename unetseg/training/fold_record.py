@@ -75,7 +75,7 @@ class FoldDone:
 
 @dataclass(frozen=True)
 class FoldRecord:
-    """Which image is in which fold, how each fold is trained, and what is done.
+    """Which image is in which fold, how each fold is trained, and which folds are done.
 
     Attributes:
         folder: The folder of the labelled images.
@@ -86,7 +86,7 @@ class FoldRecord:
         cutting: How patches are cut.
         given: Names that the command line gave: ``from`` and ``classes``, where they were.
         ignored: Mask values or colours left out.
-        content: SHA-256 of the images and of what their masks hold.
+        content: SHA-256 of the images and of the content of their masks.
         unetseg: Version of the unetseg that made the folds.
         seconds: Time spent so far.
         done: The folds that are finished.
@@ -154,7 +154,7 @@ class FoldRecord:
 
     @classmethod
     def read(cls, run: RunFolder) -> "FoldRecord":
-        """Return what the ``folds.json`` of a run holds.
+        """Return the content of the ``folds.json`` of a run.
 
         Raises:
             InputError: No run with folds, or its ``folds.json`` is damaged.

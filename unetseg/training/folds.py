@@ -87,7 +87,7 @@ class CrossValidation(Result):
         settings: How each fold was trained, as resolved: fields of `TrainSettings`. ``seed`` and
             ``budget`` are those of the whole.
         cutting: How patches were cut: fields of `PatchSettings`.
-        content: SHA-256 of the images and of what their masks hold.
+        content: SHA-256 of the images and of the content of their masks.
         version: Version of the unetseg that made the folds.
         already: The run had been finished before; nothing was done.
     """
@@ -186,8 +186,8 @@ def cross_validate(
         resume: Go on with an interrupted run, exactly where it stopped.
         overwrite: Start again in the folder of an earlier run.
         started: `time.monotonic` when the whole command began, from which ``budget`` counts.
-        after: Estimates the seconds of what the caller will do afterwards, for which ``budget``
-            leaves time, too. It is asked before each fold, as the machine may grow slower.
+        after: Estimates the seconds of the caller's later work, for which ``budget`` leaves time,
+            too. It is asked before each fold, as the machine may grow slower.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records, and the
             `StoreSummary` of the first fold.
         settings: Fields of `TrainSettings`; ``budget`` is the time of the whole. With ``resume``
@@ -373,7 +373,7 @@ def _read_folder(
 
 
 def _content(labelled: LabelledFolder) -> str:
-    """Return a SHA-256 of the names and pixels of all images, and of what their masks hold."""
+    """Return a SHA-256 of the names and pixels of all images, and of the content of their masks."""
     names = [s.pair.name for s in labelled.surveys]
     text = json.dumps([names, labelled.hashes, labelled.table.to_dict()], sort_keys=True)
     digest = hashlib.sha256(text.encode())
@@ -562,7 +562,7 @@ class _Runner:
     def share(self) -> float | None:
         """Return the seconds for the next fold, an equal share of the time left; None for epochs.
 
-        They include its share of the time for what follows the folds.
+        They include its share of the time for the work after the folds.
         """
         budget = self.record.settings.budget
         if budget is None:

@@ -100,7 +100,7 @@ class Course:
             self.best = replace(self.best, worse=self.best.worse + 1)
 
     def explain(self, error: DivergenceError, folder: RunFolder) -> DivergenceError:
-        """Return the error of a loss that is not finite, with what is left of the run."""
+        """Return the error of a loss that is not finite, with the path of the last good model."""
         good = show(folder.model) if folder.model.exists() else "none"
         last = f"{self.history[-1]['train_loss']:.4g}" if self.history else "none yet"
         text = f"{error.problem}; last epoch's loss {last}; last good model: {good}"
@@ -369,5 +369,5 @@ class Trainer:
 
 
 def this_machine(device: torch.device) -> Machine:
-    """Return what decides on this machine whether a resume goes on to the same bits."""
+    """Return the facts of this machine that decide whether a resume goes on to the same bits."""
     return Machine(torch.get_num_threads(), str(torch.__version__), device.type, world().size)

@@ -1,4 +1,4 @@
-"""A recipe: the settings of a training with what was left open filled in."""
+"""A recipe: the settings of a training with every open one filled in."""
 
 import dataclasses
 from dataclasses import dataclass, field

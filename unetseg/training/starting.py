@@ -34,7 +34,7 @@ from unetseg.training.loop import Course, Trainer, this_machine
 from unetseg.training.recipe import Recipe
 
 _SPARE_SECONDS = 1.0  # of a budget, for the last save, its pictures, and the end of the process
-_LEAST_SHARE = 0.05  # of a budget is trained even if the rest is not enough for what follows
+_LEAST_SHARE = 0.05  # of a budget is trained even if the rest is not enough for the later work
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def new_trainer(
     session: Session,
     given: dict[str, str],
 ) -> Trainer:
-    """Return a trainer at its first step; what an earlier run left in the folder is removed.
+    """Return a trainer at its first step; the files of an earlier run in the folder are removed.
 
     Args:
         opened: The store to learn from.
@@ -149,7 +149,7 @@ def _prepare(
     )
     if saved is None:
         session.on_progress(Note(_augmentation_text(recipe, batches)))
-        if world().is_writer:  # not sooner: what is wrong with the call shows first
+        if world().is_writer:  # not sooner: errors of the call come first
             artefacts.begin(lambda: batches.batch(0, 0))
     validating = windows * validation.FORWARD_SHARE / course.validate_every / len(batches.data)
     session.on_progress(_plan(learner, clock, rate, validating))
@@ -221,7 +221,7 @@ def _augmentation_text(recipe: Recipe, batches: Batches) -> str:
 
 
 def _plan(learner: Learner, clock: Clock, rate: float, validating: float) -> Plan:
-    """Return what a training is about to do.
+    """Return the plan of a training that is about to start.
 
     Args:
         learner: The learner of the run.
@@ -276,7 +276,7 @@ def network_from_model(
         name: Name of a run, a folder or a file.
         recipe: Names the network and its sizes; they are those of the model.
         info: Header of the store to train on.
-        on_progress: Receives a `Note` of what was taken over.
+        on_progress: Receives a `Note` that names the parts taken over.
 
     Raises:
         InputError: The model has other channels, or cannot be read.

@@ -1,4 +1,4 @@
-"""How good a network is on the held-out images, and what it makes of the first of them."""
+"""The scores of a network on the held-out images, and pictures of the first of them."""
 
 import math
 import time
