@@ -1,5 +1,6 @@
 """``python -m unetseg``: the same as the command ``unetseg``."""
 
+import gc
 import sys
 
 
@@ -11,6 +12,10 @@ def main() -> int:
         return app.main()
     except KeyboardInterrupt:  # during imports, before `app.main` can catch it
         return 130
+    finally:
+        # At its end Python searches all objects for cycles: a second of work where torch is
+        # imported, and more beside other work. The system takes the memory back anyway.
+        gc.freeze()
 
 
 if __name__ == "__main__":  # spawned workers import this module again

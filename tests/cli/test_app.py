@@ -1,6 +1,7 @@
 """What a person meets on the command line: help, errors, exit codes, settings, signals."""
 
 import errno
+import gc
 import importlib.util
 import os
 import re
@@ -262,6 +263,16 @@ def test_ctrl_c_before_the_error_boundary_stands_is_no_traceback(monkeypatch):
 
     monkeypatch.setattr(app, "_group", interrupt)
     assert __main__.main() == 130
+
+
+def test_the_end_of_the_process_searches_no_objects(monkeypatch):
+    kept = gc.get_freeze_count()
+    monkeypatch.setattr(app, "main", lambda: 0)
+    try:
+        assert __main__.main() == 0
+        assert gc.get_freeze_count() > kept
+    finally:
+        gc.unfreeze()
 
 
 def test_debug_shows_the_traceback_before_the_line(command, capsys):
