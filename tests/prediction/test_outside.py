@@ -64,6 +64,23 @@ def test_the_library_and_scores_leave_the_same_area_out(strip):
     assert found.confusion.sum() == 2 * (64 - 5) * 56
 
 
+def test_masks_of_a_model_are_scored_without_the_area_that_it_ignores(strip):
+    write_set(strip / "test", 2, first=60, toml=VALUES_TOML)  # labelled up to the edge
+    unetseg.predict(strip / "test", out=strip / "made")
+    Path(strip / "test/classes.toml").write_text("ignore = [9]\n" + VALUES_TOML)
+    with pytest.raises(InputError, match=r"280 ignored pixels .* name it: model$"):
+        unetseg.evaluate(strip / "test", predictions=strip / "made")
+    by_model = unetseg.evaluate(strip / "test").scores
+    by_masks = unetseg.evaluate(strip / "test", predictions=strip / "made", model="default").scores
+    assert by_masks.confusion.sum() == 2 * (64 - 5) * 56
+    np.testing.assert_array_equal(by_masks.confusion, by_model.confusion)
+    hole = read(strip / "made/im60.png")
+    hole[30, 7] = 9
+    Image.fromarray(hole).save(strip / "made/im60.png")
+    with pytest.raises(InputError, match=r"1 ignored pixels .* \(x 7, y 30\); .* true mask$"):
+        unetseg.evaluate(strip / "test", predictions=strip / "made", model="default")
+
+
 def test_edges_are_cropped_in_predict_as_they_were_in_training(strip, empty):
     write_set("plain", 6)
     patches = unetseg.PatchSettings(size=32, per_image=4, crop="bottom=6")

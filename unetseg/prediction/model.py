@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.arguments import Names, several
-from unetseg.classes import IGNORED
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
@@ -160,23 +159,12 @@ class Model(Result):
         return picture
 
     def outside(self, height: int, width: int) -> NDArray[np.bool_] | None:
-        """Return which pixels of an image of this size are ignored as in training; None for none.
-
-        They are the cropped edges, and the area that every training mask ignores, where the
-        training images have this size.
-        """
-        area, inner = self.card.ignored_area, self.selection.inner(height, width)
-        same = area is not None and (area.height, area.width) == (height, width)
-        if not same and not self.selection.crop:
-            return None
-        outside = np.ones((height, width), np.bool_)
-        outside[inner] = area.pixels[inner] if same and area else False
-        return outside
+        """Return which pixels of an image are ignored as in training; see `ModelCard.outside`."""
+        return self.card.outside(height, width, self.selection)
 
     def ignore_outside(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) that are 255 where `outside` says so."""
-        outside = self.outside(labels.shape[0], labels.shape[1])
-        return labels if outside is None else np.where(outside, np.uint8(IGNORED), labels)
+        return self.card.ignore_outside(labels, self.selection)
 
     def read(self, image: AnyImage, page: int | None = None) -> NDArray[Any]:
         """Return an image (H, W, C) in the channels and the depth of the training images.

@@ -14,10 +14,13 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, StrictBool, StrictInt
 from pydantic.dataclasses import dataclass
 
 from unetseg import plugins
+from unetseg.classes import IGNORED
 from unetseg.dataset.store import DTYPES
 from unetseg.errors import DivergenceError, InputError, UnetsegError, arg
 from unetseg.files import kind_of, open_regular, write_bytes
@@ -134,6 +137,25 @@ class ModelCard:
         """The class that overlays leave unpainted: most training pixels are of it; None of none."""
         held_out = [sum(row) for row in self.scores.get("confusion") or []]
         return prevailing(self.class_pixels or held_out)
+
+    def outside(self, height: int, width: int, selection: Selection) -> NDArray[np.bool_] | None:
+        """Return which pixels of an image of this size are ignored as in training; None for none.
+
+        They are the edges that ``selection`` crops, and the area that every training mask ignores,
+        where the training images have this size.
+        """
+        area, inner = self.ignored_area, selection.inner(height, width)
+        same = area is not None and (area.height, area.width) == (height, width)
+        if not same and not selection.crop:
+            return None
+        outside = np.ones((height, width), np.bool_)
+        outside[inner] = area.pixels[inner] if same and area else False
+        return outside
+
+    def ignore_outside(self, labels: NDArray[np.uint8], selection: Selection) -> NDArray[np.uint8]:
+        """Return class indices (H, W) that are 255 where `outside` says so."""
+        outside = self.outside(labels.shape[0], labels.shape[1], selection)
+        return labels if outside is None else np.where(outside, np.uint8(IGNORED), labels)
 
     def to_json(self) -> str:
         """Return the card as one line of ASCII JSON with sorted keys.

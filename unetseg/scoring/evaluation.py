@@ -190,8 +190,9 @@ def evaluate(
         model: Runs, run folders or model files; several are averaged. None is the default run;
             with ``predictions``, no model.
         predictions: A folder of masks named like the images, which are scored instead of a model.
-            They are read with the encoding of the true masks; with ``model``, with the encoding
-            that the first model writes.
+            They are read with the encoding of the true masks. With ``model``, they are read with
+            the encoding that the first model writes, and pixels that this model ignores do not
+            count.
         settings: How images are covered; the selection of pages and edges holds for
             ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
@@ -243,10 +244,10 @@ def evaluate(
             on_progress(Note(text, warning=True))
         if card:
             encoding = _encoding(own, card.classes, ignored, file)
-            subject = _masks_of(made, *encoding, card.classes, choice, on_progress)
+            subject = _masks_of(made, *encoding, card, choice, on_progress)
         else:
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
-            subject = _masks_of(made, truth, _SAME, truth, choice, on_progress)
+            subject = _masks_of(made, truth, _SAME, None, choice, on_progress)
     else:
         loaded = Model(names or "default", settings)
         if source is None:
@@ -590,7 +591,7 @@ def _masks_of(
     made: _Made,
     truths: ClassTable,
     order: NDArray[np.uint8],
-    table: ClassTable,
+    card: ModelCard | None,
     choice: _Choice,
     on_progress: OnProgress,
 ) -> Subject:
@@ -599,8 +600,8 @@ def _masks_of(
     Args:
         made: The masks.
         truths: Classes by which the true masks are read.
-        order: (256,) index in ``table`` of each class of ``truths``.
-        table: Classes by which the made masks are read.
+        order: (256,) index of each class of ``truths`` among those of the made masks.
+        card: The model by whose classes the made masks are read; None takes ``truths``.
         choice: Which of the images are scored.
         on_progress: Receives `Note` and `Progress`.
     """
@@ -611,6 +612,10 @@ def _masks_of(
     names = [pair.name for pair, _ in chosen]
     groups = choice.groups([pair.file_stem for pair, _ in chosen])
     on_progress(Note(f"scoring {plural(len(chosen), 'mask')} of {places}"))
+    table = card.classes if card else truths
+    remedy = "give each of them a class, or ignore them in the true mask"
+    if card is None:
+        remedy += f"; if a model ignores them, as it did in training, name it: {arg('model')}"
 
     def image(k: int) -> NDArray[Any]:
         pair, _ = chosen[k]
@@ -620,7 +625,7 @@ def _masks_of(
     def truth(k: int) -> Labels:
         pair, _ = chosen[k]
         indices: Labels = order[pair.labels(truths, made.selection)]
-        return indices
+        return card.ignore_outside(indices, made.selection) if card else indices
 
     def prediction(k: int, truth: Labels, _: bool) -> Predicted:
         pair, path = chosen[k]
@@ -632,11 +637,7 @@ def _masks_of(
         if blank.any():
             y, x = np.argwhere(blank)[0]
             text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
-            raise InputError(
-                path,
-                f"{text}(x {x}, y {y})",
-                "give each of them a class, or ignore them in the true mask",
-            )
+            raise InputError(path, f"{text}(x {x}, y {y})", remedy)
         return Predicted(labels)
 
     title = f"{made.predictions} on {made.root}"
