@@ -7,6 +7,7 @@ from unetseg.classes import (
     SegmentationClass,
     colour_to_rgb,
     default_colour,
+    named_classes,
     parse_ignored,
     read_classes,
     table_of,
@@ -141,6 +142,16 @@ def test_ignored_items_are_read_from_a_command_line(text, item):
 def test_what_is_no_value_or_colour_cannot_be_ignored(text):
     with pytest.raises(InputError, match=r"ignore: .* is neither; write values"):
         parse_ignored(text)
+
+
+def test_classes_of_names_take_default_colours_that_no_other_class_has():
+    classes = named_classes(["ground", "cell", "rim"], {"cell": default_colour(0)}, [7, 8, 11])
+    assert [(c.name, c.value, c.colour) for c in classes] == [
+        ("ground", 7, default_colour(1)),
+        ("cell", 8, default_colour(0)),
+        ("rim", 11, default_colour(2)),
+    ]
+    assert [c.value for c in named_classes(["ground", "cell"])] == [0, 1]
 
 
 def test_default_colours_differ_and_are_colours():

@@ -1,9 +1,11 @@
 """The classes of a set: names, how masks encode them, and the colours they are painted in."""
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from unetseg.errors import InputError, arg
@@ -37,6 +39,11 @@ def default_colour(index: int) -> str:
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
+def free_colours(taken: Collection[str]) -> Iterator[str]:
+    """Yield the default colours in their order without those that are ``taken``."""
+    return (colour for colour in map(default_colour, itertools.count()) if colour not in taken)
+
+
 def colour_to_rgb(colour: str) -> tuple[int, int, int]:
     """Return ``(red, green, blue)``, each 0 to 255, of a colour "#rrggbb"."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
@@ -56,6 +63,25 @@ class SegmentationClass:
     name: str
     value: int | None
     colour: str
+
+
+def named_classes(
+    names: Sequence[str],
+    colours: Mapping[str, str] = MappingProxyType({}),
+    values: Sequence[int] | None = None,
+) -> tuple[SegmentationClass, ...]:
+    """Return classes by their names.
+
+    Args:
+        names: The names, in the order of the class indices.
+        colours: The colours of some names. The others get default colours that are not among them.
+        values: The mask value of each name; None takes 0, 1, 2, ...
+    """
+    free = free_colours(colours.values())
+    return tuple(
+        SegmentationClass(name, value, colours.get(name) or next(free))
+        for name, value in zip(names, range(len(names)) if values is None else values, strict=True)
+    )
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,7 +20,7 @@ from unetseg.classes import (
     ClassTable,
     SegmentationClass,
     colour_to_rgb,
-    default_colour,
+    named_classes,
     table_of,
 )
 from unetseg.dataset import exports, naming, pairing, snapping
@@ -92,27 +92,12 @@ class _MaskReader:
         return raw
 
 
-def _classes_named(
-    names: list[str], colours: Mapping[str, str] = MappingProxyType({})
-) -> tuple[SegmentationClass, ...]:
-    """Return classes whose mask values are 0, 1, 2, ...; ``colours`` holds those of some names.
-
-    The other names get default colours that are not among these.
-    """
-    taken = set(colours.values())
-    free = (colour for colour in map(default_colour, itertools.count()) if colour not in taken)
-    return tuple(
-        SegmentationClass(name, index, colours.get(name) or next(free))
-        for index, name in enumerate(names)
-    )
-
-
 def _with_borders(
     names: Sequence[str], colours: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[SegmentationClass, ...]:
     """Return the background, and each class followed by the class of its objects' border."""
     pairs = ((name, f"{name} {BORDER}") for name in names)
-    return _classes_named([BACKGROUND, *itertools.chain.from_iterable(pairs)], colours)
+    return named_classes([BACKGROUND, *itertools.chain.from_iterable(pairs)], colours)
 
 
 # --- fields of view --------------------------------------------------------------------------
@@ -276,11 +261,11 @@ def _numbered_classes(table: ClassTable | None) -> tuple[SegmentationClass, ...]
     """
     kinds = object_classes(table, ["all"]) if table else {}
     if table is None or len(kinds) != 1:
-        return _classes_named([BACKGROUND, "foreground", BORDER])
+        return named_classes([BACKGROUND, "foreground", BORDER])
     [(kind, border)] = kinds.items()
     name = table.names[kind]
     border_name = f"{name} {BORDER}" if border is None else table.names[border]
-    return _classes_named([BACKGROUND, name, border_name], {c.name: c.colour for c in table})
+    return named_classes([BACKGROUND, name, border_name], {c.name: c.colour for c in table})
 
 
 def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTable:
@@ -382,7 +367,7 @@ def read_class_masks(
             return Snapped(mask, moved, blended)
         return snapping.draw_objects(numbers, np.array(kinds, int))
 
-    classes = _with_borders(names) if instances else _classes_named([BACKGROUND, *names])
+    classes = _with_borders(names) if instances else named_classes([BACKGROUND, *names])
     return Annotations(paths, classes, read)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unetseg.classes import IGNORED, ClassTable, SegmentationClass, default_colour
+from unetseg.classes import IGNORED, ClassTable, SegmentationClass, named_classes
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.shapes import Draw
@@ -82,11 +82,7 @@ class _Labels:
                 raise InputError(source, f"class {show(unknown)!r} is not declared", "declare it")
             drawn = tuple((index[label], draw) for label, draw in self.found[stem])
             pairs.append(Pair(stem, image, source, drawn))
-        classes = tuple(
-            SegmentationClass(n, i, self.colours.get(n, default_colour(i)))
-            for i, n in enumerate(names)
-        )
-        table = ClassTable(classes, (IGNORED,))
+        table = ClassTable(named_classes(names, self.colours), (IGNORED,))
         return Export(self.tool, tuple(pairs), table, self._left_out())
 
     def _left_out(self) -> str:
@@ -631,7 +627,7 @@ def _read_nnunet(folder: Path) -> Export | None:
         }
     names = sorted((n for n in values if n != "ignore"), key=lambda n: values[n])
     table = ClassTable(
-        tuple(SegmentationClass(n, values[n], default_colour(i)) for i, n in enumerate(names)),
+        named_classes(names, values=[values[n] for n in names]),
         (values["ignore"],) if "ignore" in values else (),
     )
     pairs, problem = naming.match_files(
@@ -672,11 +668,8 @@ def _roboflow_classes(path: Path) -> ClassTable | None:
     if [c.strip().lower() for c in rows[0]] != ["pixel value", "class"]:
         return None  # the table of another kind of export
     with _Reading(path, "Roboflow"):
-        classes = tuple(
-            SegmentationClass(name.strip(), int(value), default_colour(i))
-            for i, (value, name) in enumerate(rows[1:])
-        )
-    return ClassTable(classes)
+        values, names = zip(*((int(value), name.strip()) for value, name in rows[1:]), strict=True)
+    return ClassTable(named_classes(names, values=values))
 
 
 # --- formats that are not read -----------------------------------------------------------------

@@ -22,8 +22,7 @@ from unetseg import files, locks
 from unetseg.classes import (
     IGNORED,
     ClassTable,
-    SegmentationClass,
-    default_colour,
+    named_classes,
     read_classes,
 )
 from unetseg.dataset import pairing
@@ -508,10 +507,7 @@ def _classes_of(
             {str(p): masks.find_keys(reading.read_mask(p)) for p in paths}, ignored
         )
     elif table is None:
-        names = ("background", "object")
-        table = ClassTable(
-            tuple(SegmentationClass(n, i, default_colour(i)) for i, n in enumerate(names))
-        )
+        table = ClassTable(named_classes(("background", "object")))
     elif ignored:
         table = table.with_ignored(ignored)
     if table.ignore:

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from unetseg.classes import ClassTable, SegmentationClass, default_colour
+from unetseg.classes import ClassTable, SegmentationClass, free_colours
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, open_project
@@ -466,8 +466,7 @@ def _changed_table(table: ClassTable, given: Sequence[GivenClass]) -> ClassTable
         raise InputError("classes", "a new class stands before an old class", "reload the page")
     taken = {c.value for c in table.classes} | set(table.ignore)
     free = iter(v for v in range(256) if v not in taken)
-    painted = {one.colour for one in given}
-    colours = (c for c in map(default_colour, range(512)) if c not in painted)
+    colours = free_colours({one.colour for one in given if one.colour})
     classes: list[SegmentationClass] = []
     for one in given:
         colour = one.colour or next(colours)
