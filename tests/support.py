@@ -1,4 +1,4 @@
-"""What several tests need: tiny labelled sets, written without unetseg; runs, models, pictures."""
+"""The ground of the tests: tiny labelled sets, written without unetseg; runs, models, pictures."""
 
 import csv
 import io

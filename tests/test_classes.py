@@ -1,4 +1,4 @@
-"""Class tables: what is valid, what stands for a class, and their files."""
+"""Class tables: their validity, the values and colours of classes, and their files."""
 
 import pytest
 

@@ -53,7 +53,7 @@ TYPED = {"train_line", "resume_line", "_Commands"}
 
 
 def lines_said(tree):
-    """Yield the texts that name a command, but for docstrings and what `either` words."""
+    """Yield the texts that name a command, but for docstrings and the words of `either`."""
     for node in ast.iter_child_nodes(tree):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if called == "either" or getattr(node, "name", "") in TYPED:
@@ -129,7 +129,7 @@ def decisions(tree):
                 yield ast.unparse(node)
 
 
-# What other libraries raise has no code; these ask its text all the same.
+# Errors of other libraries have no code; these ask for their text all the same.
 FOREIGN = {
     "cli/boundary.py",
     "pictures/tiff.py",

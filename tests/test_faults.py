@@ -46,7 +46,7 @@ def test_a_share_of_the_cases_holds_the_first_and_the_last():
 
 
 def test_the_harness_sees_a_file_that_is_not_whole(lab):
-    """What `kills` compares after a fault: here a save that is not atomic."""
+    """The files that `kills` compares after a fault: here of a save that is not atomic."""
     from tests.faults.limits import _assert_whole
     from unetseg.errors import InputError
 

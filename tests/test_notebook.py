@@ -1,4 +1,4 @@
-"""A notebook as a person writes it: what its cells show, in a kernel of its own."""
+"""A notebook as a person writes it: the output of its cells, in a kernel of its own."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The house: which module may import which, what is public, and what no module does."""
+"""The house: which module may import which, the public names, and the acts that no module does."""
 
 import ast
 import graphlib
@@ -139,7 +139,7 @@ def test_each_format_has_one_home(package, homes):
 
 
 def calls_of(tree):
-    """Yield (dotted name of what is called, the call)."""
+    """Yield (dotted name of the called object, the call)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -335,16 +335,21 @@ def texts_of(source, with_strings=True):
     return texts
 
 
+def texts_of_all():
+    """Yield the texts of the package and of the tests; strings of tests are code and data, too."""
+    for path in ROOT.rglob("*.py"):
+        yield from texts_of(path.read_text("utf-8"))
+    for path in (ROOT.parent / "tests").rglob("*.py"):
+        yield from texts_of(path.read_text("utf-8"), with_strings=False)
+
+
 def sentences_of(texts):
     """Return the sentences of paragraphs; a piece of code is one word."""
     return sorted({sentence for text in texts for sentence in END.split(CODE.sub("code", text))})
 
 
 def test_no_sentence_of_a_docstring_comment_message_or_help_has_over_25_words():
-    found = [long_among(texts_of(path.read_text("utf-8"))) for path in ROOT.rglob("*.py")]
-    for path in (ROOT.parent / "tests").rglob("*.py"):  # strings there are code and data, too
-        found.append(long_among(texts_of(path.read_text("utf-8"), with_strings=False)))
-    assert [sentence for sentences in found for sentence in sentences] == []
+    assert long_among(texts_of_all()) == []
 
 
 def test_no_sentence_of_a_page_has_over_25_words():
@@ -385,7 +390,7 @@ def test_a_sentence_of_26_words_is_found_wherever_it_stands(source):
     )
 
 
-# "Whatever" never; "what" where it asks: in a question, before "to", after to say, tell, ask, know.
+# `what` asks: it stands in a question, before "to", or after to say, tell, ask or know.
 WHAT = re.compile(
     r"\bwhatever\b"
     r"|^(?!.*\?[\"')]*$)(?:(?!\b(?:say|said|tell|told|ask|know)).)*\bwhat\b(?! to\b)",
@@ -394,13 +399,12 @@ WHAT = re.compile(
 
 
 def vague_among(texts):
-    """Return the sentences in which "what" stands for a noun."""
+    """Return the sentences in which `what` stands for a noun."""
     return [s for s in sentences_of(texts) if WHAT.search(s)]
 
 
 def test_what_asks_and_does_not_stand_for_a_noun():
-    found = [vague_among(texts_of(path.read_text("utf-8"))) for path in ROOT.rglob("*.py")]
-    assert [sentence for sentences in found for sentence in sentences] == []
+    assert vague_among(texts_of_all()) == []
 
 
 def test_what_for_a_noun_is_found():

@@ -28,7 +28,7 @@ ENV = {
 
 
 def type_line(line, code=0, **options):
-    """Type a line into a process of its own; return what stood on stdout and on stderr."""
+    """Type a line into a process of its own; return its output on stdout and on stderr."""
     words = [sys.executable, "-m", *line.split()]
     done = subprocess.run(words, env=ENV, capture_output=True, text=True, timeout=1200, **options)
     assert done.returncode == code, f"{line}: {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -1,4 +1,4 @@
-"""Plug-ins: an installed one is like what is built in; a broken one fails alone."""
+"""Plug-ins: an installed one is like a built-in part; a broken one fails alone."""
 
 import re
 import signal
@@ -43,7 +43,7 @@ def work(n: Annotated[int, typer.Option("--n", help="How many [x].")] = 1) -> No
 def make_plugin(
     folder, code, *, distribution="plug", name="work", group="commands", value=None, summary="Plug"
 ):
-    """Write what pip would leave of an installed plug-in: one module and its metadata."""
+    """Write the files that pip would leave of an installed plug-in: one module and its metadata."""
     module = distribution.replace("-", "_")
     (folder / f"{module}.py").write_text(code)
     info = folder / f"{module}-1.0.dist-info"

@@ -55,7 +55,7 @@ def environment(rank=None, port=0):
 
 
 def run_two(work):
-    """Run ``tests.test_ranks.<work>()`` in two processes; return what each of them returns."""
+    """Run ``tests.test_ranks.<work>()`` in two processes; return the result of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -116,7 +116,7 @@ def stop_one_rank():
 
 
 def work_together():
-    """What two processes do in one go, as each start takes seconds."""
+    """The work of two processes in one go, as each start takes seconds."""
     found = {}
     with ranks.join() as world:
         found["gather"] = world.gather({"rank": world.rank})
@@ -160,7 +160,7 @@ def work_together():
 
 @pytest.fixture(scope="module")
 def together(made, tmp_path_factory):
-    """What one process and two leave in folders of their own, and what the two returned."""
+    """The runs of one process and of two, in folders of their own, and the results of the two."""
     import shutil
 
     home = tmp_path_factory.mktemp("ranks")
@@ -349,7 +349,7 @@ def processes_of(parent):
 
 
 def wait_for_epoch(process, number):
-    """Read stderr until an epoch is done; return what was said."""
+    """Read stderr until an epoch is done; return the output so far."""
     said = []
     for line in process.stderr:
         said.append(line)
@@ -375,7 +375,7 @@ def test_a_job_that_loses_a_rank_ends_and_one_that_is_stopped_saves_and_both_say
         said = wait_for_epoch(job, 2)
         os.kill(processes_of(job.pid)[1], signal.SIGKILL)
         said += job.stderr.readlines()
-    assert job.returncode == 1  # torchrun's own, whatever the ranks ended with
+    assert job.returncode == 1  # torchrun's own, not that of the ranks
     (error,) = (line for line in said if line.startswith("unetseg: error:"))
     assert error.startswith("unetseg: error: rank 1: was lost")
     assert sum(line.startswith("epoch 2:") for line in said) == 1

@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, and what the README says to type is understood."""
+"""The pages: their links lead somewhere, and every command in the README is understood."""
 
 import importlib
 import re
@@ -46,7 +46,7 @@ def test_there_are_lines_and_blocks_to_check():
 def test_every_python_example_runs_in_a_folder_that_was_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    # First the one that makes a set, trains and predicts; the others use what it has written.
+    # First the one that makes a set, trains and predicts; the others use its files.
     for block in sorted(BLOCKS, key=lambda block: "synthesize" not in block):
         short = block.replace("n=40", "n=10, n_test=2").replace('budget="2m"', "epochs=1")
         assert short != block or "synthesize" not in block

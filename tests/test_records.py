@@ -1,4 +1,4 @@
-"""Records that are JSON: what is read back, and what is refused in one line."""
+"""Records that are JSON: round trips, and refusals in one line."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""A simulated annotator: what the head of `unetseg label` makes of its strokes, and how fast.
+"""A simulated annotator: how well and how fast the head of `unetseg label` learns its strokes.
 
 ``python -m tests.benchmarks annotator [SET... SEEDS]`` paints 8 strokes in each of 5 images, one
 after the other. A stroke is a line of a brush 5 pixels wide and up to 40 pixels long. It is painted
@@ -68,7 +68,7 @@ _SIDE, _TIMED = 2048, 60  # pixels on a side of the image whose strokes are time
 
 
 class Method(Protocol):
-    """What learns from strokes."""
+    """A learner of strokes."""
 
     def paint(self, number: int, labels: NDArray[np.uint8]) -> None:
         """Learn from the labels (H, W) of a painted image."""
@@ -162,7 +162,7 @@ def paint_stroke(
 
 @dataclass(frozen=True)
 class Session:
-    """What a simulated annotator leaves behind.
+    """The strokes and times of a simulated annotator.
 
     Attributes:
         marks: The mean IoU on the painted and on the unseen images, by the images painted so far.
@@ -224,7 +224,7 @@ def keep(session: Session, images: Sequence[Labelled], table: ClassTable, folder
 
 
 def compare(root: Path, names: Sequence[str], seeds: int, kept: Path | None) -> None:
-    """Print what head and forest score at equal strokes."""
+    """Print the scores of head and forest at equal strokes."""
     rows = []
     for name in names:
         (train, table), (test, _) = (read_set(folder) for folder in SETS[name](root / name))
@@ -282,7 +282,7 @@ def paint_share(
 
 
 def compare_dense(root: Path, names: Sequence[str], percents: Sequence[float]) -> None:
-    """Print what the network scores after strokes, and after dense masks of the same images."""
+    """Print the scores of the network after strokes, and after dense masks of the same images."""
     count_processor_time()
     rows = []
     for name in names:

@@ -1,4 +1,4 @@
-"""What each default is worth: the held-out score after a fixed time with one of them changed.
+"""The worth of each default: the held-out score after a fixed time with one of them changed.
 
 ``python -m tests.benchmarks choices [SECONDS [SEEDS [SET...]]]``. Chosen on splits of the training
 images: those that `accuracy` scores on take no part. Every seed goes through all variants before
@@ -22,7 +22,7 @@ SPLITS = {
 
 
 def variants(size: int) -> dict[str, dict[str, object]]:
-    """Return what is changed of the defaults, by what it is called in the table."""
+    """Return the changes of the defaults, by their names in the table."""
     batch_size = resolve(TrainSettings(), size).batch_size
     return {
         "the defaults": {},

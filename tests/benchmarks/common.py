@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's own rates, data sets, folders, a plain table."""
+"""The ground of the benchmarks: the machine's own rates, data sets, folders, a plain table."""
 
 import os
 import platform
@@ -41,7 +41,7 @@ from unetseg.training.starting import new_network
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout, and above it what it was measured on."""
+    """Print a table on stdout, and above it the machine it was measured on."""
     table = Table(*columns, title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
@@ -151,7 +151,8 @@ def write_values(
     Args:
         folder: The folder of labelled images.
         target: The copy.
-        change: What is kept of a mask (H, W), by the mask and the number of the image.
+        change: Takes a mask (H, W) and the number of its image; returns the part of the mask that
+            is kept.
     """
     table = LabelledFolder(folder, PatchSettings(val=0)).table
     values = ClassTable(
@@ -180,7 +181,7 @@ def draw_pairs(source: Path, count: int, seed: int, target: Path) -> Path:
 
 
 def new_learner(store: Store, **settings) -> Learner:
-    """Return what learns from the patches of a store with these settings."""
+    """Return the learner of a store's patches with these settings."""
     recipe = resolve(TrainSettings(epochs=1, **settings), store.info.size)
     return Learner(Batches(store, recipe), recipe, new_network(recipe, store.info), 1000)
 

@@ -57,7 +57,7 @@ def some_objects(mask: Tensor) -> Tensor:
     """Return the connected parts of ``mask`` (H, W) bool, each with a chance of one half."""
     labels, count = ndimage.label(mask.numpy())
     kept = torch.rand(count + 1) < 0.5
-    kept[0] = False  # what lies between them
+    kept[0] = False  # the pixels between them
     return kept[torch.from_numpy(labels).long()]
 
 

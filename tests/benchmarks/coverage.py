@@ -1,8 +1,8 @@
 """How often the 95 % intervals of scores hold the score of the population, by models of images.
 
-Each model draws, for n images of a set, the pixels of union and intersection of every class. What
-the population scores is known from 400,000 images. ``python -m tests.benchmarks coverage [DRAWS]``
-takes another number of draws; 4,000 know a coverage of 95 % to 0.35 points.
+Each model draws, for n images of a set, the pixels of union and intersection of every class. The
+score of the population is known from 400,000 images. ``python -m tests.benchmarks coverage
+[DRAWS]`` takes another number of draws; 4,000 know a coverage of 95 % to 0.35 points.
 """
 
 import warnings
@@ -93,7 +93,7 @@ def exact(rng, draws, n):
 
 
 def images_in_groups(rng, draws, n):
-    """Groups of 1 to 6 images that share most of what makes them hard; arrays hold images."""
+    """Groups of 1 to 6 images that are hard for nearly the same reasons; arrays hold images."""
     effect = rng.normal(0, 0.7, (draws, n, 1, 1)) + 0.4 * rng.normal(0, 1, (draws, n, 6, 3))
     quality = _logistic(np.array([3, 1.5, 0.8]) + effect)
     kept = np.arange(6) < rng.integers(1, 7, (draws, n, 1))
@@ -148,7 +148,7 @@ def covered(ends, truth):
 
 
 def percent(values):
-    """Return the mean of what is defined in percent; "-" where less than a tenth is."""
+    """Return the mean of the defined values in percent; "-" where less than a tenth is."""
     defined = values[~np.isnan(values)]
     return f"{100 * defined.mean():.1f}" if defined.size >= values.size / 10 else "-"
 

@@ -1,4 +1,4 @@
-"""What wide changes of brightness and contrast are worth in another light, and what they cost.
+"""The worth of wide changes of brightness and contrast in another light, and their price.
 
 ``python -m tests.benchmarks lighting [SEEDS]``. The default augmentation stands beside the same
 with a narrow range. There are two road videos, one of them taken at dusk. A model is trained on one

@@ -1,4 +1,4 @@
-"""What holds where there are very many images or patches: the parts that know of all of them.
+"""Very many images or patches: memory and time of the parts that know of all of them.
 
 ``python -m tests.benchmarks million [IMAGES] [GIGABYTES]``: seconds, memory and sizes for that many
 images (100,000 by default), and a store of so many gigabytes (2) read from a cold disk.
@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
 
 
 def _names(table: _Table, home: Path, count: int) -> None:
-    """Listing, pairing, splitting; and what predict does before it predicts."""
+    """Listing, pairing and splitting, and the work of `predict` before the first image."""
     for name in ("images", "masks"):
         (home / name).mkdir()
     Image.fromarray(np.zeros((_SIDE, _SIDE), np.uint8)).save(home / "one.png")
@@ -180,7 +180,7 @@ def _read_at_random(path: Path, order: NDArray[np.int64]) -> None:
 
 
 def _forget(path: Path) -> None:
-    """Drop what the system keeps of a file in memory."""
+    """Drop the system's copy of a file in memory."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

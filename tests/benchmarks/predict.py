@@ -83,7 +83,7 @@ print(size() - before)
 
 
 def cover(kind: str, weights: str = "gaussian") -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns an image into labels: "blend", "seamless" or "monai"."""
+    """Return the function from an image to labels: "blend", "seamless" or "monai"."""
     if kind == "monai":
         return lambda image: _monai(image, weights)
     stride = None if kind == "seamless" else _SIZE // 2

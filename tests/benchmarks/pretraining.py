@@ -51,7 +51,7 @@ class Hidden(Batches):
         return self._whole.masked_fill(self._hidden, 0.0), masks
 
     def error(self, outputs: Tensor, *_) -> Tensor:
-        """Return the mean square of what is wrong in hidden pixels, in variances of the set."""
+        """Return the mean squared error in hidden pixels, in variances of the set."""
         errors = (outputs[:, : self._whole.shape[1]] - self._whole).square().mean(1, keepdim=True)
         return errors[self._hidden].mean()
 

@@ -1,8 +1,8 @@
 """Patches a second of one process and of two that share its threads, started by torchrun.
 
 With as many threads in all, two processes can gain where threads wait for each other, and lose by
-what they exchange at every step. Both are measured in turn, so that what else the machine does
-falls on both.
+their exchange at every step. Both are measured in turn, so that other work of the machine falls on
+both.
 """
 
 import os

@@ -63,7 +63,7 @@ _GALLERY = Path(__file__).parents[1] / "pictures" / "gallery"
 
 @dataclass(frozen=True)
 class Task:
-    """What every method is given.
+    """The input of every method.
 
     Attributes:
         train: Folder of labelled images to learn from; masks are class values, 255 ignored.
@@ -109,7 +109,7 @@ def by_unetseg(task: Task) -> None:
 
 
 def by_forest(task: Task) -> None:
-    """Fit the forest; it takes a minute, whatever time there is."""
+    """Fit the forest; it takes a minute of any time given."""
     forest = Forest(len(task.table.classes))
     forest.fit(draw_samples(task.labelled(), len(task.table.classes)))
     task.predict(forest.predict)
@@ -177,7 +177,7 @@ METHODS: dict[str, Callable[[Task], None]] = {
 }
 
 
-# --- what they need --------------------------------------------------------------------------
+# --- data and models -------------------------------------------------------------------------
 
 
 def _channels(task: Task) -> int:

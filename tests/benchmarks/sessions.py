@@ -72,7 +72,7 @@ class Person:
 
     @property
     def head(self) -> Head | None:
-        """What answers now."""
+        """The predictor that answers now."""
         return self._engine._head
 
     def look(self, number: int) -> None:
@@ -126,7 +126,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session showed at its end, and the mean IoU that is true.
+    """The score that a session showed at its end, and the true mean IoU.
 
     Attributes:
         shown: The running score.

@@ -1,4 +1,4 @@
-"""What a person meets on the command line: help, errors, exit codes, settings, signals."""
+"""The command line as a person meets it: help, errors, exit codes, settings, signals."""
 
 import errno
 import gc
@@ -250,7 +250,7 @@ def test_threads_wait_a_moment_before_they_sleep_unless_the_environment_says_how
     monkeypatch, before, after
 ):
     for name, value in (("OMP_WAIT_POLICY", before), ("GOMP_SPINCOUNT", None)):
-        monkeypatch.setenv(name, value or "")  # so that what is set below is taken back
+        monkeypatch.setenv(name, value or "")  # so that the settings below are taken back
         if value is None:
             monkeypatch.delenv(name)
     assert app.main(["--version"]) == 0
@@ -446,7 +446,7 @@ def test_missing_settings_are_an_error_of_usage(work, capsys):
     assert capsys.readouterr().err.startswith("unetseg: error: nowhere.toml: not found; check")
 
 
-# --- what is shown -------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def test_tables_align_numbers_and_show_data_as_it_is(capsys, monkeypatch):
@@ -598,7 +598,7 @@ def test_a_log_that_takes_nothing_does_not_end_the_work():
 
 @pytest.fixture
 def handled():
-    """SIGINT, SIGTERM and SIGHUP as at the start of a program, whatever started the tests."""
+    """SIGINT, SIGTERM and SIGHUP as at the start of a program, however the tests were started."""
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in before:
         signal.signal(number, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Shell completion: what a shell is told, and that a real bash takes it."""
+"""Shell completion: the answers to a shell, and that a real bash takes them."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def complete(monkeypatch, capsys):
-    """Return a function from a line typed so far to what bash or another shell is told."""
+    """Return a function from a line typed so far to the answer to bash or another shell."""
 
     def ask(line, shell="bash"):
         monkeypatch.setenv("_UNETSEG_COMPLETE", f"complete_{shell}")

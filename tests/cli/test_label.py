@@ -1,4 +1,4 @@
-"""``unetseg label`` as a process: its address, its events, its end, and what it refuses."""
+"""``unetseg label`` as a process: its address, its events, its end, and its refusals."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Preparation: what a patch store holds, how images are divided, and what is refused."""
+"""Preparation: the content of a patch store, the division of images, and refusals."""
 
 import json
 import shutil
@@ -258,11 +258,11 @@ def test_a_class_that_few_images_show_is_named(empty):
     mask[:20, :20] = 2
     Image.fromarray(mask).save("set/masks/im4.png")
     summary = build(**SETTINGS)
-    assert "im4" in sides(summary)[0]  # what is held out alone is never learnt
+    assert "im4" in sides(summary)[0]  # a class that is only held out is never learnt
     assert summary.missing == ("2",)
 
 
-# --- what is refused -------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------
 
 
 def test_a_store_that_is_there_is_not_replaced_unasked(empty):

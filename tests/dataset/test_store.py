@@ -1,4 +1,4 @@
-"""The patch store: what plain h5py sees in it, and what is refused."""
+"""The patch store: its content as plain h5py sees it, and refusals."""
 
 import errno
 import hashlib
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_grow_is_an_error_and_no_crash(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- reading what is damaged -----------------------------------------------------------------
+# --- reading damaged stores ------------------------------------------------------------------
 
 
 def test_every_flipped_bit_is_noticed(path):
@@ -303,7 +303,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(path, damage, words):
     assert "\n" not in str(caught.value)
 
 
-# --- reading what is forged: the checksum fits -----------------------------------------------
+# --- reading forged stores: the checksum fits ------------------------------------------------
 
 
 @pytest.fixture

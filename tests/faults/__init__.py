@@ -1,1 +1,1 @@
-"""Faults injected into unetseg, and what is left of its files: ``make faults``."""
+"""Faults injected into unetseg, and the files that are left: ``make faults``."""

@@ -18,7 +18,7 @@ from tests.faults.common import FAULTS, Fault, Lab, Skipped, Tally, load
 
 
 def _try(lab: Lab, one: Fault, share: float) -> tuple[tuple[str, ...], Tally]:
-    """Inject a fault; return its row of the table, and what came of it."""
+    """Inject a fault; return its row of the table, and its outcome."""
     begin, skipped, tally = time.monotonic(), "", Tally()
     try:
         tally = one.inject(lab, share)
@@ -33,7 +33,7 @@ def _try(lab: Lab, one: Fault, share: float) -> tuple[tuple[str, ...], Tally]:
 
 
 def main(words: list[str]) -> int:
-    """Inject, print one table and what failed; return 1 where a bar is missed."""
+    """Inject, print one table and the failures; return 1 where a bar is missed."""
     load()
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="ID", help="such as F1; none means all")

@@ -126,7 +126,7 @@ _PAYLOADS: dict[str, Callable[[str], bytes]] = {
     "object npy": lambda c: _numpy_file(c, np.save),
     "object npz": lambda c: _numpy_file(c, lambda b, a, allow_pickle: np.savez(b, a)),
 }
-# Where a stranger's file is read, and what is typed.
+# The place of a stranger's file, and the command that reads it.
 _PLACES: dict[str, tuple[str, ...]] = {
     "strange.safetensors": (*PREDICT, "--model", "strange.safetensors"),
     "strange.pt": (*PREDICT, "--model", "strange.pt"),
@@ -400,7 +400,7 @@ _BOMBS: dict[str, tuple[str, _Maker]] = {
 
 
 def _read_measured(path: Path) -> int:
-    """Read a file by its suffix; write what it took to a file beside it."""
+    """Read a file by its suffix; write the time and memory to a file beside it."""
     from unetseg.dataset.store import open_store
     from unetseg.errors import UnetsegError
     from unetseg.pictures.reading import read_image

@@ -1,4 +1,4 @@
-"""What the faults share: a small job to harm, processes to harm it in, and how results compare.
+"""The ground of the faults: a small job to harm, processes to harm it in, and how results compare.
 
 A fault is a function of the laboratory and of the share of its cases to try. It returns a `Tally`;
 the bar is the same for all: every attempt survives.
@@ -46,7 +46,7 @@ class Skipped(Exception):  # noqa: N818 - no error: this machine cannot inject t
 
 @dataclass
 class Tally:
-    """How many attempts there were, and what failed in those that did not survive."""
+    """The number of attempts, and the failures of those that did not survive."""
 
     attempts: int = 0
     failures: list[str] = field(default_factory=list)
@@ -76,8 +76,8 @@ class Fault:
 
     Attributes:
         name: Its name in the list of promises, as "F1".
-        text: What is done to whom.
-        bar: What must hold in every attempt.
+        text: The harm and its victim.
+        bar: The condition that must hold in every attempt.
         quick: Share of the cases that ``make test`` tries; 0 leaves the fault to ``make faults``.
         inject: The function that tries it.
     """
@@ -135,7 +135,7 @@ def _forks() -> Any:
         *("training.run", "training.folds", "prediction.session", "dataset.cutting"),
         *("scoring.evaluation", "reports.gathering", "labelling.server"),
     )
-    # What the first optimizer, image and save import.
+    # The modules that the first optimizer, image and save import.
     late = ("torch._dynamo", "PIL.AvifImagePlugin", "safetensors.torch", "numpy.ctypeslib")
     ours = [*(f"unetseg.cli.{name}" for name in commands), *(f"unetseg.{name}" for name in rooms)]
     context.set_forkserver_preload([*ours, *late])
@@ -172,12 +172,12 @@ class Child:
 
     @property
     def out(self) -> str:
-        """What it printed so far on stdout."""
+        """Its output so far on stdout."""
         return self._logs[0].read_text(errors="replace")
 
     @property
     def err(self) -> str:
-        """What it printed so far on stderr."""
+        """Its output so far on stderr."""
         return self._logs[1].read_text(errors="replace")
 
     def wait(self, seconds: float = LIMIT) -> int:
@@ -210,7 +210,7 @@ def _session(pid: int) -> int | None:
 
 
 def _enter(folder: Path, logs: Sequence[Path], work: Any, before: Any) -> None:
-    """Become what a shell would have started, then work."""
+    """Become a process as a shell would have started it, then work."""
     os.setsid()
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -353,7 +353,7 @@ class Lab:
 
     @functools.cached_property
     def trained(self) -> Path:
-        """The same with ``runs/default``, trained without a fault: what others must equal."""
+        """The same with ``runs/default``, trained without a fault; others must equal it."""
         home = shutil.copytree(self.made, self.root / "trained")
         child = run(home, *TRAIN, before=save_often)
         assert child.code == 0, child.err

@@ -149,7 +149,7 @@ def _read_checkpoint(path: Path) -> object:
 
 
 def _as_lists(value: Any) -> Any:
-    """Return a checkpoint's state with tensors as what they hold, to be compared."""
+    """Return a checkpoint's state with the content of its tensors, to be compared."""
     if isinstance(value, dict):
         return {k: _as_lists(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -174,7 +174,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
 
 
 def _judge(read: Callable[[Path], object], path: Path) -> str:
-    """Read a file as a command would; return what is wrong with how that went, or ""."""
+    """Read a file as a command would; return the problem of that reading, or ""."""
     from unetseg.errors import InputError, UnetsegError
 
     signal.alarm(_SECONDS)

@@ -197,7 +197,8 @@ def killed_synth(lab: Lab, share: float) -> Tally:
 # --- at every system call of a save ----------------------------------------------------------
 
 _CALLS = "%file,%desc"
-# What a disk can make fail, and with which error; a look at a file (stat, lseek) is left alone.
+# The calls that a disk can make fail, and with which error; a look at a file (stat, lseek) is left
+# alone.
 _CAN_FAIL = {
     "EIO": {"openat", "read", "write", "pwrite64", "fsync", "close", "ftruncate", "fallocate",
             "rename", "link", "linkat", "unlink"},
@@ -206,7 +207,7 @@ _CAN_FAIL = {
 
 
 def _save_run(folder: Path, generation: int) -> int:
-    """Write what `train` writes in a save: model, history and checkpoint, of one generation."""
+    """Write the files of a save as `train` does: model, history, checkpoint of one generation."""
     from unetseg.prediction.model_file import load_model, write_model
     from unetseg.prediction.run_folder import write_history
     from unetseg.training.checkpoint import read_checkpoint, write_checkpoint

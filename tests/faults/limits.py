@@ -42,7 +42,7 @@ class Disk:
 
     Attributes:
         pid: The number of the process whose mounts they are.
-        inside: The folder where this process sees what is on it.
+        inside: The folder where this process sees the files on it.
     """
 
     def __init__(self, mounted: Path, size: str) -> None:
@@ -183,7 +183,7 @@ def _written(lab: Lab, name: str) -> Path:
 
 
 def _kilobytes(folder: Path) -> int:
-    """Return what the files of a folder take of a disk with pages of 4 kB."""
+    """Return the bytes that the files of a folder take of a disk with pages of 4 kB."""
     return sum(-(-p.stat().st_size // 4096) * 4 for p in folder.rglob("*") if p.is_file())
 
 
@@ -262,7 +262,7 @@ def _limit(which: int, value: int) -> None:
 
 
 def _limit_memory(more: int) -> None:
-    """Allow this many bytes beyond what the process has mapped already."""
+    """Allow this many bytes beyond those that the process has mapped already."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + more)
 

@@ -1,4 +1,4 @@
-"""Several processes as one run: a rank, or what started it, dies, hangs or is told to stop."""
+"""Several processes as one run: a rank, or its starter, dies, hangs or is told to stop."""
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ class _Job:
 
     @property
     def err(self) -> str:
-        """What all of them said."""
+        """The output of all of them."""
         return self._log.read_text(errors="replace")
 
     def wait_for_save(self) -> None:
@@ -104,7 +104,7 @@ def _resume(home: Path, straight: Path) -> None:
 
 
 def _harmed(lab: Lab, share: float, cases: int, harm: Callable[[_Job, int], None]) -> Tally:
-    """Harm runs that have saved something, and go on from what is left of each.
+    """Harm runs that have saved something, and go on from the remains of each.
 
     ``harm`` is given the run and the number of the case, and sees to it that the run ends.
     """

@@ -154,7 +154,7 @@ def _close_stdout() -> None:
     import sys
 
     os.close(1)
-    sys.stdout = None  # what Python finds then
+    sys.stdout = None  # the signals that Python finds then
 
 
 def _to_full_disk(number: int) -> None:

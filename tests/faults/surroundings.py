@@ -34,7 +34,7 @@ def _run(folder: Path, args: list[str], **changes: str | None) -> _Done:
 
 # --- plug-ins --------------------------------------------------------------------------------
 
-# Each breaks on import; what is wrong later, or in its metadata, is in tests/test_plugins.py.
+# Each breaks on import; later faults, and faults of metadata, are in tests/test_plugins.py.
 _PLUGINS = {
     "missing import": "import none_such",
     "syntax": "def work(:",
@@ -50,7 +50,7 @@ _PLUGINS = {
 
 
 def _install(folder: Path, code: str) -> None:
-    """Write what pip would leave of a plug-in with the command ``work``."""
+    """Write the files that pip would leave of a plug-in with the command ``work``."""
     info = folder / "plug-1.0.dist-info"
     info.mkdir()
     (folder / "plug.py").write_text(code)

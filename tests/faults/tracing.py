@@ -1,4 +1,4 @@
-"""strace on one part of what a child does: it waits for strace where that part begins."""
+"""strace on one part of a child's work: the child waits for strace where that part begins."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from tests.faults.common import Child, Skipped
 
 
 def ready() -> None:
-    """Wait, in the child, for strace to be attached: what came before is not traced."""
+    """Wait, in the child, for strace to be attached: earlier calls are not traced."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
@@ -35,5 +35,5 @@ def traced(child: Child, *options: str) -> subprocess.Popen[str]:
 
 
 def _state(child: Child) -> str:
-    """Return the letter that Linux shows for what a process does."""
+    """Return the letter that Linux shows for the state of a process."""
     return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]

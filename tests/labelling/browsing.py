@@ -55,7 +55,7 @@ def serving(folder, *options):
 
 
 class Window:
-    """A tab with the page. What it complains of, and what it asks of others, is kept.
+    """A tab with the page. Its complaints, and its requests to other hosts, are kept.
 
     Args:
         page: A page of Playwright.
@@ -160,7 +160,7 @@ class Window:
 
 
 def mask_on_disk(path, like, seconds=20):
-    """Return a mask once it holds what is expected, or what it holds after that time."""
+    """Return a mask once it equals the expected one, or as it is after that time."""
     end = time.monotonic() + seconds
     while True:
         found = np.asarray(Image.open(path)) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What tests of the labelling page share: raw images, a project, a session, a client."""
+"""The ground of the tests of the labelling page: raw images, a project, a session, a client."""
 
 import pytest
 

@@ -27,7 +27,7 @@ TOML = "ignore = [255]\n" + "".join(
 
 
 def classify(image):
-    """Return (H, W) uint8: what is brown (1), what is blue (2), and the rest, by colour alone."""
+    """Return (H, W) uint8: brown (1), blue (2), and the rest, by colour alone."""
     blue, _, brown = (
         ndimage.gaussian_filter(part, 1.5) for part in np.moveaxis(color.rgb2hed(image), -1, 0)
     )

@@ -115,7 +115,7 @@ def test_expected_images_are_prepared_before_all_others():
         engine.expect([4, 2, 0])
         engine.open(3)
         wait_until(lambda: len(engine.reads) >= 4)
-        rest = [n for n in engine.reads if n not in (0, 1)]  # what had begun before
+        rest = [n for n in engine.reads if n not in (0, 1)]  # the work that had begun before
         assert set(rest[:3]) == {2, 3, 4}
 
 

@@ -1,4 +1,4 @@
-"""The labelling page in a real browser: what a person does, and what is on the disk then."""
+"""The labelling page in a real browser: the acts of a person, and the files on the disk then."""
 
 import os
 import re
@@ -478,7 +478,7 @@ def test_the_score_is_shown_with_its_interval_and_the_training_with_its_round(ta
     assert not tab.page.locator("#training").is_visible()
 
 
-# The contrast of each text with what is behind it, as WCAG 2 computes it.
+# The contrast of each text with its background, as WCAG 2 computes it.
 CONTRASTS = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const parse = (colour) => {

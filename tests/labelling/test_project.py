@@ -1,4 +1,4 @@
-"""A folder being labelled: what is on the disk at each moment, and what is found again."""
+"""A folder being labelled: its files at each moment, and how they are found again."""
 
 import json
 import os
@@ -322,7 +322,7 @@ def test_two_threads_paint_side_by_side(tmp_path):
     np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), due)
 
 
-# --- accepting, and what comes next --------------------------------------------------------------
+# --- accepting, and the next image ---------------------------------------------------------------
 
 
 def test_accepting_takes_the_answer_where_nothing_is_painted(tmp_path):

@@ -25,7 +25,7 @@ def project(empty):
 
 
 class Told:
-    """What a project's rounds told."""
+    """The events of a project's rounds."""
 
     def __init__(self, root, budget="15s", run="label"):
         self.states, self.predicted, self.done = [], [], threading.Event()

@@ -1,4 +1,4 @@
-"""What the page asks for and gets, and who is kept out."""
+"""The requests of the page and their answers, and who is kept out."""
 
 import asyncio
 import gzip
@@ -23,11 +23,11 @@ def rectangle(value=1, size=50):
 
 
 def state_of(folder):
-    """Return every file of a folder and what it holds."""
+    """Return every file of a folder and its content."""
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-# --- what it answers -----------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------
 
 
 def test_the_project_lists_classes_and_images(client):

@@ -1,4 +1,4 @@
-"""Tiles of pictures: sizes, windows, channels, and what is kept."""
+"""Tiles of pictures: sizes, windows, channels, and the tiles that are kept."""
 
 import numpy as np
 import pytest

@@ -54,8 +54,8 @@ def network():
     )
 
 
-# With no gradient what moves is the decay, w (1 - lr x decay); Nesterov's step takes the first
-# gradient once and its momentum of 0.9.
+# With no gradient, the decay alone moves a weight: w (1 - lr x decay). Nesterov's step takes the
+# first gradient once and its momentum of 0.9.
 @pytest.mark.parametrize(("name", "times"), [("adamw", 1), ("muon", 1), ("sgd", 1.9)])
 def test_weights_decay_and_biases_and_norms_do_not(name, times):
     net = network()
@@ -87,7 +87,7 @@ def test_orthogonalize_makes_all_directions_about_equally_long(shape):
     s = torch.logspace(0, -1, len(s))  # the shortest a tenth of the longest
     other = torch.randn(5, 9)
     found, _, same = orthogonalize([u * s @ v, other, 3 * (u * s @ v)])
-    torch.testing.assert_close(found, same)  # whatever its length
+    torch.testing.assert_close(found, same)  # a longer matrix has the same directions
     turned = u.T @ found @ v.T  # diagonal where U and V are those of the matrix
     lengths = turned.diagonal()
     torch.testing.assert_close(turned, lengths.diag(), atol=1e-4, rtol=0)

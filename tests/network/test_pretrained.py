@@ -149,7 +149,7 @@ def test_a_tile_with_a_halo_equals_the_whole_strip(depth):
             torch.testing.assert_close(part[..., halo : halo + tile], expected)
         nearer = network(image[..., halo - halo // 2 : halo + tile + halo // 2])
     wrong = nearer[..., halo // 2 : halo // 2 + tile] - whole[..., halo : halo + tile]
-    assert wrong.abs().max() > 1e-12  # nor is the halo many times what is needed
+    assert wrong.abs().max() > 1e-12  # nor is the halo many times the needed one
 
 
 @pytest.mark.parametrize(("channels", "seen"), [(1, [0, 0, 0]), (2, [0, 1, 0]), (5, [0, 1, 2])])

@@ -59,7 +59,7 @@ def test_a_pixel_farther_than_the_halo_changes_nothing(name, depth):
             touched = (network(changed) - before).abs().amax((0, 1)).nonzero()
             reach = max(reach, int((touched - torch.tensor([y, x])).abs().max()))
     assert reach <= halo
-    assert reach > halo // 3  # nor is the halo many times what is needed
+    assert reach > halo // 3  # nor is the halo many times the needed one
 
 
 @pytest.mark.parametrize("name", ["compact", "classic"])
@@ -123,7 +123,7 @@ def test_filling_reflects_the_border():
     ("length", "places"),
     [
         (1, [0, 0, 0, 0, 0, 0, 0, 0]),
-        (2, [0, 1, 1, 0, 0, 1, 1, 0]),  # an image narrower than what is filled is reflected again
+        (2, [0, 1, 1, 0, 0, 1, 1, 0]),  # an image narrower than the filling is reflected again
         (5, [0, 1, 2, 3, 4, 4, 3, 2]),
         (8, [0, 1, 2, 3, 4, 5, 6, 7]),
     ],

@@ -150,7 +150,7 @@ def test_small_objects_take_the_class_of_the_nearest_pixel():
 
 
 def test_small_objects_take_no_class_from_each_other():
-    # 2 and 3 touch one another; what is nearest of what stays is 0 on the left, 1 on the right.
+    # 2 and 3 touch one another; the nearest pixel that stays is 0 on the left, 1 on the right.
     found = clean(mask("002311 002311"), PostProcessing(min_size=3))
     np.testing.assert_array_equal(found, mask("000111 000111"))
 

@@ -13,7 +13,7 @@ from unetseg.objects.outlines import GeoJson, Outlining
 
 
 def outlines(numbers):
-    """Return what `Outlining` makes of a whole label image (H, W), by number."""
+    """Return the outlines that `Outlining` makes of a whole label image (H, W), by number."""
     return dict(Outlining(numbers.shape).add(0, np.pad(numbers, ((1, 1), (0, 0)))))
 
 

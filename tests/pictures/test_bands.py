@@ -72,7 +72,7 @@ def same_by_rows(path, page=None) -> None:
             band = raster[first:last]
             assert band.dtype == whole.dtype
             np.testing.assert_array_equal(band, whole[first:last])
-            band[:] = 1  # an array of its own: what comes later stays right
+            band[:] = 1  # an array of its own: later bands stay right
         np.testing.assert_array_equal(np.asarray(raster), whole)
 
 
@@ -191,7 +191,7 @@ def test_rows_that_are_not_there_are_an_index_error(tmp_path, rows):
         raster[rows]
 
 
-# --- what cannot be read ----------------------------------------------------------------------
+# --- unreadable files -------------------------------------------------------------------------
 
 
 def test_a_picture_is_refused_on_opening_as_it_is_when_read_whole(tmp_path):
@@ -303,7 +303,7 @@ NO_IGNORE = ClassTable(VALUES.classes[::2])  # values 0 and 7
 
 
 def cut(indices, *rows):
-    """Yield bands of so many rows, and what is left."""
+    """Yield bands of so many rows, and the rest."""
     yield from np.split(indices, np.cumsum(rows))
 
 

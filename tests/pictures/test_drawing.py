@@ -1,4 +1,4 @@
-"""Pictures for people: what stands where on a sheet."""
+"""Pictures for people: the places of their parts on a sheet."""
 
 import itertools
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Files are made by tifffile and Pillow; what is due was worked out by hand."""
+"""Files are made by tifffile and Pillow; the expected values were worked out by hand."""
 
 import io
 

@@ -131,7 +131,7 @@ READABLE = [
     ("data", "due", "alpha"), [r[1:] for r in READABLE], ids=[r[0] for r in READABLE]
 )
 def test_a_picture_keeps_its_pixels_and_depth(tmp_path, data, due, alpha):
-    path = put(tmp_path, data)  # named .png whatever it is: the content counts
+    path = put(tmp_path, data)  # all are named .png: the content counts
     image = read_image(path)
     due = due if due.ndim == 3 else due[..., None]
     assert image.dtype == due.dtype
@@ -371,7 +371,7 @@ def test_a_text_chunk_that_unpacks_a_thousandfold_is_not_unpacked(tmp_path):
 
 
 def test_damage_of_any_kind_is_an_error_of_input_or_goes_unseen(tmp_path):
-    """Whatever a decoder raises on a damaged file must arrive as one of our errors."""
+    """Any exception of a decoder on a damaged file must arrive as one of our errors."""
     rng = np.random.default_rng(11)
     originals = [data for _, data, *_ in READABLE]
     for _ in range(200):
@@ -521,7 +521,7 @@ def test_masks_of_a_stack_are_not_averaged(tmp_path):
         read_mask(path, Selection("max"))
 
 
-# --- WebP, and what is not read --------------------------------------------------------------
+# --- WebP, and formats that are not read -----------------------------------------------------
 
 
 def test_webp_is_read_and_is_a_mask_only_without_loss(tmp_path):

@@ -1,4 +1,4 @@
-"""What all images share and no class explains: ignored areas, fields of view, burned-in strips."""
+"""Areas that all images share and no class explains: ignored ones, fields of view, strips."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model in a notebook: any form of an image gives what `predict` writes, or is refused."""
+"""A model in a notebook: any form of an image gives the mask of `predict`, or is refused."""
 
 from pathlib import Path
 

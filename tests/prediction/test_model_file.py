@@ -1,4 +1,4 @@
-"""Model files: exact round trips, and what is refused."""
+"""Model files: exact round trips, and refusals."""
 
 import io
 import json
@@ -258,7 +258,7 @@ def test_stored_weights_that_are_not_finite_are_refused(model, network, monkeypa
 
 
 class Payload:
-    """What a pickle runs when it is read: it makes a file."""
+    """The code that a pickle runs when it is read: it makes a file."""
 
     def __init__(self, canary):
         self.canary = str(canary)
@@ -268,7 +268,7 @@ class Payload:
 
 
 def files_of_others(folder):
-    """Return what other programs write, each with the words that name it."""
+    """Return the files of other programs, each with the words that name it."""
     canary = folder / "canary"
     made = {}
 

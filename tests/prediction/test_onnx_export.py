@@ -1,4 +1,4 @@
-"""ONNX files: they compute what PyTorch does at any size, and say what they are."""
+"""ONNX files: they compute the same as PyTorch at any size, and describe themselves."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ pytest.importorskip("onnxscript")
 
 @pytest.fixture(scope="module")
 def exported(made, tmp_path_factory):
-    """The file of an ensemble of two models, normalised otherwise, and what was printed."""
+    """The file of an ensemble of two models, normalised otherwise, and the output of `export`."""
     before, home = Path.cwd(), tmp_path_factory.mktemp("onnx") / "home"
     shutil.copytree(made, home)
     os.chdir(home)
@@ -51,7 +51,7 @@ def ensemble(exported, monkeypatch):
 
 
 def compute(path, image):
-    """Return what ONNX Runtime makes of an image (N, C, H, W)."""
+    """Return the answer of ONNX Runtime to an image (N, C, H, W)."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return session.run(None, {"image": image})[0]
 

@@ -1,4 +1,4 @@
-"""What shows no scene gets no class: areas that training ignored, cropped edges, fields of view."""
+"""Pixels that show no scene get no class: ignored areas, cropped edges, fields of view."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ SETTINGS = {"patches": unetseg.PatchSettings(size=32, per_image=4), **QUICK}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder whose masks ignore rows 0 to 4, the run trained on it, and what training said."""
+    """A folder whose masks ignore rows 0 to 4, the run trained on it, and the training's output."""
     home, said, before = tmp_path_factory.mktemp("strip"), [], Path.cwd()
     os.chdir(home)
     try:
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def strip(trained, monkeypatch, tmp_path):
-    """The folder of `trained`, and a folder of one's own for what is written."""
+    """The folder of `trained`, and an empty folder for the output."""
     monkeypatch.chdir(trained[0])
     return tmp_path
 

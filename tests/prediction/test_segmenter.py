@@ -15,7 +15,7 @@ _SEEN_OF_1441 = (960, 1440, 961, 481)
 
 
 class Local(nn.Module):
-    """Three classes from what a 3 x 3 window shows and from where it is: seams would show."""
+    """Three classes from the pixels of a 3 x 3 window and from its place: seams would show."""
 
     def __init__(self, seed=0, channels=1):
         super().__init__()

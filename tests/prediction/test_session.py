@@ -1,4 +1,4 @@
-"""Prediction: what is written, what is left alone, and what is refused before any work."""
+"""Prediction: files that are written or left alone, and refusals before any work."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""Suggestions: which images come first, what is left out, written, and never replaced."""
+"""Suggestions: which images come first or are left out, and files written or never replaced."""
 
 import csv
 import math
@@ -205,7 +205,7 @@ def test_two_images_of_one_name_are_refused(home):
 
 
 def run(capsys, *words):
-    """Run a command line; return its exit code, and what it printed."""
+    """Run a command line; return its exit code, and its output."""
     code = app.main(list(words))
     printed = capsys.readouterr()
     return code, printed.out, printed.err

@@ -1,4 +1,4 @@
-"""The summary table: rows worked by hand, and what becomes of a table that is there."""
+"""The summary table: rows worked by hand, and the fate of an earlier table."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reports of whole commands: what a person gets with --html, --folds and --boundary."""
+"""Reports of whole commands: the pages of --html, --folds and --boundary."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def read_table(path):
 
 
 def words_of(path):
-    """Return what a page says, without markup, styles and pictures."""
+    """Return the text of a page, without markup, styles and pictures."""
     text = path.read_text("utf-8")
     text = re.sub(r"<(style|svg).*?</\1>", " ", text, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())

@@ -38,7 +38,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """What a page holds; fails where tags do not match."""
+    """The content of a page; fails where tags do not match."""
 
     def __init__(self, path):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What part of an image a page shows, how large, and where in it a place lies."""
+"""The part of an image that a page shows, its size, and where in it a place lies."""
 
 import numpy as np
 import pytest

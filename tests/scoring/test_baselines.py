@@ -1,4 +1,4 @@
-"""Simple methods score as worked by hand, learn what they can, and are compared honestly."""
+"""Simple methods score as worked by hand, learn as much as they can, and are compared honestly."""
 
 import sys
 
@@ -22,7 +22,7 @@ from unetseg.scoring.metrics import ScoredImage, scores
 
 @pytest.fixture
 def small(monkeypatch):
-    """Forests of few trees: what they score does not matter to the nearest hundredth."""
+    """Forests of few trees: their scores do not matter to the nearest hundredth."""
     monkeypatch.setattr(baselines, "_TREES", 8)
     monkeypatch.setattr(baselines, "_JOBS", 1)
 

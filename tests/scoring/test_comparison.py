@@ -1,4 +1,4 @@
-"""Two sides on the same images: what is compared, what is left out, what is shown of it."""
+"""Two sides on the same images: images that are compared or left out, and the verdict."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def write_masks(folder, wrong):
 
 @pytest.fixture
 def masks(empty):
-    """Five images, and what two programs made of them."""
+    """Five images, and the masks that two programs made of them."""
     write_masks("set/images", [0] * 5)
     write_masks("set/masks", [0] * 5)
     write_masks("a", [1, 2, 1, 2, 0])

@@ -1,4 +1,4 @@
-"""Areas under curves, against scikit-learn, and what the command makes of them."""
+"""Areas under curves, against scikit-learn, and the output of the command."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from unetseg.scoring.curves import CurveCounts, count_probabilities
 
 
 def curves_of(images, classes):
-    """Return the curves of images from what `count_probabilities` counts in each."""
+    """Return the curves of images from the counts of `count_probabilities` in each."""
     counts = CurveCounts(classes)
     for one in images:
         counts.add(one)

@@ -1,4 +1,4 @@
-"""Scores: of which images, by which classes, and what is refused."""
+"""Scores: of which images, by which classes, and refusals."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Wrong labels are found among right ones; what is said of them is what was done to them."""
+"""Wrong labels are found among right ones; each is described by the damage that was done to it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What TensorBoard is given where it is installed; where it is not, nothing at all."""
+"""The events for TensorBoard where it is installed; where it is not, nothing at all."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ from unetseg.training.artefacts import TensorBoard
 
 
 class Writer:
-    """What `SummaryWriter` is told; the part of it that unetseg uses."""
+    """The calls of `SummaryWriter`; the part of it that unetseg uses."""
 
     made: "list[Writer]"
 

@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, the one before the last, and what is refused."""
+"""Checkpoints: exact round trips, the one before the last, and refusals."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Cross-validation: who is held out where, what is written, and going on after any stop."""
+"""Cross-validation: who is held out where, the files, and going on after any stop."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def divided(divided_once, tmp_path, monkeypatch):
     return load_cross_validation()
 
 
-# --- what a run leaves -----------------------------------------------------------------------
+# --- the files of a run ----------------------------------------------------------------------
 
 
 def test_each_image_is_held_out_once_and_not_trained_on_there(divided):
@@ -306,7 +306,7 @@ def test_a_stopped_run_goes_on_to_the_same_masks_and_scores(divided, stop):
     assert RunFolder("half").state() == "interrupted"
     finished = [p.stat().st_mtime_ns for p in sorted(Path("runs/half").glob("fold-1/model*"))]
     result = cross_validate(run="half", resume=True)
-    if fold > 1:  # what was finished was left alone
+    if fold > 1:  # the finished fold was left alone
         after = [p.stat().st_mtime_ns for p in sorted(Path("runs/half").glob("fold-1/model*"))]
         assert after == finished
     assert_equal_results(result, divided)
@@ -486,7 +486,7 @@ def test_a_run_with_folds_is_one_row_in_the_list(divided):
     assert one.seconds == pytest.approx(divided.seconds)
 
 
-# --- what is refused -------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs of the network with a pretrained part: what they save, how they go on, what reads them."""
+"""Runs of the network with a pretrained part: their files, how they go on, and who reads them."""
 
 import io
 import sys
@@ -65,7 +65,7 @@ def test_a_model_is_exported_to_onnx(home):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     unetseg.train(run="fused", **FUSED)
-    unetseg.export_onnx(["fused"])  # compares what the file computes with PyTorch
+    unetseg.export_onnx(["fused"])  # compares the answers of the file with those of PyTorch
     session = runtime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     assert session.run(None, {"image": np.zeros((2, 1, 45, 70), np.float32)})[0].shape == (
         *(2, 3),
@@ -135,7 +135,7 @@ def test_a_run_with_other_weights_goes_on_even_if_their_file_has_gone(home):
     unetseg.train(run="whole", **FUSED, weights="w.pth")
     stopped("halves", weights="w.pth")
     Path("w.pth").unlink()
-    unetseg.train(run="halves", resume=True)  # the model so far has what it began with
+    unetseg.train(run="halves", resume=True)  # the model so far has its first weights
     assert_equal_runs("whole", "halves")
     torch.save(changed_weights(), "w.pth")
     stopped("lost", weights="w.pth")

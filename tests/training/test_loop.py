@@ -1,4 +1,4 @@
-"""When losses are read from the device, and what the end of a run leaves."""
+"""When losses are read from the device, and the files at the end of a run."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read_next(
         unetseg.train(run="nan", **QUICK)
     # On a CPU the step at which it is noticed is the step itself.
     assert reads[-1][0] == noticed
-    assert card_of("nan").patches_seen == 36  # the epoch before is what is saved
+    assert card_of("nan").patches_seen == 36  # the epoch before is saved
 
 
 def test_a_first_loss_that_is_not_finite_leaves_the_earlier_run_as_it_was(home, monkeypatch):

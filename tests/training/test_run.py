@@ -1,4 +1,4 @@
-"""Training: what a run leaves, how it goes on, and when it refuses to."""
+"""Training: the files of a run, how it goes on, and when it refuses to."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def notes(run):
     return run(seen.append), seen
 
 
-# --- what a run leaves -----------------------------------------------------------------------
+# --- the files of a run ----------------------------------------------------------------------
 
 
 def test_history_has_the_columns_of_the_design_and_counts_up(home):
@@ -719,7 +719,7 @@ def test_the_header_of_a_model_is_plain_json(home):
     assert json.loads(text)["patch_size"] == 32
 
 
-# --- what is refused before anything is done --------------------------------------------------
+# --- refusals before anything is done ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
