@@ -352,13 +352,17 @@ def test_no_sentence_of_a_docstring_comment_message_or_help_has_over_25_words():
     assert long_among(texts_of_all()) == []
 
 
-def test_no_sentence_of_a_page_has_over_25_words():
+def pages():
+    """Yield (path, paragraphs) of each page of Markdown."""
     home = ROOT.parent
-    pages = [home / "README.md", *(home / ".github").rglob("*.md")]
-    pages += [ROOT / "README.md", home / "tests/example_plugin/README.md"]
-    assert len(pages) == 5
-    for page in pages:
-        assert long_among(paragraphs_of_page(page.read_text("utf-8"))) == [], page
+    folders = [home / ".github", ROOT, home / "tests"]
+    for path in (home / "README.md", *(page for place in folders for page in place.rglob("*.md"))):
+        yield path, [*paragraphs_of_page(path.read_text("utf-8"))]
+
+
+def test_no_sentence_of_a_page_has_over_25_words():
+    assert {path: found for path, texts in pages() if (found := long_among(texts))} == {}
+    assert len([*pages()]) == 9
     words = " ".join(["word"] * 25)
     for text in (f"# A\n\nShort. One {words}.", f"- a\n- One {words}\n  two.\n\n| a |"):
         assert len(long_among(paragraphs_of_page(text))) == 1
@@ -405,6 +409,7 @@ def vague_among(texts):
 
 def test_what_asks_and_does_not_stand_for_a_noun():
     assert vague_among(texts_of_all()) == []
+    assert {path: found for path, texts in pages() if (found := vague_among(texts))} == {}
 
 
 def test_what_for_a_noun_is_found():
