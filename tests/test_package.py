@@ -335,8 +335,18 @@ def texts_of(source, with_strings=True):
     return texts
 
 
+def paragraphs_of_script(text):
+    """Yield the comments of a script or a style sheet; lines of "//" are one comment each."""
+    for block, line in re.findall(r"/\*+(.*?)\*/|(?<!:)//([^\n]*)", text, re.DOTALL):
+        for part in re.split(r"\n[ *]*\n", block) if block else [line]:
+            yield " ".join(re.sub(r"\n *\*", " ", part).split())
+
+
 def texts_of_all():
     """Yield the texts of the package and of the tests; strings of tests are code and data, too."""
+    for kind in ("*.js", "*.css"):
+        for path in ROOT.rglob(kind):
+            yield from paragraphs_of_script(path.read_text("utf-8"))
     for path in ROOT.rglob("*.py"):
         yield from texts_of(path.read_text("utf-8"))
     for path in (ROOT.parent / "tests").rglob("*.py"):

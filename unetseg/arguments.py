@@ -95,7 +95,7 @@ def public(settings: type | None = None) -> Callable[[Callable[P, R]], Callable[
 
 
 def _holder(function: Callable[..., Any], name: str) -> str:
-    """Return how to pass a field of a settings class that a function takes whole, else ""."""
+    """Return the argument of a function that takes a setting as part of a whole, else ""."""
     for argument, hint in get_type_hints(function).items():
         for kind in get_args(hint) or (hint,):
             if (
@@ -108,7 +108,7 @@ def _holder(function: Callable[..., Any], name: str) -> str:
 
 
 def _spread(parameter: inspect.Parameter, settings: type | None) -> Iterable[inspect.Parameter]:
-    """Yield a parameter, or those of the settings in the place of ``**settings``."""
+    """Yield a parameter; in place of ``**settings``, yield a parameter for each setting."""
     if settings is None or parameter.kind is not inspect.Parameter.VAR_KEYWORD:
         yield parameter
         return

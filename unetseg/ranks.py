@@ -282,7 +282,7 @@ def join() -> Iterator[World]:
 
 
 def _leave() -> None:
-    """Let go of the other processes: this one is alone again."""
+    """Leave the other processes: this one is alone again."""
     global _current
     _current = _alone
     dist.destroy_process_group()

@@ -75,7 +75,7 @@ def read_raw(path: Path) -> RawMask:
 
 
 class _MaskReader:
-    """Reads masks with `read_raw`, and keeps as many as fit: a conversion looks at each thrice."""
+    """Reads masks, and keeps some in memory, because a conversion reads each three times."""
 
     def __init__(self) -> None:
         self._kept: dict[Path, RawMask] = {}

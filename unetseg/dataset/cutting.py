@@ -249,7 +249,7 @@ class LabelledFolder:
             self.on_progress(Note(text, warning=True))
 
     def _ignored(self) -> Iterator[str]:
-        """Say how a prediction treats the pixels that masks ignore; say nothing of strokes."""
+        """Say how a prediction treats the pixels that masks ignore, unless masks hold strokes."""
         share = 1 - self.labelled_share
         area = self.inspection.ignored_area
         always = float(area.pixels.mean()) if area else 0.0

@@ -252,7 +252,7 @@ def _coco_shape(segmentation: Any) -> Draw:
 
 
 def _read_yolo(folder: Path) -> Export | None:
-    """Read YOLO segmentation: ``labels/x.txt``, each line a class and a polygon in shares."""
+    """Read YOLO segmentation: ``labels/x.txt``, each line a class and relative corners."""
     texts, images = folder / "labels", folder / "images"
     if folder.parent.name == "images" and folder.name in _SPLITS:
         texts, images = folder.parent.parent / "labels" / folder.name, folder

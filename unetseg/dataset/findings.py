@@ -604,7 +604,7 @@ def _unlike(facts: _Facts) -> Iterator[Finding]:
 
 
 def _strips(facts: _Facts) -> Iterator[Finding]:
-    """Warn of a strip at the same rows of all images that masks do not ignore."""
+    """Warn of a strip that stands at the same rows of all images and is not ignored by masks."""
     surveys, area = facts.surveys, facts.ignored_area
     if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
         return  # the ignored pixels are known once the classes are
@@ -625,7 +625,7 @@ def _strips(facts: _Facts) -> Iterator[Finding]:
 
 
 def _surround(facts: _Facts) -> Iterator[Finding]:
-    """Warn of the same dark surround of a field of view in all images that masks do not ignore."""
+    """Warn of a dark surround that is the same in all images and is not ignored by masks."""
     surveys = facts.surveys
     if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
         return
@@ -656,7 +656,7 @@ def _duplicates(facts: _Facts) -> Iterator[Finding]:
 
 
 def _neighbours(facts: _Facts) -> tuple[str, list[Finding]]:
-    """Look for nearly equal images; return a ``group`` worth suggesting, or "", and findings."""
+    """Return a pattern that groups nearly equal images, or "", and the findings about them."""
     names, group = [s.pair.file_stem for s in facts.surveys], facts.settings.group
     near = [(names[i], names[j]) for i, j in _nearly_equal(facts.surveys) if names[i] != names[j]]
     if group:
@@ -695,7 +695,7 @@ def _undividable(facts: _Facts) -> Iterator[Finding]:
 def _scale(facts: _Facts, size: int) -> tuple[float, list[Finding]]:
     """Return the scale at which a patch of ``size`` pixels shows a whole object, and findings.
 
-    It is the scale that was set where objects fit already.
+    Where objects fit already, it is the scale that was set.
     """
     halves, scale = facts.halves, facts.settings.scale
     if not len(halves) or halves.shape[-1] < 2:

@@ -189,7 +189,7 @@ def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class _Renaming:
-    """A rule that makes a mask's stem of an image's: it replaces prefix and suffix."""
+    """A rule that turns the stem of an image into that of its mask, by prefix and suffix."""
 
     image_start: str
     image_end: str
@@ -247,7 +247,7 @@ def _rule_of(
 ) -> tuple[dict[str, Path], dict[str, Path], _Renaming]:
     """Return images and masks by their stems, and the rule that pairs most of them.
 
-    It is the first of several such rules, and that of equal stems is first.
+    Among rules that pair equally many, the first one is taken; the rule of equal stems is first.
     """
     image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
     if not image_of:

@@ -187,7 +187,7 @@ def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
 def _groups(
     histogram: Counter[int],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int8]]:
-    """Return the groups of the colours of a set.
+    """Gather similar colours of a set into groups, the commonest colours first.
 
     Returns:
         The colour ``(G, 3)`` and the share of pixels ``(G,)`` of each group. The group of each code

@@ -114,7 +114,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
 
 
 def _mask_beside(pair: Pair, image: NDArray[Any], selection: Selection) -> masks.RawMask:
-    """Read the mask of an image; where it is a JPEG, ask first whether it is the image."""
+    """Read the mask of an image; refuse a JPEG, and say so where it is a copy of the image."""
     try:
         return pair.read_mask(selection)
     except InputError as error:

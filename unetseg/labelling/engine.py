@@ -85,7 +85,10 @@ class Engine:
         self._busy = False  # a stroke is being answered
         self._threads = [
             threading.Thread(target=work, name=f"labelling-{name}", daemon=True)
-            for name, work in (("features", self._look), ("answers", self._answer))
+            for name, work in (
+                ("features", self._compute_features),
+                ("answers", self._answer_strokes),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -169,7 +172,7 @@ class Engine:
 
     # --- the thread that computes features ---------------------------------------------------
 
-    def _look(self) -> None:
+    def _compute_features(self) -> None:
         """Compute the features of the image that is due, until the engine is closed."""
         while (number := self._wait_for_image()) is not None:
             try:
@@ -230,7 +233,7 @@ class Engine:
 
     # --- the thread that answers -------------------------------------------------------------
 
-    def _answer(self) -> None:
+    def _answer_strokes(self) -> None:
         """Learn from new strokes and answer them, until the engine is closed."""
         while self._wait_for_stroke():
             with self._changed:

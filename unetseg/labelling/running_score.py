@@ -203,7 +203,7 @@ class RunningScore:
         }
 
     def _shown_by(self, shown: Predictor) -> list[_Scored]:
-        """Return the images that both have predicted and whose mask began as one's answer."""
+        """Return the images with both predictions whose masks began with that of `shown`."""
         both = [s for s in self._known() if len(s.matrices) == len(PREDICTORS)]
         return [s for s in both if s.shown == shown]
 
@@ -212,7 +212,7 @@ class RunningScore:
         return mean_of_defined(iou_of(matrix)) or 0.0
 
     def _known(self) -> list[_Scored]:
-        """Return the accepted images that are still here and whose classes are, too."""
+        """Return the accepted images that still exist, with classes that still exist."""
         return [
             s
             for s in self._record.accepted
@@ -224,7 +224,7 @@ class RunningScore:
         return scores(matrices, [s.image for s, _ in images], self.classes)
 
     def _matrix(self, image: _Scored, predictor: str) -> NDArray[np.int64]:
-        """Return the counts of an image among the classes of now."""
+        """Return the confusion matrix of an image, with its places in today's order of classes."""
         places = [self.classes.index(name) for name in image.classes]
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
         matrix[np.ix_(places, places)] = image.matrices[predictor]

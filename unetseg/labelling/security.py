@@ -84,7 +84,7 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _judge(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that does not reach the app."""
+        """Return the answer to a request that must not reach the app; None lets it through."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if _name(host) not in self._hosts:

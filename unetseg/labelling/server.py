@@ -523,7 +523,7 @@ def _whole(query: Any, name: str) -> int:
 
 
 def _packed(name: str, array: NDArray[Any], more: Mapping[str, str] | None = None) -> Response:
-    """Return an array (h, w) as a body of rows, with its size in headers that begin with a name."""
+    """Return an array (h, w) as rows, with headers for height and width named by ``name``."""
     height, width = array.shape
     data = gzip.compress(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, 1)
     size = {f"{name}-Height": str(height), f"{name}-Width": str(width)}

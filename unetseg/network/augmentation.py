@@ -277,7 +277,7 @@ def load_plugin(name: str) -> Change:
 def _symmetry_matrices() -> Tensor:
     """Return the 8 matrices, ``(8, 2, 2)`` float64, that `Draw.symmetry` numbers.
 
-    Each takes (row, column) in the output to that in the patch, both from the centre.
+    Each turns (row, column) in the output into (row, column) in the patch, from the centre.
     """
     turn = torch.tensor(
         [[0, 1], [-1, 0]], dtype=torch.float64

@@ -165,7 +165,9 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
     sets = {tuple(n.keys.tolist()) for n in numbers}
     if np.median([len(n.keys) for n in numbers]) < _FEW:
         return None
-    if len(sets) == 1 < len(numbers) and (len(numbers[0].keys) < _MANY or _tell(numbers)):
+    if len(sets) == 1 < len(numbers) and (
+        len(numbers[0].keys) < _MANY or _tells_size_or_place(numbers)
+    ):
         return None
     is_sure = _judge(numbers, _are_named(measured, _LABEL_NAMES))
     return None if is_sure is None else masks.object_numbers(masks.ALL_MASKS, keys, is_sure)
@@ -188,24 +190,24 @@ def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
         run, few = float(np.mean([f == 1 for f in filled])), _SOME_FILLED
     if most >= _MANY and run >= _WHOLES:  # 1, 2, 3, ... in nearly every mask
         return not _tells_size(numbers)
-    if len(numbers) == 1 or np.mean(filled) < few or _tell(numbers):
+    if len(numbers) == 1 or np.mean(filled) < few or _tells_size_or_place(numbers):
         return None
     is_deep = all(n.is_deep for n in numbers)
     return (np.mean(filled) >= _FILLED and most >= _MANY) or are_named or is_deep
 
 
-def _tell(numbers: Sequence[Numbers]) -> bool:
-    """Tell whether a value stands for things of a certain size or place."""
+def _tells_size_or_place(numbers: Sequence[Numbers]) -> bool:
+    """Tell whether a value stands for objects of a certain size or place."""
     return _tells_size(numbers) or any(_tells_place(numbers, axis) for axis in (0, 1))
 
 
 def _tells_size(numbers: Sequence[Numbers]) -> bool:
-    """Tell whether a value stands for things of a certain size."""
+    """Tell whether a value stands for objects of a certain size."""
     return _explained(numbers, [n.size for n in numbers]) >= _TELLS
 
 
 def _tells_place(numbers: Sequence[Numbers], axis: int) -> bool:
-    """Tell whether a value stands for a row or a column, and not because all are numbered by it."""
+    """Tell whether a value stands for a place, unless objects are numbered in order of place."""
     places = [n.place[:, axis] for n in numbers]
     if _explained(numbers, places) < _TELLS:
         return False

@@ -127,7 +127,7 @@ def strips_of(image: NDArray[Any]) -> tuple[int, int]:
 
 
 def _strip(rows: NDArray[Any]) -> int:
-    """Return the number of rows (H, W) from the first that are a strip, else 0."""
+    """Return how many of the first rows of an image (H, W) are a strip, else 0."""
     most = int(_HIGHEST * len(rows))
     if most < _LOWEST:
         return 0

@@ -104,7 +104,7 @@ def describe(windows: NDArray[np.float32]) -> Appearance:
 
 
 def _measures(x: NDArray[np.float32]) -> tuple[float, ...]:
-    """Return the values of a `Appearance`, in order, of one channel (n, S, S)."""
+    """Return the values of an `Appearance`, in order, of one channel (n, S, S)."""
     few = x[:, ::2, ::2].ravel()
     mean, spread = float(few.mean(dtype=np.float64)), float(few.std(dtype=np.float64))
     low, high = np.percentile(few, (1, 99)).tolist()

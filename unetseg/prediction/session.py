@@ -780,7 +780,7 @@ class _Session:
             writing.write_picture(job.overlay, overlay, text)
 
     def _step(self, picture: ModelInput) -> int:
-        """Return the pixels of an image along each side of a pixel of its overlay."""
+        """Return how many pixels of an image stand in a row for each pixel of its overlay."""
         return -(-max(picture.raster.shape[:2]) // self.overlay_size)
 
     def _tell_apart(

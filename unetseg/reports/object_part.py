@@ -62,7 +62,7 @@ def _rows(counted: ObjectScores, table: ClassTable) -> list[dict[str, Any]]:
 def _examples(
     found: Evaluation, counted: ObjectScores, on_progress: OnProgress
 ) -> Iterator[dict[str, Any]]:
-    """Yield the pictures of an image each: image, true objects, predicted objects."""
+    """Yield for each example its pictures: the image, its true and its predicted objects."""
     subject = found.subject
     classes = object_classes(subject.classes, list(counted.true))
     known = [(value, k) for k, value in enumerate(counted.quality_per_image) if value is not None]

@@ -194,7 +194,7 @@ def _ranked(scores: Scores) -> list[tuple[int, float]]:
 
 
 def _chosen(count: int) -> list[tuple[int, str]]:
-    """Return which places of a ranking, worst first, are shown, each with its meaning."""
+    """Return the places of a ranking, worst first, that are shown, each with a caption."""
     if count <= _WORST + _MEDIAN + _BEST:
         return [(place, "") for place in range(count)]
     middle = max(_WORST, (count - _MEDIAN) // 2)

@@ -392,7 +392,7 @@ def _difference(
 
 
 def _gain(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much B scores higher.
+    """Return the IoU of B less that of A.
 
     If neither truth nor prediction holds a class, its IoU counts as 1.
     """

@@ -2,7 +2,7 @@
 
 import { unpackRuns } from "./labels.js";
 
-/** What this page calls itself: others hear of its strokes, and it of theirs. */
+/** The name of this page: others hear of its strokes, and it of theirs. */
 export const PAGE = crypto.getRandomValues(new Uint32Array(2)).join("-");
 
 const CHUNK = 2 ** 20; // bytes packed before others may have a turn

@@ -153,9 +153,9 @@ export function commands({ session, stage, pointer, page }) {
   ];
 }
 
-/** Return the name of a key with what is held beside it: "Ctrl Shift z", "?", "ArrowLeft". */
+/** Return the name of a key with the keys held beside it: "Ctrl Shift z", "?", "ArrowLeft". */
 export function name(event) {
-  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1]; // whatever the layout writes there
+  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1]; // on any layout
   const letter = /^[a-z]$/i.test(event.key);
   const key = digit && !event.ctrlKey ? digit : letter ? event.key.toLowerCase() : event.key;
   const shift = event.shiftKey && (letter || event.key.startsWith("Arrow"));

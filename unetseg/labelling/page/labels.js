@@ -2,7 +2,7 @@
 
 export const UNLABELLED = 255;
 
-const BLOCK = 256; // pixels on a side of what is copied before a stroke changes it
+const BLOCK = 256; // pixels on a side of the squares that are copied before a stroke
 const BAND = 2 ** 22; // pixels: a stroke is cut into bands of rows, so that a diagonal stays small
 
 /** Return the smallest rectangle around two rectangles; null is the empty one. */
@@ -90,7 +90,7 @@ export class Labels {
     return x >= 0 && y >= 0 && x < this.width && y < this.height;
   }
 
-  /** Begin a stroke: from here on, what changes is remembered. */
+  /** Begin a stroke: from here on, changes are remembered. */
   begin() {
     this.before = new Map();
     this.bands = new Map(); // band number -> rectangle that changed in it
@@ -158,8 +158,8 @@ export class Labels {
   }
 
   /**
-   * End the stroke. Yield its patches, none if it changed nothing, each with a little work: what
-   * is left may wait for the next task, but nothing may change the labels before it is done.
+   * End the stroke. Yield its patches, none if it changed nothing. Each takes a little work, and
+   * the rest may wait for the next task. Nothing may change the labels before the end.
    *
    * A patch is `{x, y, width, height, before, after}`, the last two packed runs.
    */
@@ -207,7 +207,7 @@ export class History {
     this.undone = [];
   }
 
-  /** Add a stroke. What was undone before it is gone. */
+  /** Add a stroke. Strokes undone before it are gone. */
   push(patches) {
     for (const stroke of this.undone) this.bytes -= weight(stroke);
     this.undone = [];

@@ -61,7 +61,7 @@ const press = {
 };
 for (const [id, run] of Object.entries(press)) found(id).addEventListener("click", run);
 
-// What the mouse has pressed does not keep the keyboard: Enter accepts, and Space moves the image.
+// A button pressed by the mouse does not keep the keyboard: Enter accepts, Space moves the image.
 document.addEventListener("click", ({ detail, target }) => {
   const { activeElement } = document;
   if (detail && !help.open && target.closest("button") === activeElement) found("stage").focus();

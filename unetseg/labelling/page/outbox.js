@@ -1,4 +1,4 @@
-/** What was painted, on its way to the server: in order, one at a time, kept until it is stored. */
+/** Strokes on their way to the server: in order, one at a time, kept until it is stored. */
 
 import { PAGE, Refused } from "./api.js";
 

@@ -45,7 +45,7 @@ export class Overlay {
   }
 
   /**
-   * Draw what `rectangle` shows; `place(tile)` is where on the canvas a tile stands.
+   * Draw the part in `rectangle`; `place(tile)` is where on the canvas a tile stands.
    *
    * Return whether all is drawn: when `deadline` (of performance.now) passes, the rest keeps its
    * former look, and has to be drawn in the next frame.

@@ -1,4 +1,4 @@
-/** What stands around the picture: images, tools, classes, view, the state of saving. */
+/** The panels around the picture: images, tools, classes, view, the state of saving. */
 
 import { tileAddress } from "./api.js";
 import { showClasses } from "./classes.js";
@@ -202,9 +202,9 @@ function channelsShown({ range, shown }) {
 }
 
 /**
- * Return windows of what is seen: the one of percentiles (`stretched`), the `whole` range, and the
- * one that is shown `now`, and whether that `isStretched`. Deep images are, unless another window
- * is asked for.
+ * Return windows of the pixels in view: the one of percentiles (`stretched`), the `whole` range,
+ * and the one that is shown `now`. `isStretched` tells whether that is the stretched one. Deep
+ * images are stretched unless another window is asked for.
  */
 function windows(session) {
   const { image, range, shown } = session;
@@ -224,8 +224,8 @@ function windows(session) {
   return { stretched, whole, now, isStretched };
 }
 
-/** Stretch the contrast to the 1st and 99.8th percentile of what is seen, or take that back. */
-export function stretch(session) {
+/** Stretch the contrast to the 1st and 99.8th percentile of the pixels in view, or take that back.
+*/ export function stretch(session) {
   if (!session.range) return;
   const { stretched, whole, isStretched } = windows(session);
   const { low, high } = isStretched ? whole : stretched;
@@ -262,7 +262,7 @@ function showView(session, stage) {
   );
 }
 
-// What is saved, and what is said
+// The state of saving, and messages
 
 function showSaving({ outbox, connected, stranger, pages }) {
   found("pages").hidden = pages < 2;
@@ -279,7 +279,7 @@ function showSaving({ outbox, connected, stranger, pages }) {
   }
   if (state === "lost" && outbox.length) {
     text += `: ${kept} kept here`;
-    title += " What you painted is kept in this page, and sent when the server answers again.";
+    title += " Your strokes are kept in this page, and sent when the server answers again.";
   }
   const line = found("saving");
   line.dataset.state = state;

@@ -1,4 +1,4 @@
-/** The running score, its curve, what ten more images would bring, and the training behind it. */
+/** The running score, its curve, the gain of ten more images, and the training behind it. */
 
 import { drawing, element, found, hint, icon } from "./dom.js";
 

@@ -1,4 +1,4 @@
-/** What is open and chosen, and all that a person can do with it. Panels show it, keys call it. */
+/** The open image, the choices, and all acts of a person. Panels show it, keys call it. */
 
 import * as api from "./api.js";
 import { History, Labels, UNLABELLED } from "./labels.js";
@@ -15,8 +15,8 @@ export function isDone({ state }) {
 }
 
 /**
- * Do what the server may refuse or not hear. Return whether it was done. Without `onFailure`, as
- * for what nobody asked for, the line about the connection says enough.
+ * Do an act that the server may refuse or not hear. Return whether it was done. Without
+ * `onFailure`, as for an act that nobody asked for, the line about the connection says enough.
  */
 async function attempt(action, onFailure) {
   try {
@@ -69,7 +69,7 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent("say", { detail: text }));
   }
 
-  /** Do what may fail; say what went wrong. Return whether it was done. */
+  /** Do an act that may fail; say what went wrong. Return whether it was done. */
   #try(action) {
     return attempt(action, (message) => this.say(message));
   }
@@ -157,7 +157,7 @@ export class Session extends EventTarget {
     this.#tell("images");
   }
 
-  // Another page painted: what it painted is shown once nothing of ours is on its way.
+  // Another page painted: its strokes are shown once nothing of ours is on its way.
   async #painted({ number, page }) {
     if (page === api.PAGE || number !== this.image?.number || this.reading) return;
     this.reading = true;
@@ -294,7 +294,7 @@ export class Session extends EventTarget {
     this.#tell("open", "images");
     if (!done) return;
     this.#loadSuspects();
-    if (sparse) this.say("Accepted without a prediction: what was not painted stays unlabelled.");
+    if (sparse) this.say("Accepted without a prediction: other pixels stay unlabelled.");
     if (next !== null && next !== undefined && next !== image.number) return this.open(next);
     await this.open(image.number);
     this.say("All images are accepted.");
@@ -329,7 +329,7 @@ export class Session extends EventTarget {
     return Uint8Array.from({ length: 256 }, (_, label) => +this.locked.has(label));
   }
 
-  /** Draw again what a stroke has changed so far. */
+  /** Draw again the pixels that a stroke has changed so far. */
   redraw() {
     if (this.labels.dirty) this.stage.relabel(this.labels.dirty);
     this.labels.dirty = null;
@@ -359,7 +359,7 @@ export class Session extends EventTarget {
     setTimeout(() => ending === this.ending && this.#goOn(performance.now() + SLICE));
   }
 
-  /** Do now what is left of the last stroke. */
+  /** Do the rest of the last stroke now. */
   #finish() {
     if (this.ending) this.#goOn(Infinity);
   }
@@ -401,7 +401,7 @@ export class Session extends EventTarget {
     this.#send(patches, side);
   }
 
-  // The page and the disk must agree: what the server refused is not shown as painted.
+  // The page and the disk must agree: refused strokes are not shown as painted.
   async #refused(number, message) {
     this.histories.delete(number);
     if (this.image?.number === number) await this.open(number);

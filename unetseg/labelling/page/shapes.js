@@ -101,7 +101,7 @@ export function component({ width, height, data }, x, y, span) {
 }
 
 /**
- * Carry spans of a map over to the image (width, height), which may be larger: the pixel (X, Y) of
+ * Carry spans of a map over to the image (width, height), which may be larger. The pixel (X, Y) of
  * the image is the pixel (floor(X * w / width), floor(Y * h / height)) of the map.
  */
 export function enlarged(map, width, height, span) {
@@ -125,8 +125,8 @@ export function valueAt(map, x, y, width, height) {
 }
 
 /**
- * Keep of spans what lies in the image (width, height) and in regions of a map. `chosen` is a table
- * with a 1 for each region that counts.
+ * Keep the part of spans that lies in the image (width, height) and in regions of a map. `chosen`
+ * is a table with a 1 for each region that counts.
  */
 export function within(map, chosen, width, height, span) {
   return (y, x0, x1) => {

@@ -1,4 +1,4 @@
-/** From the pointer to pixels: what each tool does between pressing and letting go. */
+/** From the pointer to pixels: the work of each tool between pressing and letting go. */
 
 import { UNLABELLED } from "./labels.js";
 import * as shapes from "./shapes.js";
@@ -239,7 +239,7 @@ export const TOOLS = [
   },
 ];
 
-/** What carries a white and a black line is seen on every picture. */
+/** A white line beside a black one is seen on every picture. */
 function twice(context, ratio) {
   context.lineJoin = "round";
   context.lineWidth = 3 * ratio;
@@ -283,7 +283,7 @@ export class Pointer {
     return this.tools[this.session.tool];
   }
 
-  /** Give up what is being drawn. */
+  /** Give up the shape that is being drawn. */
   cancel() {
     this.active = null;
     if (!this.session.labels) return;

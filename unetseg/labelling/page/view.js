@@ -1,7 +1,7 @@
 /**
  * Which part of an image is seen, and how large: pure geometry.
  *
- * A view is `{x, y, scale}`: the image's point (x, y) stands in the middle of the canvas, and a
+ * A view is `{x, y, scale}`. The image's point (x, y) stands in the middle of the canvas, and a
  * pixel of the image is `scale` pixels of the canvas wide.
  */
 
