@@ -95,15 +95,20 @@ def test_the_file_is_flushed_before_the_rename_and_the_folder_after(tmp_path, mo
     assert steps == ["file", "rename", "folder"]
 
 
-def test_a_file_system_that_cannot_flush_folders_is_no_error(tmp_path, monkeypatch):
+def fail_on_folders(monkeypatch, number):
+    """Let the flush of a folder fail with an error of the system."""
     fsync = os.fsync
 
-    def refuse_folders(descriptor: int) -> None:
+    def fail(descriptor: int) -> None:
         if is_folder(descriptor):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(number, os.strerror(number))
         fsync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", refuse_folders)
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_a_file_system_that_cannot_flush_folders_is_no_error(tmp_path, monkeypatch):
+    fail_on_folders(monkeypatch, errno.EINVAL)
     files.write_bytes(tmp_path / "a.txt", b"x")
     assert (tmp_path / "a.txt").read_bytes() == b"x"
 
@@ -319,14 +324,7 @@ def test_sizes_read_as_people_write_them():
 def test_a_folder_that_cannot_be_flushed_is_told_apart_from_a_file_not_written(
     tmp_path, monkeypatch
 ):
-    fsync = os.fsync
-
-    def fail_on_folders(descriptor: int) -> None:
-        if is_folder(descriptor):
-            raise OSError(errno.EIO, "Input/output error")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fail_on_folders)
+    fail_on_folders(monkeypatch, errno.EIO)
     with pytest.raises(MachineError, match="written, but a power cut now may undo it"):
         files.write_bytes(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
