@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
@@ -16,7 +16,6 @@ from unetseg.text import plural, quote
 if TYPE_CHECKING:
     from unetseg.dataset.findings import Inspection
 
-_OUT = "Output"
 _FINDINGS = 20  # shown; the files of --html and --json hold all
 
 
@@ -33,20 +32,15 @@ def check(
     ignore: options.Ignore = None,
     html: Annotated[
         Path | None,
-        Option(
-            "--html",
-            metavar="FILE",
-            help="Write a page with every image beside its mask.",
-            rich_help_panel=_OUT,
+        options.output(
+            "--html", metavar="FILE", help="Write a page with every image beside its mask."
         ),
     ] = None,
     json_file: Annotated[
-        Path | None,
-        Option("--json", metavar="FILE", help="Write all findings.", rich_help_panel=_OUT),
+        Path | None, options.output("--json", metavar="FILE", help="Write all findings.")
     ] = None,
     overwrite: Annotated[
-        bool,
-        Option("--overwrite", help="Replace the files of --html and --json.", rich_help_panel=_OUT),
+        bool, options.output("--overwrite", help="Replace the files of --html and --json.")
     ] = False,
 ) -> None:
     """Look at labelled images before anything is trained; nothing is changed.

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay
 from unetseg.settings import PredictSettings
-
-_OUT = "Output"
 
 
 @options.takes_settings
@@ -31,11 +29,10 @@ def compare(
     group: options.Groups = None,
     settings: PredictSettings,
     json_file: Annotated[
-        Path | None,
-        Option("--json", metavar="FILE", help="Write all numbers.", rich_help_panel=_OUT),
+        Path | None, options.output("--json", metavar="FILE", help="Write all numbers.")
     ] = None,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace the file of --json.", rich_help_panel=_OUT)
+        bool, options.output("--overwrite", help="Replace the file of --json.")
     ] = False,
     classes: options.Classes = None,
     ignore: options.Ignore = None,

@@ -10,7 +10,6 @@ from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line
 from unetseg.settings import PredictSettings
 
-_OUT = "Output"
 # These options change the masks that a model makes. --predictions are made already.
 _OF_A_MODEL = {"include_trained", "curves", *options.OPTIONS[PredictSettings]} - {
     *("page", "channels", "crop", "batch_size", "device"),
@@ -43,64 +42,57 @@ def evaluate(
     group: options.Groups = None,
     settings: PredictSettings,
     confusion: Annotated[
-        bool, Option("--confusion", help="Print the confusion matrix.", rich_help_panel=_OUT)
+        bool, options.output("--confusion", help="Print the confusion matrix.")
     ] = False,
     boundary: Annotated[
         float | None,
-        Option(
+        options.output(
             "--boundary",
             metavar="PIXELS",
             min=0,
             help="Score borders, too: the share within this distance, and the 95 % Hausdorff "
             "distance.",
-            rich_help_panel=_OUT,
         ),
     ] = None,
     objects: Annotated[
         list[str] | None,
-        Option(
+        options.output(
             "--objects",
             metavar="CLASS",
             help="Score the objects of this class, or of all, too: panoptic quality, F1, count; "
             "may be repeated.",
-            rich_help_panel=_OUT,
         ),
     ] = None,
     curves: Annotated[
         bool,
-        Option(
+        options.output(
             "--curves",
             help="Score every threshold, too: the areas under the ROC and the precision-recall "
             "curve of each class.",
-            rich_help_panel=_OUT,
         ),
     ] = False,
     html: Annotated[
         Path | None,
-        Option(
+        options.output(
             "--html",
             metavar="FILE",
             help="Write a page with the scores, and the worst and best images.",
-            rich_help_panel=_OUT,
         ),
     ] = None,
     json_file: Annotated[
-        Path | None,
-        Option("--json", metavar="FILE", help="Write all scores.", rich_help_panel=_OUT),
+        Path | None, options.output("--json", metavar="FILE", help="Write all scores.")
     ] = None,
     csv_file: Annotated[
         Path | None,
-        Option(
+        options.output(
             "--csv",
             metavar="FILE",
             help="Write one row an image: IoU, Dice, precision, recall and specificity of each "
             "class, and the figures of --boundary and --curves.",
-            rich_help_panel=_OUT,
         ),
     ] = None,
     overwrite: Annotated[
-        bool,
-        Option("--overwrite", help="Replace the files that are written.", rich_help_panel=_OUT),
+        bool, options.output("--overwrite", help="Replace the files that are written.")
     ] = False,
     classes: options.Classes = None,
     ignore: options.Ignore = None,

@@ -3,32 +3,25 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
-
 from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_table
-
-_OUT = "Output"
 
 
 def export(
     model: options.Models = None,
-    out: Annotated[
-        Path, Option("--out", metavar="FILE", help="The file.", rich_help_panel=_OUT)
-    ] = Path("model.onnx"),
+    out: Annotated[Path, options.output("--out", metavar="FILE", help="The file.")] = Path(
+        "model.onnx"
+    ),
     opset: Annotated[
         int | None,
-        Option(
+        options.output(
             "--opset",
             metavar="N",
             help="Version of the ONNX operators, 18 to 25.",
             show_default="the one that PyTorch writes best",
-            rich_help_panel=_OUT,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace the file.", rich_help_panel=_OUT)
-    ] = False,
+    overwrite: Annotated[bool, options.output("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a model as one ONNX file, for programs without PyTorch.
 

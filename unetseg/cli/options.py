@@ -327,6 +327,12 @@ def given(ctx: Context, names: Iterable[str]) -> set[str]:
 
 # --- other options that several commands share ---------------------------------------------------
 
+
+def output(flag: str, **given: Any) -> Any:
+    """Return an option about the output of a command, as `Option` does."""
+    return Option(flag, rich_help_panel="Output", **given)
+
+
 Classes = Annotated[
     Path | None,
     Option(

@@ -11,7 +11,6 @@ from unetseg.errors import InputError, PartialFailure
 from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
-_OUT = "Output"
 _SMALL = 10  # pixels: smaller objects are specks rather than things
 
 
@@ -22,61 +21,49 @@ def predict(
     *,
     settings: PredictSettings,
     out: Annotated[
-        Path,
-        Option("--out", metavar="FOLDER", help="Where the masks go.", rich_help_panel=_OUT),
+        Path, options.output("--out", metavar="FOLDER", help="Where the masks go.")
     ] = Path("predictions"),
     format: Annotated[
         str,
-        Option(
+        options.output(
             "--format",
             help="Format of masks and confidence: png, tif or auto. auto is tif for GeoTIFFs, "
             "whose place on the map is kept, and for images over 100 megapixels.",
-            rich_help_panel=_OUT,
         ),
     ] = "auto",
     overlay: Annotated[
         bool | None,
-        Option(
-            "--overlay/--no-overlay",
-            help="Draw masks over images.",
-            show_default="up to 20 images",
-            rich_help_panel=_OUT,
+        options.output(
+            "--overlay/--no-overlay", help="Draw masks over images.", show_default="up to 20 images"
         ),
     ] = None,
     overlay_size: Annotated[
         int,
-        Option(
+        options.output(
             "--overlay-size",
             metavar="PIXELS",
             min=1,
             help="Longest side of an overlay; larger images are reduced.",
-            rich_help_panel=_OUT,
         ),
     ] = 2000,
     probabilities: Annotated[
         bool,
-        Option(
-            "--probabilities",
-            help="Write (class, row, column) float32 TIFFs, too.",
-            rich_help_panel=_OUT,
-        ),
+        options.output("--probabilities", help="Write (class, row, column) float32 TIFFs, too."),
     ] = False,
     confidence: Annotated[
         bool,
-        Option(
+        options.output(
             "--confidence",
             help="Write how sure each pixel is as grey pictures, too: 255 is certain.",
-            rich_help_panel=_OUT,
         ),
     ] = False,
     objects: Annotated[
         list[str] | None,
-        Option(
+        options.output(
             "--objects",
             metavar="CLASS",
             help="Tell touching objects of this class, or of all, apart. Label images, outlines "
             "and a table are written. May be repeated.",
-            rich_help_panel=_OUT,
         ),
     ] = None,
     fov: Annotated[
@@ -89,12 +76,7 @@ def predict(
         ),
     ] = None,
     overwrite: Annotated[
-        bool,
-        Option(
-            "--overwrite",
-            help="Replace files that unetseg did not write.",
-            rich_help_panel=_OUT,
-        ),
+        bool, options.output("--overwrite", help="Replace files that unetseg did not write.")
     ] = False,
 ) -> None:
     """Write a mask for every image, in the encoding of the masks trained on.

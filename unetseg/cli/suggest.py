@@ -15,7 +15,6 @@ from unetseg.text import plural, quote, show
 if TYPE_CHECKING:
     from unetseg.prediction.suggestions import Suggestions
 
-_OUT = "Output"
 _FEW = 3  # names shown in a message
 
 
@@ -36,20 +35,13 @@ def suggest(
     ] = None,
     out: Annotated[
         Path,
-        Option(
-            "--out",
-            metavar="FOLDER",
-            help="Where images and their masks go, to be corrected.",
-            rich_help_panel=_OUT,
+        options.output(
+            "--out", metavar="FOLDER", help="Where images and their masks go, to be corrected."
         ),
     ] = Path("suggested"),
     overwrite: Annotated[
         bool,
-        Option(
-            "--overwrite",
-            help="Replace earlier suggestions, corrected masks too.",
-            rich_help_panel=_OUT,
-        ),
+        options.output("--overwrite", help="Replace earlier suggestions, corrected masks too."),
     ] = False,
     settings: Annotated[PredictSettings, ("page", "channels", "crop", "device")],
 ) -> None:

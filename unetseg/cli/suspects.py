@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from unetseg.scoring.suspects import Suspect
     from unetseg.training.folds import CrossValidation
 
-_OUT = "Output"
-
 
 @options.takes_settings
 def suspects(
@@ -41,20 +39,15 @@ def suspects(
     n: Annotated[int, Option("--n", min=1, help="Masks shown, the likeliest first.")] = 20,
     html: Annotated[
         Path | None,
-        Option(
-            "--html",
-            metavar="FILE",
-            help="Write a page with image, mask and prediction of each.",
-            rich_help_panel=_OUT,
+        options.output(
+            "--html", metavar="FILE", help="Write a page with image, mask and prediction of each."
         ),
     ] = None,
     json_file: Annotated[
-        Path | None,
-        Option("--json", metavar="FILE", help="Write all suspects.", rich_help_panel=_OUT),
+        Path | None, options.output("--json", metavar="FILE", help="Write all suspects.")
     ] = None,
     overwrite: Annotated[
-        bool,
-        Option("--overwrite", help="Replace the files of --html and --json.", rich_help_panel=_OUT),
+        bool, options.output("--overwrite", help="Replace the files of --html and --json.")
     ] = False,
     settings: Annotated[PredictSettings, ("page", "channels", "crop")],
     classes: options.Classes = None,
