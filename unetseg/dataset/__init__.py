@@ -3,14 +3,14 @@
 Read in this order:
 
 - ``naming`` compares the names of images and masks.
-- ``shapes`` draws labels that are shapes.
+- ``shapes`` draws polygons, run lengths, bitmaps and ellipses.
 - ``exports`` reads the folders of annotation tools.
 - ``pairing`` finds the mask of each image in any folder.
 - ``splits`` holds images out.
 - ``survey`` looks at each pair.
 - ``findings`` says what is wrong with the set.
 - ``annotations``, ``snapping`` and ``conversion`` read and repair the labels of other programs.
-- ``geometry`` places tiles.
+- ``geometry`` places windows, and weighs them where they overlap.
 - ``cutting`` cuts images into patches.
 - ``store`` is the file of patches.
 - ``store_writer`` writes that file.

@@ -55,7 +55,7 @@ class _Labels:
     colours: dict[str, str] = field(default_factory=dict)
     images: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     found: dict[str, list[tuple[str, Draw]]] = field(default_factory=dict)
-    without_area: Counter[tuple[str, str]] = field(default_factory=Counter)  # of a kind, a label
+    without_area: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind, label)
 
     def image(self, path: Path, source: Path) -> list[tuple[str, Draw]]:
         """Return the list that takes the shapes of an image."""
@@ -173,7 +173,7 @@ def _size(image: Path) -> tuple[int, int]:
 
 # --- LabelMe -----------------------------------------------------------------------------------
 
-_AREAS = ("polygon", "rectangle", "circle")  # of a shape without a type, the first
+_AREAS = ("polygon", "rectangle", "circle")  # a shape without a type is of the first kind
 
 
 def _read_labelme(folder: Path) -> Export | None:
@@ -270,7 +270,7 @@ def _read_yolo(folder: Path) -> Export | None:
     labels.names = names
     for image in naming.list_images(images):
         file = files.pop(naming.stem_of(image), None)
-        drawn = labels.image(image, file or texts)  # without a file it shows nothing
+        drawn = labels.image(image, file or texts)  # an image without a file shows nothing
         with _Reading(file or texts, labels.tool):
             for line in file.read_text("utf-8-sig").splitlines() if file else ():
                 if line.strip():
@@ -374,7 +374,7 @@ def _via_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, A
                 "shape_attributes": json.loads(row["region_shape_attributes"]),
                 "region_attributes": json.loads(row["region_attributes"]),
             }
-            if region["shape_attributes"]:  # of an image without regions it is empty
+            if region["shape_attributes"]:  # empty where the image has no regions
                 entry["regions"].append(region)
     return list(entries.values())
 

@@ -31,8 +31,8 @@ Severity = Literal["error", "warning", "note"]
 _NUMBERED = (Code.OBJECT_NUMBERS, Code.OBJECTS_OR_CLASSES)
 _SEVERITIES = ("error", "warning", "note")
 
-_FEWEST_WITH_STRIPS = 3  # of fewer images, equal rows may be chance
-_NEARLY = 0.75  # the three of them: see `_nearly_equal`
+_FEWEST_WITH_STRIPS = 3  # with fewer images, equal rows may be chance
+_NEARLY = 0.75  # for these three, see `_nearly_equal`
 _NEARLY_IN_DETAIL = 0.22
 _SHIFT = 2
 _SMALL = 8  # pixels: images of fewer rows or columns show nothing
@@ -586,7 +586,7 @@ def _unlike(facts: _Facts) -> Iterator[Finding]:
     wide = most[0][0] if most else 1
     usual = next((s for s in surveys if s.channels == wide), surveys[0])
     for other in surveys:
-        # A grey photograph among colour ones is three equal channels; a single stain is none.
+        # A grey photograph among colour ones is three equal channels; a single stain is not.
         may_be_photograph = other.info.dtype == "uint8" and "C" not in usual.info.axes
         if other.channels != wide and not (other.channels == 1 and wide == 3 and may_be_photograph):
             text = (

@@ -17,7 +17,7 @@ from torch import Tensor
 from unetseg.classes import IGNORED
 from unetseg.labelling.features import Features
 
-_OF_CLASS = 500  # pixels that are drawn of a class in an image: more of a stroke are alike
+_OF_CLASS = 500  # pixels drawn of a class in an image; further ones of a stroke are alike
 _PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a second
 _PENALTY = 1e-3  # the factor of the squared weights in the loss
 _STEPS, _ENOUGH = 30, 1e-5  # a search ends earlier where the loss falls by less

@@ -473,7 +473,7 @@ def _read_labels(image: LabelledImage, table: ClassTable) -> NDArray[np.uint8]:
     raw = reading.read_mask(path)
     masks.check_same_size(path, raw.values.shape[:2], image.shape)
     if table.encoding == "values" and reading.read_text(path).items() >= _MADE_BY.items():
-        raw = masks.RawMask(raw.values)  # its palette is paint, perhaps of a colour before
+        raw = masks.RawMask(raw.values)  # its palette may hold earlier colours
     return masks.decode(raw, table, path)
 
 

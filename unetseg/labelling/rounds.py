@@ -152,7 +152,7 @@ class Rounds:
             self._tell("predicting", "")
             failure = self._predict(order[:_AT_ONCE])
         with self._wake:
-            if self._is_stopped:  # by a pause: all is as new as before
+            if self._is_stopped:  # by a pause: the round is done again later
                 self._order = self._order or tuple(order)
                 return
         self._tell("failed" if failure else "waiting", failure or "")

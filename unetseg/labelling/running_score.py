@@ -40,7 +40,7 @@ _LEAST = 2  # images shown by each predictor, from which the network can take ov
 _NEAR = 0.2
 _LEAST_FOR_CURVE = 8  # images from which a curve says anything about the next ten
 _NEXT = 10
-_SMALLEST = 1e-3  # errors below are all the same to the logarithm
+_SMALLEST = 1e-3  # smaller errors count as this one in a logarithm
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class RunningScore:
                 files.make_folder(path.parent)
                 writing.write_picture(path, np.asarray(predictions[predictor])[..., None])
             else:
-                path.unlink(missing_ok=True)  # of an earlier life of this image
+                path.unlink(missing_ok=True)  # it belongs to an earlier image
 
     def accepted(self, number: int, labels: NDArray[np.uint8], shown: Predictor) -> None:
         """Score the predictions of an image against its accepted mask.

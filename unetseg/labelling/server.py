@@ -39,7 +39,7 @@ from unetseg.settings import parse_duration
 from unetseg.signals import Caught, catching
 from unetseg.text import show
 
-PORT = 8421  # where nothing else asks for it; else a free one is taken
+PORT = 8421  # if it is free, else any free port
 _JSON_LIMIT = 2**18  # bytes; 255 classes with names of 200 characters fit
 _ID = re.compile(r"[\w.:-]{0,100}", re.ASCII)
 _TYPES = {
@@ -103,7 +103,7 @@ class Events:
         """Yield the events of a page from now on, and tell all pages how many there are."""
         self._loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self.leave(page)  # its stream of before was lost
+        self.leave(page)  # its earlier stream was lost
         self._pages[queue] = page
         self.publish("pages", {"count": len(self._pages)})
         try:

@@ -237,7 +237,7 @@ class Session:
     def _network_answer(self, number: int) -> Answer | None:
         """Return the network's prediction of an image; None where there is none yet."""
         if self.training and number not in self._network:
-            with suppress(UnetsegError):  # it is of classes before, or was just removed
+            with suppress(UnetsegError):  # it has earlier classes, or was just removed
                 labels = self.training.prediction(number, self.project.table)
                 if labels is not None:
                     self._network[number] = Answer(labels, next(self._versions), "network")

@@ -295,7 +295,7 @@ def _sources(size: int, padded: int, device: torch.device) -> Tensor:
     """
     steps = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     places = torch.cartesian_prod(steps, steps)  # (S * S, 2) from the centre
-    found = (places @ _symmetry_matrices().mT + (padded - 1) / 2).long()  # halves add up: exact
+    found = (places @ _symmetry_matrices().mT + (padded - 1) / 2).long()  # sums of halves are exact
     return (found[..., 0] * padded + found[..., 1]).to(device)
 
 

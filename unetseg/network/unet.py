@@ -78,7 +78,7 @@ class UNet(nn.Module):
         self.multiple = 2**depth
         reach = sum(n * 2**level for level, n in enumerate(encoder))
         reach += sum(decoder * 2**level for level in range(depth))
-        self.halo = (-(-reach // self.multiple) + 1) * self.multiple  # and a cell of pooling
+        self.halo = (-(-reach // self.multiple) + 1) * self.multiple  # plus a cell of the pooling
         self.encoder = nn.ModuleList(
             ConvolutionBlock(i, o, n)
             for i, o, n in zip([channels, *widths[:-1]], widths, encoder, strict=True)

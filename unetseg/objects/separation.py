@@ -290,7 +290,9 @@ class _Basins:
         own = np.flatnonzero(mine)
         first = np.full(len(ends), self._numbers.size, np.int64)
         y, x = np.divmod(own[::-1], mine.shape[1])
-        first[mine.ravel()[own[::-1]] - 1] = (y + corner[0]) * width + x + corner[1]  # last wins
+        first[mine.ravel()[own[::-1]] - 1] = (
+            (y + corner[0]) * width + x + corner[1]
+        )  # the first pixel
         self._ends.append(
             _Ends(
                 np.full(len(ends), kind),

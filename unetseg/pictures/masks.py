@@ -593,7 +593,7 @@ def _count(
     if not -_HALF <= int(runs.codes.min()) <= int(runs.codes.max()) < _HALF:
         distinct, places = np.unique(runs.codes, return_inverse=True)
         return distinct, np.bincount(places, runs.lengths).astype(np.int64), np.bincount(places)
-    joined = np.sort(runs.codes.astype(np.int64) * 2 * _HALF + runs.lengths)  # no argsort: slow
+    joined = np.sort(runs.codes.astype(np.int64) * 2 * _HALF + runs.lengths)  # argsort is slower
     ordered = joined // (2 * _HALF)
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     pixels = np.add.reduceat(joined % (2 * _HALF), starts)

@@ -6,7 +6,7 @@ Read in this order:
 - ``run_folder`` is the folder of a run.
 - ``model`` makes one file or an ensemble ready for images.
 - ``encoder_weights`` finds the weights of the pretrained encoder.
-- ``segmenter`` takes a network over an image of any size.
+- ``segmenter`` covers an image of any size, by blended windows or seamless tiles.
 - ``session`` writes a mask for every image.
 - ``summary`` writes the table of the predictions.
 - ``calibration`` and ``likeness`` say how far a model can be trusted.

@@ -152,7 +152,7 @@ def _logit_ends(ratio: Floats, error: Floats, df: Floats) -> Floats:
     safe = np.where(defined, ratio, 0.5)
     half = t_quantile(df) * error / (safe * (1 - safe))
     odds = safe / (1 - safe)
-    with np.errstate(over="ignore"):  # exp of a huge half is inf, its end 0 or 1
+    with np.errstate(over="ignore"):  # exp may be inf; its end is 0 or 1
         low, high = 1 / (1 + np.exp(half) / odds), 1 / (1 + np.exp(-half) / odds)
     return np.where(defined[..., None], np.stack([low, high], -1), np.nan)
 

@@ -4,7 +4,7 @@ Training stands above prediction and scoring because it validates.
 
 Read in this order:
 
-- ``run`` is `unetseg.train`.
+- ``run`` is ``unetseg.train``; it compares a resume with the run that was interrupted.
 - ``forecast`` refuses a budget that is too short.
 - ``recipe`` fills in the settings.
 - ``starting`` makes a trainer, new or resumed.

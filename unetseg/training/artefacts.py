@@ -160,7 +160,7 @@ def write_config(path: Path, settings: TrainSettings, others: Mapping[str, Any])
         settings: The settings as resolved.
         others: Further options of ``unetseg train``, by name.
     """
-    values = {**others, **dataclasses.asdict(settings), "validate": None}  # no option of it
+    values = {**others, **dataclasses.asdict(settings), "validate": None}  # it is no option
     if settings.budget is not None:
         values["budget"] = f"{settings.budget:.12g}s"
     files.write_bytes(path, to_toml("train", values).encode())

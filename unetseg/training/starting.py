@@ -316,7 +316,7 @@ def resumed_network(
         InputError: The pretrained weights of the run are neither installed nor in its model.
     """
     if recipe.weights is not None and model.exists():
-        network, _ = load_model(model)  # holds them, even if the file of the weights has gone
+        network, _ = load_model(model)  # it holds them, even if their own file has gone
     else:
         network = new_network(recipe, info)
     if frozen_digest(network) not in ("", frozen) and model.exists():
