@@ -1,4 +1,4 @@
-# Every target sets up what it needs; `make help` lists them.
+# Every target sets up its own needs; `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ BUDGET ?= 2m
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(SETUP) ## make .venv with unetseg and what its tests need
+setup: $(SETUP) ## make .venv with unetseg and all that its tests need
 
 # One pip command: only so does pip see the pin of torch when it resolves unetseg.
 $(SETUP): pyproject.toml .ci/constraints.txt

@@ -123,7 +123,7 @@ class UnetsegError(Exception):
         super().__init__(worded(self.message, as_argument))
 
     def about(self, subject: object) -> Self:
-        """Return an error that names ``subject``: this one, or one that says the same of it."""
+        """Return this error, or an equal error that names ``subject``."""
         return self if self.subject == subject else type(self)(subject, self.message)
 
     @property

@@ -152,7 +152,7 @@ def convert_folder(
             try:
                 snapped = _mask_of(labelled, name, views.get(name), limit)
             except NoClassError as error:
-                strange.append(error)  # the other masks may hold further ones
+                strange.append(error)  # the other masks may hold further values
                 continue
             _write(building / part, name, labelled.images[name], snapped, table)
             if snapped.numbers is not None:

@@ -245,7 +245,7 @@ class Position:
 
     Attributes:
         epoch: Epochs done.
-        step_in_epoch: Steps done in this one.
+        step_in_epoch: Steps done in the epoch that has begun.
         step: Steps done in all.
         patches_seen: Patches learned from, repetitions counted.
     """

@@ -67,7 +67,7 @@ from unetseg.training.starting import Session
 DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
 
-# One pass over the held-out images scores a model; this one writes their masks.
+# One pass over the held-out images scores a model; another pass writes their masks.
 _AFTER_FOLD = Afterwards(passes=1)
 
 

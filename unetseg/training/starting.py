@@ -191,7 +191,7 @@ def _start_clock(
     window, spent = ranks.gather((window, spent))[0]
     images, after = opened.held_out_count, session.after
     scoring = windows * window
-    if images:  # the ranks wait for the one with the most
+    if images:  # the ranks wait for the rank with the most
         scoring *= -(-images // ranks.size) / images
     reserve = Reserve(window, scoring, 1 + after.passes, after.seconds + _SPARE_SECONDS)
     total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
