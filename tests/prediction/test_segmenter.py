@@ -1,5 +1,7 @@
 """Covering a whole image: against a slow double loop over all windows."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -357,3 +359,59 @@ def test_networks_are_used_as_they_predict_not_as_they_train():
     image, network = picture((20, 20)), Noisy().train()
     cover = segmenter_of([network])
     np.testing.assert_array_equal(cover.probabilities(image), cover.probabilities(image))
+
+
+@pytest.mark.parametrize("stride", [8, None])
+@pytest.mark.parametrize("flips", [(), [(-1,), (-2,), (-2, -1)]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_images_computed_together_are_as_each_alone(stride, flips, dtype):
+    shapes = [(20, 33)] * 3 if stride is None else [(20, 33), (16, 16), (3, 40), (31, 17)]
+    images = [picture(shape).astype(dtype) + dtype(k) for k, shape in enumerate(shapes)]
+    networks = [unet(seed=0), unet(seed=1)]
+    cover = segmenter_of(networks, stride=stride, flips=flips, batch_size=64, temperature=1.5)
+    for image, found in zip(images, cover.together(images), strict=True):
+        assert found.shape == image.shape
+        for _ in range(2):  # taking the probabilities changes nothing
+            np.testing.assert_allclose(
+                cover.probabilities(found), cover.probabilities(image), atol=1e-6
+            )
+        np.testing.assert_array_equal(cover.labels(found, (50, 41)), cover.labels(image, (50, 41)))
+
+
+def test_an_image_alone_is_computed_when_its_bands_are_asked_for():
+    image, cover = picture((61, 40)), segmenter_of([Local()])
+    assert cover.together([image])[0] is image
+
+
+@pytest.mark.parametrize(
+    ("stride", "shapes", "expected"),
+    [
+        # 1, 2, 1, 1 and 4 windows of 16 x 16, then 16; a batch has room for 5.
+        (8, [(16, 16), (24, 9), (3, 3), (16, 16), (24, 24), (40, 40)], [4, 1, 1]),
+        (8, [(40, 40), (16, 16), (16, 16)], [1, 2]),
+        (8, [(16, 16), None, None, (16, 16)], [1, 1, 1, 1]),
+        (8, [(24, 16)] * 5, [2, 2, 1]),
+        (None, [(16, 20), (16, 20), (20, 16), (20, 16), (16, 20)], [2, 2, 1]),
+        (None, [(16, 16)] * 12, [5, 5, 2]),
+    ],
+)
+def test_images_come_in_batches_that_their_windows_fill(stride, shapes, expected):
+    cover = segmenter_of([unet()], stride=stride, batch_size=5)
+    batches = list(cover.batches(range(len(shapes)), shapes.__getitem__))
+    assert [len(batch) for batch in batches] == expected
+    assert list(itertools.chain(*batches)) == list(range(len(shapes)))
+
+
+@pytest.mark.parametrize(("shape", "taken"), [((40, 40), 1), ((24, 16), 2), ((16, 16), 5)])
+def test_no_image_is_taken_before_its_batch_is_due(shape, taken):
+    numbers = iter(range(100))
+    next(segmenter_of([Local()]).batches(numbers, lambda _: shape))
+    assert next(numbers) == taken
+
+
+def test_images_computed_together_are_bounded(monkeypatch):
+    monkeypatch.setattr(segmenter, "_TOGETHER", 3)
+    cover = segmenter_of([Local()], batch_size=64)
+    assert [len(b) for b in cover.batches(range(7), lambda _: (16, 16))] == [3, 3, 1]
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 2 * 16**2})
+    assert [len(b) for b in cover.batches(range(5), lambda _: (16, 16))] == [2, 2, 1]

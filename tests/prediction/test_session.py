@@ -784,8 +784,70 @@ def test_of_many_images_only_those_at_hand_are_in_memory(home):
         held = [o for o in gc.get_objects() if type(o) is ModelInput]
         most = max(most, sum(one._whole is not None for one in held))
 
-    assert len(unetseg.predict([IMAGES], on_progress=count).written) == 12
+    alone = unetseg.PredictSettings(batch_size=1)
+    assert len(unetseg.predict([IMAGES], settings=alone, on_progress=count).written) == 12
     assert 1 <= most <= 4  # one read ahead, one computed, one written, one about to be let go
+
+
+def draw_small(count):
+    """Write ``count`` images of 32 x 32 and 40 x 32 pixels in turns into a folder."""
+    Path("small").mkdir()
+    for k in range(count):
+        image = draw(k, (32 + 8 * (k % 2), 32))[0]
+        Image.fromarray(image[..., 0]).save(f"small/{k:02}.png")
+    return Path("small")
+
+
+def test_of_many_small_images_only_those_of_the_batches_at_hand_are_in_memory(home, monkeypatch):
+    monkeypatch.setattr(segmenter, "_TOGETHER", 3)
+    most = 0
+
+    def count(_):
+        nonlocal most
+        held = [o for o in gc.get_objects() if type(o) is ModelInput]
+        most = max(most, sum(one._whole is not None for one in held))
+
+    assert len(unetseg.predict([draw_small(30)], on_progress=count).written) == 30
+    assert (
+        3 <= most <= 10
+    )  # three read ahead, three computed, three written, one about to be let go
+
+
+def test_small_images_computed_together_have_the_masks_of_each_alone(home):
+    folder = draw_small(9)
+    (folder / "03.png").write_bytes(b"no image")
+    Image.fromarray(draw(50)[0][..., 0]).save(folder / "05a.png")  # larger than the others
+    unetseg.predict([folder / "01.png"], out="together")
+    together = unetseg.predict([folder], out="together", confidence=True, probabilities=True)
+    alone = unetseg.PredictSettings(batch_size=1)
+    expected = unetseg.predict(
+        [folder], out="alone", confidence=True, probabilities=True, settings=alone
+    )
+    names = [f"{name}.png" for name in ("00", "01", "02", "04", "05", "05a", "06", "07", "08")]
+    assert [path.name for path in together.written] == names
+    assert [path.name for path, _ in together.failed] == ["03.png"]
+    for name in names:
+        mask, other = (np.asarray(Image.open(f"{one}/{name}")) for one in ("together", "alone"))
+        np.testing.assert_array_equal(mask, other)
+    for name in (Path(name).stem for name in names):
+        shares, other = (
+            tifffile.imread(f"{one}/probabilities/{name}.tif") for one in ("together", "alone")
+        )
+        np.testing.assert_allclose(shares, other, atol=1e-6)
+    assert together.shares == expected.shares
+
+
+def test_small_images_are_told_in_order_and_one_that_is_done_is_left_out_of_a_batch(home):
+    folder, told = draw_small(5), []
+    unetseg.predict([folder / "02.png"])
+    done = unetseg.predict([folder], on_progress=told.append)
+    assert [path.stem for path in done.written] == ["00", "01", "03", "04"]
+    assert [path.stem for path in done.skipped] == ["02"]
+    progress = [record for record in told if isinstance(record, Progress)]
+    assert [record.done for record in progress] == sorted(record.done for record in progress)
+    assert list(dict.fromkeys(record.detail for record in progress)) == [
+        f"image {k + 1} of 5, {k:02}.png" for k in range(5)
+    ]
 
 
 def test_no_data_has_a_value_of_its_own_where_255_is_a_class(home):

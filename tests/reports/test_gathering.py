@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,10 @@ import pytest
 import tifffile
 
 import unetseg
-from tests.support import write_set
+from tests.support import count_predictions, write_set
 from unetseg.classes import table_of
 from unetseg.cli.app import main
 from unetseg.prediction.run_folder import RunFolder
-from unetseg.prediction.segmenter import Segmenter
 from unetseg.reports.gathering import baselines_of_folds, report_training, seconds_after_folds
 from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
 from unetseg.settings import PatchSettings, TrainSettings
@@ -146,14 +144,7 @@ def test_an_evaluation_draws_curves_and_writes_every_score_of_an_image(home, cap
 @pytest.fixture
 def predicted(monkeypatch):
     """How often each image was predicted, by its pixels."""
-    seen, averages = Counter(), Segmenter._averages
-
-    def counted(self, image, shape=None):
-        seen[image[0 : image.shape[0]].tobytes()] += 1
-        return averages(self, image, shape)
-
-    monkeypatch.setattr(Segmenter, "_averages", counted)
-    return seen
+    return count_predictions(monkeypatch)
 
 
 @pytest.mark.parametrize(("source", "images"), [(("set", "--include-trained"), 8), ((), 2)])

@@ -8,13 +8,12 @@ import torch
 from safetensors.numpy import load_file
 
 import unetseg
-from tests.support import QUICK, rows_of, without_times
+from tests.support import QUICK, count_predictions, rows_of, without_times
 from unetseg.dataset.store import open_store
 from unetseg.errors import DivergenceError
 from unetseg.prediction.calibration import PixelSample
 from unetseg.prediction.likeness import AppearanceRange, describe, sample_windows
 from unetseg.prediction.model_file import read_card
-from unetseg.prediction.segmenter import Segmenter
 from unetseg.records import read_record
 from unetseg.training import artefacts, loop
 from unetseg.training.learner import Learner
@@ -122,14 +121,9 @@ def test_a_finished_model_has_a_temperature_fitted_to_its_held_out_images(home):
 
 def test_the_end_of_a_run_predicts_each_held_out_image_once(home, monkeypatch):
     """Scores, temperature and validation.png all come of one pass."""
-    seen, bands = [], Segmenter.bands
-    monkeypatch.setattr(
-        Segmenter,
-        "bands",
-        lambda self, image, shape: seen.append(image.shape) or bands(self, image, shape),
-    )
+    seen = count_predictions(monkeypatch)
     unetseg.train(run="once", **{**QUICK, "epochs": 1})
-    assert len(seen) == 3
+    assert list(seen.values()) == [1] * 3
     assert (home / "runs/once/validation.png").exists()
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -218,16 +218,6 @@ class Model(Result):
         They are scaled by the model's temperature, in an ensemble by the mean temperature.
         """
         return self.segmenter.probabilities(*self.scaled(image))
-
-    def labelled_bands(
-        self, image: AnyImage
-    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        """Yield the most probable classes (rows, W) and `probabilities` (K, rows, W) in bands.
-
-        The bands come from top to bottom. The classes become `labels` when `finish` has them all.
-        """
-        for labels, shares in self.segmenter.labelled_bands(*self.scaled(image)):
-            yield labels, shares.numpy(force=True)
 
     def labels_and_confidence(
         self, image: AnyImage

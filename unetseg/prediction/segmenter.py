@@ -9,13 +9,14 @@ depends (the ``halo`` of the network). Each starts on the grid of the pooling (t
 the kept parts equal those of one pass over the whole image.
 
 In both ways an image is read in rows and its probabilities are yielded in bands of rows. Neither
-need ever exist as a whole.
+need ever exist as a whole. Several small images are computed at once, which takes less time.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,10 +28,31 @@ from unetseg.network.unet import fill_to_multiple, fold_normalisation
 from unetseg.pictures.bands import Rows
 from unetseg.prediction.calibration import scale_
 
-# The number of pixels that are computed at once. Larger tiles waste less on halos, but on a CPU
-# more than this brings no further speed. A GPU takes hundreds of windows at once.
+# The number of pixels of a tile. Larger tiles waste less on halos, but on a CPU more than this
+# brings no further speed.
 _TILE = {"cpu": 2**20, "cuda": 2**22, "mps": 2**21}
 _BAND = 2**23  # pixels in a band of tiles: with a dozen classes, 400 MB of probabilities
+# The number of pixels of the windows that are computed at once. A layer of more windows passes the
+# 32 MB that glibc keeps for the next one, and new memory costs a fifth of the time. A GPU takes
+# hundreds of windows at once.
+_BATCH = {"cpu": 2**18, "cuda": 2**22, "mps": 2**21}
+_TOGETHER = 64  # the most images that are computed at once: their files are open meanwhile
+
+T = TypeVar("T")
+Corner = tuple[int, int]  # the row and column of a window
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An image whose probabilities are known: a `Segmenter` takes it in place of its pixels.
+
+    Attributes:
+        shape: Height, width and channels.
+        averages: The probabilities (K, H, W) float32, before the temperature.
+    """
+
+    shape: tuple[int, ...]
+    averages: Tensor
 
 
 class Segmenter:
@@ -73,7 +95,7 @@ class Segmenter:
             for n in networks
         ]
         self.size, self.stride = size, stride
-        self.batch_size = batch_size or max(1, _TILE[self.device.type] // size**2)
+        self.batch_size = batch_size or max(1, _BATCH[self.device.type] // size**2)
         self.temperature = temperature
         self.views: list[tuple[int, ...]] = [(), *flips]
         self._weights = torch.from_numpy(window_weights(size, weights)).to(self.device)
@@ -89,7 +111,66 @@ class Segmenter:
     def _per_channel(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self.device).view(-1, 1, 1)
 
-    def labels(self, image: Rows, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def batches(
+        self, items: Iterable[T], shape_of: Callable[[T], tuple[int, int] | None]
+    ) -> Iterator[list[T]]:
+        """Yield the items in order, in lists of images that `together` computes at once.
+
+        A list is yielded once another image like its last would be too much. So of large images,
+        none is taken before its turn.
+
+        Args:
+            items: Images, or their numbers, and the like.
+            shape_of: Returns the height and width of an item's image; None leaves the item alone.
+        """
+        batch, pixels, shape = list[T](), 0, None
+        for item in items:
+            last, shape = shape, shape_of(item)
+            # Each image is a window of its own where images are covered seamlessly.
+            alike = shape is not None and (self.stride is not None or shape == last)
+            cost = 0 if shape is None else self._pixels(shape)
+            if batch and not (alike and self._has_room(len(batch), pixels + cost)):
+                yield batch
+                batch, pixels = [], 0
+            batch.append(item)
+            pixels += cost
+            if shape is None or not self._has_room(len(batch), pixels + cost):
+                yield batch
+                batch, pixels = [], 0
+        if batch:
+            yield batch
+
+    def _pixels(self, shape: tuple[int, int]) -> int:
+        return computed_pixels(shape, self.networks, self.size, self.stride, self.device)
+
+    def _has_room(self, images: int, pixels: int) -> bool:
+        """Return whether a batch of so many images takes another, and then has so many pixels."""
+        most = min(self.batch_size * self.size**2, _TILE[self.device.type])
+        return images < _TOGETHER and pixels <= most
+
+    @torch.inference_mode()
+    def together(self, images: Sequence[Rows]) -> Sequence[Rows | Computed]:
+        """Return images of a list of `batches`, computed at once; one alone is returned as it is.
+
+        Args:
+            images: (H, W, C) each, as `bands` takes an image.
+        """
+        if len(images) < 2:
+            return images
+        padded = [pad_to(image[0 : image.shape[0]], self.size, self.size) for image in images]
+        found = (
+            self._fitted(np.stack(padded))
+            if self.stride is None
+            else self._blend(padded, self.stride)
+        )
+        return [
+            Computed(image.shape, shares[:, : image.shape[0], : image.shape[1]])
+            for image, shares in zip(images, found, strict=True)
+        ]
+
+    def labels(
+        self, image: Rows | Computed, shape: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
         """Return the most probable class of each pixel of an image (H, W, C).
 
         Args:
@@ -104,7 +185,7 @@ class Segmenter:
         return torch.cat(rows).numpy()
 
     def labels_and_confidence(
-        self, image: Rows, shape: tuple[int, int] | None = None
+        self, image: Rows | Computed, shape: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the probability (H, W) float32 of each label.
 
@@ -118,24 +199,27 @@ class Segmenter:
         return np.concatenate(labels), np.concatenate(confidence)
 
     def labelled_bands(
-        self, image: Rows, shape: tuple[int, int] | None = None
+        self, image: Rows | Computed, shape: tuple[int, int] | None = None
     ) -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
         """Yield `labels` (rows, W) and `bands` (K, rows, W) together, from top to bottom."""
         for band in self._averages(image, shape):
             yield _labels(band).numpy(), self._scaled(band)
 
     def probabilities(
-        self, image: Rows, shape: tuple[int, int] | None = None
+        self, image: Rows | Computed, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Return the class probabilities (K, H, W) float32, summing to 1, in ``shape``."""
         return torch.cat([band.cpu() for band in self.bands(image, shape)], 1).numpy()
 
-    def bands(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
+    def bands(
+        self, image: Rows | Computed, shape: tuple[int, int] | None = None
+    ) -> Iterator[Tensor]:
         """Yield the probabilities of an image from top to bottom in bands (K, rows, W) float32.
 
         Args:
-            image: (H, W, C) in the units and channels of the training images. An image smaller than
-                a window is reflected up to that size, and the result is cut back.
+            image: (H, W, C) in the units and channels of the training images, or the result of
+                `together` for it. An image smaller than a window is reflected up to that size, and
+                the result is cut back.
             shape: The height and width of the result, as in `labels`.
         """
         return map(self._scaled, self._averages(image, shape))
@@ -144,14 +228,19 @@ class Segmenter:
     def _scaled(self, band: Tensor) -> Tensor:
         return scale_(band, self.temperature)
 
-    def _averages(self, image: Rows, shape: tuple[int, int] | None = None) -> Iterator[Tensor]:
+    def _averages(
+        self, image: Rows | Computed, shape: tuple[int, int] | None = None
+    ) -> Iterator[Tensor]:
         """Yield `bands` in ``shape``, interpolated where needed, before the temperature."""
         bands, own = self._averages_of(image), (image.shape[0], image.shape[1])
         return bands if shape in (None, own) else resized(bands, own[0], shape)
 
     @torch.inference_mode()
-    def _averages_of(self, image: Rows) -> Iterator[Tensor]:
+    def _averages_of(self, image: Rows | Computed) -> Iterator[Tensor]:
         """Yield `bands` in the size of the image, before the temperature."""
+        if isinstance(image, Computed):
+            yield image.averages.clone()  # whoever takes a band may scale it in place
+            return
         height, width = image.shape[:2]
         if height < self.size or width < self.size:
             image = pad_to(image[0:height], self.size, self.size)
@@ -178,36 +267,48 @@ class Segmenter:
         height, width = image.shape[:2]
         rows = starts(height, self.size, stride)
         columns = starts(width, self.size, stride)
-        together = max(1, self.batch_size // len(columns))  # rows of windows that fill a batch
-        # The first windows tell the device and the number of classes.
-        total, weight = torch.empty(0, 0, width), torch.empty(0, width)
+        together = _even(len(rows), self.batch_size // len(columns))  # rows of windows
+        sums = torch.empty(0, 0, width)  # as `_add` takes them; the first windows tell the rest
         for first in range(0, len(rows), together):
             group = rows[first : first + together]
             top = int(group[0])
             bottom = int(group[-1]) + self.size
             strip = image[top:bottom]
             corners = [(int(r) - top, int(c)) for r in group for c in columns]
-            s, count = self.size, self.batch_size
+            count = _even(len(corners), self.batch_size)
             for begin in range(0, len(corners), count):
                 batch = corners[begin : begin + count]
-                probabilities = self._fitted(
-                    np.stack([strip[r : r + s, c : c + s] for r, c in batch])
-                )  # (n, K, S, S)
-                if not len(weight):
-                    total = probabilities.new_zeros(probabilities.shape[1], 0, width)
-                    weight = probabilities.new_zeros(0, width)
-                if total.shape[1] < bottom - top:
-                    grow = bottom - top - total.shape[1]
-                    total = nn.functional.pad(total, (0, 0, 0, grow))
-                    weight = nn.functional.pad(weight, (0, 0, 0, grow))
-                for (row, column), window in zip(batch, probabilities, strict=True):
-                    place = (slice(row, row + s), slice(column, column + s))
-                    total[:, *place].addcmul_(window, self._weights)
-                    weight[place] += self._weights
+                shares = self._fitted(_cut(strip, batch, self.size))  # (n, K, S, S)
+                if not len(sums):
+                    sums = shares.new_zeros(shares.shape[1] + 1, 0, width)
+                grow = bottom - top - sums.shape[1]
+                if grow > 0:
+                    sums = nn.functional.pad(sums, (0, 0, 0, grow))
+                self._add(sums, batch, shares)
             following = first + together
             done = int(rows[following]) - top if following < len(rows) else height - top
-            yield total[:, :done] / weight[:done]
-            total, weight = total[:, done:].clone(), weight[done:].clone()
+            yield sums[:-1, :done] / sums[-1, :done]
+            sums = sums[:, done:].clone()
+
+    def _blend(self, images: Sequence[NDArray[Any]], stride: int) -> Iterator[Tensor]:
+        """Yield `_blended` of each of several images, as a whole (K, H, W)."""
+        size, all_corners = self.size, list[list[Corner]]()
+        for height, width, _ in (image.shape for image in images):
+            rows, columns = starts(height, size, stride), starts(width, size, stride)
+            all_corners.append([(int(r), int(c)) for r in rows for c in columns])
+        windows = [_cut(*one, size) for one in zip(images, all_corners, strict=True)]
+        found = torch.split(self._fitted(np.concatenate(windows)), [len(part) for part in windows])
+        for image, corners, shares in zip(images, all_corners, found, strict=True):
+            sums = shares.new_zeros(shares.shape[1] + 1, *image.shape[:2])
+            self._add(sums, corners, shares)
+            yield sums[:-1] / sums[-1]
+
+    def _add(self, sums: Tensor, corners: Sequence[Corner], windows: Tensor) -> None:
+        """Add windows (n, K, S, S), weighted, to sums (K + 1, H, W); the last holds the weights."""
+        for (row, column), window in zip(corners, windows, strict=True):
+            place = sums[:, row : row + self.size, column : column + self.size]
+            place[:-1].addcmul_(window, self._weights)
+            place[-1] += self._weights
 
     def _fitted(self, stack: NDArray[Any]) -> Tensor:
         """Return `_softmax` of windows; halve the batch where the device lacks memory for it."""
@@ -294,6 +395,16 @@ def computed_pixels(
         for length, part in zip((height, width), kept, strict=True)
     )
     return math.prod(sides)
+
+
+def _cut(image: NDArray[Any], corners: Sequence[Corner], size: int) -> NDArray[Any]:
+    """Return the windows (n, S, S, C) of an image (H, W, C)."""
+    return np.stack([image[r : r + size, c : c + size] for r, c in corners])
+
+
+def _even(count: int, most: int) -> int:
+    """Return the size of the parts in which ``count`` items come evenly, at most ``most`` each."""
+    return math.ceil(count / math.ceil(count / max(1, most)))
 
 
 def _labels(band: Tensor) -> Tensor:

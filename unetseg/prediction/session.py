@@ -1,8 +1,8 @@
 """Writing a mask for every image.
 
-An image is computed in bands of rows. While one image is computed, a thread reads the next image
-and another thread writes the image before. An image over 100 megapixels is never held as a whole:
-its mask is a tiled TIFF, which is written band by band.
+An image is computed in bands of rows, and small images are computed several at once. Meanwhile a
+thread reads the next images and another thread writes those before. An image over 100 megapixels is
+never held as a whole: its mask is a tiled TIFF, which is written band by band.
 """
 
 import dataclasses
@@ -37,6 +37,7 @@ from unetseg.pictures import bands, drawing, reading, writing
 from unetseg.pictures.georeference import Georeference
 from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.run_folder import LABEL, label_of
+from unetseg.prediction.segmenter import Computed
 from unetseg.prediction.summary import (
     ImageSummary,
     join_tables,
@@ -60,9 +61,9 @@ OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _COUNTED = 512  # objects are counted in so many rows at once
 _AHEAD = 25_000_000  # an image with more pixels is not decoded while another is computed
+_SMALL = 2**20  # an image with more pixels is not computed together with others
 
 T = TypeVar("T")
-R = TypeVar("R")
 P = ParamSpec("P")
 
 
@@ -209,9 +210,12 @@ def predict(
             session = _Session(
                 loaded, out, mine, on_progress, caught, behind, objects, overlay_size
             )
-            for turn in read_ahead(session.read, list(enumerate(mine, 1))):
-                outcomes.append(turn.outcome)
-                session.predict(turn)
+            turns = map(session.read, range(1, len(mine) + 1), mine)
+            for batch in read_ahead(loaded.segmenter.batches(turns, lambda turn: turn.size)):
+                session.compute(batch)
+                for turn in batch:
+                    outcomes.append(turn.outcome)
+                    session.predict(turn)
     except UnetsegError:
         if ranks.size == 1:  # one rank of several does not know what the others write
             update_summary(table, [one.summary for one in outcomes if one.summary], names)
@@ -521,6 +525,8 @@ class _Turn:
         number: The place of the image among all of this process, from 1.
         label: The text that `_label` returns.
         picture: The image; None where nothing is to be done, or it could not be read.
+        image: The image as the segmenter computed it in a batch of several; None where it is alone.
+        seconds: The share of the image in the time of that batch.
         backdrop: The image as its objects are measured.
         shown: The image as the overlay shows it, reduced.
     """
@@ -530,8 +536,17 @@ class _Turn:
     outcome: _Outcome = field(default_factory=_Outcome)
     label: str = ""
     picture: ModelInput | None = None
+    image: bands.Rows | Computed | None = None
+    seconds: float = 0.0
     backdrop: NDArray[Any] | None = None
     shown: NDArray[Any] | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width as the network takes a small image; None where it is to be alone."""
+        if self.picture is None or self.job.pixels > _SMALL:
+            return None
+        return self.picture.shape[:2]
 
     def fail(self, error: UnetsegError) -> None:
         """Note that the image failed, by an error that names it."""
@@ -626,9 +641,8 @@ class _Session:
         self.count, self.total, self.done = len(jobs), sum(job.pixels for job in jobs), 0
         self.alpha_said = False
 
-    def read(self, numbered: tuple[int, _Job]) -> _Turn:
+    def read(self, number: int, job: _Job) -> _Turn:
         """Read an image as far as it can be read before its turn."""
-        number, job = numbered
         turn = _Turn(number, job)
         try:
             turn.label = _label(self.model, job, self.objects, self.overlay_size, self.hash_of)
@@ -650,6 +664,17 @@ class _Session:
         except (InputError, MachineError) as error:
             turn.fail(error)
         return turn
+
+    def compute(self, turns: Sequence[_Turn]) -> None:
+        """Compute the images of one batch at once; an image alone is computed in its turn."""
+        if len(turns) < 2:
+            return
+        begin = time.perf_counter()
+        found = self.model.segmenter.together([turn.picture for turn in turns if turn.picture])
+        seconds = (time.perf_counter() - begin) / len(turns)
+        for turn, image in zip(turns, found, strict=True):
+            turn.image, turn.seconds = image, seconds
+        self.behind.wait()
 
     def predict(self, turn: _Turn) -> None:
         """Compute the mask of an image, and have it written."""
@@ -683,7 +708,7 @@ class _Session:
             self.on_progress(Note(text, warning=True))
 
     def _predict(self, turn: _Turn, picture: ModelInput) -> None:
-        job, begin = turn.job, time.perf_counter()
+        job, begin = turn.job, time.perf_counter() - turn.seconds
         classes = len(self.model.card.classes.classes)
         found = _Found(np.zeros(classes, np.int64), ObjectCounter(classes), np.zeros((2, classes)))
         labels = self._mend(self._cover(turn, picture, found))
@@ -694,6 +719,8 @@ class _Session:
             turn.outcome.summary = found.summary(job, picture, time.perf_counter() - begin)
             return
         whole = np.concatenate(list(labels))
+        if turn.image is None:
+            self.behind.wait()
         self.behind.do(self._write, turn, picture, whole, found, time.perf_counter() - begin)
 
     def _cover(
@@ -702,7 +729,8 @@ class _Session:
         """Yield class indices (rows, W) band by band; 255 where the image has no data."""
         job, row = turn.job, 0
         height, width, _ = picture.raster.shape
-        for labels, shares in self.model.segmenter.labelled_bands(picture, (height, width)):
+        image = turn.image or picture
+        for labels, shares in self.model.segmenter.labelled_bands(image, (height, width)):
             rows = slice(row, row + len(labels))
             highest = shares.amax(0).cpu().numpy()
             if (valid := picture.valid(rows)) is not None:
@@ -859,38 +887,38 @@ class _Session:
             writing.write_mask(path, np.concatenate(list(parts)), table, text, place)
 
 
-def read_ahead(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield the result of ``read`` for each item; a thread reads the next one meanwhile."""
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items; a thread makes the next one meanwhile."""
     with ThreadPoolExecutor(1) as pool:
-        following: Future[R] | None = None
-        for item in items:
-            current, following = following, pool.submit(read, item)
-            if current:
-                yield current.result()
-        if following:
-            yield following.result()
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item
 
 
 class _WriteBehind:
-    """A thread that writes one image while the next one is computed.
+    """A thread that writes the images of one batch while the next batch is computed.
 
-    An error of the thread is raised when the next work is given, or at the end of the block.
+    An error of the thread is raised by the next `wait`, or at the end of the block.
     """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
-        self._pending: Future[None] | None = None
+        self._pending = list[Future[None]]()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pool.shutdown()
-        if self._pending and kind is None:
-            self._pending.result()
+        if kind is None:
+            self.wait()
 
     def do(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call ``work`` in the thread; wait first until the work given before is done."""
-        if self._pending:
-            self._pending.result()
-        self._pending = self._pool.submit(work, *args, **kwargs)
+        """Call ``work`` in the thread, after the work given before."""
+        self._pending.append(self._pool.submit(work, *args, **kwargs))
+
+    def wait(self) -> None:
+        """Wait until all work given is done."""
+        while self._pending:
+            self._pending.pop(0).result()

@@ -3,7 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from unetseg.errors import InputError, arg, either
 from unetseg.objects.files import find_label_image
 from unetseg.objects.separation import Objects, find_objects, object_classes
 from unetseg.pictures import masks, reading, transforms
+from unetseg.pictures.bands import Rows
 from unetseg.prediction import model_file
 from unetseg.prediction.model import AnyImage, Model
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import NAME_A_FOLDER, open_training_store, resolve_model
-from unetseg.prediction.segmenter import Segmenter
+from unetseg.prediction.segmenter import Computed, Segmenter
 from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
@@ -59,6 +60,7 @@ class Subject:
         trained_on: Number of images left out because the model was trained on them.
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
+        expect: Takes the numbers of the images whose predictions will be asked for, in order.
     """
 
     title: str
@@ -70,6 +72,7 @@ class Subject:
     prediction: Callable[[int, Labels, bool], Predicted]
     trained_on: int = 0
     numbers: Callable[[int, Labels], NDArray[Any] | None] = lambda _, truth: None
+    expect: Callable[[Sequence[int]], None] = lambda _: None
 
     def scored_image(self, k: int) -> ScoredImage:
         """Read and predict the k-th image, with its confidence where it is known."""
@@ -450,6 +453,7 @@ def _folder_by(
         )
     groups = choice.groups([pair.file_stem for pair in chosen])
     on_progress(Note(f"scoring {plural(len(chosen), 'image')} of {show(root)} with {model}"))
+    predictions = choice.predictions(model, lambda k: _seen(chosen[k], model))
 
     return Subject(
         title=f"{model.card.name} on {root}",
@@ -458,9 +462,10 @@ def _folder_by(
         groups=groups,
         image=lambda k: chosen[k].read_image(selection),
         truth=lambda k: model.ignore_outside(_read_truth(chosen[k], *encoding, selection)),
-        prediction=choice.predictions(model, lambda k: _seen(chosen[k], model)),
+        prediction=predictions,
         trained_on=left_out,
         numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
+        expect=predictions.expect,
     )
 
 
@@ -497,6 +502,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
     stems = [Path(info.held_out[k].name).stem for k in kept]
     groups = choice.groups(stems) if choice.group else [info.held_out[k].group for k in kept]
     on_progress(Note(f"scoring {plural(len(kept), 'held-out image')} of {show(path)} with {model}"))
+    predictions = choice.predictions(model, lambda k: opened.held_out(kept[k])[0])
     return Subject(
         title=f"{card.name} on the images its store held out",
         classes=card.classes,
@@ -504,8 +510,9 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         groups=groups,
         image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
         truth=lambda k: model.ignore_outside(np.asarray(opened.held_out(kept[k])[1])),
-        prediction=choice.predictions(model, lambda k: opened.held_out(kept[k])[0]),
+        prediction=predictions,
         trained_on=total - len(kept),
+        expect=predictions.expect,
     )
 
 
@@ -524,7 +531,7 @@ def score_held_out(
         segmenter: The network, and how it covers an image.
         which: Numbers of held-out images; None takes all.
         on_progress: Receives `Progress`.
-        check: Called before each image; may raise to stop.
+        check: Called before each image is scored; may raise to stop.
         observe: A function that receives each band of an image from top to bottom. Its arguments
             are the number of the image, the probabilities (K, rows, W), and the truth (rows, W)
             uint8 on the same device.
@@ -537,13 +544,12 @@ def score_held_out(
     ranks, found, count = world(), [], len(opened.info.classes.classes)
     which = range(opened.held_out_count) if which is None else which
     mine = ranks.own_items(which)
-    for k in mine:
+    for k, image in _in_batches(opened, segmenter, mine):
         check()
-        image, mask, source = opened.held_out(k)
-        size = transforms.scaled_size(mask.shape[0], mask.shape[1], opened.info.scale)
+        _, mask, source = opened.held_out(k)
         row, pixels = 0, 0
         labels, logs = list[Tensor](), list[float]()
-        for band in segmenter.bands(transforms.rescale_image(image, size), mask.shape[:2]):
+        for band in segmenter.bands(image, mask.shape[:2]):
             truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
             valid = truth != IGNORED
             chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
@@ -559,6 +565,20 @@ def score_held_out(
     log_sum = sum(itertools.chain.from_iterable(all_logs))
     found_scores = scores(np.array(matrices), names, opened.info.classes.names, groups)
     return found_scores, -log_sum / max(sum(counts), 1)
+
+
+def _in_batches(
+    opened: Store, segmenter: Segmenter, numbers: Sequence[int]
+) -> Iterator[tuple[int, Rows | Computed]]:
+    """Yield held-out images in the scale of the patches; small ones are computed in batches."""
+    sources, scale = opened.info.held_out, opened.info.scale
+
+    def size(k: int) -> tuple[int, int]:
+        return transforms.scaled_size(sources[k].height, sources[k].width, scale)
+
+    for batch in segmenter.batches(numbers, size):
+        images = [transforms.rescale_image(opened.held_out(k)[0], size(k)) for k in batch]
+        yield from zip(batch, segmenter.together(images), strict=True)
 
 
 @dataclass(frozen=True)
@@ -672,10 +692,11 @@ def _discover(made: _Made, ignored: tuple[int | str, ...]) -> ClassTable:
 def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluation:
     """Score all images; processes started together share them, and each is given all scores."""
     names, classes, mine = subject.names, subject.classes.names, []
-    counts = CurveCounts(classes)
+    counts, numbers = CurveCounts(classes), world().own_items(range(len(names)))
+    subject.expect(numbers)
     with catching() as caught:
         for k in steps(
-            world().own_items(range(len(names))),
+            numbers,
             "scoring",
             "images",
             on_progress,

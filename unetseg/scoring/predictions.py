@@ -1,21 +1,28 @@
-"""A model's predictions of images that are scored; where they are kept, each is made once."""
+"""A model's predictions of images that are scored; where they are kept, each is made once.
+
+Images that will be asked for one after the other are predicted in batches.
+"""
 
 import math
 import os
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
+from unetseg.pictures.bands import Rows
 from unetseg.prediction.model import AnyImage, Model
+from unetseg.prediction.segmenter import Computed
 from unetseg.scoring.curves import count_probabilities
 
 Labels = NDArray[np.uint8]
+_Image = tuple[Rows | Computed, tuple[int, int]]  # as the segmenter takes it, and its own shape
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,24 @@ class Predictions:
     ) -> None:
         self._model, self._image, self._curves = model, image, curves
         self._kept = _Kept() if keep else None
+        self._coming: Iterator[list[tuple[int, NDArray[Any], tuple[int, int]]]] = iter(())
+        self._ready: dict[int, _Image] = {}
+
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Say which images will be asked for next, in this order: small ones come in batches."""
+        kept = self._kept.places if self._kept else {}
+        scaled = ((k, *self._model.scaled(self._image(k))) for k in numbers if k not in kept)
+        self._coming = self._model.segmenter.batches(
+            scaled, lambda one: (one[1].shape[0], one[1].shape[1])
+        )
+
+    def _scaled(self, k: int) -> _Image:
+        """Return the k-th image as the segmenter takes it, and the shape of its mask."""
+        if k not in self._ready and (batch := next(self._coming, None)):
+            numbers, images, shapes = zip(*batch, strict=True)
+            found = zip(self._model.segmenter.together(images), shapes, strict=True)
+            self._ready = dict(zip(numbers, found, strict=True))
+        return self._ready.pop(k) if k in self._ready else self._model.scaled(self._image(k))
 
     def __call__(self, k: int, truth: Labels, sure: bool) -> Predicted:
         """Return the prediction of the k-th image.
@@ -67,26 +92,28 @@ class Predictions:
         """
         if self._kept and k in self._kept.places:
             return self._kept.read(k)
-        image = self._image(k)
+        image, segmenter = self._scaled(k), self._model.segmenter
         if self._curves:
             found = self._counted(image, truth)
         elif sure or self._kept:
-            found = Predicted(*self._model.labels_and_confidence(image))
+            labels, confidence = segmenter.labels_and_confidence(*image)
+            found = Predicted(self._model.finish(labels), confidence)
         else:
-            return Predicted(self._model.labels(image))
+            return Predicted(self._model.finish(segmenter.labels(*image)))
         if self._kept:
             self._kept.write(k, found)
         return found
 
-    def _counted(self, image: AnyImage, truth: Labels) -> Predicted:
+    def _counted(self, image: _Image, truth: Labels) -> Predicted:
         """Predict an image, and count its probabilities band by band."""
         labels, confidence, row = list[Labels](), list[NDArray[np.float32]](), 0
         counts = np.zeros((), np.int64)
-        for band, shares in self._model.labelled_bands(image):  # (rows, W), (K, rows, W)
-            counts = counts + count_probabilities(shares, truth[row : row + len(band)])
+        for band, shares in self._model.segmenter.labelled_bands(*image):
+            plain = shares.numpy(force=True)  # (K, rows, W)
+            counts = counts + count_probabilities(plain, truth[row : row + len(band)])
             row += len(band)
             labels.append(band)
-            confidence.append(shares.max(0))
+            confidence.append(plain.max(0))
         whole = self._model.finish(np.concatenate(labels))
         return Predicted(whole, np.concatenate(confidence), counts)
 

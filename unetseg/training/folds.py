@@ -44,6 +44,7 @@ from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
+from unetseg.scoring.predictions import Predictions
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import plural, quote, show
@@ -604,27 +605,34 @@ class _Runner:
             channels=cutting.channels,
             crop=cutting.crop,
         )
-        model = Model([str(place.path)], settings)
+        model, held_out = Model([str(place.path)], settings), record.held_out(fold)
         trained = model.card.trained_on
-        matrices = []
-        for one in steps(
-            record.held_out(fold),
+        numbers, matrices = range(len(held_out)), []
+
+        def read(k: int) -> NDArray[Any]:
+            return model.read(held_out[k].image, held_out[k].page)
+
+        predictions = Predictions(model, read, keep=False, curves=False)
+        predictions.expect(numbers)
+        for k in steps(
+            numbers,
             "predicting",
             "images",
             self.on_progress,
-            name=lambda one: one.name,
+            name=lambda k: held_out[k].name,
             check=lambda: self.caught.check(self.run.path, ""),  # `finish` says how to go on
         ):
+            one = held_out[k]
             if one.sha256 in trained:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
             truth = one.pair.labels(record.classes, selection)
-            labels, confidence = model.labels_and_confidence(model.read(one.image, one.page))
+            found = predictions(k, truth, True)
             name, label = f"{one.name}.png", self._label(one, model)
-            grey = np.rint(confidence * 255).astype(np.uint8)
+            grey = np.rint(np.asarray(found.confidence) * 255).astype(np.uint8)
             writing.write_picture(self.run.confidence / name, grey[..., None], label)
-            writing.write_mask(self.run.masks / name, labels, record.classes, label)
-            matrices.append(confusion(truth, labels, len(record.classes.classes)))
+            writing.write_mask(self.run.masks / name, found.labels, record.classes, label)
+            matrices.append(confusion(truth, found.labels, len(record.classes.classes)))
         return matrices
 
     def _label(self, one: FoldImage, model: Model) -> dict[str, str]:
