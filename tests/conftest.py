@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+import time
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def empty(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def processor_time(monkeypatch):
+    """Let the clock of this process run only while it computes: other work slows no test then."""
+    monkeypatch.setattr(time, "monotonic", time.process_time)
 
 
 def pytest_collection_modifyitems(items):

@@ -367,6 +367,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(straight, home):
     assert read_checkpoint("runs/typed/last.pt")["position"]["step"] > 0
 
 
+@pytest.mark.usefixtures("processor_time")
 def test_a_stop_while_a_budget_run_is_scored_leaves_a_run_that_can_be_finished(home):
     def when(record):
         return isinstance(record, Progress) and record.stage == "scoring"
@@ -380,6 +381,7 @@ def test_a_stop_while_a_budget_run_is_scored_leaves_a_run_that_can_be_finished(h
     assert result.scores
 
 
+@pytest.mark.usefixtures("processor_time")
 def test_a_stopped_budget_run_goes_on_with_the_rest_of_its_schedule(home):
     settings = {**QUICK, "budget": 10.0}
     del settings["epochs"]
@@ -618,12 +620,13 @@ def test_a_run_begun_from_a_model_is_resumed_like_any_other(home):
     assert_equal_runs("a", "b")
 
 
+@pytest.mark.usefixtures("processor_time")
 def test_a_budget_holds_for_the_whole_command(home):
     settings = {**QUICK, "budget": 5.0}
     del settings["epochs"]
     begin = time.monotonic()
     result = unetseg.train(run="b", **settings, started=begin)
-    assert time.monotonic() - begin < 5 + 10  # the slack is for a loaded machine
+    assert time.monotonic() - begin < 5 + 2
     assert result.patches > 0
     card = read_card("runs/b/model.safetensors")
     assert card.finished
