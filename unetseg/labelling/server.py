@@ -31,7 +31,7 @@ from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, open_project
 from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate, read_body
-from unetseg.labelling.session import Session, open_session, said
+from unetseg.labelling.session import Session, open_session
 from unetseg.labelling.tiles import encode_tile
 from unetseg.progress import OnProgress, silent
 from unetseg.records import Count, Text, read_record
@@ -162,8 +162,8 @@ class LabelServer:
             ],
             exception_handlers={
                 Refused: lambda _, error: _error(error.status, str(error)),
-                InputError: lambda _, error: _error(422, said(error)),
-                MachineError: lambda _, error: _error(507, said(error)),
+                InputError: lambda _, error: _error(422, str(error)),
+                MachineError: lambda _, error: _error(507, str(error)),
                 404: lambda *_: _error(404, "there is nothing at this address"),
                 405: lambda *_: _error(405, "this is not done at this address"),
             },

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
-from unetseg.errors import InputError, UnetsegError, as_argument, worded
+from unetseg.errors import InputError, UnetsegError
 from unetseg.labelling.engine import Answer, Engine
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, Project, enlarge
@@ -66,7 +66,7 @@ class Session:
         )
         self._engine = Engine(len(project.images), self.pictures.image, self._answered)
         project.on_saved = self._saved
-        project.on_failed = lambda error: publish("failed", {"error": said(error)})
+        project.on_failed = lambda error: publish("failed", {"error": str(error)})
         threading.Thread(target=self._learn_older, name="older labels", daemon=True).start()
 
     def train(self, run: str, budget: str) -> None:
@@ -306,8 +306,3 @@ def open_session(
         yield session
     finally:
         session.close()
-
-
-def said(error: UnetsegError) -> str:
-    """Return an error as the page shows it."""
-    return worded(error.message, as_argument)
