@@ -22,7 +22,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -83,7 +82,7 @@ class ProgressDisplay:
             BarColumn(bar_width=None),
             TextColumn("{task.fields[count]}", markup=False),
             _RateColumn(),
-            TimeRemainingColumn(compact=True),
+            _LeftColumn(),
             console=self._console,
             expand=True,
         )
@@ -140,9 +139,13 @@ class ProgressDisplay:
     def _move_bar(self, progress: Progress) -> None:
         count = f"{progress.done:,.0f}/{progress.total:,.0f} {progress.unit}"
         if not self._bar.tasks:
-            self._bar.add_task(show(progress.stage), count=count, unit=progress.unit)
+            self._bar.add_task(show(progress.stage), count=count, unit=progress.unit, left=None)
         self._bar.update(
-            self._bar.task_ids[0], completed=progress.done, total=progress.total, count=count
+            self._bar.task_ids[0],
+            completed=progress.done,
+            total=progress.total,
+            count=count,
+            left=progress.seconds_left,
         )
         self._refresh()
 
@@ -234,13 +237,31 @@ class _RateColumn(ProgressColumn):
         return Text(_rate(task.speed, task.fields["unit"]) if task.speed else "")
 
 
+class _LeftColumn(ProgressColumn):
+    """The time left: as reported, else by the speed that the bar sees."""
+
+    def render(self, task: Task) -> Text:
+        """Return the time left as text; it is empty while it is not known."""
+        left = task.fields["left"]
+        if left is None:
+            left = task.time_remaining
+        return Text("" if left is None else _clock(left))
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds: ``0:00:54``."""
+    return str(timedelta(seconds=round(seconds)))
+
+
 def _pace(progress: Progress, speed: float) -> str:
     """Return share, rate and time left for a log: ``, 6 %, 35 tiles/s, 0:00:54 left``."""
     percent = f", {100 * progress.done / progress.total:.0f} %" if progress.total else ""
     if speed <= 0 or progress.done >= progress.total:
         return percent
-    left = timedelta(seconds=round((progress.total - progress.done) / speed))
-    return f"{percent}, {_rate(speed, progress.unit)}, {left} left"
+    left = progress.seconds_left
+    if left is None:
+        left = (progress.total - progress.done) / speed
+    return f"{percent}, {_rate(speed, progress.unit)}, {_clock(left)} left"
 
 
 def _rate(speed: float, unit: str) -> str:

@@ -23,6 +23,8 @@ class Progress:
         total: Units in all.
         unit: Plural noun of a unit: "images", "patches".
         detail: More about the present unit, such as the name of its file; may be empty.
+        seconds_left: Expected time until all units are finished. None leaves the estimate to the
+            display.
     """
 
     stage: str
@@ -30,6 +32,7 @@ class Progress:
     total: float
     unit: str
     detail: str = ""
+    seconds_left: float | None = None
 
     @property
     def units(self) -> str:

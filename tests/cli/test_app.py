@@ -496,6 +496,17 @@ def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end(capsys, monkeypa
     ]
 
 
+def test_a_log_says_the_time_left_that_a_record_knows(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with console.ProgressDisplay() as display:
+        display(Progress("training", 0, 20, "patches", seconds_left=4000.0))
+        now[0] += 10
+        display(Progress("training", 10, 20, "patches", seconds_left=4740.2))
+    line = "training: 10 of 20 patches, 50 %, 1 patches/s, 1:19:00 left"
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
 @pytest.mark.parametrize(
     ("rate", "epochs", "shown"),
     [
@@ -554,7 +565,7 @@ def test_a_terminal_gets_a_bar_and_a_table_and_is_left_clean():
         "row = dict(epoch=7, train_loss=1, val_mean_iou=None, patches_per_second=3)\n"
         "try:\n"
         "  with ProgressDisplay() as display:\n"
-        "    display(Progress('cutting', 3, 20, 'patches'))\n"
+        "    display(Progress('cutting', 3, 20, 'patches', seconds_left=4740.2))\n"
         "    display(EpochDone(row, 60)); display(Note('said'))\n"
         "    raise ValueError\n"
         "except ValueError: pass\n"
@@ -567,6 +578,7 @@ def test_a_terminal_gets_a_bar_and_a_table_and_is_left_clean():
     shown = os.read(main, 100_000).decode()
     os.close(main)
     assert "3/20 patches" in shown
+    assert "1:19:00" in shown
     assert "1.0000" in shown
     assert "said" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back

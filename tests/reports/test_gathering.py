@@ -157,6 +157,14 @@ def test_an_evaluation_with_all_that_it_can_find_predicts_each_image_once(
     assert list(predicted.values()) == [1] * images
 
 
+@pytest.mark.parametrize(("options", "images"), [((), 2), (("--folds", 2), 8)])
+def test_a_training_with_its_report_predicts_each_held_out_image_once(
+    home, predicted, options, images
+):
+    run("train", "set", *options, "--run", f"once{images}", "--html", f"t{images}.html", *TINY)
+    assert list(predicted.values()) == [1] * images
+
+
 def test_the_report_of_a_training_predicts_each_held_out_image_once(home, predicted):
     result = unetseg.evaluate()
     predicted.clear()

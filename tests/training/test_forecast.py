@@ -7,6 +7,7 @@ import pytest
 from unetseg import InputError, synthesize
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.training.forecast import check_budget
+from unetseg.training.validation import Rehearsal
 
 
 @pytest.fixture
@@ -23,13 +24,13 @@ def check(folder, budget, monkeypatch, windows):
     """
     now = [0.0]
 
-    def window_seconds(*_):
+    def seconds(_):
         window = windows.pop(0) if len(windows) > 1 else windows[0]
         now[0] += 4 * window
         return window
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr("unetseg.training.validation.window_seconds", window_seconds)
+    monkeypatch.setattr(Rehearsal, "seconds", seconds)
     settings = TrainSettings(budget=budget, device="cpu", network="compact")
     try:
         check_budget(folder, PatchSettings(), settings, started=0.0)

@@ -165,15 +165,15 @@ def _train_one(
     with display:
         with join() as ranks:
             if html:
-                from unetseg.reports.gathering import AFTER_TRAINING, report_training
+                from unetseg.reports.gathering import after_training, report_training
 
-                arguments["after"] = AFTER_TRAINING
+                arguments["after"] = after_training()
             result = train_run(source, **arguments)
         if not ranks.is_writer:
             return
         if html and result.scores:
-            overwrite = arguments["overwrite"]
-            report_training(html, result.scores, result.run, overwrite, display)
+            passed, overwrite = arguments["after"].passed, arguments["overwrite"]
+            report_training(html, result.scores, result.run, passed, overwrite, display)
     _print_result(result)
     if html and result.scores:
         _print_page(html)

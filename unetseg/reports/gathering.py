@@ -26,6 +26,7 @@ from unetseg.scoring.baselines import (
 )
 from unetseg.scoring.evaluation import Evaluation, evaluation_of
 from unetseg.scoring.metrics import ScoredImage, Scores
+from unetseg.scoring.predictions import PassedProbabilities
 from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
 from unetseg.text import plural, show
 from unetseg.training.fold_record import FoldRecord
@@ -33,9 +34,13 @@ from unetseg.training.folds import CrossValidation
 from unetseg.training.forecast import Afterwards
 
 _FOREST_PIXELS = 100_000_000  # filtering so many pixels takes about a minute
-_PAGE_SECONDS = 2.0  # the imports and the pictures of a page
+_PAGE_SECONDS = 1.0  # the imports and the pictures of a page
 _PAGE_READINGS = 8.0  # looking at an image and its masks costs so many times its decoding
-AFTER_TRAINING = Afterwards(passes=1, seconds=_PAGE_SECONDS)
+
+
+def after_training() -> Afterwards:
+    """Return the work of `report_training`, as `unetseg.train` takes it."""
+    return Afterwards(_PAGE_SECONDS, PassedProbabilities())
 
 
 def seconds_after_folds(record: FoldRecord, html: bool) -> float:
@@ -144,14 +149,21 @@ def report_training(
     path: str | os.PathLike[str],
     scores: Scores,
     run: RunFolder,
+    passed: PassedProbabilities | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
 ) -> None:
     """Write the report of a run from the scores of its held-out images; see `report_evaluation`.
 
-    It takes the time that `AFTER_TRAINING` names.
+    Args:
+        path: The HTML file.
+        scores: The scores of the training.
+        run: The run.
+        passed: The probabilities that the training computed for them, if they are known.
+        overwrite: Replace a file that is there.
+        on_progress: Receives `Note` and `Progress`.
     """
-    held_out = evaluation_of(scores, run.path, on_progress)
+    held_out = evaluation_of(scores, run.path, passed, on_progress)
     report_evaluation(path, held_out, run, overwrite, on_progress)
 
 

@@ -36,7 +36,7 @@ from unetseg.scoring.boundaries import Boundaries, boundary_scores, pool_boundar
 from unetseg.scoring.curves import AREAS, CurveCounts, Curves
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, mean_of_defined, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
-from unetseg.scoring.predictions import Labels, Predicted, Predictions
+from unetseg.scoring.predictions import Labels, PassedProbabilities, Predicted, Predictions
 from unetseg.settings import WHOLE, PredictSettings, Selection
 from unetseg.signals import catching
 from unetseg.text import plural, show
@@ -275,7 +275,10 @@ def evaluate(
 
 
 def evaluation_of(
-    found: Scores, model: str | os.PathLike[str], on_progress: OnProgress = silent
+    found: Scores,
+    model: str | os.PathLike[str],
+    passed: PassedProbabilities | None = None,
+    on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Return the evaluation of a model whose training has scored its held-out images.
 
@@ -284,9 +287,11 @@ def evaluation_of(
     Args:
         found: The scores that the training found.
         model: The run or its model.
+        passed: The probabilities that the training computed for the scores.
         on_progress: Receives `Note`.
     """
-    subject = _held_out_by(Model(model), _Choice(None, None, keep=True), on_progress)
+    choice = _Choice(None, None, keep=True, passed=passed)
+    subject = _held_out_by(Model(model), choice, on_progress)
     return Evaluation(found, subject)
 
 
@@ -390,6 +395,7 @@ class _Choice:
     include_trained: bool = False
     curves: bool = False
     keep: bool = False
+    passed: PassedProbabilities | None = None
 
     def takes(self, name: str) -> bool:
         """Return whether an image is among those asked for."""
@@ -401,7 +407,7 @@ class _Choice:
 
     def predictions(self, model: Model, image: Callable[[int], AnyImage]) -> Predictions:
         """Return the predictions of the images that ``image`` returns by number."""
-        return Predictions(model, image, self.keep, self.curves)
+        return Predictions(model, image, self.keep, self.curves, self.passed)
 
 
 def untrained(
@@ -502,7 +508,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
     stems = [Path(info.held_out[k].name).stem for k in kept]
     groups = choice.groups(stems) if choice.group else [info.held_out[k].group for k in kept]
     on_progress(Note(f"scoring {plural(len(kept), 'held-out image')} of {show(path)} with {model}"))
-    predictions = choice.predictions(model, lambda k: opened.held_out(kept[k])[0])
+    predictions = choice.predictions(model, lambda number: opened.held_out(number)[0])
     return Subject(
         title=f"{card.name} on the images its store held out",
         classes=card.classes,
@@ -510,9 +516,9 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         groups=groups,
         image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
         truth=lambda k: model.ignore_outside(np.asarray(opened.held_out(kept[k])[1])),
-        prediction=predictions,
+        prediction=lambda k, truth, sure: predictions(kept[k], truth, sure),
         trained_on=total - len(kept),
-        expect=predictions.expect,
+        expect=lambda numbers: predictions.expect([kept[k] for k in numbers]),
     )
 
 

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unetseg import files
+from unetseg.errors import MachineError
 from unetseg.pictures.bands import Rows
+from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import AnyImage, Model
 from unetseg.prediction.segmenter import Computed
 from unetseg.scoring.curves import count_probabilities
@@ -42,6 +46,98 @@ class Predicted:
     counts: NDArray[np.int64] | None = None
 
 
+class _Kept:
+    """Arrays of images in a file without a name, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, list[tuple[int, tuple[int, ...], np.dtype[Any]]]] = {}
+        self._folder = Path(tempfile.gettempdir())
+        try:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - lives on
+        except OSError as error:
+            raise files.machine_error(self._folder, error) from None
+        weakref.finalize(self, self._file.close)
+
+    def __contains__(self, k: int) -> bool:
+        """Whether arrays of the k-th image are kept."""
+        return k in self._places
+
+    def add(self, k: int, *arrays: NDArray[Any]) -> None:
+        """Append arrays to those of the k-th image."""
+        try:
+            for array in arrays:
+                place = self._file.seek(0, os.SEEK_END), array.shape, array.dtype
+                self._file.write(array.tobytes())
+                self._file.flush()
+                self._places.setdefault(k, []).append(place)
+        except OSError as error:
+            raise files.machine_error(self._folder, error) from None
+
+    def read(self, k: int) -> list[NDArray[Any]]:
+        """Return the arrays of the k-th image."""
+        return [self._read(*place) for place in self._places[k]]
+
+    def _read(self, place: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        self._file.seek(place)
+        content = bytearray(self._file.read(math.prod(shape) * dtype.itemsize))
+        return np.frombuffer(content, dtype).reshape(shape)
+
+
+class PassedProbabilities:
+    """The probabilities that a pass over images has computed, so that none is predicted again.
+
+    They lie on the disk, 4 bytes a pixel and class, in the folder for temporary files. Images for
+    which the limit or the disk leaves no room are not kept.
+
+    Args:
+        limit: Bytes on the disk, at most.
+    """
+
+    def __init__(self, limit: int = 2**30) -> None:
+        self._limit, self._used = limit, 0
+        self._kept: _Kept | None = None
+
+    def __contains__(self, k: int) -> bool:
+        """Whether the k-th image is kept."""
+        return self._kept is not None and k in self._kept
+
+    def share_missing(self, pixels: int, classes: int) -> float:
+        """Return the share of images with so many pixels in all that there is no room for."""
+        return max(0.0, 1 - self._limit / max(4 * pixels * classes, 1))
+
+    def add(self, k: int, band: Tensor, pixels: int) -> None:
+        """Keep a band of an image; the bands of an image come one after the other.
+
+        Args:
+            k: The number of the image.
+            band: The probabilities (K, rows, W) float32, before any temperature.
+            pixels: The pixels of the whole image.
+        """
+        if k not in self and self._used + 4 * len(band) * pixels > self._limit:
+            return
+        try:
+            self._kept = self._kept or _Kept()
+            self._kept.add(k, band.numpy(force=True))
+        except MachineError:  # no image that was kept so far is worth the end of a training
+            self._kept, self._limit = None, 0
+        self._used += 4 * band.numel()
+
+    def predicted(self, k: int, model: Model) -> Predicted | None:
+        """Return the prediction of an image with its confidence; None where it is not kept.
+
+        Args:
+            k: The number of the image.
+            model: The model of which the probabilities are.
+        """
+        if self._kept is None or k not in self:
+            return None
+        bands = [torch.from_numpy(band) for band in self._kept.read(k)]
+        labels = torch.cat([band.argmax(0).to(torch.uint8) for band in bands])
+        temperature = model.segmenter.temperature
+        sure = torch.cat([scale_(band, temperature).amax(0) for band in bands])
+        return Predicted(model.finish(labels.numpy()), sure.numpy())
+
+
 class Predictions:
     """Predicts images by their numbers.
 
@@ -52,20 +148,27 @@ class Predictions:
             twice. They lie in the folder for temporary files, in a file without a name. It is gone
             with this object.
         curves: Count the probabilities as each image is predicted.
+        passed: The probabilities that a pass of the same model over the same images computed.
     """
 
     def __init__(
-        self, model: Model, image: Callable[[int], AnyImage], keep: bool, curves: bool
+        self,
+        model: Model,
+        image: Callable[[int], AnyImage],
+        keep: bool,
+        curves: bool,
+        passed: PassedProbabilities | None = None,
     ) -> None:
-        self._model, self._image, self._curves = model, image, curves
+        self._model, self._image, self._curves, self._passed = model, image, curves, passed
         self._kept = _Kept() if keep else None
         self._coming: Iterator[list[tuple[int, NDArray[Any], tuple[int, int]]]] = iter(())
         self._ready: dict[int, _Image] = {}
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Say which images will be asked for next, in this order: small ones come in batches."""
-        kept = self._kept.places if self._kept else {}
-        scaled = ((k, *self._model.scaled(self._image(k))) for k in numbers if k not in kept)
+        known = [one for one in (self._kept, self._passed) if one]
+        new = (k for k in numbers if not any(k in one for one in known))
+        scaled = ((k, *self._model.scaled(self._image(k))) for k in new)
         self._coming = self._model.segmenter.batches(
             scaled, lambda one: (one[1].shape[0], one[1].shape[1])
         )
@@ -90,8 +193,10 @@ class Predictions:
             InputError: The image cannot be read.
             MachineError: The disk is full, and the like.
         """
-        if self._kept and k in self._kept.places:
-            return self._kept.read(k)
+        if self._kept and k in self._kept:
+            return Predicted(*self._kept.read(k))
+        if self._passed and (known := self._passed.predicted(k, self._model)):
+            return known
         image, segmenter = self._scaled(k), self._model.segmenter
         if self._curves:
             found = self._counted(image, truth)
@@ -101,7 +206,7 @@ class Predictions:
         else:
             return Predicted(self._model.finish(segmenter.labels(*image)))
         if self._kept:
-            self._kept.write(k, found)
+            self._kept.add(k, found.labels, np.asarray(found.confidence))
         return found
 
     def _counted(self, image: _Image, truth: Labels) -> Predicted:
@@ -116,40 +221,3 @@ class Predictions:
             confidence.append(plain.max(0))
         whole = self._model.finish(np.concatenate(labels))
         return Predicted(whole, np.concatenate(confidence), counts)
-
-
-class _Kept:
-    """Labels and confidence of images in a file without a name, one image after the other.
-
-    Attributes:
-        places: The offset in the file, and the shape (H, W), of each image by its number.
-    """
-
-    def __init__(self) -> None:
-        self.places: dict[int, tuple[int, tuple[int, ...]]] = {}
-        self._folder = Path(tempfile.gettempdir())
-        try:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - lives on
-        except OSError as error:
-            raise files.machine_error(self._folder, error) from None
-        weakref.finalize(self, self._file.close)
-
-    def write(self, k: int, found: Predicted) -> None:
-        """Append the prediction of the k-th image."""
-        try:
-            place = self._file.seek(0, os.SEEK_END)
-            self._file.write(found.labels.tobytes())
-            self._file.write(np.asarray(found.confidence).tobytes())
-            self._file.flush()
-        except OSError as error:
-            raise files.machine_error(self._folder, error) from None
-        self.places[k] = place, found.labels.shape
-
-    def read(self, k: int) -> Predicted:
-        """Return the prediction of the k-th image, without its counts."""
-        place, shape = self.places[k]
-        self._file.seek(place)
-        pixels = math.prod(shape)
-        labels = np.frombuffer(bytearray(self._file.read(pixels)), np.uint8)
-        confidence = np.frombuffer(bytearray(self._file.read(4 * pixels)), np.float32)
-        return Predicted(labels.reshape(shape), confidence.reshape(shape))

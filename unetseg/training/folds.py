@@ -44,7 +44,7 @@ from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion
-from unetseg.scoring.predictions import Predictions
+from unetseg.scoring.predictions import PassedProbabilities, Predictions
 from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
 from unetseg.signals import Caught, catching
 from unetseg.text import plural, quote, show
@@ -67,9 +67,6 @@ from unetseg.training.starting import Session
 
 DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
-
-# One pass over the held-out images scores a model; another pass writes their masks.
-_AFTER_FOLD = Afterwards(passes=1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -238,7 +235,7 @@ def cross_validate(
         root, count = _folder_of(source), folds or DEFAULT_FOLDS
         cutting = patches or PatchSettings()
         given = like_model(given, settings, start_from)
-        check_budget(root, cutting, given, started, _AFTER_FOLD, count)
+        check_budget(root, cutting, given, started, folds=count)
         on_progress(
             Note(f"dividing the labelled images of {show(root)} into {plural(count, 'fold')}")
         )
@@ -521,8 +518,9 @@ class _Runner:
         count = len(self.record.images) - len(held)
         text = f"{self._name(fold)}: {plural(count, 'image')} to train on, {len(held)} held out"
         self.on_progress(Note(text))
-        self._train(fold)
-        matrices = self._predict(fold)
+        passed = PassedProbabilities()
+        self._train(fold, passed)
+        matrices = self._predict(fold, passed)
         found = self.record.scores_of(held, matrices).mean_iou
         if found is not None:
             text = f"{self._name(fold)}: mean IoU {found:.4f} on its {plural(len(held), 'image')}"
@@ -530,15 +528,20 @@ class _Runner:
         card = model_file.read_card(self.run.fold(fold).model)
         return FoldDone(fold, card.patches_seen, tuple(matrices))
 
-    def _train(self, fold: int) -> None:
-        """Train the model of a fold, or go on with it, unless it is trained already."""
+    def _train(self, fold: int, passed: PassedProbabilities) -> None:
+        """Train the model of a fold, or go on with it, unless it is trained already.
+
+        Args:
+            fold: The number of the fold.
+            passed: Receives the probabilities of the held-out images.
+        """
         place, begin = self.run.fold(fold), time.monotonic()
         if place.state() == "finished":
             return
         budget, later = self.record.settings.budget, 0.0
         if budget is not None:  # each of the folds keeps a part of the time that is due at the end
             later = self.after(self.record) / self._left
-        after = dataclasses.replace(_AFTER_FOLD, seconds=later)
+        after = Afterwards(later, passed)
         session = Session(begin, self.caught, self.on_progress, after, has_worked=True)
         if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
             result = resume_run(place, session)
@@ -595,8 +598,13 @@ class _Runner:
             self._labelled = labelled
         return self._labelled
 
-    def _predict(self, fold: int) -> list[NDArray[np.int64]]:
-        """Write mask and confidence of each held-out image; return their confusion matrices."""
+    def _predict(self, fold: int, passed: PassedProbabilities) -> list[NDArray[np.int64]]:
+        """Write mask and confidence of each held-out image; return their confusion matrices.
+
+        Args:
+            fold: The number of the fold.
+            passed: The probabilities of the held-out images that are known already.
+        """
         record, place = self.record, self.run.fold(fold)
         cutting, selection = record.cutting, record.cutting.selection
         settings = PredictSettings(
@@ -612,7 +620,7 @@ class _Runner:
         def read(k: int) -> NDArray[Any]:
             return model.read(held_out[k].image, held_out[k].page)
 
-        predictions = Predictions(model, read, keep=False, curves=False)
+        predictions = Predictions(model, read, keep=False, curves=False, passed=passed)
         predictions.expect(numbers)
         for k in steps(
             numbers,

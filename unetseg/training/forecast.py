@@ -14,6 +14,7 @@ from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import build_network
 from unetseg.pictures.transforms import scaled_size
+from unetseg.scoring.predictions import PassedProbabilities
 from unetseg.settings import PatchSettings, Selection, TrainSettings
 from unetseg.text import format_budget, format_duration
 from unetseg.training import validation
@@ -30,12 +31,13 @@ class Afterwards:
     """The work of a caller after a training, for which the budget leaves time.
 
     Attributes:
-        passes: Times that all held-out images will be predicted.
-        seconds: Time of all else.
+        seconds: Its time, beside that of predicting held-out images again.
+        passed: Receives the probabilities of the held-out images as the final model is scored, so
+            that the caller need not predict them again. None where it does not look at them.
     """
 
-    passes: float = 0.0
     seconds: float = 0.0
+    passed: PassedProbabilities | None = None
 
 
 NOTHING = Afterwards()
@@ -85,7 +87,7 @@ def check_budget(
         cutting: How it will be cut.
         settings: How it will be trained; without a budget nothing is done.
         started: `time.monotonic` when the call began.
-        after: The work of the caller after the training; its passes follow each model.
+        after: The work of the caller after the training.
         folds: Number of models to train; 0 means one, with held-out images.
     """
     if settings.budget is None:
@@ -105,14 +107,14 @@ def check_budget(
     times, held_out = (folds, 1 / folds) if folds else (1, cutting.val)
     windows = held_out * validation.windows_of(shapes, size, network, device)
     patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
-    passes = 1 + after.passes
     spent = time.monotonic() - started + after.seconds
     spent += decoding * len(pairs) * (_LOOKING + _CUTTING * times)
     spent += times
-    predicted = times * passes * windows
+    predicted = times * windows
+    rehearsal = validation.Rehearsal(network, channels, size, device)
     window, until = math.inf, time.monotonic() + _LOOKING_SECONDS
     while time.monotonic() < until:
-        window = min(window, validation.window_seconds(network, channels, size, device))
+        window = min(window, rehearsal.seconds())
         if spent + predicted * window <= settings.budget:
             return
     whole = spent + predicted * window

@@ -18,6 +18,7 @@ from unetseg.progress import EpochDone, Note, OnProgress, Progress
 from unetseg.ranks import world
 from unetseg.results import Result, Table
 from unetseg.scoring.metrics import Scores
+from unetseg.scoring.predictions import PassedProbabilities
 from unetseg.signals import Caught
 from unetseg.text import plural, show
 from unetseg.training.artefacts import Artefacts, TensorBoard
@@ -117,6 +118,7 @@ class Trainer:
         clock: The clock that ends it.
         artefacts: The files that it leaves.
         course: The course of the run so far.
+        passed: Receives the probabilities of the final model; None where nobody wants them.
         caught: Signals.
         on_progress: Receives `Progress`, `EpochDone` and `Note` records.
 
@@ -131,12 +133,14 @@ class Trainer:
         clock: Clock,
         artefacts: Artefacts,
         course: Course,
+        passed: PassedProbabilities | None,
         caught: Caught,
         on_progress: OnProgress,
     ) -> None:
         self.learner, self.clock, self.artefacts, self.course = learner, clock, artefacts, course
         self.ranks, self.caught, self.on_progress = world(), caught, on_progress
         self.scores: Scores | None = None
+        self._passed = passed
         self._unread: list[Step] = []
         self._last_loss: float | None = None
 
@@ -183,7 +187,8 @@ class Trainer:
         total = self.clock.expected_patches(seen)
         loss = "" if self._last_loss is None else f", loss {self._last_loss:.3f}"
         detail = f"epoch {learner.position.epoch + 1}{loss}"
-        self.on_progress(Progress("training", min(seen, total), total, "patches", detail))
+        place = (min(seen, total), total, "patches", detail)
+        self.on_progress(Progress("training", *place, seconds_left=self.clock.left()))
 
     def read_losses(self) -> None:
         """Add up the losses of the steps since they were last read.
@@ -282,7 +287,9 @@ class Trainer:
         }
         self.course.history.append(row)
 
-    def _validate(self, sample: PixelSample | None = None) -> Validation | None:
+    def _validate(
+        self, sample: PixelSample | None = None, passed: PassedProbabilities | None = None
+    ) -> Validation | None:
         """Score the averaged weights; see `unetseg.training.validation.validate`."""
         begin = time.monotonic()
         found = validate(
@@ -292,6 +299,7 @@ class Trainer:
             self.on_progress,
             self._stop_if_caught,
             sample,
+            passed,
         )
         if found:
             self.clock.note_scoring(time.monotonic() - begin)
@@ -307,7 +315,7 @@ class Trainer:
             averaged.load_state_dict(frozen_state(averaged) | course.best.weights)
             kept = f"best epoch {course.best.epoch}"
         sample = PixelSample(seed=artefacts.recipe.seed + self.ranks.rank)
-        found = self._validate(sample)
+        found = self._validate(sample, self._passed)
         late: Row = {}
         calibration = None
         if found:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,13 +27,14 @@ from unetseg.training import validation
 from unetseg.training.artefacts import Artefacts
 from unetseg.training.batches import Batches
 from unetseg.training.checkpoint import TrainState
-from unetseg.training.clock import BudgetClock, Clock, Reserve, StepClock
+from unetseg.training.clock import BudgetClock, Clock, StepClock
 from unetseg.training.forecast import NOTHING, Advice, Afterwards
 from unetseg.training.learner import Learner, measure_rate
 from unetseg.training.loop import Course, Trainer, this_machine
 from unetseg.training.recipe import Recipe
 
-_SPARE_SECONDS = 1.0  # of a budget, for the last save, its pictures, and the end of the process
+# Processor seconds of the last save, its pictures, and the end of the process.
+_SPARE_SECONDS = 0.8
 _LEAST_SHARE = 0.05  # of a budget is trained even if the rest is not enough for the later work
 
 
@@ -47,6 +48,7 @@ class Session:
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
         after: The work of the caller after the training, within its budget.
         has_worked: Whether the call has done work already that must not be thrown away.
+        clocks: `time.monotonic` and `time.process_time` when the session was made.
     """
 
     started: float
@@ -54,6 +56,15 @@ class Session:
     on_progress: OnProgress
     after: Afterwards = NOTHING
     has_worked: bool = False
+    clocks: tuple[float, float] = field(
+        default_factory=lambda: (time.monotonic(), time.process_time())
+    )
+
+    @property
+    def slowness(self) -> float:
+        """The seconds that a second of one processor takes beside the other work of the machine."""
+        began, used = self.clocks
+        return max(1.0, (time.monotonic() - began) / max(time.process_time() - used, 1e-3))
 
 
 def new_trainer(
@@ -138,12 +149,7 @@ def _prepare(
     except DivergenceError as error:
         raise course.explain(error, folder) from None
     rate = world().gather(rate)[0]  # the ranks go by the first one
-    info = opened.info
-
-    def measure() -> float:
-        return validation.window_seconds(network, info.channels, info.size, batches.device)
-
-    clock = _start_clock(opened, recipe, batches, session, windows, measure, rate, saved)
+    clock = _start_clock(opened, recipe, batches, session, course, network, rate, saved)
     learner = Learner(
         batches, recipe, network, clock.expected_steps, saved.learner if saved else None
     )
@@ -151,9 +157,9 @@ def _prepare(
         session.on_progress(Note(_augmentation_text(recipe, batches)))
         if world().is_writer:  # not sooner: errors of the call come first
             artefacts.begin(lambda: batches.batch(0, 0))
-    validating = windows * validation.FORWARD_SHARE / course.validate_every / len(batches.data)
-    session.on_progress(_plan(learner, clock, rate, validating))
-    return Trainer(learner, clock, artefacts, course, session.caught, session.on_progress)
+    session.on_progress(_plan(learner, clock))
+    passed = session.after.passed
+    return Trainer(learner, clock, artefacts, course, passed, session.caught, session.on_progress)
 
 
 def _start_clock(
@@ -161,8 +167,8 @@ def _start_clock(
     recipe: Recipe,
     batches: Batches,
     session: Session,
-    windows: float,
-    measure: Callable[[], float],
+    course: Course,
+    network: nn.Module,
     rate: float,
     saved: TrainState | None,
 ) -> Clock:
@@ -173,8 +179,8 @@ def _start_clock(
         recipe: How it is trained.
         batches: The batches to learn from.
         session: The call.
-        windows: Windows that a validation predicts.
-        measure: Returns the seconds of a window on this rank at present.
+        course: The course of the run so far.
+        network: The network that will be trained.
         rate: Patches a second, the same on all ranks.
         saved: The state to go on from.
 
@@ -182,27 +188,38 @@ def _start_clock(
         InputError: A budget leaves no time to train.
     """
     before = saved.seconds if saved else 0.0
-    ranks = world()
-    if recipe.budget is None:
-        epochs = recipe.epochs or DEFAULT_EPOCHS
-        return StepClock(epochs, batches.steps_per_epoch, len(batches.data), before)
-    window = min(measure() for _ in range(2))  # the first one also allocates
-    spent = time.monotonic() - session.started + before
-    window, spent = ranks.gather((window, spent))[0]
-    images, after = opened.held_out_count, session.after
-    scoring = windows * window
+    ranks, info, images = world(), opened.info, opened.held_out_count
+    windows = validation.windows(info, network, batches.device)
     if images:  # the ranks wait for the rank with the most
-        scoring *= -(-images // ranks.size) / images
-    reserve = Reserve(window, scoring, 1 + after.passes, after.seconds + _SPARE_SECONDS)
-    total, least = recipe.budget - spent, _LEAST_SHARE * recipe.budget
+        windows *= -(-images // ranks.size) / images
+    if recipe.budget is None:
+        lengths = (recipe.epochs or DEFAULT_EPOCHS, batches.steps_per_epoch, len(batches.data))
+        scoring = windows * validation.FORWARD_SHARE
+        steps = saved.learner.position.step if saved else 0
+        return StepClock(*lengths, rate, scoring, course.validate_every, steps, before)
+    rehearsal = validation.Rehearsal(network, info.channels, info.size, batches.device)
+    rehearsal.seconds()
+
+    def measure() -> float:
+        return windows * rehearsal.seconds()
+
+    scoring = measure()
+    spent = time.monotonic() - session.started + before
+    scoring, spent = ranks.gather((scoring, spent))[0]
+    total, passes = recipe.budget - spent, 1.0
+    if (passed := session.after.passed) is not None:
+        pixels = sum(one.height * one.width for one in info.held_out)
+        passes += passed.share_missing(pixels, len(info.classes.classes))
+    later = session.after.seconds + session.slowness * _SPARE_SECONDS
+    clock_of = partial(BudgetClock, total, batches.size, rate, scoring, measure, passes, later)
     if saved:
-        at_stop = (before, saved.expected_steps, saved.share)
-        return BudgetClock(total, batches.size, rate, reserve, measure, 0.0, *at_stop)
-    whole = recipe.budget - total + reserve.at(window) + len(batches.data) / rate
-    advice = Advice(recipe.budget, whole, opened.info.scale)
-    if total <= reserve.at(window) and not session.has_worked:
+        steps, share = saved.expected_steps, saved.share
+        return clock_of(seconds_before=before, expected_steps=steps, share_before=share)
+    reserve = passes * scoring + later
+    advice = Advice(recipe.budget, spent + reserve + len(batches.data) / rate, info.scale)
+    if total <= reserve and not session.has_worked:
         raise advice.error()
-    clock = BudgetClock(total, batches.size, rate, reserve, measure, least)
+    clock = clock_of(least=_LEAST_SHARE * recipe.budget)
     if clock.expected_steps < batches.steps_per_epoch:
         share = clock.expected_steps / batches.steps_per_epoch
         text = f"there is time for {100 * share:.0f} % of the patches only: {advice}"
@@ -220,15 +237,8 @@ def _augmentation_text(recipe: Recipe, batches: Batches) -> str:
     return f"augmentation: {name}; symmetries{why}: {kept or 'none'}"
 
 
-def _plan(learner: Learner, clock: Clock, rate: float, validating: float) -> Plan:
-    """Return the plan of a training that is about to start.
-
-    Args:
-        learner: The learner of the run.
-        clock: How long.
-        rate: Patches a second.
-        validating: Time that validation adds, as a share of that of the steps.
-    """
+def _plan(learner: Learner, clock: Clock) -> Plan:
+    """Return the plan of a training that is about to start."""
     batches, recipe, several = learner.batches, learner.recipe, world().size
     data, step = batches.data, learner.position.step
     return Plan(
@@ -236,8 +246,8 @@ def _plan(learner: Learner, clock: Clock, rate: float, validating: float) -> Pla
         parameters=count_parameters(learner.network),
         patches=len(data),
         epochs=-(-clock.expected_steps // batches.steps_per_epoch),
-        patches_per_second=rate,
-        seconds=clock.expected_seconds(step, batches.size / rate * (1 + validating)),
+        patches_per_second=clock.rate,
+        seconds=clock.left(),
         memory=data.bytes_in_memory,
         device=describe_device(batches.device)
         + (f" x {several}" if several > 1 else "")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,12 @@ from unetseg.progress import OnProgress
 from unetseg.ranks import world
 from unetseg.scoring.evaluation import score_held_out
 from unetseg.scoring.metrics import Scores
+from unetseg.scoring.predictions import PassedProbabilities
 from unetseg.settings import PredictSettings
 
 FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
 _TIME_SHARE = 0.1
-# Pixels of the windows that are predicted to measure the time of one. On a busy machine a batch of
-# few windows takes about as long as one of many.
-_TRIED = 2**17
-_AROUND = 1.3  # reading, blending and counting cost so much beside the network itself
+_TRIED = 2**17  # pixels that are predicted to measure the time of a window
 _SHOWN = 4  # held-out images that people are shown
 
 Picture = tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]
@@ -84,6 +82,7 @@ def validate(
     on_progress: OnProgress,
     check: Callable[[], None],
     sample: PixelSample | None = None,
+    passed: PassedProbabilities | None = None,
 ) -> Validation | None:
     """Score a network on the whole held-out images, as ``predict`` would by default.
 
@@ -94,6 +93,7 @@ def validate(
         on_progress: Receives `Progress`.
         check: A function that is called before each image, and may raise to stop.
         sample: Takes a sample of the probabilities on the way.
+        passed: Takes all of them, as far as it has room.
 
     Returns:
         None where no image is held out.
@@ -101,28 +101,43 @@ def validate(
     if opened.held_out_count == 0:
         return None
     bands: dict[int, list[Tensor]] = {}
+    shapes = [(one.height, one.width) for one in opened.info.held_out]
 
     def observe(number: int, band: Tensor, truth: Tensor) -> None:
         if sample:
             sample.add(number, band, truth)
+        if passed:
+            height, width = shapes[number]
+            passed.add(number, band, height * width)
         if number in bands or len(bands) < _SHOWN:
             bands.setdefault(number, []).append(band.argmax(0).to(torch.uint8).cpu())
 
-    info, defaults = opened.info, PredictSettings()
-    segmenter = Segmenter(
-        [network],
-        size=info.size,
-        means=[info.mean],
-        stds=[info.std],
-        stride=defaults.stride_for(info.size, can_be_seamless(network)),
-        weights=defaults.weights,
-        device=device,
-    )
+    segmenter = _segmenter(network, opened.info.size, opened.info.mean, opened.info.std, device)
     scores, loss = score_held_out(
         opened, segmenter, on_progress=on_progress, check=check, observe=observe
     )
     labels = {number: torch.cat(found).numpy() for number, found in bands.items()}
     return Validation(scores, loss, labels)
+
+
+def _segmenter(
+    network: nn.Module,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> Segmenter:
+    """Return a network as ``predict`` runs it by default; for the arguments see `Segmenter`."""
+    defaults = PredictSettings()
+    return Segmenter(
+        [network],
+        size=size,
+        means=[mean],
+        stds=[std],
+        stride=defaults.stride_for(size, can_be_seamless(network)),
+        weights=defaults.weights,
+        device=device,
+    )
 
 
 def calibrate(sample: PixelSample) -> dict[str, float | None]:
@@ -160,30 +175,33 @@ def windows_of(
     return sum(computed) / size**2
 
 
-def window_seconds(network: nn.Module, channels: int, size: int, device: torch.device) -> float:
-    """Return the seconds that predicting a window takes on this machine at present.
+class Rehearsal:
+    """Predicts a small image as a validation does, to tell how long one takes at present.
 
-    The first call also allocates, which takes longer.
-
-    The share that it takes of a training step differs: other work slows down short parallel parts
-    most, of which training has more.
+    The time of training steps does not tell: other work slows down short parallel parts most, and
+    training has more of them.
 
     Args:
-        network: The network that predicts; it is moved to the device.
+        network: The network that predicts; a copy of it is used.
         channels: The channels of an image.
         size: Side of a window.
         device: The device that computes.
     """
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    count, mode = max(1, _TRIED // size**2), network.training
-    batch = torch.zeros(count, channels, size, size, device=device)
-    network.eval()
-    begin = time.monotonic()
-    with torch.inference_mode():
-        network(batch).sum().item()  # waits for the device
-    seconds = time.monotonic() - begin
-    network.train(mode)
-    return _AROUND * seconds / count
+
+    def __init__(self, network: nn.Module, channels: int, size: int, device: torch.device) -> None:
+        side = max(size, math.isqrt(_TRIED))
+        self._segmenter = _segmenter(network, size, [0.5] * channels, [0.3] * channels, device)
+        self._image = np.random.default_rng(0).random((side, side, channels), np.float32)
+        self._windows = windows_of([(side, side)], size, network, device)
+
+    def seconds(self) -> float:
+        """Return the seconds that predicting a window takes on this machine at present.
+
+        The first call also allocates, which takes longer.
+        """
+        begin = time.monotonic()
+        self._segmenter.labels(self._image)
+        return (time.monotonic() - begin) / self._windows
 
 
 def interval(windows: float, patches: int) -> int:
