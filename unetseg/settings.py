@@ -21,6 +21,7 @@ SYMMETRIES = ("hflip", "vflip", "turn")
 MODES = ("blend", "seamless")
 WEIGHTS = ("gaussian", "uniform")
 DEFAULT_EPOCHS = 100
+DEFAULT_VAL = 0.2
 PROJECTIONS = ("max", "mean")
 PAGES = ("middle", *PROJECTIONS, "all")
 SIDES = ("top", "bottom", "left", "right")
@@ -144,7 +145,8 @@ class PatchSettings(_Selecting):
     Attributes:
         size: Side S of a square patch in pixels (after ``scale``); None picks it from the images.
         per_image: Patches from each training image; None stores each labelled pixel about once.
-        val: Share of the images held out, 0 (none) to below 1.
+        val: Share of the images held out, 0 (none) to below 1. None holds out the parts ``valid/``
+            and ``test/`` of a set that is divided so, and 0.2 of any other set.
         group: Regular expression searched in each stem; images of one group stay on one side.
         rare: Share of the patches placed on a pixel of a class drawn evenly among those present.
         scale: Factor by which images and masks are resized first, 0.01 to 16.
@@ -159,7 +161,7 @@ class PatchSettings(_Selecting):
 
     size: int | None = None
     per_image: int | None = None
-    val: float = 0.2
+    val: float | None = None
     group: str | None = None
     rare: float = 1 / 3
     scale: float = 1.0
@@ -175,7 +177,7 @@ class PatchSettings(_Selecting):
             _check("size", self.size, 16, 4096)
         if self.per_image is not None:
             _check("per_image", self.per_image, 1, 10**6)
-        _check("val", self.val, 0, 0.95)
+        _check("val", self.held_out_share, 0, 0.95)
         _check("rare", self.rare, 0, 1)
         _check("scale", self.scale, 0.01, 16)
         _check("seed", self.seed, 0, 2**63 - 1)
@@ -185,6 +187,11 @@ class PatchSettings(_Selecting):
             except re.error as error:
                 text = f"{self.group!r} is no regular expression ({error})"
                 raise InputError(arg("group"), text, "quote it, as in '^(.*)_'") from None
+
+    @property
+    def held_out_share(self) -> float:
+        """The share of images held out of a set that is not divided already."""
+        return DEFAULT_VAL if self.val is None else self.val
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import inspect_folder
 from unetseg.errors import InputError, UnetsegWarning
 from unetseg.pictures import masks
+from unetseg.settings import PatchSettings
 
 COUNT, H, W = 4, 40, 48
 BOX = (10, 8, 30, 28)  # x0, y0, x1, y1 of a cell, the last ones outside
@@ -439,6 +440,176 @@ def test_an_export_is_read_alike_by_check_patch_and_convert(tmp_path, name):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), truth(k))
 
 
+# --- sets that are divided into parts ---------------------------------------------------------
+
+PARTS = {"train": (0, 1), "valid": (2,), "test": (3,)}
+
+
+def keep(root, numbers):
+    """Remove all images but those of these numbers, and their labels."""
+    for file in [f for f in root.rglob("im*") if f.is_file()]:
+        if int(file.name[2]) not in numbers:
+            file.unlink()
+    for file in root.rglob("_annotations*.json"):
+        data = json.loads(file.read_text())
+        data["images"] = [i for i in data["images"] if i["id"] - 7 in numbers]
+        data["annotations"] = [a for a in data["annotations"] if a["image_id"] - 7 in numbers]
+        write(file, data)
+
+
+def divided(build, parts=PARTS):
+    def in_parts(root):
+        for part_name, numbers in parts.items():
+            build(root / part_name)
+            keep(root / part_name, numbers)
+
+    return in_parts
+
+
+def yolo_roboflow(root):
+    divided(yolo("names: [cell, debris]"))(root)
+    for part_name in PARTS:
+        (root / part_name / "data.yaml").rename(root / "data.yaml")
+
+
+def yolo_parts(root):
+    yolo("names: [cell, debris]")(root)
+    for part_name, numbers in PARTS.items():
+        for kind in ("images", "labels"):
+            (root / kind / part_name).mkdir()
+            for k in numbers:
+                (file,) = (root / kind).glob(f"im{k}.*")
+                file.rename(root / kind / part_name / file.name)
+
+
+def in_folders(root):
+    pictures(root)
+    for k in range(COUNT):
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(truth(k)).save(root / f"masks/im{k}.png")
+    toml = "".join(f'[[class]]\nname = "{n}"\nvalue = {i}\n' for i, n in enumerate(NAMES))
+    write(root / "classes.toml", toml)
+
+
+DIVIDED = {
+    "COCO of Roboflow": divided(coco(polygon, "_annotations.coco.json", ".")),
+    "Roboflow masks": divided(roboflow_masks),
+    "YOLO of Roboflow": yolo_roboflow,
+    "YOLO": yolo_parts,
+    "LabelMe": divided(labelme()),
+    "Supervisely": divided(supervisely(True)),
+    "masks": divided(in_folders),
+}
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_parts_are_one_set_that_says_itself_what_is_held_out(tmp_path, name):
+    root, numbers = tmp_path / "set", {f"im{k}": k for k in range(COUNT)}
+    DIVIDED[name](root)
+    found = inspect_folder(root)
+    assert found.errors == ()
+    assert found.table.names == NAMES
+    says = "the set is divided: 1 of val and 1 of test are held out, 2 are trained on"
+    assert [f.problem for f in found.findings if "divided" in f.problem] == [says]
+    pairs = {pair.name: pair for pair in pairing.find_pairs(root)}
+    assert {n: pair.part for n, pair in pairs.items()} == {
+        **{"im0": "train", "im1": "train", "im2": "val", "im3": "test"}
+    }
+    for stem, pair in pairs.items():
+        indices = masks.decode(pair.read_mask(), found.table)
+        np.testing.assert_array_equal(indices, truth(numbers[stem]))
+    sources = build_store(root, tmp_path / "store.h5").info.sources
+    assert {s.name[:3]: s.split for s in sources} == {
+        **{"im0": "train", "im1": "train", "im2": "val", "im3": "val"}
+    }
+    done = convert_folder(root, tmp_path / "out")
+    assert [folder.name for folder in done.folders] == ["train", "val", "test"]
+    for part_name, stems in {"train": ["im0", "im1"], "val": ["im2"], "test": ["im3"]}.items():
+        made = sorted((tmp_path / "out" / part_name / "masks").iterdir())
+        assert [path.stem for path in made] == stems
+        for path in made:
+            np.testing.assert_array_equal(np.asarray(Image.open(path)), truth(numbers[path.stem]))
+    assert says in [f.problem for f in inspect_folder(tmp_path / "out").findings]
+
+
+@pytest.mark.parametrize("settings", [{"val": 0.25}, {"group": "im."}, {"val": 0}])
+def test_a_divided_set_is_divided_anew_where_the_settings_say_so(tmp_path, settings):
+    DIVIDED["masks"](tmp_path / "set")
+    settings = PatchSettings(**settings)
+    found = inspect_folder(tmp_path / "set", settings)
+    assert not [f for f in found.findings if "divided" in f.problem]
+    info = build_store(tmp_path / "set", tmp_path / "store.h5", settings).info
+    assert len(info.held_out) == (0 if settings.val == 0 else 1)
+
+
+def test_images_of_one_name_in_several_parts_are_told_apart(tmp_path):
+    for part_name, numbers in (("train", (0, 1)), ("val", (2, 3))):
+        in_folders(tmp_path / "set" / part_name)
+        keep(tmp_path / "set" / part_name, numbers)
+        for kind in ("images", "masks"):
+            home = tmp_path / "set" / part_name / kind
+            (home / f"im{numbers[0]}.png").rename(home / "same.png")
+    pairs = pairing.find_pairs(tmp_path / "set")
+    assert [pair.name for pair in pairs] == ["im1", "train-same", "im3", "val-same"]
+    for pair, k in zip(pairs, (1, 0, 3, 2), strict=True):
+        np.testing.assert_array_equal(pair.read_mask().values, truth(k))
+    sources = build_store(tmp_path / "set", tmp_path / "store.h5").info.sources
+    assert [s.name for s in sources] == ["im1.png", "train-same.png", "im3.png", "val-same.png"]
+    convert_folder(tmp_path / "set", tmp_path / "out")
+    for part_name, k in (("train", 0), ("val", 2)):
+        made = np.asarray(Image.open(tmp_path / "out" / part_name / "masks/same.png"))
+        np.testing.assert_array_equal(made, truth(k))
+
+
+def test_shapes_of_parts_that_lack_a_class_share_the_classes(tmp_path):
+    divided(labelme(), {"train": (0, 1), "val": (2, 3)})(tmp_path / "set")
+    for k in range(COUNT):
+        (file,) = (tmp_path / "set").rglob(f"im{k}.json")
+        left_out = "cell" if k < 2 else "debris"
+        data = json.loads(file.read_text())
+        data["shapes"] = [s for s in data["shapes"] if s["label"] != left_out]
+        write(file, data)
+    found = inspect_folder(tmp_path / "set")
+    assert found.table.names == ("background", "debris", "cell")
+    assert len({c.colour for c in found.table}) == 3
+    for k, pair in enumerate(pairing.find_pairs(tmp_path / "set")):
+        due = np.where(truth(k) == 2, 1, 0) if k < 2 else np.where(truth(k) == 1, 2, 0)
+        np.testing.assert_array_equal(pair.read_mask().values, due)
+
+
+def without_labels(root):
+    in_folders(root / "train")
+    pictures(root / "test")
+
+
+def of_two_tools(root):
+    labelme()(root / "train")
+    coco(polygon)(root / "val")
+
+
+def of_other_classes(root):
+    divided(in_folders)(root)
+    file = root / "valid/classes.toml"
+    file.write_text(file.read_text().replace("debris", "dirt"))
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (without_labels, "test: holds 4 pictures and no masks"),
+        (of_two_tools, "val: holds no LabelMe files, as train/ does"),
+        (of_other_classes, "valid: declares other classes than test/"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_named(tmp_path, build, says):
+    build(tmp_path / "set")
+    for read in (inspect_folder, lambda root: convert_folder(root, tmp_path / "out")):
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "set")
+        assert f"{tmp_path / 'set'}/{says}" in str(caught.value)
+        assert f"name one of them: {tmp_path / 'set'}/" in str(caught.value)
+
+
 # --- exports that are refused by name, or asked about ----------------------------------------
 
 
@@ -449,21 +620,6 @@ def only(name, data=b"x", folder="."):
         (root / folder / name).write_bytes(data)
 
     return build
-
-
-def splits(root):
-    for name in ("train", "valid", "test"):
-        coco(polygon, "_annotations.coco.json", ".")(root / name)
-
-
-def yolo_splits(root):
-    yolo("names: [cell, debris]")(root)
-    for part_name in ("train", "val"):
-        for kind in ("images", "labels"):
-            home = root / kind / part_name
-            home.mkdir()
-            for file in list((root / kind).glob("im*")):
-                (home / file.name).write_bytes(file.read_bytes())
 
 
 def with_text(build, path, change):
@@ -501,7 +657,6 @@ REFUSED = {
     "ilastik": (only("my.ilp"), "export the labels"),
     "NumPy": (only("im0.npy", folder="masks"), "save them as PNG"),
     "COCO boxes": (coco(boxes), "export instance segmentation"),
-    "COCO, train and valid": (splits, "name one of them"),
     "COCO, damaged": (with_text(coco(polygon), "annotations.json", lambda t: t[:-9]), "JSON"),
     "COCO, of another size": (
         coco(lambda b, k: {"size": [H + 1, W], "counts": lengths(part(b, k))}),
@@ -518,7 +673,6 @@ REFUSED = {
     "YOLO without names": (yolo("nc: 2\n"), "data.yaml"),
     "YOLO, class without a name": (yolo("names: [cell]\n"), "class 1, but 1 are named"),
     "YOLO, strange names": (yolo("names: [*anchor, b]\n"), "write names"),
-    "YOLO, parts": (yolo_splits, "name one of them"),
     "VIA points": (
         with_text(via(), "via.json", lambda t: t.replace('"polygon"', '"point"')),
         "draw a polygon",

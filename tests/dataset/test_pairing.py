@@ -103,7 +103,10 @@ def test_masks_are_found_without_options(tmp_path, layout):
         (["a.txt"], ["no folders images/ and masks/"]),
         (["a.png", "b.png"], ["holds 2 pictures and no masks", "unetseg label"]),
         (["images/a.png", "images/b.png"], ["holds 2 pictures and no masks", "unetseg label"]),
-        (["train/images/a.png", "val/images/b.png"], ["several sets", "/train or ", "/val"]),
+        (
+            ["train/images/a.png", "val/images/b.png"],
+            ["train: holds 1 picture and no masks", "/train or ", "/val"],
+        ),
         (["images/a.czi", "masks/a.png"], ["a.czi: Zeiss CZI", "save as TIFF"]),
         (["images/a.png", "images/a.tif", "masks/a.png"], ["a.tif: a.png has the same stem"]),
         (["images/a.png", "masks/a.png", "masks/a.gif"], ["a.png: a.gif has the same stem"]),

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from unetseg.dataset.splits import group_of, split_folds, split_groups
+from unetseg.dataset.splits import group_of, has_parts, split_folds, split_groups, split_parts
 from unetseg.errors import InputError
+from unetseg.settings import PatchSettings
 
 
 def test_a_group_is_what_the_brackets_catch_else_the_match():
@@ -13,6 +14,30 @@ def test_a_group_is_what_the_brackets_catch_else_the_match():
         group_of("cat", r"\d+")
     with pytest.raises(InputError, match=r"no regular expression .*; quote it"):
         group_of("cat", "(")
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings", "decides"),
+    [
+        (["train", "val"], {}, True),
+        (["train", "test", "val"], {"size": 96}, True),
+        (["train", "train"], {}, False),
+        (["val", "test"], {}, False),
+        (["", ""], {}, False),
+        (["train", "val"], {"val": 0.2}, False),
+        (["train", "val"], {"val": 0}, False),
+        (["train", "val"], {"group": "a"}, False),
+    ],
+)
+def test_parts_decide_where_both_sides_have_images_and_nothing_else_is_asked(
+    parts, settings, decides
+):
+    assert has_parts(parts, PatchSettings(**settings)) == decides
+
+
+def test_a_copy_of_a_held_out_image_is_held_out_too():
+    parts, hashes = ["train", "val", "train", "test"], ["a", "b", "b", "c"]
+    assert split_parts(parts, hashes) == ["train", "val", "val", "val"]
 
 
 def split(groups, share=0.2, seed=0, presence=None, hashes=None, is_sparse=None):

@@ -63,7 +63,7 @@ def convert(
 
     It reads masks with blended or noisy colours, JPEG masks, and one file for each class. It also
     reads exports of CVAT, LabelMe, COCO, YOLO, VIA, Supervisely, Label Studio, QuPath, nnU-Net and
-    Roboflow. Lists train.txt, val.txt and test.txt become folders.
+    Roboflow. Lists train.txt, val.txt and test.txt become folders, as parts of a divided set do.
 
     Example:
         unetseg convert MYSET CLEAN
@@ -103,8 +103,8 @@ def convert(
         print_line(f"{plural(len(done.left_out), 'image')} in no list, left out.")
     for path, count in zip(done.folders, done.images, strict=True):
         print_line(f"Wrote {plural(count, 'labelled image')} to {path}.")
-    first = quote(done.folders[0])
-    print_next(f"unetseg check {first} --html sheet.html", f"unetseg train {first} --budget 10m")
+    made = quote(folder if len(done.folders) > 1 else done.folders[0])
+    print_next(f"unetseg check {made} --html sheet.html", f"unetseg train {made} --budget 10m")
 
 
 def _percent(count: int, total: int) -> str:

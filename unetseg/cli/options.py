@@ -17,6 +17,7 @@ from unetseg import plugins
 from unetseg.settings import (
     DEFAULT_EPOCHS,
     DEFAULT_STRIDE,
+    DEFAULT_VAL,
     MODES,
     OPTIMIZERS,
     PAGES,
@@ -156,7 +157,11 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_selecting(""),
         **_panel(
             "Held-out images (of a folder)",
-            val={"metavar": "SHARE", "help": "Share of images held out."},
+            val={
+                "metavar": "SHARE",
+                "help": "Share of images held out.",
+                "show_default": f"{DEFAULT_VAL}, or the parts of a divided set",
+            },
             group={
                 "metavar": "REGEX",
                 "help": "Images with the same match in their name stay together.",

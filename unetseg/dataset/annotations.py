@@ -8,7 +8,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,6 +24,7 @@ from unetseg.classes import (
     table_of,
 )
 from unetseg.dataset import exports, naming, pairing, snapping
+from unetseg.dataset.naming import Pair
 from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
@@ -50,6 +51,7 @@ class Annotations:
         read: Reads the mask of an image.
         problem: The fault of files that belong to no image, in words.
         left_out: The labels that are in no mask, in words; empty where there are none.
+        parts: The part of each image of a divided set, as `naming.Pair` holds it.
     """
 
     images: dict[str, Path]
@@ -57,6 +59,7 @@ class Annotations:
     read: ReadMask
     problem: InputError | None = None
     left_out: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def refuse_pages(path: Path) -> None:
@@ -160,12 +163,23 @@ def read_drawn(root: Path, instances: bool = False) -> tuple[str, Annotations] |
         masks.check_same_size(pair.mask, drawn.shape, shape)
         return snapping.draw_objects(drawn, np.array([kind for kind, _ in pair.drawn or ()], int))
 
-    images = {p.name: p.image for p in export.pairs}
     classes = export.classes.classes
     if instances:
         colours = {c.name: c.colour for c in classes[1:]}
         classes = _with_borders(list(colours), colours)
-    return export.tool, Annotations(images, classes, read, left_out=export.left_out)
+    return export.tool, _annotations(export.pairs, classes, read, left_out=export.left_out)
+
+
+def _annotations(
+    pairs: Sequence[Pair],
+    classes: tuple[SegmentationClass, ...],
+    read: ReadMask,
+    problem: InputError | None = None,
+    left_out: str = "",
+) -> Annotations:
+    """Return the labels of pairs of an image and a mask."""
+    images, parts = {p.name: p.image for p in pairs}, {p.name: p.part for p in pairs if p.part}
+    return Annotations(images, classes, read, problem, left_out, parts)
 
 
 # --- one mask for each image -----------------------------------------------------------------
@@ -208,7 +222,7 @@ def read_pairs(
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
         return snapping.snap(raw, table, mask_of[name], limit)
 
-    return Annotations({p.name: p.image for p in pairs}, table.classes, read, problem)
+    return _annotations(pairs, table.classes, read, problem)
 
 
 def read_objects(root: Path, without: str) -> Annotations:
@@ -243,7 +257,7 @@ def read_objects(root: Path, without: str) -> Annotations:
             snapped.mask[ignored] = IGNORED
         return snapped
 
-    return Annotations({p.name: p.image for p in pairs}, _numbered_classes(table), read, problem)
+    return _annotations(pairs, _numbered_classes(table), read, problem)
 
 
 def _refuse_classes(paths: Iterable[Path]) -> None:
@@ -377,10 +391,10 @@ _Files = tuple[dict[str, Path], dict[str, list[tuple[str, Path]]]]
 
 def _class_folders(root: Path) -> _Files | None:
     """Find ``images/x.png`` with ``masks/line/x.png``, ``masks/ellipse/x.png``."""
-    home = next((d for d in _folders(root) if d.name.lower() in pairing.MASK_FOLDERS), None)
+    home = next((d for d in _folders(root) if d.name.lower() in naming.MASK_FOLDERS), None)
     if home is None or _pictures(home) or not any(_pictures(d) for d in _folders(home)):
         return None
-    inside = [d for d in _folders(root) if d.name.lower() in pairing.IMAGE_FOLDERS]
+    inside = [d for d in _folders(root) if d.name.lower() in naming.IMAGE_FOLDERS]
     paths = {naming.stem_of(p): p for p in naming.list_images(inside[0] if inside else root)}
     files: dict[str, list[tuple[str, Path]]] = {name: [] for name in paths}
     for part in _folders(home):
@@ -393,8 +407,8 @@ def _class_folders(root: Path) -> _Files | None:
 
 def _class_suffixes(root: Path) -> _Files | None:
     """Find ``x.png`` with ``x_line.png``, ``x_ellipse.png``, in one folder or in two."""
-    inside = [d for d in _folders(root) if d.name.lower() in pairing.IMAGE_FOLDERS]
-    beside = [d for d in _folders(root) if d.name.lower() in pairing.MASK_FOLDERS]
+    inside = [d for d in _folders(root) if d.name.lower() in naming.IMAGE_FOLDERS]
+    beside = [d for d in _folders(root) if d.name.lower() in naming.MASK_FOLDERS]
     pictures = _pictures(inside[0] if inside else root)
     others = _pictures(beside[0]) if beside else pictures
     stems = {naming.stem_of(p) for p in pictures}
@@ -412,7 +426,7 @@ def _class_suffixes(root: Path) -> _Files | None:
             return None
         files[name].append((label, path))
     labels = Counter(label for masks_of in files.values() for label, _ in masks_of)
-    are_masks = {f"_{label}".lower() in pairing.MASK_SUFFIXES for label in labels}
+    are_masks = {f"_{label}".lower() in naming.MASK_SUFFIXES for label in labels}
     complete = len(owner) == len(others) - (0 if beside else len(paths)) and all(files.values())
     # A label of one image only is more likely a part of its name.
     if (

@@ -77,7 +77,8 @@ def convert_folder(
     `find_pairs` reads, exports of annotation tools among them. Masks may be blended, noisy or saved
     as JPEG.
     The copy appears whole or not at all.
-    ``train.txt``, ``val.txt`` and ``test.txt`` become folders of these names.
+    ``train.txt``, ``val.txt`` and ``test.txt`` become folders of these names, and so do the parts
+    of a divided set.
 
     Args:
         source: The set.
@@ -154,7 +155,7 @@ def convert_folder(
             except NoClassError as error:
                 strange.append(error)  # the other masks may hold further values
                 continue
-            _write(building / part, name, labelled.images[name], snapped, table)
+            _write(building / part, labelled.images[name], snapped, table)
             if snapped.numbers is not None:
                 tally["objects"] += int(snapped.numbers.max(initial=0))
             ignored_here = int((snapped.mask == IGNORED).sum())
@@ -215,8 +216,9 @@ def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) 
     return replace(snapped, mask=np.where(inside, snapped.mask, np.uint8(IGNORED)))
 
 
-def _write(part: Path, name: str, image: Path, snapped: Snapped, table: ClassTable) -> None:
+def _write(part: Path, image: Path, snapped: Snapped, table: ClassTable) -> None:
     """Write the mask, then the image: a copy of its file, or a PNG where EXIF turns it."""
+    name = naming.stem_of(image)  # within a part, no other image has it
     writing.write_mask(part / "masks" / f"{name}.png", snapped.mask, table)
     if snapped.numbers is not None:
         bands.write_numbers(part / OBJECTS / f"{name}.tif", snapped.numbers)
@@ -234,7 +236,10 @@ def _write(part: Path, name: str, image: Path, snapped: Snapped, table: ClassTab
 
 
 def _parts(root: Path, labelled: Annotations) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """Return the names of each part ("" where there are no lists), and those in no list."""
+    """Return the names of each part ("" where there is none), and those in no list."""
+    if labelled.parts and not labelled.problem:
+        named = {part: [n for n, p in labelled.parts.items() if p == part] for part in _LISTS}
+        return {part: names for part, names in named.items() if names}, ()
     lists = {}
     for home in (root, root / "ImageSets" / "Segmentation"):
         lists = {n: home / f"{n}.txt" for n in _LISTS if (home / f"{n}.txt").is_file()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from unetseg.dataset.geometry import (
     sample_corners,
     symmetries_of,
 )
-from unetseg.dataset.splits import groups_of, split_groups
+from unetseg.dataset.splits import Split, groups_of, has_parts, split_groups, split_parts
 from unetseg.dataset.store import Source, StoreInfo
 from unetseg.dataset.store_writer import write_store
 from unetseg.dataset.survey import Survey
@@ -160,15 +160,7 @@ def build_store(
         ignored=several(ignore),
         on_progress=on_progress,
     )
-    splits = split_groups(
-        labelled.groups,
-        labelled.counts > 0,
-        labelled.hashes,
-        settings.val,
-        settings.seed,
-        labelled.labelled_shares < SPARSE,
-    )
-    summary = labelled.cut(out, splits)
+    summary = labelled.cut(out, _split(labelled))
     for names, problem in (
         (summary.missing, "no held-out image has {}: there will be no score for it"),
         (summary.rare, "only one held-out image has {}: its score will say little"),
@@ -179,7 +171,19 @@ def build_store(
     return summary
 
 
-Split = Literal["train", "val"]
+def _split(labelled: "LabelledFolder") -> list[Split]:
+    """Return the side of each image: as the parts of the set say, else by chance."""
+    settings, parts = labelled.settings, [survey.pair.part for survey in labelled.surveys]
+    if has_parts(parts, settings):
+        return split_parts(parts, labelled.hashes)
+    return split_groups(
+        labelled.groups,
+        labelled.counts > 0,
+        labelled.hashes,
+        settings.held_out_share,
+        settings.seed,
+        labelled.labelled_shares < SPARSE,
+    )
 
 
 class LabelledFolder:

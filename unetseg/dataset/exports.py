@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from unetseg.errors import InputError
 from unetseg.pictures import reading
 from unetseg.text import plural, show
 
-_SPLITS = ("train", "valid", "val", "test")
 _BACKGROUND = "background"
 _NAMED = 4  # kinds of shapes that a warning names
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe
@@ -98,13 +97,53 @@ class _Labels:
 def find_export(folder: Path) -> Export | None:
     """Return the set of a folder that a known tool exported; None of any other folder.
 
+    The parts of a divided set, such as ``train/`` and ``valid/``, are joined.
+
     Raises:
-        InputError: Labels that cannot be read exactly, or a part of the folder to be named.
+        InputError: Labels that cannot be read exactly, or parts that do not belong together.
     """
+    parts = naming.find_parts(folder)
+    found = {part.name: export for part in parts if (export := find_export(part))}
+    if found:
+        return _joined(folder, [part.name for part in parts], found)
     for read in _READERS:
-        if found := read(folder):
-            return found
+        if export := read(folder):
+            return export
     return None
+
+
+def _joined(folder: Path, parts: Sequence[str], found: Mapping[str, Export]) -> Export:
+    """Return the set of all parts. Classes with one name are one class.
+
+    Raises:
+        InputError: A part was exported otherwise than another, or not at all.
+    """
+    first = next(iter(found))
+    tool, table = found[first].tool, found[first].classes
+    for part in parts:
+        if part not in found or found[part].tool != tool:
+            text = f"holds no {tool}, as {first}/ does"
+            raise InputError(folder / part, text, name_one(folder, parts))
+    if any(export.classes != table for export in found.values()):
+        if any(pair.drawn is None for export in found.values() for pair in export.pairs):
+            text = "its parts declare other classes than each other"
+            raise InputError(folder, text, name_one(folder, parts))
+        names = dict.fromkeys(n for export in found.values() for n in export.classes.names)
+        table = ClassTable(named_classes(list(names)), (IGNORED,))
+    pairs = {part: _renumbered(export, table) for part, export in found.items()}
+    left_out = [f"{part}/: {e.left_out}" for part, e in found.items() if e.left_out]
+    return Export(tool, naming.join_parts(pairs), table, "; ".join(left_out))
+
+
+def _renumbered(export: Export, table: ClassTable) -> Sequence[Pair]:
+    """Return the pairs of an export whose drawn classes are those of another table."""
+    if export.classes == table:
+        return export.pairs
+    index = dict(enumerate(map(table.names.index, export.classes.names))) | {IGNORED: IGNORED}
+    return [
+        replace(pair, drawn=tuple((index[kind], draw) for kind, draw in pair.drawn or ()))
+        for pair in export.pairs
+    ]
 
 
 def class_table(folder: Path) -> ClassTable | None:
@@ -216,7 +255,6 @@ def _read_coco(folder: Path) -> Export | None:
     if not files:
         return None
     if len(files) > 1:
-        _ask_for_a_part(folder)
         names = " and ".join(file.name for file, _ in files[:3])
         raise InputError(folder, f"COCO labels in {names}", "keep one of them in the folder")
     file, data = files[0]
@@ -254,14 +292,13 @@ def _coco_shape(segmentation: Any) -> Draw:
 def _read_yolo(folder: Path) -> Export | None:
     """Read YOLO segmentation: ``labels/x.txt``, each line a class and relative corners."""
     texts, images = folder / "labels", folder / "images"
-    if folder.parent.name == "images" and folder.name in _SPLITS:
+    if folder.parent.name == "images" and folder.name in naming.PARTS:
         texts, images = folder.parent.parent / "labels" / folder.name, folder
     if not texts.is_dir() or not images.is_dir():
         return None
-    parts = [n for n in _SPLITS if any((texts / n).glob("*.txt"))]
-    if parts:
-        ways = " or ".join(str(images / n) for n in parts)
-        raise InputError(folder, "YOLO labels of several parts", f"name one of them: {ways}")
+    parts = [n for n in naming.PARTS if any((texts / n).glob("*.txt"))]
+    if found := {n: export for n in parts if (export := _read_yolo(images / n))}:
+        return _joined(images, parts, found)
     files = {naming.stem_of(t): t for t in sorted(texts.glob("*.txt")) if t.name != "classes.txt"}
     if not files:
         return None
@@ -434,7 +471,8 @@ def _read_supervisely(folder: Path) -> Export | None:
     if not (folder / "ann").is_dir():
         parts = [d for d in _homes(folder)[1:] if (d / "ann").is_dir()]
         if len(parts) > 1:
-            raise _which(folder, parts)
+            remedy = name_one(folder, [part.name for part in parts])
+            raise InputError(folder, "holds several sets", remedy)
         return _read_supervisely(parts[0]) if parts else None
     labels = _Labels("Supervisely")
     meta = next((m for m in (folder, folder.parent) if (m / "meta.json").is_file()), None)
@@ -698,25 +736,17 @@ def refuse_by_name(folder: Path) -> None:
     """Refuse a folder without pairs by the name of the format that it holds.
 
     Raises:
-        InputError: A format that is not read, with the format to export; or a folder whose
-            parts are sets, one of which is to be named.
+        InputError: A format that is not read, with the format to export.
     """
-    _ask_for_a_part(folder)
     for pattern, kind, remedy in _UNREAD:
         for home in _homes(folder):
             if found := sorted(home.glob(pattern)):
                 raise InputError(found[0], f"{kind}: not read", remedy)
 
 
-def _ask_for_a_part(folder: Path) -> None:
-    parts = [d for d in _homes(folder)[1:] if d.name in _SPLITS]
-    if parts:
-        raise _which(folder, parts)
-
-
-def _which(folder: Path, parts: Sequence[Path]) -> InputError:
-    ways = " or ".join(str(p) for p in parts)
-    return InputError(folder, "holds several sets", f"name one of them: {ways}")
+def name_one(folder: Path, parts: Sequence[str]) -> str:
+    """Return the remedy where several sets in a folder cannot be read as one."""
+    return "name one of them: " + " or ".join(str(folder / part) for part in parts)
 
 
 class _NotReadError(ValueError):

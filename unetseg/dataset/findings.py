@@ -23,7 +23,7 @@ from unetseg.pictures import masks, transforms
 from unetseg.pictures.surroundings import AreaFinder, IgnoredArea, common_surround
 from unetseg.progress import steps, warn
 from unetseg.results import Result, Table
-from unetseg.settings import PatchSettings
+from unetseg.settings import DEFAULT_VAL, PatchSettings
 from unetseg.signals import catching
 from unetseg.text import plural, quote, show
 
@@ -324,7 +324,7 @@ def inspect_folder(
         found += judge(facts)
     group, neighbours = _neighbours(facts)
     scale, too_large = _scale(facts, size)
-    found += [*neighbours, *_undividable(facts), *too_large, *_storage(facts)]
+    found += [*neighbours, *_parts(facts), *_undividable(facts), *too_large, *_storage(facts)]
     return Inspection(
         root,
         facts.surveys,
@@ -513,7 +513,7 @@ def _contents(facts: _Facts) -> Iterator[Finding]:
 
 def _few(facts: _Facts) -> Iterator[Finding]:
     """Warn of so few or so small images that scores say nothing."""
-    if len(facts.surveys) == 2 and facts.settings.val > 0:
+    if len(facts.surveys) == 2 and facts.settings.held_out_share > 0:
         text = "2 images: one is trained on, and the other alone is scored"
         yield _finding("warning", [facts.root], text, "label more: the score says next to nothing")
     scale = facts.settings.scale
@@ -678,16 +678,28 @@ def _neighbours(facts: _Facts) -> tuple[str, list[Finding]]:
     return pattern, [_finding("warning", [facts.root], text, remedy, line)]
 
 
+def _parts(facts: _Facts) -> Iterator[Finding]:
+    """Note that the set says by itself which of its images are held out."""
+    parts = [s.pair.part for s in facts.surveys]
+    if not splits.has_parts(parts, facts.settings):
+        return
+    counts = Counter(parts)
+    text = " and ".join(f"{counts[part]} of {part}" for part in ("val", "test") if counts[part])
+    text = f"the set is divided: {text} are held out, {counts['train']} are trained on"
+    remedy = f"{arg('val', DEFAULT_VAL)} divides all images anew"
+    yield _finding("note", [facts.root], text, remedy)
+
+
 def _undividable(facts: _Facts) -> Iterator[Finding]:
     """Refuse a set from which no image can be held out."""
     surveys, settings = facts.surveys, facts.settings
-    if not len(facts.halves):
+    if not len(facts.halves) or splits.has_parts([s.pair.part for s in surveys], settings):
         return
     try:
         groups = splits.groups_of([s.pair.file_stem for s in surveys], settings.group)
         present = facts.halves[:, 0].sum(1) > 0
         hashes = [s.sha256 for s in surveys]
-        splits.split_groups(groups, present, hashes, settings.val, settings.seed)
+        splits.split_groups(groups, present, hashes, settings.held_out_share, settings.seed)
     except InputError as error:
         yield _refusal(error, facts.commands)
 

@@ -21,6 +21,24 @@ from unetseg.pictures.opening import ImageInfo, name_foreign
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural
 
+IMAGE_FOLDERS = (
+    *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
+)
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
+    *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
+    "segmentationclass",
+)
+# The longest suffix that fits counts: x_cp_masks is a mask of x.
+MASK_SUFFIXES = (
+    *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
+    *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
+)
+# The folders of a set that is divided already, and the part that each holds.
+PARTS = {
+    **{"train": "train", "training": "train", "valid": "val", "val": "val", "validation": "val"},
+    "test": "test",
+}
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
 
@@ -35,6 +53,7 @@ class Pair:
         mask: The file of the mask, or of the labels that ``drawn`` is from.
         drawn: The class and the shape of each label, the topmost last, where labels are shapes.
         page: The number of the picture in both files, where each of several is an image.
+        part: The part of a divided set, "train", "val" or "test"; empty in any other set.
     """
 
     name: str
@@ -42,6 +61,7 @@ class Pair:
     mask: Path
     drawn: tuple[tuple[int, Draw], ...] | None = None
     page: int | None = None
+    part: str = ""
 
     @property
     def file_stem(self) -> str:
@@ -50,8 +70,9 @@ class Pair:
 
     @property
     def file_name(self) -> str:
-        """The name of the image's file; of a page as if it were a file of its own."""
-        return self.image.name if self.page is None else self.name + self.image.suffix
+        """The name of the image's file; where that is not unique, as if it were `name`."""
+        is_unique = self.name == stem_of(self.image)
+        return self.image.name if is_unique else self.name + self.image.suffix
 
     def taken(self, selection: Selection) -> Selection:
         """Return a selection that takes this page, where the image is a page."""
@@ -120,6 +141,38 @@ def decode_inside(
     if labels[inner].size:
         labels[inner] = masks.decode(raw.inside(inner), table, path)
     return labels
+
+
+def find_parts(folder: Path) -> list[Path]:
+    """Return the folders of a set that is divided into `PARTS`; empty for any other folder.
+
+    Raises:
+        InputError: The folder is not found.
+    """
+    files, folders = list_folder(folder)
+    parts = [f for f in folders if f.name.lower() in PARTS]
+    usual = any(f.name.lower() in IMAGE_FOLDERS + MASK_FOLDERS for f in folders)
+    is_divided = len(parts) > 1 or any(PARTS[f.name.lower()] == "train" for f in parts)
+    return parts if is_divided and not files and not usual else []
+
+
+def join_parts(pairs: Mapping[str, Sequence[Pair]]) -> tuple[Pair, ...]:
+    """Return the pairs of all parts of a set.
+
+    Args:
+        pairs: The pairs of each part, by the name of its folder. Images of the same name in several
+            parts are told apart by these names.
+    """
+    counts = Counter(pair.name for found in pairs.values() for pair in found)
+    return tuple(
+        replace(
+            pair,
+            name=pair.name if counts[pair.name] == 1 else f"{part}-{pair.name}",
+            part=PARTS[part.lower()],
+        )
+        for part, found in pairs.items()
+        for pair in found
+    )
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from unetseg.classes import ClassTable, read_classes
 from unetseg.dataset import exports
 from unetseg.dataset.naming import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_SUFFIXES,
     Pair,
+    find_parts,
+    join_parts,
     list_folder,
     list_images,
     match_files,
@@ -25,19 +30,6 @@ from unetseg.pictures import reading, writing
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural, quote, show
 
-IMAGE_FOLDERS = (
-    *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
-)
-MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
-    *("groundtruth", "1st_manual", "manual", "manual1", "seg", "segmentation", "segmentations"),
-    "segmentationclass",
-)
-# The longest suffix that fits counts: x_cp_masks is a mask of x.
-MASK_SUFFIXES = (
-    *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
-    *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
-)
 _CONVERTED = either("unetseg convert SOURCE FOLDER", "unetseg.convert_folder(SOURCE, FOLDER)")
 _MASKS_FIRST = f"make masks of them: {_CONVERTED}"
 _CONVERT = f"one mask for each class: {_CONVERTED}"
@@ -51,7 +43,7 @@ def find_pairs(folder: str | os.PathLike[str], selection: Selection = WHOLE) -> 
     recognises by the end of their stems (``a.png`` and ``a_mask.png``). The stems of image and mask
     are equal, or one prefix and suffix differ in the whole folder: ``Img_3`` and ``Mask_3``,
     ``21_training`` and ``21_manual1``. Where ``selection`` takes all pages, each picture of a TIFF
-    is an image.
+    is an image. The parts of a divided set, such as ``train/`` and ``valid/``, are joined.
 
     Raises:
         InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
@@ -245,6 +237,8 @@ def _match(
     """Return the pairs of a folder in any layout, and the problems of its other files."""
     if export:
         return export.pairs, None
+    if parts := find_parts(folder):
+        return _match_parts(folder, parts, without, advice)
     folders = [f for f in folders if f.name != without]
     masks = _only(folder, folders, MASK_FOLDERS, "masks")
     home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
@@ -261,6 +255,22 @@ def _match(
         raise InputError(masks, "holds folders, no pictures", advice)
     # `list_images` says what is wrong with a folder that holds none.
     return match_files(folder, image_paths or list_images(home), mask_paths or list_images(masks))
+
+
+def _match_parts(
+    folder: Path, parts: Sequence[Path], without: str, advice: str
+) -> tuple[tuple[Pair, ...], InputError | None]:
+    """Return the pairs of all parts of a set, and a problem of their other files."""
+    found, problems = dict[str, tuple[Pair, ...]](), list[InputError]()
+    for part in parts:
+        try:
+            found[part.name], problem = _match(part, *list_folder(part), None, without, advice)
+        except InputError as error:
+            remedy = exports.name_one(folder, [part.name for part in parts])
+            remedies = "; or ".join(filter(None, [error.remedy, remedy]))
+            raise InputError(error.subject, error.problem, remedies, give=error.give) from None
+        problems += [problem] if problem else []
+    return join_parts(found), problems[0] if problems else None
 
 
 def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str) -> Path | None:
@@ -289,7 +299,23 @@ def _declared(
         return read_classes(path)
     if folder.is_dir() and (table := exports.class_table(folder)):
         return table
-    return export.classes if export else None
+    return export.classes if export else _declared_by_parts(folder)
+
+
+def _declared_by_parts(folder: Path) -> ClassTable | None:
+    """Return the classes that the parts of a set declare; None where none of them does.
+
+    Raises:
+        InputError: Two parts declare other classes.
+    """
+    parts = find_parts(folder) if folder.is_dir() else []
+    tables = {part: table for part in parts if (table := _declared(part, None, None))}
+    for part, table in tables.items():
+        first = next(iter(tables))
+        if table != tables[first]:
+            text = f"declares other classes than {first.name}/"
+            raise InputError(part, text, exports.name_one(folder, [p.name for p in parts]))
+    return next(iter(tables.values()), None)
 
 
 def _refuse_half(folder: Path, home: Path, advice: str) -> None:

@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.errors import InputError, arg
+from unetseg.settings import PatchSettings
 
+Split = Literal["train", "val"]
+
+_HELD_OUT = {"val", "test"}  # parts of a divided set
 _TRIES = 400  # random divisions; more of them changed no split of 10 to 200 images
 _ENOUGH = 5  # groups with whole masks, from which some can be held out
 _FOLD_TRIES = 50  # fewer do for folds: each division is dealt out with care, not at random
@@ -41,6 +45,31 @@ def groups_of(stems: Sequence[str], pattern: str | None) -> list[str]:
     return [group_of(stem, pattern) if pattern else stem for stem in stems]
 
 
+def has_parts(parts: Sequence[str], settings: PatchSettings) -> bool:
+    """Return whether the parts of a set say which of its images are held out.
+
+    They do where there is an image on both sides, and the settings ask for no other division.
+
+    Args:
+        parts: The part of each image, as `naming.Pair` holds it.
+        settings: The settings of the cut.
+    """
+    kinds = set(parts)
+    is_free = settings.val is None and settings.group is None
+    return is_free and "train" in kinds and bool(kinds & _HELD_OUT)
+
+
+def split_parts(parts: Sequence[str], hashes: Sequence[str]) -> list[Split]:
+    """Divide images as the parts of their set do; copies of held-out images are held out, too.
+
+    Args:
+        parts: The part of each image, as `naming.Pair` holds it.
+        hashes: `transforms.pixel_hash` of each image.
+    """
+    held = {sha256 for part, sha256 in zip(parts, hashes, strict=True) if part in _HELD_OUT}
+    return ["val" if sha256 in held else "train" for sha256 in hashes]
+
+
 def split_groups(
     groups: Sequence[str],
     class_presence: NDArray[np.bool_],
@@ -48,7 +77,7 @@ def split_groups(
     share: float,
     seed: int,
     is_sparse: NDArray[np.bool_] | None = None,
-) -> list[Literal["train", "val"]]:
+) -> list[Split]:
     """Divide images into those to train on and those held out; groups stay whole.
 
     Images with equal hashes stay together, too. The function tries up to 400 random divisions and

@@ -2,12 +2,13 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from unetseg.dataset import pairing
+from unetseg.dataset import pairing, splits
 from unetseg.dataset.geometry import auto_count, auto_size
 from unetseg.dataset.naming import Pair
 from unetseg.devices import pick_device
@@ -104,7 +105,7 @@ def check_budget(
     with torch.random.fork_rng([]):  # a run draws the same numbers whether this was done or not
         network = build_network(recipe.network, channels, _CLASSES, **recipe.network_settings)
     device = pick_device(recipe.device)
-    times, held_out = (folds, 1 / folds) if folds else (1, cutting.val)
+    times, held_out = (folds, 1 / folds) if folds else (1, _held_out(pairs, cutting))
     windows = held_out * validation.windows_of(shapes, size, network, device)
     patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
     spent = time.monotonic() - started + after.seconds
@@ -120,6 +121,14 @@ def check_budget(
     whole = spent + predicted * window
     whole += times * (1 - held_out) * patches * window / validation.FORWARD_SHARE
     raise Advice(settings.budget, whole, cutting.scale).error()
+
+
+def _held_out(pairs: Sequence[Pair], cutting: PatchSettings) -> float:
+    """Return the share of the images that will be held out."""
+    parts = [pair.part for pair in pairs]
+    if splits.has_parts(parts, cutting):
+        return 1 - parts.count("train") / len(parts)
+    return cutting.held_out_share
 
 
 def _seconds_to_read(pair: Pair, selection: Selection) -> float:
