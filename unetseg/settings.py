@@ -154,6 +154,8 @@ class PatchSettings(_Selecting):
         page: The picture of files that hold several, as in `Selection`.
         channels: Numbers of the channels to take, such as "0" or "0,2"; None takes all.
         crop: Rows and columns at the edges that are ignored, as in `Selection`.
+        line_width: The width in pixels at which lines and points of LabelMe are drawn, 1 to 1,000;
+            None draws none.
 
     Raises:
         InputError: A value out of its range; the message names the argument.
@@ -169,10 +171,12 @@ class PatchSettings(_Selecting):
     page: int | str | None = None
     channels: str | None = None
     crop: str | None = None
+    line_width: float | None = None
 
     def __post_init__(self) -> None:
         _take_types(self)
         self.selection  # noqa: B018 - raises where a value is out of its range
+        check_line_width(self.line_width)
         if self.size is not None:
             _check("size", self.size, 16, 4096)
         if self.per_image is not None:
@@ -384,6 +388,12 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         text = f"{value!r} is not known"
         raise InputError(arg(name), text, nearest(value, choices) + "one of " + ", ".join(choices))
+
+
+def check_line_width(width: float | None) -> None:
+    """Raise `InputError` unless the width of drawn lines is None or 1 to 1,000 pixels."""
+    if width is not None:
+        _check("line_width", width, 1, 1000)
 
 
 def parse_duration(text: str) -> float:

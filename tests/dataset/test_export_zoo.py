@@ -3,18 +3,19 @@
 import base64
 import csv
 import io
+import itertools
 import json
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from unetseg.dataset import exports, pairing
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import inspect_folder
-from unetseg.errors import InputError, UnetsegWarning
+from unetseg.errors import InputError, UnetsegWarning, as_argument, worded
 from unetseg.pictures import masks
 from unetseg.settings import PatchSettings
 
@@ -730,11 +731,12 @@ def test_shapes_without_an_area_are_counted_in_one_warning(tmp_path):
     others = [("crack", "linestrip", 3), ("crack", "linestrip", 2), ("tip", "point", 1)]
     labelme(others=others)(tmp_path / "set")
     says = (
-        "shapes without an area are left out (draw polygons to have them counted): "
+        "shapes without an area are left out (line_width=3 draws them 3 pixels wide): "
         "8 linestrips of 'crack', 4 points of 'tip'"
     )
     found = inspect_folder(tmp_path / "set").findings
-    assert [f.problem for f in found if f.severity == "warning"] == [says]
+    (warning,) = [f for f in found if f.severity == "warning"]
+    assert worded(warning.problem, as_argument) == says
     with pytest.warns(UnetsegWarning) as warned:
         convert_folder(tmp_path / "set", tmp_path / "out")
     assert [str(w.message) for w in warned] == [f"{tmp_path / 'set'}: {says}"]
@@ -744,8 +746,66 @@ def test_an_image_with_lines_alone_is_refused_as_it_would_be_all_background(tmp_
     labelme()(tmp_path / "set")
     line = {"label": "crack", "points": [[1, 1], [9, 30]], "shape_type": "line"}
     write(tmp_path / "set/im2.json", {"imagePath": "im2.png", "shapes": [line]})
-    with pytest.raises(InputError, match="a line of 2 points is not drawn; draw it as a polygon"):
+    with pytest.raises(InputError, match=r"a line of 2 points is not drawn; .* line_width=3"):
         inspect_folder(tmp_path / "set")
+
+
+def brushed(points, width):
+    """Return (40, 48): a line as Pillow draws it 33 times as large, with round ends."""
+    canvas = Image.new("1", (33 * W, 33 * H))
+    places = [(33 * x + 16, 33 * y + 16) for x, y in points]
+    pen = ImageDraw.Draw(canvas)
+    pen.line(places, 1, round(33 * width))
+    for place in places:
+        pen.circle(place, 16.5 * width, 1)
+    return np.asarray(canvas)[16::33, 16::33]  # the middle of each pixel
+
+
+@pytest.mark.parametrize("width", [1, 2.5, 4, 7])
+def test_lines_and_points_are_drawn_as_wide_as_asked_for(tmp_path, width):
+    strips = {"crack": [[3.2, 4.1], [20.7, 30.4], [40.3, 28.9]], "tip": [[33.3, 12.6]]}
+    pictures(tmp_path / "set", ".")
+    for k in range(COUNT):
+        found = [
+            {"label": "crack", "points": strips["crack"], "shape_type": "linestrip"},
+            {"label": "tip", "points": strips["tip"], "shape_type": "point"},
+        ]
+        write(tmp_path / f"set/im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
+    due = {name: brushed(points, width) for name, points in strips.items()}
+    settings = PatchSettings(line_width=width)
+    found = inspect_folder(tmp_path / "set", settings)
+    assert found.table.names == ("background", "crack", "tip")
+    assert not [f for f in found.findings if "left out" in f.problem]
+    mask = found.surveys[0].pair.read_mask().values
+    for index, (name, pixels) in enumerate(due.items(), 1):
+        (y, x), at_fault = np.indices((H, W)), (mask == index) != pixels
+        distance = to_line(x, y, strips[name])
+        assert (np.abs(distance - width / 2)[at_fault] < 0.05).all()
+        assert at_fault.sum() < 0.05 * pixels.sum()
+    info = build_store(tmp_path / "set", tmp_path / "store.h5", settings).info
+    assert info.classes.names == ("background", "crack", "tip")
+    assert info.settings["line_width"] == width
+    convert_folder(tmp_path / "set", tmp_path / "out", line_width=width)
+    made = np.asarray(Image.open(tmp_path / "out/masks/im0.png"))
+    np.testing.assert_array_equal(made, mask)
+
+
+def to_line(x, y, points):
+    """Return the distance of each pixel to a line, sampled at many points."""
+    places = np.array(points, float)
+    steps = np.linspace(0, 1, 400)[:, None]
+    many = [a + steps * (b - a) for a, b in itertools.pairwise(places)]
+    samples = np.concatenate([places, *many])
+    return np.min([np.hypot(x - a, y - b) for a, b in samples], axis=0)
+
+
+def test_a_width_for_lines_is_refused_where_there_are_no_shapes(tmp_path):
+    in_folders(tmp_path / "set")
+    with pytest.raises(InputError, match="line_width: does nothing here"):
+        convert_folder(tmp_path / "set", tmp_path / "out", line_width=3)
+    for width in (0, 1001):
+        with pytest.raises(InputError, match=f"line_width: {width} is out of range"):
+            convert_folder(tmp_path / "set", tmp_path / "out", line_width=width)
 
 
 def test_the_zoo_holds_sixty_exports():

@@ -98,6 +98,27 @@ def test_shapes_are_filled_with_their_outline():
         drawing.fill_shape((9, 9), "circle", [(0, 0)] * 3)
 
 
+def test_a_line_covers_the_pixels_that_are_at_most_half_its_width_away():
+    drawn = drawing.draw_line((7, 9), [(2, 3), (6, 3)], 3)
+    due = [
+        "0 0 0 0 0 0 0 0 0",
+        "0 0 0 0 0 0 0 0 0",
+        "0 1 1 1 1 1 1 1 0",
+        "0 1 1 1 1 1 1 1 0",
+        "0 1 1 1 1 1 1 1 0",
+        "0 0 0 0 0 0 0 0 0",
+        "0 0 0 0 0 0 0 0 0",
+    ]
+    np.testing.assert_array_equal(drawn, [[int(v) for v in row.split()] for row in due])
+    np.testing.assert_array_equal(
+        np.argwhere(drawing.draw_line((7, 9), [(1, 1), (3, 3), (6, 3)], 1)),
+        [(1, 1), (2, 2), (3, 3), (3, 4), (3, 5), (3, 6)],
+    )
+    point = drawing.draw_line((5, 5), [(2, 2)], 2)
+    np.testing.assert_array_equal(np.argwhere(point), [(1, 2), (2, 1), (2, 2), (2, 3), (3, 2)])
+    assert not drawing.draw_line((5, 5), [(-9, -9), (-4, 20), (60, 70)], 3).any()
+
+
 def test_error_maps_tell_missed_claimed_and_confused_pixels():
     # background a: row 0 all right; row 1 missed, claimed, ignored; row 2 confused, b, confused
     truth = np.array([[0, 1, 2], [1, 0, 255], [1, 1, 2]], np.uint8)

@@ -26,7 +26,7 @@ def check(
     ] = Path("data/train"),
     *,
     settings: Annotated[
-        PatchSettings, ("size", "scale", "page", "channels", "crop", "val", "group")
+        PatchSettings, ("size", "scale", "page", "channels", "crop", "val", "group", "line_width")
     ],
     classes: options.Classes = None,
     ignore: options.Ignore = None,

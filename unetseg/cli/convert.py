@@ -53,6 +53,7 @@ def convert(
             rich_help_panel=_KIND,
         ),
     ] = 0.05,
+    line_width: options.LineWidth = None,
     classes: options.Classes = None,
     ignore: options.Ignore = None,
     overwrite: Annotated[
@@ -84,6 +85,7 @@ def convert(
             fov=fov,
             order=[name.strip() for name in order.split(",")] if order else (),
             limit=limit,
+            line_width=line_width,
             overwrite=overwrite,
             on_progress=display,
         )

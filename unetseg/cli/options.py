@@ -115,6 +115,11 @@ def _selecting(unset: str, **more: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+_LINE_WIDTH: dict[str, Any] = {
+    "metavar": "PIXELS",
+    "help": "Draw lines and points of LabelMe so wide.",
+    "show_default": "left out",
+}
 _DEVICE: dict[str, Any] = {
     "help": "auto, cpu, cuda, cuda:1 or mps.",
     "autocompletion": _words("auto", "cpu", "cuda", "mps"),
@@ -167,6 +172,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
                 "help": "Images with the same match in their name stay together.",
             },
         ),
+        **_panel(_MASKS, line_width=_LINE_WIDTH),
         **_panel("Options", seed={"help": "Seed of the split and of the corners."}),
     },
     TrainSettings: {
@@ -356,6 +362,7 @@ Ignore = Annotated[
         rich_help_panel=_MASKS,
     ),
 ]
+LineWidth = Annotated[float | None, Option("--line-width", rich_help_panel=_MASKS, **_LINE_WIDTH)]
 Models = Annotated[
     list[str] | None,
     Option(

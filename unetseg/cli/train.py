@@ -131,7 +131,7 @@ def _found_in(source: Path, cutting: PatchSettings) -> Note | None:
     if not source.is_dir():
         return None
     selection = cutting.selection
-    pairs = find_pairs(source, selection)
+    pairs = find_pairs(source, selection, cutting.line_width)
     first = pairs[0].read_info(selection)
     size = f"{first.height} x {first.width} pixels, {plural(first.channels, 'channel')}"
     count = plural(len(pairs), "image with a mask", "images with masks")

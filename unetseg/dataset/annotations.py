@@ -135,12 +135,15 @@ def read_view(
 # --- exports of annotation tools -------------------------------------------------------------
 
 
-def read_drawn(root: Path, instances: bool = False) -> tuple[str, Annotations] | None:
+def read_drawn(
+    root: Path, instances: bool = False, line_width: float | None = None
+) -> tuple[str, Annotations] | None:
     """Read labels that a tool exported as shapes; None of other sets.
 
     Args:
         root: The set.
         instances: Whether each shape is an object: its class is followed by that of its border.
+        line_width: The width in pixels of lines and points; None draws none.
 
     Returns:
         The name of the tool, and the labels.
@@ -148,7 +151,7 @@ def read_drawn(root: Path, instances: bool = False) -> tuple[str, Annotations] |
     Raises:
         InputError: The export is not readable (`exports.find_export`), or a shape cannot be drawn.
     """
-    export = exports.find_export(root)
+    export = exports.find_export(root, line_width)
     if export is None or any(p.drawn is None for p in export.pairs):
         return None
     pair_of = {p.name: p for p in export.pairs}

@@ -24,6 +24,7 @@ from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, reading, writing
 from unetseg.pictures.masks import NoClassError, join_no_class
 from unetseg.progress import Note, steps, warn
+from unetseg.settings import check_line_width
 from unetseg.signals import catching
 from unetseg.text import show
 
@@ -68,6 +69,7 @@ def convert_folder(
     fov: str | None = None,
     order: str | Sequence[str] = (),
     limit: float = LIMIT,
+    line_width: float | None = None,
     overwrite: bool = False,
     on_progress: Reports = warn,
 ) -> Conversion:
@@ -95,6 +97,8 @@ def convert_folder(
         order: All classes, the topmost last; it decides where masks of one class each overlap.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
             noise.
+        line_width: The width in pixels at which lines and points of LabelMe are drawn; None leaves
+            them out.
         overwrite: Replace the files of an earlier conversion.
         on_progress: Receives `Progress`.
 
@@ -104,6 +108,7 @@ def convert_folder(
         MachineError: The disk is full, or writing is not permitted.
         Interrupted: A signal came.
     """
+    check_line_width(line_width)
     root, target, ignored, order = Path(source), Path(out), several(ignore), several(order)
     classes = None if classes is None else Path(classes)
     _check_places(root, target, overwrite)
@@ -113,13 +118,15 @@ def convert_folder(
         arg("instances"): instances,
         arg("order"): bool(order),
         arg("limit"): limit != LIMIT,
+        arg("line_width"): line_width is not None,
     }
     without = Path(fov).name if fov else ""
     of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
     labelled: Annotations | None
-    if drawn := annotations.read_drawn(root, instances):
+    if drawn := annotations.read_drawn(root, instances, line_width):
         tool, labelled = drawn
-        _refuse_unused(given, f"shapes of {tool}", (arg("instances"), *of_view))
+        used = (arg("instances"), arg("line_width"), *of_view)
+        _refuse_unused(given, f"shapes of {tool}", used)
     elif labelled := annotations.read_class_masks(root, order, limit, instances):
         used = (arg("order"), *((arg("instances"), *of_view) if instances else (arg("limit"),)))
         _refuse_unused(given, "one mask a class", used)

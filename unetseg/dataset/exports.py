@@ -19,7 +19,7 @@ from unetseg.classes import IGNORED, ClassTable, SegmentationClass, named_classe
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.shapes import Draw
-from unetseg.errors import InputError
+from unetseg.errors import InputError, arg
 from unetseg.pictures import reading
 from unetseg.text import plural, show
 
@@ -90,26 +90,29 @@ class _Labels:
             f"{plural(n, kind)} of {show(label)!r}" for (kind, label), n in found[:_NAMED]
         )
         more = ", ..." if len(found) > _NAMED else ""
-        remedy = "draw polygons to have them counted"
+        remedy = f"{arg('line_width', 3)} draws them 3 pixels wide"
         return f"shapes without an area are left out ({remedy}): {text}{more}" if found else ""
 
 
-def find_export(folder: Path) -> Export | None:
+def find_export(folder: Path, line_width: float | None = None) -> Export | None:
     """Return the set of a folder that a known tool exported; None of any other folder.
 
     The parts of a divided set, such as ``train/`` and ``valid/``, are joined.
+
+    Args:
+        folder: The folder.
+        line_width: The width in pixels of lines and points of LabelMe; None draws none.
 
     Raises:
         InputError: Labels that cannot be read exactly, or parts that do not belong together.
     """
     parts = naming.find_parts(folder)
-    found = {part.name: export for part in parts if (export := find_export(part))}
+    found = {part.name: export for part in parts if (export := find_export(part, line_width))}
     if found:
         return _joined(folder, [part.name for part in parts], found)
-    for read in _READERS:
-        if export := read(folder):
-            return export
-    return None
+    if export := _read_labelme(folder, line_width):
+        return export
+    return next((export for read in _READERS if (export := read(folder))), None)
 
 
 def _joined(folder: Path, parts: Sequence[str], found: Mapping[str, Export]) -> Export:
@@ -213,13 +216,14 @@ def _size(image: Path) -> tuple[int, int]:
 # --- LabelMe -----------------------------------------------------------------------------------
 
 _AREAS = ("polygon", "rectangle", "circle")  # a shape without a type is of the first kind
+_LINES = ("point", "line", "linestrip")
 
 
-def _read_labelme(folder: Path) -> Export | None:
-    """Read LabelMe, a JSON file an image: polygons, rectangles and circles.
+def _read_labelme(folder: Path, line_width: float | None) -> Export | None:
+    """Read LabelMe, a JSON file an image: polygons, rectangles and circles, lines and points.
 
-    Lines and points beside them are left out. An image with nothing else is refused: without them
-    it would show background alone.
+    Without a width, lines and points beside areas are left out. An image with nothing else is
+    refused: without them it would show background alone.
     """
     labels = _Labels("LabelMe files")
     for file, data in _json_files(folder):
@@ -234,11 +238,16 @@ def _read_labelme(folder: Path) -> Export | None:
                 points = [(_number(x), _number(y)) for x, y in one["points"]]
                 if kind in _AREAS:
                     drawn.append((label, partial(shapes.outline, kind, points)))
-                elif kind in ("point", "line", "linestrip") and has_area:
+                elif kind in _LINES and points and line_width is not None:
+                    drawn.append((label, partial(shapes.line, points, line_width)))
+                elif kind in _LINES and has_area:
                     labels.without_area[kind, label] += 1
                 else:
                     text = f"a {show(kind)} of {len(points)} points is not drawn"
-                    raise _NotReadError(text, "draw it as a polygon, a rectangle or a circle")
+                    remedy = "draw it as a polygon, a rectangle or a circle"
+                    if kind in _LINES:
+                        remedy += f", or give {arg('line_width', 3)}"
+                    raise _NotReadError(text, remedy)
     return labels.export() if labels.images else None
 
 
@@ -774,7 +783,6 @@ class _Reading:
 
 
 _READERS: tuple[Callable[[Path], Export | None], ...] = (
-    _read_labelme,
     _read_coco,
     _read_nnunet,
     _read_supervisely,

@@ -252,9 +252,12 @@ def inspect_folder(
     root, settings, ignored = Path(source), patches or PatchSettings(), several(ignore)
     classes = None if classes is None else Path(classes)
     of_masks = [("classes", classes), *(("ignore", i) for i in ignored)]
-    others = [(name, getattr(settings, name)) for name in ("group", "page", "channels", "crop")]
+    kept = ("group", "page", "channels", "crop", "line_width")
+    others = [(name, getattr(settings, name)) for name in kept]
     commands = _Commands(root, _options(of_masks), _options(others))
-    labelled = pairing.read_set(root, classes, selection=settings.selection)
+    labelled = pairing.read_set(
+        root, classes, selection=settings.selection, line_width=settings.line_width
+    )
     pairs, given = labelled.pairs, labelled.classes
     found = [_refusal(labelled.problem, commands)] if labelled.problem else []
     if labelled.left_out:

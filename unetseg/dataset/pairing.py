@@ -35,7 +35,11 @@ _MASKS_FIRST = f"make masks of them: {_CONVERTED}"
 _CONVERT = f"one mask for each class: {_CONVERTED}"
 
 
-def find_pairs(folder: str | os.PathLike[str], selection: Selection = WHOLE) -> tuple[Pair, ...]:
+def find_pairs(
+    folder: str | os.PathLike[str],
+    selection: Selection = WHOLE,
+    line_width: float | None = None,
+) -> tuple[Pair, ...]:
     """Return the images of a folder with their masks, in natural order.
 
     The function looks for ``images/`` and ``masks/``, or for folders of other usual names; the
@@ -43,27 +47,31 @@ def find_pairs(folder: str | os.PathLike[str], selection: Selection = WHOLE) -> 
     recognises by the end of their stems (``a.png`` and ``a_mask.png``). The stems of image and mask
     are equal, or one prefix and suffix differ in the whole folder: ``Img_3`` and ``Mask_3``,
     ``21_training`` and ``21_manual1``. Where ``selection`` takes all pages, each picture of a TIFF
-    is an image. The parts of a divided set, such as ``train/`` and ``valid/``, are joined.
+    is an image. The parts of a divided set, such as ``train/`` and ``valid/``, are joined. Lines of
+    shapes are drawn as `read_set` draws them.
 
     Raises:
         InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
             the masks, files without a partner, or two files of one stem.
         MachineError: No permission to read.
     """
-    pairs, problem = match_pairs(folder, selection)
+    pairs, problem = match_pairs(folder, selection, line_width)
     if problem:
         raise problem
     return pairs
 
 
 def match_pairs(
-    folder: str | os.PathLike[str], selection: Selection = WHOLE
+    folder: str | os.PathLike[str],
+    selection: Selection = WHOLE,
+    line_width: float | None = None,
 ) -> tuple[tuple[Pair, ...], InputError | None]:
     """Return the pairs of a folder as `find_pairs` does, and the problems of the other files.
 
     Args:
         folder: The folder.
         selection: The part of each file that is taken, as `find_pairs` takes it.
+        line_width: The width of drawn lines, as `read_set` takes it.
 
     Raises:
         InputError: The folder is not found or holds nothing to pair. Or it holds two candidates for
@@ -72,7 +80,7 @@ def match_pairs(
     """
     home = Path(folder)
     inside = list_folder(home)
-    found = _match(home, *inside, exports.find_export(home), "", _CONVERT)
+    found = _match(home, *inside, exports.find_export(home, line_width), "", _CONVERT)
     return _by_page(*found, selection)
 
 
@@ -129,6 +137,7 @@ def read_set(
     without: str = "",
     converts: bool = False,
     selection: Selection = WHOLE,
+    line_width: float | None = None,
 ) -> LabelledSet:
     """Return the pairs and the classes of a folder, for which an export is read once.
 
@@ -138,6 +147,8 @@ def read_set(
         without: Name of a folder in it that holds neither images nor masks.
         converts: Whether a conversion asks, which is then no remedy.
         selection: The part of each file that is taken, as `find_pairs` takes it.
+        line_width: The width in pixels at which lines and points of LabelMe are drawn; None draws
+            none.
 
     Raises:
         InputError: `match_pairs` or `load_classes` refuses the folder.
@@ -145,7 +156,7 @@ def read_set(
     """
     home = Path(folder)
     inside = list_folder(home)
-    export, advice = exports.find_export(home), "" if converts else _CONVERT
+    export, advice = exports.find_export(home, line_width), "" if converts else _CONVERT
     found = _match(home, *inside, export, without, advice)
     pairs, problem = _by_page(*found, selection)
     left_out = export.left_out if export else ""

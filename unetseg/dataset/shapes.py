@@ -57,6 +57,11 @@ def outline(kind: str, points: Points, shape: tuple[int, int]) -> NDArray[np.boo
     return drawing.fill_shape(shape, kind, points)
 
 
+def line(points: Points, width: float, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a line, or a point as a disc, as `unetseg.pictures.drawing.draw_line` does."""
+    return drawing.draw_line(shape, points, width)
+
+
 def ellipse(
     centre: tuple[float, float],
     radii: tuple[float, float],

@@ -1,5 +1,6 @@
 """Pictures for people: masks over images, and images side by side."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -206,6 +207,33 @@ def fill_shape(
     else:
         raise ValueError(f"a {kind} of {len(points)} points")
     return np.array(canvas)
+
+
+def draw_line(
+    shape: tuple[int, int], points: Sequence[tuple[float, float]], width: float
+) -> NDArray[np.bool_]:
+    """Return the pixels ``(H, W)`` whose centre is at most half of ``width`` away from a line.
+
+    A line of one point is a disc. Whole numbers are centres, as in `fill_shape`.
+
+    Args:
+        shape: Rows and columns.
+        points: (x, y) in pixels, one or more, joined in their order.
+        width: The width of the line in pixels.
+    """
+    covered = np.zeros(shape, bool)
+    places = np.array(points, float)  # (n, 2)
+    for begin, end in itertools.pairwise(places) if len(places) > 1 else [(places[0], places[0])]:
+        low = np.maximum(np.floor(np.minimum(begin, end) - width / 2), 0).astype(int)
+        high = np.maximum(np.ceil(np.maximum(begin, end) + width / 2) + 1, 0).astype(int)
+        part = np.s_[low[1] : high[1], low[0] : high[0]]
+        rows, columns = np.indices(covered[part].shape)
+        x, y = columns + (low[0] - begin[0]), rows + (low[1] - begin[1])
+        across, down = end - begin
+        length = across**2 + down**2
+        along = np.clip((x * across + y * down) / length, 0, 1) if length else 0.0
+        covered[part] |= (x - along * across) ** 2 + (y - along * down) ** 2 <= (width / 2) ** 2
+    return covered
 
 
 def _edges(indices: NDArray[np.integer[Any]], thickness: int) -> NDArray[np.bool_]:

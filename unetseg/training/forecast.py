@@ -94,7 +94,7 @@ def check_budget(
     if settings.budget is None:
         return
     try:
-        pairs = pairing.find_pairs(root, cutting.selection)
+        pairs = pairing.find_pairs(root, cutting.selection, cutting.line_width)
         infos = [pair.read_info(cutting.selection) for pair in pairs]
         decoding = _seconds_to_read(pairs[0], cutting.selection)
     except InputError:
