@@ -7,7 +7,8 @@ A notebook runs the same pipeline as the command line::
     unetseg.synthesize("data", n=40)
     unetseg.train("data/train", run="first", budget="2m", on_progress="bar")
     unetseg.predict("data/test", model="first")
-    unetseg.evaluate("data/test", model="first")
+    found = unetseg.evaluate("data/test", model="first", keep=True)
+    unetseg.write_report("report.html", found)
 """
 
 from importlib import import_module
@@ -36,7 +37,8 @@ _HOMES = {
     "prediction.onnx_export": ("export_onnx",),
     "prediction.session": ("predict",),
     "prediction.suggestions": ("suggest_images",),
-    "reports.score_report": ("Report", "write_report"),
+    "reports.gathering": ("write_report",),
+    "reports.score_report": ("Report",),
     "scoring.comparison": ("compare",),
     "scoring.evaluation": ("evaluate",),
     "scoring.metrics": ("ScoredImage", "Scores"),
@@ -70,10 +72,8 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
     from unetseg.prediction.onnx_export import export_onnx as export_onnx
     from unetseg.prediction.session import predict as predict
     from unetseg.prediction.suggestions import suggest_images as suggest_images
-    from unetseg.reports.score_report import (
-        Report as Report,
-        write_report as write_report,
-    )
+    from unetseg.reports.gathering import write_report as write_report
+    from unetseg.reports.score_report import Report as Report
     from unetseg.scoring.comparison import compare as compare
     from unetseg.scoring.evaluation import evaluate as evaluate
     from unetseg.scoring.metrics import (

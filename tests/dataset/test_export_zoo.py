@@ -816,9 +816,9 @@ def test_an_export_is_read_once(tmp_path, monkeypatch):
     READ["LabelMe"](tmp_path / "set")
     calls, find = [], exports.find_export
 
-    def counted(folder):
+    def counted(folder, line_width):
         calls.append(folder)
-        return find(folder)
+        return find(folder, line_width)
 
     monkeypatch.setattr(exports, "find_export", counted)
     inspect_folder(tmp_path / "set")

@@ -13,6 +13,7 @@ import unetseg
 from tests.support import count_predictions, write_set
 from unetseg.classes import table_of
 from unetseg.cli.app import main
+from unetseg.errors import InputError
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.reports.gathering import baselines_of_folds, report_training, seconds_after_folds
 from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
@@ -170,6 +171,36 @@ def test_the_report_of_a_training_predicts_each_held_out_image_once(home, predic
     predicted.clear()
     report_training("trained.html", result.scores, RunFolder("default"))
     assert list(predicted.values()) == [1] * 2
+
+
+def test_a_notebook_writes_the_pages_of_the_commands(home, predicted, tmp_path):
+    run("evaluate", "set", "--include-trained", "--html", tmp_path / "command.html")
+    predicted.clear()
+    found = unetseg.evaluate("set", include_trained=True, keep=True)
+    unetseg.write_report(tmp_path / "notebook.html", found)
+    assert list(predicted.values()) == [1] * 8
+    pages = [words_of(tmp_path / f"{name}.html") for name in ("command", "notebook")]
+    assert pages[0] == pages[1]
+    assert "Training" in pages[1]
+    quick = {"width": 2, "depth": 1, "epochs": 1, "batch_size": 8}
+    result = unetseg.train("set", run=tmp_path / "r", patches=PatchSettings(size=32), **quick)
+    unetseg.write_report(tmp_path / "run.html", result)
+    text = words_of(tmp_path / "run.html")
+    assert "r on the images its store held out" in text
+    assert all(Path(name).stem in text for name in result.names)
+    unetseg.write_report(tmp_path / "folds.html", load_cross_validation("k"))
+    assert words_of(tmp_path / "folds.html") == words_of(home / "folds.html")
+
+
+def test_a_page_of_no_scores_and_a_file_that_is_there_are_refused(home, tmp_path):
+    with pytest.raises(InputError, match="result: ClassTable is no result with scores"):
+        unetseg.write_report(tmp_path / "r.html", table_of([0, 1]))
+    result = unetseg.train(resume=True)  # it was finished before
+    with pytest.raises(InputError, match="runs/default: this training scored no images"):
+        unetseg.write_report(tmp_path / "r.html", result)
+    (tmp_path / "r.html").touch()
+    with pytest.raises(InputError, match="overwrite=True"):
+        unetseg.write_report(tmp_path / "r.html", result)
 
 
 def test_a_notebook_has_all_scores_of_the_command_in_one_result(home):

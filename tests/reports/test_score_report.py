@@ -15,7 +15,7 @@ from tests.support import NAMES, draw
 from unetseg.classes import ClassTable, SegmentationClass
 from unetseg.errors import InputError
 from unetseg.reports import score_report
-from unetseg.reports.score_report import Report, write_report
+from unetseg.reports.score_report import Report, write_page
 from unetseg.scoring.metrics import ScoredImage, confusion, scores
 
 TABLE = ClassTable(
@@ -121,7 +121,7 @@ OPTIONAL = {"suspects", "training", "confidence", "made-from", "next"}
 
 
 def test_a_report_holds_all_sections_and_loads_nothing(tmp_path):
-    write_report(tmp_path / "r.html", make())
+    write_page(tmp_path / "r.html", make())
     page = Page(tmp_path / "r.html")
     assert {"score", "classes", "images", "confusion"} | OPTIONAL <= page.ids
     assert {a["href"].removeprefix("#") for a in page.all("a")} <= page.ids
@@ -135,7 +135,7 @@ def test_a_report_holds_all_sections_and_loads_nothing(tmp_path):
 def test_numbers_are_those_of_the_scores(tmp_path):
     report = make(12)
     found = report.scores
-    write_report(tmp_path / "r.html", report)
+    write_page(tmp_path / "r.html", report)
     page = Page(tmp_path / "r.html")
     low, high = found.mean_iou_ci95
     assert f"Mean IoU {found.mean_iou:.3f} {low:.3f} to {high:.3f}" in page.text
@@ -158,7 +158,7 @@ def test_numbers_are_those_of_the_scores(tmp_path):
 
 
 def test_cells_of_the_confusion_are_the_darker_the_more_pixels_they_hold(tmp_path):
-    write_report(tmp_path / "r.html", make(9))
+    write_page(tmp_path / "r.html", make(9))
     found = re.findall(
         r'style="--shade: ([\d.]+)"\s+title="([\d,]+) pixels of (\w+)',
         (tmp_path / "r.html").read_text("utf-8"),
@@ -174,7 +174,7 @@ def test_intervals_over_groups_say_so(tmp_path):
     report = make(12)
     groups = tuple(n[-1] for n in report.scores.names)
     found = scores(report.scores.matrices, report.scores.names, TABLE.names, groups)
-    write_report(tmp_path / "r.html", dataclasses.replace(report, scores=found))
+    write_page(tmp_path / "r.html", dataclasses.replace(report, scores=found))
     assert "over 10 groups" in Page(tmp_path / "r.html").text
 
 
@@ -182,7 +182,7 @@ def test_a_report_of_scores_alone_leaves_out_the_rest(tmp_path):
     report = make(**BARE)
     nothing = dict.fromkeys(TABLE.names)
     bare = dataclasses.replace(report.scores, mean_iou_ci95=None, iou_ci95=nothing)
-    write_report(tmp_path / "r.html", dataclasses.replace(report, scores=bare))
+    write_page(tmp_path / "r.html", dataclasses.replace(report, scores=bare))
     page = Page(tmp_path / "r.html")
     assert not page.ids & OPTIONAL
     assert "too few images for an interval" in page.text
@@ -192,7 +192,7 @@ def test_a_report_of_scores_alone_leaves_out_the_rest(tmp_path):
 def test_what_is_not_defined_is_a_dash(tmp_path):
     table = ClassTable((*TABLE.classes, SegmentationClass("never", 3, "#009e73")))
     rows = [{"seconds": "nan", "train_loss": "inf"}, {"seconds": "", "train_loss": "x"}, {}]
-    write_report(tmp_path / "r.html", make(table=table, histories={"a": rows}))
+    write_page(tmp_path / "r.html", make(table=table, histories={"a": rows}))
     page = Page(tmp_path / "r.html")
     assert "left out of the mean: never." in page.text
     assert re.search(r"never - - - - - 0 ", page.text)
@@ -206,12 +206,12 @@ def test_images_without_a_pixel_that_counts_are_named_by_number(tmp_path):
     matrices = report.scores.matrices.copy()
     matrices[2] = 0
     found = scores(matrices, report.scores.names, TABLE.names)
-    write_report(tmp_path / "some.html", dataclasses.replace(report, scores=found))
+    write_page(tmp_path / "some.html", dataclasses.replace(report, scores=found))
     page = Page(tmp_path / "some.html")
     assert "Without a pixel that counts, and left out: 1." in page.text
     assert len(page.all("img")) == 4 * 4
     found = scores(matrices * 0, report.scores.names, TABLE.names)
-    write_report(tmp_path / "none.html", dataclasses.replace(report, scores=found))
+    write_page(tmp_path / "none.html", dataclasses.replace(report, scores=found))
     page = Page(tmp_path / "none.html")
     assert "Nothing could be scored" in page.text
     assert not page.all("img")
@@ -220,7 +220,7 @@ def test_images_without_a_pixel_that_counts_are_named_by_number(tmp_path):
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (7, 7), (8, 7), (100, 7)])
 def test_worst_middle_and_best_images_are_shown_once(tmp_path, count, shown):
     report = make(count, shape=(40, 40), **BARE)
-    write_report(tmp_path / "r.html", report)
+    write_page(tmp_path / "r.html", report)
     page = Page(tmp_path / "r.html")
     assert len(page.all("figure")) == shown
     values = sorted(i["mean_iou"] for i in report.scores.to_dict()["per_image"])
@@ -247,7 +247,7 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
         baselines=baselines,
         verdict=HOSTILE[0],
     )
-    write_report(tmp_path / "r.html", report)
+    write_page(tmp_path / "r.html", report)
     page = Page(tmp_path / "r.html")
     assert "script" not in {tag for tag, _ in page.tags}
     assert len(page.all("b")) == 12  # ours, one a picture
@@ -269,7 +269,7 @@ def pictures(page):
 
 def test_small_pictures_are_enlarged_and_error_maps_exact(tmp_path):
     report = make(1, **BARE)
-    write_report(tmp_path / "r.html", report)
+    write_page(tmp_path / "r.html", report)
     found = dict(pictures(Page(tmp_path / "r.html")))
     assert list(found) == ["image", "true mask", "prediction", "errors"]
     assert {p.size for p in found.values()} == {(56 * 4, 64 * 4)}  # 4 x 64 is 240 and more
@@ -291,7 +291,7 @@ def test_large_images_are_cut_to_the_errors_or_shrunk(tmp_path):
         TABLE.names,
     )  # fmt: skip
     suspect = SimpleNamespace(name="cluster", score=5.0, box=(700, 1000, 20, 100), text="odd")
-    write_report(
+    write_page(
         tmp_path / "r.html", Report("t", "s", found, TABLE, cases.__getitem__, suspects=[suspect])
     )
     page = Page(tmp_path / "r.html")
@@ -310,7 +310,7 @@ def test_a_report_of_a_hundred_images_stays_small(tmp_path):
         SimpleNamespace(name=n, score=1.0, box=(100, 100, 50, 50), text="odd") for n in names
     ]
     report = make(names=names, shape=(240, 320), suspects=suspects)
-    write_report(tmp_path / "r.html", report)
+    write_page(tmp_path / "r.html", report)
     assert (tmp_path / "r.html").stat().st_size < 5_000_000
     assert f"{score_report._SUSPECTS} of 100 are shown" in Page(tmp_path / "r.html").text
 
@@ -319,9 +319,9 @@ def test_a_file_is_replaced_only_where_that_is_wanted(tmp_path):
     path = tmp_path / "r.html"
     path.write_text("mine")
     with pytest.raises(InputError, match="already exists; choose another name, or overwrite=True"):
-        write_report(path, make(1, **BARE))
+        write_page(path, make(1, **BARE))
     assert path.read_text() == "mine"
-    write_report(path, make(1, **BARE), overwrite=True)
+    write_page(path, make(1, **BARE), overwrite=True)
     assert path.read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
@@ -330,13 +330,13 @@ def test_an_image_that_cannot_be_read_leaves_no_file(tmp_path):
         raise InputError(k, "not found")
 
     with pytest.raises(InputError, match="not found"):
-        write_report(tmp_path / "r.html", dataclasses.replace(make(1, **BARE), scored_image=gone))
+        write_page(tmp_path / "r.html", dataclasses.replace(make(1, **BARE), scored_image=gone))
     assert not list(tmp_path.iterdir())
 
 
 def test_progress_names_the_images_drawn(tmp_path):
     seen = []
-    write_report(tmp_path / "r.html", make(2), on_progress=seen.append)
+    write_page(tmp_path / "r.html", make(2), on_progress=seen.append)
     assert [(p.done, p.total, p.unit) for p in seen] == [
         (1, 2, "images"),
         (2, 2, "images"),

@@ -111,7 +111,6 @@ def evaluate(
     """
     from unetseg.cli.tables import print_confusion, show_tables, write_json
     from unetseg.errors import InputError, arg
-    from unetseg.prediction.run_folder import RunFolder
     from unetseg.prediction.summary import write_table
     from unetseg.ranks import join
     from unetseg.reports.gathering import report_evaluation
@@ -141,8 +140,7 @@ def evaluate(
         if not ranks.is_writer:
             return
         if html:
-            one = RunFolder(model[0] if model else "default") if not predictions else None
-            report_evaluation(html, found, one, overwrite, display)
+            report_evaluation(html, found, overwrite, display)
     show_tables(found)
     if confusion:
         print_confusion(found.scores)

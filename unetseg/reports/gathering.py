@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from unetseg import __version__
-from unetseg.errors import InputError
-from unetseg.files import read_toml
+from unetseg.arguments import Reports, public
+from unetseg.errors import InputError, arg
+from unetseg.files import check_writable, read_toml
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
-from unetseg.progress import Note, OnProgress, silent, steps
+from unetseg.progress import Note, OnProgress, silent, steps, warn
 from unetseg.reports.object_part import object_part
-from unetseg.reports.score_report import Report, write_report
+from unetseg.reports.score_report import Report, write_page
 from unetseg.scoring.baselines import (
     Baseline,
     compare_with_baselines,
@@ -32,6 +34,7 @@ from unetseg.text import plural, show
 from unetseg.training.fold_record import FoldRecord
 from unetseg.training.folds import CrossValidation
 from unetseg.training.forecast import Afterwards
+from unetseg.training.loop import TrainResult
 
 _FOREST_PIXELS = 100_000_000  # filtering so many pixels takes about a minute
 _PAGE_SECONDS = 1.0  # the imports and the pictures of a page
@@ -41,6 +44,48 @@ _PAGE_READINGS = 8.0  # looking at an image and its masks costs so many times it
 def after_training() -> Afterwards:
     """Return the work of `report_training`, as `unetseg.train` takes it."""
     return Afterwards(_PAGE_SECONDS, PassedProbabilities())
+
+
+@public()
+def write_report(
+    path: str | os.PathLike[str],
+    result: Evaluation | TrainResult | CrossValidation | Report,
+    *,
+    overwrite: bool = False,
+    on_progress: Reports = warn,
+) -> None:
+    """Write a result as one HTML file that needs no other file and no network, whole or not at all.
+
+    It shows the scores, the worst and the best images, and the course of the training. With folds
+    it also shows simple methods and the masks that are probably wrong.
+
+    Args:
+        path: The file.
+        result: The result of `evaluate`, `train` or `cross_validate`, or a `Report` of your own.
+            Where `evaluate` was called without ``keep=True``, each image is predicted again.
+        overwrite: Replace a file that is there.
+        on_progress: Receives `Note` and `Progress`.
+
+    Raises:
+        InputError: ``path`` exists, the result has no scores, or an image cannot be read any more.
+        MachineError: The disk is full, or writing is not permitted.
+    """
+    check_writable(Path(path), overwrite)
+    if isinstance(result, Evaluation):
+        report_evaluation(path, result, overwrite, on_progress)
+    elif isinstance(result, TrainResult):
+        if result.scores is None:
+            remedy = "evaluate its model on labelled images, and write that result"
+            raise InputError(result.run.path, "this training scored no images", remedy)
+        report_training(path, result.scores, result.run, None, overwrite, on_progress)
+    elif isinstance(result, CrossValidation):
+        baselines = baselines_of_folds(result, on_progress=on_progress)
+        report_folds(path, result, baselines, overwrite, on_progress)
+    elif isinstance(result, Report):
+        write_page(path, result, overwrite=overwrite, on_progress=on_progress)
+    else:
+        text = f"{type(result).__name__} is no result with scores"
+        raise InputError(arg("result"), text, "give that of evaluate, train or cross_validate")
 
 
 def seconds_after_folds(record: FoldRecord, html: bool) -> float:
@@ -141,7 +186,7 @@ def report_folds(
             f"unetseg predict NEWIMAGES{found.run.option('--model')}",
         ),
     )
-    write_report(path, report, overwrite=overwrite, on_progress=on_progress)
+    write_page(path, report, overwrite=overwrite, on_progress=on_progress)
     return suspects
 
 
@@ -164,25 +209,23 @@ def report_training(
         on_progress: Receives `Note` and `Progress`.
     """
     held_out = evaluation_of(scores, run.path, passed, on_progress)
-    report_evaluation(path, held_out, run, overwrite, on_progress)
+    report_evaluation(path, held_out, overwrite, on_progress)
 
 
 def report_evaluation(
     path: str | os.PathLike[str],
     found: Evaluation,
-    run: RunFolder | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = silent,
 ) -> None:
     """Write the report of an evaluation.
 
-    An image is predicted again where the evaluation did not keep its prediction.
+    An image is predicted again where the evaluation did not keep its prediction. Settings and
+    history are those of the run in whose folder the model lies.
 
     Args:
         path: The HTML file.
         found: The evaluation.
-        run: The run of the model, whose settings and history are shown; None where masks were
-            scored.
         overwrite: Replace a file that is there.
         on_progress: Receives `Progress`.
 
@@ -190,7 +233,8 @@ def report_evaluation(
         InputError: ``path`` exists, or an image cannot be read any more.
         MachineError: The disk is full, or writing is not permitted.
     """
-    scores = found.scores
+    scores, model = found.scores, found.subject.model
+    run = RunFolder(model.parent) if model else None
     walk = _Walk(found.subject.scored_image, scores.names, on_progress)
     for _ in walk.images():
         pass
@@ -213,7 +257,7 @@ def report_evaluation(
         versions=_versions(),
         objects=object_part(found, found.objects, on_progress) if found.objects else None,
     )
-    write_report(path, report, overwrite=overwrite, on_progress=on_progress)
+    write_page(path, report, overwrite=overwrite, on_progress=on_progress)
 
 
 class _Walk:

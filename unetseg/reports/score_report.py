@@ -12,10 +12,9 @@ import numpy as np
 from markupsafe import Markup
 
 from unetseg import files
-from unetseg.arguments import Reports, public
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.pictures import drawing
-from unetseg.progress import OnProgress, steps, warn
+from unetseg.progress import OnProgress, silent, steps
 from unetseg.reports import charts, rendering, views
 from unetseg.reports.suspect_sheet import suspect_cards
 from unetseg.reports.views import View
@@ -74,13 +73,12 @@ class Report:
     objects: Mapping[str, Any] | None = None
 
 
-@public()
-def write_report(
+def write_page(
     path: str | os.PathLike[str],
     report: Report,
     *,
     overwrite: bool = False,
-    on_progress: Reports = warn,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Write one HTML file that needs no other file and no network, whole or not at all.
 

@@ -61,6 +61,7 @@ class Subject:
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
         expect: Takes the numbers of the images whose predictions will be asked for, in order.
+        model: The file of the (first) model; None where masks are scored.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Subject:
     trained_on: int = 0
     numbers: Callable[[int, Labels], NDArray[Any] | None] = lambda _, truth: None
     expect: Callable[[Sequence[int]], None] = lambda _: None
+    model: Path | None = None
 
     def scored_image(self, k: int) -> ScoredImage:
         """Read and predict the k-th image, with its confidence where it is known."""
@@ -472,6 +474,7 @@ def _folder_by(
         trained_on=left_out,
         numbers=lambda k, truth: _read_numbers(root, chosen[k].name, truth, selection),
         expect=predictions.expect,
+        model=model.paths[0],
     )
 
 
@@ -519,6 +522,7 @@ def _held_out_by(model: Model, choice: _Choice, on_progress: OnProgress) -> Subj
         prediction=lambda k, truth, sure: predictions(kept[k], truth, sure),
         trained_on=total - len(kept),
         expect=lambda numbers: predictions.expect([kept[k] for k in numbers]),
+        model=model.paths[0],
     )
 
 
