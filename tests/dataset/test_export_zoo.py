@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from unetseg.dataset import exports, pairing
+from unetseg.dataset import pairing
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import inspect_folder
@@ -814,12 +814,12 @@ def test_the_zoo_holds_sixty_exports():
 
 def test_an_export_is_read_once(tmp_path, monkeypatch):
     READ["LabelMe"](tmp_path / "set")
-    calls, find = [], exports.find_export
+    calls, find = [], pairing.find_export
 
     def counted(folder, line_width):
         calls.append(folder)
         return find(folder, line_width)
 
-    monkeypatch.setattr(exports, "find_export", counted)
+    monkeypatch.setattr(pairing, "find_export", counted)
     inspect_folder(tmp_path / "set")
     assert calls == [tmp_path / "set"]

@@ -3,8 +3,9 @@
 Read in this order:
 
 - ``naming`` compares the names of images and masks.
-- ``shapes`` draws polygons, run lengths, bitmaps and ellipses.
-- ``exports`` reads the folders of annotation tools.
+- ``shapes`` draws polygons, run lengths, bitmaps, ellipses and lines.
+- ``parts`` joins the folders of a set that is divided already.
+- ``exports`` is a folder that reads the exports of annotation tools.
 - ``pairing`` finds the mask of each image in any folder.
 - ``splits`` holds images out.
 - ``survey`` looks at each pair.

@@ -23,7 +23,9 @@ from unetseg.classes import (
     named_classes,
     table_of,
 )
-from unetseg.dataset import exports, naming, pairing, snapping
+from unetseg.dataset import naming, pairing, snapping
+from unetseg.dataset.exports.class_lists import VOID
+from unetseg.dataset.exports.search import find_export
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
@@ -149,9 +151,9 @@ def read_drawn(
         The name of the tool, and the labels.
 
     Raises:
-        InputError: The export is not readable (`exports.find_export`), or a shape cannot be drawn.
+        InputError: The export is not readable (`search.find_export`), or a shape cannot be drawn.
     """
-    export = exports.find_export(root, line_width)
+    export = find_export(root, line_width)
     if export is None or any(p.drawn is None for p in export.pairs):
         return None
     pair_of = {p.name: p for p in export.pairs}
@@ -308,7 +310,7 @@ def _discover(
         numbers[path] = measure_numbers(raw, keys[str(path)])
     if doubt := masks.two_kinds(keys, ignored) or doubt_classes(numbers):
         raise doubt
-    if any(k.colours.get(IGNORED) == exports.VOID for k in keys.values()):
+    if any(k.colours.get(IGNORED) == VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     try:
         table = masks.discover(keys, ignored)

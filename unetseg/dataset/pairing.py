@@ -10,20 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, read_classes
-from unetseg.dataset import exports
+from unetseg.dataset.exports.class_lists import class_table
+from unetseg.dataset.exports.export import Export
+from unetseg.dataset.exports.search import find_export
+from unetseg.dataset.exports.unread import refuse_by_name
 from unetseg.dataset.naming import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     MASK_SUFFIXES,
     Pair,
-    find_parts,
-    join_parts,
     list_folder,
     list_images,
     match_files,
     place_masks,
     stem_of,
 )
+from unetseg.dataset.parts import find_parts, join_parts, name_one
 from unetseg.errors import InputError, arg, either
 from unetseg.files import write_bytes
 from unetseg.pictures import reading, writing
@@ -80,7 +82,7 @@ def match_pairs(
     """
     home = Path(folder)
     inside = list_folder(home)
-    found = _match(home, *inside, exports.find_export(home, line_width), "", _CONVERT)
+    found = _match(home, *inside, find_export(home, line_width), "", _CONVERT)
     return _by_page(*found, selection)
 
 
@@ -121,7 +123,7 @@ class LabelledSet:
         pairs: Images and masks.
         problem: The fault of files that belong to no pair, in words.
         classes: The classes, where they are given or declared.
-        left_out: The labels of an export that are in no mask, as `exports.Export` says it.
+        left_out: The labels of an export that are in no mask, as `exports.export.Export` says it.
     """
 
     pairs: tuple[Pair, ...]
@@ -156,7 +158,7 @@ def read_set(
     """
     home = Path(folder)
     inside = list_folder(home)
-    export, advice = exports.find_export(home, line_width), "" if converts else _CONVERT
+    export, advice = find_export(home, line_width), "" if converts else _CONVERT
     found = _match(home, *inside, export, without, advice)
     pairs, problem = _by_page(*found, selection)
     left_out = export.left_out if export else ""
@@ -176,7 +178,7 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
     """
     folder = Path(folder)
     files, folders = list_folder(folder)
-    if export := exports.find_export(folder):
+    if export := find_export(folder):
         if any(pair.drawn is not None for pair in export.pairs):
             raise InputError(folder, f"holds labels of {export.tool}, no masks", _MASKS_FIRST)
         return export.pairs
@@ -202,7 +204,7 @@ def load_classes(
         InputError: ``file`` is missing, or the file is not valid.
     """
     home = Path(folder)
-    return _declared(home, file, exports.find_export(home) if home.is_dir() else None)
+    return _declared(home, file, find_export(home) if home.is_dir() else None)
 
 
 def write_classes(folder: str | os.PathLike[str], table: ClassTable) -> None:
@@ -241,7 +243,7 @@ def _match(
     folder: Path,
     files: Sequence[Path],
     folders: Sequence[Path],
-    export: exports.Export | None,
+    export: Export | None,
     without: str,
     advice: str,
 ) -> tuple[tuple[Pair, ...], InputError | None]:
@@ -255,13 +257,13 @@ def _match(
     home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
     if masks is None:
         if not any(_mask_suffix(stem_of(file)) for file in files):
-            exports.refuse_by_name(folder)
+            refuse_by_name(folder)
             _refuse_half(folder, home, advice)
         return match_files(folder, *_divide_flat(folder, files, advice))
     mask_paths, parts = list_folder(masks)
     image_paths = list_folder(home)[0] if mask_paths else []
     if not image_paths:
-        exports.refuse_by_name(folder)
+        refuse_by_name(folder)
     if parts and not mask_paths:
         raise InputError(masks, "holds folders, no pictures", advice)
     # `list_images` says what is wrong with a folder that holds none.
@@ -277,7 +279,7 @@ def _match_parts(
         try:
             found[part.name], problem = _match(part, *list_folder(part), None, without, advice)
         except InputError as error:
-            remedy = exports.name_one(folder, [part.name for part in parts])
+            remedy = name_one(folder, [part.name for part in parts])
             remedies = "; or ".join(filter(None, [error.remedy, remedy]))
             raise InputError(error.subject, error.problem, remedies, give=error.give) from None
         problems += [problem] if problem else []
@@ -303,12 +305,12 @@ def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str
 
 
 def _declared(
-    folder: Path, file: str | os.PathLike[str] | None, export: exports.Export | None
+    folder: Path, file: str | os.PathLike[str] | None, export: Export | None
 ) -> ClassTable | None:
     path = folder / "classes.toml" if file is None else Path(file)
     if file is not None or path.exists():
         return read_classes(path)
-    if folder.is_dir() and (table := exports.class_table(folder)):
+    if folder.is_dir() and (table := class_table(folder)):
         return table
     return export.classes if export else _declared_by_parts(folder)
 
@@ -325,7 +327,7 @@ def _declared_by_parts(folder: Path) -> ClassTable | None:
         first = next(iter(tables))
         if table != tables[first]:
             text = f"declares other classes than {first.name}/"
-            raise InputError(part, text, exports.name_one(folder, [p.name for p in parts]))
+            raise InputError(part, text, name_one(folder, [p.name for p in parts]))
     return next(iter(tables.values()), None)
 
 

@@ -1,0 +1,46 @@
+"""Tables of classes beside masks: ``labelmap.txt`` and ``_classes.csv``."""
+
+import csv
+import re
+from pathlib import Path
+
+from unetseg.classes import ClassTable, SegmentationClass, named_classes
+from unetseg.dataset.exports.export import Reading
+from unetseg.errors import InputError
+from unetseg.text import show
+
+VOID = "#e0e0c0"  # Pascal VOC paints outlines in this colour and leaves them out of scores
+
+
+def class_table(folder: Path) -> ClassTable | None:
+    """Return the classes that ``labelmap.txt`` or ``_classes.csv`` declare; None without either."""
+    return _labelmap(folder / "labelmap.txt") or _roboflow_classes(folder / "_classes.csv")
+
+
+def _labelmap(path: Path) -> ClassTable | None:
+    """Return the classes of a CVAT or Pascal VOC ``labelmap.txt``: ``name:r,g,b:parts:actions``."""
+    if not path.is_file():
+        return None
+    classes = []
+    for line in path.read_text("utf-8-sig", "replace").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = re.match(r"(.+?):(\d{1,3}),\s*(\d{1,3}),\s*(\d{1,3})(:|$)", line)
+        if not match or max(int(match[i]) for i in (2, 3, 4)) > 255:
+            raise InputError(path, f"line {show(line[:60])!r}", "write name:red,green,blue::")
+        colour = "#{:02x}{:02x}{:02x}".format(*(int(match[i]) for i in (2, 3, 4)))
+        classes.append(SegmentationClass(match[1], None, colour))
+    void = () if VOID in {c.colour for c in classes} else (VOID,)
+    return ClassTable(tuple(classes), void)
+
+
+def _roboflow_classes(path: Path) -> ClassTable | None:
+    """Return the classes of Roboflow's semantic masks: a table ``Pixel Value, Class``."""
+    if not path.is_file():
+        return None
+    rows = [r for r in csv.reader(path.read_text("utf-8-sig").splitlines()) if r]
+    if [c.strip().lower() for c in rows[0]] != ["pixel value", "class"]:
+        return None  # the table of another kind of export
+    with Reading(path, "Roboflow"):
+        values, names = zip(*((int(value), name.strip()) for value, name in rows[1:]), strict=True)
+    return ClassTable(named_classes(names, values=values))

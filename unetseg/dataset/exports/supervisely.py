@@ -1,0 +1,68 @@
+"""Supervisely: a JSON file an image, and the classes in another."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unetseg.dataset import shapes
+from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
+from unetseg.dataset.exports.values import corners_of, homes_of, json_files, number_of
+from unetseg.dataset.parts import name_one
+from unetseg.dataset.shapes import Draw
+from unetseg.errors import InputError
+from unetseg.text import show
+
+
+def read_supervisely(folder: Path) -> Export | None:
+    """Read Supervisely: ``ann/x.png.json`` beside ``img/x.png``, the classes in ``meta.json``."""
+    if not (folder / "ann").is_dir():
+        parts = [d for d in homes_of(folder)[1:] if (d / "ann").is_dir()]
+        if len(parts) > 1:
+            remedy = name_one(folder, [part.name for part in parts])
+            raise InputError(folder, "holds several sets", remedy)
+        return read_supervisely(parts[0]) if parts else None
+    labels = Labels("Supervisely")
+    meta = next((m for m in (folder, folder.parent) if (m / "meta.json").is_file()), None)
+    if meta:
+        with Reading(meta / "meta.json", labels.tool):
+            for one in json.loads((meta / "meta.json").read_text("utf-8-sig"))["classes"]:
+                labels.names.append(str(one["title"]))
+                labels.colours[str(one["title"])] = str(one["color"]).lower()
+    for file, data in json_files(folder / "ann"):
+        with Reading(file, labels.tool):
+            name = file.name.removesuffix(".json")
+            image = next((p for p in (folder / "img").glob("*") if name in (p.name, p.stem)), None)
+            if image is None:
+                raise InputError(file, f"its image {show(name)} is not there", "put it into img/")
+            drawn = labels.image(image, file)
+            drawn += [(str(o["classTitle"]), _supervisely_shape(o)) for o in data["objects"]]
+    return labels.export() if labels.images else None
+
+
+def _supervisely_shape(one: Mapping[str, Any]) -> Draw:
+    """Return the function that draws a shape of Supervisely."""
+    kind = one["geometryType"]
+    if kind == "bitmap":
+        x, y = one["bitmap"]["origin"]
+        return partial(shapes.bitmap, str(one["bitmap"]["data"]), (int(x), int(y)))
+    if kind == "polygon":
+        # Its corners are pixels, and the pixels on the outline belong to the shape.
+        outer, holes = corners_of(one["points"]["exterior"]), one["points"]["interior"]
+        if holes:
+            return partial(_supervisely_rings, outer, [corners_of(h) for h in holes])
+        return partial(shapes.outline, "polygon", outer)
+    if kind == "rectangle":
+        corners = [(number_of(x), number_of(y)) for x, y in one["points"]["exterior"]]
+        return partial(shapes.outline, "rectangle", corners)
+    raise NotReadError(f"a {show(kind)}, which has no area or is not read", "export bitmaps")
+
+
+def _supervisely_rings(
+    outer: shapes.Points, holes: Sequence[shapes.Points], shape: tuple[int, int]
+) -> Any:
+    inside = shapes.outline("polygon", outer, shape)
+    for hole in holes:
+        inside &= ~shapes.outline("polygon", hole, shape)
+    return inside

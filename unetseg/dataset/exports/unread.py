@@ -1,0 +1,37 @@
+"""Formats that are not read, and the export that is read instead."""
+
+from pathlib import Path
+
+from unetseg.dataset.exports.values import homes_of
+from unetseg.errors import InputError
+
+_UNREAD = (
+    ("*_seg.npy", "Cellpose, which needs pickle", "in Cellpose: File > Save masks as PNG/tif"),
+    ("*RoiSet*.zip", "ImageJ regions", "in Fiji: open image and regions, then save a label image"),
+    ("*.roi", "ImageJ regions", "in Fiji: open image and regions, then save a label image"),
+    ("annotations.xml", "CVAT for images", "export COCO 1.0 or Segmentation mask 1.1"),
+    ("*.xml", "Pascal VOC boxes", "export segmentation masks"),
+    ("*.nii*", "NIfTI volumes", "export each slice as PNG or TIFF"),
+    ("*.mat", "MATLAB arrays", "in MATLAB: imwrite(uint8(mask), 'x.png')"),
+    ("*.shp", "a shapefile", "in QGIS: Raster > Conversion > Rasterize, on each image's grid"),
+    ("*.czi", "Zeiss CZI", "in Fiji or ZEN: save as TIFF"),
+    ("*.lif", "Leica LIF", "in Fiji: save as TIFF"),
+    ("*.nd2", "Nikon ND2", "in Fiji: save as TIFF"),
+    ("*.dcm", "DICOM", "export each picture as PNG or TIFF"),
+    ("*.ilp", "an ilastik project", "in ilastik: export the labels as TIFF"),
+    ("*.webp", "WebP", "save them as PNG"),
+    ("*.npy", "NumPy arrays", "save them as PNG or TIFF"),
+    ("*.npz", "NumPy arrays", "save them as PNG or TIFF"),
+)
+
+
+def refuse_by_name(folder: Path) -> None:
+    """Refuse a folder without pairs by the name of the format that it holds.
+
+    Raises:
+        InputError: A format that is not read, with the format to export.
+    """
+    for pattern, kind, remedy in _UNREAD:
+        for home in homes_of(folder):
+            if found := sorted(home.glob(pattern)):
+                raise InputError(found[0], f"{kind}: not read", remedy)

@@ -1,0 +1,105 @@
+"""YOLO segmentation: a text file an image, and a YAML file with the classes."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from unetseg.dataset import naming, shapes
+from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
+from unetseg.dataset.exports.joining import join_exports
+from unetseg.dataset.exports.values import flat_corners, size_of
+from unetseg.dataset.parts import PARTS
+from unetseg.dataset.shapes import Draw
+from unetseg.errors import InputError
+from unetseg.text import show
+
+
+def read_yolo(folder: Path) -> Export | None:
+    """Read YOLO segmentation: ``labels/x.txt``, each line a class and relative corners."""
+    texts, images = folder / "labels", folder / "images"
+    if folder.parent.name == "images" and folder.name in PARTS:
+        texts, images = folder.parent.parent / "labels" / folder.name, folder
+    if not texts.is_dir() or not images.is_dir():
+        return None
+    parts = [n for n in PARTS if any((texts / n).glob("*.txt"))]
+    if found := {n: export for n in parts if (export := read_yolo(images / n))}:
+        return join_exports(images, parts, found)
+    files = {naming.stem_of(t): t for t in sorted(texts.glob("*.txt")) if t.name != "classes.txt"}
+    if not files:
+        return None
+    labels = Labels("YOLO")
+    names = _yolo_names([folder, texts, *list(folder.resolve().parents)[:2]])
+    labels.names = names
+    for image in naming.list_images(images):
+        file = files.pop(naming.stem_of(image), None)
+        drawn = labels.image(image, file or texts)  # an image without a file shows nothing
+        with Reading(file or texts, labels.tool):
+            for line in file.read_text("utf-8-sig").splitlines() if file else ():
+                if line.strip():
+                    drawn.append(_yolo_shape(line.split(), names, image))
+    if files:
+        raise InputError(next(iter(files.values())), "no image has this name", "move it out")
+    return labels.export()
+
+
+def _yolo_shape(words: list[str], names: list[str], image: Path) -> tuple[str, Draw]:
+    if len(words) == 5:
+        raise NotReadError("boxes without outlines", "export YOLO segmentation")
+    if not words[0].isdigit() or int(words[0]) >= len(names):
+        raise ValueError(f"class {show(words[0])}, but {len(names)} are named")
+    height, width = size_of(image)
+    points = [(x * width, y * height) for x, y in flat_corners([float(w) for w in words[1:]])]
+    return names[int(words[0])], partial(shapes.rings, [[points]])
+
+
+def _yolo_names(homes: Sequence[Path]) -> list[str]:
+    """Return the class names in ``data.yaml`` (the key ``names`` alone is read), in order."""
+    for home in homes:
+        for file in [*sorted(home.glob("*.yaml")), *sorted(home.glob("*.yml"))]:
+            if names := _names_in_yaml(file):
+                return names
+        if (file := home / "classes.txt").is_file():
+            return [n.strip() for n in file.read_text("utf-8-sig").splitlines() if n.strip()]
+    text = "YOLO labels without the names of their classes"
+    raise InputError(homes[0], text, "put data.yaml or classes.txt beside images/ and labels/")
+
+
+def _names_in_yaml(file: Path) -> list[str]:
+    """Return the list or table under ``names:``; [] where there is none.
+
+    Raises:
+        InputError: It is written in a way that is not read.
+    """
+    lines = file.read_text("utf-8-sig").splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("names:")), None)
+    if start is None:
+        return []
+    text = lines[start].removeprefix("names:").split(" #")[0].strip()
+    rest = lines[start + 1 :]
+    if text[:1] in ("[", "{"):
+        while rest and text[-1] not in "]}":
+            text += " " + rest.pop(0).split(" #")[0].strip()
+        items = [item.strip() for item in text[1:-1].split(",") if item.strip()]
+        items = items if text[0] == "[" else [re.sub(r"^(\d+)\s*:", r"\1:", i) for i in items]
+        is_table = text[0] == "{"
+    else:
+        block = []
+        for line in rest:
+            if line.strip() and not line.lstrip().startswith("#"):
+                if not re.match(r"(\s+\S|- )", line):
+                    break
+                block.append(line.split(" #")[0].strip())
+        is_table = not all(line.startswith("- ") for line in block)
+        items = block if is_table else [line[2:].strip() for line in block]
+    names: list[str] = []
+    for number, item in enumerate(items):
+        match = re.fullmatch(rf"{number}\s*:\s*(.+)" if is_table else r"(.+)", item)
+        name = match[1].strip() if match else ""
+        if name[:1] in "'\"" and name[:1] == name[-1:]:
+            name = name[1:-1]
+        if not name or re.search(r"[\[\]{}&*!|>'\"]", name):
+            remedy = "write names: [first, second]"
+            raise InputError(file, f"a name that is not read: {show(item)!r}", remedy)
+        names.append(name)
+    return names
