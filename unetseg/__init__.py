@@ -22,7 +22,7 @@ _HOMES = {
     "classes": ("ClassTable", "SegmentationClass"),
     "dataset.conversion": ("convert_folder",),
     "dataset.cutting": ("build_store",),
-    "dataset.findings": ("inspect_folder",),
+    "dataset.findings.inspection": ("inspect_folder",),
     "dataset.store": ("open_store",),
     "dataset.synthesis": ("synthesize",),
     "errors": (
@@ -57,7 +57,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
     )
     from unetseg.dataset.conversion import convert_folder as convert_folder
     from unetseg.dataset.cutting import build_store as build_store
-    from unetseg.dataset.findings import inspect_folder as inspect_folder
+    from unetseg.dataset.findings.inspection import inspect_folder as inspect_folder
     from unetseg.dataset.store import open_store as open_store
     from unetseg.dataset.synthesis import synthesize as synthesize
     from unetseg.errors import (

@@ -28,7 +28,8 @@ from tests.support import NAMES, QUICK, VALUES_TOML, write_set
 from unetseg.cli.app import main
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
-from unetseg.dataset.findings import inspect_folder, suggest_group
+from unetseg.dataset.findings.inspection import inspect_folder
+from unetseg.dataset.findings.neighbours import suggest_group
 from unetseg.errors import InputError
 from unetseg.prediction import model_file
 

@@ -14,7 +14,7 @@ from PIL import Image
 import unetseg
 from tests.support import VALUES_TOML, draw, read, wait_until, write_image, write_images, write_set
 from unetseg.classes import ClassTable
-from unetseg.dataset.findings import inspect_folder
+from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.dataset.pairing import find_pairs
 from unetseg.errors import InputError, MachineError
 from unetseg.labelling import project as projects

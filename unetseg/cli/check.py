@@ -14,7 +14,7 @@ from unetseg.settings import PatchSettings
 from unetseg.text import plural, quote
 
 if TYPE_CHECKING:
-    from unetseg.dataset.findings import Inspection
+    from unetseg.dataset.findings.inspection import Inspection
 
 _FINDINGS = 20  # shown; the files of --html and --json hold all
 
@@ -53,7 +53,7 @@ def check(
         unetseg check MYFOLDER --html sheet.html
         unetseg check MYFOLDER --ignore 255 --group '^(.+)_'
     """
-    from unetseg.dataset.findings import inspect_folder
+    from unetseg.dataset.findings.inspection import inspect_folder
     from unetseg.progress import Note
     from unetseg.reports.dataset_sheet import write_contact_sheet
 

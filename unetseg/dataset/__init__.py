@@ -9,7 +9,7 @@ Read in this order:
 - ``pairing`` finds the mask of each image in any folder.
 - ``splits`` holds images out.
 - ``survey`` looks at each pair.
-- ``findings`` says what is wrong with the set.
+- ``findings`` is a folder that judges the set.
 - ``annotations``, ``snapping`` and ``conversion`` read and repair the labels of other programs.
 - ``geometry`` places windows, and weighs them where they overlap.
 - ``cutting`` cuts images into patches.

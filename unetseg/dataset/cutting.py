@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unetseg import __version__
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
-from unetseg.dataset.findings import inspect_folder
+from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.dataset.geometry import (
     SPARSE,
     auto_count,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg import files
-from unetseg.dataset.findings import Inspection
+from unetseg.dataset.findings.inspection import Inspection
 from unetseg.dataset.survey import Survey
 from unetseg.pictures import drawing, masks, transforms
 from unetseg.progress import OnProgress, silent, steps

@@ -1,0 +1,101 @@
+"""Findings about the classes that masks hold, and the size of their objects."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from unetseg.classes import colour_to_rgb
+from unetseg.dataset.findings.facts import Facts
+from unetseg.dataset.findings.finding import Finding
+from unetseg.dataset.survey import measuring_step
+from unetseg.errors import arg
+from unetseg.pictures import masks
+from unetseg.text import show
+
+
+def judge_contents(facts: Facts) -> Iterator[Finding]:
+    """Judge how often each class appears."""
+    if facts.table is None or not len(facts.halves):
+        return
+    surveys, root, names = facts.surveys, facts.root, facts.table.names
+    counts = facts.halves[:, 0].sum(1)
+    if not counts.any():
+        yield Finding.of(
+            "error",
+            [root],
+            "every pixel of every mask is ignored",
+            f"see {arg('ignore')}",
+        )
+        return
+    absent = [show(n) for n, total in zip(names, counts.sum(0), strict=True) if not total]
+    if absent:
+        text = f"no mask shows {', '.join(absent)}"
+        yield Finding.of("warning", [root], text, "leave it out of classes.toml, or label some")
+    present = (counts > 0).sum(0)
+    rare = [show(n) for n, images_with in zip(names, present, strict=True) if images_with == 1]
+    if rare and len(surveys) > 1:
+        text = f"only one image shows {', '.join(rare)}: nothing is left to score it on"
+        yield Finding.of("warning", [root], text, "label more")
+    if (present > 0).sum() == 1:
+        text = f"all masks hold one class only, {show(names[int(present.argmax())])}"
+        yield Finding.of("error", [root], text, "there is nothing to learn; look at the masks")
+        return
+    for i, name in enumerate(names):
+        alone = (counts[:, i] > 0) & (counts.sum(1) == counts[:, i])
+        files = [s.pair.mask for s, only in zip(surveys, alone, strict=True) if only]
+        if files:
+            text = f"nothing but {show(name)} in these masks ({len(files)} of {len(surveys)})"
+            yield Finding.of("warning", files, text, "look whether they are labelled at all")
+
+
+def judge_blends(facts: Facts) -> Iterator[Finding]:
+    """Ask about a class that is thin everywhere and whose colour lies between two others."""
+    table = facts.table
+    if table is None or facts.is_given or not len(facts.halves):
+        return
+    keys = [table.key(i) for i in range(len(table.classes))]
+    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])
+    pixels_of = facts.halves[:, 0].sum((0, 1))
+    step = max(measuring_step(s.shape) for s in facts.surveys)
+    thin = facts.thickness.max(0) <= 2 * step
+    for i, point in enumerate(points):
+        # The middle value of 0, 1 and 2 is no blend.
+        others = [j for j, p in enumerate(points) if np.abs(p - point).max() > masks.NOISE]
+        sides = [
+            (j, k)
+            for j in others
+            for k in others
+            if j < k
+            and masks.is_between(point, points[j], points[k])
+            and pixels_of[i] < 0.1 * min(pixels_of[j], pixels_of[k])
+        ]
+        if thin[i] and sides:
+            j, k = sides[0]
+            text = (
+                f"{keys[i]} is a line one pixel wide wherever it is, and looks like a blend "
+                f"of {keys[j]} and {keys[k]}"
+            )
+            remedy = "if it is a class, save a classes.toml that lists it; else convert"
+            yield Finding.of("error", [facts.root], text, remedy, facts.commands.convert())
+
+
+def judge_scale(facts: Facts, size: int) -> tuple[float, list[Finding]]:
+    """Return the scale at which a patch of ``size`` pixels shows a whole object, and findings.
+
+    Where objects fit already, it is the scale that was set.
+    """
+    halves, scale = facts.halves, facts.settings.scale
+    if not len(halves) or halves.shape[-1] < 2:
+        return scale, []
+    background = int(halves[:, 0].sum((0, 1)).argmax())  # the commonest class, most often
+    measured = np.delete(facts.thickness * scale, background, 1)  # (n, C - 1)
+    across = max((float(np.median(t[t > 0])) for t in measured.T if (t > 0).any()), default=0)
+    factor = scale
+    while across * factor > 1.5 * size * scale:
+        factor /= 2
+    if factor == scale or across <= 2 * size:
+        return scale, []
+    text = f"objects are about {across:.0f} pixels across, a patch shows {size}"
+    remedy = f"{arg('scale', factor)} lets a patch show one"
+    line = facts.commands.train(f"--scale {factor:g}")
+    return factor, [Finding.of("note", [facts.root], text, remedy, line)]

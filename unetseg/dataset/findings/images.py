@@ -1,0 +1,133 @@
+"""Findings about the form of images and masks: sizes, channels, edges and storage."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from unetseg.dataset.findings.facts import Facts
+from unetseg.dataset.findings.finding import Finding
+from unetseg.errors import Code, arg, as_option
+from unetseg.pictures.surroundings import common_surround
+from unetseg.text import plural, show
+
+_FEWEST_WITH_STRIPS = 3  # with fewer images, equal rows may be chance
+
+
+def judge_orientation(facts: Facts) -> Iterator[Finding]:
+    """Refuse an image that its EXIF orientation turns while its mask stays as it is stored."""
+    for survey in facts.surveys:
+        if survey.may_be_turned:
+            text = "is turned by its EXIF orientation, its mask is not, and it fits both ways"
+            remedy = (
+                "if the masks were drawn on the upright pictures, convert; else remove the "
+                "orientation from the images"
+            )
+            line = facts.commands.convert()
+            yield Finding.of("error", [survey.pair.image], text, remedy, line, Code.TURNED_IMAGE)
+
+
+def judge_channels(facts: Facts) -> Iterator[Finding]:
+    """Judge whether bit depth and channels agree; three equal channels pass for colour."""
+    surveys = facts.surveys
+    if not surveys:
+        return
+    depth = Counter(s.info.dtype for s in surveys).most_common(1)[0][0]
+    usual = next(s for s in surveys if s.info.dtype == depth)
+    for other in (s for s in surveys if s.info.dtype != depth):
+        text = f"is {other.info.dtype}, {show(usual.pair.image.name)} is {depth}"
+        yield Finding.of("error", [other.pair.image], text, "bring all images to one bit depth")
+    most = Counter(s.channels for s in surveys if s.channels > 1).most_common(1)
+    wide = most[0][0] if most else 1
+    usual = next((s for s in surveys if s.channels == wide), surveys[0])
+    for other in surveys:
+        # A grey photograph among colour ones is three equal channels; a single stain is not.
+        may_be_photograph = other.info.dtype == "uint8" and "C" not in usual.info.axes
+        if other.channels != wide and not (other.channels == 1 and wide == 3 and may_be_photograph):
+            text = (
+                f"has {plural(other.channels, 'channel')}, {show(usual.pair.image.name)} has {wide}"
+            )
+            remedy = (
+                f"give all images the same channels, or take one of each: {arg('channels', '0')}"
+            )
+            yield Finding.of("error", [other.pair.image], text, remedy)
+    if len({len(s.low) for s in surveys}) == 1:
+        low, high = np.array([s.low for s in surveys]), np.array([s.high for s in surveys])
+        for channel in np.flatnonzero(low.min(0) == high.max(0)).tolist():
+            text = f"channel {channel + 1} holds {low[0, channel]:g} in every pixel of the set"
+            yield Finding.of("warning", [facts.root], text, "it tells the network nothing")
+
+
+def judge_strips(facts: Facts) -> Iterator[Finding]:
+    """Warn of a strip that stands at the same rows of all images and is not ignored by masks."""
+    surveys, area = facts.surveys, facts.ignored_area
+    if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
+        return  # the ignored pixels are known once the classes are
+    if len({s.shape for s in surveys}) > 1:
+        return
+    height = surveys[0].shape[0]
+    above, below = (min(s.strips[side] for s in surveys) for side in (0, 1))
+    edges = {"top": (above, slice(0, above)), "bottom": (below, slice(height - below, height))}
+    for side, (edge, (rows, place)) in enumerate(edges.items()):
+        is_same = rows > 0 and max(s.strips[side] for s in surveys) == rows
+        if not is_same or (area is not None and area.pixels[place].all()):
+            continue
+        text = f"rows {place.start} to {place.stop - 1} are the same strip in all "
+        text += f"{len(surveys)} images, such as a scale bar, and their masks give it a class"
+        crop = f"{edge}={rows}"
+        line = facts.commands.check(as_option("crop", crop))
+        yield Finding.of("warning", [facts.root], text, f"ignore it: {arg('crop', crop)}", line)
+
+
+def judge_surround(facts: Facts) -> Iterator[Finding]:
+    """Warn of a dark surround that is the same in all images and is not ignored by masks."""
+    surveys = facts.surveys
+    if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
+        return
+    surround = common_surround([s.surround for s in surveys])
+    pixels = sum(height * width for height, width in (s.shape for s in surveys))
+    ignored = 1 - facts.halves[:, 0].sum() / pixels
+    if surround is None or ignored > surround.mean() / 2:
+        return
+    text = f"{100 * surround.mean():.0f} % of each image is the dark surround of a field of view, "
+    text += "and the masks give it a class: predictions may show a false rim"
+    remedy = f"have it ignored, with a mask of each field of view: {arg('fov', 'FOLDER')}"
+    line = f"{facts.commands.convert()} --fov FOLDER"
+    yield Finding.of("warning", [facts.root], text, remedy, line)
+
+
+def judge_storage(facts: Facts) -> Iterator[Finding]:
+    """Note images and masks that are read otherwise than they are stored."""
+    surveys = facts.surveys
+    for stored, text in (
+        ([s for s in surveys if s.info.alpha], "transparency is dropped"),
+        ([s for s in surveys if s.info.palette], "palette images are read as their colours"),
+        (
+            [s for s in surveys if s.info.orientation != 1],
+            "turned upright, as their EXIF orientation says",
+        ),
+    ):
+        if stored:
+            yield Finding.of("note", [s.pair.image for s in stored], text)
+    if surveys and all(s.channels == 1 and s.info.channels == 3 for s in surveys):
+        text = "red, green and blue are equal in all images: they count as one grey channel"
+        yield Finding.of("note", [facts.root], text)
+    elif {s.channels for s in surveys} == {1, 3}:
+        grey = [s for s in surveys if s.channels == 1]
+        text = f"grey among colour images ({len(grey)} of {len(surveys)}): their red, green and "
+        yield Finding.of("note", [s.pair.image for s in grey], text + "blue are taken as equal")
+    clear = [s for s in surveys if s.found.unlabelled]
+    if clear:
+        count = sum(s.found.unlabelled for s in clear)
+        text = f"{count:,} pixels are transparent or without data: they are ignored"
+        yield Finding.of("note", [s.pair.mask for s in clear], text)
+    if values := {s.found.nodata for s in surveys} - {None}:
+        text = f"{', '.join(map(str, values))} is the value of no data of GeoTIFF masks"
+        known = facts.table.ignore if facts.table else ()
+        text += ": it is ignored" if values <= set(known) else ", and a class"
+        yield Finding.of("note", [s.pair.mask for s in surveys if s.found.nodata is not None], text)
+    encodings = Counter(s.encoding for s in surveys)
+    if len(encodings) > 1:
+        text = "masks are stored in several ways: "
+        text += ", ".join(f"{name} ({count})" for name, count in encodings.most_common())
+        yield Finding.of("note", [facts.root], text, f"look at the pictures of check {arg('html')}")
