@@ -14,6 +14,8 @@ from PIL import Image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 NOTEBOOK = "notebook.example"  # the name of this machine beside localhost
+SHAPE = (240, 320)  # of the images that are painted
+NOTHING = 255  # no class
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -157,6 +159,11 @@ class Window:
         self.page.context.close()
         assert not self.errors, self.errors
         assert not self.strangers, self.strangers
+
+
+def blank():
+    """Return the labels of an image that nobody painted."""
+    return np.full(SHAPE, NOTHING, np.uint8)
 
 
 def mask_on_disk(path, like, seconds=20):

@@ -1,8 +1,9 @@
-"""The ground of the tests of the labelling page: raw images, a project, a session, a client."""
+"""The ground of the tests of the labelling page: images, a project, a session, a client, a tab."""
 
 import pytest
 
 from tests.labelling.asking import open_page
+from tests.labelling.browsing import ARGUMENTS, CHROMIUM, SHAPE, Window, serving
 from tests.support import write_images
 from unetseg.labelling.project import open_project
 from unetseg.labelling.session import open_session
@@ -48,3 +49,49 @@ def guard(page):
 @pytest.fixture
 def client(page):
     return page[1]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def window(browser):
+    """Return a function that opens the page of a server in a tab."""
+    tabs = []
+
+    def show(address, **how):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | how))
+        tabs.append(Window(context.new_page(), address))
+        return tabs[-1]
+
+    yield show
+    for tab in tabs:
+        tab.close()
+
+
+@pytest.fixture(scope="module")
+def shared(browser, tmp_path_factory):
+    """A server for the tests that only paint, each on an image of its own: (folder, address)."""
+    folder = tmp_path_factory.mktemp("shared")
+    write_images(folder / "images", 20, shape=SHAPE)
+    with serving(folder) as address:
+        yield folder, address
+
+
+@pytest.fixture
+def tab(shared, window):
+    """A tab with an image that no test has painted."""
+    tab = window(shared[1])
+    first = tab.ask("unetseg.session.project.images.findIndex((i) => i.state === 'untouched')")
+    tab.go(first)
+    tab.actual()
+    tab.mask = shared[0] / "masks" / f"im{first}.png"
+    return tab

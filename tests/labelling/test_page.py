@@ -10,74 +10,21 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.labelling.browsing import (
-    ARGUMENTS,
-    CHROMIUM,
     NOTEBOOK,
-    Window,
+    NOTHING,
+    SHAPE,
+    blank,
     mask_on_disk,
     serving,
     stroke,
 )
 from tests.support import draw, write_image, write_images
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-SHAPE = (240, 320)
-NOTHING = 255
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def window(browser):
-    """Return a function that opens the page of a server in a tab."""
-    tabs = []
-
-    def show(address, **how):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | how))
-        tabs.append(Window(context.new_page(), address))
-        return tabs[-1]
-
-    yield show
-    for tab in tabs:
-        tab.close()
-
 
 @pytest.fixture
 def folder(tmp_path):
     write_images(tmp_path / "images", 3, shape=SHAPE)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A server for the tests that only paint, each on an image of its own: (folder, address)."""
-    folder = tmp_path_factory.mktemp("shared")
-    write_images(folder / "images", 20, shape=SHAPE)
-    with serving(folder) as address:
-        yield folder, address
-
-
-@pytest.fixture
-def tab(shared, window):
-    """A tab with an image that no test has painted."""
-    tab = window(shared[1])
-    first = tab.ask("unetseg.session.project.images.findIndex((i) => i.state === 'untouched')")
-    tab.go(first)
-    tab.actual()
-    tab.mask = shared[0] / "masks" / f"im{first}.png"
-    return tab
-
-
-def blank():
-    return np.full(SHAPE, NOTHING, np.uint8)
 
 
 def test_the_whole_tour_leaves_the_masks_that_were_painted(folder, window):
@@ -322,8 +269,9 @@ def test_wheel_zooms_touchpad_moves_and_both_leave_the_pixel_under_the_pointer(t
     tab.page.mouse.wheel(0, -240)
     tab.until(f"unetseg.stage.view.scale > {before} * 1.3")
     assert np.allclose(tab.place(100, 80), (x, y), atol=1)
+    where = tab.ask("unetseg.stage.view.x")
     tab.page.mouse.wheel(30, 20)
-    tab.page.wait_for_timeout(100)
+    tab.until(f"unetseg.stage.view.x !== {where}")
     assert np.allclose(tab.place(100, 80), (x - 30, y - 20), atol=1)
     size = tab.ask("unetseg.session.size")
     tab.page.keyboard.down("Shift")
@@ -349,7 +297,7 @@ def test_labels_are_seen_as_painted_at_every_zoom_and_hidden_on_demand(tab):
     for factor in (1, 0.5, 8):
         tab.ask(f"unetseg.stage.zoom({factor})")
         tab.ask("unetseg.stage.lookAt([140, 90, 20, 20])" if factor == 8 else "0")
-        tab.page.wait_for_timeout(200)
+        tab.until("!unetseg.stage.requested")
         red, green, blue, alpha = pixel(tab, 150, 100)
         assert abs(alpha - 0.6 * 255) < 3
         assert np.allclose((red, green, blue), (0xE6, 0x9F, 0x00), atol=4)
@@ -361,7 +309,10 @@ def test_labels_are_seen_as_painted_at_every_zoom_and_hidden_on_demand(tab):
 
 
 def answered(tab):
-    """Paint a stroke on the ground and one on the square of `draw`; return the answer (H, W)."""
+    """Paint a stroke on the ground and one on the square of `draw`; return the answer (H, W).
+
+    Nothing else may be painted in the folder: then there is no answer to the first stroke alone.
+    """
     mask = draw(tab.ask("unetseg.session.image.number"), SHAPE)[1]
     for index in (0, 1):
         rows, columns = np.nonzero(mask == index)
@@ -371,9 +322,6 @@ def answered(tab):
         tab.paint((x - 3, y), (x + 3, y))
     tab.saved()
     tab.until("unetseg.session.answer", 60)
-    version = None
-    while version != (version := tab.ask("unetseg.session.answer.version")):
-        tab.page.wait_for_timeout(1500)  # the answer to the last stroke may follow another
     width, height, labels = tab.ask(
         "(({ width, height, data }) => [width, height, [...data]])(unetseg.session.answer)"
     )
@@ -382,7 +330,18 @@ def answered(tab):
     return answer[np.ix_(rows, columns)]
 
 
-def test_strokes_are_answered_and_accepting_keeps_both(tab):
+@pytest.fixture
+def fresh(browser, folder, window):
+    """A tab of a folder in which nothing is painted."""
+    with serving(folder) as address:
+        tab = window(address)
+        tab.actual()
+        yield tab
+        tab.close()
+
+
+def test_strokes_are_answered_and_accepting_keeps_both(fresh, folder):
+    tab, mask = fresh, folder / "masks" / "im0.png"
     answer = answered(tab)
     strokes = tab.labels()
     number = tab.ask("unetseg.session.image.number")
@@ -390,7 +349,7 @@ def test_strokes_are_answered_and_accepting_keeps_both(tab):
     tab.press("Enter")
     tab.until(f"unetseg.session.image.number !== {number} && !unetseg.session.busy")
     due = np.where(strokes == NOTHING, answer, strokes)
-    assert np.array_equal(mask_on_disk(tab.mask, due), due)
+    assert np.array_equal(mask_on_disk(mask, due), due)
     tab.go(number)
     assert np.array_equal(tab.labels(), due)
     tab.page.locator("#reopen").click()
@@ -399,7 +358,8 @@ def test_strokes_are_answered_and_accepting_keeps_both(tab):
     assert np.array_equal(tab.labels(), due)
 
 
-def test_a_region_of_the_answer_becomes_labels_or_another_class(tab):
+def test_a_region_of_the_answer_becomes_labels_or_another_class(fresh):
+    tab = fresh
     answer = answered(tab)
     strokes = tab.labels()
     most = int(np.bincount(answer[strokes == NOTHING]).argmax())

@@ -105,25 +105,50 @@ def test_accepting_leads_to_the_next_image(client):
     images = client.get("api/project").json()["images"]
     assert [i["state"] for i in images] == ["accepted", "empty", "untouched"]
     assert not client.labels(1).any()
-    assert client.post("api/images/0/reopen").json() == {"state": "begun"}
+    assert client.post("api/images/0/reopen").json()["state"] == "begun"
 
 
 def test_classes_are_added_renamed_and_left_out(client, folder):
     old = client.get("api/project").json()["classes"]
     given = [{**old[0], "name": "ground", "was": 0}, {**old[1], "was": 1}]
     given.append({"name": "new", "colour": None, "was": None})
-    made = client.put("api/classes", json=given).json()["classes"]
+    changed = client.put("api/classes", json={"revision": 0, "classes": given}).json()
+    made = changed["classes"]
+    assert (changed["was"], changed["revision"]) == ([0, 1, None], 1)
     assert [c["name"] for c in made] == ["ground", "object", "new"]
     assert made[2]["colour"] == "#56b4e9"  # the first default colour that is free
     client.put(PAINT, content=rectangle(2))
     kept = [{"name": "ground", "colour": "#000000", "was": 0}]
     kept.append({"name": "new", "colour": "#009e73", "was": 2})
-    assert client.put("api/classes", json=kept).status_code == 200
+    answer = client.put("api/classes", json={"revision": 1, "classes": kept})
+    assert answer.status_code == 200
     assert set(client.labels()[4:9, 3:13].ravel()) == {1}
     assert read(folder / "masks" / "im0.png")[4, 3] == 2
-    refused = client.put("api/classes", json=kept[:1])
+    refused = client.put("api/classes", json={"revision": 2, "classes": kept[:1]})
     assert refused.status_code == 422
     assert "50 pixels in im0" in refused.json()["error"]
+
+
+def test_strokes_and_changes_of_classes_before_are_refused_and_later_strokes_taken(client, folder):
+    old = [{**c, "was": k} for k, c in enumerate(client.get("api/project").json()["classes"])]
+    more = [*old, {"name": "new", "colour": None, "was": None}]
+    assert client.put("api/classes", json={"revision": 0, "classes": more}).status_code == 200
+    late = client.put("api/classes", json={"revision": 0, "classes": old})
+    assert (late.status_code, late.json()["error"]) == (
+        422,
+        "classes: changed elsewhere meanwhile; try again",
+    )
+    assert len(client.get("api/project").json()["classes"]) == 3
+    # More classes leave the numbers of the others, one less does not.
+    assert client.put(f"{PAINT}&revision=0", content=rectangle(1)).status_code == 200
+    less = [{**c, "was": k} for c, k in zip(more[::2], (0, 2), strict=True)]
+    client.put(PAINT.replace("stroke=", "stroke=again"), content=rectangle(0))
+    less[1]["colour"] = "#123456"
+    assert client.put("api/classes", json={"revision": 1, "classes": less}).status_code == 200
+    refused = client.put(f"{PAINT.replace('stroke=', 'stroke=b')}&revision=1", content=rectangle(1))
+    assert refused.status_code == 422
+    taken = client.put(f"{PAINT.replace('stroke=', 'stroke=c')}&revision=2", content=rectangle(1))
+    assert taken.status_code == 200
 
 
 def test_an_image_that_vanishes_is_said_and_the_others_go_on(client, session, folder):
@@ -315,6 +340,11 @@ def test_a_body_without_an_announced_length_is_bounded_as_well(client, folder):
     assert state_of(folder) == before
 
 
+def classes(given, revision=0):
+    """Return the body that changes the classes of a revision."""
+    return json.dumps({"revision": revision, "classes": given})
+
+
 NEW = {"name": "new", "colour": "#009e73", "was": None}
 OLD = [
     {"name": "background", "colour": "#000000", "was": 0},
@@ -331,20 +361,22 @@ OLD = [
         ("{}", 422),
         ("[]", 422),
         ("[1]", 422),
-        (json.dumps([*OLD, {**NEW, "name": ""}]), 422),
-        (json.dumps([*OLD, {**NEW, "name": "object"}]), 422),
-        (json.dumps([*OLD, {**NEW, "name": "\u202e\n"}]), 422),
-        (json.dumps([*OLD, {**NEW, "name": "\ud800"}]), 422),
-        (json.dumps([*OLD, {**NEW, "name": 5}]), 422),
-        (json.dumps([*OLD, {**NEW, "colour": "red"}]), 422),
-        (json.dumps([*OLD, {**NEW, "colour": "#00000g"}]), 422),
-        (json.dumps([*OLD, {**NEW, "was": 2}]), 422),
-        (json.dumps([*OLD, {**NEW, "was": -1}]), 422),
-        (json.dumps([*OLD, {**NEW, "was": True}]), 422),
-        (json.dumps(OLD[::-1]), 422),
-        (json.dumps([OLD[0], OLD[0]]), 422),
-        (json.dumps([OLD[0], NEW, OLD[1]]), 422),
-        (json.dumps([*OLD, *({**NEW, "name": str(k)} for k in range(254))]), 422),
+        (json.dumps({"classes": OLD}), 422),
+        (classes(OLD, revision=1), 422),
+        (classes([*OLD, {**NEW, "name": ""}]), 422),
+        (classes([*OLD, {**NEW, "name": "object"}]), 422),
+        (classes([*OLD, {**NEW, "name": "\u202e\n"}]), 422),
+        (classes([*OLD, {**NEW, "name": "\ud800"}]), 422),
+        (classes([*OLD, {**NEW, "name": 5}]), 422),
+        (classes([*OLD, {**NEW, "colour": "red"}]), 422),
+        (classes([*OLD, {**NEW, "colour": "#00000g"}]), 422),
+        (classes([*OLD, {**NEW, "was": 2}]), 422),
+        (classes([*OLD, {**NEW, "was": -1}]), 422),
+        (classes([*OLD, {**NEW, "was": True}]), 422),
+        (classes(OLD[::-1]), 422),
+        (classes([OLD[0], OLD[0]]), 422),
+        (classes([OLD[0], NEW, OLD[1]]), 422),
+        (classes([*OLD, *({**NEW, "name": str(k)} for k in range(254))]), 422),
     ],
 )
 def test_malformed_classes_are_refused_and_nothing_written(client, folder, body, status):
@@ -369,7 +401,7 @@ def test_a_set_of_colours_keeps_the_colours_of_its_masks(tmp_path):
         _, client = open_page(session)
         old = [{**c, "was": k} for k, c in enumerate(client.get("api/project").json()["classes"])]
         old[1]["colour"] = "#00ff00"
-        refused = client.put("api/classes", json=old)
+        refused = client.put("api/classes", json={"revision": 0, "classes": old})
     assert refused.status_code == 422
     assert "stands for it in the masks" in refused.json()["error"]
 

@@ -125,6 +125,8 @@ class Project:
         folder: The folder.
         images: Its images, by number.
         table: The classes; their places are the indices in labels.
+        revision: The number of changes of the classes since the folder was opened.
+        renumbered: The revision that gave classes other indices last; 0 where none did.
         on_saved: A function that takes the number of an image whose mask has been written.
         on_failed: A function that takes the error of a mask that could not be written; it is
             tried again.
@@ -132,6 +134,7 @@ class Project:
 
     def __init__(self, folder: Path, images: Sequence[LabelledImage], table: ClassTable) -> None:
         self.folder, self.images, self.table = folder, tuple(images), table
+        self.revision = self.renumbered = 0
         self.on_saved: Callable[[int], None] = lambda _: None
         self.on_failed: Callable[[UnetsegError], None] = lambda _: None
         self._classes = threading.RLock()  # held while classes change and masks are written
@@ -252,6 +255,9 @@ class Project:
     def change_classes(self, table: ClassTable, was: Sequence[int | None]) -> None:
         """Replace the classes: added ones, other names and colours, unused ones left out.
 
+        This is the next `revision`. Where classes before another one are left out, `renumbered` is
+        that revision, too.
+
         Args:
             table: The new classes.
             was: The former index of each new class, in rising order; None for an added class.
@@ -281,6 +287,9 @@ class Project:
             repainted = [replace(c, name="") for c in table.classes][: len(old)] != old
             pairing.write_classes(self.folder, table)
             self.table = table
+            self.revision += 1
+            if renumbered:
+                self.renumbered = self.revision
             if repainted and not renumbered:  # palettes show the old colours
                 for image in self.images:
                     image.is_stale = True

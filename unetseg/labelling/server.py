@@ -70,8 +70,14 @@ class GivenClass:
 
 @record(frozen=True)
 class GivenClasses:
-    """The body of ``PUT api/classes``."""
+    """The body of ``PUT api/classes``.
 
+    Attributes:
+        revision: The `Project.revision` that the page has seen.
+        classes: The classes that replace those.
+    """
+
+    revision: Count
     classes: tuple[GivenClass, ...]
 
 
@@ -140,6 +146,7 @@ class LabelServer:
         self.session, self.project, self.events = session, session.project, events
         self._pictures = session.pictures
         self._key = secrets.token_hex(8)
+        self._changing = asyncio.Lock()  # one change of the classes at a time
         image = "/api/images/{number:int}"
         self.app = Starlette(
             routes=[
@@ -200,6 +207,7 @@ class LabelServer:
             "folder": show(project.folder.absolute()),
             "key": self._key,
             "classes": _named(project.table),
+            "revision": project.revision,
             "images": [self._facts(image) for image in project.images],
             "next": self.session.next_image(-1),
             "score": self.session.score(),
@@ -220,13 +228,16 @@ class LabelServer:
 
     async def _classes(self, request: Request) -> Response:
         data = _json(await read_body(request, _JSON_LIMIT))
-        given = read_record(GivenClasses, {"classes": data}, "classes").classes
-        was = [one.was for one in given]
-        table = _changed_table(self.project.table, given)
-        await run_in_threadpool(self.session.change_classes, table, was)
-        classes = _named(table)
-        self.events.publish("classes", classes)
-        return JSONResponse({"classes": classes})
+        given = read_record(GivenClasses, data, "classes")
+        was = [one.was for one in given.classes]
+        async with self._changing:
+            if given.revision != self.project.revision:
+                raise InputError("classes", "changed elsewhere meanwhile", "try again")
+            table = _changed_table(self.project.table, given.classes)
+            await run_in_threadpool(self.session.change_classes, table, was)
+            changed = {"classes": _named(table), "was": was, "revision": self.project.revision}
+            self.events.publish("classes", changed)
+        return JSONResponse(changed)
 
     async def _suspects(self, _: Request) -> Response:
         found = await run_in_threadpool(self.session.suspects)
@@ -328,6 +339,7 @@ class LabelServer:
         name = query.get("stroke", "")
         if not _ID.fullmatch(name):
             raise Refused(400, "stroke is up to 100 letters, digits and -_.:")
+        revision = _whole(query, "revision") if "revision" in query else None
         if width < 1 or height < 1 or x + width > image.width or y + height > image.height:
             raise Refused(400, f"outside of the {image.width} x {image.height} pixels of the image")
         size = width * height
@@ -335,7 +347,7 @@ class LabelServer:
 
         def paint() -> bool:
             labels = np.frombuffer(inflate(body, size), np.uint8).reshape(height, width)
-            return self.session.paint(image.number, Stroke(name, x, y, labels))
+            return self.session.paint(image.number, Stroke(name, x, y, labels), revision)
 
         if await run_in_threadpool(paint):
             place = {"x": x, "y": y, "width": width, "height": height}
@@ -349,14 +361,18 @@ class LabelServer:
 
         def accept() -> dict[str, Any]:
             score = self.session.accept(image.number, is_empty=empty)
-            return {"next": self.session.next_image(image.number), "score": score}
+            return {
+                "image": self.session.state(image.number),
+                "next": self.session.next_image(image.number),
+                "score": score,
+            }
 
         return JSONResponse(await run_in_threadpool(accept))
 
     async def _reopen(self, request: Request) -> Response:
         image = self._image(request)
         await run_in_threadpool(self.session.reopen, image.number)
-        return JSONResponse({"state": image.state})
+        return JSONResponse(self.session.state(image.number))
 
 
 class _Server(uvicorn.Server):

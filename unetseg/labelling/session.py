@@ -102,10 +102,21 @@ class Session:
         self._engine.open(number)
         self._engine.expect(self._likely(number))
 
-    def paint(self, number: int, stroke: Stroke) -> bool:
-        """Put a stroke into the labels of an image; see `Project.paint`."""
+    def paint(self, number: int, stroke: Stroke, revision: int | None = None) -> bool:
+        """Put a stroke into the labels of an image; see `Project.paint`.
+
+        Args:
+            number: The number of the image.
+            stroke: The stroke.
+            revision: The `Project.revision` of the classes that the stroke is of; None for today's.
+
+        Raises:
+            InputError: The classes have other numbers now.
+        """
         image = self.project.images[number]
         with image.lock:
+            if revision is not None and revision < self.project.renumbered:
+                raise InputError("stroke", "its class has another number now", "paint it again")
             self._keep_first(image)
             is_new = self.project.paint(number, stroke)
             if is_new:
@@ -150,6 +161,17 @@ class Session:
         """Take back that an image was accepted; its labels stay."""
         self.project.reopen(number)
         self._tell_state(self.project.images[number])
+
+    def state(self, number: int) -> dict[str, Any]:
+        """Return the state of an image as the page shows it; "version" grows with its changes."""
+        image, version = self.project.images[number], next(self._versions)
+        # What is read after the version was drawn is at least as new.
+        return {
+            "number": number,
+            "version": version,
+            "state": image.state,
+            "labelled": image.share,
+        }
 
     def next_image(self, number: int) -> int | None:
         """Return the image to label after another: the most instructive, else a begun one."""
@@ -279,8 +301,7 @@ class Session:
             self._publish("answer", {"number": number, "version": next(self._versions)})
 
     def _tell_state(self, image: LabelledImage) -> None:
-        facts = {"number": image.number, "state": image.state, "labelled": image.share}
-        self._publish("state", facts)
+        self._publish("state", self.state(image.number))
 
 
 @contextmanager

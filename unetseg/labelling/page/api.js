@@ -49,7 +49,7 @@ async function map(response, name, Kind) {
 export const project = () => callJson("GET", "project");
 export const suspects = () => callJson("GET", "suspects");
 export const range = (number) => callJson("GET", `images/${number}/range`);
-export const putClasses = (classes) => callJson("PUT", "classes", classes);
+export const putClasses = (classes, revision) => callJson("PUT", "classes", { classes, revision });
 export const accept = (number, empty) => callJson("POST", `images/${number}/accept`, { empty });
 export const reopen = (number) => callJson("POST", `images/${number}/reopen`, {});
 export const train = (on) => callJson("POST", "train", { on });
@@ -77,9 +77,12 @@ export function tileAddress(number, key, shown = {}) {
   return (level, x, y) => `api/images/${number}/tiles/${level}/${x}/${y}?${query}`;
 }
 
-/** Send a rectangle of labels, packed as runs; the server has stored it when this returns. */
-export async function putLabels(number, { x, y, width, height, runs }, stroke) {
-  const query = new URLSearchParams({ x, y, width, height, stroke, page: PAGE });
+/**
+ * Send a rectangle of labels, packed as runs; the server has stored it when this returns. It refuses
+ * labels of a `revision` of the classes whose numbers meant others.
+ */
+export async function putLabels(number, { x, y, width, height, runs }, stroke, revision) {
+  const query = new URLSearchParams({ x, y, width, height, stroke, revision, page: PAGE });
   const body = await gzip(unpackRuns(runs, width * height));
   const headers = { "Content-Type": "application/octet-stream", "Content-Encoding": "gzip" };
   await call("PUT", `images/${number}/labels?${query}`, { headers, body });

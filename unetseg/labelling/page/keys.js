@@ -6,7 +6,7 @@ const PAN = 80; // pixels of the page that an arrow key moves the image
 
 /**
  * Return groups of commands, each `{keys, text, run}`; the keys are written as `name` returns them.
- * `release` is called when the key is let go.
+ * `release` is called when the key is let go. With `once` a key that is held runs no second time.
  */
 export function commands({ session, stage, pointer, page }) {
   const choose = (tool) => () => session.choose(tool);
@@ -14,8 +14,18 @@ export function commands({ session, stage, pointer, page }) {
     [
       "Images",
       [
-        { keys: ["Enter"], text: "Accept this image and go to the next", run: page.accept },
-        { keys: ["0"], text: "Accept as background only: nothing to label here", run: page.empty },
+        {
+          keys: ["Enter"],
+          once: true,
+          text: "Accept this image and go to the next",
+          run: page.accept,
+        },
+        {
+          keys: ["0"],
+          once: true,
+          text: "Accept as background only: nothing to label here",
+          run: page.empty,
+        },
         { keys: ["n", "PageDown"], text: "Next image in the list", run: () => session.go(1) },
         { keys: ["p", "PageUp"], text: "Previous image in the list", run: () => session.go(-1) },
         { keys: ["r"], text: "Reopen an accepted image", run: () => session.reopen() },
@@ -175,6 +185,7 @@ export function listen(groups, isBlocked) {
     const command = table.get(name(event));
     if (!command || event.altKey || isBlocked(event)) return;
     event.preventDefault();
+    if (event.repeat && command.once) return;
     if (command.release) {
       if (held.has(command)) return;
       held.add(command);

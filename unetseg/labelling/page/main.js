@@ -67,7 +67,7 @@ document.addEventListener("click", ({ detail, target }) => {
   if (detail && !help.open && target.closest("button") === activeElement) found("stage").focus();
 });
 document.addEventListener("change", ({ target }) => {
-  if (target.matches("aside input, aside select")) found("stage").focus();
+  if (target.matches("aside input:not([type=text]), aside select")) found("stage").focus();
 });
 
 window.addEventListener("beforeunload", (event) => {

@@ -6,7 +6,7 @@ const FIRST_WAIT = 500; // milliseconds until a lost connection is tried again
 const LONGEST_WAIT = 5000;
 
 /**
- * `send(number, rectangle, id)` returns when the server has stored a rectangle.
+ * `send(number, rectangle, id, revision)` returns when the server has stored a rectangle.
  *
  * `state` is "saved", "saving" or "lost" (tried again by itself); `problem` says why.
  * `onRefused(number, message)` is called when the server will never store a rectangle; it is
@@ -17,7 +17,7 @@ export class Outbox {
     this.send = send;
     this.onChange = onChange;
     this.onRefused = onRefused;
-    this.queue = []; // {number, rectangle, id}
+    this.queue = []; // {number, rectangle, id, revision}
     this.count = 0;
     this.wait = FIRST_WAIT;
     this.waiting = []; // functions to call once all is stored
@@ -29,11 +29,11 @@ export class Outbox {
     return this.queue.length;
   }
 
-  /** Add one side, "before" or "after", of the patches of a stroke. */
-  add(number, patches, side) {
+  /** Add one side, "before" or "after", of the patches of a stroke, and of which classes it is. */
+  add(number, patches, side, revision) {
     for (const { x, y, width, height, [side]: runs } of patches) {
       const id = `${PAGE}-${this.count++}`;
-      this.queue.push({ number, rectangle: { x, y, width, height, runs }, id });
+      this.queue.push({ number, rectangle: { x, y, width, height, runs }, id, revision });
     }
     if (!this.running) this.#run();
     else this.onChange();
@@ -53,9 +53,9 @@ export class Outbox {
     this.running = true;
     if (this.state === "saved") this.#set("saving");
     while (this.queue.length) {
-      const { number, rectangle, id } = this.queue[0];
+      const { number, rectangle, id, revision } = this.queue[0];
       try {
-        await this.send(number, rectangle, id);
+        await this.send(number, rectangle, id, revision);
         this.queue.shift();
         this.wait = FIRST_WAIT;
         this.#set("saving");

@@ -6,8 +6,11 @@ import { Outbox } from "./outbox.js";
 import { valueAt } from "./shapes.js";
 
 const SLICE = 8; // milliseconds of work on a stroke that has ended, in one task
+const POLL = 50; // milliseconds between two looks whether the person rests
 
 export const SIZES = { least: 1, most: 500 }; // of the brush, in pixels of the image
+
+const pause = (time) => new Promise((done) => setTimeout(done, time));
 
 /** Return whether an image is done: accepted, or accepted as background only. */
 export function isDone({ state }) {
@@ -49,6 +52,8 @@ export class Session extends EventTarget {
     this.painted = new Set(); // class indices that were painted since the page was opened
     this.ending = null; // the last stroke, while it is being packed
     this.busy = false; // an image is being opened or accepted
+    this.wanted = null; // the number of the image to open after that
+    this.changing = Promise.resolve(); // the last change of the classes
     this.connected = true;
     this.pages = 1; // windows that show this folder
     this.suspects = [];
@@ -87,8 +92,7 @@ export class Session extends EventTarget {
         failed: ({ error }) => this.say(error),
         score: (score) => this.#part({ score }, "score"),
         training: (training) => this.#part({ training }, "score"),
-        next: ({ number }) => this.#part({ next: number }, "images"),
-        classes: (classes) => this.#classes(classes),
+        classes: (found) => this.#classes(found),
       },
       (connected) => this.#connection(connected),
     );
@@ -128,8 +132,11 @@ export class Session extends EventTarget {
       if (name(found) !== name(this.project)) {
         throw new api.Refused(403, "Another folder is labelled at this address now.");
       }
-      this.project = found;
+      const { classes } = this.project;
+      const was = found.classes.map((c) => classes.findIndex((old) => old.name === c.name));
+      this.project = { ...found, classes };
       this.image &&= this.#imageOf(this.image.number);
+      this.#replaceClasses(found.classes, was);
       this.doubtful = false;
     } catch (error) {
       if (error instanceof api.Refused) this.stranger = error.message;
@@ -151,9 +158,10 @@ export class Session extends EventTarget {
     return this.project.images.find((i) => i.number === number);
   }
 
+  // Events and answers come by two ways. An older one may arrive last.
   #stateOf({ number, ...found }) {
     const image = this.#imageOf(number);
-    if (image) Object.assign(image, found);
+    if (image && !(found.version < image.version)) Object.assign(image, found);
     this.#tell("images");
   }
 
@@ -161,9 +169,9 @@ export class Session extends EventTarget {
   async #painted({ number, page }) {
     if (page === api.PAGE || number !== this.image?.number || this.reading) return;
     this.reading = true;
-    await this.outbox.drained();
+    while (this.busy || this.labels.before || this.unsaved) await pause(POLL);
     this.reading = false;
-    if (number === this.image?.number && !this.labels.before) await this.open(number);
+    if (number === this.image?.number) await this.open(number);
   }
 
   #pages(count) {
@@ -171,12 +179,24 @@ export class Session extends EventTarget {
     this.#tell("saving");
   }
 
-  #classes(classes) {
-    if (classes.length < this.project.classes.length) this.#renumbered();
-    this.project.classes = classes;
-    this.current = Math.max(0, Math.min(this.current, classes.length - 1));
+  #classes({ classes, was, revision }) {
+    if (revision <= this.project.revision) return; // the event and the answer say the same
+    this.project.revision = revision;
+    this.#replaceClasses(classes, was);
+  }
+
+  // A class stays the same object: what is being done with it goes on. `was` has the old indices.
+  #replaceClasses(classes, was) {
+    const old = this.project.classes;
+    const found = classes.map((c, i) => Object.assign(old[was[i]] ?? {}, c));
+    const moved = (indices) => [...indices].map((i) => found.indexOf(old[i])).filter((i) => i >= 0);
+    this.project.classes = found;
+    this.current = moved([this.current])[0] ?? Math.max(0, Math.min(this.current, found.length - 1));
+    this.locked = new Set(moved(this.locked));
+    this.painted = new Set(moved(this.painted));
     if (this.image) this.stage.recolour(this.colours);
     this.#tell("classes");
+    if (old.some((c, i) => c !== found[i])) this.#renumbered();
   }
 
   /** Return where the tiles of an image are, as it is shown. */
@@ -190,9 +210,11 @@ export class Session extends EventTarget {
 
   // Opening and going on
 
+  /** Open an image. While another one is being opened or accepted, it waits for that. */
   async open(number) {
     const image = this.#imageOf(number);
-    if (!image || this.busy) return;
+    if (!image) return;
+    if (this.busy) return void (this.wanted = number);
     this.#tell("leave");
     this.busy = true;
     this.#tell("open");
@@ -206,9 +228,18 @@ export class Session extends EventTarget {
       if (!this.histories.has(number)) this.histories.set(number, new History());
       this.stage.open(image, this.labels, this.colours, this.tiles(image));
     });
-    this.busy = false;
-    this.#tell("open", "images");
+    if (this.#free()) return;
     if (this.image?.number === number) await Promise.all([this.#loadAnswer(), this.#loadRange()]);
+  }
+
+  // Return whether an image that was asked for meanwhile is opened now.
+  #free() {
+    const { wanted } = this;
+    this.busy = false;
+    this.wanted = null;
+    this.#tell("open", "images");
+    if (wanted !== null) this.open(wanted);
+    return wanted !== null;
   }
 
   // Channels stay chosen from image to image; a window of grey values is each image's own.
@@ -286,15 +317,15 @@ export class Session extends EventTarget {
       await this.#stored();
       const found = await api.accept(image.number, empty);
       this.histories.delete(image.number);
-      image.state = empty ? "empty" : "accepted";
-      this.#part(found, "score");
+      this.#stateOf(found.image);
+      this.#part({ score: found.score, next: found.next }, "score");
       next = found.next;
     });
-    this.busy = false;
-    this.#tell("open", "images");
+    const isElsewhere = this.#free();
     if (!done) return;
     this.#loadSuspects();
     if (sparse) this.say("Accepted without a prediction: other pixels stay unlabelled.");
+    if (isElsewhere) return;
     if (next !== null && next !== undefined && next !== image.number) return this.open(next);
     await this.open(image.number);
     this.say("All images are accepted.");
@@ -303,8 +334,7 @@ export class Session extends EventTarget {
   async reopen() {
     const { image } = this;
     if (!image || !isDone(image)) return;
-    await this.#try(async () => Object.assign(image, await api.reopen(image.number)));
-    this.#tell("images");
+    await this.#try(async () => this.#stateOf(await api.reopen(image.number)));
   }
 
   async openSuspect() {
@@ -378,7 +408,7 @@ export class Session extends EventTarget {
 
   #send(patches, side) {
     if (this.image.state === "untouched") this.image.state = "begun";
-    this.outbox.add(this.image.number, patches, side);
+    this.outbox.add(this.image.number, patches, side, this.project.revision);
     this.#tell("images");
   }
 
@@ -456,19 +486,26 @@ export class Session extends EventTarget {
     this.say(all ? "All classes can be painted over." : "The other classes are locked.");
   }
 
-  /** Store other classes: `[{name, colour, was}]`, `was` the index it had or null. */
-  putClasses(classes) {
-    return this.#try(async () => {
-      await this.#stored();
-      this.#classes((await api.putClasses(classes)).classes);
-    });
+  /**
+   * Store other classes, after the changes before this one. `change` takes the classes and returns
+   * `[{name, colour, was}]`, `was` the index it had or null. Return whether that was done.
+   */
+  changeClasses(change) {
+    const done = this.changing.then(() =>
+      this.#try(async () => {
+        await this.#stored();
+        const { classes, revision } = this.project;
+        this.#classes(await api.putClasses(change(classes), revision));
+      }),
+    );
+    this.changing = done.catch(() => {}); // a fault of this change is not the next one's
+    return done;
   }
 
   // A class is gone: the numbers in labels and in histories are others now.
   #renumbered() {
     this.histories.clear();
-    this.locked.clear();
-    if (this.image) setTimeout(() => this.open(this.image.number));
+    if (this.image) this.open(this.image.number);
   }
 
   setOpacity(opacity) {

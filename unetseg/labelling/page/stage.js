@@ -27,13 +27,18 @@ export class Stage {
     new ResizeObserver(() => this.#resize()).observe(root);
   }
 
-  /** Show an image `{width, height}` with its labels; `address` is where its tiles are. */
+  /**
+   * Show an image `{number, width, height}` with its labels; `address` is where its tiles are. An
+   * image that is shown already stays where it is.
+   */
   open(image, labels, colours, address) {
+    const view = image.number === this.image?.number ? this.view : null;
     this.close();
     this.image = image;
     this.overlay = new Overlay(labels, colours);
     this.repicture(address);
-    this.fit();
+    if (view) this.#look(view);
+    else this.fit();
   }
 
   close() {
