@@ -94,6 +94,25 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] == 2)
 
 
+def test_a_page_in_the_background_of_a_shell_ends_on_sigterm_alone(folder):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does at "&"
+    try:
+        server = Server(folder, "--no-browser")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with server:
+        line = server.process.stdout.readline()
+        assert line.startswith(f"kill {server.process.pid} ends it")
+        server.process.send_signal(signal.SIGINT)  # Ctrl-C was meant for another program
+        paint(server.client, draw(0)[1] > 0, "s1")
+        _, said = server.stop(signal.SIGTERM)
+        assert server.process.returncode == 143
+        assert said.splitlines()[-1] == (
+            f"unetseg: error: {folder}: stopped by SIGTERM; what was painted is saved"
+        )
+        np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] > 0)
+
+
 def test_a_port_that_is_taken_is_told_and_a_free_one_is_found(folder, tmp_path, capfd):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -3,7 +3,6 @@
 import base64
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ ARGUMENTS = (
 
 @contextmanager
 def serving(folder, *options):
-    """Run `unetseg label FOLDER` and yield its address; it is interrupted at the end."""
+    """Run `unetseg label FOLDER` and yield its address; it is ended at the end."""
     command = [
         sys.executable,
         "-m",
@@ -51,7 +50,7 @@ def serving(folder, *options):
             yield found.group()
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
             process.stdout.read()
             process.wait(60)
 

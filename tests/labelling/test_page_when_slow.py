@@ -1,5 +1,7 @@
 """The labelling page where requests, answers and events are late, or come in another order."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,9 @@ class Held:
 
     def wait(self, count):
         """Wait until so many requests are held."""
+        end = time.monotonic() + 30
         while len(self.routes) < count:
+            assert time.monotonic() < end, f"{len(self.routes)} requests came"
             self.tab.page.wait_for_timeout(20)
 
     def let_go(self):

@@ -1,6 +1,7 @@
 """``unetseg label``."""
 
 import os
+import signal
 import sys
 import webbrowser
 from pathlib import Path
@@ -91,7 +92,9 @@ def label(
     def show_address(address: str) -> None:
         display.pause()
         print_line(f"Open {address}")
-        print_line("Ctrl-C ends it; all that is painted is saved.")
+        is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as a shell's "&" wants it
+        how = f"kill {os.getpid()}" if is_deaf else "Ctrl-C"
+        print_line(f"{how} ends it; all that is painted is saved.")
         if browser and _has_screen():
             webbrowser.open(address)
 
