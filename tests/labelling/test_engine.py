@@ -9,6 +9,7 @@ from unetseg.classes import IGNORED
 from unetseg.errors import InputError
 from unetseg.labelling import engine as engine_module
 from unetseg.labelling.engine import Engine
+from unetseg.labelling.head import Head
 
 COUNT = 5
 
@@ -83,6 +84,39 @@ def test_an_answer_older_than_the_head_is_made_anew_when_its_image_is_opened_aga
     last = engine.wait(1, engine.answer(1).version - 1).version
     engine.open(0)
     assert engine.wait(0, last).version > last
+
+
+def test_the_image_that_is_expected_first_is_answered_before_it_is_opened(engine):
+    engine.open(0)
+    engine.expect([3, 2])
+    engine.painted(0, scribble(draw(0)[1]))
+    assert (engine.wait(3).labels == draw(3)[1]).mean() > 0.9
+    assert engine.answer(2) is None
+
+
+def test_a_stroke_stops_the_answer_of_an_image_that_is_not_shown(engine, monkeypatch):
+    began, classify = threading.Event(), Head.classify
+
+    def endless(head, features, pause=None):
+        if pause is None:
+            return classify(head, features)
+        began.set()
+        while True:
+            pause()
+
+    monkeypatch.setattr(Head, "classify", endless)
+    busy = []
+    engine.on_busy = busy.append
+    engine.open(0)
+    engine.expect([3])
+    engine.painted(0, scribble(draw(0)[1]))
+    first = engine.wait(0)
+    assert began.wait(20)
+    engine.painted(0, scribble(draw(0)[1], 1))
+    engine.wait(0, first.version)
+    assert engine.answer(3) is None
+    wait_until(lambda: busy == [True, False] * (len(busy) // 2))
+    assert len(busy) >= 4
 
 
 def test_erased_strokes_take_the_answer_with_them(engine):

@@ -1,5 +1,8 @@
 """Rounds of training behind the page, in processes of their own."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -81,6 +84,52 @@ def test_closing_ends_a_round_within_a_second(project):
     assert time.monotonic() - begin < 2
     assert child.returncode != 0
     assert not Path("runs/label").exists()
+
+
+def process_state(pid):
+    """Return the letter that Linux has for the state of a process; None once it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="states of processes are read from /proc")
+def test_training_rests_while_a_stroke_is_answered(project):
+    told = Told(project, budget="5m")
+    with closing(told.rounds):
+        told.rounds.give_way(True)  # nothing is trained yet
+        told.rounds.learn([3])
+        child = wait_until(lambda: told.rounds._child, 30)
+        told.rounds.give_way(True)
+        wait_until(lambda: process_state(child.pid) == "T")
+        told.rounds.give_way(False)
+        wait_until(lambda: process_state(child.pid) in "RS")
+        told.rounds.give_way(True)
+    assert child.returncode == -signal.SIGKILL
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from unetseg.labelling.rounds import Rounds
+images = sorted(Path("set/images").iterdir())
+args = Path("set"), images, Path("set/.unetseg"), "label", "5m"
+rounds = Rounds(*args, lambda _: None, lambda _: None)
+rounds.learn([3])
+while rounds._child is None:
+    time.sleep(0.01)
+rounds.give_way(True)
+print(rounds._child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="states of processes are read from /proc")
+def test_training_that_rests_ends_with_a_server_that_is_killed(project):
+    done = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: process_state(int(done.stdout)) in (None, "Z"))
 
 
 def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):

@@ -1,12 +1,14 @@
 """The engine that answers strokes: a thread computes features, another learns and answers.
 
 Answers come first. Features are computed in small steps, and between two steps the first thread
-waits until no stroke is left to answer. Strokes that come meanwhile are learned together.
+waits until no stroke is left to answer. Strokes that come meanwhile are learned together. Between
+strokes the image that is likeliest to come next is answered, so that it opens with its answer.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +58,10 @@ class Engine:
         on_answer: Called with the number of an image and the version of its new answer, in a thread
             of the engine. It must return soon.
 
+    Attributes:
+        on_busy: Called with True before a stroke is answered, and with False after it, by the same
+            thread.
+
     Raises:
         MachineError: The pretrained weights are missing or damaged.
     """
@@ -67,6 +73,7 @@ class Engine:
         on_answer: Callable[[int, int], None] = lambda number, version: None,
     ) -> None:
         self.on_answer = on_answer
+        self.on_busy: Callable[[bool], None] = lambda _: None
         self._count, self._read, self._extractor = count, read, Extractor()
         # One lock guards all that follows. A thread that changes a state on which another thread
         # waits notifies that thread.
@@ -234,40 +241,73 @@ class Engine:
     # --- the thread that answers -------------------------------------------------------------
 
     def _answer_strokes(self) -> None:
-        """Learn from new strokes and answer them, until the engine is closed."""
-        while self._wait_for_stroke():
-            with self._changed:
-                due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
-                features = {n: self._features[n] for n in due}
-            for number, labels in due.items():
-                self._samples[number] = draw_sample(features[number], labels)
-            if due:
-                painted = [sample for sample in self._samples.values() if len(sample.labels)]
-                self._head = fit_head(painted, self._head) if painted else None
-            with self._changed:
-                shown, head = self._shown, self._head
-                if head is None:  # all but one class was erased
-                    self._answers.clear()
-                seen = self._features.get(shown) if shown is not None else None
-            if head is not None and shown is not None and seen is not None:
-                self._publish(shown, head, head.classify(seen))
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+        """Answer strokes, and meanwhile the image that is next, until the engine is closed."""
+        torch.optim.LBFGS([torch.zeros(1)])  # the first one imports for a second: not at a stroke
+        while self._wait_for_work():
+            if self._busy:
+                self.on_busy(True)
+                try:
+                    self._answer_due()
+                finally:
+                    self.on_busy(False)
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+            else:
+                self._answer_ahead()
 
-    def _wait_for_stroke(self) -> bool:
+    def _answer_due(self) -> None:
+        """Learn from new strokes, and answer the image that is shown."""
+        with self._changed:
+            due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
+            features = {n: self._features[n] for n in due}
+        for number, labels in due.items():
+            self._samples[number] = draw_sample(features[number], labels)
+        if due:
+            painted = [sample for sample in self._samples.values() if len(sample.labels)]
+            self._head = fit_head(painted, self._head) if painted else None
+        with self._changed:
+            shown, head = self._shown, self._head
+            if head is None:  # all but one class was erased
+                self._answers.clear()
+            seen = self._features.get(shown) if shown is not None else None
+        if head is not None and shown is not None and seen is not None:
+            self._publish(shown, head, head.classify(seen))
+
+    def _answer_ahead(self) -> None:
+        """Answer the image that is likeliest to come next, unless a stroke comes meanwhile."""
+
+        def check() -> None:
+            with self._changed:
+                if self._closed or self._is_urgent():
+                    raise _SupersededError
+
+        with self._changed:
+            number, head = self._ahead[0], self._head
+            features = self._features.get(number)
+        if head is not None and features is not None:
+            with suppress(_SupersededError):
+                self._publish(number, head, head.classify(features, check))
+
+    def _wait_for_work(self) -> bool:
         """Wait until there is something to learn or to answer; return False at the end."""
         with self._changed:
             while not self._closed:
-                shown = self._shown
-                learns = any(n in self._features for n in self._due)
-                has = self._answers.get(shown) if shown is not None else None
-                stale = self._head is not None and (has is None or has[0] is not self._head)
-                if learns or (shown in self._features and stale):
-                    self._busy = True
+                self._busy = self._is_urgent()
+                if self._busy or (self._ahead and self._is_stale(self._ahead[0])):
                     return True
                 self._changed.wait()
         return False
+
+    def _is_urgent(self) -> bool:
+        """Return whether there is something to learn, or the image shown is to be answered."""
+        return any(n in self._features for n in self._due) or self._is_stale(self._shown)
+
+    def _is_stale(self, number: int | None) -> bool:
+        """Return whether an image could be answered by a later head than it was."""
+        if number is None or self._head is None or number not in self._features:
+            return False
+        return number not in self._answers or self._answers[number][0] is not self._head
 
     def _publish(self, number: int, head: Head, labels: NDArray[np.uint8]) -> None:
         with self._changed:

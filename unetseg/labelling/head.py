@@ -5,7 +5,7 @@ linear too. So each level is reduced to one plane a class, and planes are enlarg
 features. The answer for four megapixels costs little more than reading their features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +59,17 @@ class Head:
     classes: Tensor
 
     @torch.inference_mode()
-    def classify(self, features: Features) -> NDArray[np.uint8]:
+    def classify(
+        self, features: Features, pause: Callable[[], None] = lambda: None
+    ) -> NDArray[np.uint8]:
         """Return the class of each pixel of the picture that features describe: (h, w) uint8.
 
         The probabilities are smoothed, but not across the edges of the picture: see `smooth`.
+
+        Args:
+            features: The features.
+            pause: A function that is called many times meanwhile. It may raise an error that ends
+                the work.
         """
         own = [level.shape[0] for level in features.levels]
         weights = [part.T for part in torch.split(self.weights, own)]  # (K, F_k) each
@@ -77,6 +84,7 @@ class Head:
         height, width = features.shape
         found = np.empty((height, width), np.uint8)
         for top in range(0, height, _ROWS):
+            pause()
             first, bottom = max(top - _MARGIN, 0), min(top + _ROWS, height)
             logits = _finer(finest, weights[0], coarse, first, bottom + _MARGIN)
             guide = finest[: features.channels, first : first + logits.shape[1]].float().mean(0)

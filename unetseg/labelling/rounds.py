@@ -9,6 +9,7 @@ or is stopped leaves the model of the round before.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +100,12 @@ class Rounds:
             self._wake.notify()
         if not on:
             self._tell("paused", "")
+
+    def give_way(self, is_needed: bool) -> None:
+        """Let the process that trains rest while a stroke is answered, and then go on."""
+        with self._wake:
+            if self._child is not None and sys.platform != "win32":
+                self._child.send_signal(signal.SIGSTOP if is_needed else signal.SIGCONT)
 
     def close(self) -> None:
         """Stop at once; the model of the last finished round stays."""
@@ -192,7 +199,9 @@ class Rounds:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in the terminal is for the server
+                # Ctrl-C in the terminal is for the server. In a new session, a process that rests
+                # would rest forever if the server was killed.
+                process_group=0,
             )
         if sys.platform != "win32":
             with contextlib.suppress(ProcessLookupError):

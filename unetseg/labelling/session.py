@@ -88,6 +88,7 @@ class Session:
             lambda state: self._publish("training", state),
             self._predicted,
         )
+        self._engine.on_busy = self.training.give_way
 
     def close(self) -> None:
         """End the threads and processes behind the page."""
