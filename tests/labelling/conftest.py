@@ -77,6 +77,13 @@ def window(browser):
         tab.close()
 
 
+@pytest.fixture
+def address(browser, folder):
+    """The address of a server of the test's own folder."""
+    with serving(folder) as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def shared(browser, tmp_path_factory):
     """A server for the tests that only paint, each on an image of its own: (folder, address)."""

@@ -331,13 +331,11 @@ def answered(tab):
 
 
 @pytest.fixture
-def fresh(browser, folder, window):
+def fresh(address, window):
     """A tab of a folder in which nothing is painted."""
-    with serving(folder) as address:
-        tab = window(address)
-        tab.actual()
-        yield tab
-        tab.close()
+    tab = window(address)
+    tab.actual()
+    return tab
 
 
 def test_strokes_are_answered_and_accepting_keeps_both(fresh, folder):
@@ -486,6 +484,32 @@ def test_every_text_is_readable_and_fits_at_1024_pixels(shared, window, theme):
     before = tab.ask("getComputedStyle(document.body).backgroundColor")
     tab.press("m")
     assert tab.ask("getComputedStyle(document.body).backgroundColor") != before
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1024, 768)])
+def test_tools_and_training_are_seen_without_scrolling(address, window, width, height):
+    tab = window(address, viewport={"width": width, "height": height})
+    for name in ("a", "b"):
+        tab.ask(
+            "unetseg.session.changeClasses((old) => [...old.map((c, was) => ({ ...c, was })),"
+            f" {{ name: '{name}', colour: null, was: null }}])"
+        )
+    tab.page.evaluate("() => { unetseg.session.answer = { by: 'network' }; }")
+    tell(tab, score=SCORE, training=TRAINING)
+    ends = tab.ask(
+        "['.scroll', '#training', '#score-figure'].map((name) =>"
+        " document.querySelector(name).getBoundingClientRect().bottom)"
+    )
+    assert ends[0] > max(ends[1:])
+    assert tab.page.locator("#score").is_visible()
+
+
+def test_the_button_of_the_training_stays_while_the_state_changes(tab):
+    tell(tab, training=TRAINING)
+    tab.page.locator("#training-switch").focus()
+    tell(tab, training={**TRAINING, "state": "paused", "on": False})
+    assert tab.ask("document.activeElement.id") == "training-switch"
+    assert tab.page.inner_text("#training-switch").strip() == "Train"
 
 
 def test_everything_that_can_be_pressed_has_a_name(tab):

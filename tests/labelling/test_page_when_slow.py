@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.labelling.browsing import NOTHING, SHAPE, blank, mask_on_disk, serving, stroke
+from tests.labelling.browsing import NOTHING, SHAPE, blank, mask_on_disk, stroke
 from tests.support import write_images
 
 # Events wait until `letGo` is called; it returns whether one is left.
@@ -24,12 +24,6 @@ LATE_EVENTS = """(() => {
 def folder(tmp_path):
     write_images(tmp_path / "images", 3, shape=SHAPE)
     return tmp_path
-
-
-@pytest.fixture
-def address(browser, folder):
-    with serving(folder) as address:
-        yield address
 
 
 class Held:

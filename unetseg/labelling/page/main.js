@@ -58,6 +58,7 @@ const press = {
   fit: () => stage.fit(),
   reopen: () => session.reopen(),
   suspects: () => session.openSuspect(),
+  "training-switch": () => session.train(!session.project.training.on),
 };
 for (const [id, run] of Object.entries(press)) found(id).addEventListener("click", run);
 

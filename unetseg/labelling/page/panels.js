@@ -140,8 +140,8 @@ function makeTools(session) {
           onclick: () => session.choose(name),
         },
         icon(name),
-        element("span", {}, title),
         element("kbd", {}, TOOL_KEYS[name]),
+        element("span", {}, title),
       ),
     ),
   );
@@ -295,7 +295,7 @@ function sentence(text) {
 function showNumbers(session) {
   const { project, suspects } = session;
   showScore(project.score);
-  showTraining(project.training, session.answer?.by, (on) => session.train(on));
+  showTraining(project.training, session.answer?.by);
   found("suspects").hidden = !suspects.length;
   found("suspects-text").textContent =
     suspects.length === 1

@@ -3,7 +3,7 @@
 import { drawing, element, found, hint, icon } from "./dom.js";
 
 const WIDTH = 232;
-const HEIGHT = 84;
+const HEIGHT = 70;
 const LEFT = 26; // for the numbers of the axis
 const BOTTOM = 16;
 
@@ -16,16 +16,15 @@ export function showScore(score) {
   if (!score) return;
   const { mean_iou: mean, interval, images, curve, ten_more: more, note } = score;
   const parts = [];
+  found("score-figure").hidden = mean === null;
   if (mean === null) {
     parts.push(hint("The score begins with the first accepted image."));
   } else {
     const range = interval
       ? `95 % interval ${two(interval[0])} to ${two(interval[1])}`
       : "No interval yet";
-    parts.push(
-      element("p", { className: "figure" }, element("b", {}, two(mean)), " mean IoU"),
-      hint(`${range}, over ${images} image${images === 1 ? "" : "s"}.`),
-    );
+    found("score-figure").firstChild.textContent = two(mean);
+    parts.push(hint(`${range}, over ${images} image${images === 1 ? "" : "s"}.`));
   }
   if (curve?.length > 1) parts.push(chart(curve));
   if (more) parts.push(hint(promise(more)));
@@ -81,22 +80,21 @@ const STATES = {
 
 /**
  * Show `training` in the element "training"; hide it while there is none. `by` says which model
- * made the answer that is shown, if there is one.
+ * made the answer that is shown, if there is one. The button stays: it may just be pressed.
  */
-export function showTraining(training, by, onSwitch) {
+export function showTraining(training, by) {
   const panel = found("training");
   panel.hidden = !training;
   if (!training) return;
   const { on, state, round, share, note } = training;
   const told = note || STATES[state] || "";
   const name = by === "network" ? "The network" : "The quick model";
-  const facts = [by && `${name} makes this prediction.`, round && `Round ${round}.`];
-  const parts = [hint(told)];
-  if (share !== null && state === "training") {
-    parts.push(element("progress", { value: share, max: 1, "aria-label": "Share of this round" }));
-  }
-  parts.push(hint(facts.filter(Boolean).join(" ")));
-  const button = element("button", { type: "button", onclick: () => onSwitch(!on) });
-  button.append(icon(on ? "pause" : "play"), on ? "Pause training" : "Train");
-  found("training-body").replaceChildren(...parts, button);
+  const facts = [told, by && `${name} makes this prediction.`, round && `Round ${round}.`];
+  found("training-text").textContent = facts.filter(Boolean).join(" ");
+  found("training-share").hidden = share === null || state !== "training";
+  found("training-share").value = share ?? 0;
+  found("training-switch").replaceChildren(
+    icon(on ? "pause" : "play"),
+    on ? "Pause training" : "Train",
+  );
 }
