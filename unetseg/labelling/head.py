@@ -80,7 +80,7 @@ class Head:
             coarse = torch.cat(bands, 1)
         assert coarse is not None  # there are six levels
         coarse += self.bias[:, None, None]
-        finest, classes = features.levels[0], self.classes.to(torch.uint8)
+        finest, classes = features.levels[0], self.classes.numpy().astype(np.uint8)
         height, width = features.shape
         found = np.empty((height, width), np.uint8)
         for top in range(0, height, _ROWS):
@@ -89,7 +89,7 @@ class Head:
             logits = _finer(finest, weights[0], coarse, first, bottom + _MARGIN)
             guide = finest[: features.channels, first : first + logits.shape[1]].float().mean(0)
             band = smooth(torch.softmax(logits, 0), guide)[:, top - first : bottom - first, :width]
-            found[top:bottom] = classes[band.max(0).indices].numpy()
+            found[top:bottom] = classes[_largest(band.numpy())]
         return found
 
     @torch.inference_mode()
@@ -231,9 +231,8 @@ def _finer(level: Tensor, weight: Tensor, coarse: Tensor | None, top: int, botto
     planes = (weight @ part.flatten(1)).view(-1, *part.shape[1:])
     if coarse is not None:
         first = max(top // 2 - 1, 0)  # a row more on both sides, for the interpolation
-        rows = coarse[None, :, first : bottom // 2 + 1]
-        enlarged = F.interpolate(rows, scale_factor=2.0, mode="bilinear")[0]
-        planes += enlarged[:, top - 2 * first :][:, : part.shape[1]]
+        rows = coarse[:, first : bottom // 2 + 1]
+        planes += _double(rows)[:, top - 2 * first :][:, : part.shape[1]]
     return planes
 
 
@@ -249,7 +248,7 @@ def smooth(planes: Tensor, guide: Tensor) -> Tensor:
             largest stay as they are.
         guide: (h, w) float32, about of deviation 1.
     """
-    largest = torch.bincount(planes.max(0).indices.flatten()).nonzero()[:, 0].tolist()
+    largest = np.flatnonzero(np.bincount(_largest(planes.numpy()).ravel())).tolist()
     if len(largest) == 1:
         return planes
     small = _halve(guide)
@@ -260,7 +259,7 @@ def smooth(planes: Tensor, guide: Tensor) -> Tensor:
         mean, product = _mean(torch.stack([plane, plane * small]))
         slope = (product - level * mean) / variance
         line = _mean(torch.stack([slope, mean - slope * level]))
-        slope, offset = F.interpolate(line[None], scale_factor=2.0, mode="bilinear")[0]
+        slope, offset = _double(line)
         torch.addcmul(offset, slope, guide, out=planes[number])
     return planes
 
@@ -269,6 +268,37 @@ def _halve(plane: Tensor) -> Tensor:
     """Return the means (h / 2, w / 2) of two by two pixels of a plane (h, w)."""
     rows = plane[::2] + plane[1::2]
     return (rows[:, ::2] + rows[:, 1::2]).mul_(0.25)
+
+
+def _double(planes: Tensor) -> Tensor:
+    """Return planes (n, h, w) enlarged to (n, 2 h, 2 w) by bilinear interpolation.
+
+    Each pixel is three quarters of the nearest one and a quarter of the next; the border's pixels
+    are repeated. That is `F.interpolate` in a third of its time.
+    """
+    count, height, width = planes.shape
+    planes = F.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0]
+    rows = torch.empty(count, height, 2, width + 2)
+    found = torch.empty(count, 2 * height, width, 2)
+    for part in (0, 1):
+        torch.lerp(planes[:, 1:-1], planes[:, 2 * part :][:, :height], 0.25, out=rows[:, :, part])
+    planes = rows.view(count, 2 * height, width + 2)
+    for part in (0, 1):
+        near, far = planes[..., 1:-1], planes[..., 2 * part :][..., :width]
+        torch.lerp(near, far, 0.25, out=found[..., part])
+    return found.view(count, 2 * height, 2 * width)
+
+
+def _largest(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return which plane of (K, h, w) is the largest at each pixel: (h, w) uint8.
+
+    Of equal ones it is the last. Comparing plane by plane is ten times as fast as `argmax`.
+    """
+    top = planes.max(0)
+    found = np.zeros(top.shape, np.uint8)
+    for number, plane in enumerate(planes):
+        np.maximum(found, (plane == top).view(np.uint8) * np.uint8(number), out=found)
+    return found
 
 
 def _mean(planes: Tensor) -> Tensor:
