@@ -95,7 +95,7 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
 
 
 def test_a_page_in_the_background_of_a_shell_ends_on_sigterm_alone(folder):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does at "&"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does at "&"
     try:
         server = Server(folder, "--no-browser")
     finally:

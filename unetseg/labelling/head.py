@@ -292,7 +292,7 @@ def _double(planes: Tensor) -> Tensor:
 def _largest(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return which plane of (K, h, w) is the largest at each pixel: (h, w) uint8.
 
-    Of equal ones it is the last. Comparing plane by plane is ten times as fast as `argmax`.
+    The last of equal planes counts. To compare plane by plane is ten times as fast as `argmax`.
     """
     top = planes.max(0)
     found = np.zeros(top.shape, np.uint8)

@@ -166,7 +166,7 @@ class Session:
     def state(self, number: int) -> dict[str, Any]:
         """Return the state of an image as the page shows it; "version" grows with its changes."""
         image, version = self.project.images[number], next(self._versions)
-        # What is read after the version was drawn is at least as new.
+        # The version is drawn first: the state that is read then is at least as new.
         return {
             "number": number,
             "version": version,

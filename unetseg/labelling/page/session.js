@@ -185,7 +185,7 @@ export class Session extends EventTarget {
     this.#replaceClasses(classes, was);
   }
 
-  // A class stays the same object: what is being done with it goes on. `was` has the old indices.
+  // A class stays the same object, so that its row and its field stay. `was` has the old indices.
   #replaceClasses(classes, was) {
     const old = this.project.classes;
     const found = classes.map((c, i) => Object.assign(old[was[i]] ?? {}, c));
