@@ -174,7 +174,11 @@ function makeView(session, stage) {
     found(side).addEventListener("input", () => {
       showWindow();
       clearTimeout(timer); // tiles are fetched when the slider rests
-      timer = setTimeout(() => session.show({ ...session.shown, ...windowOf() }), 150);
+      const { image } = session;
+      const chosen = windowOf(); // another panel may set the sliders back meanwhile
+      timer = setTimeout(() => {
+        if (image === session.image) session.show({ ...session.shown, ...chosen });
+      }, 150);
     });
   }
   found("stretch").addEventListener("click", () => stretch(session));
