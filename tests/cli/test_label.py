@@ -108,7 +108,7 @@ def test_a_page_in_the_background_of_a_shell_ends_on_sigterm_alone(folder):
         _, said = server.stop(signal.SIGTERM)
         assert server.process.returncode == 143
         assert said.splitlines()[-1] == (
-            f"unetseg: error: {folder}: stopped by SIGTERM; what was painted is saved"
+            f"unetseg: error: {folder}: stopped by SIGTERM; all strokes are saved"
         )
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] > 0)
 
