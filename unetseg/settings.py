@@ -18,7 +18,7 @@ SCHEDULES = ("one-cycle", "cosine", "steps")
 AUGMENTS = ("auto", "none", "light", "strong")
 PRECISIONS = ("auto", "float32", "bfloat16")
 SYMMETRIES = ("hflip", "vflip", "turn")
-MODES = ("blend", "seamless")
+MODES = ("auto", "seamless", "blend")
 WEIGHTS = ("gaussian", "uniform")
 DEFAULT_EPOCHS = 100
 DEFAULT_VAL = 0.2
@@ -290,9 +290,12 @@ class PredictSettings(_Selecting):
     """How a model covers an image, and how its mask is mended.
 
     Attributes:
-        mode: "blend" averages overlapping windows; "seamless" equals a single pass over the whole
-            image, with networks that say how far they see.
+        mode: "seamless" equals a single pass over the whole image, with networks that say how far
+            they see. "blend" averages overlapping windows. "auto" averages two passes, the second
+            over the image moved by `shifts`. It is "blend" for networks that do not say how far
+            they see, and for images of which a pass computes more pixels than windows do.
         stride: Pixels between blended windows (48 or "48") or a share of the window; None is "50%".
+            With it, "auto" is "blend".
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
         tta: Average over the symmetries that the model was trained with.
         batch_size: Windows computed at once; None chooses for speed.
@@ -311,7 +314,7 @@ class PredictSettings(_Selecting):
         InputError: A value out of its range; the message names the argument.
     """
 
-    mode: str = "blend"
+    mode: str = "auto"
     stride: str | None = None
     weights: str = "gaussian"
     tta: bool = False
@@ -339,16 +342,32 @@ class PredictSettings(_Selecting):
             )
         self._blended_stride(96)
 
-    def stride_for(self, size: int, can_be_seamless: bool) -> int | None:
-        """Return the pixels between windows of ``size``, 1 to ``size``; None covers seamlessly.
+    def strides_for(self, size: int, can_be_seamless: bool) -> tuple[int | None, ...]:
+        """Return the ways to cover an image, of which `chosen_stride` takes one.
+
+        Returns:
+            The pixels between windows of ``size``, 1 to ``size``, for the way that blends them, and
+            None for the seamless way. In the mode "auto" both may do; the seamless way is first.
 
         Raises:
             InputError: The mode is "seamless", and the networks cannot cover an image so.
         """
-        if self.mode == "seamless" and not can_be_seamless:
-            text = "this network does not say how far it sees (halo, multiple)"
-            raise InputError(arg("mode"), text, "use blend")
-        return None if self.mode == "seamless" else self._blended_stride(size)
+        if self.mode == "seamless":
+            if not can_be_seamless:
+                text = "this network does not say how far it sees (halo, multiple)"
+                raise InputError(arg("mode"), text, "leave it out, or use blend")
+            return (None,)
+        blended = self._blended_stride(size)
+        both = self.mode == "auto" and self.stride is None and can_be_seamless
+        return (None, blended) if both else (blended,)
+
+    @property
+    def shifts(self) -> tuple[tuple[int, int], ...]:
+        """The rows and the columns by which each seamless pass moves the image.
+
+        Odd ones let the second pass pool every pixel with other neighbours than the first.
+        """
+        return ((0, 0), (5, 11)) if self.mode == "auto" else ((0, 0),)
 
     def _blended_stride(self, size: int) -> int:
         text = DEFAULT_STRIDE if self.stride is None else self.stride.strip()

@@ -87,7 +87,7 @@ def cover(kind: str, weights: str = "gaussian") -> Callable[[np.ndarray], np.nda
     if kind == "monai":
         return lambda image: _monai(image, weights)
     stride = None if kind == "seamless" else _SIZE // 2
-    ours = Segmenter([network()], size=_SIZE, stride=stride, weights=weights, **_NORM)
+    ours = Segmenter([network()], size=_SIZE, strides=[stride], weights=weights, **_NORM)
     return ours.labels
 
 
@@ -150,7 +150,9 @@ def mode_seconds() -> None:
     rows = []
     for name in ("fused", "compact"):
         plain = [network(name)]
-        segmenters = [Segmenter(plain, size=224, stride=stride, **_NORM) for stride in (112, None)]
+        segmenters = [
+            Segmenter(plain, size=224, strides=[stride], **_NORM) for stride in (112, None)
+        ]
         for side in _SIDES:
             image, seconds = picture(side), []
             for segmenter in segmenters:
@@ -222,7 +224,7 @@ def against_a_loop() -> None:
                 total[:, row : row + 96, column : column + 96] += plain(batch).softmax(1)[0]
         total.argmax(0)
 
-    ours = Segmenter([network(channels=1)], size=96, stride=48, **norm)
+    ours = Segmenter([network(channels=1)], size=96, strides=[48], **norm)
     slow, fast = median_seconds(loop, 3), median_seconds(lambda: ours.labels(image), 9)
     print_table(
         f"400 x 200, stride 48 ({machine()})",

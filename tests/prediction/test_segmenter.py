@@ -32,7 +32,7 @@ class Local(nn.Module):
 def segmenter_of(networks, **changes):
     count = len(networks)
     norm = {"means": [[100.0]] * count, "stds": [[40.0]] * count}
-    options = {"size": 16, "stride": 8, "batch_size": 5, **norm}
+    options = {"size": 16, "strides": (8,), "batch_size": 5, **norm}
     return Segmenter(networks, **{**options, **changes})
 
 
@@ -131,14 +131,32 @@ def test_blending_equals_a_slow_loop(shape, kind):
 def test_seamless_tiles_equal_one_pass_over_the_whole(monkeypatch, shape, build, depth, flips):
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
     network, image = unet(build, depth), picture(shape)
-    found = segmenter_of([network], stride=None, flips=flips).probabilities(image)
+    found = segmenter_of([network], strides=(None,), flips=flips).probabilities(image)
     np.testing.assert_allclose(found, whole([network], image, flips), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(300, 260), (257, 301), (16, 1400), (96, 64)])
+@pytest.mark.parametrize("flips", [(), ((-1,), (-2,), (-2, -1))])
+def test_seamless_passes_over_moved_images_are_averaged(monkeypatch, shape, flips):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    network, image = unet(), picture(shape)
+    cover = segmenter_of([network], strides=(None,), shifts=[(0, 0), (5, 11)], flips=flips)
+    moved = np.pad(image, [(5, 0), (11, 0), (0, 0)], mode="symmetric")
+    passes = whole([network], image, flips), whole([network], moved, flips)[:, 5:, 11:]
+    assert np.abs(passes[0] - passes[1]).max() > 1e-2  # pooled with other neighbours
+    np.testing.assert_allclose(cover.probabilities(image), np.mean(passes, 0), atol=1e-5)
+
+
+def test_windows_are_computed_once_whatever_passes_move_by():
+    image, options = picture((40, 56)), {"strides": (8,), "shifts": [(0, 0), (5, 11)]}
+    found = segmenter_of([unet()], **options).probabilities(image)
+    np.testing.assert_array_equal(found, segmenter_of([unet()]).probabilities(image))
 
 
 def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 288**2})
     network, image = unet(depth=4), picture((333, 350))
-    tiled = segmenter_of([network], stride=None)
+    tiled = segmenter_of([network], strides=(None,))
     halo, kept = segmenter.tiling([network], (333, 350), torch.device("cpu"))
     assert (halo, kept) == (96, (96, 96))  # nine tiles and more
     np.testing.assert_allclose(tiled.probabilities(image), whole([network], image), atol=1e-5)
@@ -156,8 +174,36 @@ def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
     ],
 )
 def test_an_image_no_larger_than_a_tile_is_one_tile(build, shape, tiles):
-    computed = segmenter.computed_pixels(shape, [build(1, 2)], 96, None, torch.device("cpu"))
+    computed = segmenter.computed_pixels(
+        shape, [build(1, 2)], 96, (None,), [(0, 0)], torch.device("cpu")
+    )
     assert computed == sum(height * width for height, width in tiles)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "stride"),
+    [
+        (build_fused, (64, 64), None),  # less than a window, which is computed either way
+        (build_fused, (1440, 1440), None),  # 2 megapixels in one tile, 7.8 in windows
+        (build_fused, (1440, 1441), 48),  # 12.9 megapixels in tiles, 8.0 in windows
+        (build_fused, (6000, 6000), 48),
+        (build_compact, (6000, 6000), None),
+    ],
+)
+def test_of_two_ways_the_one_of_fewer_pixels_is_taken(build, shape, stride):
+    networks, cpu = [build(1, 2)], torch.device("cpu")
+    assert segmenter.chosen_stride(shape, networks, 96, (None, 48)) == stride
+    ways, once = ((None,), (48,), (None, 48)), [(0, 0)]
+    counts = [segmenter.computed_pixels(shape, networks, 96, way, once, cpu) for way in ways]
+    assert counts[2] == min(counts)
+
+
+def test_each_image_is_covered_in_its_own_way(monkeypatch):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 32**2})
+    network, small, large = unet(), picture((60, 40)), picture((400, 300))
+    both, blended = segmenter_of([network], strides=(None, 8)), segmenter_of([network])
+    np.testing.assert_allclose(both.probabilities(small), whole([network], small), atol=1e-5)
+    np.testing.assert_array_equal(both.probabilities(large), blended.probabilities(large))
 
 
 def test_windows_for_which_there_is_no_memory_are_computed_in_parts():
@@ -183,25 +229,27 @@ def test_a_window_for_which_there_is_no_memory_is_an_error():
 
 
 @pytest.mark.parametrize("stride", [None, 8, 5])
+@pytest.mark.parametrize("shifts", [[(0, 0)], [(0, 0), (5, 11)]])
 @pytest.mark.parametrize("shape", [(200, 170), (10, 300)])
-def test_the_pixels_computed_are_counted_beforehand(monkeypatch, shape, stride):
+def test_the_pixels_computed_are_counted_beforehand(monkeypatch, shape, shifts, stride):
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 96**2})
     seen, network = [], unet()
 
     def count(module, arguments):
         seen.append(arguments[0].shape[0] * arguments[0].shape[2] * arguments[0].shape[3])
 
-    cover = segmenter_of([network], stride=stride)
+    cover = segmenter_of([network], strides=(stride,), shifts=shifts)
     cover.networks[0].register_forward_pre_hook(count)
     cover.labels(picture(shape))
     device = torch.device("cpu")
-    assert segmenter.computed_pixels(shape, [network], 16, stride, device) == sum(seen)
+    found = segmenter.computed_pixels(shape, [network], 16, (stride,), shifts, device)
+    assert found == sum(seen)
 
 
 def test_an_ensemble_takes_the_widest_halo_and_the_coarsest_grid(monkeypatch):
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 160**2})
     networks, image = [unet(depth=1), unet(depth=3, seed=1)], picture((201, 190))
-    found = segmenter_of(networks, stride=None).probabilities(image)
+    found = segmenter_of(networks, strides=(None,)).probabilities(image)
     np.testing.assert_allclose(found, whole(networks, image), atol=1e-5)
 
 
@@ -209,7 +257,7 @@ def test_a_halo_too_narrow_would_show(monkeypatch):
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
     network, image = unet(), picture((300, 260))
     network.halo = 4
-    found = segmenter_of([network], stride=None).probabilities(image)
+    found = segmenter_of([network], strides=(None,)).probabilities(image)
     assert np.abs(found - whole([network], image)).max() > 1e-3
 
 
@@ -218,7 +266,7 @@ def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride)
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 96**2})
     network, image = unet(), picture((400, 50))
     lazy = Lazy(image)
-    cover = segmenter_of([network], stride=stride)
+    cover = segmenter_of([network], strides=(stride,))
     np.testing.assert_array_equal(cover.labels(lazy), cover.labels(image))
     assert max(stop - start for start, stop in lazy.asked) < 200
     assert [start for start, _ in lazy.asked] == sorted(start for start, _ in lazy.asked)
@@ -228,7 +276,7 @@ def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_neither_stride_nor_batch_breaks_it(stride, batch_size):
     network, image = Local(), picture((29, 38))
-    found = segmenter_of([network], stride=stride, batch_size=batch_size).probabilities(image)
+    found = segmenter_of([network], strides=(stride,), batch_size=batch_size).probabilities(image)
     np.testing.assert_allclose(found, slow([network], image, 16, stride, "gaussian"), atol=2e-6)
 
 
@@ -368,7 +416,8 @@ def test_images_computed_together_are_as_each_alone(stride, flips, dtype):
     shapes = [(20, 33)] * 3 if stride is None else [(20, 33), (16, 16), (3, 40), (31, 17)]
     images = [picture(shape).astype(dtype) + dtype(k) for k, shape in enumerate(shapes)]
     networks = [unet(seed=0), unet(seed=1)]
-    cover = segmenter_of(networks, stride=stride, flips=flips, batch_size=64, temperature=1.5)
+    options = {"strides": (stride,), "shifts": [(0, 0), (5, 11)], "flips": flips}
+    cover = segmenter_of(networks, batch_size=64, temperature=1.5, **options)
     for image, found in zip(images, cover.together(images), strict=True):
         assert found.shape == image.shape
         for _ in range(2):  # taking the probabilities changes nothing
@@ -384,19 +433,20 @@ def test_an_image_alone_is_computed_when_its_bands_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("stride", "shapes", "expected"),
+    ("strides", "shapes", "expected"),
     [
         # 1, 2, 1, 1 and 4 windows of 16 x 16, then 16; a batch has room for 5.
-        (8, [(16, 16), (24, 9), (3, 3), (16, 16), (24, 24), (40, 40)], [4, 1, 1]),
-        (8, [(40, 40), (16, 16), (16, 16)], [1, 2]),
-        (8, [(16, 16), None, None, (16, 16)], [1, 1, 1, 1]),
-        (8, [(24, 16)] * 5, [2, 2, 1]),
-        (None, [(16, 20), (16, 20), (20, 16), (20, 16), (16, 20)], [2, 2, 1]),
-        (None, [(16, 16)] * 12, [5, 5, 2]),
+        ((8,), [(16, 16), (24, 9), (3, 3), (16, 16), (24, 24), (40, 40)], [4, 1, 1]),
+        ((8,), [(40, 40), (16, 16), (16, 16)], [1, 2]),
+        ((8,), [(16, 16), None, None, (16, 16)], [1, 1, 1, 1]),
+        ((8,), [(24, 16)] * 5, [2, 2, 1]),
+        ((None,), [(16, 20), (16, 20), (20, 16), (20, 16), (16, 20)], [2, 2, 1]),
+        ((None,), [(16, 16)] * 12, [5, 5, 2]),
+        ((None, 8), [(16, 20), (16, 20), (20, 16)], [2, 1]),  # seamless is of fewer pixels
     ],
 )
-def test_images_come_in_batches_that_their_windows_fill(stride, shapes, expected):
-    cover = segmenter_of([unet()], stride=stride, batch_size=5)
+def test_images_come_in_batches_that_their_windows_fill(strides, shapes, expected):
+    cover = segmenter_of([unet()], strides=strides, batch_size=5)
     batches = list(cover.batches(range(len(shapes)), shapes.__getitem__))
     assert [len(batch) for batch in batches] == expected
     assert list(itertools.chain(*batches)) == list(range(len(shapes)))

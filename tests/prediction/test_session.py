@@ -505,12 +505,22 @@ def test_a_seamless_mask_is_that_of_one_pass_over_the_image(home):
     sure = top[-1] - top[-2] > 1e-4
     assert sure.mean() > 0.99
     np.testing.assert_array_equal(read(done.written[0])[sure], whole.argmax(0)[sure])
-    assert model.segmenter.stride is None
+    assert model.segmenter.strides == (None,)
+
+
+def test_by_default_two_passes_are_averaged_the_second_over_the_moved_image(home):
+    with_card("default", "plain", temperature=1.0)
+    once = unetseg.Model(["plain"], unetseg.PredictSettings(mode="seamless"))
+    image = read(IMAGES / "im100.png")[..., None]
+    moved = np.pad(image, [(5, 0), (11, 0), (0, 0)], mode="symmetric")
+    first, second = (once.probabilities(x) for x in (image, moved))
+    found = unetseg.Model(["plain"]).probabilities(image)
+    np.testing.assert_allclose(found, (first + second[:, 5:, 11:]) / 2, atol=1e-5)
 
 
 def test_a_mode_is_an_option_that_makes_predictions_differ(home):
     unetseg.predict([IMAGES], overlay=False)
-    settings = unetseg.PredictSettings(mode="seamless")
+    settings = unetseg.PredictSettings(mode="blend")
     assert len(unetseg.predict([IMAGES], settings=settings, overlay=False).written) == 3
 
 

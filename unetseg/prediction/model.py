@@ -82,9 +82,10 @@ class Model(Result):
             size=self.card.patch_size,
             means=[card.mean for card in self.cards],
             stds=[card.std for card in self.cards],
-            stride=settings.stride_for(
+            strides=settings.strides_for(
                 self.card.patch_size, all(can_be_seamless(network) for network in networks)
             ),
+            shifts=settings.shifts,
             weights=settings.weights,
             flips=flips,
             batch_size=settings.batch_size,

@@ -6,7 +6,8 @@ and yielded.
 
 Seamless: large tiles lie side by side. Each tile also sees the pixels around it on which its output
 depends (the ``halo`` of the network). Each starts on the grid of the pooling (the ``multiple``). So
-the kept parts equal those of one pass over the whole image.
+the kept parts equal those of one pass over the whole image. A few such passes may be averaged. Each
+sees the image moved by other rows and columns. So no result depends on where the grid lies.
 
 In both ways an image is read in rows and its probabilities are yielded in bands of rows. Neither
 need ever exist as a whole. Several small images are computed at once, which takes less time.
@@ -63,8 +64,11 @@ class Segmenter:
         means: The mean of each channel for each network, in the units of the training images.
         stds: The standard deviation of each channel for each network, above 0.
         size: The side S of a window in pixels.
-        stride: The distance in pixels, 1 to ``size``, between windows that are blended. None covers
-            the image seamlessly; then each network must declare ``halo`` and ``multiple``.
+        strides: The ways to cover an image. A number is the distance in pixels, 1 to ``size``,
+            between windows that are blended. None is seamless; then each network must declare
+            ``halo`` and ``multiple``. Of several ways, `chosen_stride` takes one for each image.
+        shifts: The rows and the columns, 0 to 15, by which a seamless pass moves the image down and
+            right. Each makes a pass, and the passes are averaged.
         weights: The weights of windows, "gaussian" or "uniform"; see
             `unetseg.dataset.geometry.window_weights`.
         flips: Symmetries to average over besides the plain view, each a tuple of axes to flip:
@@ -82,7 +86,8 @@ class Segmenter:
         size: int,
         means: Sequence[Sequence[float]],
         stds: Sequence[Sequence[float]],
-        stride: int | None = None,
+        strides: Sequence[int | None] = (None,),
+        shifts: Sequence[tuple[int, int]] = ((0, 0),),
         weights: str = "gaussian",
         flips: Sequence[tuple[int, ...]] = (),
         batch_size: int | None = None,
@@ -94,7 +99,7 @@ class Segmenter:
             fold_normalisation(n).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             for n in networks
         ]
-        self.size, self.stride = size, stride
+        self.size, self.strides, self.shifts = size, tuple(strides), tuple(shifts)
         self.batch_size = batch_size or max(1, _BATCH[self.device.type] // size**2)
         self.temperature = temperature
         self.views: list[tuple[int, ...]] = [(), *flips]
@@ -127,7 +132,7 @@ class Segmenter:
         for item in items:
             last, shape = shape, shape_of(item)
             # Each image is a window of its own where images are covered seamlessly.
-            alike = shape is not None and (self.stride is not None or shape == last)
+            alike = shape is not None and last is not None and self._fit_together(shape, last)
             cost = 0 if shape is None else self._pixels(shape)
             if batch and not (alike and self._has_room(len(batch), pixels + cost)):
                 yield batch
@@ -140,8 +145,17 @@ class Segmenter:
         if batch:
             yield batch
 
+    def _stride(self, shape: tuple[int, int]) -> int | None:
+        return chosen_stride(shape, self.networks, self.size, self.strides)
+
+    def _fit_together(self, shape: tuple[int, int], other: tuple[int, int]) -> bool:
+        """Return whether images of two shapes can be computed at once."""
+        return shape == other or None not in (self._stride(shape), self._stride(other))
+
     def _pixels(self, shape: tuple[int, int]) -> int:
-        return computed_pixels(shape, self.networks, self.size, self.stride, self.device)
+        """Return the pixels of one pass."""
+        one = [(0, 0)]
+        return computed_pixels(shape, self.networks, self.size, self.strides, one, self.device)
 
     def _has_room(self, images: int, pixels: int) -> bool:
         """Return whether a batch of so many images takes another, and then has so many pixels."""
@@ -158,10 +172,11 @@ class Segmenter:
         if len(images) < 2:
             return images
         padded = [pad_to(image[0 : image.shape[0]], self.size, self.size) for image in images]
+        stride = self._stride((images[0].shape[0], images[0].shape[1]))
         found = (
-            self._fitted(np.stack(padded))
-            if self.stride is None
-            else self._blend(padded, self.stride)
+            self._fitted(np.stack(padded), self.shifts)
+            if stride is None
+            else self._blend(padded, stride)
         )
         return [
             Computed(image.shape, shares[:, : image.shape[0], : image.shape[1]])
@@ -244,7 +259,8 @@ class Segmenter:
         height, width = image.shape[:2]
         if height < self.size or width < self.size:
             image = pad_to(image[0:height], self.size, self.size)
-        bands = self._seamless(image) if self.stride is None else self._blended(image, self.stride)
+        stride = self._stride((height, width))
+        bands = self._seamless(image) if stride is None else self._blended(image, stride)
         for band in bands:
             yield band[:, :height, :width]
             height -= band.shape[1]
@@ -257,7 +273,7 @@ class Segmenter:
         for seen, inner in tiles(height, kept[0], halo):
             strip = image[seen]
             row = [
-                self._softmax(strip[None, :, across])[0, :, inner, middle]
+                self._softmax(strip[None, :, across], self.shifts)[0, :, inner, middle]
                 for across, middle in tiles(width, kept[1], halo)
             ]
             yield row[0] if len(row) == 1 else torch.cat(row, 2)
@@ -310,48 +326,52 @@ class Segmenter:
             place[:-1].addcmul_(window, self._weights)
             place[-1] += self._weights
 
-    def _fitted(self, stack: NDArray[Any]) -> Tensor:
+    def _fitted(self, stack: NDArray[Any], shifts: Sequence[tuple[int, int]] = ((0, 0),)) -> Tensor:
         """Return `_softmax` of windows; halve the batch where the device lacks memory for it."""
         try:
-            return self._softmax(stack)
+            return self._softmax(stack, shifts)
         except torch.OutOfMemoryError:
             half = len(stack) // 2
             if half == 0:
                 raise
         self.batch_size = min(self.batch_size, half)  # later batches start with this size
-        return torch.cat([self._fitted(stack[:half]), self._fitted(stack[half:])])
+        return torch.cat([self._fitted(part, shifts) for part in (stack[:half], stack[half:])])
 
-    def _softmax(self, stack: NDArray[Any]) -> Tensor:
+    def _softmax(
+        self, stack: NDArray[Any], shifts: Sequence[tuple[int, int]] = ((0, 0),)
+    ) -> Tensor:
         """Return the probabilities (n, K, h, w) of parts (n, h, w, C) of an image.
 
-        They are averaged over networks and views. Each view is filled up to whole cells of the
-        pooling grid. So a mirror image is pooled in the same cells as the image.
+        They are averaged over networks, views and ``shifts``. Each view is filled up to whole cells
+        of the pooling grid. So a mirror image is pooled in the same cells as the image.
         """
         if stack.dtype == np.uint16:
             stack = stack.astype(np.float32)  # torch computes little on uint16
         batch = torch.from_numpy(np.require(stack, requirements=["C", "W"])).to(self.device)
         batch = batch.permute(0, 3, 1, 2).float()
-        all_shares = self._shares(batch)
+        all_shares = self._shares(batch, shifts)
         result = next(all_shares)
         for shares in all_shares:
             result.add_(shares)
-        parts = len(self.networks) * len(self.views)
+        parts = len(self.networks) * len(self.views) * len(shifts)
         return result if parts == 1 else result.div_(parts)
 
-    def _shares(self, batch: Tensor) -> Iterator[Tensor]:
-        """Yield the probabilities (n, K, h, w) of each network for each view of a batch."""
+    def _shares(self, batch: Tensor, shifts: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+        """Yield the probabilities (n, K, h, w) of each network for each view and each shift."""
         for mean, std, networks in self._groups:
-            seen = (batch - mean) / std
-            for network, axes in itertools.product(networks, self.views):
-                view = fill_to_multiple(seen, getattr(network, "multiple", 1)) if axes else seen
-                with torch.autocast(  # as in training
-                    self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
-                ):
-                    logits = network(view.flip(axes) if axes else view)
-                shares = logits.float().softmax(1)
-                if axes:
-                    shares = shares.flip(axes)[:, :, : seen.shape[2], : seen.shape[3]]
-                yield shares
+            normalised = (batch - mean) / std
+            for rows, columns in shifts:
+                seen = _moved(normalised, rows, columns)
+                for network, axes in itertools.product(networks, self.views):
+                    view = fill_to_multiple(seen, getattr(network, "multiple", 1)) if axes else seen
+                    with torch.autocast(  # as in training
+                        self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+                    ):
+                        logits = network(view.flip(axes) if axes else view)
+                    shares = logits.float().softmax(1)
+                    if axes:
+                        shares = shares.flip(axes)[:, :, : seen.shape[2], : seen.shape[3]]
+                    yield shares[:, :, rows:, columns:]
 
 
 def tiling(
@@ -378,21 +398,50 @@ def tiling(
     return halo, (rows, columns)
 
 
+def chosen_stride(
+    shape: tuple[int, int], networks: Sequence[Any], size: int, strides: Sequence[int | None]
+) -> int | None:
+    """Return the way, one of ``strides``, that computes the fewest pixels of an image.
+
+    Of equal ways it is the first. Pixels are counted for one pass as on a CPU, so that the way is
+    the same on every device. The arguments are those of `Segmenter`.
+    """
+    if len(strides) == 1:
+        return strides[0]
+    cpu = torch.device("cpu")
+    return min(strides, key=lambda stride: _pixels_of(stride, shape, networks, size, cpu))
+
+
 def computed_pixels(
     shape: tuple[int, int],
     networks: Sequence[Any],
     size: int,
-    stride: int | None,
+    strides: Sequence[int | None],
+    shifts: Sequence[tuple[int, int]],
     device: torch.device,
 ) -> int:
     """Return how many pixels a `Segmenter` with these arguments computes for an image."""
+    stride = chosen_stride(shape, networks, size, strides)
+    passes = shifts if stride is None else [(0, 0)]
+    return sum(_pixels_of(stride, shape, networks, size, device, shift) for shift in passes)
+
+
+def _pixels_of(
+    stride: int | None,
+    shape: tuple[int, int],
+    networks: Sequence[Any],
+    size: int,
+    device: torch.device,
+    shift: tuple[int, int] = (0, 0),
+) -> int:
+    """Return how many pixels one pass computes for an image, moved by ``shift``."""
     height, width = (max(side, size) for side in shape)
     if stride is not None:
         return len(starts(height, size, stride)) * len(starts(width, size, stride)) * size**2
     halo, kept = tiling(networks, (height, width), device)
     sides = (
-        sum(seen.stop - seen.start for seen, _ in tiles(length, part, halo))
-        for length, part in zip((height, width), kept, strict=True)
+        sum(seen.stop - seen.start + moved for seen, _ in tiles(length, part, halo))
+        for length, part, moved in zip((height, width), kept, shift, strict=True)
     )
     return math.prod(sides)
 
@@ -405,6 +454,15 @@ def _cut(image: NDArray[Any], corners: Sequence[Corner], size: int) -> NDArray[A
 def _even(count: int, most: int) -> int:
     """Return the size of the parts in which ``count`` items come evenly, at most ``most`` each."""
     return math.ceil(count / math.ceil(count / max(1, most)))
+
+
+def _moved(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Return ``x`` (N, C, H, W) moved down and right, with its reflection above and on the left."""
+    for axis, by in ((2, rows), (3, columns)):
+        if by:
+            there = torch.arange(x.shape[axis], device=x.device)
+            x = x.index_select(axis, torch.cat([there[:by].flip(0), there]))
+    return x
 
 
 def _labels(band: Tensor) -> Tensor:

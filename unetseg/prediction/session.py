@@ -446,7 +446,7 @@ def _label(
     """
     settings = model.settings
     options: dict[str, Any] = {
-        "stride": model.segmenter.stride,  # null where it is seamless
+        "strides": model.segmenter.strides,  # null is seamless
         "weights": settings.weights,
         "tta": settings.tta,
         "page": model.selection.page if job.page is None else job.page,

@@ -134,7 +134,8 @@ def _segmenter(
         size=size,
         means=[mean],
         stds=[std],
-        stride=defaults.stride_for(size, can_be_seamless(network)),
+        strides=defaults.strides_for(size, can_be_seamless(network)),
+        shifts=defaults.shifts,
         weights=defaults.weights,
         device=device,
     )
@@ -170,8 +171,12 @@ def windows_of(
         network: The network that predicts.
         device: The device that computes.
     """
-    stride = PredictSettings().stride_for(size, can_be_seamless(network))
-    computed = (computed_pixels(shape, [network], size, stride, device) for shape in shapes)
+    defaults = PredictSettings()
+    strides = defaults.strides_for(size, can_be_seamless(network))
+    computed = (
+        computed_pixels(shape, [network], size, strides, defaults.shifts, device)
+        for shape in shapes
+    )
     return sum(computed) / size**2
 
 
