@@ -244,8 +244,9 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "How an image is covered",
             mode={
-                "help": "blend averages overlapping windows. seamless equals a single pass over "
-                "the whole image; it is mostly twice as fast and sometimes a little worse.",
+                "help": "seamless equals a single pass over the whole image. auto averages two, "
+                "the second over the image moved by a few pixels. blend averages overlapping "
+                "windows, as auto does where that is quicker.",
                 "autocompletion": _words(*MODES),
             },
             stride={

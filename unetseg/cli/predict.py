@@ -86,7 +86,7 @@ def predict(
 
     Example:
         unetseg predict img.png --stride 48
-        unetseg predict NEWIMAGES/ --model wide --out masks --mode seamless
+        unetseg predict NEWIMAGES/ --model wide --out masks --mode blend
         unetseg predict SLIDES/ --min-size 50 --fill-holes cell --confidence
         unetseg predict CELLS/ --objects cell
     """
