@@ -293,7 +293,7 @@ class PredictSettings(_Selecting):
         mode: "seamless" equals a single pass over the whole image, with networks that say how far
             they see. "blend" averages overlapping windows. "auto" averages two passes, the second
             over the image moved by `shifts`. It is "blend" for networks that do not say how far
-            they see, and for images of which a pass computes more pixels than windows do.
+            they see. It is "blend" for images of which a pass computes more pixels than windows.
         stride: Pixels between blended windows (48 or "48") or a share of the window; None is "50%".
             With it, "auto" is "blend".
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
