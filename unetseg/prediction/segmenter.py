@@ -403,7 +403,7 @@ def chosen_stride(
 ) -> int | None:
     """Return the way, one of ``strides``, that computes the fewest pixels of an image.
 
-    Of equal ways it is the first. Pixels are counted for one pass as on a CPU, so that the way is
+    The first of equal ways is taken. Pixels are counted for one pass as on a CPU, so that the way is
     the same on every device. The arguments are those of `Segmenter`.
     """
     if len(strides) == 1:
