@@ -403,8 +403,8 @@ def chosen_stride(
 ) -> int | None:
     """Return the way, one of ``strides``, that computes the fewest pixels of an image.
 
-    The first of equal ways is taken. Pixels are counted for one pass as on a CPU, so that the way is
-    the same on every device. The arguments are those of `Segmenter`.
+    The first of equal ways is taken. Pixels are counted for one pass as on a CPU, so that the way
+    is the same on every device. The arguments are those of `Segmenter`.
     """
     if len(strides) == 1:
         return strides[0]
