@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.labelling.browsing import NOTHING, SHAPE, blank, mask_on_disk, stroke
-from tests.support import write_images
+from tests.support import wait_until, write_images
 
 # Events wait until `letGo` is called; it returns whether one is left.
 LATE_EVENTS = """(() => {
@@ -204,6 +204,24 @@ def test_strokes_taken_back_before_they_were_saved_reach_the_disk_in_order(addre
     held.let_go()
     tab.saved()
     assert np.array_equal(mask_on_disk(folder / "masks" / "im0.png", due), due)
+
+
+def test_the_last_answer_is_shown_though_one_before_it_is_late(address, window):
+    tab = window(address)
+    tab.actual()
+    held = Held(tab, "**/answer", "GET")
+    for index, y in ((0, 50), (1, 90)):
+        tab.choose("brush", 9, index)
+        tab.paint((50, y), (100, y))
+    held.wait(1)
+    place = f"{address.partition('?')[0]}api/images/0/answer"
+    version = lambda: tab.page.request.get(place).headers.get("answer-version")  # noqa: E731
+    first = wait_until(version)
+    tab.paint((50, 130), (100, 130))
+    wait_until(lambda: version() != first)
+    assert len(held.routes) == 1
+    held.let_go()
+    tab.until(f"unetseg.session.answer?.version === {version()}")
 
 
 def test_an_image_asked_for_while_another_is_opened_is_opened_next(address, window):

@@ -54,6 +54,7 @@ export class Session extends EventTarget {
     this.busy = false; // an image is being opened or accepted
     this.wanted = null; // the number of the image to open after that
     this.changing = Promise.resolve(); // the last change of the classes
+    this.isLoading = this.hasNews = false; // an answer is on its way; there is a later one
     this.connected = true;
     this.pages = 1; // windows that show this folder
     this.suspects = [];
@@ -171,7 +172,7 @@ export class Session extends EventTarget {
     this.reading = true;
     while (this.busy || this.labels.before || this.unsaved) await pause(POLL);
     this.reading = false;
-    if (number === this.image?.number) await this.open(number);
+    if (number === this.image?.number) await this.#reread();
   }
 
   #pages(count) {
@@ -249,7 +250,22 @@ export class Session extends EventTarget {
     return fits ? { channels } : {};
   }
 
+  // One request at a time: of two, the older answer might come last.
   async #loadAnswer() {
+    this.hasNews = true;
+    if (this.isLoading) return;
+    this.isLoading = true;
+    try {
+      while (this.hasNews) {
+        this.hasNews = false;
+        await this.#fetchAnswer();
+      }
+    } finally {
+      this.isLoading = false;
+    }
+  }
+
+  async #fetchAnswer() {
     const { image } = this;
     if (!image) return;
     await attempt(async () => {
@@ -434,7 +450,7 @@ export class Session extends EventTarget {
   // The page and the disk must agree: refused strokes are not shown as painted.
   async #refused(number, message) {
     this.histories.delete(number);
-    if (this.image?.number === number) await this.open(number);
+    if (this.image?.number === number) await this.#reread();
     this.say(`A stroke was not saved: ${message}`);
   }
 
@@ -505,7 +521,12 @@ export class Session extends EventTarget {
   // A class is gone: the numbers in labels and in histories are others now.
   #renumbered() {
     this.histories.clear();
-    if (this.image) this.open(this.image.number);
+    this.#reread();
+  }
+
+  // Open the image again, unless another one is opened next.
+  async #reread() {
+    if (this.image && this.wanted === null) await this.open(this.image.number);
   }
 
   setOpacity(opacity) {
