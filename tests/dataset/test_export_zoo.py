@@ -6,11 +6,13 @@ import io
 import itertools
 import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from unetseg.cli.app import main
 from unetseg.dataset import pairing
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
@@ -823,3 +825,18 @@ def test_an_export_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(pairing, "find_export", counted)
     inspect_folder(tmp_path / "set")
     assert calls == [tmp_path / "set"]
+    monkeypatch.chdir(tmp_path)
+    quick = [
+        "--network",
+        "compact",
+        "--width",
+        "4",
+        "--epochs",
+        "1",
+        "--size",
+        "16",
+        "--device",
+        "cpu",
+    ]
+    assert main(["train", "set", *quick]) == 0
+    assert calls == [tmp_path / "set", Path("set")]

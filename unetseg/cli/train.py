@@ -17,6 +17,7 @@ from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.text import format_duration, plural, show
 
 if TYPE_CHECKING:
+    from unetseg.dataset.pairing import LabelledSet
     from unetseg.training.folds import CrossValidation
     from unetseg.training.loop import TrainResult
 
@@ -92,10 +93,9 @@ def train(
         raise InputError(arg("folds"), text, f"leave {arg('val')} out")
     display, report = _display()
     place = RunFolder(run)
+    found: Path | LabelledSet | None = source
     if not IS_SILENT and (overwrite or place.state() == "new"):
-        found = _found_in(source or Path("data/patches.h5"), cutting)
-        if found:
-            display(found)
+        found = _announce(source, cutting, classes, display)
     arguments: dict[str, Any] = {
         **{name: getattr(settings, name) for name in given},
         "run": run,
@@ -109,33 +109,40 @@ def train(
         "on_progress": report,
     }
     if folds is None and not (resume and place.folds.exists()):
-        _train_one(source, arguments, html, display)
+        _train_one(found, arguments, html, display)
     else:
-        _train_folds(source, folds, arguments, html, display)
+        _train_folds(found, folds, arguments, html, display)
 
 
-def _found_in(source: Path, cutting: PatchSettings) -> Note | None:
-    """Return a line about the images to learn from, by names and headers; None without a folder.
+def _announce(
+    source: Path | None, cutting: PatchSettings, classes: Path | None, display: ProgressDisplay
+) -> "Path | LabelledSet | None":
+    """Say which images or patches there are, by names and headers; return the source.
 
-    It is the first line of the command, so this function does without the import of torch.
+    It is the first line of the command, so this function does without the import of torch. A folder
+    is returned with its pairs, so that the training need not pair its files again.
 
     Raises:
         InputError: The folder holds no images with masks, or the file is no patch store.
     """
-    from unetseg.dataset.pairing import find_pairs
+    from unetseg.dataset.pairing import read_set
     from unetseg.dataset.store import open_store
 
-    if source.is_file():
-        store = open_store(source, verify=False)  # it is verified when it is trained on
-        return Note(f"{store.line()}, from {plural(len(store.info.sources), 'image')}")
-    if not source.is_dir():
-        return None
+    path = source or Path("data/patches.h5")
+    if path.is_file():
+        store = open_store(path, verify=False)  # it is verified when it is trained on
+        display(Note(f"{store.line()}, from {plural(len(store.info.sources), 'image')}"))
+    if not path.is_dir():
+        return source
     selection = cutting.selection
-    pairs = find_pairs(source, selection, cutting.line_width)
-    first = pairs[0].read_info(selection)
+    found = read_set(path, classes, selection=selection, line_width=cutting.line_width)
+    if found.problem:
+        raise found.problem
+    first = found.pairs[0].read_info(selection)
     size = f"{first.height} x {first.width} pixels, {plural(first.channels, 'channel')}"
-    count = plural(len(pairs), "image with a mask", "images with masks")
-    return Note(f"{show(source)}: {count}; the first has {size}")
+    count = plural(len(found.pairs), "image with a mask", "images with masks")
+    display(Note(f"{show(path)}: {count}; the first has {size}"))
+    return found
 
 
 def _display() -> tuple[ProgressDisplay, Callable[[object], None]]:
@@ -156,7 +163,10 @@ def _display() -> tuple[ProgressDisplay, Callable[[object], None]]:
 
 
 def _train_one(
-    source: Path | None, arguments: dict[str, Any], html: Path | None, display: ProgressDisplay
+    source: "Path | LabelledSet | None",
+    arguments: dict[str, Any],
+    html: Path | None,
+    display: ProgressDisplay,
 ) -> None:
     """Train one model, write its page, and print how it did."""
     from unetseg.ranks import join
@@ -180,7 +190,7 @@ def _train_one(
 
 
 def _train_folds(
-    source: Path | None,
+    source: "Path | LabelledSet | None",
     folds: int | None,
     arguments: dict[str, Any],
     html: Path | None,

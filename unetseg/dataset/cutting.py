@@ -147,14 +147,14 @@ def build_store(
         InputError: Anything in the folder that cannot be read safely in one way.
         MachineError: The disk is full, or writing is not permitted.
     """
-    settings, out, root = patches or PatchSettings(), Path(out), Path(source)
+    settings, out = patches or PatchSettings(), Path(out)
     if out.exists() and not overwrite:
         raise InputError(
             out, "already exists", f"choose another {arg('out')}, or {arg('overwrite', True)}"
         )
-    on_progress(Note(f"cutting the labelled images of {show(root)} into {show(out)}"))
+    on_progress(Note(f"cutting the labelled images of {show(Path(source))} into {show(out)}"))
     labelled = LabelledFolder(
-        root,
+        source,
         settings,
         classes=None if classes is None else Path(classes),
         ignored=several(ignore),
@@ -211,14 +211,14 @@ class LabelledFolder:
 
     def __init__(
         self,
-        source: Path,
+        source: str | os.PathLike[str],
         settings: PatchSettings,
         *,
         classes: Path | None = None,
         ignored: Sequence[int | str] = (),
         on_progress: OnProgress = silent,
     ) -> None:
-        self.root, self.settings, self.on_progress = source, settings, on_progress
+        self.root, self.settings, self.on_progress = Path(source), settings, on_progress
         self.inspection = inspect_folder(
             source, settings, classes=classes, ignore=ignored, on_progress=on_progress
         )

@@ -80,6 +80,8 @@ def match_pairs(
             the masks, or two files of one stem.
         MachineError: No permission to read.
     """
+    if isinstance(folder, LabelledSet):
+        return folder.pairs, folder.problem
     home = Path(folder)
     inside = list_folder(home)
     found = _match(home, *inside, find_export(home, line_width), "", _CONVERT)
@@ -119,17 +121,25 @@ def _pages_of(pair: Pair) -> list[Pair]:
 class LabelledSet:
     """The pairs and classes of a folder of labelled images.
 
+    It stands for its folder wherever a path is taken. Functions that would pair the files of the
+    folder take these pairs instead.
+
     Attributes:
+        folder: The folder.
         pairs: Images and masks.
         problem: The fault of files that belong to no pair, in words.
         classes: The classes, where they are given or declared.
         left_out: The labels of an export that are in no mask, as `exports.export.Export` says it.
     """
 
+    folder: Path
     pairs: tuple[Pair, ...]
     problem: InputError | None
     classes: ClassTable | None
     left_out: str
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
 
 def read_set(
@@ -144,7 +154,7 @@ def read_set(
     """Return the pairs and the classes of a folder, for which an export is read once.
 
     Args:
-        folder: The folder.
+        folder: The folder. A set that was read with the same arguments is returned as it is.
         classes: The file of the classes; None takes those that the folder declares.
         without: Name of a folder in it that holds neither images nor masks.
         converts: Whether a conversion asks, which is then no remedy.
@@ -156,13 +166,15 @@ def read_set(
         InputError: `match_pairs` or `load_classes` refuses the folder.
         MachineError: No permission to read.
     """
+    if isinstance(folder, LabelledSet):
+        return folder
     home = Path(folder)
     inside = list_folder(home)
     export, advice = find_export(home, line_width), "" if converts else _CONVERT
     found = _match(home, *inside, export, without, advice)
     pairs, problem = _by_page(*found, selection)
     left_out = export.left_out if export else ""
-    return LabelledSet(pairs, problem, _declared(home, classes, export), left_out)
+    return LabelledSet(home, pairs, problem, _declared(home, classes, export), left_out)
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:

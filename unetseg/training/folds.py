@@ -234,13 +234,14 @@ def cross_validate(
                 return dataclasses.replace(_result(place, record), already=True)
             return _Runner(place, record, None, started, caught, after, on_progress).finish()
         root, count = _folder_of(source), folds or DEFAULT_FOLDS
+        found = root if source is None else source
         cutting = patches or PatchSettings()
         given = like_model(given, settings, start_from)
-        check_budget(root, cutting, given, started, folds=count)
+        check_budget(found, cutting, given, started, folds=count)
         on_progress(
             Note(f"dividing the labelled images of {show(root)} into {plural(count, 'fold')}")
         )
-        labelled = _read_folder(root, cutting, classes, ignored, on_progress)
+        labelled = _read_folder(found, cutting, classes, ignored, on_progress)
         size = labelled.inspection.size
         cutting = dataclasses.replace(cutting, size=size, val=1 / count)
         numbers = splits.split_folds(
@@ -346,7 +347,7 @@ def _folder_of(source: str | os.PathLike[str] | None) -> Path:
 
 
 def _read_folder(
-    root: Path,
+    source: str | os.PathLike[str],
     cutting: PatchSettings,
     classes: Path | None,
     ignored: tuple[int | str, ...],
@@ -357,8 +358,9 @@ def _read_folder(
     # held out.
     cutting = dataclasses.replace(cutting, val=0.0)
     labelled = LabelledFolder(
-        root, cutting, classes=classes, ignored=ignored, on_progress=on_progress
+        source, cutting, classes=classes, ignored=ignored, on_progress=on_progress
     )
+    root = labelled.root
     if any(s.pair.drawn is not None for s in labelled.surveys):
         text = "its labels are shapes, and folds score mask files"
         other = f"{root}-converted"

@@ -1,10 +1,10 @@
 """Whether a budget leaves time to train, said before anything is cut, and a budget that does."""
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -70,7 +70,7 @@ class Advice:
 
 
 def check_budget(
-    root: Path,
+    source: str | os.PathLike[str],
     cutting: PatchSettings,
     settings: TrainSettings,
     started: float,
@@ -84,7 +84,7 @@ def check_budget(
     care.
 
     Args:
-        root: The folder of labelled images.
+        source: The folder of labelled images.
         cutting: How it will be cut.
         settings: How it will be trained; without a budget nothing is done.
         started: `time.monotonic` when the call began.
@@ -94,7 +94,7 @@ def check_budget(
     if settings.budget is None:
         return
     try:
-        pairs = pairing.find_pairs(root, cutting.selection, cutting.line_width)
+        pairs = pairing.find_pairs(source, cutting.selection, cutting.line_width)
         infos = [pair.read_info(cutting.selection) for pair in pairs]
         decoding = _seconds_to_read(pairs[0], cutting.selection)
     except InputError:

@@ -95,9 +95,7 @@ def train(
             given = like_model(given, settings, start_from)
             if source is not None and Path(source).is_dir():
                 cutting = patches or PatchSettings()
-                ranks.on_rank_zero(
-                    lambda: check_budget(Path(source), cutting, given, started, after)
-                )
+                ranks.on_rank_zero(lambda: check_budget(source, cutting, given, started, after))
                 session = dataclasses.replace(session, has_worked=True)
             found = ranks.on_rank_zero(
                 lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
@@ -207,7 +205,7 @@ def train_line(
     words = [(name, value) for name, value in given.items() if value is not None]
     words += [("ignore", item) for item in ignored]
     options = "".join(f" {as_option(name, value)}" for name, value in words)
-    return f"unetseg train{'' if source is None else f' {quote(source)}'}{options}"
+    return f"unetseg train{'' if source is None else f' {quote(os.fspath(source))}'}{options}"
 
 
 def check_resumable(folder: RunFolder, resume: bool) -> None:
@@ -261,7 +259,7 @@ def _store_path(
     path = Path("data/patches.h5" if source is None else source)
     if path.is_dir():
         summary = build_store(
-            path,
+            path if source is None else source,
             folder.store,
             patches or PatchSettings(),
             classes=classes,

@@ -234,7 +234,7 @@ def inspect_folder(
     others = [(name, getattr(settings, name)) for name in kept]
     commands = Commands(root, _options(of_masks), _options(others))
     labelled = pairing.read_set(
-        root, classes, selection=settings.selection, line_width=settings.line_width
+        source, classes, selection=settings.selection, line_width=settings.line_width
     )
     pairs, given = labelled.pairs, labelled.classes
     found = [refusal_of(labelled.problem, commands)] if labelled.problem else []
