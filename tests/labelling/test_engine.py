@@ -86,6 +86,35 @@ def test_an_answer_older_than_the_head_is_made_anew_when_its_image_is_opened_aga
     assert engine.wait(0, last).version > last
 
 
+def test_a_prediction_by_the_others_waits_until_their_strokes_are_learned(engine, monkeypatch):
+    engine.open(2)
+    wait_until(lambda: {0, 1, 2} <= engine._features.keys())
+    begins, goes_on, draw_sample = threading.Event(), threading.Event(), engine_module.draw_sample
+
+    def late(features, labels):
+        begins.set()
+        assert goes_on.wait(20)
+        return draw_sample(features, labels)
+
+    monkeypatch.setattr(engine_module, "draw_sample", late)
+    for number in (0, 1):
+        engine.painted(number, scribble(draw(number)[1]))
+    assert begins.wait(20)
+    threading.Timer(0.2, goes_on.set).start()
+    found = engine.by_others(2)  # called while neither image was learned
+    assert engine._samples.keys() == {0, 1}
+    assert (found == draw(2)[1]).mean() > 0.9
+
+
+def test_a_prediction_by_the_others_is_left_out_while_strokes_do_not_pause(engine, monkeypatch):
+    engine.open(0)
+    engine.painted(0, scribble(draw(0)[1]))
+    engine.wait(0)
+    monkeypatch.setattr(engine_module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(engine, "_is_urgent", lambda: True)
+    assert engine.by_others(1) is None
+
+
 def test_the_image_that_is_expected_first_is_answered_before_it_is_opened(engine):
     engine.open(0)
     engine.expect([3, 2])

@@ -24,6 +24,7 @@ from unetseg.labelling.running_score import Predictor
 from unetseg.prediction.suggestions import describe_by_worst, rank_images
 
 _MEMORY = 2**30  # bytes of features that are kept: six images of four megapixels
+_PATIENCE = 5.0  # seconds
 _AHEAD = 2  # images that are prepared before they are opened
 _SURVEYED = 500  # images that are looked at so that they can be ranked: 120 MB
 _SCATTERED = 200  # pixels of an image that stand for it where images are compared
@@ -134,11 +135,16 @@ class Engine:
     def by_others(self, number: int) -> NDArray[np.uint8] | None:
         """Predict an image from the strokes on all others, in about half a second.
 
+        New strokes are learned first, so that no stroke is left out by chance.
+
         Returns:
-            The labels, as in `Answer`; None where its features are not in memory, or the others
-            have fewer than two classes.
+            The labels, as in `Answer`. None where its features are not in memory, or the others
+            have fewer than two classes. None, too, where strokes come without a pause for seconds.
         """
         with self._changed:
+            at_rest = self._changed.wait_for(self._is_at_rest, _PATIENCE)
+            if self._closed or not at_rest:
+                return None
             features = self._features.get(number)
             others = [s for n, s in self._samples.items() if n != number and len(s.labels)]
         head = fit_head(others) if features and others else None
@@ -298,6 +304,10 @@ class Engine:
                     return True
                 self._changed.wait()
         return False
+
+    def _is_at_rest(self) -> bool:
+        """Return whether all strokes are learned, or the engine is closed."""
+        return self._closed or not (self._busy or self._is_urgent())
 
     def _is_urgent(self) -> bool:
         """Return whether there is something to learn, or the image shown is to be answered."""
