@@ -1,8 +1,8 @@
 """Covering images: against MONAI, against a plain loop, by mode, by size, and in memory.
 
 ``python -m tests.benchmarks predict [PART...]`` runs some of the parts: ``monai``, ``modes``,
-``loop``, ``start``, ``sizes`` and, which takes most of an hour, ``huge``. Both sides of a
-comparison run one after the other in one call; peaks of memory are of processes of their own.
+``loop``, ``small``, ``start``, ``sizes`` and, which takes most of an hour, ``huge``. Both sides of
+a comparison run one after the other in one call; peaks of memory are of processes of their own.
 """
 
 import itertools
@@ -237,6 +237,50 @@ def against_a_loop() -> None:
     )
 
 
+_SHAPES = {(96, 96): 48, (192, 192): 24, (400, 200): 6}  # of small images, and how many of each
+
+
+def small() -> None:
+    """Compare small images computed several at once with each alone, and with larger batches.
+
+    The sides take turns, and the processor time of one thread counts. The larger batches are of
+    2^20 pixels, and of one image each.
+    """
+    count_processor_time()
+    rows = []
+    for name, (shape, count) in itertools.product(("fused", "compact"), _SHAPES.items()):
+        images = [picture(512)[k : k + shape[0], k : k + shape[1]] for k in range(count)]
+        norm, plain = {"size": _SIZE, "stride": _SIZE // 2, **_NORM}, [network(name)]
+        ours, larger = (Segmenter(plain, batch_size=n, **norm) for n in (None, 2**20 // _SIZE**2))
+        ways = [_cover_together(ours, images), _cover_alone(ours, images)]
+        same = np.mean([(a == b).mean() for a, b in zip(*(way() for way in ways), strict=True)])
+        ways.append(_cover_alone(larger, images))
+        seconds = np.array([[_processor_seconds(way) for way in ways] for _ in range(5)])
+        saved = 100 * (1 - np.median(seconds[:, :1] / seconds[:, 1:], 0))
+        rows.append((f"{name}, {shape[0]} x {shape[1]}", *1e3 * np.median(seconds, 0) / count))
+        rows[-1] += (*(f"{share:.0f} %" for share in saved), f"{100 * same:.3f} %")
+    columns = ["images", "together ms", "alone", "alone, 2^20", "saved", "of 2^20", "same labels"]
+    print_table(f"Small images, windows of 96, ms each ({machine()})", columns, rows)
+
+
+def _cover_together(cover: Segmenter, images: list[np.ndarray]) -> Callable[[], list[np.ndarray]]:
+    return lambda: [
+        cover.labels(image)
+        for batch in cover.batches(images, lambda image: image.shape[:2])
+        for image in cover.together(batch)
+    ]
+
+
+def _cover_alone(cover: Segmenter, images: list[np.ndarray]) -> Callable[[], list[np.ndarray]]:
+    return lambda: [cover.labels(image) for image in images]
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
+
+
 def write_any_model(root: Path, channels: int = 3) -> Path:
     """Write a model file of the untrained compact network."""
     table = ClassTable(
@@ -361,6 +405,7 @@ PARTS = {
     "monai": against_monai,
     "modes": modes,
     "loop": against_a_loop,
+    "small": small,
     "start": start,
     "sizes": sizes,
     "huge": huge,

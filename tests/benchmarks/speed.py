@@ -4,8 +4,12 @@ The other side is the published recipe trained the plain way: its 64-base networ
 contiguous layout, SGD. A DataLoader with two workers reads its patches from PNG files. Where the
 processor multiplies bfloat16 faster, ours are measured in both precisions; the machine's rate is
 always that of float32.
+
+``python -m tests.benchmarks speed shares`` measures only the share of the machine's rate. It counts
+processor time of one thread, and steps take turns with matrix products: other work changes little.
 """
 
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -17,10 +21,19 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.common import advance_for, machine, matmul_rate, new_learner, print_table
+from tests.benchmarks.common import (
+    advance,
+    advance_for,
+    count_processor_time,
+    machine,
+    matmul_rate,
+    new_learner,
+    print_table,
+)
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.devices import is_fast_in_bfloat16
 from unetseg.network.unet import build_network
+from unetseg.training.learner import Learner
 
 _SECONDS = 20.0  # measured on each side
 
@@ -66,10 +79,7 @@ def our_rate(store, name: str, precision: str) -> tuple[float, float, float]:
     """Return patches a second, the share of a step outside the arithmetic, operations a patch."""
     learner = new_learner(store, network=name, precision=precision)
     rate, step_seconds = advance_for(learner, _SECONDS)
-    pictures, masks = learner.batches.batch(0, 0)
-    with FlopCounterMode(display=False) as counter:
-        learner.loss(learner.network(pictures), masks).backward()
-    operations = counter.get_total_flops() / len(pictures)
+    operations = operations_of(learner)
 
     repeats, begin = 20, time.perf_counter()
     for i in range(repeats):
@@ -79,7 +89,44 @@ def our_rate(store, name: str, precision: str) -> tuple[float, float, float]:
     return rate, outside, operations
 
 
-def main(_: list[str]) -> None:
+def shares(store) -> None:
+    """Print the share of the rate of matrix products that each network trains at."""
+    count_processor_time()
+    rows = []
+    for name, precision in itertools.product(("compact", "fused"), precisions()):
+        learner, seconds = new_learner(store, network=name, precision=precision), []
+        work = operations_of(learner)
+        a, b = torch.randn(2, 2048, 2048)
+        for _ in range(20):
+            begin = time.process_time()
+            a @ b
+            between = time.process_time()
+            advance(learner)
+            seconds.append((between - begin, time.process_time() - between))
+        product, step = np.median(seconds[5:], 0)  # the first steps also allocate
+        limit, patches = 2 * 2048**3 / product, learner.batches.size
+        share = f"{100 * work * patches / step / limit:.0f} %"
+        rows.append((f"{name}, {precision}", 1e3 * step, patches / step, limit / 1e9, share))
+    columns = ["", "ms a step", "patches/s", "float32 GFLOP/s", "share"]
+    print_table(f"Training with one thread, 96 x 96 grey ({machine()})", columns, rows)
+
+
+def precisions() -> tuple[str, ...]:
+    """Return the precisions in which training is measured here."""
+    fast = is_fast_in_bfloat16(torch.device("cpu"))
+    return ("float32", "bfloat16") if fast else ("float32",)
+
+
+def operations_of(learner: Learner) -> float:
+    """Return the operations of a step for each patch, forwards and backwards."""
+    pictures, masks = learner.batches.batch(0, 0)
+    with FlopCounterMode(display=False) as counter:
+        learner.loss(learner.network(pictures), masks).backward()
+    learner.optimizer.zero_grad()
+    return counter.get_total_flops() / len(pictures)
+
+
+def main(words: list[str]) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -87,12 +134,14 @@ def main(_: list[str]) -> None:
         settings = PatchSettings(size=96, per_image=20, val=0)
         build_store(root / "data/train", root / "patches.h5", settings)
         store = open_store(root / "patches.h5")
+        if "shares" in words:
+            shares(store)
+            return
         limit, half = matmul_rate(), matmul_rate(dtype=torch.bfloat16)
-        found = []
-        fast = is_fast_in_bfloat16(torch.device("cpu"))
-        for precision in ("float32", "bfloat16") if fast else ("float32",):
-            for name in ("compact", "classic"):
-                found.append((f"unetseg {name}, {precision}", *our_rate(store, name, precision)))
+        found = [
+            (f"unetseg {name}, {precision}", *our_rate(store, name, precision))
+            for precision, name in itertools.product(precisions(), ("compact", "classic"))
+        ]
         (root / "png").mkdir()
         published = published_rate(store, root / "png")
         operations = found[1][3]  # of the same network, classic

@@ -5,10 +5,12 @@ import textwrap
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from unetseg.errors import InputError, UnetsegError
 from unetseg.network.unet import (
+    Doubling,
     build_network,
     count_parameters,
     fill_to_multiple,
@@ -236,3 +238,32 @@ def test_folding_leaves_what_stands_apart_alone():
     assert type(folded[2]) is nn.BatchNorm2d
     with torch.inference_mode():
         torch.testing.assert_close(folded(image), network.eval()(image))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "shape"), [(8, 4, (3, 5)), (16, 16, (1, 2))])
+def test_a_matrix_product_doubles_an_image_as_the_transposed_convolution(inputs, outputs, shape):
+    torch.manual_seed(0)
+    layer, expected = Doubling(inputs, outputs), nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
+    expected.load_state_dict(layer.state_dict())
+    image = torch.randn(2, inputs, *shape).bfloat16()
+    found = []
+    for one in (layer, expected):
+        seen = image.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            result = one(seen)
+        result.backward(torch.linspace(-1, 1, result.numel()).view(result.shape).bfloat16())
+        found.append([result, seen.grad, one.weight.grad, one.bias.grad])
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.dtype == theirs.dtype
+        highest = theirs.detach().float().abs().max().item()  # bfloat16 keeps 8 bits of it
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=highest / 100)
+
+
+def test_other_images_are_doubled_by_the_transposed_convolution_itself():
+    layer, image = Doubling(8, 4), torch.randn(2, 8, 3, 5)
+    expected = F.conv_transpose2d(image, layer.weight, layer.bias, stride=2)
+    assert torch.equal(layer(image), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = layer.eval()(image.bfloat16())
+        assert torch.equal(predicted, F.conv_transpose2d(image, layer.weight, layer.bias, stride=2))

@@ -80,6 +80,12 @@ def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
         matrices: (rows, columns) float32 each.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
+
+    def polynomial(gram: Tensor) -> Tensor:
+        found = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        found.diagonal(dim1=1, dim2=2).add_(a)
+        return found
+
     wides = [m.T if m.shape[0] > m.shape[1] else m for m in matrices]
     results = [torch.empty(0)] * len(matrices)
     for side in {len(wide) for wide in wides}:
@@ -87,13 +93,14 @@ def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
         gram = torch.stack([wides[i] @ wides[i].T for i in members])  # (n, side, side)
         squares = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-24
         gram /= squares
-        whole = squares.rsqrt() * torch.eye(side, device=gram.device)
-        for _ in range(3):
-            factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-            factor.diagonal(dim1=1, dim2=2).add_(a)
-            whole, gram = factor @ whole, factor @ gram @ factor
-        for i, polynomial in zip(members, whole, strict=True):
-            turned = polynomial @ wides[i]
+        factor = whole = polynomial(gram)
+        for _ in range(2):
+            gram = factor @ gram @ factor
+            factor = polynomial(gram)
+            whole = factor @ whole
+        whole *= squares.rsqrt()
+        for i, square in zip(members, whole, strict=True):
+            turned = square @ wides[i]
             results[i] = turned.T if wides[i] is not matrices[i] else turned
     return results
 
