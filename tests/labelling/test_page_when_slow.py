@@ -234,6 +234,22 @@ def test_an_image_asked_for_while_another_is_opened_is_opened_next(address, wind
     tab.until("unetseg.session.image.number === 2 && !unetseg.session.busy")
 
 
+def test_an_image_asked_for_while_another_is_accepted_comes_before_the_suggested_one(
+    address, window
+):
+    tab = window(address)
+    held = Held(tab, "**/accept", "POST")
+    tab.press("0")
+    held.wait(1)
+    tab.press("z", "0")  # neither takes back nor accepts once more
+    tab.page.locator("#images button").nth(2).click()
+    held.let_go()
+    tab.until("unetseg.session.image.number === 2 && !unetseg.session.busy")
+    states = tab.ask("unetseg.session.project.images.map((i) => i.state)")
+    assert states == ["empty", "untouched", "untouched"]
+    assert len(held.routes) == 1
+
+
 def test_a_key_that_is_held_accepts_one_image(address, window):
     tab = window(address)
     tab.page.keyboard.down("0")
