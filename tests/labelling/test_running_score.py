@@ -121,6 +121,20 @@ def test_a_network_that_is_far_behind_is_not_tried(tmp_path):
     assert not any(score.tries_network(k) for k in range(12))
 
 
+def test_a_network_that_was_far_behind_in_its_first_rounds_is_tried_once_it_is_near(tmp_path):
+    score = begin(tmp_path)
+    for number in (0, 2, 4):
+        accept(score, number, truth(4), head=truth(4), network=truth(1))
+    accept(score, 6, truth(4), head=truth(4), network=truth(4))
+    assert not any(score.tries_network(k) for k in range(12))
+    accept(score, 8, truth(4), head=truth(4), network=truth(4))
+    accept(score, 10, truth(4), head=truth(4), network=truth(4))
+    assert [k for k in range(12) if score.tries_network(k)] == [1, 3, 5, 7, 9, 11]
+    for number in (1, 3):
+        accept(score, number, truth(4), "network", head=truth(2), network=truth(4))
+    assert score.best() == "network"
+
+
 def test_classes_may_be_added_and_renamed(tmp_path):
     score = begin(tmp_path)
     accept(score, 0, truth(4), head=truth(3))

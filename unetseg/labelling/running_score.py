@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from unetseg.text import plural
 
 Predictor = Literal["head", "network"]
 PREDICTORS: tuple[Predictor, ...] = ("head", "network")
+_Item = TypeVar("_Item")
 
 _FIRST, _RECORD = "first", "scores.json"
 _LEAST = 2  # images shown by each predictor, from which the network can take over
@@ -146,25 +147,27 @@ class RunningScore:
     def best(self) -> Predictor:
         """Return the predictor whose first predictions were better on the images of both.
 
-        The images that the head showed and those that the network showed count alike. It is the
-        head until there are two of each.
+        The images that the head showed and those that the network showed count alike; of each, it
+        is the later half. It is the head until there are two of each.
         """
         kinds = [self._shown_by(shown) for shown in PREDICTORS]
         if min(map(len, kinds)) < _LEAST:
             return "head"
-        head, network = (sum(self._mean_iou(kind, p) for kind in kinds) for p in PREDICTORS)
+        halves = [_later_half(kind) for kind in kinds]
+        head, network = (sum(self._mean_iou(half, p) for half in halves) for p in PREDICTORS)
         return "network" if network > head else "head"
 
     def tries_network(self, number: int) -> bool:
         """Return whether an image shows the network's answer although the head may be better.
 
-        None does until the network came near the head on two images that the head showed. Then
-        every second image does, and every fourth one once there are two of these.
+        None does until the network came near the head on images that the head showed, at least two.
+        The later half of these counts, as the first rounds train poor networks. Then every second
+        image does, and every fourth one once there are two of these.
         """
         images = self._shown_by("head")
         if len(images) < _LEAST:
             return False
-        head, network = (self._mean_iou(images, p) for p in PREDICTORS)
+        head, network = (self._mean_iou(_later_half(images), p) for p in PREDICTORS)
         is_near = network >= head - _NEAR
         return is_near and number % (4 if len(self._shown_by("network")) >= _LEAST else 2) == 1
 
@@ -285,9 +288,7 @@ def _predictor(image: _Scored, best: Predictor) -> Predictor | None:
     return next((p for p in order if p in image.matrices), None)
 
 
-def _later_half(
-    images: Sequence[tuple[_Scored, Predictor]],
-) -> Sequence[tuple[_Scored, Predictor]]:
+def _later_half(images: Sequence[_Item]) -> Sequence[_Item]:
     return images[len(images) // 2 :]
 
 
