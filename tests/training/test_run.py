@@ -381,6 +381,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(straight, home):
 
 
 @pytest.mark.usefixtures("processor_time")
+@pytest.mark.usefixtures("processor_time")
 def test_a_stop_while_a_budget_run_is_scored_leaves_a_run_that_can_be_finished(home):
     def when(record):
         return isinstance(record, Progress) and record.stage == "scoring"

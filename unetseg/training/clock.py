@@ -217,7 +217,8 @@ class BudgetClock(Clock):
 
     def note_scoring(self, seconds: float) -> None:
         """Note the seconds of a pass, which are compared with the measured ones."""
-        self._factor = seconds / median(self._scorings)
+        # A clock of coarse ticks may have measured nothing.
+        self._factor = seconds / max(median(self._scorings), 1e-3)
 
     def has_time_to_score(self) -> bool:
         """Return whether steps can go on after another pass over the held-out images."""

@@ -210,6 +210,7 @@ def _start_clock(
     if (passed := session.after.passed) is not None:
         pixels = sum(one.height * one.width for one in info.held_out)
         passes += passed.share_missing(pixels, len(info.classes.classes))
+        passes += ranks.size - 1  # rank 0 predicts the images of the others again
     later = session.after.seconds + session.slowness * _SPARE_SECONDS
     clock_of = partial(BudgetClock, total, batches.size, rate, scoring, measure, passes, later)
     if saved:
