@@ -38,6 +38,12 @@ def test_a_message_speaks_of_arguments_in_python_and_of_options_on_the_command_l
     assert error.argument == "batch_size"
 
 
+def test_a_whole_number_is_said_without_a_point():
+    error = InputError("a", "has lines", f"give {arg('line_width', 3.0)} or {arg('scale', 0.5)}")
+    assert str(error) == "a: has lines; give line_width=3 or scale=0.5"
+    assert worded(error.message, as_option) == "a: has lines; give --line-width 3 or --scale 0.5"
+
+
 def test_words_for_the_command_line_are_other_ones_in_python():
     line = either("unetseg train 'my set'", "unetseg.train('my set')")
     error = InputError("runs/a", "is new", f"go on with: {line}")
@@ -49,7 +55,7 @@ LINE = re.compile(
     "unetseg (train|patch|predict|evaluate|check|convert|compare|suspects|suggest|export|info|runs)"
 )
 # These say commands for people at a terminal: lines of findings, of a run, pages, the labelling.
-TYPED = {"train_line", "resume_line", "_Commands"}
+TYPED = {"train_line", "resume_line", "Commands"}
 
 
 def lines_said(tree):

@@ -46,8 +46,10 @@ def arg(name: str, value: object = None) -> str:
 
     Args:
         name: The argument of the public function, or the field of the settings.
-        value: A value to give; True stands for a switch.
+        value: A value to give; True stands for a switch. A whole number is shown without a point.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return f"{MARKS[0]}{name}{'' if value is None else f'={json.dumps(value)}'}{MARKS[1]}"
 
 
