@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.numpy import load_file
 import unetseg
 from unetseg.dataset.store import open_store
 from unetseg.prediction.model_file import load_model, read_card
+from unetseg.settings import PredictSettings
+from unetseg.training import validation
 
 OLD = Path(__file__).parent / "old"
 
@@ -28,7 +31,7 @@ def test_an_old_model_predicts_what_it_predicted(old):
     assert (card.network, card.channels, card.patch_size) == ("compact", 1, 16)
     assert (card.classes.names, card.finished) == (("ground", "square", "stripe"), True)
     load_model("runs/whole/model.safetensors")  # compares its checksum
-    unetseg.predict(["image.png"], model=["whole"])
+    unetseg.predict(["image.png"], model=["whole"], settings=PredictSettings(mode="blend"))
     now, then = (np.array(Image.open(p)) for p in ("predictions/image.png", "prediction.png"))
     assert (now == then).mean() > 0.998  # two pixels, for the rounding of another processor
 
@@ -41,7 +44,9 @@ def test_an_old_store_has_the_content_that_it_had(old):
     assert opened.held_out_count == 2
 
 
-def test_an_old_interrupted_run_goes_on_to_the_weights_of_the_one_not_interrupted(old):
+def test_an_old_interrupted_run_goes_on_to_the_weights_of_the_one_not_interrupted(old, monkeypatch):
+    then = partial(PredictSettings, mode="blend")  # how held-out images were predicted then
+    monkeypatch.setattr(validation, "PredictSettings", then)
     unetseg.train(run="stopped", resume=True)
     rows, whole = (
         list(csv.DictReader(Path(f"runs/{run}/history.csv").read_text().splitlines()))
