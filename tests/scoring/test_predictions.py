@@ -12,6 +12,7 @@ from tests.support import QUICK, count_predictions, draw, write_set
 from unetseg.errors import InputError, MachineError
 from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import Model
+from unetseg.prediction.segmenter import Segmenter
 from unetseg.scoring import predictions
 from unetseg.scoring.predictions import PassedProbabilities, Predictions
 
@@ -107,9 +108,9 @@ def test_an_image_that_cannot_be_read_is_named_in_an_evaluation(tmp_path):
 # --- probabilities that a pass has computed ---------------------------------------------------
 
 SHAPE = (3, 20, 10)  # classes, rows, columns: 2,400 bytes
-# A model that has one rule: the first pixel is ignored.
+# A model without a network that has one rule: the first pixel is ignored.
 MODEL = SimpleNamespace(
-    segmenter=SimpleNamespace(temperature=2.0),
+    segmenter=Segmenter([], size=16, means=[], stds=[], temperature=2.0),
     finish=lambda labels: np.where(np.arange(200).reshape(20, 10) == 0, 255, labels),
 )
 
@@ -129,21 +130,22 @@ def test_kept_probabilities_give_the_labels_and_the_confidence_of_the_model():
     passed, images = PassedProbabilities(), {k: random_image(k) for k in (4, 7)}
     for number, image in images.items():
         add(passed, number, image)
+    predicted = Predictions(MODEL, pytest.fail, keep=False, curves=False, passed=passed)
     for number, image in images.items():
-        found = passed.predicted(number, MODEL)
+        found = predicted(number, np.zeros(SHAPE[1:], np.uint8), sure=True)
         labels = image.argmax(0).numpy()
         assert found.labels[0, 0] == 255
         np.testing.assert_array_equal(found.labels.ravel()[1:], labels.ravel()[1:])
         scaled = scale_(image.clone(), 2.0).amax(0).numpy()
         np.testing.assert_array_equal(found.confidence, scaled)
-    assert passed.predicted(5, MODEL) is None
+    assert passed.computed(5) is None
 
 
 def test_images_beyond_the_limit_are_not_kept():
     passed = PassedProbabilities(limit=5000)
     for number in range(4):
         add(passed, number, random_image(number))
-    known = [passed.predicted(number, MODEL) is not None for number in range(4)]
+    known = [passed.computed(number) is not None for number in range(4)]
     assert known == [True, True, False, False]
     assert passed.share_missing(pixels=800, classes=3) == pytest.approx(1 - 5000 / 9600)
     assert passed.share_missing(pixels=400, classes=3) == 0
@@ -160,4 +162,4 @@ def test_a_full_disk_keeps_nothing_and_ends_nothing(monkeypatch):
     monkeypatch.setattr(predictions._Kept, "add", fail)
     add(passed, 1, random_image(1))
     add(passed, 2, random_image(2))
-    assert [passed.predicted(number, MODEL) for number in range(3)] == [None] * 3
+    assert [passed.computed(number) for number in range(3)] == [None] * 3

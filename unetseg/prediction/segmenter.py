@@ -37,6 +37,7 @@ _BAND = 2**23  # pixels in a band of tiles: with a dozen classes, 400 MB of prob
 # 32 MB that glibc keeps for the next one, and new memory costs a fifth of the time. A GPU takes
 # hundreds of windows at once.
 _BATCH = {"cpu": 2**18, "cuda": 2**22, "mps": 2**21}
+_UNMOVED = ((0, 0),)  # the shift of a single pass
 _TOGETHER = 64  # the most images that are computed at once: their files are open meanwhile
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Computed:
     """An image whose probabilities are known: a `Segmenter` takes it in place of its pixels.
 
     Attributes:
-        shape: Height, width and channels.
+        shape: Height and width come first.
         averages: The probabilities (K, H, W) float32, before the temperature.
     """
 
@@ -87,7 +88,7 @@ class Segmenter:
         means: Sequence[Sequence[float]],
         stds: Sequence[Sequence[float]],
         strides: Sequence[int | None] = (None,),
-        shifts: Sequence[tuple[int, int]] = ((0, 0),),
+        shifts: Sequence[tuple[int, int]] = _UNMOVED,
         weights: str = "gaussian",
         flips: Sequence[tuple[int, ...]] = (),
         batch_size: int | None = None,
@@ -154,8 +155,7 @@ class Segmenter:
 
     def _pixels(self, shape: tuple[int, int]) -> int:
         """Return the pixels of one pass."""
-        one = [(0, 0)]
-        return computed_pixels(shape, self.networks, self.size, self.strides, one, self.device)
+        return computed_pixels(shape, self.networks, self.size, self.strides, _UNMOVED, self.device)
 
     def _has_room(self, images: int, pixels: int) -> bool:
         """Return whether a batch of so many images takes another, and then has so many pixels."""
@@ -196,7 +196,7 @@ class Segmenter:
         Returns:
             (H, W) uint8 class indices, in ``shape`` where it is given.
         """
-        rows = [_labels(band) for band in self._averages(image, shape)]
+        rows = [labels_of(band) for band in self._averages(image, shape)]
         return torch.cat(rows).numpy()
 
     def labels_and_confidence(
@@ -218,7 +218,7 @@ class Segmenter:
     ) -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
         """Yield `labels` (rows, W) and `bands` (K, rows, W) together, from top to bottom."""
         for band in self._averages(image, shape):
-            yield _labels(band).numpy(), self._scaled(band)
+            yield labels_of(band).numpy(), self._scaled(band)
 
     def probabilities(
         self, image: Rows | Computed, shape: tuple[int, int] | None = None
@@ -254,7 +254,8 @@ class Segmenter:
     def _averages_of(self, image: Rows | Computed) -> Iterator[Tensor]:
         """Yield `bands` in the size of the image, before the temperature."""
         if isinstance(image, Computed):
-            yield image.averages.clone()  # whoever takes a band may scale it in place
+            for band in torch.split(image.averages, max(1, _BAND // image.shape[1]), 1):
+                yield band.clone()  # whoever takes a band may scale it in place
             return
         height, width = image.shape[:2]
         if height < self.size or width < self.size:
@@ -326,7 +327,7 @@ class Segmenter:
             place[:-1].addcmul_(window, self._weights)
             place[-1] += self._weights
 
-    def _fitted(self, stack: NDArray[Any], shifts: Sequence[tuple[int, int]] = ((0, 0),)) -> Tensor:
+    def _fitted(self, stack: NDArray[Any], shifts: Sequence[tuple[int, int]] = _UNMOVED) -> Tensor:
         """Return `_softmax` of windows; halve the batch where the device lacks memory for it."""
         try:
             return self._softmax(stack, shifts)
@@ -337,9 +338,7 @@ class Segmenter:
         self.batch_size = min(self.batch_size, half)  # later batches start with this size
         return torch.cat([self._fitted(part, shifts) for part in (stack[:half], stack[half:])])
 
-    def _softmax(
-        self, stack: NDArray[Any], shifts: Sequence[tuple[int, int]] = ((0, 0),)
-    ) -> Tensor:
+    def _softmax(self, stack: NDArray[Any], shifts: Sequence[tuple[int, int]] = _UNMOVED) -> Tensor:
         """Return the probabilities (n, K, h, w) of parts (n, h, w, C) of an image.
 
         They are averaged over networks, views and ``shifts``. Each view is filled up to whole cells
@@ -422,7 +421,7 @@ def computed_pixels(
 ) -> int:
     """Return how many pixels a `Segmenter` with these arguments computes for an image."""
     stride = chosen_stride(shape, networks, size, strides)
-    passes = shifts if stride is None else [(0, 0)]
+    passes = shifts if stride is None else _UNMOVED
     return sum(_pixels_of(stride, shape, networks, size, device, shift) for shift in passes)
 
 
@@ -465,7 +464,8 @@ def _moved(x: Tensor, rows: int, columns: int) -> Tensor:
     return x
 
 
-def _labels(band: Tensor) -> Tensor:
+def labels_of(band: Tensor) -> Tensor:
+    """Return the most probable class (rows, W) uint8 of each pixel of a band (K, rows, W)."""
     return band.argmax(0).to(torch.uint8).cpu()
 
 

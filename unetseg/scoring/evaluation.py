@@ -28,7 +28,7 @@ from unetseg.prediction import model_file
 from unetseg.prediction.model import AnyImage, Model
 from unetseg.prediction.model_file import ModelCard
 from unetseg.prediction.run_folder import NAME_A_FOLDER, open_training_store, resolve_model
-from unetseg.prediction.segmenter import Computed, Segmenter
+from unetseg.prediction.segmenter import Computed, Segmenter, labels_of
 from unetseg.progress import Note, OnProgress, Progress, silent, steps, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
@@ -566,7 +566,7 @@ def score_held_out(
             logs.append(float(chosen.clamp_min(1e-7).log().sum()))
             pixels += int(valid.sum())
             row += band.shape[1]
-            labels.append(band.argmax(0).to(torch.uint8).cpu())
+            labels.append(labels_of(band))
             observe(k, band, truth)
         matrix = confusion(mask, torch.cat(labels).numpy(), count).tolist()
         found.append((matrix, Path(source.name).stem, source.group, logs, pixels))

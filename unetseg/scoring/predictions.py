@@ -20,7 +20,6 @@ from torch import Tensor
 from unetseg import files
 from unetseg.errors import MachineError
 from unetseg.pictures.bands import Rows
-from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import AnyImage, Model
 from unetseg.prediction.segmenter import Computed
 from unetseg.scoring.curves import count_probabilities
@@ -122,20 +121,12 @@ class PassedProbabilities:
             self._kept, self._limit = None, 0
         self._used += 4 * band.numel()
 
-    def predicted(self, k: int, model: Model) -> Predicted | None:
-        """Return the prediction of an image with its confidence; None where it is not kept.
-
-        Args:
-            k: The number of the image.
-            model: The model of which the probabilities are.
-        """
+    def computed(self, k: int) -> Computed | None:
+        """Return an image with its probabilities; None where it is not kept."""
         if self._kept is None or k not in self:
             return None
-        bands = [torch.from_numpy(band) for band in self._kept.read(k)]
-        labels = torch.cat([band.argmax(0).to(torch.uint8) for band in bands])
-        temperature = model.segmenter.temperature
-        sure = torch.cat([scale_(band, temperature).amax(0) for band in bands])
-        return Predicted(model.finish(labels.numpy()), sure.numpy())
+        averages = torch.cat([torch.from_numpy(band) for band in self._kept.read(k)], 1)
+        return Computed(tuple(averages.shape[1:]), averages)
 
 
 class Predictions:
@@ -175,6 +166,8 @@ class Predictions:
 
     def _scaled(self, k: int) -> _Image:
         """Return the k-th image as the segmenter takes it, and the shape of its mask."""
+        if self._passed and (known := self._passed.computed(k)):
+            return known, (known.shape[0], known.shape[1])
         if k not in self._ready and (batch := next(self._coming, None)):
             numbers, images, shapes = zip(*batch, strict=True)
             found = zip(self._model.segmenter.together(images), shapes, strict=True)
@@ -195,8 +188,6 @@ class Predictions:
         """
         if self._kept and k in self._kept:
             return Predicted(*self._kept.read(k))
-        if self._passed and (known := self._passed.predicted(k, self._model)):
-            return known
         image, segmenter = self._scaled(k), self._model.segmenter
         if self._curves:
             found = self._counted(image, truth)

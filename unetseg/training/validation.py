@@ -17,7 +17,7 @@ from unetseg.dataset.store import Store, StoreInfo
 from unetseg.network.unet import can_be_seamless
 from unetseg.pictures.transforms import scaled_size
 from unetseg.prediction.calibration import PixelSample
-from unetseg.prediction.segmenter import Segmenter, computed_pixels
+from unetseg.prediction.segmenter import Segmenter, computed_pixels, labels_of
 from unetseg.progress import OnProgress
 from unetseg.ranks import world
 from unetseg.scoring.evaluation import score_held_out
@@ -110,7 +110,7 @@ def validate(
             height, width = shapes[number]
             passed.add(number, band, height * width)
         if number in bands or len(bands) < _SHOWN:
-            bands.setdefault(number, []).append(band.argmax(0).to(torch.uint8).cpu())
+            bands.setdefault(number, []).append(labels_of(band))
 
     segmenter = _segmenter(network, opened.info.size, opened.info.mean, opened.info.std, device)
     scores, loss = score_held_out(
