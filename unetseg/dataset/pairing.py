@@ -83,9 +83,7 @@ def match_pairs(
     if isinstance(folder, LabelledSet):
         return folder.pairs, folder.problem
     home = Path(folder)
-    inside = list_folder(home)
-    found = _match(home, *inside, find_export(home, line_width), "", _CONVERT)
-    return _by_page(*found, selection)
+    return _by_page(*_match(home, find_export(home, line_width), "", _CONVERT), selection)
 
 
 def _by_page(
@@ -169,10 +167,8 @@ def read_set(
     if isinstance(folder, LabelledSet):
         return folder
     home = Path(folder)
-    inside = list_folder(home)
     export, advice = find_export(home, line_width), "" if converts else _CONVERT
-    found = _match(home, *inside, export, without, advice)
-    pairs, problem = _by_page(*found, selection)
+    pairs, problem = _by_page(*_match(home, export, without, advice), selection)
     left_out = export.left_out if export else ""
     return LabelledSet(home, pairs, problem, _declared(home, classes, export), left_out)
 
@@ -252,18 +248,14 @@ def write_labelled(
 
 
 def _match(
-    folder: Path,
-    files: Sequence[Path],
-    folders: Sequence[Path],
-    export: Export | None,
-    without: str,
-    advice: str,
+    folder: Path, export: Export | None, without: str, advice: str
 ) -> tuple[tuple[Pair, ...], InputError | None]:
     """Return the pairs of a folder in any layout, and the problems of its other files."""
     if export:
         return export.pairs, None
     if parts := find_parts(folder):
-        return _match_parts(folder, parts, without, advice)
+        return _match_parts(parts, without, advice)
+    files, folders = list_folder(folder)
     folders = [f for f in folders if f.name != without]
     masks = _only(folder, folders, MASK_FOLDERS, "masks")
     home = _only(folder, folders, IMAGE_FOLDERS, "images") or folder
@@ -283,16 +275,15 @@ def _match(
 
 
 def _match_parts(
-    folder: Path, parts: Sequence[Path], without: str, advice: str
+    parts: Sequence[Path], without: str, advice: str
 ) -> tuple[tuple[Pair, ...], InputError | None]:
     """Return the pairs of all parts of a set, and a problem of their other files."""
     found, problems = dict[str, tuple[Pair, ...]](), list[InputError]()
     for part in parts:
         try:
-            found[part.name], problem = _match(part, *list_folder(part), None, without, advice)
+            found[part.name], problem = _match(part, None, without, advice)
         except InputError as error:
-            remedy = name_one(folder, [part.name for part in parts])
-            remedies = "; or ".join(filter(None, [error.remedy, remedy]))
+            remedies = "; or ".join(filter(None, [error.remedy, name_one(parts)]))
             raise InputError(error.subject, error.problem, remedies, give=error.give) from None
         problems += [problem] if problem else []
     return join_parts(found), problems[0] if problems else None
@@ -339,7 +330,7 @@ def _declared_by_parts(folder: Path) -> ClassTable | None:
         first = next(iter(tables))
         if table != tables[first]:
             text = f"declares other classes than {first.name}/"
-            raise InputError(part, text, name_one(folder, [p.name for p in parts]))
+            raise InputError(part, text, name_one(parts))
     return next(iter(tables.values()), None)
 
 

@@ -1,7 +1,7 @@
 """Sets that are divided into folders already, such as ``train/``, ``valid/`` and ``test/``."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +46,6 @@ def join_parts(pairs: Mapping[str, Sequence[Pair]]) -> tuple[Pair, ...]:
     )
 
 
-def name_one(folder: Path, parts: Sequence[str]) -> str:
+def name_one(parts: Iterable[Path]) -> str:
     """Return the remedy where several sets in a folder cannot be read as one."""
-    return "name one of them: " + " or ".join(str(folder / part) for part in parts)
+    return "name one of them: " + " or ".join(map(str, parts))

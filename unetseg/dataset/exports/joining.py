@@ -17,16 +17,16 @@ def join_exports(folder: Path, parts: Sequence[str], found: Mapping[str, Export]
     Raises:
         InputError: A part was exported otherwise than another, or not at all.
     """
-    first = next(iter(found))
+    first, remedy = next(iter(found)), name_one(folder / part for part in parts)
     tool, table = found[first].tool, found[first].classes
     for part in parts:
         if part not in found or found[part].tool != tool:
             text = f"holds no {tool}, as {first}/ does"
-            raise InputError(folder / part, text, name_one(folder, parts))
+            raise InputError(folder / part, text, remedy)
     if any(export.classes != table for export in found.values()):
         if any(pair.drawn is None for export in found.values() for pair in export.pairs):
             text = "its parts declare other classes than each other"
-            raise InputError(folder, text, name_one(folder, parts))
+            raise InputError(folder, text, remedy)
         names = dict.fromkeys(n for export in found.values() for n in export.classes.names)
         table = ClassTable(named_classes(list(names)), (IGNORED,))
     pairs = {part: _renumbered(export, table) for part, export in found.items()}

@@ -20,8 +20,7 @@ def read_supervisely(folder: Path) -> Export | None:
     if not (folder / "ann").is_dir():
         parts = [d for d in homes_of(folder)[1:] if (d / "ann").is_dir()]
         if len(parts) > 1:
-            remedy = name_one(folder, [part.name for part in parts])
-            raise InputError(folder, "holds several sets", remedy)
+            raise InputError(folder, "holds several sets", name_one(parts))
         return read_supervisely(parts[0]) if parts else None
     labels = Labels("Supervisely")
     meta = next((m for m in (folder, folder.parent) if (m / "meta.json").is_file()), None)
