@@ -18,7 +18,7 @@ _ALIKE = 0.3  # the part by which a measurement differs from the others on the s
 class Clock(ABC):
     """The time of a training, the share of it that is done, and the time that is left.
 
-    With several processes each has a clock, but that of rank 0 alone is read; the later are told
+    With several processes each has a clock, but that of rank 0 alone is read; the others are told
     its `share`.
 
     Args:
@@ -138,8 +138,8 @@ class BudgetClock(Clock):
     """A training that leaves enough time for the work after it, though the machine's speed changes.
 
     The time of a pass over the held-out images is measured again and again, because a busy machine
-    may come to rest. Each step takes its part of the share that is left, so
-    that the share never falls, even if less time is left than expected.
+    may come to rest. Each step takes its part of the share that is left, so that the share never
+    falls, even if less time is left than expected.
 
     Args:
         total: Seconds from now on until all must be done.

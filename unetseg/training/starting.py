@@ -149,7 +149,7 @@ def _prepare(
     except DivergenceError as error:
         raise course.explain(error, folder) from None
     rate = world().gather(rate)[0]  # the ranks go by the first one
-    clock = _start_clock(opened, recipe, batches, session, course, network, rate, saved)
+    clock = _start_clock(opened, recipe, batches, session, course, network, windows, rate, saved)
     learner = Learner(
         batches, recipe, network, clock.expected_steps, saved.learner if saved else None
     )
@@ -169,6 +169,7 @@ def _start_clock(
     session: Session,
     course: Course,
     network: nn.Module,
+    windows: float,
     rate: float,
     saved: TrainState | None,
 ) -> Clock:
@@ -181,6 +182,7 @@ def _start_clock(
         session: The call.
         course: The course of the run so far.
         network: The network that will be trained.
+        windows: Patches that have the pixels of a validation.
         rate: Patches a second, the same on all ranks.
         saved: The state to go on from.
 
@@ -189,7 +191,6 @@ def _start_clock(
     """
     before = saved.seconds if saved else 0.0
     ranks, info, images = world(), opened.info, opened.held_out_count
-    windows = validation.windows(info, network, batches.device)
     if images:  # the ranks wait for the rank with the most
         windows *= -(-images // ranks.size) / images
     if recipe.budget is None:

@@ -116,14 +116,13 @@ class Inspection(Result):
             return ()
         sizes = [f"{height} x {width}" for height, width in facts["sizes"]]
         span = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}"
-        scale = int(self.scale) if self.scale == int(self.scale) else self.scale
         rows = [
             ("images", ", ".join(f"{count} {name}" for name, count in facts["formats"].items())),
             ("rows x columns", sizes[0] if len(sizes) == 1 else span),
             ("channels", " or ".join(map(str, facts["channels"]))),
             ("values", " and ".join(facts["dtypes"])),
             ("masks", ", ".join(f"{k} ({count})" for k, count in facts["mask_encodings"].items())),
-            ("suggested", f"{arg('size', self.size)} {arg('scale', scale)}"),
+            ("suggested", f"{arg('size', self.size)} {arg('scale', self.scale)}"),
         ]
         first = self.surveys[0].pair
         note = f"Paired by name, such as {first.image.name} with {first.mask.name}."

@@ -228,8 +228,8 @@ function windows(session) {
   return { stretched, whole, now, isStretched };
 }
 
-/** Stretch the contrast to the 1st and 99.8th percentile of the pixels in view, or take that back.
-*/ export function stretch(session) {
+/** Stretch the contrast to the 1st and 99.8th percentile of the pixels in view, or back. */
+export function stretch(session) {
   if (!session.range) return;
   const { stretched, whole, isStretched } = windows(session);
   const { low, high } = isStretched ? whole : stretched;
