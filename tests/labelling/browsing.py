@@ -105,6 +105,12 @@ class Window:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def name_class(self, key, name):
+        """Press the key that opens the field for a name of a class, and fill it in."""
+        self.press(key)
+        self.page.keyboard.type(name)
+        self.press("Enter")
+
     def place(self, x, y):
         """Return where on the page a point of the image is."""
         return self.ask(

@@ -206,13 +206,9 @@ def test_every_command_stands_in_the_help_with_its_keys(tab):
 def test_classes_are_added_named_coloured_locked_and_removed(folder, window):
     with serving(folder) as address:
         tab = window(address)
-        tab.press("a")
-        tab.page.keyboard.type("nerve")
-        tab.press("Enter")
+        tab.name_class("a", "nerve")
         tab.until("unetseg.session.current === 2")
-        tab.press("F2")
-        tab.page.keyboard.type("vein")
-        tab.press("Enter")
+        tab.name_class("F2", "vein")
         tab.until("unetseg.session.project.classes[2].name === 'vein'")
         tab.page.locator("#classes input[type=color]").nth(2).fill("#12ab34")
         tab.until("unetseg.session.project.classes[2].colour === '#12ab34'")

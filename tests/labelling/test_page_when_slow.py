@@ -82,9 +82,7 @@ def field(tab):
 def test_an_event_about_a_change_that_is_known_leaves_the_field_that_is_typed_in(address, window):
     tab = window(address)
     hold_events(tab)
-    tab.press("a")
-    tab.page.keyboard.type("nerve")
-    tab.press("Enter")
+    tab.name_class("a", "nerve")
     tab.until("unetseg.session.current === 2")
     tab.press("F2")
     tab.page.keyboard.type("ve")
@@ -123,9 +121,7 @@ def test_changes_of_classes_are_sent_one_after_the_other_and_none_takes_another_
 ):
     tab = window(address)
     held = Held(tab, "**/api/classes", "PUT")
-    tab.press("F2")
-    tab.page.keyboard.type("vein")
-    tab.press("Enter")
+    tab.name_class("F2", "vein")
     held.wait(1)
     tab.page.locator("#classes input[type=color]").first.fill("#12ab34")
     tab.page.wait_for_timeout(100)
@@ -138,9 +134,7 @@ def test_changes_of_classes_are_sent_one_after_the_other_and_none_takes_another_
 def test_what_is_typed_while_a_name_is_on_its_way_changes_nothing(address, window):
     tab = window(address)
     held = Held(tab, "**/api/classes", "PUT")
-    tab.press("a")
-    tab.page.keyboard.type("nerve")
-    tab.press("Enter")
+    tab.name_class("a", "nerve")
     held.wait(1)
     tab.page.keyboard.type("b0")
     tab.press("Enter")
@@ -156,9 +150,7 @@ def test_what_is_typed_while_a_name_is_on_its_way_changes_nothing(address, windo
 def test_a_name_that_was_refused_stays_in_its_field(address, window):
     tab = window(address)
     tab.expects_errors = True
-    tab.press("a")
-    tab.page.keyboard.type("object")  # there is one
-    tab.press("Enter")
+    tab.name_class("a", "object")  # there is one
     tab.until("document.querySelector('#toast').textContent.includes('object')")
     tab.page.keyboard.type("s")
     tab.press("Enter")
