@@ -27,8 +27,9 @@ _CLASSIFIED = 10_000_000  # of a set with folds, so many pixels are classified: 
 _JOBS = 2
 _WIDEST = 16  # at least every so many-th row and column is classified
 _PROBE = 200  # pixels: the side of the square on which speed is measured
-# Classifying a pixel, and learning from it, cost so many times its filtering.
-_CLASSIFYING, _FITTING = 9.0, 500.0
+# Classifying a pixel, and learning from it, take so many times its filtering by one thread. On the
+# sets tried they took 6 to 16 and 420 to 670 times; both are shared by `_JOBS` threads.
+_CLASSIFYING, _FITTING = 12.0, 550.0
 
 
 @dataclass(frozen=True)
@@ -321,14 +322,18 @@ def forest_seconds(image: NDArray[Any], pixels: int, folds: int) -> float:
         pixels: The pixels of all images.
         folds: The number of folds.
     """
+    from joblib import cpu_count
+
     part = image[:_PROBE, :_PROBE]
-    _filter(part[:32, :32])  # the first call imports SciPy
+    for _ in range(2):  # imports and new memory make the first two calls up to three times as long
+        _filter(part)
     begin = time.monotonic()
     _filter(part)
     each: float = (time.monotonic() - begin) / (part.shape[0] * part.shape[1])
     learned = min(pixels * (folds - 1) / folds, _PIXELS)
     classified = min(pixels, _CLASSIFIED)
-    times: float = 2 * pixels + _CLASSIFYING * classified + _FITTING * learned * folds
+    shared = _CLASSIFYING * classified + _FITTING * learned * folds
+    times: float = 2 * pixels + shared / min(_JOBS, cpu_count())
     return each * times
 
 
