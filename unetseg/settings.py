@@ -154,8 +154,8 @@ class PatchSettings(_Selecting):
         page: The picture of files that hold several, as in `Selection`.
         channels: Numbers of the channels to take, such as "0" or "0,2"; None takes all.
         crop: Rows and columns at the edges that are ignored, as in `Selection`.
-        line_width: The width in pixels at which lines and points of LabelMe are drawn, 1 to 1,000;
-            None draws none.
+        line_width: The width in pixels at which lines and points of LabelMe, VIA and QuPath are
+            drawn, 1 to 1,000; None draws none.
 
     Raises:
         InputError: A value out of its range; the message names the argument.

@@ -380,6 +380,9 @@ READ = {
     "COCO run lengths": coco(raw_runs),
     "COCO compressed run lengths": coco(packed_runs),
     "COCO in CVAT's layout": coco(polygon, "annotations/instances_default.json"),
+    "COCO in CVAT's layout of parts": coco(
+        polygon, "annotations/instances_default.json", "images/default"
+    ),
     "COCO of Roboflow": coco(polygon, "_annotations.coco.json", "."),
     "COCO, images and labels in one folder": coco(packed_runs, "images/labels.json"),
     "COCO with other numbers": coco(polygon, ids=(3, 90)),
@@ -494,7 +497,42 @@ def in_folders(root):
     write(root / "classes.toml", toml)
 
 
+def coco_parts(file, folder):
+    """Return a build of one file and one folder for each of train, val and test."""
+
+    def in_parts(root):
+        coco(polygon, "labels.json", "all")(root)
+        data = json.loads((root / "labels.json").read_text())
+        for part_name, numbers in zip(("train", "val", "test"), PARTS.values(), strict=True):
+            home = root / folder.format(part_name)
+            home.mkdir(parents=True)
+            for k in numbers:
+                (root / f"all/im{k}.png").rename(home / f"im{k}.png")
+            ids = {k + 7 for k in numbers}
+            images = [i for i in data["images"] if i["id"] in ids]
+            found = [a for a in data["annotations"] if a["image_id"] in ids]
+            split = data | {"images": images, "annotations": found}
+            write(root / file.format(part_name), split)
+        (root / "labels.json").unlink()
+        (root / "all").rmdir()
+
+    return in_parts
+
+
+def coco_official(root):
+    coco_parts("annotations/instances_{}2017.json", "{}2017")(root)
+    for part_name in ("train", "val"):
+        points = {"images": [], "annotations": [], "categories": [{"id": 1, "keypoints": ["nose"]}]}
+        write(root / f"annotations/person_keypoints_{part_name}2017.json", points)
+        captions = {"images": [], "annotations": [], "info": {}}
+        write(root / f"annotations/captions_{part_name}2017.json", captions)
+
+
 DIVIDED = {
+    "COCO, official": coco_official,
+    "COCO, images in parts": coco_parts("annotations/instances_{}.json", "images/{}"),
+    "COCO, parts beside files": coco_parts("annotations/{}.json", "{}"),
+    "COCO, files beside images": coco_parts("images/{}.json", "images/{}"),
     "COCO of Roboflow": divided(coco(polygon, "_annotations.coco.json", ".")),
     "Roboflow masks": divided(roboflow_masks),
     "YOLO of Roboflow": yolo_roboflow,
@@ -676,8 +714,13 @@ REFUSED = {
     "YOLO without names": (yolo("nc: 2\n"), "data.yaml"),
     "YOLO, class without a name": (yolo("names: [cell]\n"), "class 1, but 1 are named"),
     "YOLO, strange names": (yolo("names: [*anchor, b]\n"), "write names"),
-    "VIA points": (
-        with_text(via(), "via.json", lambda t: t.replace('"polygon"', '"point"')),
+    "VIA lines alone": (
+        with_text(via(), "via.json", lambda t: t.replace('"polygon"', '"polyline"')),
+        "im0.png holds lines alone: a polyline of 4 points is not drawn; draw it as a polygon, "
+        "or give line_width=3",
+    ),
+    "VIA, a strange shape": (
+        with_text(via(), "via.json", lambda t: t.replace('"polygon"', '"spiral"')),
         "draw a polygon",
     ),
     "VIA, no class": (
@@ -704,8 +747,19 @@ REFUSED = {
         ),
         "draw polygons or brushes",
     ),
-    "QuPath points": (
-        with_text(qupath(), "im0.geojson", lambda t: t.replace('"Polygon"', '"Point"')),
+    "QuPath lines alone": (
+        with_text(
+            qupath(),
+            "im0.geojson",
+            lambda t: (
+                t.replace('"Polygon"', '"LineString"').replace("[[[", "[[").replace("]]]", "]]")
+            ),
+        ),
+        "im0.png holds lines alone: a LineString of 5 points is not drawn; draw it as a polygon, "
+        "or give line_width=3",
+    ),
+    "QuPath, a strange shape": (
+        with_text(qupath(), "im0.geojson", lambda t: t.replace('"Polygon"', '"Curve"')),
         "no area",
     ),
     "nnU-Net, a file for each channel": (nnunet_channels, "save one TIFF"),
@@ -840,3 +894,254 @@ def test_an_export_is_read_once(tmp_path, monkeypatch):
     ]
     assert main(["train", "set", *quick]) == 0
     assert calls == [tmp_path / "set", Path("set")]
+
+
+# --- images of another size than those that were labelled --------------------------------------
+
+
+def labelme_of_size(root):
+    labelme()(root)
+    for file in root.glob("*.json"):
+        write(file, json.loads(file.read_text()) | {"imageHeight": H, "imageWidth": W})
+
+
+def without_size(build):
+    def bare(root):
+        build(root)
+        data = json.loads((root / "annotations.json").read_text())
+        for image in data["images"]:
+            image["height"] = image["width"] = 0
+        write(root / "annotations.json", data)
+
+    return bare
+
+
+STATED = f"its labels were drawn on {H} x {W}"
+RESIZED = {
+    "LabelMe": (labelme_of_size, STATED),
+    "LabelMe without a size": (labelme(), "a corner of its labels lies at x = 29, y = 8"),
+    "COCO": (coco(polygon), STATED),
+    "COCO run lengths": (coco(packed_runs), STATED),
+    "COCO without a size": (without_size(coco(polygon)), "a corner of its labels lies at x = 30"),
+    "VIA": (via(), "a corner of its labels lies at x = 30, y = 8"),
+    "VIA rectangles": (via_rectangles, "a corner of its labels lies at x = 30, y = 8"),
+    "QuPath": (qupath(), "a corner of its labels lies at x = 30, y = 8"),
+    "Supervisely polygons": (supervisely(False), STATED),
+    "Supervisely bitmaps": (supervisely(True), STATED),
+    "Label Studio brushes": (label_studio("brushlabels"), STATED),
+}
+
+
+def resize(root, shape):
+    """Resize all images to this (height, width)."""
+    for file in root.rglob("im*.png"):
+        Image.open(file).resize(shape[::-1]).save(file)
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_images_that_were_reduced_after_labelling_are_refused(tmp_path, name):
+    build, says = RESIZED[name]
+    build(tmp_path / "set")
+    resize(tmp_path / "set", (H // 2, W // 2))
+    errors = inspect_folder(tmp_path / "set").errors
+    assert sum(len(error.files) for error in errors) == COUNT
+    assert [Path(file).name for e in errors for file in e.files] == [f"im{k}.png" for k in range(4)]
+    assert "has 20 x 24 pixels (rows x columns), and " in str(errors[0])
+    assert says in str(errors[0])
+    assert "put the image there that was labelled" in str(errors[0])
+    with pytest.raises(InputError) as caught:
+        convert_folder(tmp_path / "set", tmp_path / "out")
+    assert caught.value.subject.name == "im0.png"
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [n for n, (_, says) in RESIZED.items() if STATED in says])
+def test_images_that_were_enlarged_or_turned_after_labelling_are_refused(tmp_path, name):
+    RESIZED[name][0](tmp_path / "set")
+    resize(tmp_path / "set", (2 * H, 2 * W))
+    assert f"has 80 x 96 pixels (rows x columns), and {STATED}" in str(
+        inspect_folder(tmp_path / "set").errors[0]
+    )
+    resize(tmp_path / "set", (W, H))
+    assert f"and {STATED}, rows and columns exchanged" in str(
+        inspect_folder(tmp_path / "set").errors[0]
+    )
+
+
+def test_an_image_that_exif_turns_says_so_where_its_labels_were_drawn_on_it_as_stored(tmp_path):
+    coco(polygon, name="im{}.tif")(tmp_path / "set")
+    for file in (tmp_path / "set/images").iterdir():
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.open(file).save(file, exif=exif)
+    (error, *_) = inspect_folder(tmp_path / "set").errors
+    assert "has 48 x 40 pixels (rows x columns)" in str(error)
+    assert f"{STATED}, rows and columns exchanged" in str(error)
+    assert "remove the orientation by which EXIF turns this one" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["polygonlabels", "rectanglelabels"])
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_labels_in_percent_fit_an_image_of_any_size_but_not_a_turned_one(tmp_path, kind, factor):
+    label_studio(kind)(tmp_path / "set")
+    resize(tmp_path / "set", (int(H * factor), int(W * factor)))
+    for k, pair in enumerate(pairing.find_pairs(tmp_path / "set")):
+        due = truth(k)[::2, ::2] if factor < 1 else truth(k).repeat(2, 0).repeat(2, 1)
+        got = pair.read_mask().values
+        assert (got != due).sum() <= (0 if k % 2 == 0 or factor > 1 else 40)
+    resize(tmp_path / "set", (W, H))
+    (error, *_) = inspect_folder(tmp_path / "set").errors
+    assert f"{STATED}, rows and columns exchanged" in str(error)
+
+
+def test_shapes_that_reach_a_little_over_the_edge_are_clipped(tmp_path):
+    via()(tmp_path / "set")
+    data = json.loads((tmp_path / "set/via.json").read_text())
+    region = data["im0.png123"]["regions"][1]["shape_attributes"]
+    region["all_points_x"] = [32, W + 2, W + 2, 32]
+    region["all_points_y"] = [-2, -2, 14, 14]
+    write(tmp_path / "set/via.json", data)
+    assert inspect_folder(tmp_path / "set").errors == ()
+    mask = pairing.find_pairs(tmp_path / "set")[0].read_mask().values
+    assert (mask[:14, 32:] == 2).all()
+    assert (mask == 2).sum() == 14 * (W - 32)
+    region["all_points_x"] = [32, W + 4, W + 4, 32]
+    write(tmp_path / "set/via.json", data)
+    (error,) = inspect_folder(tmp_path / "set").errors
+    assert "a corner of its labels lies at x = 52, y = -2" in str(error)
+
+
+def test_corners_of_yolo_in_pixels_are_refused(tmp_path):
+    yolo("names: [cell, debris]")(tmp_path / "set")
+    write(tmp_path / "set/labels/im0.txt", "0 10 8 30 8 30 28\n")
+    with pytest.raises(InputError, match=r"im0.txt: .* no share of the image, 0 to 1"):
+        inspect_folder(tmp_path / "set")
+
+
+# --- images and labels that are left out -------------------------------------------------------
+
+UNLABELLED = {
+    "LabelMe": (labelme(), ".", "LabelMe files"),
+    "COCO": (coco(polygon), "images", "annotations.json"),
+    "VIA": (via(), "images", "via.json"),
+    "QuPath": (qupath(), "images", "QuPath GeoJSON"),
+    "Supervisely": (supervisely(True), "img", "Supervisely"),
+    "Label Studio": (label_studio("polygonlabels"), "images", "project-1.json"),
+}
+
+
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_images_without_labels_are_named_in_one_warning(tmp_path, name):
+    build, folder, where = UNLABELLED[name]
+    build(tmp_path / "set")
+    picture(tmp_path / "set" / folder / "new.png", 0)
+    says = f"1 image has no labels in {where} and is left out: new.png"
+    found = inspect_folder(tmp_path / "set").findings
+    assert [f.problem for f in found if f.severity == "warning"] == [says]
+    for k in range(5):
+        picture(tmp_path / "set" / folder / f"new{k}.png", 0)
+    says = f"6 images have no labels in {where} and are left out: "
+    says += "new0.png, new1.png, new2.png, new3.png, ..."
+    with pytest.warns(UnetsegWarning) as warned:
+        convert_folder(tmp_path / "set", tmp_path / "out")
+    assert [str(w.message) for w in warned] == [f"{tmp_path / 'set'}: {says}"]
+
+
+@pytest.mark.parametrize("name", ["VIA", "QuPath"])
+def test_lines_of_any_tool_are_left_out_or_drawn_as_those_of_labelme(tmp_path, name):
+    root, places = tmp_path / "set", [[2, 33], [44, 33]]  # below all boxes
+    if name == "VIA":
+        via()(root)
+        data = json.loads((root / "via.json").read_text())
+        xs, ys = zip(*places, strict=True)
+        data["im0.png123"]["regions"] += [
+            {"shape_attributes": shape, "region_attributes": {"kind": label}}
+            for shape, label in (
+                ({"name": "polyline", "all_points_x": xs, "all_points_y": ys}, "crack"),
+                ({"name": "point", "cx": 5, "cy": 37}, "tip"),
+            )
+        ]
+        write(root / "via.json", data)
+        kinds = ("polyline", "point")
+    else:
+        qupath()(root)
+        data = json.loads((root / "im0.geojson").read_text())
+        data["features"] += [
+            {
+                "type": "Feature",
+                "geometry": {"type": kind, "coordinates": coordinates},
+                "properties": {"classification": {"name": label}},
+            }
+            for kind, coordinates, label in (
+                ("LineString", places, "crack"),
+                ("Point", [5, 37], "tip"),
+            )
+        ]
+        write(root / "im0.geojson", data)
+        kinds = ("LineString", "Point")
+    found = inspect_folder(root)
+    assert found.table.names == NAMES
+    (warning,) = [f for f in found.findings if f.severity == "warning"]
+    assert worded(warning.problem, as_argument) == (
+        "shapes without an area are left out (line_width=3 draws them 3 pixels wide): "
+        f"1 {kinds[0]} of 'crack', 1 {kinds[1]} of 'tip'"
+    )
+    drawn = inspect_folder(root, PatchSettings(line_width=2))
+    assert drawn.table.names == ("background", "cell", "crack", "debris", "tip")
+    mask = drawn.surveys[0].pair.read_mask().values
+    np.testing.assert_array_equal(np.unique(np.nonzero(mask == 2)[0]), [32, 33])
+    assert (mask[32:34, 3:43] == 2).all()
+    np.testing.assert_array_equal(np.argwhere(mask == 4), [(36, 4), (36, 5), (37, 4), (37, 5)])
+
+
+def test_parts_of_coco_keep_images_of_one_name_apart(tmp_path):
+    coco_official(tmp_path / "set")
+    root = tmp_path / "set"
+    for part_name, old in (("train", "im1"), ("val", "im2")):
+        (root / f"{part_name}2017/{old}.png").rename(root / f"{part_name}2017/same.png")
+        file = root / f"annotations/instances_{part_name}2017.json"
+        write(file, file.read_text().replace(f"{old}.png", "same.png"))
+    pairs = {pair.name: pair for pair in pairing.find_pairs(root)}
+    assert sorted(pairs) == ["im0", "im3", "train-same", "val-same"]
+    for name, k in (("train-same", 1), ("val-same", 2)):
+        assert pairs[name].image.parent.name == name[:-5] + "2017"
+        np.testing.assert_array_equal(pairs[name].read_mask().values, truth(k))
+
+
+def test_coco_files_whose_parts_are_unclear_are_asked_about(tmp_path):
+    coco(polygon)(tmp_path / "set")
+    write(tmp_path / "set/train.json", (tmp_path / "set/annotations.json").read_text())
+    with pytest.raises(InputError) as caught:
+        inspect_folder(tmp_path / "set")
+    assert str(caught.value) == (
+        f"{tmp_path / 'set'}: COCO labels in annotations.json and train.json; "
+        "keep one of them in the folder, or one for each of train, val and test"
+    )
+
+
+def test_two_annotations_of_a_task_are_named_with_their_image(tmp_path):
+    label_studio("polygonlabels", "3f2a91c0-")(tmp_path / "set")
+    file = tmp_path / "set/project-1.json"
+    tasks = json.loads(file.read_text())
+    (done,) = tasks[2]["annotations"]
+    tasks[2]["annotations"] = [done | {"id": 17}, done | {"id": 18}]
+    write(file, tasks)
+    with pytest.raises(InputError) as caught:
+        inspect_folder(tmp_path / "set")
+    assert str(caught.value) == (
+        f"{file}: Label Studio: task 42 has 2 annotations of one image, 3f2a91c0-im2.png: "
+        "numbers 17 and 18; in Label Studio, delete all but one; then export again"
+    )
+    tasks[2]["annotations"][0]["was_cancelled"] = True
+    write(file, tasks)
+    assert inspect_folder(tmp_path / "set").errors == ()
+
+
+def test_findings_about_drawn_masks_name_their_images(tmp_path):
+    coco(polygon)(tmp_path / "set")
+    data = json.loads((tmp_path / "set/annotations.json").read_text())
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != 7]
+    write(tmp_path / "set/annotations.json", data)
+    found = inspect_folder(tmp_path / "set").findings
+    (warning,) = [f for f in found if "nothing but background" in f.problem]
+    assert warning.files == (str(tmp_path / "set/images/im0.png"),)

@@ -114,9 +114,20 @@ def test_a_line_covers_the_pixels_that_are_at_most_half_its_width_away():
         np.argwhere(drawing.draw_line((7, 9), [(1, 1), (3, 3), (6, 3)], 1)),
         [(1, 1), (2, 2), (3, 3), (3, 4), (3, 5), (3, 6)],
     )
+    point = drawing.draw_line((5, 5), [(2, 2)], 3)
+    np.testing.assert_array_equal(point, np.hypot(*np.indices((5, 5)) - 2) <= 1.5)
     point = drawing.draw_line((5, 5), [(2, 2)], 2)
-    np.testing.assert_array_equal(np.argwhere(point), [(1, 2), (2, 1), (2, 2), (2, 3), (3, 2)])
+    np.testing.assert_array_equal(np.argwhere(point), [(2, 2), (2, 3), (3, 2)])
     assert not drawing.draw_line((5, 5), [(-9, -9), (-4, 20), (60, 70)], 3).any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 16])
+def test_a_level_or_upright_line_through_centres_is_exactly_as_wide_as_asked_for(width):
+    for ends in ([(10, 20), (40, 20)], [(40, 20), (10, 20)]):
+        level = drawing.draw_line((50, 50), ends, width)
+        upright = drawing.draw_line((50, 50), [(y, x) for x, y in ends], width)
+        assert level[:, 25].sum() == upright[25].sum() == width
+        np.testing.assert_array_equal(level, upright.T)
 
 
 def test_error_maps_tell_missed_claimed_and_confused_pixels():

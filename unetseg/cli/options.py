@@ -117,7 +117,7 @@ def _selecting(unset: str, **more: dict[str, Any]) -> dict[str, Any]:
 
 _LINE_WIDTH: dict[str, Any] = {
     "metavar": "PIXELS",
-    "help": "Draw lines and points of LabelMe so wide.",
+    "help": "Draw lines and points among shapes so wide.",
     "show_default": "left out",
 }
 _DEVICE: dict[str, Any] = {

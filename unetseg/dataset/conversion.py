@@ -97,8 +97,8 @@ def convert_folder(
         order: All classes, the topmost last; it decides where masks of one class each overlap.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
             noise.
-        line_width: The width in pixels at which lines and points of LabelMe are drawn; None leaves
-            them out.
+        line_width: The width in pixels at which lines and points of LabelMe, VIA and QuPath are
+            drawn; None leaves them out.
         overwrite: Replace the files of an earlier conversion.
         on_progress: Receives `Progress`.
 

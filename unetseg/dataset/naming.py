@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.dataset.shapes import Draw
+from unetseg.dataset.shapes import Draw, Frame
 from unetseg.errors import InputError, MachineError
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
@@ -49,6 +49,7 @@ class Pair:
         drawn: The class and the shape of each label, the topmost last, where labels are shapes.
         page: The number of the picture in both files, where each of several is an image.
         part: The part of a divided set, "train", "val" or "test"; empty in any other set.
+        frame: The picture on which ``drawn`` was drawn, as far as it is known.
     """
 
     name: str
@@ -57,6 +58,12 @@ class Pair:
     drawn: tuple[tuple[int, Draw], ...] | None = None
     page: int | None = None
     part: str = ""
+    frame: Frame = field(default_factory=Frame)
+
+    @property
+    def named(self) -> Path:
+        """The file that messages about the mask name; one of shapes may hold all images' labels."""
+        return self.mask if self.drawn is None else self.image
 
     @property
     def file_stem(self) -> str:
@@ -102,16 +109,21 @@ class Pair:
         """Draw the shapes ``(H, W)``: the place of the topmost one, from 1, and 0 where none is.
 
         Raises:
-            InputError: A shape that does not fit the image.
+            InputError: The labels are of a picture of another size, or a shape does not fit.
         """
         info = self.read_info(selection)
         shapes = np.zeros((info.height, info.width), np.int32)
+        if self.drawn and (misfit := self.frame.describe_misfit(shapes.shape)):
+            remedy = "put the image there that was labelled"
+            if info.orientation >= 5:  # EXIF exchanges rows and columns
+                remedy += ", or remove the orientation by which EXIF turns this one"
+            raise InputError(self.image, misfit, remedy)
         for place, (_, draw) in enumerate(self.drawn or (), 1):
             try:
                 shapes[draw(shapes.shape)] = place
             except ValueError as error:
-                text = f"a shape of {self.image.name} that is not drawn ({error})"
-                raise InputError(self.mask, text, "export it again") from None
+                text = f"a shape in {self.mask.name} that is not drawn ({error})"
+                raise InputError(self.image, text, "export it again") from None
         return shapes
 
     def labels(self, table: ClassTable, selection: Selection = WHOLE) -> NDArray[np.uint8]:

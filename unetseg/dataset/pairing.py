@@ -157,8 +157,8 @@ def read_set(
         without: Name of a folder in it that holds neither images nor masks.
         converts: Whether a conversion asks, which is then no remedy.
         selection: The part of each file that is taken, as `find_pairs` takes it.
-        line_width: The width in pixels at which lines and points of LabelMe are drawn; None draws
-            none.
+        line_width: The width in pixels at which lines and points of LabelMe, VIA and QuPath are
+            drawn; None draws none.
 
     Raises:
         InputError: `match_pairs` or `load_classes` refuses the folder.

@@ -8,6 +8,7 @@ import base64
 import io
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,41 @@ Draw = Callable[[tuple[int, int]], NDArray[np.bool_]]
 """From the (height, width) of an image to the pixels of a shape."""
 
 _LARGEST = 2**28  # pixels or bytes: a longer run-length code or bitmap is damaged or forged
+# Corners may lie so far outside of an image: some tools draw a little over its edge.
+_OVER_PIXELS, _OVER_SHARE = 2, 0.02
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture on which shapes were drawn, as far as their labels describe it.
+
+    Attributes:
+        size: Its (height, width); None where the labels state none.
+        corners: Corners (x, y) of the shapes, by which an image is judged without a stated size.
+        is_relative: Whether positions are shares of the size: they fit any size of equal sides.
+    """
+
+    size: tuple[int, int] | None = None
+    corners: Points = ()
+    is_relative: bool = False
+
+    def describe_misfit(self, shape: tuple[int, int]) -> str:
+        """Say how an image of this (height, width) differs from the picture; "" if it may be it."""
+        has = f"has {shape[0]} x {shape[1]} pixels (rows x columns)"
+        if self.size is None:
+            for x, y in self.corners:
+                for place, side in ((y, shape[0]), (x, shape[1])):
+                    over = _OVER_PIXELS + _OVER_SHARE * side
+                    if not -over <= place <= side + over:
+                        return f"{has}, and a corner of its labels lies at x = {x:g}, y = {y:g}"
+            return ""
+        height, width = self.size
+        # A side that was rounded to whole pixels may be longer or shorter by one.
+        is_alike = self.is_relative and abs(shape[0] * width - shape[1] * height) <= height + width
+        if shape == self.size or is_alike:
+            return ""
+        exchanged = ", rows and columns exchanged" if shape == (width, height) else ""
+        return f"{has}, and its labels were drawn on {height} x {width}{exchanged}"
 
 
 def rings(areas: Sequence[Sequence[Points]], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -39,6 +75,11 @@ def rings(areas: Sequence[Sequence[Points]], shape: tuple[int, int]) -> NDArray[
             inside &= ~_ring(hole, shape)
         covered |= inside
     return covered
+
+
+def scaled_ring(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a polygon as `rings` does; its corners are shares, 0 to 1, of width and height."""
+    return rings([[[(x * shape[1], y * shape[0]) for x, y in points]]], shape)
 
 
 def _ring(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:

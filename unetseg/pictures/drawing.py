@@ -15,6 +15,7 @@ _HEADING_SIZE = 14
 _NUMBER_SIZE = 10  # pixels: the height of the numbers of objects
 _GAP = 4  # white pixels between pictures
 _SHEET_WIDTH = 1200  # pixels a sheet is at most wide; larger pictures are shrunk
+_ASIDE = 2**-20  # pixels by which lines are moved, so that no centre lies on both of their sides
 
 # The colours of wrong pixels in an error map. They differ much in lightness, so any colour vision
 # tells them apart, also in print. Blue and orange are those of Okabe & Ito (2008).
@@ -214,7 +215,9 @@ def draw_line(
 ) -> NDArray[np.bool_]:
     """Return the pixels ``(H, W)`` whose centre is at most half of ``width`` away from a line.
 
-    A line of one point is a disc. Whole numbers are centres, as in `fill_shape`.
+    A line of one point is a disc. Whole numbers are centres, as in `fill_shape`. Of the pixels at
+    exactly that distance, those below and right of the line belong to it. So a level line of an
+    even width has that width, too.
 
     Args:
         shape: Rows and columns.
@@ -222,7 +225,7 @@ def draw_line(
         width: The width of the line in pixels.
     """
     covered = np.zeros(shape, bool)
-    places = np.array(points, float)  # (n, 2)
+    places = np.array(points, float) + _ASIDE  # (n, 2)
     for begin, end in itertools.pairwise(places) if len(places) > 1 else [(places[0], places[0])]:
         low = np.maximum(np.floor(np.minimum(begin, end) - width / 2), 0).astype(int)
         high = np.maximum(np.ceil(np.maximum(begin, end) + width / 2) + 1, 0).astype(int)

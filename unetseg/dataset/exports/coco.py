@@ -1,14 +1,19 @@
 """COCO: polygons and run lengths of all images in one JSON file."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unetseg.dataset import shapes
-from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
-from unetseg.dataset.exports.values import flat_corners, image_named, json_files
-from unetseg.dataset.shapes import Draw
+from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
+from unetseg.dataset.exports.joining import join_exports
+from unetseg.dataset.exports.values import Pictures, flat_points, json_files, part_words
 from unetseg.errors import InputError
+from unetseg.text import show
+
+_File = tuple[Path, Mapping[str, Any]]
+"""A file, and its content."""
 
 
 def read_coco(folder: Path) -> Export | None:
@@ -20,33 +25,64 @@ def read_coco(folder: Path) -> Export | None:
     ]
     if not files:
         return None
-    if len(files) > 1:
+    if len(files) == 1:
+        return _export(*files[0], folder)
+    of_part = _parts_of(files)
+    if of_part is None:
         names = " and ".join(file.name for file, _ in files[:3])
-        raise InputError(folder, f"COCO labels in {names}", "keep one of them in the folder")
-    file, data = files[0]
-    labels = Labels("COCO")
+        text, remedy = f"COCO labels in {names}", "keep one of them in the folder"
+        raise InputError(folder, text, f"{remedy}, or one for each of train, val and test")
+    found = {part: _export(*of_part[part], folder, part) for part in of_part}
+    return join_exports(folder, list(found), found)
+
+
+def _parts_of(files: Sequence[_File]) -> dict[str, _File] | None:
+    """Return the file of each part, such as ``instances_train2017.json``; None if that is unclear.
+
+    Files of key points beside others say less about the same images.
+    """
+    outlines = [f for f in files if not any("keypoints" in c for c in f[1]["categories"])] or files
+    parts = [part_words(file.stem) for file, _ in outlines]
+    names = [part for found in parts for part in found]
+    if any(len(found) != 1 for found in parts) or len(set(names)) < len(names):
+        return None
+    return dict(zip(names, outlines, strict=True))
+
+
+def _export(file: Path, data: Mapping[str, Any], folder: Path, part: str = "") -> Export:
+    """Return the set of one file; ``part`` is the part of a divided set that it labels."""
+    labels, pictures = Labels("COCO"), Pictures(folder, part)
     with Reading(file, labels.tool):
         if any("segments_info" in a for a in data["annotations"]):
             raise NotReadError("panoptic COCO", "export instance segmentation")
         name_of = {c["id"]: str(c["name"]) for c in data["categories"]}
         used = {a["category_id"] for a in data["annotations"]}
         # Roboflow adds a first category that only groups the others.
-        groups = {c.get("supercategory") for c in data["categories"]}
+        categories = data["categories"]
+        groups = {c.get("supercategory") for c in categories if c.get("supercategory") != c["name"]}
         labels.names = [n for i, n in sorted(name_of.items()) if i in used or n not in groups]
-        drawn = {
-            i["id"]: labels.image(image_named(str(i["file_name"]), file, folder), file)
-            for i in data["images"]
-        }
+        images = {}
+        for one in data["images"]:
+            image = labels.image(pictures.named(str(one["file_name"]), file), file)
+            image.state_size(one.get("height"), one.get("width"))
+            images[one["id"]] = image
         for one in data["annotations"]:
-            shape = _coco_shape(one.get("segmentation"))
-            drawn[one["image_id"]].append((name_of[one["category_id"]], shape))
+            for key, known in (("image_id", images), ("category_id", name_of)):
+                if one[key] not in known:
+                    text = f"annotation {show(one.get('id'))} has the {key} {show(one[key])}"
+                    raise ValueError(f"{text}, which is not listed")
+            label = name_of[one["category_id"]]
+            _add_annotation(images[one["image_id"]], label, one.get("segmentation"))
     return labels.export()
 
 
-def _coco_shape(segmentation: Any) -> Draw:
+def _add_annotation(image: LabelledImage, label: str, segmentation: Any) -> None:
     if isinstance(segmentation, dict):
         height, width = segmentation["size"]
-        return partial(shapes.runs, (int(height), int(width)), segmentation["counts"])
+        size = int(height), int(width)
+        image.add(label, partial(shapes.runs, size, segmentation["counts"]))
+        return
     if not segmentation:
-        raise NotReadError("boxes without outlines", "export instance segmentation")
-    return partial(shapes.rings, [[flat_corners(part)] for part in segmentation])
+        text = f"boxes without outlines, such as {show(label)} in {show(image.path.name)}"
+        raise NotReadError(text, "export instance segmentation")
+    image.add_rings(label, [[flat_points(part)] for part in segmentation])

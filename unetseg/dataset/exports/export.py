@@ -1,18 +1,21 @@
 """A set as a tool exported it, and the labels from which its reader makes it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from unetseg.classes import IGNORED, ClassTable, named_classes
-from unetseg.dataset import naming
+from unetseg.dataset import naming, shapes
 from unetseg.dataset.naming import Pair
-from unetseg.dataset.shapes import Draw
+from unetseg.dataset.shapes import Draw, Frame, Points
 from unetseg.errors import InputError, arg
 from unetseg.text import plural, show
 
 _BACKGROUND = "background"
-_NAMED = 4  # kinds of shapes that a warning names
+_NAMED = 4  # kinds of shapes, or images, that a warning names
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe
 
 
@@ -24,7 +27,7 @@ class Export:
         tool: The program that writes this format.
         pairs: Images and their masks, drawn ones where the labels are shapes.
         classes: The classes of the masks.
-        left_out: The labels that are in no mask, in words; empty where there are none.
+        left_out: The labels and images that are in no mask, in words; empty where there are none.
     """
 
     tool: str
@@ -34,52 +37,150 @@ class Export:
 
 
 @dataclass
+class LabelledImage:
+    """An image, and its shapes in the order in which they are drawn.
+
+    Attributes:
+        path: The image.
+        source: The file of its labels.
+        line_width: The width in pixels of lines and points; None leaves them out.
+        size: The (height, width) of the picture that was labelled; None where it is not stated.
+        is_relative: Whether positions are shares of that size.
+        shapes: The class and the shape of each label.
+        lines: The kind, the class and the points of each label that is left out.
+        flat: The class of each polygon of fewer than three points: it covers nothing.
+        corners: Corners (x, y) in pixels.
+    """
+
+    path: Path
+    source: Path
+    line_width: float | None = None
+    size: tuple[int, int] | None = None
+    is_relative: bool = False
+    shapes: list[tuple[str, Draw]] = field(default_factory=list)
+    lines: list[tuple[str, str, Points]] = field(default_factory=list)
+    flat: list[str] = field(default_factory=list)
+    corners: list[tuple[float, float]] = field(default_factory=list)
+
+    def state_size(self, height: Any, width: Any) -> None:
+        """Keep the size of the picture that was labelled; tools write null or 0 for none."""
+        self.size = (int(height), int(width)) if height and width else None
+
+    def add(self, label: str, draw: Draw, corners: Points = ()) -> None:
+        """Add a shape; its corners tell whether it fits an image whose size is not stated."""
+        self.shapes.append((label, draw))
+        self.corners += corners
+
+    def add_rings(self, label: str, areas: Sequence[Sequence[Points]]) -> None:
+        """Add polygons as `shapes.rings` draws them; those of fewer than three points are flat."""
+        wide = [[r for r in area if len(r) > 2] for area in areas if area and len(area[0]) > 2]
+        if not wide:
+            self.flat.append(label)
+            return
+        self.add(label, partial(shapes.rings, wide), [c for outer, *_ in wide for c in outer])
+
+    def add_line(self, label: str, kind: str, points: Points, centre: float = 0.0) -> None:
+        """Add a line or a point; ``centre`` is the coordinate of the first pixel's centre."""
+        if self.line_width is None:
+            self.lines.append((kind, label, points))
+            return
+        places = [(x - centre, y - centre) for x, y in points]
+        self.add(label, partial(shapes.line, places, self.line_width), points)
+
+    @property
+    def frame(self) -> Frame:
+        """The picture that was labelled, as far as it is known."""
+        return Frame(self.size, () if self.size else tuple(self.corners), self.is_relative)
+
+
+@dataclass
 class Labels:
-    """Gathers the shapes of each image, in the order in which they are drawn."""
+    """Gathers the shapes of each image."""
 
     tool: str
+    line_width: float | None = None
     names: list[str] = field(default_factory=list)
     colours: dict[str, str] = field(default_factory=dict)
-    images: dict[str, tuple[Path, Path]] = field(default_factory=dict)
-    found: dict[str, list[tuple[str, Draw]]] = field(default_factory=dict)
-    without_area: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind, label)
+    images: dict[str, LabelledImage] = field(default_factory=dict)
 
-    def image(self, path: Path, source: Path) -> list[tuple[str, Draw]]:
-        """Return the list that takes the shapes of an image."""
+    def image(self, path: Path, source: Path) -> LabelledImage:
+        """Return the record that takes the shapes of an image."""
         stem = naming.stem_of(path)
-        if stem in self.images:
+        if other := self.images.get(stem):
+            if other.path != path:
+                text = f"has the same stem as {other.path}"
+                raise InputError(path, text, "rename one, there and in the labels")
             raise InputError(source, f"labels {show(path.name)} twice", "keep the labels once")
-        self.images[stem] = path, source
-        return self.found.setdefault(stem, [])
+        self.images[stem] = LabelledImage(path, source, self.line_width)
+        return self.images[stem]
+
+    @property
+    def found(self) -> set[str]:
+        """The classes of all shapes."""
+        return {label for image in self.images.values() for label, _ in image.shapes}
 
     def export(self) -> Export:
         """Return the set; its classes are those declared, else the labels found, by name."""
-        labels = {label for drawn in self.found.values() for label, _ in drawn}
-        names = self.names or sorted(labels, key=naming.natural_key)
+        for image in self.images.values():
+            self._refuse_lines_alone(image)
+        names = self.names or sorted(self.found, key=naming.natural_key)
         if not names:
-            source = next((s for _, s in self.images.values()), "labels")
+            source = next((i.source for i in self.images.values()), "labels")
             raise InputError(source, f"{self.tool} without one shape", "draw and name some first")
         names = [_BACKGROUND, *dict.fromkeys(n for n in names if n not in _SPECIAL)]
         index = _SPECIAL | {name: i for i, name in enumerate(names)}
         pairs = []
         for stem in sorted(self.images, key=naming.natural_key):
-            image, source = self.images[stem]
-            unknown = next((label for label, _ in self.found[stem] if label not in index), None)
+            image = self.images[stem]
+            unknown = next((label for label, _ in image.shapes if label not in index), None)
             if unknown is not None:
-                raise InputError(source, f"class {show(unknown)!r} is not declared", "declare it")
-            drawn = tuple((index[label], draw) for label, draw in self.found[stem])
-            pairs.append(Pair(stem, image, source, drawn))
+                text = f"class {show(unknown)!r} is not declared"
+                raise InputError(image.source, text, "declare it")
+            drawn = tuple((index[label], draw) for label, draw in image.shapes)
+            pairs.append(Pair(stem, image.path, image.source, drawn, frame=image.frame))
         table = ClassTable(named_classes(names, self.colours), (IGNORED,))
-        return Export(self.tool, tuple(pairs), table, self._left_out())
+        texts = self._lines_left_out(), self._flat_left_out(), self._images_left_out()
+        return Export(self.tool, tuple(pairs), table, "; ".join(filter(None, texts)))
 
-    def _left_out(self) -> str:
-        found = self.without_area.most_common()
-        text = ", ".join(
-            f"{plural(n, kind)} of {show(label)!r}" for (kind, label), n in found[:_NAMED]
-        )
-        more = ", ..." if len(found) > _NAMED else ""
+    def _refuse_lines_alone(self, image: LabelledImage) -> None:
+        """Refuse an image of lines that are left out: it would show background alone."""
+        if image.lines and not image.shapes:
+            kind, _, points = image.lines[0]
+            name = show(image.path.name)
+            text = f"{self.tool}: {name} holds lines alone: "
+            text += f"a {show(kind)} of {plural(len(points), 'point')} is not drawn"
+            remedy = f"draw it as a polygon, or give {arg('line_width', 3)}"
+            raise InputError(image.source, text, remedy)
+
+    def _lines_left_out(self) -> str:
+        lines = (line for image in self.images.values() for line in image.lines)
+        found = Counter((kind, label) for kind, label, _ in lines).most_common()
+        text = _few([f"{plural(n, show(kind))} of {show(label)!r}" for (kind, label), n in found])
         remedy = f"{arg('line_width', 3)} draws them 3 pixels wide"
-        return f"shapes without an area are left out ({remedy}): {text}{more}" if found else ""
+        return f"shapes without an area are left out ({remedy}): {text}" if found else ""
+
+    def _flat_left_out(self) -> str:
+        names = [show(i.path.name) for i in self.images.values() for _ in i.flat]
+        text = f"{plural(len(names), 'polygon')} of fewer than 3 points cover nothing"
+        return f"{text}, in {_few(list(dict.fromkeys(names)))}" if names else ""
+
+    def _images_left_out(self) -> str:
+        """Say which pictures beside the labelled ones have no labels."""
+        labelled = {image.path for image in self.images.values()}
+        homes = dict.fromkeys(path.parent for path in labelled)
+        beside = [path for home in homes for path in naming.list_folder(home)[0]]
+        names = [show(path.name) for path in beside if path not in labelled]
+        if not names:
+            return ""
+        sources = {image.source for image in self.images.values()}
+        where = show(sources.pop().name) if len(sources) == 1 else self.tool
+        have, are = ("have", "are") if len(names) > 1 else ("has", "is")
+        text = f"{plural(len(names), 'image')} {have} no labels in {where} and {are} left out"
+        return f"{text}: {_few(names)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 class NotReadError(ValueError):

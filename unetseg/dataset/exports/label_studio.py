@@ -2,18 +2,22 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unetseg.dataset import shapes
-from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
+from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
 from unetseg.dataset.exports.values import (
+    Pictures,
     box_corners,
     corners_of,
     homes_of,
-    image_named,
     json_files,
     number_of,
 )
@@ -21,6 +25,8 @@ from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
 from unetseg.pictures import reading
 from unetseg.text import show
+
+_NO_AREAS = ("choices", "textarea", "rating", "relation")  # they are about the image
 
 
 def read_label_studio(folder: Path) -> Export | None:
@@ -32,7 +38,7 @@ def read_label_studio(folder: Path) -> Export | None:
                 text = "a brush of Label Studio, named by its task instead of its image"
                 raise InputError(brush, text, "export JSON, and put it beside images/")
         return None
-    labels = Labels("Label Studio")
+    labels, pictures = Labels("Label Studio"), Pictures(folder)
     file, tasks = found[0]
     with Reading(file, labels.tool):
         for task in tasks:
@@ -48,9 +54,12 @@ def read_label_studio(folder: Path) -> Export | None:
             if not done:
                 continue  # a task that nobody has labelled
             if len(done) > 1:
-                raise NotReadError(f"{len(done)} annotations of one task", "keep one")
-            drawn = labels.image(_label_studio_image(address, file, folder), file)
-            drawn += filter(None, map(_label_studio_shape, done[0]["result"]))
+                numbers = " and ".join(show(a.get("id")) for a in done)
+                text = f"task {show(task.get('id'))} has {len(done)} annotations of one image, "
+                text += f"{show(_file_name(address))}: numbers {numbers}"
+                remedy = "in Label Studio, delete all but one; then export again"
+                raise NotReadError(text, remedy)
+            _add_regions(labels.image(_image_of(address, file, pictures), file), done[0]["result"])
     return labels.export()
 
 
@@ -62,43 +71,71 @@ def _are_tasks(data: Any) -> bool:
     )
 
 
-def _label_studio_image(address: str, file: Path, folder: Path) -> Path:
+def _file_name(address: str) -> str:
+    """Return the name of the file at an address, which may write a space as ``%20``."""
+    return unquote(re.split(r"[/\\]", address.split("?d=")[-1])[-1])
+
+
+def _image_of(address: str, file: Path, pictures: Pictures) -> Path:
     """Return the image of a task; an upload bears a random prefix that the file may lack."""
-    name = address.split("?d=")[-1].split("/")[-1]
+    name = _file_name(address)
     bare = re.sub(r"^[0-9a-f]{8}-", "", name)
     try:
-        return image_named(name, file, folder)
+        return pictures.named(name, file)
     except InputError:
-        return image_named(bare, file, folder)
+        return pictures.named(bare, file)
 
 
-def _label_studio_shape(one: Mapping[str, Any]) -> tuple[str, Draw] | None:
-    """Return the class and the function that draws a region; None if it is no area."""
+def _add_regions(image: LabelledImage, regions: Sequence[Mapping[str, Any]]) -> None:
+    """Add the regions of an image. All but brushes are shares of its size."""
+    areas = [one for one in regions if one["type"] not in _NO_AREAS]
+    image.is_relative = all(one["type"] != "brushlabels" for one in areas)
+    for one in areas:
+        image.state_size(one["original_height"], one["original_width"])
+        image.add(*_label_studio_shape(one))
+
+
+def _label_studio_shape(one: Mapping[str, Any]) -> tuple[str, Draw]:
+    """Return the class of a region, and the function that draws it."""
     value, kind = one["value"], one["type"]
-    if kind in ("choices", "textarea", "rating", "relation"):
-        return None  # about the image, not an area
     if kind not in ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels"):
         raise NotReadError(f"{show(kind)} are not read", "draw polygons or brushes")
     names = value.get(kind, ())
     if len(names) != 1:
         raise ValueError(f"a region of {len(names)} classes")
-    width, height = int(one["original_width"]), int(one["original_height"])
+    label = str(names[0])
     if kind == "brushlabels":
         if value.get("format") != "rle":
             raise ValueError(f"a brush of format {show(value.get('format'))}")
-        return str(names[0]), partial(shapes.brush, (height, width), value["rle"])
-    across, down = width / 100, height / 100  # coordinates are percent
+        size = int(one["original_height"]), int(one["original_width"])
+        return label, partial(shapes.brush, size, value["rle"])
     if kind == "polygonlabels":
-        points = [(x * across, y * down) for x, y in corners_of(value["points"])]
-        return str(names[0]), partial(shapes.rings, [[points]])
+        points = [(x / 100, y / 100) for x, y in corners_of(value["points"])]
+        return label, partial(shapes.scaled_ring, points)
     turn = math.radians(number_of(value.get("rotation", 0)))
-    x, y = number_of(value["x"]) * across, number_of(value["y"]) * down
-    if kind == "rectanglelabels":  # turned about its first corner
-        box = box_corners(
-            0, 0, number_of(value["width"]) * across, number_of(value["height"]) * down
-        )
-        cos, sin = math.cos(turn), math.sin(turn)
-        points = [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in box]
-        return str(names[0]), partial(shapes.rings, [[points]])
-    radii = number_of(value["radiusX"]) * across, number_of(value["radiusY"]) * down
-    return str(names[0]), partial(shapes.ellipse, (x, y), radii, turn)
+    place = number_of(value["x"]) / 100, number_of(value["y"]) / 100
+    sides = ("width", "height") if kind == "rectanglelabels" else ("radiusX", "radiusY")
+    lengths = number_of(value[sides[0]]) / 100, number_of(value[sides[1]]) / 100
+    draw = _rectangle if kind == "rectanglelabels" else _ellipse
+    return label, partial(draw, place, lengths, turn)
+
+
+def _rectangle(
+    place: tuple[float, float], sides: tuple[float, float], turn: float, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Draw a rectangle that is turned about its first corner; lengths are shares of the image."""
+    height, width = shape
+    x, y = place[0] * width, place[1] * height
+    box = box_corners(0, 0, sides[0] * width, sides[1] * height)
+    cos, sin = math.cos(turn), math.sin(turn)
+    corners = [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in box]
+    return shapes.rings([[corners]], shape)
+
+
+def _ellipse(
+    place: tuple[float, float], radii: tuple[float, float], turn: float, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Draw an ellipse about its centre; lengths are shares of the image."""
+    height, width = shape
+    centre = place[0] * width, place[1] * height
+    return shapes.ellipse(centre, (radii[0] * width, radii[1] * height), turn, shape)

@@ -1,6 +1,7 @@
 """The search for the tool that exported a folder."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from unetseg.dataset.exports.coco import read_coco
@@ -15,17 +16,6 @@ from unetseg.dataset.exports.via import read_via
 from unetseg.dataset.exports.yolo import read_yolo
 from unetseg.dataset.parts import find_parts
 
-# Each reader returns None where a folder is not of its tool.
-_READERS: tuple[Callable[[Path], Export | None], ...] = (
-    read_coco,
-    read_nnunet,
-    read_supervisely,
-    read_label_studio,
-    read_via,
-    read_qupath,
-    read_yolo,
-)
-
 
 def find_export(folder: Path, line_width: float | None = None) -> Export | None:
     """Return the set of a folder that a known tool exported; None of any other folder.
@@ -34,7 +24,7 @@ def find_export(folder: Path, line_width: float | None = None) -> Export | None:
 
     Args:
         folder: The folder.
-        line_width: The width in pixels of lines and points of LabelMe; None draws none.
+        line_width: The width in pixels of lines and points; None draws none.
 
     Raises:
         InputError: Labels that cannot be read exactly, or parts that do not belong together.
@@ -43,6 +33,15 @@ def find_export(folder: Path, line_width: float | None = None) -> Export | None:
     found = {part.name: export for part in parts if (export := find_export(part, line_width))}
     if found:
         return join_exports(folder, [part.name for part in parts], found)
-    if export := read_labelme(folder, line_width):
-        return export
-    return next((export for read in _READERS if (export := read(folder))), None)
+    # Each reader returns None where a folder is not of its tool.
+    readers: tuple[Callable[[Path], Export | None], ...] = (
+        partial(read_labelme, line_width=line_width),
+        read_coco,
+        read_nnunet,
+        read_supervisely,
+        read_label_studio,
+        partial(read_via, line_width=line_width),
+        partial(read_qupath, line_width=line_width),
+        read_yolo,
+    )
+    return next((export for read in readers if (export := read(folder))), None)

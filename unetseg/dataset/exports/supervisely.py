@@ -32,11 +32,13 @@ def read_supervisely(folder: Path) -> Export | None:
     for file, data in json_files(folder / "ann"):
         with Reading(file, labels.tool):
             name = file.name.removesuffix(".json")
-            image = next((p for p in (folder / "img").glob("*") if name in (p.name, p.stem)), None)
-            if image is None:
+            path = next((p for p in (folder / "img").glob("*") if name in (p.name, p.stem)), None)
+            if path is None:
                 raise InputError(file, f"its image {show(name)} is not there", "put it into img/")
-            drawn = labels.image(image, file)
-            drawn += [(str(o["classTitle"]), _supervisely_shape(o)) for o in data["objects"]]
+            image, size = labels.image(path, file), data.get("size") or {}
+            image.state_size(size.get("height"), size.get("width"))
+            for one in data["objects"]:
+                image.add(str(one["classTitle"]), _supervisely_shape(one))
     return labels.export() if labels.images else None
 
 

@@ -1,15 +1,22 @@
 """Files and numbers in them, as annotation tools write them."""
 
+import itertools
 import json
 import math
+import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unetseg.dataset.naming import IMAGE_FOLDERS, MASK_FOLDERS
+from unetseg.dataset.parts import PARTS
 from unetseg.errors import InputError
-from unetseg.pictures import reading
 from unetseg.text import show
+
+_DEEPEST = 5  # folders inside each other that are searched for images
 
 
 def homes_of(folder: Path) -> list[Path]:
@@ -27,21 +34,65 @@ def json_files(folder: Path, pattern: str = "*.json") -> Iterator[tuple[Path, An
             raise InputError(file, f"not readable as JSON ({error})", remedy) from None
 
 
-def image_named(name: str, file: Path, folder: Path) -> Path:
-    """Return the image that a label file names, beside it or in the set.
+class Pictures:
+    """The files of a set by name, for labels that name their images.
 
-    Raises:
-        InputError: There is no such image.
+    Labels may name folders that the set does not have, write a name in other capitals, or separate
+    folders as Windows does.
     """
-    parts = [p for p in re.split(r"[/\\]", name) if p not in ("", ".", "..")]
-    last = parts[-1] if parts else ""
-    homes = list(dict.fromkeys([file.parent, *homes_of(folder)]))
-    homes += [h / "images" for h in homes]
-    tried = [h.joinpath(*parts) for h in homes] + [h / last for h in homes]
-    image = next((path for path in tried if last and path.is_file()), None)
-    if image is None:
-        raise InputError(file, f"its image {show(last)} is not there", "put it into images/")
-    return image
+
+    def __init__(self, folder: Path, part: str = "") -> None:
+        """Take the folder of the set, and the word in the folders of its part, such as "train"."""
+        self._folder, self._part = folder, part
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        """The files of each name, from all folders that lie no deeper than five."""
+        found: dict[str, list[Path]] = {}
+        for home, folders, names in os.walk(self._folder, followlinks=True):
+            depth = len(Path(home).relative_to(self._folder).parts)
+            folders[:] = [f for f in folders if f[:1] != "." and depth < _DEEPEST]
+            for name in names:
+                if name[:1] != ".":
+                    found.setdefault(_folded(name), []).append(Path(home, name))
+        return found
+
+    def named(self, name: str, file: Path) -> Path:
+        """Return the image that a label file names.
+
+        Several files may have the name. The one whose folders agree best is taken.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        parts = [p for p in re.split(r"[/\\]", name) if p not in ("", ".", "..")]
+        last = parts[-1] if parts else ""
+        found = self._by_name.get(_folded(last), []) if last else []
+        if not found:
+            raise InputError(file, f"its image {show(last)} is not there", "put it into images/")
+        return min(found, key=lambda path: self._rank(path, parts, file))
+
+    def _rank(self, path: Path, parts: Sequence[str], file: Path) -> tuple[Any, ...]:
+        """Return a key that is smallest for the file that labels mean."""
+        own = path.relative_to(self._folder).parts
+        homes = [home.lower() for home in own[:-1]]
+        of_part = any(self._part in part_words(home) for home in homes) if self._part else True
+        pairs = zip(map(_folded, reversed(own)), map(_folded, reversed(parts)), strict=False)
+        alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        are_masks = any(home in MASK_FOLDERS for home in homes)
+        is_exact = path.name == parts[-1]
+        beside = path.parent == file.parent
+        is_usual = path.parent.name.lower() in IMAGE_FOLDERS
+        return not of_part, -alike, not is_exact, are_masks, not beside, not is_usual, len(own), own
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def part_words(name: str) -> set[str]:
+    """Return the parts of a divided set that a name speaks of, such as ``instances_train2017``."""
+    return {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
 
 
 def number_of(value: Any) -> float:
@@ -51,25 +102,24 @@ def number_of(value: Any) -> float:
     return float(value)
 
 
+def points_of(values: Any) -> list[tuple[float, float]]:
+    """Return points (x, y); raise `ValueError` for anything but pairs of finite numbers."""
+    return [(number_of(x), number_of(y)) for x, y in values]
+
+
 def corners_of(values: Any) -> list[tuple[float, float]]:
     """Return the corners (x, y) of a polygon; raise `ValueError` where there are fewer than 3."""
-    points = [(number_of(x), number_of(y)) for x, y in values]
+    points = points_of(values)
     if len(points) < 3:
         raise ValueError(f"a polygon of {len(points)} points")
     return points
 
 
-def flat_corners(values: Sequence[Any]) -> list[tuple[float, float]]:
-    """Return the corners of a polygon from x and y by turns; see `corners_of`."""
+def flat_points(values: Sequence[Any]) -> list[tuple[float, float]]:
+    """Return points from x and y by turns; see `points_of`."""
     if len(values) % 2:
         raise ValueError("an odd number of coordinates")
-    return corners_of(zip(values[::2], values[1::2], strict=True))
-
-
-def size_of(image: Path) -> tuple[int, int]:
-    """Return the height and the width of an image."""
-    info = reading.read_info(image)
-    return info.height, info.width
+    return points_of(zip(values[::2], values[1::2], strict=True))
 
 
 def box_corners(x: float, y: float, width: float, height: float) -> list[tuple[float, float]]:

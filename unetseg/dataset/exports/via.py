@@ -8,30 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from unetseg.dataset import shapes
-from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
+from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
 from unetseg.dataset.exports.values import (
+    Pictures,
     box_corners,
-    corners_of,
     homes_of,
-    image_named,
     json_files,
     number_of,
+    points_of,
 )
-from unetseg.dataset.shapes import Draw
 from unetseg.text import show
 
 
-def read_via(folder: Path) -> Export | None:
+def read_via(folder: Path, line_width: float | None = None) -> Export | None:
     """Read the VGG Image Annotator, version 2: a project, its JSON export, or its CSV."""
     for file, data in json_files(folder):
         entries = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
         if isinstance(entries, dict) and entries and all(map(_is_via, entries.values())):
-            return _via_export(file, list(entries.values()), folder)
+            return _via_export(file, list(entries.values()), folder, line_width)
     for file in (f for home in homes_of(folder) for f in sorted(home.glob("*.csv"))):
         with open(file, newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
         if rows and "region_shape_attributes" in rows[0]:
-            return _via_export(file, _via_rows(file, rows), folder)
+            return _via_export(file, _via_rows(file, rows), folder, line_width)
     return None
 
 
@@ -55,9 +54,11 @@ def _via_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, A
     return list(entries.values())
 
 
-def _via_export(file: Path, entries: Sequence[Mapping[str, Any]], folder: Path) -> Export:
+def _via_export(
+    file: Path, entries: Sequence[Mapping[str, Any]], folder: Path, line_width: float | None
+) -> Export:
     """Read an export of VIA."""
-    labels = Labels("VIA")
+    labels, pictures = Labels("VIA", line_width), Pictures(folder)
     with Reading(file, labels.tool):
         regions = {
             e["filename"]: list(e["regions"].values())
@@ -69,7 +70,7 @@ def _via_export(file: Path, entries: Sequence[Mapping[str, Any]], folder: Path) 
         if len(keys) > 1:
             raise ValueError(f"which of {', '.join(sorted(keys))} names the class? Keep one")
         for name, found in regions.items():
-            drawn = labels.image(image_named(str(name), file, folder), file)
+            image = labels.image(pictures.named(str(name), file), file)
             for one in found:
                 label = next(iter(one["region_attributes"].values()), "object")
                 if isinstance(label, dict):  # of a checkbox: the options that are ticked
@@ -79,20 +80,28 @@ def _via_export(file: Path, entries: Sequence[Mapping[str, Any]], folder: Path) 
                     label = ticked[0]
                 if not label:
                     raise ValueError("a region without a class")
-                drawn.append((str(label), _via_shape(one["shape_attributes"])))
+                _add_region(image, str(label), one["shape_attributes"])
     return labels.export()
 
 
-def _via_shape(s: Mapping[str, Any]) -> Draw:
+def _add_region(image: LabelledImage, label: str, s: Mapping[str, Any]) -> None:
     kind = s.get("name")
     if kind == "polygon":
-        points = corners_of(zip(s["all_points_x"], s["all_points_y"], strict=True))
-        return partial(shapes.rings, [[points]])
-    if kind == "rect":
-        x, y, width, height = (number_of(s[k]) for k in ("x", "y", "width", "height"))
-        return partial(shapes.rings, [[box_corners(x, y, width, height)]])
-    if kind in ("circle", "ellipse"):
+        points = points_of(zip(s["all_points_x"], s["all_points_y"], strict=True))
+        image.add_rings(label, [[points]])
+    elif kind == "rect":
+        box = box_corners(*(number_of(s[k]) for k in ("x", "y", "width", "height")))
+        image.add_rings(label, [[box]])
+    elif kind in ("circle", "ellipse"):
         radii = ("r", "r") if kind == "circle" else ("rx", "ry")
         centre, size = (number_of(s["cx"]), number_of(s["cy"])), [number_of(s[r]) for r in radii]
-        return partial(shapes.ellipse, centre, (size[0], size[1]), number_of(s.get("theta", 0)))
-    raise NotReadError(f"a {show(kind)}, which has no area", "draw a polygon")
+        turn = number_of(s.get("theta", 0))
+        draw = partial(shapes.ellipse, centre, (size[0], size[1]), turn)
+        image.add(label, draw, [centre])  # its rim may lie outside of the image
+    elif kind == "polyline":
+        points = points_of(zip(s["all_points_x"], s["all_points_y"], strict=True))
+        image.add_line(label, kind, points, 0.5)
+    elif kind == "point":
+        image.add_line(label, kind, [(number_of(s["cx"]), number_of(s["cy"]))], 0.5)
+    else:
+        raise NotReadError(f"a {show(kind)}, which has no area", "draw a polygon")

@@ -8,11 +8,13 @@ from pathlib import Path
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
 from unetseg.dataset.exports.joining import join_exports
-from unetseg.dataset.exports.values import flat_corners, size_of
+from unetseg.dataset.exports.values import corners_of, flat_points
 from unetseg.dataset.parts import PARTS
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
 from unetseg.text import show
+
+_OVER = 0.1  # of the image's side: so far outside of it a corner may lie
 
 
 def read_yolo(folder: Path) -> Export | None:
@@ -33,24 +35,25 @@ def read_yolo(folder: Path) -> Export | None:
     labels.names = names
     for image in naming.list_images(images):
         file = files.pop(naming.stem_of(image), None)
-        drawn = labels.image(image, file or texts)  # an image without a file shows nothing
+        labelled = labels.image(image, file or texts)  # an image without a file shows nothing
         with Reading(file or texts, labels.tool):
             for line in file.read_text("utf-8-sig").splitlines() if file else ():
                 if line.strip():
-                    drawn.append(_yolo_shape(line.split(), names, image))
+                    labelled.add(*_yolo_shape(line.split(), names))
     if files:
         raise InputError(next(iter(files.values())), "no image has this name", "move it out")
     return labels.export()
 
 
-def _yolo_shape(words: list[str], names: list[str], image: Path) -> tuple[str, Draw]:
+def _yolo_shape(words: list[str], names: list[str]) -> tuple[str, Draw]:
     if len(words) == 5:
         raise NotReadError("boxes without outlines", "export YOLO segmentation")
     if not words[0].isdigit() or int(words[0]) >= len(names):
         raise ValueError(f"class {show(words[0])}, but {len(names)} are named")
-    height, width = size_of(image)
-    points = [(x * width, y * height) for x, y in flat_corners([float(w) for w in words[1:]])]
-    return names[int(words[0])], partial(shapes.rings, [[points]])
+    points = corners_of(flat_points([float(w) for w in words[1:]]))
+    if not all(-_OVER <= value <= 1 + _OVER for point in points for value in point):
+        raise NotReadError("a corner that is no share of the image, 0 to 1", "export it again")
+    return names[int(words[0])], partial(shapes.scaled_ring, points)
 
 
 def _yolo_names(homes: Sequence[Path]) -> list[str]:

@@ -42,7 +42,7 @@ def judge_contents(facts: Facts) -> Iterator[Finding]:
         return
     for i, name in enumerate(names):
         alone = (counts[:, i] > 0) & (counts.sum(1) == counts[:, i])
-        files = [s.pair.mask for s, only in zip(surveys, alone, strict=True) if only]
+        files = [s.pair.named for s, only in zip(surveys, alone, strict=True) if only]
         if files:
             text = f"nothing but {show(name)} in these masks ({len(files)} of {len(surveys)})"
             yield Finding.of("warning", files, text, "look whether they are labelled at all")

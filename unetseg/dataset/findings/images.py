@@ -120,7 +120,7 @@ def judge_storage(facts: Facts) -> Iterator[Finding]:
     if clear:
         count = sum(s.found.unlabelled for s in clear)
         text = f"{count:,} pixels are transparent or without data: they are ignored"
-        yield Finding.of("note", [s.pair.mask for s in clear], text)
+        yield Finding.of("note", [s.pair.named for s in clear], text)
     if values := {s.found.nodata for s in surveys} - {None}:
         text = f"{', '.join(map(str, values))} is the value of no data of GeoTIFF masks"
         known = facts.table.ignore if facts.table else ()

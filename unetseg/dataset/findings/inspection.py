@@ -126,6 +126,8 @@ class Inspection(Result):
         ]
         first = self.surveys[0].pair
         note = f"Paired by name, such as {first.image.name} with {first.mask.name}."
+        if first.drawn is not None:
+            note = f"Drawn from labels, such as those of {first.image.name} in {first.mask.name}."
         title = f"{self.root}: {plural(facts['images'], 'labelled image')}"
         about = Table(title, ["", "found"], rows, note)
         if self.table is None or not facts["classes"]:
@@ -261,7 +263,7 @@ def inspect_folder(
         except InputError as error:
             doubt = doubt or error
         if doubt:
-            at_fault = [s.pair.mask for s in surveys] if doubt.subject is masks.ALL_MASKS else []
+            at_fault = [s.pair.named for s in surveys] if doubt.subject is masks.ALL_MASKS else []
             found.append(refusal_of(doubt, commands, at_fault))
         measured, strange, area = [], list[masks.NoClassError](), AreaFinder()
         if table and not doubt:
@@ -341,18 +343,18 @@ def _classes_of(
         return None
     if given is not None:
         return given.with_ignored(ignored) if ignored else given
-    return masks.discover({str(s.pair.mask): s.found for s in surveys}, ignored)
+    return masks.discover({str(s.pair.named): s.found for s in surveys}, ignored)
 
 
 def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
     """Note the images that teach and score nothing, such as those that nobody has labelled yet."""
-    files = [s.pair.mask for s, labelled in zip(surveys, has_labels, strict=True) if not labelled]
+    files = [s.pair.named for s, labelled in zip(surveys, has_labels, strict=True) if not labelled]
     text = f"no pixel is labelled ({len(files)} of {plural(len(surveys), 'mask')})"
     return Finding.of("note", files, text, "the images are left out")
 
 
 def _doubt(surveys: Sequence[Survey], ignored: Sequence[int | str]) -> InputError | None:
     """Return why the values of masks may be no classes; None where nothing speaks against it."""
-    found = {str(s.pair.mask): s.found for s in surveys}
-    numbers = {s.pair.mask: s.numbers for s in surveys}
+    found = {str(s.pair.named): s.found for s in surveys}
+    numbers = {s.pair.named: s.numbers for s in surveys}
     return masks.two_kinds(found, ignored) or doubt_classes(numbers)
