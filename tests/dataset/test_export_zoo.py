@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageDraw
 
 from unetseg.cli.app import main
@@ -690,6 +691,11 @@ REFUSED = {
         "export JSON",
     ),
     "CVAT for images": (only("annotations.xml"), "export COCO"),
+    "CVAT for images, without the images": (
+        lambda root: write(root / "task-7.xml", '<?xml version="1.0"?>\n<annotations>\n'),
+        "task-7.xml: CVAT for images: not read; export COCO 1.0 or Segmentation mask 1.1, and tick "
+        "Save images",
+    ),
     "Pascal VOC boxes": (only("im0.xml", folder="Annotations"), "export segmentation masks"),
     "NIfTI": (only("case.nii.gz"), "export each slice"),
     "MATLAB": (only("im0.mat", folder="masks"), "imwrite"),
@@ -1016,6 +1022,85 @@ def test_corners_of_yolo_in_pixels_are_refused(tmp_path):
     write(tmp_path / "set/labels/im0.txt", "0 10 8 30 8 30 28\n")
     with pytest.raises(InputError, match=r"im0.txt: .* no share of the image, 0 to 1"):
         inspect_folder(tmp_path / "set")
+
+
+# --- objects of CVAT and Pascal VOC ------------------------------------------------------------
+
+TWO_CELLS = ((4, 8, 16, 28), (16, 8, 30, 28))  # they touch, and both are cells
+
+
+def voc_objects(labelmap=True, palette=False, void=False):
+    """Return a build of two touching cells and a piece of debris, each object in its colour."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:5] = [(0, 0, 0), (250, 50, 83), (52, 209, 183), (128, 0, 0), (0, 128, 0)]
+    colours[255] = (224, 224, 192)
+
+    def save(path, indices):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if palette:
+            image = Image.fromarray(indices)
+            image.putpalette(colours.tobytes())
+        else:
+            image = Image.fromarray(colours[indices])
+        image.save(path)
+
+    def build(root):
+        pictures(root, "JPEGImages")
+        for k in range(COUNT):
+            kinds, objects = np.zeros((2, H, W), np.uint8)
+            for number, (kind, box) in enumerate(
+                zip((1, 1, 2), (*TWO_CELLS, OTHER), strict=True), 1
+            ):
+                kinds[part(box, k) == 1], objects[part(box, k) == 1] = kind, number
+            if void:
+                kinds[-3:], objects[-3:] = 255, 255
+            save(root / f"SegmentationClass/im{k}.png", kinds)
+            save(root / f"SegmentationObject/im{k}.png", objects)
+        if labelmap:
+            text = "debris:52,209,183::\nbackground:0,0,0::\ncell:250,50,83::\n"
+            write(root / "labelmap.txt", text)
+
+    return build
+
+
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize("void", [False, True])
+def test_objects_of_cvat_masks_keep_their_classes_and_touching_ones_their_border(
+    tmp_path, palette, void
+):
+    voc_objects(palette=palette, void=void)(tmp_path / "set")
+    done = convert_folder(tmp_path / "set", tmp_path / "out", instances=True)
+    assert done.classes.names == ("background", "debris", "debris border", "cell", "cell border")
+    assert done.objects == 3 * COUNT
+    for k in range(COUNT):
+        made = np.asarray(Image.open(tmp_path / f"out/masks/im{k}.png"))
+        due = np.zeros((H, W), np.uint8)
+        for kind, box in zip((3, 3, 1), (*TWO_CELLS, OTHER), strict=True):
+            x0, y0, x1, y1 = moved(box, k)
+            due[y0:y1, x0:x1] = kind + 1
+            due[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] = kind
+        if void:
+            due[-3:] = 255
+        np.testing.assert_array_equal(made, due)
+        numbers = tifffile.imread(tmp_path / f"out/objects/im{k}.tif")
+        assert len(np.unique(numbers)) == 4
+
+
+def test_objects_of_pascal_voc_without_a_list_of_classes_are_named_by_colour(tmp_path):
+    voc_objects(labelmap=False, palette=True, void=True)(tmp_path / "set")
+    done = convert_folder(tmp_path / "set", tmp_path / "out", instances=True)
+    assert done.objects == 3 * COUNT
+    assert len(done.classes.names) == 5
+    assert done.ignored == 3 * W * COUNT
+
+
+def test_a_mask_without_its_objects_is_named(tmp_path):
+    voc_objects()(tmp_path / "set")
+    path = tmp_path / "set/SegmentationObject/im2.png"
+    path.unlink()
+    with pytest.raises(InputError) as caught:
+        convert_folder(tmp_path / "set", tmp_path / "out", instances=True)
+    assert str(caught.value) == f"{path}: not found; add it, or move SegmentationObject/ out"
 
 
 # --- images and labels that are left out -------------------------------------------------------

@@ -37,6 +37,7 @@ from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
 
+_OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects in masks of their own
 _KEPT_BYTES = 2**28  # of masks that are kept until they are converted
 
 ReadMask = Callable[[str, tuple[int, int]], Snapped]
@@ -233,7 +234,8 @@ def read_pairs(
 def read_objects(root: Path, without: str) -> Annotations:
     """Read images whose masks, or label images in ``objects/``, number objects of one class.
 
-    Label images count only in a set that declares its classes: its masks then hold classes.
+    Label images count only in a set that declares its classes: its masks then hold classes. Masks
+    of classes beside a folder ``SegmentationObject/`` may hold several.
 
     Raises:
         InputError: There is nothing to pair, or the masks hold classes. On reading: a mask or a
@@ -244,6 +246,8 @@ def read_objects(root: Path, without: str) -> Annotations:
     for pair in pairs:
         refuse_pages(pair.image)
     mask_of = {p.name: p.mask for p in pairs}
+    if any(mask.parent.with_name(_OBJECT_MASKS).is_dir() for mask in mask_of.values()):
+        return _read_voc_objects(pairs, table, problem)
     labelled_by = {n: find_label_image(root, n) if table else None for n in mask_of}
     _refuse_classes(labelled_by[n] or mask for n, mask in mask_of.items())
 
@@ -263,6 +267,45 @@ def read_objects(root: Path, without: str) -> Annotations:
         return snapped
 
     return _annotations(pairs, _numbered_classes(table), read, problem)
+
+
+def _read_voc_objects(
+    pairs: Sequence[Pair], table: ClassTable | None, problem: InputError | None
+) -> Annotations:
+    """Read masks of classes, and the objects from masks of the same names beside their folder."""
+    mask_of = {p.name: p.mask for p in pairs}
+    objects_of = {
+        n: mask.parent.with_name(_OBJECT_MASKS) / mask.name for n, mask in mask_of.items()
+    }
+    for path in objects_of.values():
+        if not path.is_file():
+            raise InputError(path, "not found", f"add it, or move {_OBJECT_MASKS}/ out")
+    table = table or _discover(mask_of, (), _MaskReader())
+    names = [name for i, name in enumerate(table.names) if not _is_background(table, i)]
+    kind_of = np.zeros(IGNORED + 1, np.int64)  # of the objects of each class of the masks
+    for kind, name in enumerate(names, 1):
+        kind_of[table.names.index(name)] = kind
+
+    def read(name: str, shape: tuple[int, int]) -> Snapped:
+        mask, path = mask_of[name], objects_of[name]
+        classes = masks.decode(reading.read_mask(mask), table, mask)
+        numbers = snapping.object_numbers(reading.read_mask(path))
+        masks.check_same_size(mask, classes.shape, shape)
+        masks.check_same_size(path, numbers.shape, shape)
+        numbers[classes == IGNORED] = 0  # outlines have a colour of their own
+        # An object is of the class that most of its pixels have.
+        votes = np.bincount((numbers * (IGNORED + 1) + classes).ravel())
+        votes = np.append(votes, [0] * (-len(votes) % (IGNORED + 1))).reshape(-1, IGNORED + 1)
+        snapped = snapping.draw_objects(numbers, kind_of[votes.argmax(1)][1:])
+        snapped.mask[classes == IGNORED] = IGNORED
+        return snapped
+
+    colours = {c.name: c.colour for c in table}
+    return _annotations(pairs, _with_borders(names, colours), read, problem)
+
+
+def _is_background(table: ClassTable, index: int) -> bool:
+    return table.names[index].lower() == BACKGROUND or table.key(index) in (0, "#000000")
 
 
 def _refuse_classes(paths: Iterable[Path]) -> None:

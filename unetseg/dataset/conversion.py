@@ -89,7 +89,8 @@ def convert_folder(
             the values and colours found.
         ignore: Mask values or colours that are no class.
         instances: Whether masks number objects, or each drawn shape is one. Where a set declares
-            its classes and has label images in ``objects/``, those number the objects. The class
+            its classes and has label images in ``objects/``, those number the objects. So do the
+            masks in ``SegmentationObject/``, as CVAT and Pascal VOC have them. The class
             of objects is followed by the class of their border, which is one pixel wide, inside
             each object. Numbered objects are "foreground" unless the set declares one class
             beside the background. Their numbers are written to ``objects/``.

@@ -9,7 +9,6 @@ _UNREAD = (
     ("*_seg.npy", "Cellpose, which needs pickle", "in Cellpose: File > Save masks as PNG/tif"),
     ("*RoiSet*.zip", "ImageJ regions", "in Fiji: open image and regions, then save a label image"),
     ("*.roi", "ImageJ regions", "in Fiji: open image and regions, then save a label image"),
-    ("annotations.xml", "CVAT for images", "export COCO 1.0 or Segmentation mask 1.1"),
     ("*.xml", "Pascal VOC boxes", "export segmentation masks"),
     ("*.nii*", "NIfTI volumes", "export each slice as PNG or TIFF"),
     ("*.mat", "MATLAB arrays", "in MATLAB: imwrite(uint8(mask), 'x.png')"),
@@ -23,6 +22,8 @@ _UNREAD = (
     ("*.npy", "NumPy arrays", "save them as PNG or TIFF"),
     ("*.npz", "NumPy arrays", "save them as PNG or TIFF"),
 )
+_CVAT = "CVAT for images", "export COCO 1.0 or Segmentation mask 1.1, and tick Save images"
+_HEAD = 1000  # bytes in which the first element of an XML file stands
 
 
 def refuse_by_name(folder: Path) -> None:
@@ -34,4 +35,12 @@ def refuse_by_name(folder: Path) -> None:
     for pattern, kind, remedy in _UNREAD:
         for home in homes_of(folder):
             if found := sorted(home.glob(pattern)):
+                if pattern == "*.xml" and _is_cvat(found[0]):
+                    kind, remedy = _CVAT
                 raise InputError(found[0], f"{kind}: not read", remedy)
+
+
+def _is_cvat(path: Path) -> bool:
+    """Tell CVAT's list of all images from the file of one image in Pascal VOC."""
+    with open(path, "rb") as file:
+        return path.name == "annotations.xml" or b"<annotations>" in file.read(_HEAD)
