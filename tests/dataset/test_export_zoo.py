@@ -5,6 +5,8 @@ import csv
 import io
 import itertools
 import json
+import re
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -376,7 +378,118 @@ def labelme(beside=True, kind="polygon", others=()):
     return build
 
 
+def renamed(build, name, pattern="im*.png"):
+    """Return a build whose files, found by a pattern, are renamed by a function of their names."""
+
+    def changed(root):
+        build(root)
+        for file in sorted(root.rglob(pattern)):
+            file.rename(file.with_name(name(file.name)))
+
+    return changed
+
+
+def naming_images(build, file, key, name):
+    """Return a build whose label files name images by a function of the images' names."""
+
+    def changed(root):
+        build(root)
+        for path in root.rglob(file):
+            text = re.sub(rf'"{key}": "(?:[^"]*/)?(im\d.png)"', r'"KEY": "\1"', path.read_text())
+            text = re.sub('"KEY": "(.*?)"', lambda m: f'"{key}": {json.dumps(name(m[1]))}', text)
+            path.write_text(text, "utf-8")
+
+    return changed
+
+
+def with_apple_doubles(build):
+    """Return a build beside whose files lie those that macOS leaves on other disks."""
+
+    def changed(root):
+        build(root)
+        for file in [f for f in root.rglob("*") if f.is_file()]:
+            file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\xff")
+        write(root / "__MACOSX/._im0.json", "no json")
+
+    return changed
+
+
+def in_sub_folders(root):
+    coco(polygon)(root)
+    for k in range(COUNT):
+        (root / f"images/day {k}").mkdir()
+        (root / f"images/im{k}.png").rename(root / f"images/day {k}/im{k}.png")
+
+
+def coco_oddities(root):
+    """Crowds as run lengths, parts without an area, and categories of one name or without use."""
+    coco(polygon)(root)
+    data = json.loads((root / "annotations.json").read_text())
+    data["categories"] = [
+        {"id": 1, "name": "cell", "supercategory": "cell"},
+        {"id": 2, "name": "debris", "supercategory": "things"},
+        {"id": 3, "name": "cell", "supercategory": "things"},
+        {"id": 4, "name": "things", "supercategory": "none"},
+    ]
+    for one in data["annotations"]:
+        k = one["image_id"] - 7
+        if one["category_id"] == 1 and k % 2:
+            one |= {"category_id": 3, "iscrowd": 1, "segmentation": raw_runs(BOX, k)}
+        elif one["category_id"] == 2:
+            one["segmentation"] += [[], [1, 1, 9, 9]]
+    write(root / "annotations.json", data)
+
+
+def labelme_masks(root):
+    labelme()(root)
+    for file in root.glob("*.json"):
+        data = json.loads(file.read_text())
+        for shape in data["shapes"]:
+            (x0, y0), _, (x1, y1), _ = shape["points"]
+            stamp = png_bytes(np.full((y1 - y0 + 1, x1 - x0 + 1), True))
+            mask = base64.b64encode(stamp).decode()
+            shape |= {"shape_type": "mask", "points": [[x0, y0], [x1, y1]], "mask": mask}
+        write(file, data)
+
+
+COMPOSED, SEPARATE = "Präparat ", unicodedata.normalize("NFD", "Präparat ")
 READ = {
+    "COCO, suffix in capitals": renamed(coco(polygon), lambda n: n.replace("png", "PNG"), "*.png"),
+    "COCO, labels in capitals": renamed(coco(polygon), str.upper, "*.json"),
+    "COCO, names in capitals": naming_images(coco(polygon), "*.json", "file_name", str.upper),
+    "COCO, paths of Windows": naming_images(
+        coco(polygon), "*.json", "file_name", "C:\\Users\\Jörg\\{}".format
+    ),
+    "COCO, accents of macOS": renamed(
+        naming_images(coco(polygon), "*.json", "file_name", lambda n: COMPOSED + n),
+        lambda n: SEPARATE + n,
+    ),
+    "COCO, files of macOS": with_apple_doubles(coco(polygon)),
+    "COCO, images in folders": in_sub_folders,
+    "COCO, oddities": coco_oddities,
+    "YOLO, labels in capitals": renamed(
+        yolo("names: [cell, debris]"), lambda n: n.replace("txt", "TXT"), "*.txt"
+    ),
+    "YOLO, files of macOS": with_apple_doubles(yolo("names: [cell, debris]")),
+    "QuPath, labels in capitals": renamed(
+        qupath(), lambda n: n.replace("geojson", "GeoJSON"), "*.geojson"
+    ),
+    "QuPath, files of macOS": with_apple_doubles(qupath()),
+    "Supervisely, files of macOS": with_apple_doubles(supervisely(True)),
+    "LabelMe, paths of Windows": naming_images(
+        labelme(beside=False), "*.json", "imagePath", "..\\images\\{}".format
+    ),
+    "LabelMe, files of macOS": with_apple_doubles(labelme()),
+    "LabelMe masks": labelme_masks,
+    "Label Studio, local files": renamed(
+        naming_images(
+            label_studio("polygonlabels"),
+            "*.json",
+            "image",
+            "/data/local-files/?d=my%20set%5Ca%20b%20{}".format,
+        ),
+        lambda n: f"a b {n}",
+    ),
     "COCO polygons": coco(polygon),
     "COCO run lengths": coco(raw_runs),
     "COCO compressed run lengths": coco(packed_runs),
@@ -732,6 +845,26 @@ REFUSED = {
     "VIA, no class": (
         with_text(via(), "via.json", lambda t: t.replace('"kind": "debris"', '"kind": ""')),
         "without a class",
+    ),
+    "VIA, no attribute": (
+        with_text(via(), "via.json", lambda t: t.replace('"kind": "debris"', "", 1)),
+        "im0.png has a region without a class; give it one",
+    ),
+    "LabelMe, no label": (
+        with_text(labelme(), "im0.json", lambda t: t.replace('"cell"', '""')),
+        "a shape without a label; name its class",
+    ),
+    "COCO, image not listed": (
+        with_text(coco(polygon), "annotations.json", lambda t: t.replace('"id": 7,', '"id": 70,')),
+        "annotation 0 has the image_id 7, which is not listed",
+    ),
+    "COCO, two images of one stem": (
+        with_text(
+            renamed(coco(polygon), lambda n: n.replace("im1.png", "im0.tif")),
+            "annotations.json",
+            lambda t: t.replace("im1.png", "im0.tif"),
+        ),
+        "im0.tif: has the same stem as ",
     ),
     "VIA, two attributes": (
         with_text(
@@ -1130,6 +1263,20 @@ def test_images_without_labels_are_named_in_one_warning(tmp_path, name):
     with pytest.warns(UnetsegWarning) as warned:
         convert_folder(tmp_path / "set", tmp_path / "out")
     assert [str(w.message) for w in warned] == [f"{tmp_path / 'set'}: {says}"]
+
+
+def test_polygons_without_an_area_are_counted_in_one_warning(tmp_path):
+    coco(polygon)(tmp_path / "set")
+    file = tmp_path / "set/annotations.json"
+    data = json.loads(file.read_text())
+    for image, outline in ((7, []), (8, [1, 1, 9, 9]), (8, [5, 5])):
+        flat = {"image_id": image, "category_id": 2, "segmentation": [outline]}
+        data["annotations"].append(flat)
+    write(file, data)
+    found = inspect_folder(tmp_path / "set").findings
+    assert [f.problem for f in found if f.severity == "warning"] == [
+        "polygons of fewer than 3 points are left out: 3, in im0.png, im1.png"
+    ]
 
 
 @pytest.mark.parametrize("name", ["VIA", "QuPath"])

@@ -198,11 +198,28 @@ def bitmap(data: str, origin: tuple[int, int], shape: tuple[int, int]) -> NDArra
     """
     try:
         png = zlib.decompressobj().decompress(base64.b64decode(data), _LARGEST)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"a bitmap that is not readable ({error})") from None
+    return _placed(png, origin, shape)
+
+
+def stamp(data: str, origin: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a mask of LabelMe: a PNG in base64; ``origin`` is the (x, y) of its first pixel.
+
+    Raises:
+        ValueError: It is no PNG, or reaches out of the image.
+    """
+    return _placed(base64.b64decode(data), origin, shape)
+
+
+def _placed(png: bytes, origin: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return where the pixels of a PNG are set, whose first one lies at ``origin`` (x, y)."""
+    try:
         picture = PngImageFile(io.BytesIO(png))
         if picture.width * picture.height > _LARGEST:
             raise ValueError("a bitmap that is too large")
         pixels = np.asarray(picture)
-    except (OSError, SyntaxError, zlib.error) as error:
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"a bitmap that is not readable ({error})") from None
     inside = (pixels[..., -1] if pixels.ndim == 3 else pixels) > 0
     x, y = origin

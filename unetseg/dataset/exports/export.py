@@ -161,8 +161,8 @@ class Labels:
 
     def _flat_left_out(self) -> str:
         names = [show(i.path.name) for i in self.images.values() for _ in i.flat]
-        text = f"{plural(len(names), 'polygon')} of fewer than 3 points cover nothing"
-        return f"{text}, in {_few(list(dict.fromkeys(names)))}" if names else ""
+        text = f"polygons of fewer than 3 points are left out: {len(names)}, in "
+        return text + _few(list(dict.fromkeys(names))) if names else ""
 
     def _images_left_out(self) -> str:
         """Say which pictures beside the labelled ones have no labels."""

@@ -13,7 +13,7 @@ _LINES = ("point", "line", "linestrip")
 
 
 def read_labelme(folder: Path, line_width: float | None) -> Export | None:
-    """Read LabelMe, a JSON file an image: polygons, rectangles and circles, lines and points.
+    """Read LabelMe, a JSON file an image: polygons, rectangles, circles, masks, lines and points.
 
     Without a width, lines and points beside areas are left out.
     """
@@ -27,7 +27,12 @@ def read_labelme(folder: Path, line_width: float | None) -> Export | None:
             for one in data["shapes"]:
                 kind, label = one.get("shape_type") or _AREAS[0], str(one.get("label", ""))
                 points = points_of(one["points"])
-                if kind == "polygon" and len(points) < 3:
+                if not label:
+                    raise NotReadError("a shape without a label", "name its class")
+                if kind == "mask":
+                    origin = round(points[0][0]), round(points[0][1])
+                    image.add(label, partial(shapes.stamp, str(one["mask"]), origin), points)
+                elif kind == "polygon" and len(points) < 3:
                     image.flat.append(label)
                 elif kind in _AREAS:
                     # The rim of a circle may lie outside of the image.

@@ -7,7 +7,7 @@ from typing import Any
 
 from unetseg.dataset import naming
 from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
-from unetseg.dataset.exports.values import homes_of, points_of
+from unetseg.dataset.exports.values import files_in, homes_of, points_of
 from unetseg.errors import InputError
 from unetseg.text import show
 
@@ -17,7 +17,7 @@ _LINES = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 def read_qupath(folder: Path, line_width: float | None = None) -> Export | None:
     """Read QuPath's GeoJSON, a file an image, named like it, in pixels."""
-    files = [f for home in homes_of(folder) for f in sorted(home.glob("*.geojson"))]
+    files = [f for home in homes_of(folder) for f in files_in(home, ".geojson")]
     if not files:
         return None
     labels = Labels("QuPath GeoJSON", line_width)

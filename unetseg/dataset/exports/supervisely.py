@@ -29,12 +29,15 @@ def read_supervisely(folder: Path) -> Export | None:
             for one in json.loads((meta / "meta.json").read_text("utf-8-sig"))["classes"]:
                 labels.names.append(str(one["title"]))
                 labels.colours[str(one["title"])] = str(one["color"]).lower()
+    beside = [p for p in sorted((folder / "img").glob("*")) if p.name[:1] != "."]
+    image_of = {p.stem: p for p in beside} | {p.name: p for p in beside}
     for file, data in json_files(folder / "ann"):
         with Reading(file, labels.tool):
-            name = file.name.removesuffix(".json")
-            path = next((p for p in (folder / "img").glob("*") if name in (p.name, p.stem)), None)
+            path = image_of.get(file.stem)
             if path is None:
-                raise InputError(file, f"its image {show(name)} is not there", "put it into img/")
+                raise InputError(
+                    file, f"its image {show(file.stem)} is not there", "put it into img/"
+                )
             image, size = labels.image(path, file), data.get("size") or {}
             image.state_size(size.get("height"), size.get("width"))
             for one in data["objects"]:

@@ -34,7 +34,7 @@ def refuse_by_name(folder: Path) -> None:
     """
     for pattern, kind, remedy in _UNREAD:
         for home in homes_of(folder):
-            if found := sorted(home.glob(pattern)):
+            if found := sorted(f for f in home.glob(pattern) if f.name[:1] != "."):
                 if pattern == "*.xml" and _is_cvat(found[0]):
                     kind, remedy = _CVAT
                 raise InputError(found[0], f"{kind}: not read", remedy)

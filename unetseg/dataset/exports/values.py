@@ -24,9 +24,15 @@ def homes_of(folder: Path) -> list[Path]:
     return [folder, *sorted(d for d in folder.iterdir() if d.is_dir() and d.name[:1] != ".")]
 
 
-def json_files(folder: Path, pattern: str = "*.json") -> Iterator[tuple[Path, Any]]:
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return the visible files of a folder with this suffix, in capitals or not."""
+    found = (f for f in folder.iterdir() if f.suffix.lower() == suffix and f.name[:1] != ".")
+    return sorted(found)
+
+
+def json_files(folder: Path) -> Iterator[tuple[Path, Any]]:
     """Yield the JSON files of a folder and of the folders in it, with their content."""
-    for file in (f for home in homes_of(folder) for f in sorted(home.glob(pattern))):
+    for file in (f for home in homes_of(folder) for f in files_in(home, ".json")):
         try:
             yield file, json.loads(file.read_text("utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotRea
 from unetseg.dataset.exports.values import (
     Pictures,
     box_corners,
+    files_in,
     homes_of,
     json_files,
     number_of,
@@ -26,7 +27,7 @@ def read_via(folder: Path, line_width: float | None = None) -> Export | None:
         entries = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
         if isinstance(entries, dict) and entries and all(map(_is_via, entries.values())):
             return _via_export(file, list(entries.values()), folder, line_width)
-    for file in (f for home in homes_of(folder) for f in sorted(home.glob("*.csv"))):
+    for file in (f for home in homes_of(folder) for f in files_in(home, ".csv")):
         with open(file, newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
         if rows and "region_shape_attributes" in rows[0]:
@@ -72,14 +73,15 @@ def _via_export(
         for name, found in regions.items():
             image = labels.image(pictures.named(str(name), file), file)
             for one in found:
-                label = next(iter(one["region_attributes"].values()), "object")
+                label = one["region_attributes"].get(*keys) if keys else "object"
                 if isinstance(label, dict):  # of a checkbox: the options that are ticked
                     ticked = [k for k, is_on in label.items() if is_on]
                     if len(ticked) != 1:
                         raise ValueError(f"a region of {len(ticked)} classes")
                     label = ticked[0]
                 if not label:
-                    raise ValueError("a region without a class")
+                    text = f"{show(image.path.name)} has a region without a class"
+                    raise NotReadError(text, "give it one, or remove it")
                 _add_region(image, str(label), one["shape_attributes"])
     return labels.export()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
 from unetseg.dataset.exports.joining import join_exports
-from unetseg.dataset.exports.values import corners_of, flat_points
+from unetseg.dataset.exports.values import corners_of, files_in, flat_points
 from unetseg.dataset.parts import PARTS
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
@@ -24,10 +24,10 @@ def read_yolo(folder: Path) -> Export | None:
         texts, images = folder.parent.parent / "labels" / folder.name, folder
     if not texts.is_dir() or not images.is_dir():
         return None
-    parts = [n for n in PARTS if any((texts / n).glob("*.txt"))]
+    parts = [n for n in PARTS if (texts / n).is_dir() and files_in(texts / n, ".txt")]
     if found := {n: export for n in parts if (export := read_yolo(images / n))}:
         return join_exports(images, parts, found)
-    files = {naming.stem_of(t): t for t in sorted(texts.glob("*.txt")) if t.name != "classes.txt"}
+    files = {naming.stem_of(t): t for t in files_in(texts, ".txt") if t.name != "classes.txt"}
     if not files:
         return None
     labels = Labels("YOLO")
@@ -59,7 +59,7 @@ def _yolo_shape(words: list[str], names: list[str]) -> tuple[str, Draw]:
 def _yolo_names(homes: Sequence[Path]) -> list[str]:
     """Return the class names in ``data.yaml`` (the key ``names`` alone is read), in order."""
     for home in homes:
-        for file in [*sorted(home.glob("*.yaml")), *sorted(home.glob("*.yml"))]:
+        for file in [*files_in(home, ".yaml"), *files_in(home, ".yml")]:
             if names := _names_in_yaml(file):
                 return names
         if (file := home / "classes.txt").is_file():
