@@ -97,7 +97,8 @@ def test_a_map_has_plain_columns_in_the_system_of_the_image(tmp_path, objects):
     assert whole["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
     third = whole["features"][2]["properties"]
     assert (third["number"], third["class"], third["colour"]) == (3, "dust", "#ff0000")
-    assert (third["area"], third["area_in_unit"], third["unit"]) == (10, 2.5, "m")
+    assert (third["area"], third["area_in_unit"], third["area_unit"]) == (10, 2.5, "m²")
+    assert third["unit"] == "m"
     plain = json.loads((tmp_path / "a.geojson").read_text())
     assert "crs" not in plain
     assert plain["features"][2]["properties"]["metadata"] == {"unit": "m"}

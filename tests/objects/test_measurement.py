@@ -135,7 +135,7 @@ def test_units_are_those_of_the_pixel():
     mask = np.zeros((10, 12), bool)
     mask[2:5, 3:7] = True
     row = one(mask, pixel_size=(0.5, 0.5, "µm"))
-    assert row["unit"] == "µm"
+    assert (row["unit"], row["area_unit"]) == ("µm", "µm²")
     assert row["area_in_unit"] == pytest.approx(3)
     assert row["feret_max_in_unit"] == pytest.approx(2.5)
     assert row["perimeter_in_unit"] == pytest.approx(row["perimeter"] / 2)

@@ -169,6 +169,30 @@ def test_a_border_that_several_classes_could_own_is_the_border_of_none():
 
 def test_all_are_the_classes_but_the_background_and_borders():
     assert object_classes(table("background", "cell", "dust"), ["all"]) == {1: None, 2: None}
+    assert object_classes(table("cell", "Background"), ["all"]) == {0: None}
+
+
+def test_without_a_class_called_background_value_0_or_black_is_it_and_that_is_said():
+    said = []
+    values = ClassTable(
+        (SegmentationClass("0", 0, "#000000"), SegmentationClass("255", 255, "#ffffff"))
+    )
+    assert object_classes(values, ["all"], said.append) == {1: None}
+    assert "class 0 is taken for the background" in said[0].text
+    colours = ClassTable(
+        (SegmentationClass("red", None, "#ff0000"), SegmentationClass("black", None, "#000000"))
+    )
+    assert object_classes(colours, ["all"], said.append) == {0: None}
+    assert object_classes(values, ["0"], said.append) == {0: None}
+    assert len(said) == 2
+
+
+def test_all_is_refused_where_nobody_knows_which_class_is_the_background():
+    several = ClassTable(
+        (SegmentationClass("1", 1, "#000000"), SegmentationClass("2", 2, "#ffffff"))
+    )
+    with pytest.raises(InputError, match=r"'all' may hold the background.*name some of 1, 2"):
+        object_classes(several, ["all"])
 
 
 @pytest.mark.parametrize("name", ["cel", "border"])

@@ -16,6 +16,9 @@ SCALE = (33550, DOUBLE, 3, (0.5, 0.25, 0.0), True)
 TIEPOINT = (33922, DOUBLE, 6, (0.0, 0.0, 0.0, 500_000.0, 4_600_000.0, 0.0), True)
 # Version 1.1.0 with two keys: the model is projected; linear units are metres (EPSG 9001).
 IN_METRES = (34735, SHORT, 12, (1, 1, 0, 2, 1024, 0, 1, 1, 3076, 0, 1, 9001), True)
+IN_SURVEY_FEET = (34735, SHORT, 12, (1, 1, 0, 2, 1024, 0, 1, 1, 3076, 0, 1, 9003), True)
+IN_MERCATOR = (34735, SHORT, 12, (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 3857), True)
+IN_NEW_YORK = (34735, SHORT, 12, (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 2263), True)
 IN_FEET = (34735, SHORT, 12, (1, 1, 0, 2, 1024, 0, 1, 1, 3076, 0, 1, 9002), True)
 PARAMETERS = (34736, DOUBLE, 2, (6378137.0, 298.25), True)
 NAMES = (34737, ASCII, 0, "WGS 84 / UTM zone 31N|", True)
@@ -37,7 +40,13 @@ def of_picture(tmp_path, kind: str, **options) -> Georeference:
         return raster.georeference
 
 
-@pytest.mark.parametrize(("keys", "unit"), [(IN_METRES, "m"), (IN_FEET, "map unit")])
+@pytest.mark.parametrize(
+    ("keys", "unit"),
+    [
+        *((IN_METRES, "m"), (IN_FEET, "ft"), (IN_SURVEY_FEET, "US ft"), (IN_MERCATOR, "m")),
+        (IN_NEW_YORK, "map unit"),  # the file names the system alone
+    ],
+)
 def test_a_geotiff_states_its_pixels_in_the_units_of_its_map(tmp_path, keys, unit):
     tags = [SCALE, TIEPOINT, keys, PARAMETERS, NAMES]
     found = of(tmp_path, extratags=tags, resolution=(300, 300), resolutionunit="INCH")

@@ -96,6 +96,11 @@ def test_masks_of_0_and_255_come_back_as_0_and_255(empty):
     done = unetseg.predict(["set"])
     found = {int(v) for path in done.written for v in np.unique(read(path))}
     assert found == {0, 255}
+    said = []
+    done = unetseg.predict(["set"], objects="all", on_progress=said.append)
+    assert list(done.counts) == ["255"]
+    assert {row[2] for row in read_cells(done.objects)[1:]} == {"255"}
+    assert sum("class 0 is taken for the background" in str(one) for one in said) == 1
 
 
 def test_masks_of_colours_come_back_as_indices_painted_in_them(empty):
@@ -589,6 +594,19 @@ def test_masks_can_be_tiffs_and_are_masks_again(home):
     scored = [unetseg.evaluate("data/test", predictions=out).scores for out in ("png", "tif")]
     assert scored[0].mean_iou == scored[1].mean_iou
     assert len(unetseg.predict([IMAGES], out="tif", overlay=False, format="tif").skipped) == 3
+
+
+def test_the_median_area_is_shown_in_the_unit_of_the_table_where_all_images_have_one(home):
+    pixels, metadata = draw(3)[0][..., 0], {"unit": "um"}
+    tifffile.imwrite("sized.tif", pixels, imagej=True, resolution=(2, 2), metadata=metadata)
+    done = unetseg.predict(["sized.tif"], objects="square")
+    assert done.pixel_size == (0.5, 0.5, "µm")
+    [cells] = [row for row in done.tables()[0].rows if row[0] == "square"]
+    assert cells[3] == f"{done.medians['square'] / 4:,.4g} µm²"
+    [record] = [row for row in done.records() if row["class"] == "square"]
+    assert record["median_object_area"] == done.medians["square"] / 4
+    both = unetseg.predict(["sized.tif", IMAGES / "im100.png"], out="both", objects="square")
+    assert both.tables()[0].rows[1][3] == f"{both.medians['square']:,.0f} px"
 
 
 def test_pixels_without_data_are_ignored_and_the_place_on_the_map_is_kept(home):

@@ -71,6 +71,26 @@ def test_images_trained_on_are_left_out_and_said(home):
     assert (everything.subject.trained_on, len(everything.scores.names)) == (0, 5)
 
 
+def test_masks_of_a_model_are_not_scored_on_images_that_it_was_trained_on(home):
+    unetseg.predict(["data/train", "data/test"])
+    given = {"predictions": "predictions", "model": "default"}
+    found, text = said(lambda p: unetseg.evaluate("data/train", on_progress=p, **given))
+    assert "9 of 12 images were trained on, left out; 3 scored" in text
+    assert (found.subject.trained_on, len(found.scores.names)) == (9, 3)
+    everything = unetseg.evaluate("data/train", include_trained=True, **given)
+    assert (everything.subject.trained_on, len(everything.scores.names)) == (0, 12)
+    assert unetseg.evaluate("data/test", **given).subject.trained_on == 0
+
+
+def test_images_trained_on_can_be_asked_for_beside_masks_where_a_model_is_named(home, capsys):
+    unetseg.predict(["data/train"])
+    words = ["evaluate", "data/train", "--predictions", "predictions", "--include-trained"]
+    assert main(words) == 2
+    assert "--include-trained: is of no use with --predictions" in capsys.readouterr().err
+    assert main([*words, "--model", "default"]) == 0
+    assert "data/train: 12 images" in capsys.readouterr().out
+
+
 def test_a_folder_of_trained_images_alone_leaves_nothing_to_score(home):
     card = read_card("runs/default/model.safetensors")
     for part in ("images", "masks"):

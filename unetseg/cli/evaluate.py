@@ -11,7 +11,7 @@ from unetseg.cli.console import ProgressDisplay, print_line
 from unetseg.settings import PredictSettings
 
 # These options change the masks that a model makes. --predictions are made already.
-_OF_A_MODEL = {"include_trained", "curves", *options.OPTIONS[PredictSettings]} - {
+_OF_A_MODEL = {"curves", *options.OPTIONS[PredictSettings]} - {
     *("page", "channels", "crop", "batch_size", "device"),
 }
 
@@ -35,7 +35,7 @@ def evaluate(
             "--predictions",
             metavar="FOLDER",
             help="Score these masks, made by any program, instead of a model. With --model, they "
-            "are read with its encoding.",
+            "are read with its encoding, and images that it was trained on are left out.",
         ),
     ] = None,
     include_trained: options.IncludeTrained = False,
@@ -116,7 +116,8 @@ def evaluate(
     from unetseg.reports.gathering import report_evaluation
     from unetseg.scoring.evaluation import evaluate as evaluate_images
 
-    for name in _OF_A_MODEL if predictions else ():
+    no_model = {"include_trained"} if model is None else set()
+    for name in _OF_A_MODEL | no_model if predictions else ():
         source = ctx.get_parameter_source(name)
         if source and source.name == "COMMANDLINE":  # a settings file may serve both
             raise InputError(arg(name), "is of no use with --predictions", "leave it out")

@@ -32,7 +32,7 @@ from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.files import find_label_image
 from unetseg.objects.numbering import doubt_classes, doubt_numbers, measure_numbers
-from unetseg.objects.separation import BACKGROUND, BORDER, object_classes
+from unetseg.objects.separation import BACKGROUND, BORDER, object_classes, with_objects
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
@@ -321,7 +321,7 @@ def _numbered_classes(table: ClassTable | None) -> tuple[SegmentationClass, ...]
     The class is "foreground" unless ``table`` declares exactly one class with objects. The border
     then keeps its declared name, too.
     """
-    kinds = object_classes(table, ["all"]) if table else {}
+    kinds = object_classes(table, with_objects(table)) if table else {}
     if table is None or len(kinds) != 1:
         return named_classes([BACKGROUND, "foreground", BORDER])
     [(kind, border)] = kinds.items()

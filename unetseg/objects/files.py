@@ -99,7 +99,7 @@ def _with_neighbours(numbers: NDArray[np.int32], rows: slice, more: int) -> NDAr
 
 
 def _measurements(row: Row) -> Row:
-    skipped = ("number", "class", "unit")
+    skipped = ("number", "class", "unit", "area_unit")
     return {k: v for k, v in row.items() if k not in skipped and v is not None}
 
 
@@ -120,4 +120,4 @@ def _for_qupath(row: Row, colour: str) -> dict[str, Any]:
 def _for_qgis(row: Row, colour: str) -> dict[str, Any]:
     """Return the properties of a polygon as the plain columns that QGIS shows."""
     first = {"number": row["number"], "class": row["class"], "colour": colour}
-    return first | _measurements(row) | {"unit": row["unit"]}
+    return first | _measurements(row) | {"unit": row["unit"], "area_unit": row["area_unit"]}

@@ -51,7 +51,8 @@ def columns(channels: int) -> tuple[str, ...]:
     """Return the columns of a table of objects in images of so many channels."""
     intensity = [f"{what}_{c + 1}" for c in range(channels) for what in ("mean", "deviation")]
     sized = [f"{name}_in_unit" for name in SIZED]
-    return ("image", "number", "class", *SHAPE_COLUMNS, *intensity, "confidence", *sized, "unit")
+    units = ("unit", "area_unit")
+    return ("image", "number", "class", *SHAPE_COLUMNS, *intensity, "confidence", *sized, *units)
 
 
 @dataclass
@@ -117,7 +118,8 @@ class Measuring:
             One dictionary for each object, in the order of their numbers. Its keys are "number",
             `SHAPE_COLUMNS`, and "mean_1", "deviation_1" and so on for each channel. Then come
             "confidence" (0 to 1; None where it was not given) and the measures of `SIZED` in
-            "unit". A perimeter in a unit is None where pixels are not square.
+            "unit", of which areas are in "area_unit", its square. A perimeter in a unit is None
+            where pixels are not square.
         """
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         if self._origin is None:
@@ -303,14 +305,15 @@ def _in_unit(
 ) -> dict[str, float | str | None]:
     """Return the features of `SIZED` in the unit of the pixel size; None where it is unknown."""
     if pixel_size is None:
-        return {**{f"{name}_in_unit": None for name in SIZED}, "unit": None}
+        return dict.fromkeys((*(f"{name}_in_unit" for name in SIZED), "unit", "area_unit"))
     height, width, unit = pixel_size
     area = float(row["area"] or 0) * height * width
     widest, narrowest = _feret(hull * (height, width))
     square = abs(height - width) < _SQUARE * max(height, width)
     perimeter = float(row["perimeter"] or 0) * math.sqrt(height * width) if square else None
     sized = (area, perimeter, 2 * math.sqrt(area / math.pi), widest, narrowest)
-    return {**{f"{n}_in_unit": v for n, v in zip(SIZED, sized, strict=True)}, "unit": unit}
+    measured = {f"{name}_in_unit": value for name, value in zip(SIZED, sized, strict=True)}
+    return {**measured, "unit": unit, "area_unit": f"{unit}²"}
 
 
 def _hull(runs: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
 from unetseg.errors import InputError, arg
-from unetseg.progress import OnProgress, silent, steps
-from unetseg.text import nearest
+from unetseg.progress import Note, OnProgress, silent, steps
+from unetseg.text import nearest, show
 
 BORDER = "border"  # the class that `unetseg convert --instances` makes
 BACKGROUND = "background"
@@ -73,7 +73,25 @@ def is_border(name: str) -> bool:
     return name == BORDER or name.endswith(f" {BORDER}")
 
 
-def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | None]:
+def background_of(table: ClassTable) -> str | None:
+    """Return the class that is the background; None where no class is known to be it.
+
+    It is the class of that name, else the class of value 0, or of black where masks are colours.
+    """
+    named = [name for name in table.names if name.lower() == BACKGROUND]
+    dark = [name for k, name in enumerate(table.names) if table.key(k) in (0, "#000000")]
+    return next(iter(named + dark), None)
+
+
+def with_objects(table: ClassTable) -> list[str]:
+    """Return the names of all classes but the background and borders."""
+    apart = background_of(table)
+    return [name for name in table.names if name != apart and not is_border(name)]
+
+
+def object_classes(
+    table: ClassTable, names: Sequence[str], on_progress: OnProgress = silent
+) -> dict[int, int | None]:
     """Return the classes whose objects are asked for, and the class of the border of each.
 
     The border of a class "cell" is a class "cell border". A class "border" is the border of the
@@ -82,20 +100,28 @@ def object_classes(table: ClassTable, names: Sequence[str]) -> dict[int, int | N
     Args:
         table: The classes of the model.
         names: Names of classes; "all" stands for each but the background and borders.
+        on_progress: Receives a `Note` where the background is known by its value alone.
 
     Raises:
-        InputError: No such class, or a border; the message names the nearest.
+        InputError: No such class, or a border; the message names the nearest. Or "all" is asked
+            for where no class is known to be the background.
     """
     known = [name for name in table.names if not is_border(name)]
-    with_objects = [name for name in known if name != BACKGROUND]
+    others = with_objects(table)
     if list(names) == ["all"] and "all" not in known:
-        names = with_objects
+        apart, names = background_of(table), others
+        if apart is None:
+            text = f"'all' may hold the background: no class is called {BACKGROUND}, or has value 0"
+            raise InputError(arg("objects"), text, f"name some of {', '.join(map(show, known))}")
+        if apart.lower() != BACKGROUND:
+            text = f"class {show(apart)} is taken for the background: it has no objects"
+            on_progress(Note(f"{text}; {arg('objects', apart)} numbers its pieces"))
     found = {}
     for name in names:
         if name not in known:
             remedy = f"{nearest(name, known)}the classes are {', '.join(known)}"
             raise InputError(arg("objects"), f"{name!r} is no class with objects", remedy)
-        possible = [f"{name} {BORDER}", *([BORDER] if with_objects == [name] else [])]
+        possible = [f"{name} {BORDER}", *([BORDER] if others == [name] else [])]
         borders = [border for border in possible if border in table.names]
         found[table.names.index(name)] = table.names.index(borders[0]) if borders else None
     return found

@@ -21,15 +21,16 @@ _SAYS_NOTHING = (1, 72, 96)
 _SCALE, _TRANSFORMATION, _KEYS = 33550, 34264, 34735
 _TIEPOINT = 33922
 _GEO_TAGS = (_SCALE, _TIEPOINT, _TRANSFORMATION, _KEYS, 34736, 34737)
-_LINEAR_UNITS, _METRE = 3076, 9001
+_LINEAR_UNITS = 3076
+_UNITS = {9001: "m", 9002: "ft", 9003: "US ft"}  # EPSG numbers; the last is the survey foot
 _RASTER_TYPE, _IS_POINT = 1025, 2
 _PROJECTED, _GEODETIC = 3072, 2048
 # EPSG numbers of coordinate systems in metres: UTM of WGS 84 (north, south), ETRS89, ED50, NAD83
-# and SIRGAS 2000, and national grids of Europe. Other systems must state their linear unit.
+# and SIRGAS 2000, national grids of Europe, and the web's Mercator. Others must state their unit.
 _METRIC = (
     *(range(32601, 32661), range(32701, 32761), range(25828, 25839), range(23028, 23039)),
     *(range(26901, 26924), range(31965, 31986), range(31466, 31470), range(31254, 31260)),
-    (2154, 3035, 2056, 21781, 27700, 28992, 2180, 3003, 3004, 3763, 5514),
+    (2154, 3035, 2056, 21781, 27700, 28992, 2180, 3003, 3004, 3763, 5514, 3857),
 )
 _NODATA = 42113  # GDAL_NODATA
 
@@ -52,13 +53,15 @@ class Georeference:
 
     @property
     def pixel_size(self) -> tuple[float, float, str] | None:
-        """Height and width of a pixel and their unit: "m", "µm", or "map unit" (such as degrees).
+        """Height and width of a pixel and their unit: "m", "ft", "US ft", "µm", or "map unit".
+
+        Degrees, and lengths whose unit the file does not say, are in "map unit".
 
         None where the file does not state them, or states a resolution that programs write by
         default.
         """
         if (size := self._size_on_map()) is not None:
-            return *size, "m" if self._is_metric() else "map unit"
+            return *size, self._map_unit()
         if self.resolution is None or self.resolution_unit is None:
             return None
         micrometres = _MICROMETRES[self.resolution_unit]
@@ -129,11 +132,12 @@ class Georeference:
             return None
         return (height, width) if _is_size(height) and _is_size(width) else None
 
-    def _is_metric(self) -> bool:
-        """Tell whether the GeoKeys state metres, or a coordinate system that is in metres."""
-        if (unit := self._key(_LINEAR_UNITS)) is not None:
-            return unit == _METRE
-        return any(self._key(_PROJECTED) in codes for codes in _METRIC)
+    def _map_unit(self) -> str:
+        """Return the unit that the GeoKeys state, or that of a coordinate system in metres."""
+        unit = self._key(_LINEAR_UNITS)
+        if unit is None and any(self._key(_PROJECTED) in codes for codes in _METRIC):
+            return "m"
+        return _UNITS.get(unit or 0, "map unit")
 
     def _key(self, key: int) -> int | None:
         """Return the value of a GeoKey that holds one number; None where it is not there."""

@@ -16,7 +16,7 @@ from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
 from unetseg.objects.counting import PostProcessing, clean
-from unetseg.objects.separation import object_classes
+from unetseg.objects.separation import object_classes, with_objects
 from unetseg.pictures import bands, reading, transforms
 from unetseg.pictures.transforms import rescale_image, scaled_size
 from unetseg.prediction import model_file
@@ -97,7 +97,7 @@ class Model(Result):
             if self.card.looks
             else None
         )
-        borders = object_classes(self.card.classes, ["all"])
+        borders = object_classes(self.card.classes, with_objects(self.card.classes))
         self.cleaning = PostProcessing(
             self._indices(arg("largest"), settings.largest),
             settings.min_size,

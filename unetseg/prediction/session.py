@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -83,6 +83,8 @@ class Predictions(Result):
         objects: The table with one row per object; None where no objects were asked for.
         counts: The number of objects in the written masks, by the classes that were asked for.
         medians: Their median area in pixels, by class; None where there are none.
+        pixel_size: Height and width of a pixel and their unit, such as "µm"; None where the images
+            do not say it, or differ in it.
     """
 
     out: Path
@@ -96,6 +98,7 @@ class Predictions(Result):
     objects: Path | None = None
     counts: dict[str, int] = field(default_factory=dict)
     medians: dict[str, float | None] = field(default_factory=dict)
+    pixel_size: tuple[float, float, str] | None = None
 
     def line(self) -> str:
         """Return how many masks were written, and where."""
@@ -120,8 +123,11 @@ class Predictions(Result):
         """Return the number of objects and their median area; None where there are none."""
         if name not in self.counts:
             return None, None
-        median = self.medians[name]
-        return f"{self.counts[name]:,}", None if median is None else f"{median:,.0f} px"
+        count, median = f"{self.counts[name]:,}", self.medians[name]
+        if median is None or self.pixel_size is None:
+            return count, None if median is None else f"{median:,.0f} px"
+        height, width, unit = self.pixel_size
+        return count, f"{median * height * width:,.4g} {unit}²"
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of ``summary.csv``: one for each image and class in the folder."""
@@ -204,12 +210,11 @@ def predict(
     names = loaded.card.classes.names
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {loaded}"))
+    kinds = object_classes(loaded.card.classes, objects, on_progress)
     mine, outcomes = ranks.own_items(jobs), list[_Outcome]()
     try:
         with catching() as caught, _WriteBehind() as behind:
-            session = _Session(
-                loaded, out, mine, on_progress, caught, behind, objects, overlay_size
-            )
+            session = _Session(loaded, out, mine, on_progress, caught, behind, kinds, overlay_size)
             turns = map(session.read, range(1, len(mine) + 1), mine)
             for batch in read_ahead(loaded.segmenter.batches(turns, lambda turn: turn.size)):
                 session.compute(batch)
@@ -231,12 +236,19 @@ def predict(
     if not objects:
         return done
     counts, medians = dict[str, int](), dict[str, float | None]()
-    for kind in object_classes(loaded.card.classes, objects):
+    for kind in kinds:
         parts = [one.summary.areas[kind] for one in outcomes if one.summary]
         areas = np.concatenate([np.zeros(0, np.int64), *parts])
         counts[names[kind]] = len(areas)
         medians[names[kind]] = float(np.median(areas)) if len(areas) else None
-    return dataclasses.replace(done, objects=out / OBJECT_TABLE, counts=counts, medians=medians)
+    sizes = {one.summary.pixel_size for one in outcomes if one.summary}
+    return dataclasses.replace(
+        done,
+        objects=out / OBJECT_TABLE,
+        counts=counts,
+        medians=medians,
+        pixel_size=sizes.pop() if len(sizes) == 1 else None,
+    )
 
 
 # --- the images to predict -------------------------------------------------------------------
@@ -436,7 +448,7 @@ def _check_places(jobs: Sequence[_Job], overwrite: bool) -> None:
 def _label(
     model: Model,
     job: _Job,
-    objects: Sequence[str],
+    objects: Mapping[int, int | None],
     overlay_size: int,
     hash_of: Callable[[Path], str],
 ) -> str:
@@ -465,7 +477,7 @@ def _label(
     if job.overlay and overlay_size != OVERLAY_SIZE:
         options["overlay_size"] = overlay_size
     if objects:
-        options["objects"] = tuple(objects)
+        options["objects"] = [model.card.classes.names[kind] for kind in objects]
     data = {
         "model": model.digest,
         "input": hash_of(job.image),
@@ -617,7 +629,7 @@ class _Session:
         on_progress: Receives `Note` and `Progress`.
         caught: Says whether a signal has come.
         behind: Writes an image while the next one is computed.
-        objects: Classes whose objects are told apart.
+        objects: Classes whose objects are told apart, as `object_classes` returns them.
         overlay_size: The most pixels along the longer side of an overlay.
     """
 
@@ -629,13 +641,13 @@ class _Session:
         on_progress: OnProgress,
         caught: Caught,
         behind: "_WriteBehind",
-        objects: Sequence[str],
+        objects: Mapping[int, int | None],
         overlay_size: int,
     ) -> None:
         self.overlay_size = overlay_size
         # The pages of a file come one after another: it and its field of view are hashed once.
         self.hash_of = functools.lru_cache(2)(_file_hash)
-        self.objects, self.object_classes = objects, object_classes(model.card.classes, objects)
+        self.objects = objects
         self.model, self.out, self.on_progress = model, out, on_progress
         self.caught, self.behind = caught, behind
         self.count, self.total, self.done = len(jobs), sum(job.pixels for job in jobs), 0
@@ -787,7 +799,7 @@ class _Session:
         place = picture.raster.georeference
         confidence = np.concatenate(found.confidence) if found.confidence else None
         if job.objects and turn.backdrop is not None:
-            found.separated = find_objects(labels, self.object_classes, confidence)
+            found.separated = find_objects(labels, self.objects, confidence)
             self._write_objects(
                 job.objects, turn, found.separated, turn.backdrop, confidence, place
             )
@@ -841,7 +853,7 @@ class _Session:
                 "on_progress": self.on_progress,
                 "check": self._stop_if_caught,
             }
-            objects = find_objects(labels, self.object_classes, sure, numbers=numbers, **told)
+            objects = find_objects(labels, self.objects, sure, numbers=numbers, **told)
             place = picture.raster.georeference
             self._write_objects(path, turn, objects, picture.raster, sure, place, **told)
             # The numbers are gone before the summary is made.

@@ -197,7 +197,7 @@ def evaluate(
         predictions: A folder of masks named like the images, which are scored instead of a model.
             They are read with the encoding of the true masks. With ``model``, they are read with
             the encoding that the first model writes, and pixels that this model ignores do not
-            count.
+            count. Images that a model was trained on are left out.
         settings: How images are covered; the selection of pages and edges holds for
             ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
@@ -240,7 +240,9 @@ def evaluate(
                 either("FOLDER", "source"), "is missing", "name the folder with the true masks"
             )
         own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
-        card = model_file.read_card(resolve_model(names[0])[0]) if names else None
+        files = [file for name in names or () for file in resolve_model(name)]
+        cards = [model_file.read_card(file) for file in files]
+        card = cards[0] if cards else None
         selection = settings.selection if settings else WHOLE
         selection = selection.or_else(card.selection) if card else selection
         made = _find_masks(Path(source), Path(predictions), selection)
@@ -249,10 +251,10 @@ def evaluate(
             on_progress(Note(text, warning=True))
         if card:
             encoding = _encoding(own, card.classes, ignored, file)
-            subject = _masks_of(made, *encoding, card, choice, on_progress)
+            subject = _masks_of(made, *encoding, cards, choice, on_progress)
         else:
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
-            subject = _masks_of(made, truth, _SAME, None, choice, on_progress)
+            subject = _masks_of(made, truth, _SAME, (), choice, on_progress)
     else:
         loaded = Model(names or "default", settings)
         if source is None:
@@ -265,7 +267,8 @@ def evaluate(
             file = classes or Path(source, "classes.toml")
             encoding = _encoding(own, loaded.card.classes, ignored, file)
             subject = _folder_by(loaded, Path(source), encoding, choice, on_progress)
-    object_classes(subject.classes, kinds)  # refuses unknown names before any image is predicted
+    # Unknown names are refused before any image is predicted.
+    object_classes(subject.classes, kinds, on_progress)
     found = _refuse_unscored(_score(subject, curves, on_progress))
     if not world().is_writer:
         return found
@@ -430,8 +433,31 @@ def _trained_on(cards: Sequence[ModelCard]) -> frozenset[str]:
     return frozenset[str]().union(*(card.trained_on for card in cards))
 
 
-def _none_asked_for(root: Path) -> InputError:
-    return InputError(root, "holds none of the images asked for", "check their names")
+def _choose(
+    root: Path,
+    pairs: Sequence[Pair],
+    cards: Sequence[ModelCard],
+    selection: Selection,
+    choice: _Choice,
+    on_progress: OnProgress,
+) -> tuple[list[Pair], int]:
+    """Return the pairs to score, and how many are left out because a model was trained on them.
+
+    Raises:
+        InputError: No pair is left.
+    """
+    pairs = [pair for pair in pairs if choice.takes(pair.name)]
+    if not pairs:
+        raise InputError(root, "holds none of the images asked for", "check their names")
+    chosen = pairs if choice.include_trained else untrained(pairs, cards, selection)
+    left_out = len(pairs) - len(chosen)
+    if not chosen:
+        text = f"all {plural(len(pairs), 'image')} were trained on"
+        raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")
+    if left_out:
+        text = f"{left_out} of {len(pairs)} images were trained on, left out; {len(chosen)} scored"
+        on_progress(Note(text, warning=True))
+    return chosen, left_out
 
 
 def _folder_by(
@@ -443,22 +469,8 @@ def _folder_by(
 ) -> Subject:
     """Return the images of a folder, predicted by a model that was not trained on them."""
     selection = model.selection
-    pairs = [pair for pair in pairing.find_pairs(root, selection) if choice.takes(pair.name)]
-    if not pairs:
-        raise _none_asked_for(root)
-    chosen = pairs if choice.include_trained else untrained(pairs, model.cards, selection)
-    left_out = len(pairs) - len(chosen)
-    if not chosen:
-        text = f"all {plural(len(pairs), 'image')} were trained on"
-        raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")
-    if left_out:
-        on_progress(
-            Note(
-                f"{left_out} of {len(pairs)} images were trained on, left out; "
-                f"{len(chosen)} scored",
-                warning=True,
-            )
-        )
+    pairs = pairing.find_pairs(root, selection)
+    chosen, left_out = _choose(root, pairs, model.cards, selection, choice, on_progress)
     groups = choice.groups([pair.file_stem for pair in chosen])
     on_progress(Note(f"scoring {plural(len(chosen), 'image')} of {show(root)} with {model}"))
     predictions = choice.predictions(model, lambda k: _seen(chosen[k], model))
@@ -621,7 +633,7 @@ def _masks_of(
     made: _Made,
     truths: ClassTable,
     order: NDArray[np.uint8],
-    card: ModelCard | None,
+    cards: Sequence[ModelCard],
     choice: _Choice,
     on_progress: OnProgress,
 ) -> Subject:
@@ -631,13 +643,16 @@ def _masks_of(
         made: The masks.
         truths: Classes by which the true masks are read.
         order: (256,) index of each class of ``truths`` among those of the made masks.
-        card: The model by whose classes the made masks are read; None takes ``truths``.
+        cards: The models that made the masks. The masks are read by the classes of the first;
+            without models by ``truths``.
         choice: Which of the images are scored.
         on_progress: Receives `Note` and `Progress`.
     """
-    chosen = [(pair, path) for pair, path in made.pairs if choice.takes(pair.name)]
-    if not chosen:
-        raise _none_asked_for(made.root)
+    card = cards[0] if cards else None
+    path_of = {pair.name: path for pair, path in made.pairs}
+    pairs = [pair for pair, _ in made.pairs]
+    kept, left_out = _choose(made.root, pairs, cards, made.selection, choice, on_progress)
+    chosen = [(pair, path_of[pair.name]) for pair in kept]
     places = f"{show(made.predictions)} against {show(made.root)}"
     names = [pair.name for pair, _ in chosen]
     groups = choice.groups([pair.file_stem for pair, _ in chosen])
@@ -679,6 +694,7 @@ def _masks_of(
         image,
         truth,
         prediction,
+        trained_on=left_out,
         numbers=lambda k, truth: _read_numbers(made.root, names[k], truth, made.selection),
     )
 
