@@ -19,7 +19,7 @@ from unetseg.cli.app import main
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.objects import files as object_files
 from unetseg.objects.counting import PostProcessing, clean
-from unetseg.pictures import bands
+from unetseg.pictures import bands, reading
 from unetseg.pictures.reading import read_mask
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
@@ -627,6 +627,29 @@ def test_pixels_without_data_are_ignored_and_the_place_on_the_map_is_kept(home):
     assert sum(int(row[2]) for row in rows) == 80 * 70 - 1200
     assert {row[8] for row in rows} == {"map unit²"}
     assert sum(float(row[3]) for row in rows) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("format", ["tif", "png"])
+def test_where_there_is_no_data_nothing_is_sure_or_probable(home, format):
+    image = np.maximum(draw(3, (80, 70))[0], 1)
+    image[:30, :40] = 0
+    tifffile.imwrite("map.tif", image[..., 0], extratags=[(42113, "s", 0, "0", True)])
+    settings = unetseg.PredictSettings(min_size=20)
+    given = {"probabilities": True, "confidence": True, "format": format, "settings": settings}
+    done = unetseg.predict(["map.tif"], **given)
+    empty = np.zeros((80, 70), bool)
+    empty[:30, :40] = True
+    sure = reading.read_image(f"predictions/confidence/map.{format}")[..., 0]
+    np.testing.assert_array_equal(sure == 0, empty)
+    shares = tifffile.imread("predictions/probabilities/map.tif")
+    np.testing.assert_array_equal(np.isnan(shares), np.broadcast_to(empty, shares.shape))
+    np.testing.assert_allclose(shares[:, ~empty].sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(read_mask(done.written[0]).values == 255, empty)
+    declared = {"probabilities/map.tif": "nan"}
+    declared |= {"confidence/map.tif": "0"} if format == "tif" else {}
+    for name, value in declared.items():
+        with tifffile.TiffFile(f"predictions/{name}") as tif:
+            assert tif.pages.first.tags[42113].value.strip("\0") == value
 
 
 def test_a_place_on_the_map_is_kept_in_all_that_is_written(home):

@@ -48,13 +48,17 @@ def predict(
     ] = 2000,
     probabilities: Annotated[
         bool,
-        options.output("--probabilities", help="Write (class, row, column) float32 TIFFs, too."),
+        options.output(
+            "--probabilities",
+            help="Write (class, row, column) float32 TIFFs, too; NaN where a pixel has no data.",
+        ),
     ] = False,
     confidence: Annotated[
         bool,
         options.output(
             "--confidence",
-            help="Write how sure each pixel is as grey pictures, too: 255 is certain.",
+            help="Write how sure each pixel is as grey pictures, too: 255 is certain, 0 has no "
+            "data.",
         ),
     ] = False,
     objects: Annotated[

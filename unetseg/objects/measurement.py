@@ -118,8 +118,8 @@ class Measuring:
             One dictionary for each object, in the order of their numbers. Its keys are "number",
             `SHAPE_COLUMNS`, and "mean_1", "deviation_1" and so on for each channel. Then come
             "confidence" (0 to 1; None where it was not given) and the measures of `SIZED` in
-            "unit", of which areas are in "area_unit", its square. A perimeter in a unit is None
-            where pixels are not square.
+            "unit". "area_unit" is the square of that unit. A perimeter in a unit is None where
+            pixels are not square.
         """
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         if self._origin is None:

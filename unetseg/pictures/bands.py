@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from unetseg import files
 from unetseg.classes import ClassTable
 from unetseg.pictures import reading, writing
-from unetseg.pictures.georeference import Georeference
+from unetseg.pictures.georeference import Georeference, nodata_tag
 from unetseg.pictures.opening import (
     MAX_PIXELS,
     ImageInfo,
@@ -35,7 +35,6 @@ _CLASSIC = 2**32 - 2**25  # bytes of pixels for which 32-bit offsets in a TIFF s
 _TILE = 512  # pixels along a side of a tile
 _STRIP = 2**18  # bytes of a strip before it is compressed
 _TOGETHER = 16  # rows of a reduced image that are made at once
-_NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
 
 class Rows(Protocol):
@@ -228,7 +227,7 @@ def write_mask_tiff(
     is_byte = encoding.values.dtype == np.uint8
     tags = list(georeference.tags)
     if georeference.nodata is not None:
-        tags.append((_NODATA, _ASCII, 0, str(encoding.ignored), True))
+        tags += nodata_tag(encoding.ignored)
     pixels = (encoding.values[band] for band in bands)
     with files.replacing(Path(path)) as temporary:
         tifffile.imwrite(
@@ -285,6 +284,7 @@ def write_numbers(
     numbers: NDArray[np.integer[Any]],
     text: Mapping[str, str] | None = None,
     georeference: Georeference | None = None,
+    nodata: int | None = None,
 ) -> None:
     """Write a label image ``(H, W)`` as a TIFF, whole or not at all.
 
@@ -296,6 +296,7 @@ def write_numbers(
         numbers: May be a file that is mapped into memory.
         text: Goes into the JSON description.
         georeference: The place of the image on a map. Resolution and GeoTIFF tags are kept.
+        nodata: The number that the file declares as no data; None declares none.
 
     Raises:
         InputError: ``path`` is a folder.
@@ -316,7 +317,7 @@ def write_numbers(
             resolution=place.resolution,
             resolutionunit=writing.RESOLUTION_UNITS[place.resolution_unit],
             metadata=dict(text or {}),
-            extratags=place.tags,
+            extratags=[*place.tags, *nodata_tag(nodata)],
         )
 
 

@@ -26,13 +26,13 @@ _UNITS = {9001: "m", 9002: "ft", 9003: "US ft"}  # EPSG numbers; the last is the
 _RASTER_TYPE, _IS_POINT = 1025, 2
 _PROJECTED, _GEODETIC = 3072, 2048
 # EPSG numbers of coordinate systems in metres: UTM of WGS 84 (north, south), ETRS89, ED50, NAD83
-# and SIRGAS 2000, national grids of Europe, and the web's Mercator. Others must state their unit.
+# and SIRGAS 2000, national grids of Europe, Web Mercator. Other systems must state their unit.
 _METRIC = (
     *(range(32601, 32661), range(32701, 32761), range(25828, 25839), range(23028, 23039)),
     *(range(26901, 26924), range(31965, 31986), range(31466, 31470), range(31254, 31260)),
     (2154, 3035, 2056, 21781, 27700, 28992, 2180, 3003, 3004, 3763, 5514, 3857),
 )
-_NODATA = 42113  # GDAL_NODATA
+_NODATA, _ASCII = 42113, 2  # the tag GDAL_NODATA, and the type of its value
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,11 @@ def _ratio(value: Any) -> float:
 def _is_size(number: float) -> bool:
     """Tell whether this can be a size or a resolution, and be written as a TIFF's rational."""
     return 2.0**-32 < number < 2.0**32
+
+
+def nodata_tag(value: float | None) -> list[ExtraTag]:
+    """Return the tag that declares the value of pixels without data; [] where there is none."""
+    return [] if value is None else [(_NODATA, _ASCII, 0, str(value), True)]
 
 
 def nodata_of(tags: Any) -> float | None:

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from unetseg import files
 from unetseg.classes import IGNORED, IGNORED_COLOUR, ClassTable, colour_to_rgb
-from unetseg.pictures.georeference import Georeference
+from unetseg.pictures.georeference import Georeference, nodata_tag
 from unetseg.pictures.masks import ignored_value
 
 RESOLUTION_UNITS = {None: 1, "inch": 2, "cm": 3}  # TIFF 6.0, ResolutionUnit
@@ -162,8 +162,9 @@ def write_float_tiff(
 ) -> None:
     """Write ``(C, H, W)`` float32 as a TIFF with axes CYX, whole or not at all.
 
-    ``text`` goes into its JSON description. The channels are pages, as ImageJ reads them; where the
-    ``georeference`` places them on a map, they are bands, as GIS programs read them.
+    ``text`` goes into its JSON description. NaN is declared as no data. The channels are pages, as
+    ImageJ reads them; where the ``georeference`` places them on a map, they are bands, as GIS
+    programs read them.
 
     Raises:
         InputError: ``path`` is a folder.
@@ -182,5 +183,5 @@ def write_float_tiff(
             metadata=metadata,
             resolution=place.resolution,
             resolutionunit=RESOLUTION_UNITS[place.resolution_unit],
-            extratags=place.tags,
+            extratags=[*place.tags, *nodata_tag(np.nan)],
         )

@@ -164,9 +164,10 @@ def predict(
         format: The format of masks and confidence, one of `FORMATS`. "auto" is TIFF for images with
             a place on a map, which it keeps, and for those over 100 megapixels. Else it is PNG.
         overlay: Draw overlays; None draws them for up to 20 images.
-        probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs.
+        probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs. They
+            are NaN where a pixel gets no class, because it has no data or is ignored.
         confidence: Also write the probability of each pixel's class as grey pictures, in which 255
-            is certain.
+            is certain, and 0 is a pixel that gets no class.
         objects: Classes whose touching objects are told apart, or "all". Each image gets a label
             image, polygons (GeoJSON) and a table in ``objects/``; ``objects.csv`` joins the tables
             of all images in the folder.
@@ -738,22 +739,28 @@ class _Session:
     def _cover(
         self, turn: _Turn, picture: ModelInput, found: _Found
     ) -> Iterator[NDArray[np.uint8]]:
-        """Yield class indices (rows, W) band by band; 255 where the image has no data."""
+        """Yield class indices (rows, W) band by band; 255 where the image has no data.
+
+        There, the confidence is 0 and the probabilities are NaN.
+        """
         job, row = turn.job, 0
         height, width, _ = picture.raster.shape
         image = turn.image or picture
         for labels, shares in self.model.segmenter.labelled_bands(image, (height, width)):
             rows = slice(row, row + len(labels))
-            highest = shares.amax(0).cpu().numpy()
+            probabilities = shares.cpu().numpy()
+            highest = probabilities.max(0)
             if (valid := picture.valid(rows)) is not None:
-                labels[~valid] = IGNORED
+                labels[~valid], highest[~valid] = IGNORED, 0
             flat, classes = labels.ravel(), len(found.pixels)
             found.sure[0] += np.bincount(flat, highest.ravel(), 256)[:classes]
             found.sure[1] += np.bincount(flat, minlength=256)[:classes]
             if job.confidence or job.objects:
                 found.confidence.append(np.rint(highest * 255).astype(np.uint8))
             if job.probabilities:
-                found.probabilities.append(shares.cpu().numpy())
+                if valid is not None:
+                    probabilities[:, ~valid] = np.nan
+                found.probabilities.append(probabilities)
             yield labels
             row = rows.stop
             self._stop_if_caught()
@@ -808,7 +815,8 @@ class _Session:
             writing.write_float_tiff(job.probabilities, shares, text, place)
         if job.confidence and confidence is not None:
             if job.confidence.suffix == ".tif":
-                bands.write_numbers(job.confidence, confidence, text, place)
+                # No pixel that has a class has a confidence of 0.
+                bands.write_numbers(job.confidence, confidence, text, place, nodata=0)
             else:
                 writing.write_picture(job.confidence, confidence[..., None], text)
         if job.overlay and turn.shown is not None:
