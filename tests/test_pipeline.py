@@ -62,7 +62,7 @@ def test_the_five_lines_work_one_after_the_other_in_an_empty_folder(empty):
     assert "1,600 patches of 96 x 96 pixels" in out
     assert out.endswith("Next:\n  unetseg train\n")
 
-    out, err = type_line("unetseg train --epochs 3")
+    out, err = type_line("unetseg train --epochs 1")
     assert read_card("runs/default/model.safetensors").scores["mean_iou"] > 0.7
     assert "mean IoU" in out
     assert "Next:\n  unetseg predict IMAGE_OR_FOLDER\n  unetseg evaluate\n" in out

@@ -61,18 +61,6 @@ def test_a_model_carries_the_encoder_in_float16_and_needs_nothing_else(home, mon
         assert len(list(Path(name).glob("*.png"))) == len(list(Path("plain").glob("*.png"))) > 0
 
 
-def test_a_model_is_exported_to_onnx(home):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    unetseg.train(run="fused", **FUSED)
-    unetseg.export_onnx(["fused"])  # compares the answers of the file with those of PyTorch
-    session = runtime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-    assert session.run(None, {"image": np.zeros((2, 1, 45, 70), np.float32)})[0].shape == (
-        *(2, 3),
-        *(45, 70),
-    )
-
-
 def test_folds_are_trained_and_predict_together(home):
     unetseg.cross_validate("data/train", run="folds", folds=2, **{**FUSED, "validate": None})
     unetseg.predict(["data/test/images"], model=["folds"], out=Path("ensemble"))
