@@ -7,15 +7,17 @@ import tifffile
 from PIL import Image, ImageFilter
 
 from tests.dataset.test_label_traps import COLOURS, objects
-from unetseg.classes import read_classes
+from unetseg.classes import ClassTable, SegmentationClass, read_classes
 from unetseg.dataset import annotations
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
+from unetseg.dataset.findings.inspection import inspect_folder
+from unetseg.dataset.snapping import snap
 from unetseg.dataset.synthesis import synthesize
-from unetseg.errors import InputError, as_option
+from unetseg.errors import Code, InputError, as_option
 from unetseg.objects.separation import find_objects, object_classes
 from unetseg.pictures import reading
-from unetseg.pictures.masks import NoClassError
+from unetseg.pictures.masks import NoClassError, RawMask
 from unetseg.settings import SynthSettings
 
 COUNT, HEIGHT, WIDTH = 3, 120, 140
@@ -125,6 +127,82 @@ def test_what_cannot_be_snapped_safely_is_refused(tmp_path, trap):
     with pytest.raises(InputError, match=text):
         convert_folder(root, tmp_path / "out", **options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
+
+
+def lossy(ending, quality):
+    return lambda r, k: save(r / f"masks/im{k}{ending}", truth(k), quality=quality)
+
+
+@pytest.mark.parametrize("toml", ["", VALUES_TOML])
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+@pytest.mark.parametrize("quality", [50, 90, 100])
+def test_small_numbers_in_a_lossy_format_are_refused_by_check_and_convert(
+    tmp_path, toml, ending, quality
+):
+    root = write(tmp_path / "set", lossy(ending, quality))
+    if toml:
+        (root / "classes.toml").write_text(toml)
+    with pytest.raises(InputError, match="lie too close for a lossy format") as caught:
+        convert_folder(root, tmp_path / "out")
+    assert caught.value.code is Code.CLOSE_VALUES
+    found = inspect_folder(root)
+    assert {f.code for f in found.errors} == {Code.CLOSE_VALUES}
+    assert all(not f.line for f in found.findings)
+
+
+def test_small_numbers_beside_large_ones_in_a_jpeg_are_refused(tmp_path):
+    values = np.array([0, 2, 255], np.uint8)
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.jpg", values[truth(k)]))
+    with pytest.raises(InputError, match="lie too close for a lossy format"):
+        convert_folder(root, tmp_path / "out")
+
+
+def test_classes_that_lie_close_are_no_classes_of_a_jpeg(tmp_path):
+    levels = np.array([0, 255, 0], np.uint8)
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.jpg", levels[truth(k)]))
+    (root / "classes.toml").write_text(VALUES_TOML.replace("value = 2", "value = 255"))
+    with pytest.raises(InputError, match="the values of classes lie too close"):
+        convert_folder(root, tmp_path / "out")
+
+
+def test_a_jpeg_of_two_far_values_is_read(tmp_path):
+    levels = np.array([0, 255, 0], np.uint8)
+    root = write(
+        tmp_path / "set",
+        lambda r, k: save(r / f"masks/im{k}.jpg", levels[truth(k)], quality=100),
+    )
+    (error,) = inspect_folder(root).errors
+    assert "unetseg convert" in error.line
+    convert_folder(root, tmp_path / "out")
+    for k, mask in enumerate(masks_of(tmp_path / "out").values()):
+        assert ((mask == 1) == (truth(k) == 1)).mean() > 0.99
+
+
+def test_blends_are_judged_by_the_keys_that_a_mask_holds():
+    """Grey lies between black and white, but the first mask holds no white."""
+    table = ClassTable(
+        (
+            SegmentationClass("ground", None, "#000000"),
+            SegmentationClass("block", None, "#ff0000"),
+            SegmentationClass("bar", None, "#808080"),
+        ),
+        ("#ffffff",),
+    )
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[:, 20:] = (255, 0, 0)
+    pixels[5:15, 5:15] = 128
+    pixels[:, 20] = (100, 0, 0)
+    snapped = snap(RawMask(pixels), table, "mask")
+    assert snapped.mask[8, 8] == 2
+    assert snapped.mask[30, 20] == 0
+    assert snapped.blended == 40
+    pixels[30:38, 2:10] = 255
+    with pytest.raises(InputError, match="look like class #808080"):
+        snap(RawMask(pixels), table, "mask")
+    ignored = ClassTable(
+        (*table.classes[:2], SegmentationClass("sky", None, "#ffffff")), ("#808080",)
+    )
+    assert snap(RawMask(pixels), ignored, "mask").mask[8, 8] == 255
 
 
 def test_all_colours_of_no_class_are_listed_with_their_images_and_can_be_ignored(tmp_path):

@@ -273,8 +273,12 @@ def test_black_and_white_masks_beside_others_are_two_kinds_and_255_is_never_igno
     assert "im0.png: holds 0 and 255 alone" in str(error)
     assert "im1.png holds" in str(error)
     assert "ignore" not in f"{error}{error.line}"
-    with pytest.raises(InputError, match="two kinds of masks"):
-        convert_folder(root, tmp_path / "out")
+    for ignore in ((), (255,)):
+        with pytest.raises(InputError, match="two kinds of masks"):
+            convert_folder(root, tmp_path / "out", ignore=ignore)
+        with pytest.raises(InputError, match="two kinds of masks"):
+            build_store(root, tmp_path / "store.h5", ignore=ignore)
+    assert "two kinds of masks" in str(inspect_folder(root, ignore=255).errors[0])
 
 
 def test_masks_that_are_the_images_are_one_error(tmp_path):

@@ -73,11 +73,21 @@ def refuse_pages(path: Path) -> None:
 
 
 def read_raw(path: Path) -> RawMask:
-    """Read a mask as `reading.read_mask` does; a JPEG, which that function refuses, is read too."""
+    """Read a mask as `reading.read_mask` does; a lossy one, which it refuses, is read, too.
+
+    Raises:
+        InputError: `reading.read_mask` or `snapping.refuse_close` refuses the mask.
+    """
     refuse_pages(path)
-    if reading.read_info(path).format != "JPEG":
+    try:
         return reading.read_mask(path)
-    return RawMask.of_picture(reading.read_image(path))
+    except InputError as error:
+        pixels = reading.read_image(path) if error.code is Code.LOSSY_MASK else None
+        if pixels is None or pixels.dtype != np.uint8 or reading.read_info(path).alpha:
+            raise
+    raw = RawMask.of_picture(pixels, is_lossy=True)
+    snapping.refuse_close(raw, path)
+    return raw
 
 
 class _MaskReader:
@@ -346,23 +356,39 @@ def _discover(
 ) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
-    keys, numbers = {}, {}
+    keys, numbers, is_lossy = {}, {}, False
     for path in paths:
         raw = read_kept(path)
+        is_lossy |= raw.is_lossy
         keys[str(path)] = masks.find_keys(raw)
         numbers[path] = measure_numbers(raw, keys[str(path)])
-    if doubt := masks.two_kinds(keys, ignored) or doubt_classes(numbers):
+    if doubt := masks.two_kinds(keys) or doubt_classes(numbers):
         raise doubt
     if any(k.colours.get(IGNORED) == VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
+    table = None if is_lossy else _discover_exact(keys, ignored)
+    table = table or _discover_centres(keys, ignored, map(read_kept, paths))
+    is_black_and_white = table.names == ("0", str(IGNORED))
+    return _named(table, ("background", "foreground")) if is_black_and_white else table
+
+
+def _discover_exact(
+    keys: Mapping[str, masks.Found], ignored: tuple[int | str, ...]
+) -> ClassTable | None:
+    """Return the classes of masks in which each value or colour is one; None of blended masks."""
     try:
-        table = masks.discover(keys, ignored)
-        is_black_and_white = table.names == ("0", str(IGNORED))
-        return _named(table, ("background", "foreground")) if is_black_and_white else table
+        return masks.discover(keys, ignored)
     except InputError as error:
         if error.code is not Code.BLENDED_MASK:
             raise
-    centres = snapping.find_centres(keys.values(), map(read_kept, paths))
+    return None
+
+
+def _discover_centres(
+    keys: Mapping[str, masks.Found], ignored: tuple[int | str, ...], raws: Iterable[RawMask]
+) -> ClassTable:
+    """Return the classes of blended or noisy masks: their commonest values or colours."""
+    centres = snapping.find_centres(keys.values(), raws)
     if all(isinstance(k, int) and not one.colours for one in keys.values() for k in one.counts):
         levels = sorted(colour_to_rgb(c)[0] for c in centres)
         return _with_ignored(table_of(levels), tuple(i for i in ignored if isinstance(i, int)))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
-from unetseg.errors import InputError, arg
+from unetseg.errors import Code, InputError, arg
 from unetseg.pictures import masks
 from unetseg.pictures.masks import (
     NOISE,
@@ -67,8 +67,11 @@ def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) ->
     Raises:
         InputError: The errors of `masks.decode`. A colour of no class is accepted if classes lie
             far apart, and no blend of two looks like a third. No solid patch may be far from all
-            classes, and few pixels may be blends.
+            classes, and few pixels may be blends. A mask of a lossy format is refused if classes
+            lie close, even where each of its values is a class.
     """
+    if raw.is_lossy and not are_apart(table):
+        raise _too_close(what, "the values of classes")
     try:
         codes, indices = masks.match(raw, table, what)
     except InputError as error:
@@ -96,6 +99,50 @@ def read_binary(raw: RawMask, what: object, limit: float = LIMIT) -> Snapped:
     text = f"{len(levels)} values where two are due"
     error = InputError(what, text, "save it as black and white")
     return _snap(RawMask(grey), table_of([0, int(levels[-1])]), what, limit, error)
+
+
+def refuse_close(raw: RawMask, what: object) -> None:
+    """Refuse a mask of a lossy format whose values are so close that its noise hides them.
+
+    Such are all its values, or the values of two areas. Areas are patches of 3 x 3 equal pixels.
+    The noise of JPEG leaves a value to at most 0.4 % of all pixels in such patches, measured down
+    to quality 10.
+
+    Raises:
+        InputError: Its code is `Code.CLOSE_VALUES`.
+    """
+    if not raw.is_lossy:
+        return
+    codes = masks.colour_codes(raw, what)
+    points = _unpack(np.unique(codes))
+    span = int(np.ptp(points, axis=0).max())
+    solid, counts = np.unique(codes[_even(codes)], return_counts=True)
+    areas = _unpack(solid[counts > _COMMON * codes.size])
+    if 0 < span < 2 * NOISE or _least_distance(areas) <= NOISE:
+        raise _too_close(what, "its values")
+
+
+def are_apart(table: ClassTable) -> bool:
+    """Tell whether the keys of classes lie so far apart that noise leads to none of the others."""
+    return _least_distance(_key_points(table)) >= 2 * NOISE
+
+
+def _too_close(what: object, values: str) -> InputError:
+    text = f"{values} lie too close for a lossy format such as JPEG, which changes them"
+    return InputError(what, text, "export the masks anew, as PNG", code=Code.CLOSE_VALUES)
+
+
+def _least_distance(points: NDArray[np.int64]) -> int:
+    """Return the least distance in levels between two of the colours ``(n, 3)``; 255 for one."""
+    apart = np.abs(points[:, None] - points[None]).max(-1)
+    np.fill_diagonal(apart, 255)
+    return int(apart.min(initial=255))
+
+
+def _key_points(table: ClassTable) -> NDArray[np.int64]:
+    """Return the colours ``(n, 3)`` of classes, then of ignored keys; values count as grey."""
+    keys = [table.key(i) for i in range(len(table.classes))] + list(table.ignore)
+    return np.array([colour_to_rgb(k) if isinstance(k, str) else (min(k, 255),) * 3 for k in keys])
 
 
 def object_numbers(raw: RawMask) -> NDArray[np.int32]:
@@ -246,12 +293,8 @@ def _snap(
     """Return the class nearest to each pixel's colour; raise ``error`` where that is not clear."""
     keys = [table.key(i) for i in range(len(table.classes))] + list(table.ignore)
     indices = [*range(len(table.classes)), *(IGNORED for _ in table.ignore)]
-    points = np.array(
-        [colour_to_rgb(k) if isinstance(k, str) else (min(k, 255),) * 3 for k in keys]
-    )
-    apart = np.abs(points[:, None] - points[None]).max(-1)
-    np.fill_diagonal(apart, 255)
-    if apart.min() < 2 * NOISE or (raw.values.ndim == 2 and raw.values.max() > 255):
+    points = _key_points(table)
+    if not are_apart(table) or (raw.values.ndim == 2 and raw.values.max() > 255):
         raise error if isinstance(error, InputError) else error()
     codes = masks.colour_codes(raw, what)
     if raw.unlabelled is not None:
@@ -263,7 +306,8 @@ def _snap(
     far = _of_runs(runs, distinct, distance > NOISE)
     blended = int(runs.lengths[far].sum())
     if blended:
-        _check_blends(what, points, keys)
+        present = np.unique(nearest)
+        _check_blends(what, points[present], [keys[i] for i in present], table)
         _check_solid(what, codes, runs.spread(far), table)
     if blended > limit * codes.size:
         text = f"{100 * blended / codes.size:.1f} % of the pixels lie between classes"
@@ -286,9 +330,22 @@ def _of_runs(runs: Runs, distinct: NDArray[np.integer], values: NDArray[Any]) ->
     return found
 
 
-def _check_blends(what: object, points: NDArray[np.int64], keys: Sequence[int | str]) -> None:
-    """Raise `InputError` where the colour of a class lies between those of two others."""
+def _check_blends(
+    what: object, points: NDArray[np.int64], keys: Sequence[int | str], table: ClassTable
+) -> None:
+    """Raise `InputError` where the colour of a class lies between those of two other keys.
+
+    A blend that looks like an ignored key is ignored, so it gets no wrong class.
+
+    Args:
+        what: The mask, for the message.
+        points: ``(n, 3)`` the colours of the keys that the mask holds.
+        keys: The ``n`` keys.
+        table: The classes, and the keys that are ignored.
+    """
     for i, point in enumerate(points):
+        if keys[i] in table.ignore:
+            continue
         for j, a in enumerate(points):
             for k in range(j):
                 if i not in (j, k) and is_between(point, a, points[k]):

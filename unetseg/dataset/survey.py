@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
+from unetseg.dataset import snapping
 from unetseg.dataset.naming import Pair
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import Numbers, measure_numbers
@@ -114,12 +115,15 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
 
 
 def _mask_beside(pair: Pair, image: NDArray[Any], selection: Selection) -> masks.RawMask:
-    """Read the mask of an image; refuse a JPEG, and say so where it is a copy of the image."""
+    """Read the mask of an image; refuse a lossy one, and say where it is a copy of the image."""
     try:
         return pair.read_mask(selection)
     except InputError as error:
         if error.code is Code.LOSSY_MASK:
-            refuse_mixup(pair, image, masks.RawMask.of_picture(reading.read_image(pair.mask)))
+            raw = masks.RawMask.of_picture(reading.read_image(pair.mask), is_lossy=True)
+            refuse_mixup(pair, image, raw)
+            if raw.values.dtype == np.uint8:
+                snapping.refuse_close(raw, pair.mask)
         raise
 
 

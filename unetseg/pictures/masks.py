@@ -56,17 +56,19 @@ class RawMask:
         unlabelled: ``(H, W)`` where a pixel is transparent or without data, and stored as 0; None
             where there is no such pixel.
         nodata: The value that the file declares as no data; None where it declares none.
+        is_lossy: Whether the format of the file changes values, as JPEG does.
     """
 
     values: NDArray[np.integer]
     palette: NDArray[np.uint8] | None = None
     unlabelled: NDArray[np.bool_] | None = None
     nodata: int | None = None
+    is_lossy: bool = False
 
     @classmethod
-    def of_picture(cls, pixels: NDArray[np.integer]) -> "RawMask":
+    def of_picture(cls, pixels: NDArray[np.integer], is_lossy: bool = False) -> "RawMask":
         """Return the mask whose values or colours are the pixels ``(H, W, C)`` of a picture."""
-        return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels, is_lossy=is_lossy)
 
     def inside(self, inner: tuple[slice, slice]) -> "RawMask":
         """Return the part of the mask in some rows and columns."""
@@ -163,7 +165,7 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     if len(keys) > MAX_FOUND:
         raise _diagnosis(ALL_MASKS, _merged(found))
     if IGNORED in keys and len(keys) > 2:
-        if error := two_kinds(found, ignore):
+        if error := two_kinds(found):
             raise error
         name = next(n for n, f in found.items() if {IGNORED, "#ffffff"} & f.counts.keys())
         problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
@@ -187,14 +189,14 @@ def _with_nodata(found: Mapping[str, Found], ignore: tuple[Key, ...]) -> tuple[K
     return (*ignore, *sorted(declared.keys() - set(ignore)))
 
 
-def two_kinds(found: Mapping[str, Found], ignore: Sequence[Key] = ()) -> InputError | None:
+def two_kinds(found: Mapping[str, Found]) -> InputError | None:
     """Return the error of masks of 0 and 255 beside masks of other values without 255.
 
-    Then 255 is the foreground of the former; to ignore it would drop all that they show.
+    Then 255 is the foreground of the former; to ignore it would drop all that they show. Only a
+    list of the classes settles the question.
 
     Args:
         found: `find_keys` of each mask, by its file name.
-        ignore: Values or colours that are no class; 255 among them settles the question.
     """
     whites = {IGNORED, "#ffffff"}
     binary = [
@@ -202,7 +204,7 @@ def two_kinds(found: Mapping[str, Found], ignore: Sequence[Key] = ()) -> InputEr
     ]
     others = {n: f for n, f in found.items() if n not in binary}
     has_white = any(whites & f.counts.keys() for f in others.values())
-    if not binary or not others or has_white or whites & set(ignore):
+    if not binary or not others or has_white:
         return None
     if all(f.counts.keys() <= {0, "#000000"} for f in others.values()):
         return None
@@ -211,7 +213,10 @@ def two_kinds(found: Mapping[str, Found], ignore: Sequence[Key] = ()) -> InputEr
         f"holds 0 and 255 alone, {other} holds {others[other].distinct} values without 255: two "
         f"kinds of masks in one set ({len(binary)} and {len(others)})"
     )
-    remedy = "store all masks in one way, or keep the two kinds in two folders"
+    remedy = (
+        "store all masks in one way or in two folders; where 255 means the same in all, "
+        "list the classes in classes.toml"
+    )
     return InputError(binary[0], problem, remedy)
 
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ class Inspection(Result):
             return
         first, others, root = self.errors[0], len(self.errors) - 1, str(self.root)
         remedies = [first.remedy] if first.remedy else []
-        if first.code:  # the line repairs the masks
+        if first.code and first.line:  # the line repairs the masks
             converted = f"{root}-converted"
             how = ", instances=True" if first.code in NUMBERED else ""
             called = f"unetseg.convert_folder({root!r}, {converted!r}{how})"
@@ -254,8 +254,10 @@ def inspect_folder(
                 surveys.append(survey_pair(pair, settings.selection))
             except InputError as error:
                 found.append(refusal_of(error, commands))
+        if any(f.code is Code.CLOSE_VALUES for f in found):  # then no conversion reads the set
+            found = [replace(f, line="") if f.code is Code.LOSSY_MASK else f for f in found]
         classes_file = (classes or root / "classes.toml") if given else None
-        doubt = None if given else _doubt(surveys, ignored)
+        doubt = None if given else _doubt(surveys)
         table = None
         try:
             if doubt is None or doubt.code is Code.OBJECTS_OR_CLASSES:
@@ -353,8 +355,8 @@ def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
     return Finding.of("note", files, text, "the images are left out")
 
 
-def _doubt(surveys: Sequence[Survey], ignored: Sequence[int | str]) -> InputError | None:
+def _doubt(surveys: Sequence[Survey]) -> InputError | None:
     """Return why the values of masks may be no classes; None where nothing speaks against it."""
     found = {str(s.pair.named): s.found for s in surveys}
     numbers = {s.pair.named: s.numbers for s in surveys}
-    return masks.two_kinds(found, ignored) or doubt_classes(numbers)
+    return masks.two_kinds(found) or doubt_classes(numbers)
