@@ -481,6 +481,14 @@ READ = {
     ),
     "LabelMe, files of macOS": with_apple_doubles(labelme()),
     "LabelMe masks": labelme_masks,
+    "Label Studio, signed addresses": naming_images(
+        label_studio("polygonlabels"), "*.json", "image", "https://a.b/c/{}?X-Key=d%2Fe".format
+    ),
+    "VIA, project and export": lambda root: (
+        via()(root),
+        (root / "via.json").rename(root / "via_export.json"),
+        via(project=True)(root),
+    ),
     "Label Studio, local files": renamed(
         naming_images(
             label_studio("polygonlabels"),
@@ -846,6 +854,34 @@ REFUSED = {
         with_text(via(), "via.json", lambda t: t.replace('"kind": "debris"', '"kind": ""')),
         "without a class",
     ),
+    "COCO, several images missing": (
+        with_text(coco(polygon), "annotations.json", lambda t: re.sub(r"im(\d)", r"no\1", t)),
+        "annotations.json: 4 of its 4 images are not there: no0.png, no1.png, no2.png, no3.png; "
+        "put them into images/",
+    ),
+    "VIA, image missing": (
+        with_text(via(), "via.json", lambda t: t.replace('"im0.png"', '"no.png"')),
+        "via.json: its image no.png is not there; put it into images/",
+    ),
+    "VIA, two files": (
+        lambda root: (via()(root), via_rectangles(root / "images")),
+        "VIA labels in via.json and via.json; keep one of them in the folder",
+    ),
+    "Label Studio, two files": (
+        lambda root: (
+            label_studio("polygonlabels")(root),
+            (root / "project-1.json").rename(root / "project-0.json"),
+            label_studio("rectanglelabels")(root),
+        ),
+        "Label Studio labels in project-0.json and project-1.json; keep one",
+    ),
+    "Label Studio, JSON-MIN": (
+        lambda root: (
+            pictures(root),
+            write(root / "min.json", [{"id": 1, "annotation_id": 2, "image": "im0.png"}]),
+        ),
+        "min.json: JSON-MIN of Label Studio: not read; export JSON",
+    ),
     "VIA, no attribute": (
         with_text(via(), "via.json", lambda t: t.replace('"kind": "debris"', "", 1)),
         "im0.png has a region without a class; give it one",
@@ -1058,13 +1094,16 @@ def without_size(build):
 STATED = f"its labels were drawn on {H} x {W}"
 RESIZED = {
     "LabelMe": (labelme_of_size, STATED),
-    "LabelMe without a size": (labelme(), "a corner of its labels lies at x = 29, y = 8"),
+    "LabelMe without a size": (labelme(), "a corner of its labels lies at x = 32, y = 4"),
     "COCO": (coco(polygon), STATED),
     "COCO run lengths": (coco(packed_runs), STATED),
-    "COCO without a size": (without_size(coco(polygon)), "a corner of its labels lies at x = 30"),
-    "VIA": (via(), "a corner of its labels lies at x = 30, y = 8"),
-    "VIA rectangles": (via_rectangles, "a corner of its labels lies at x = 30, y = 8"),
-    "QuPath": (qupath(), "a corner of its labels lies at x = 30, y = 8"),
+    "COCO without a size": (
+        without_size(coco(polygon)),
+        "a corner of its labels lies at x = 32, y = 4",
+    ),
+    "VIA": (via(), "a corner of its labels lies at x = 32, y = 4"),
+    "VIA rectangles": (via_rectangles, "a corner of its labels lies at x = 32, y = 4"),
+    "QuPath": (qupath(), "a corner of its labels lies at x = 32, y = 4"),
     "Supervisely polygons": (supervisely(False), STATED),
     "Supervisely bitmaps": (supervisely(True), STATED),
     "Label Studio brushes": (label_studio("brushlabels"), STATED),
@@ -1342,7 +1381,10 @@ def test_parts_of_coco_keep_images_of_one_name_apart(tmp_path):
 
 def test_coco_files_whose_parts_are_unclear_are_asked_about(tmp_path):
     coco(polygon)(tmp_path / "set")
-    write(tmp_path / "set/train.json", (tmp_path / "set/annotations.json").read_text())
+    text = (tmp_path / "set/annotations.json").read_text()
+    write(tmp_path / "set/train.json", text)
+    assert inspect_folder(tmp_path / "set").errors == ()  # one file twice
+    write(tmp_path / "set/train.json", text.replace("debris", "dirt"))
     with pytest.raises(InputError) as caught:
         inspect_folder(tmp_path / "set")
     assert str(caught.value) == (

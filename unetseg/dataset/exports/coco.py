@@ -8,8 +8,7 @@ from typing import Any
 from unetseg.dataset import shapes
 from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
 from unetseg.dataset.exports.joining import join_exports
-from unetseg.dataset.exports.values import Pictures, flat_points, json_files, part_words
-from unetseg.errors import InputError
+from unetseg.dataset.exports.values import Pictures, flat_points, json_files, only_one, part_words
 from unetseg.text import show
 
 _File = tuple[Path, Mapping[str, Any]]
@@ -25,13 +24,10 @@ def read_coco(folder: Path) -> Export | None:
     ]
     if not files:
         return None
-    if len(files) == 1:
-        return _export(*files[0], folder)
     of_part = _parts_of(files)
-    if of_part is None:
-        names = " and ".join(file.name for file, _ in files[:3])
-        text, remedy = f"COCO labels in {names}", "keep one of them in the folder"
-        raise InputError(folder, text, f"{remedy}, or one for each of train, val and test")
+    if of_part is None or len(files) == 1:
+        remedy = ", or one for each of train, val and test"
+        return _export(*only_one(files, "COCO", folder, remedy), folder)
     found = {part: _export(*of_part[part], folder, part) for part in of_part}
     return join_exports(folder, list(found), found)
 
@@ -62,8 +58,9 @@ def _export(file: Path, data: Mapping[str, Any], folder: Path, part: str = "") -
         groups = {c.get("supercategory") for c in categories if c.get("supercategory") != c["name"]}
         labels.names = [n for i, n in sorted(name_of.items()) if i in used or n not in groups]
         images = {}
-        for one in data["images"]:
-            image = labels.image(pictures.named(str(one["file_name"]), file), file)
+        paths = pictures.all_named([str(one["file_name"]) for one in data["images"]], file)
+        for one, path in zip(data["images"], paths, strict=True):
+            image = labels.image(path, file)
             image.state_size(one.get("height"), one.get("width"))
             images[one["id"]] = image
         for one in data["annotations"]:

@@ -4,18 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from unetseg.classes import IGNORED, ClassTable, named_classes
 from unetseg.dataset import naming, shapes
+from unetseg.dataset.exports.values import few
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.shapes import Draw, Frame, Points
 from unetseg.errors import InputError, arg
 from unetseg.text import plural, show
 
 _BACKGROUND = "background"
-_NAMED = 4  # kinds of shapes, or images, that a warning names
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe
 
 
@@ -90,7 +91,10 @@ class LabelledImage:
     @property
     def frame(self) -> Frame:
         """The picture that was labelled, as far as it is known."""
-        return Frame(self.size, () if self.size else tuple(self.corners), self.is_relative)
+        if self.size or not self.corners:
+            return Frame(self.size, is_relative=self.is_relative)
+        outermost = (f(self.corners, key=itemgetter(axis)) for f in (min, max) for axis in (0, 1))
+        return Frame(corners=tuple(outermost))
 
 
 @dataclass
@@ -155,14 +159,14 @@ class Labels:
     def _lines_left_out(self) -> str:
         lines = (line for image in self.images.values() for line in image.lines)
         found = Counter((kind, label) for kind, label, _ in lines).most_common()
-        text = _few([f"{plural(n, show(kind))} of {show(label)!r}" for (kind, label), n in found])
+        text = few([f"{plural(n, show(kind))} of {show(label)!r}" for (kind, label), n in found])
         remedy = f"{arg('line_width', 3)} draws them 3 pixels wide"
         return f"shapes without an area are left out ({remedy}): {text}" if found else ""
 
     def _flat_left_out(self) -> str:
         names = [show(i.path.name) for i in self.images.values() for _ in i.flat]
         text = f"polygons of fewer than 3 points are left out: {len(names)}, in "
-        return text + _few(list(dict.fromkeys(names))) if names else ""
+        return text + few(list(dict.fromkeys(names))) if names else ""
 
     def _images_left_out(self) -> str:
         """Say which pictures beside the labelled ones have no labels."""
@@ -176,11 +180,7 @@ class Labels:
         where = show(sources.pop().name) if len(sources) == 1 else self.tool
         have, are = ("have", "are") if len(names) > 1 else ("has", "is")
         text = f"{plural(len(names), 'image')} {have} no labels in {where} and {are} left out"
-        return f"{text}: {_few(names)}"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        return f"{text}: {few(names)}"
 
 
 class NotReadError(ValueError):

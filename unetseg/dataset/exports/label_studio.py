@@ -20,6 +20,7 @@ from unetseg.dataset.exports.values import (
     homes_of,
     json_files,
     number_of,
+    only_one,
 )
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
@@ -31,25 +32,21 @@ _NO_AREAS = ("choices", "textarea", "rating", "relation")  # they are about the 
 
 def read_label_studio(folder: Path) -> Export | None:
     """Read Label Studio's JSON: polygons, rectangles, ellipses and brushes."""
-    found = [(file, data) for file, data in json_files(folder) if _are_tasks(data)]
+    found = [(file, data) for file, data in json_files(folder) if _are_tasks(data, "annotations")]
     if not found:
+        for file, data in json_files(folder):
+            if _are_tasks(data, "annotation_id"):
+                raise InputError(file, "JSON-MIN of Label Studio: not read", "export JSON")
         for home in homes_of(folder):
             for brush in home.glob("task-*-annotation-*-tag-*"):
                 text = "a brush of Label Studio, named by its task instead of its image"
                 raise InputError(brush, text, "export JSON, and put it beside images/")
         return None
     labels, pictures = Labels("Label Studio"), Pictures(folder)
-    file, tasks = found[0]
+    file, tasks = only_one(found, labels.tool, folder)
     with Reading(file, labels.tool):
         for task in tasks:
-            address = next(
-                (
-                    str(v)
-                    for v in task["data"].values()
-                    if str(v).lower().endswith(reading.SUFFIXES)
-                ),
-                "",
-            )
+            address = _address_of(task["data"])
             done = [a for a in task["annotations"] if not a.get("was_cancelled")]
             if not done:
                 continue  # a task that nobody has labelled
@@ -63,12 +60,19 @@ def read_label_studio(folder: Path) -> Export | None:
     return labels.export()
 
 
-def _are_tasks(data: Any) -> bool:
+def _are_tasks(data: Any, key: str) -> bool:
+    """Tell whether a file is a list of tasks, each with a key of the form of its export."""
     return bool(
         isinstance(data, list)
         and data
-        and all(isinstance(t, dict) and {"data", "annotations"} <= t.keys() for t in data)
+        and all(isinstance(t, dict) and {"id", key} <= t.keys() for t in data)
     )
+
+
+def _address_of(data: Mapping[str, Any]) -> str:
+    """Return the address of a task's image; the signature of a web address is no part of it."""
+    addresses = (re.sub(r"\?(?!d=).*", "", str(value)) for value in data.values())
+    return next((a for a in addresses if a.lower().endswith(reading.SUFFIXES)), "")
 
 
 def _file_name(address: str) -> str:

@@ -9,13 +9,15 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unetseg.dataset.naming import IMAGE_FOLDERS, MASK_FOLDERS
 from unetseg.dataset.parts import PARTS
 from unetseg.errors import InputError
-from unetseg.text import show
+from unetseg.text import plural, show
 
+_Content = TypeVar("_Content")
+_NAMED = 4  # names in a message
 _DEEPEST = 5  # folders inside each other that are searched for images
 
 
@@ -38,6 +40,34 @@ def json_files(folder: Path) -> Iterator[tuple[Path, Any]]:
         except (OSError, ValueError, RecursionError) as error:
             remedy = "mend it or move it out"
             raise InputError(file, f"not readable as JSON ({error})", remedy) from None
+
+
+def only_one(
+    found: Sequence[tuple[Path, _Content]], tool: str, folder: Path, remedy: str = ""
+) -> tuple[Path, _Content]:
+    """Return the only file of a tool and its content; files of equal content count once.
+
+    Raises:
+        InputError: There are several; ``remedy`` is another than to keep one.
+    """
+    file, content = found[0]
+    if any(other != content for _, other in found[1:]):
+        names = " and ".join(show(file.name) for file, _ in found[:3])
+        text = f"{tool} labels in {names}"
+        raise InputError(folder, text, f"keep one of them in the folder{remedy}")
+    return file, content
+
+
+class MissingImageError(InputError):
+    """Images that a label file names are not there."""
+
+    def __init__(self, file: Path, names: Sequence[str], total: int = 1) -> None:
+        self.names = names
+        text, remedy = f"its image {show(names[0])} is not there", "put it into images/"
+        if len(names) > 1:
+            text = f"{len(names)} of its {plural(total, 'image')} are not there: "
+            text, remedy = text + few(list(map(show, names))), "put them into images/"
+        super().__init__(file, text, remedy)
 
 
 class Pictures:
@@ -75,8 +105,24 @@ class Pictures:
         last = parts[-1] if parts else ""
         found = self._by_name.get(_folded(last), []) if last else []
         if not found:
-            raise InputError(file, f"its image {show(last)} is not there", "put it into images/")
+            raise MissingImageError(file, [last])
         return min(found, key=lambda path: self._rank(path, parts, file))
+
+    def all_named(self, names: Sequence[str], file: Path) -> list[Path]:
+        """Return the images that a label file names, in their order; see `named`.
+
+        Raises:
+            InputError: Images that are not there; it names the first ones.
+        """
+        found, missing = list[Path](), list[str]()
+        for name in names:
+            try:
+                found.append(self.named(name, file))
+            except MissingImageError as error:
+                missing += error.names
+        if missing:
+            raise MissingImageError(file, missing, len(names))
+        return found
 
     def _rank(self, path: Path, parts: Sequence[str], file: Path) -> tuple[Any, ...]:
         """Return a key that is smallest for the file that labels mean."""
@@ -99,6 +145,11 @@ def _folded(name: str) -> str:
 def part_words(name: str) -> set[str]:
     """Return the parts of a divided set that a name speaks of, such as ``instances_train2017``."""
     return {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names, and dots where there are more."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def number_of(value: Any) -> float:

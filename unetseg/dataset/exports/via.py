@@ -16,6 +16,7 @@ from unetseg.dataset.exports.values import (
     homes_of,
     json_files,
     number_of,
+    only_one,
     points_of,
 )
 from unetseg.text import show
@@ -23,10 +24,14 @@ from unetseg.text import show
 
 def read_via(folder: Path, line_width: float | None = None) -> Export | None:
     """Read the VGG Image Annotator, version 2: a project, its JSON export, or its CSV."""
+    found = list[tuple[Path, list[Mapping[str, Any]]]]()
     for file, data in json_files(folder):
         entries = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
         if isinstance(entries, dict) and entries and all(map(_is_via, entries.values())):
-            return _via_export(file, list(entries.values()), folder, line_width)
+            found.append((file, list(entries.values())))
+    if found:
+        file, listed = only_one(found, "VIA", folder)
+        return _via_export(file, listed, folder, line_width)
     for file in (f for home in homes_of(folder) for f in files_in(home, ".csv")):
         with open(file, newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
@@ -70,8 +75,9 @@ def _via_export(
         keys = {k for rs in regions.values() for r in rs for k in r["region_attributes"]}
         if len(keys) > 1:
             raise ValueError(f"which of {', '.join(sorted(keys))} names the class? Keep one")
-        for name, found in regions.items():
-            image = labels.image(pictures.named(str(name), file), file)
+        paths = pictures.all_named(list(map(str, regions)), file)
+        for path, found in zip(paths, regions.values(), strict=True):
+            image = labels.image(path, file)
             for one in found:
                 label = one["region_attributes"].get(*keys) if keys else "object"
                 if isinstance(label, dict):  # of a checkbox: the options that are ticked
