@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,29 @@ def test_an_answer_is_what_enlarging_all_features_would_give(monkeypatch):
     expected = np.array([1, 4, 7])[smoothed.max(0).indices][:89, :130]
     assert got.shape == (89, 130)
     assert (got == expected).mean() > 0.9995  # ties of rounding
+
+
+def test_threads_finish_bands_at_the_same_time_each_alone(monkeypatch):
+    features, head = random_features(), Head(torch.randn(19, 3), torch.randn(3), torch.arange(3))
+    monkeypatch.setattr(head_module, "_ROWS", 32)
+    expected = head.classify(features)
+    all_there, counts = threading.Barrier(3), []
+
+    def wait(planes, guide):
+        all_there.wait(20)
+        counts.append(torch.get_num_threads())
+        return smooth(planes, guide)
+
+    monkeypatch.setattr(head_module, "smooth", wait)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = head.classify(features)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [1, 1, 1]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_smoothing_takes_grains_away_and_keeps_edges():

@@ -5,8 +5,11 @@ linear too. So each level is reduced to one plane a class, and planes are enlarg
 features. The answer for four megapixels costs little more than reading their features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,24 +76,29 @@ class Head:
         """
         own = [level.shape[0] for level in features.levels]
         weights = [part.T for part in torch.split(self.weights, own)]  # (K, F_k) each
-        coarse: Tensor | None = None
-        for level, weight in zip(features.levels[:0:-1], weights[:0:-1], strict=True):
-            tops = range(0, level.shape[1], _ROWS)
-            bands = [_finer(level, weight, coarse, top, top + _ROWS) for top in tops]
-            coarse = torch.cat(bands, 1)
-        assert coarse is not None  # there are six levels
-        coarse += self.bias[:, None, None]
         finest, classes = features.levels[0], self.classes.numpy().astype(np.uint8)
         height, width = features.shape
-        found = np.empty((height, width), np.uint8)
-        for top in range(0, height, _ROWS):
+        planes: Tensor | None = None
+
+        def refine(level: Tensor, weight: Tensor, top: int) -> Tensor:
+            pause()
+            return _finer(level, weight, planes, top, top + _ROWS)
+
+        def finish(top: int) -> NDArray[np.uint8]:
             pause()
             first, bottom = max(top - _MARGIN, 0), min(top + _ROWS, height)
-            logits = _finer(finest, weights[0], coarse, first, bottom + _MARGIN)
+            logits = _finer(finest, weights[0], planes, first, bottom + _MARGIN)
             guide = finest[: features.channels, first : first + logits.shape[1]].float().mean(0)
             band = smooth(torch.softmax(logits, 0), guide)[:, top - first : bottom - first, :width]
-            found[top:bottom] = classes[_largest(band.numpy())]
-        return found
+            return classes[_largest(band.numpy())]
+
+        with _one_thread_each() as pool:
+            for level, weight in zip(features.levels[:0:-1], weights[:0:-1], strict=True):
+                tops = range(0, level.shape[1], _ROWS)
+                planes = torch.cat([*pool.map(partial(refine, level, weight), tops)], 1)
+            assert planes is not None  # there are six levels
+            planes += self.bias[:, None, None]
+            return np.concatenate([*pool.map(finish, range(0, height, _ROWS))])
 
     @torch.inference_mode()
     def entropy(self, features: Tensor) -> NDArray[np.float32]:
@@ -159,7 +167,8 @@ def fit_head(samples: Sequence[Sample], before: Head | None = None) -> Head | No
     totals = torch.bincount(targets, weights)
     weights = (weights / totals.sqrt()[targets]).float()
     start = _start(before, classes, mean, scale)
-    found = _search(inputs, targets, weights / weights.sum(), start)
+    with _one_thread_each() as pool:
+        found = pool.submit(_search, inputs, targets, weights / weights.sum(), start).result()
     own = found[:, :-1] / scale
     return Head(own.T.contiguous(), found[:, -1] - own @ mean, classes)
 
@@ -213,6 +222,22 @@ def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> 
 
     search.step(loss)  # type: ignore[no-untyped-call]
     return start
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
+    """Work with as many threads as torch computes with here, each of which computes alone.
+
+    Torch divides each operation among its threads, and they wait for each other after it. An answer
+    takes thousands of short operations. On a busy machine this waiting took four times as long as
+    the work, so that bands are divided instead.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(threads)  # a number counts for new threads, too
 
 
 def _finer(level: Tensor, weight: Tensor, coarse: Tensor | None, top: int, bottom: int) -> Tensor:
