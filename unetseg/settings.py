@@ -306,6 +306,8 @@ class PredictSettings(_Selecting):
         crop: Rows and columns at the edges that are ignored, as in `PatchSettings`.
         convert_depth: Take images of another depth than the training images: 8 bits become 16, or
             16 become 8, by the ratio of their ranges.
+        whole: Give a class to all pixels, also to those that training ignored in every image, or
+            cropped.
         largest: Classes of which only the largest object is kept.
         min_size: Objects of fewer pixels are removed; 0 keeps all.
         fill_holes: Classes whose holes are filled.
@@ -324,6 +326,7 @@ class PredictSettings(_Selecting):
     channels: str | None = None
     crop: str | None = None
     convert_depth: bool = False
+    whole: bool = False
     largest: tuple[str, ...] = ()
     min_size: int = 0
     fill_holes: tuple[str, ...] = ()

@@ -75,10 +75,43 @@ def test_masks_of_a_model_are_scored_without_the_area_that_it_ignores(strip):
     assert by_masks.confusion.sum() == 2 * (64 - 5) * 56
     np.testing.assert_array_equal(by_masks.confusion, by_model.confusion)
     hole = read(strip / "made/im60.png")
-    hole[30, 7] = 9
+    hole[30:40, 7] = 9
     Image.fromarray(hole).save(strip / "made/im60.png")
-    with pytest.raises(InputError, match=r"1 ignored pixels .* \(x 7, y 30\); .* true mask$"):
-        unetseg.evaluate(strip / "test", predictions=strip / "made", model="default")
+    said = []
+    given = {"predictions": strip / "made", "model": "default", "on_progress": said.append}
+    holed = unetseg.evaluate(strip / "test", **given).scores.confusion
+    assert "10 pixels, 0.15 % of those scored, have no class in the masks" in str(said[-1])
+    np.testing.assert_array_equal(holed.sum(1), by_model.confusion.sum(1))
+    truth = read(strip / "test/masks/im60.png")[30:40, 7]
+    was = unetseg.Model("default").labels(strip / "test/images/im60.png")[30:40, 7]
+    wrong = np.where(truth == 0, 1, 0)
+    expected = by_model.confusion.copy()
+    np.subtract.at(expected, (truth, was), 1)
+    np.add.at(expected, (truth, wrong), 1)
+    np.testing.assert_array_equal(holed, expected)
+    hole[20:45, 7:10] = 9  # more than a hundredth
+    Image.fromarray(hole).save(strip / "made/im60.png")
+    with pytest.raises(InputError, match=r"75 ignored pixels .* \(x 7, y 20\); .* true mask$"):
+        unetseg.evaluate(strip / "test", **given)
+
+
+def test_the_area_that_training_ignores_is_said_once_and_can_be_given_a_class(strip):
+    write_set(strip / "test", 2, first=60, toml=VALUES_TOML)  # labelled up to the edge
+    said = []
+    unetseg.predict(strip / "test", out=strip / "made", on_progress=said.append)
+    notes = [str(one) for one in said if "as in training" in str(one)]
+    text = "7.8 % of the pixels of 64 x 56 are ignored, as in training; whole=True includes them"
+    assert notes == [text]
+    whole, said = unetseg.PredictSettings(whole=True), []
+    given = {"out": strip / "made", "settings": whole, "on_progress": said.append}
+    assert len(unetseg.predict(strip / "test", **given).written) == 2
+    assert not [one for one in said if "as in training" in str(one)]
+    assert (read(strip / "made/im60.png") != 9).all()
+    given = {"predictions": strip / "made", "model": "default", "settings": whole}
+    by_masks = unetseg.evaluate(strip / "test", **given).scores.confusion
+    by_model = unetseg.evaluate(strip / "test", settings=whole).scores.confusion
+    assert by_model.sum() == 2 * 64 * 56
+    np.testing.assert_array_equal(by_masks, by_model)
 
 
 def test_edges_are_cropped_in_predict_as_they_were_in_training(strip, empty):
@@ -93,6 +126,10 @@ def test_edges_are_cropped_in_predict_as_they_were_in_training(strip, empty):
     assert (read("masks/im0.png")[:, -3:] == 255).all()
     assert (read("masks/im0.png")[:-6, :-3] < 3).all()
     assert (read("masks/im0.png")[-6:] == 255).all()  # there, no model has learned anything
+    whole = unetseg.PredictSettings(crop="right=3", whole=True)
+    unetseg.predict(["plain"], model="cropped", out="masks", settings=whole)
+    assert (read("masks/im0.png")[:, -3:] == 255).all()
+    assert (read("masks/im0.png")[:, :-3] < 3).all()
 
 
 def test_outside_the_field_of_view_nothing_is_predicted(strip):

@@ -45,6 +45,12 @@ def test_ignored_pixels_are_not_counted_whatever_is_predicted_there():
     np.testing.assert_array_equal(matrix, confusion(truth[5:], prediction[5:], 4))
 
 
+def test_a_pixel_without_a_predicted_class_counts_as_wrong():
+    truth, prediction = np.array([0, 0, 1, 2, 2, 255]), np.array([0, 255, 255, 2, 255, 255])
+    matrix = confusion(truth, prediction, 3)
+    np.testing.assert_array_equal(matrix, [[1, 1, 0], [1, 0, 0], [1, 0, 1]])
+
+
 def test_an_image_counted_in_pieces_gives_the_same_matrix(monkeypatch):
     truth, prediction = random_pair()
     whole = confusion(truth, prediction, 4)

@@ -12,7 +12,7 @@ from unetseg.settings import PredictSettings
 
 # These options change the masks that a model makes. --predictions are made already.
 _OF_A_MODEL = {"curves", *options.OPTIONS[PredictSettings]} - {
-    *("page", "channels", "crop", "batch_size", "device"),
+    *("page", "channels", "crop", "whole", "batch_size", "device"),
 }
 
 

@@ -263,7 +263,11 @@ OPTIONS: dict[type, dict[str, Any]] = {
             },
             batch_size={"help": "Windows computed at once.", "show_default": "chosen for speed"},
         ),
-        **_selecting("as in training", convert_depth={"help": _CONVERT_DEPTH}),
+        **_selecting(
+            "as in training",
+            convert_depth={"help": _CONVERT_DEPTH},
+            whole={"help": "Give a class to all pixels, also where training ignored every image."},
+        ),
         **_panel(
             "Mending of masks",
             largest={

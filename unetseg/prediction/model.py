@@ -64,7 +64,9 @@ class Model(Result):
             raise InputError("model", "none is named", "name a run or a model file")
         loaded = [model_file.load_model(path) for path in self.paths]
         networks = [network for network, _ in loaded]
-        self.cards: list[ModelCard] = [card for _, card in loaded]
+        self.cards: list[ModelCard] = [
+            card.of_whole_images() if settings.whole else card for _, card in loaded
+        ]
         self.card = self.cards[0]
         self.selection = settings.selection.or_else(self.card.selection)
         for path, card in zip(self.paths, self.cards, strict=True):

@@ -152,6 +152,11 @@ class ModelCard:
         outside[inner] = area.pixels[inner] if same and area else False
         return outside
 
+    def of_whole_images(self) -> "ModelCard":
+        """Return the card as if no area had been ignored or cropped in training."""
+        uncropped = replace(self.selection, crop=None)
+        return replace(self, ignored_area=None, selection=uncropped)
+
     def ignore_outside(self, labels: NDArray[np.uint8], selection: Selection) -> NDArray[np.uint8]:
         """Return class indices (H, W) that are 255 where `outside` says so."""
         outside = self.outside(labels.shape[0], labels.shape[1], selection)

@@ -467,8 +467,9 @@ def _label(
         "min_size": settings.min_size,
         "fill_holes": settings.fill_holes,
     }
-    if settings.convert_depth:
-        options["convert_depth"] = True
+    for switch in ("convert_depth", "whole"):
+        if getattr(settings, switch):
+            options[switch] = True
     if model.selection.channels:
         options["channels"] = model.selection.channels
     if model.selection.crop:
@@ -652,7 +653,7 @@ class _Session:
         self.model, self.out, self.on_progress = model, out, on_progress
         self.caught, self.behind = caught, behind
         self.count, self.total, self.done = len(jobs), sum(job.pixels for job in jobs), 0
-        self.alpha_said = False
+        self.alpha_said = self.ignored_said = False
 
     def read(self, number: int, job: _Job) -> _Turn:
         """Read an image as far as it can be read before its turn."""
@@ -716,6 +717,13 @@ class _Session:
         if picture.raster.info.alpha and not self.alpha_said:
             self.on_progress(Note(f"{image}: transparency is left out"))
             self.alpha_said = True
+        height, width, _ = picture.raster.shape
+        card = self.model.card
+        ignored = card.outside(height, width, card.selection)
+        if ignored is not None and not self.ignored_said:
+            text = f"{100 * ignored.mean():.2g} % of the pixels of {height} x {width} are ignored"
+            self.on_progress(Note(f"{text}, as in training; {arg('whole', True)} includes them"))
+            self.ignored_said = True
         if turn.outcome.unlike:
             text = f"{image} is unlike the images trained on: {turn.outcome.unlike}"
             self.on_progress(Note(text, warning=True))

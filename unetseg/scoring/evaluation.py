@@ -42,6 +42,7 @@ from unetseg.signals import catching
 from unetseg.text import plural, show
 
 DEFAULT_FOLDER = Path("data/test")
+_FEW = 0.01  # the share of an image's labelled pixels that made masks may leave without a class
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,9 @@ def evaluate(
         predictions: A folder of masks named like the images, which are scored instead of a model.
             They are read with the encoding of the true masks. With ``model``, they are read with
             the encoding that the first model writes, and pixels that this model ignores do not
-            count. Images that a model was trained on are left out.
+            count. Images that a model was trained on are left out. Up to 1 % of the labelled
+            pixels of an image may have no class in these masks; they count as wrong, as `confusion`
+            says it.
         settings: How images are covered; the selection of pages and edges holds for
             ``predictions``, too.
         include_trained: Score images that the model was trained on, too.
@@ -242,6 +245,8 @@ def evaluate(
         own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
         files = [file for name in names or () for file in resolve_model(name)]
         cards = [model_file.read_card(file) for file in files]
+        if settings and settings.whole:
+            cards = [card.of_whole_images() for card in cards]
         card = cards[0] if cards else None
         selection = settings.selection if settings else WHOLE
         selection = selection.or_else(card.selection) if card else selection
@@ -678,12 +683,14 @@ def _masks_of(
         if labels.shape != truth.shape:
             text = f"{_size(labels)} pixels, the truth has {_size(truth)}"
             raise InputError(path, text, "predict at the images' own size")
-        blank = (labels == IGNORED) & (truth != IGNORED)
-        if blank.any():
+        labelled = truth != IGNORED
+        blank = (labels == IGNORED) & labelled
+        missed = int(blank.sum())
+        if missed > _FEW * labelled.sum() or (missed and len(table.classes) == 1):
             y, x = np.argwhere(blank)[0]
-            text = f"{blank.sum():,} ignored pixels where the truth has a class, first at "
+            text = f"{missed:,} ignored pixels where the truth has a class, first at "
             raise InputError(path, f"{text}(x {x}, y {y})", remedy)
-        return Predicted(labels)
+        return Predicted(labels, missed=missed)
 
     title = f"{made.predictions} on {made.root}"
     return Subject(
@@ -734,10 +741,13 @@ def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluatio
             if predicted.counts is not None:
                 counts.add(predicted.counts)
             matrix = confusion(truth, predicted.labels, len(classes))
-            mine.append((matrix.tolist(), truth.size))
+            mine.append((matrix.tolist(), truth.size, predicted.missed))
         found = world().collect(mine)
-    matrices = np.array([matrix for matrix, _ in found])
-    labelled = matrices.sum() / sum(size for _, size in found)
+    matrices = np.array([matrix for matrix, _, _ in found])
+    labelled = matrices.sum() / sum(size for _, size, _ in found)
+    if missed := sum(missed for _, _, missed in found):
+        text = f"{plural(missed, 'pixel')}, {100 * missed / matrices.sum():.2g} % of those scored"
+        on_progress(Note(f"{text}, have no class in the masks: they count as wrong", warning=True))
     if 0 < labelled < SPARSE:
         text = f"{100 * labelled:.3g} % of the pixels are labelled; the scores count these alone"
         on_progress(Note(text))

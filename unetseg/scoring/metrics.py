@@ -20,7 +20,9 @@ def confusion(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> ND
 
     Args:
         truth: Class indices, any shape, integers; pixels of `IGNORED` are not counted.
-        prediction: Class indices, as many as in ``truth``, each below ``classes`` where counted.
+        prediction: Class indices, as many as in ``truth``, each below ``classes`` where counted. A
+            counted pixel of `IGNORED` has no class and counts as wrong: as the first class, or as
+            the second where the first is true.
         classes: Number of classes C.
 
     Returns:
@@ -38,6 +40,8 @@ def confusion(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> ND
         counted = row != IGNORED
         if not counted.all():
             row, column = row[counted], column[counted]
+        if 1 < classes <= IGNORED:
+            column = np.where(column == IGNORED, row == 0, column)
         for indices in (row, column):
             if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < classes:
                 raise ValueError(f"class index outside 0..{classes - 1}")

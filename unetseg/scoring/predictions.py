@@ -38,11 +38,13 @@ class Predicted:
             not wanted, or where only masks are known.
         counts: The counts of `count_probabilities`, where curves are wanted; None in a prediction
             that was kept.
+        missed: The number of pixels that have a class in the true mask, and none in a made one.
     """
 
     labels: Labels
     confidence: NDArray[np.float32] | None = None
     counts: NDArray[np.int64] | None = None
+    missed: int = 0
 
 
 class _Kept:
