@@ -160,6 +160,33 @@ def test_training_says_what_becomes_of_pixels_ignored_here_and_there(empty):
     assert unetseg.open_store("p.h5").info.ignored_area is None
 
 
+def test_where_an_image_has_no_data_no_class_is_trained_counted_or_scored(empty):
+    write_set("set", 6)
+    hidden, counted = np.zeros(3, int), np.zeros(3, int)
+    for k, path in enumerate(sorted(Path("set/images").iterdir())):
+        image, mask = np.maximum(read(path), 1), read(f"set/masks/{path.stem}.png")
+        image[8 * k : 8 * k + 10, 5:40] = 0
+        hidden += np.bincount(mask[image == 0], minlength=3)
+        counted += np.bincount(mask[image > 0], minlength=3)
+        path.unlink()
+        declared = [(42113, "s", 0, "0", True)]
+        tifffile.imwrite(path.with_suffix(".tif"), image, extratags=declared)
+    said = []
+    unetseg.build_store("set", "p.h5", SETTINGS["patches"], on_progress=said.append)
+    notes = [str(one) for one in said if isinstance(one, Note)]
+    assert "9.8 % of the pixels have no data: train and predict ignore them" in notes
+    assert not [note for note in notes if "in one image and not in another" in note]
+    assert hidden.sum() == 6 * 350
+    found = unetseg.inspect_folder("set")
+    assert found.counts.sum(0).tolist() == counted.tolist()
+    unetseg.train("p.h5", **QUICK)
+    scores = unetseg.evaluate("set", include_trained=True).scores
+    assert scores.confusion.sum(1).tolist() == counted.tolist()
+    unetseg.predict("set", out="made")
+    made = unetseg.evaluate("set", predictions="made", settings=None).scores
+    np.testing.assert_array_equal(made.confusion, scores.confusion)
+
+
 def test_a_strip_that_masks_give_a_class_is_found_and_can_be_cropped(empty):
     write_set("set", 4, shape=(80, 56))
     for path in Path("set/images").iterdir():

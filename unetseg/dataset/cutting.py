@@ -254,6 +254,10 @@ class LabelledFolder:
 
     def _ignored(self) -> Iterator[str]:
         """Say how a prediction treats the pixels that masks ignore, unless masks hold strokes."""
+        missing = sum(s.missing for s in self.surveys)
+        if missing:
+            part = missing / (missing + int(self._pixels.sum()))
+            yield f"{100 * part:.2g} % of the pixels have no data: train and predict ignore them"
         share = 1 - self.labelled_share
         area = self.inspection.ignored_area
         always = float(area.pixels.mean()) if area else 0.0
@@ -278,19 +282,19 @@ class LabelledFolder:
 
     @property
     def labelled_shares(self) -> NDArray[np.float64]:
-        """``(n,)`` share of each image's pixels that are labelled, 0 to 1."""
+        """``(n,)`` share of each image's pixels with data that are labelled, 0 to 1."""
         shares: NDArray[np.float64] = self.counts.sum(1) / self._pixels
         return shares
 
     @property
     def labelled_share(self) -> float:
-        """The share of all images' pixels that are labelled, 0 to 1."""
+        """The share of all images' pixels with data that are labelled, 0 to 1."""
         return float(self.counts.sum() / self._pixels.sum())
 
     @property
     def _pixels(self) -> NDArray[np.int64]:
-        """``(n,)`` pixels of each image."""
-        return np.array([math.prod(s.shape) for s in self.surveys])
+        """``(n,)`` pixels of each image that have data."""
+        return np.array([math.prod(s.shape) - s.missing for s in self.surveys])
 
     @property
     def hashes(self) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset.shapes import Draw, Frame
 from unetseg.errors import InputError, MachineError
-from unetseg.pictures import masks, reading
+from unetseg.pictures import bands, masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo, name_foreign
 from unetseg.settings import WHOLE, Selection
@@ -127,12 +127,27 @@ class Pair:
         return shapes
 
     def labels(self, table: ClassTable, selection: Selection = WHOLE) -> NDArray[np.uint8]:
-        """Return the class indices ``(H, W)`` of the mask; 255 is ignored, as all cropped edges.
+        """Return the class indices ``(H, W)`` of the mask; 255 is ignored.
+
+        Cropped edges are ignored, and pixels where the image has no data.
 
         Raises:
             InputError: `read_mask` or `masks.decode` refuses the mask.
         """
-        return decode_inside(self.read_mask(selection), table, selection, self.mask)
+        labels = decode_inside(self.read_mask(selection), table, selection, self.mask)
+        missing = self.missing(selection)
+        if missing is not None and missing.shape == labels.shape:
+            labels[missing] = IGNORED
+        return labels
+
+    def missing(self, selection: Selection = WHOLE) -> NDArray[np.bool_] | None:
+        """Return which pixels (H, W) of the image have no data; None where it declares none."""
+        with bands.open_raster(self.image, self.taken(selection)) as raster:
+            nodata = raster.georeference.nodata
+            if nodata is None:
+                return None
+            valid = bands.valid_pixels(raster[0 : raster.shape[0]], nodata)
+        return None if valid is None else ~valid
 
 
 def decode_inside(

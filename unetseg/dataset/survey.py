@@ -43,6 +43,7 @@ class Survey:
         surround: ``(64, 64)`` whether it is the dark surround of a field of view.
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
+        missing: The number of pixels of the image that have no data.
     """
 
     pair: Pair
@@ -59,6 +60,7 @@ class Survey:
     surround: NDArray[np.bool_]
     strips: tuple[int, int]
     numbers: Numbers | None
+    missing: int
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -89,6 +91,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     if info.orientation >= 5 and size == mask_size[::-1]:
         remedy = f"the image is turned by its EXIF orientation, the mask is not: {remedy}"
     masks.check_same_size(pair.mask, mask_size, size, remedy)
+    missing = pair.missing(selection)
     sha256, inner = transforms.pixel_hash(image), selection.inner(*size)
     if not raw.values[inner].size:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
@@ -111,6 +114,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         dark_surround(small),
         strips_of(image),
         measure_numbers(raw, found),
+        0 if missing is None else int(missing.sum()),
     )
 
 
