@@ -189,7 +189,8 @@ class Predictions:
             MachineError: The disk is full, and the like.
         """
         if self._kept and k in self._kept:
-            return Predicted(*self._kept.read(k))
+            labels, confidence = self._kept.read(k)
+            return Predicted(labels, confidence)
         image, segmenter = self._scaled(k), self._model.segmenter
         if self._curves:
             found = self._counted(image, truth)
