@@ -467,6 +467,9 @@ READ = {
     "COCO, files of macOS": with_apple_doubles(coco(polygon)),
     "COCO, images in folders": in_sub_folders,
     "COCO, oddities": coco_oddities,
+    "Supervisely, accents of macOS": renamed(
+        renamed(supervisely(True), lambda n: SEPARATE + n), lambda n: COMPOSED + n, "im*.json"
+    ),
     "YOLO, labels in capitals": renamed(
         yolo("names: [cell, debris]"), lambda n: n.replace("txt", "TXT"), "*.txt"
     ),
@@ -894,13 +897,13 @@ REFUSED = {
         with_text(coco(polygon), "annotations.json", lambda t: t.replace('"id": 7,', '"id": 70,')),
         "annotation 0 has the image_id 7, which is not listed",
     ),
-    "COCO, two images of one stem": (
+    "COCO, two images of one name": (
         with_text(
             renamed(coco(polygon), lambda n: n.replace("im1.png", "im0.tif")),
             "annotations.json",
             lambda t: t.replace("im1.png", "im0.tif"),
         ),
-        "im0.tif: has the same stem as ",
+        "im0.tif: has the same name as ",
     ),
     "VIA, two attributes": (
         with_text(
@@ -1363,6 +1366,29 @@ def test_lines_of_any_tool_are_left_out_or_drawn_as_those_of_labelme(tmp_path, n
     np.testing.assert_array_equal(np.unique(np.nonzero(mask == 2)[0]), [32, 33])
     assert (mask[32:34, 3:43] == 2).all()
     np.testing.assert_array_equal(np.argwhere(mask == 4), [(36, 4), (36, 5), (37, 4), (37, 5)])
+
+
+@pytest.mark.parametrize("tool", ["COCO", "LabelMe"])
+def test_images_of_one_name_in_several_folders_are_told_apart_by_these(tmp_path, tool):
+    root = tmp_path / "set"
+    (coco(polygon) if tool == "COCO" else labelme(beside=False))(root)
+    for k, day in enumerate(("day1", "day2")):
+        (root / "images" / day).mkdir()
+        (root / f"images/im{k}.png").rename(root / f"images/{day}/same.png")
+        for file in root.rglob("*.json"):
+            write(file, file.read_text().replace(f"im{k}.png", f"{day}/same.png"))
+    pairs = pairing.find_pairs(root)
+    assert [pair.name for pair in pairs] == ["day1-same", "day2-same", "im2", "im3"]
+    for k, pair in enumerate(pairs):
+        np.testing.assert_array_equal(pair.read_mask().values, truth(k))
+    sources = build_store(root, tmp_path / "store.h5").info.sources
+    assert {s.name for s in sources} == {"day1-same.png", "day2-same.png", "im2.png", "im3.png"}
+    convert_folder(root, tmp_path / "out")
+    for k, name in enumerate(("day1-same", "day2-same", "im2", "im3")):
+        made = np.asarray(Image.open(tmp_path / f"out/masks/{name}.png"))
+        np.testing.assert_array_equal(made, truth(k))
+        image = tmp_path / f"out/images/{name}.png"
+        assert image.read_bytes() == pairs[k].image.read_bytes()
 
 
 def test_parts_of_coco_keep_images_of_one_name_apart(tmp_path):

@@ -7,7 +7,7 @@ unchanged. The masks hold the values 0, 1, 2, ... with a palette, and 255 where 
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -147,6 +147,7 @@ def convert_folder(
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
     table = ClassTable(written, (IGNORED,))
     items = [(part, name) for part, names in parts.items() for name in names]
+    file_names = {name: file for names in parts.values() for name, file in _files(labelled, names)}
     tally = Counter[str]()
     strange: list[NoClassError] = []
     with catching() as caught, files.building(target) as building:
@@ -163,7 +164,7 @@ def convert_folder(
             except NoClassError as error:
                 strange.append(error)  # the other masks may hold further values
                 continue
-            _write(building / part, labelled.images[name], snapped, table)
+            _write(building / part, file_names[name], labelled.images[name], snapped, table)
             if snapped.numbers is not None:
                 tally["objects"] += int(snapped.numbers.max(initial=0))
             ignored_here = int((snapped.mask == IGNORED).sum())
@@ -224,14 +225,25 @@ def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) 
     return replace(snapped, mask=np.where(inside, snapped.mask, np.uint8(IGNORED)))
 
 
-def _write(part: Path, image: Path, snapped: Snapped, table: ClassTable) -> None:
+def _files(labelled: Annotations, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the images of a part with the names of their files there.
+
+    A file keeps its name. Where several have the same stem, it bears the name of its image.
+    """
+    stems = Counter(naming.stem_of(labelled.images[name]) for name in names)
+    for name in names:
+        image = labelled.images[name]
+        yield name, image.name if stems[naming.stem_of(image)] == 1 else name + image.suffix
+
+
+def _write(part: Path, file: str, image: Path, snapped: Snapped, table: ClassTable) -> None:
     """Write the mask, then the image: a copy of its file, or a PNG where EXIF turns it."""
-    name = naming.stem_of(image)  # within a part, no other image has it
+    name = naming.stem_of(Path(file))
     writing.write_mask(part / "masks" / f"{name}.png", snapped.mask, table)
     if snapped.numbers is not None:
         bands.write_numbers(part / OBJECTS / f"{name}.tif", snapped.numbers)
     if reading.read_info(image).orientation == 1:
-        files.write_bytes(part / "images" / image.name, image.read_bytes())
+        files.write_bytes(part / "images" / file, image.read_bytes())
         return
     pixels = reading.read_image(image)
     if pixels.shape[2] not in (1, 3) or pixels.dtype.kind == "f":

@@ -105,18 +105,14 @@ class Labels:
     line_width: float | None = None
     names: list[str] = field(default_factory=list)
     colours: dict[str, str] = field(default_factory=dict)
-    images: dict[str, LabelledImage] = field(default_factory=dict)
+    images: dict[Path, LabelledImage] = field(default_factory=dict)
 
     def image(self, path: Path, source: Path) -> LabelledImage:
         """Return the record that takes the shapes of an image."""
-        stem = naming.stem_of(path)
-        if other := self.images.get(stem):
-            if other.path != path:
-                text = f"has the same stem as {other.path}"
-                raise InputError(path, text, "rename one, there and in the labels")
+        if path in self.images:
             raise InputError(source, f"labels {show(path.name)} twice", "keep the labels once")
-        self.images[stem] = LabelledImage(path, source, self.line_width)
-        return self.images[stem]
+        self.images[path] = LabelledImage(path, source, self.line_width)
+        return self.images[path]
 
     @property
     def found(self) -> set[str]:
@@ -134,17 +130,32 @@ class Labels:
         names = [_BACKGROUND, *dict.fromkeys(n for n in names if n not in _SPECIAL)]
         index = _SPECIAL | {name: i for i, name in enumerate(names)}
         pairs = []
-        for stem in sorted(self.images, key=naming.natural_key):
-            image = self.images[stem]
+        for name, image in self._named_images():
             unknown = next((label for label, _ in image.shapes if label not in index), None)
             if unknown is not None:
                 text = f"class {show(unknown)!r} is not declared"
                 raise InputError(image.source, text, "declare it")
             drawn = tuple((index[label], draw) for label, draw in image.shapes)
-            pairs.append(Pair(stem, image.path, image.source, drawn, frame=image.frame))
+            pairs.append(Pair(name, image.path, image.source, drawn, frame=image.frame))
         table = ClassTable(named_classes(names, self.colours), (IGNORED,))
         texts = self._lines_left_out(), self._flat_left_out(), self._images_left_out()
         return Export(self.tool, tuple(pairs), table, "; ".join(filter(None, texts)))
+
+    def _named_images(self) -> list[tuple[str, LabelledImage]]:
+        """Return the images with their names, in order.
+
+        Images of one stem in several folders are told apart by the names of these.
+        """
+        stems = Counter(naming.stem_of(path) for path in self.images)
+        named: dict[str, LabelledImage] = {}
+        for path, image in self.images.items():
+            stem = naming.stem_of(path)
+            name = stem if stems[stem] == 1 else f"{path.parent.name}-{stem}"
+            if name in named:
+                text = f"has the same name as {named[name].path}"
+                raise InputError(path, text, "rename one, there and in the labels")
+            named[name] = image
+        return sorted(named.items(), key=lambda item: naming.natural_key(item[0]))
 
     def _refuse_lines_alone(self, image: LabelledImage) -> None:
         """Refuse an image of lines that are left out: it would show background alone."""

@@ -103,7 +103,8 @@ def _label_studio_shape(one: Mapping[str, Any]) -> tuple[str, Draw]:
     """Return the class of a region, and the function that draws it."""
     value, kind = one["value"], one["type"]
     if kind not in ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels"):
-        raise NotReadError(f"{show(kind)} are not read", "draw polygons or brushes")
+        text = f"regions of the type {show(kind)} are not read"
+        raise NotReadError(text, "draw polygons or brushes of labels")
     names = value.get(kind, ())
     if len(names) != 1:
         raise ValueError(f"a region of {len(names)} classes")

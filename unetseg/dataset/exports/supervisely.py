@@ -8,7 +8,7 @@ from typing import Any
 
 from unetseg.dataset import shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
-from unetseg.dataset.exports.values import corners_of, homes_of, json_files, number_of
+from unetseg.dataset.exports.values import corners_of, folded, homes_of, json_files, number_of
 from unetseg.dataset.parts import name_one
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
@@ -30,10 +30,10 @@ def read_supervisely(folder: Path) -> Export | None:
                 labels.names.append(str(one["title"]))
                 labels.colours[str(one["title"])] = str(one["color"]).lower()
     beside = [p for p in sorted((folder / "img").glob("*")) if p.name[:1] != "."]
-    image_of = {p.stem: p for p in beside} | {p.name: p for p in beside}
+    image_of = {folded(p.stem): p for p in beside} | {folded(p.name): p for p in beside}
     for file, data in json_files(folder / "ann"):
         with Reading(file, labels.tool):
-            path = image_of.get(file.stem)
+            path = image_of.get(folded(file.stem))
             if path is None:
                 raise InputError(
                     file, f"its image {show(file.stem)} is not there", "put it into img/"

@@ -90,7 +90,7 @@ class Pictures:
             folders[:] = [f for f in folders if f[:1] != "." and depth < _DEEPEST]
             for name in names:
                 if name[:1] != ".":
-                    found.setdefault(_folded(name), []).append(Path(home, name))
+                    found.setdefault(folded(name), []).append(Path(home, name))
         return found
 
     def named(self, name: str, file: Path) -> Path:
@@ -103,7 +103,7 @@ class Pictures:
         """
         parts = [p for p in re.split(r"[/\\]", name) if p not in ("", ".", "..")]
         last = parts[-1] if parts else ""
-        found = self._by_name.get(_folded(last), []) if last else []
+        found = self._by_name.get(folded(last), []) if last else []
         if not found:
             raise MissingImageError(file, [last])
         return min(found, key=lambda path: self._rank(path, parts, file))
@@ -129,7 +129,7 @@ class Pictures:
         own = path.relative_to(self._folder).parts
         homes = [home.lower() for home in own[:-1]]
         of_part = any(self._part in part_words(home) for home in homes) if self._part else True
-        pairs = zip(map(_folded, reversed(own)), map(_folded, reversed(parts)), strict=False)
+        pairs = zip(map(folded, reversed(own)), map(folded, reversed(parts)), strict=False)
         alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         are_masks = any(home in MASK_FOLDERS for home in homes)
         is_exact = path.name == parts[-1]
@@ -138,7 +138,8 @@ class Pictures:
         return not of_part, -alike, not is_exact, are_masks, not beside, not is_usual, len(own), own
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a key that is equal for names that differ in capitals or the form of accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
