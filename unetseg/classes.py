@@ -311,7 +311,7 @@ def _from_toml(index: int, entry: dict[str, Any]) -> SegmentationClass:
     name = entry.get("name", colour if value is None else str(value))
     if not isinstance(name, str):
         raise InputError(where, f"name {name!r} is no text", 'write name = "line"')
-    return SegmentationClass(name, value, (colour or default_colour(index)).lower())
+    return SegmentationClass(name.strip(), value, (colour or default_colour(index)).lower())
 
 
 def _ignored(item: Any, where: str = "ignore") -> int | str:

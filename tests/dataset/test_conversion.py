@@ -641,6 +641,10 @@ def test_a_folder_of_views_that_is_missing_is_named_with_those_that_are_there(tm
     root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
     with pytest.raises(InputError, match=r"set/fov: not found; folders there are: images, masks"):
         convert_folder(root, tmp_path / "out", fov="fov")
+    (root / "masks").rename(root / "1st_manual")  # two folders of masks would be asked about
+    write(root, lambda r, k: save(r / f"mask/im{k}.png", truth(k)))
+    with pytest.raises(InputError, match=r"set/maks: not found; folders there are: 1st_manual, im"):
+        convert_folder(root, tmp_path / "out", fov="maks")
 
 
 @pytest.mark.parametrize(("room", "reads"), [(2**28, 1), (0, 3)])

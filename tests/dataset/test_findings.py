@@ -32,6 +32,7 @@ from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.dataset.findings.neighbours import suggest_group
 from unetseg.errors import InputError
 from unetseg.prediction import model_file
+from unetseg.settings import PatchSettings
 
 
 def severities(found, text):
@@ -168,6 +169,79 @@ def test_masks_without_labels_and_classes_without_pixels_are_warned_of(tmp_path)
     assert severities(inspect_folder(root), "no mask shows c3") == ["warning"]
     empty = inspect_folder(write(tmp_path / "empty", mask=lambda p, k: png(p, blank)))
     assert severities(empty, "all masks hold one class only, 0") == ["error"]
+
+
+def test_names_that_differ_in_blanks_or_capitals_alone_are_no_classes_of_their_own(tmp_path):
+    root = write(tmp_path / "set")
+    named = '[[class]]\nname = "{}"\nvalue = {}\n'
+    toml = named.format(" ground", 0) + named.format("Cell ", 1) + named.format("cell", 2)
+    (root / "classes.toml").write_text(toml)
+    found = inspect_folder(root)
+    assert found.table.names == ("ground", "Cell", "cell")
+    assert severities(found, "Cell and cell differ in capitals alone") == ["warning"]
+    (root / "classes.toml").write_text(toml.replace('"cell"', '"Cell"'))
+    with pytest.raises(InputError, match="name 'Cell' stands twice"):
+        inspect_folder(root)
+
+
+@pytest.mark.parametrize("name", ["ignore", "Void", "unlabelled", "cell"])
+def test_a_class_that_is_called_ignored_is_said_with_the_option_that_ignores_it(tmp_path, name):
+    root = write(tmp_path / "set")
+    (root / "classes.toml").write_text(VALUES_TOML.replace("square", name))
+    found = inspect_folder(root)
+    said = [f for f in found.findings if "is a class, learnt and scored" in f.problem]
+    if name == "cell":
+        assert not said
+        return
+    assert [f.severity for f in said] == ["note"]
+    assert said[0].line.endswith("--ignore 1")
+    ignored = inspect_folder(root, ignore=1)
+    assert not severities(ignored, "is a class, learnt and scored")
+    assert ignored.table.ignore == (1,)
+
+
+def test_masks_of_values_beside_masks_of_colours_are_one_error(tmp_path):
+    def mask(path, k):
+        png(path, mask_of(k) if k else COLOURS[mask_of(k)])
+
+    found = inspect_folder(write(tmp_path / "set", mask=mask))
+    (finding,) = found.findings
+    assert "3 masks of values and 1 of colours in one set; store all masks in one way" in str(
+        finding
+    )
+    grey = np.array([0, 255], np.uint8)
+
+    def two(path, k):
+        picture = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 255]], np.uint8)[mask_of(k)]
+        png(path, picture if k == 0 else grey[(mask_of(k) > 1) * 1])
+
+    found = inspect_folder(write(tmp_path / "grey", mask=two))
+    (finding,) = found.findings
+    assert "list the classes' colours in classes.toml" in str(finding)
+
+
+def test_equal_pages_are_named_by_their_number(tmp_path):
+    stack = np.stack([grey_of(0), grey_of(1), grey_of(0)])
+    masks = np.stack([mask_of(0), mask_of(1), mask_of(0)])
+    for place, pages in (("images", stack), ("masks", masks)):
+        (tmp_path / place).mkdir()
+        tifffile.imwrite(tmp_path / place / "s.tif", pages, photometric="minisblack")
+    found = inspect_folder(tmp_path, PatchSettings(page="all"))
+    (same,) = [f for f in found.findings if "the same picture as" in f.problem]
+    assert same.subject.endswith("s.tif, page 2")
+    assert "the same picture as s.tif, page 0" in same.problem
+
+
+@pytest.mark.parametrize(("axes", "named"), [("ZYX", "ZYX"), (None, "no axes")])
+def test_a_stack_says_which_axes_its_file_names(tmp_path, axes, named):
+    stack = np.stack([grey_of(0), grey_of(1)])
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+        about = {"metadata": {"axes": axes}} if axes else {}
+        tifffile.imwrite(tmp_path / place / "s.tif", stack, **about)
+    (error,) = inspect_folder(tmp_path).errors
+    assert "pass page=0 for the first; also page='middle', page='max', page='all'" in str(error)
+    assert str(error).endswith(f"save it with the axes CYX: it names {named}")
 
 
 def test_a_constant_channel_is_warned_of(tmp_path):

@@ -77,6 +77,22 @@ LAYOUTS = {
         f"flat, {suffix}": [("a 1.png", f"a 1{suffix}.png"), ("b.png", f"b{suffix}.PNG")]
         for suffix in pairing.MASK_SUFFIXES
     },
+    "an OME-TIFF alone": [("images/7.ome.tif", "masks/7.png")],
+    "an OME-TIFF among others": [
+        ("images/6.png", "masks/6.png"),
+        ("images/7.ome.tif", "masks/7.png"),
+        ("images/8.png", "masks/8.png"),
+    ],
+    "masks as OME-TIFF": [
+        ("images/6.png", "masks/6.png"),
+        ("images/7.png", "masks/7.ome.tif"),
+        ("images/8.png", "masks/8.ome.tif"),
+    ],
+    "an OME-TIFF beside a file of its name": [
+        ("images/7.ome.tif", "masks/7.ome.png"),
+        ("images/7.png", "masks/7.png"),
+    ],
+    "flat, an OME-TIFF": [("6.png", "6_mask.png"), ("7.ome.tif", "7_mask.png")],
     "flat, in capitals": [("A.TIF", "A_MASK.TIF"), ("B.TIF", "B_MASK.TIF")],
     "flat, images with a suffix too": [
         ("a_1_img.png", "a_1_mask.png"),
@@ -117,6 +133,10 @@ def test_masks_are_found_without_options(tmp_path, layout):
         (
             ["images/a.png", "masks/a.png", "masks/b.png", "masks/c.png"],
             ["2 masks without image: b.png, c.png"],
+        ),
+        (
+            ["images/7.tif", "images/7.ome.tif", "masks/7.png"],
+            ["1 image without mask: 7.ome.tif (expected: 7.ome)"],
         ),
         (["images/cat.png", "masks/dog.png"], ["no mask fits an image: images cat; masks dog"]),
         (["images/img_1.png", "masks/img_2.png"], ["no mask fits"]),

@@ -121,7 +121,8 @@ def convert_folder(
         arg("limit"): limit != LIMIT,
         arg("line_width"): line_width is not None,
     }
-    without = Path(fov).name if fov else ""
+    home = _view_folder(root, fov) if fov else None
+    without = home.name if home else ""
     of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
     labelled: Annotations | None
     if drawn := annotations.read_drawn(root, instances, line_width):
@@ -141,7 +142,7 @@ def convert_folder(
         annotations.refuse_pages(path)
     if labelled.left_out:
         on_progress(Note(f"{root}: {labelled.left_out}", warning=True))
-    views = _fields_of_view(root, fov, labelled.images) if fov else {}
+    views = _fields_of_view(home, labelled.images) if home else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
@@ -295,10 +296,15 @@ def _read_composed(path: Path) -> str:
     return unicodedata.normalize("NFC", path.read_text("utf-8-sig", "replace"))
 
 
-def _fields_of_view(root: Path, fov: str, paths: Mapping[str, Path]) -> dict[str, Path]:
+def _view_folder(root: Path, fov: str) -> Path:
+    """Return the folder of the fields of view, in the set or elsewhere; refuse a missing one."""
     home = root / fov if (root / fov).is_dir() else Path(fov)
     if not home.is_dir():
         there = ", ".join(d.name for d in naming.list_folder(root)[1]) or "none"
         raise InputError(root / fov, "not found", f"folders there are: {there}")
+    return home
+
+
+def _fields_of_view(home: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     views = find_views(home, list(paths.values()))
     return {name: views[path] for name, path in paths.items()}

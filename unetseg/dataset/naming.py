@@ -34,6 +34,7 @@ MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
+_OME = ".ome"  # the end of the stem of an OME-TIFF; a mask of another format has no such end
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
 
@@ -276,7 +277,8 @@ def place_masks(
         InputError: There are no images, two files of one stem, or masks without an image.
     """
     image_of, mask_of, rule = _rule_of(folder, image_paths, mask_paths)
-    stems = {stem: rule.mask_of(stem) or stem for stem in image_of}
+    there = _partners(rule, image_of, mask_of)
+    stems = {stem: there.get(stem) or rule.mask_of(stem) or stem for stem in image_of}
     if text := _without_image(mask_of, stems.values()):
         raise InputError(folder, text, "add their images or move these out")
     return tuple(
@@ -302,8 +304,17 @@ def _rule_of(
 def _partners(
     rule: _Renaming, image_of: Collection[str], mask_of: Collection[str]
 ) -> dict[str, str]:
-    masks = ((stem, rule.mask_of(stem)) for stem in image_of)
-    return {stem: mask for stem, mask in masks if mask is not None and mask in mask_of}
+    """Return the stem of each image's mask; ".ome" counts where no mask fits without it."""
+    masks = {stem: rule.mask_of(stem) for stem in image_of}
+    found = {stem: mask for stem, mask in masks.items() if mask is not None and mask in mask_of}
+    taken = set(found.values())
+    for stem in image_of:
+        others = (rule.mask_of(stem.removesuffix(_OME)), f"{masks[stem]}{_OME}")
+        free = [mask for mask in others if mask in mask_of and mask not in taken]
+        if stem not in found and free:
+            found[stem] = str(free[0])
+            taken.add(found[stem])
+    return found
 
 
 def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]:
@@ -318,7 +329,7 @@ def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]
     rules: list[_Renaming] = []
     for image in (image_stems[0], image_stems[len(image_stems) // 2], image_stems[-1]):
         for mask in mask_stems:
-            rules += _rules(_tokens(image), _tokens(mask))
+            rules += _rules(*(_tokens(stem.removesuffix(_OME)) for stem in (image, mask)))
     if len(image_stems) == 1:  # one image proves a rule only if image and mask share its number
         rules = [r for r in rules if not re.search(r"\d", r.image_start + r.image_end)]
     counts = Counter(rules)

@@ -489,8 +489,14 @@ def _merged_keys(found: Mapping[str, Found]) -> set[Key]:
         return {int(k[1:3], 16) if isinstance(k, str) else k for k in keys}
     by_value = [n for n in found if n not in by_colour]
     if by_value:
-        problem = f"holds values, {min(by_colour)} holds colours"
-        raise InputError(by_value[0], problem, "list the classes' colours in classes.toml")
+        problem = f"holds values, {min(by_colour)} holds colours: {len(by_value)} masks of values "
+        problem += f"and {len(by_colour)} of colours in one set"
+        remedy = "store all masks in one way"
+        if all(f"#{3 * f'{v:02x}'}" in keys for n in by_value for v in found[n].counts):
+            remedy = (
+                "list the classes' colours in classes.toml"  # the values are greys of the others
+            )
+        raise InputError(by_value[0], problem, remedy)
     return keys
 
 

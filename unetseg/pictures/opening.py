@@ -246,7 +246,8 @@ def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | str | 
         projection = ", ".join(arg("page", word) for word in ("middle", "max", "all"))
         remedy = f"pass {arg('page', 0)} for the first; also {projection}"
         if info.channels == 1:
-            remedy += "; pages that are channels need the axes CYX"
+            names = info.axes if set(info.axes) <= _NAMED_AXES else "no axes"
+            remedy += f"; if its pages are channels, save it with the axes CYX: it names {names}"
         raise InputError(path, text, remedy, give=("page", 0))
     if isinstance(page, int) and not 0 <= page < info.pages:
         count = "is one" if info.pages == 1 else f"are {info.pages}"
@@ -255,6 +256,7 @@ def check_page(path: str | os.PathLike[str], info: ImageInfo, page: int | str | 
 
 # These are the meanings of tifffile's letters for axes; a page of any other axis is called a page.
 _AXES = {"Z": "slice in depth (Z)", "T": "point in time (T)"}
+_NAMED_AXES = set("TZCYXS")  # tifffile calls an axis that the file does not name I or Q
 
 
 def _pictures_of(info: ImageInfo) -> str:

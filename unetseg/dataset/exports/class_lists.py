@@ -29,7 +29,7 @@ def _labelmap(path: Path) -> ClassTable | None:
         if not match or max(int(match[i]) for i in (2, 3, 4)) > 255:
             raise InputError(path, f"line {show(line[:60])!r}", "write name:red,green,blue::")
         colour = "#{:02x}{:02x}{:02x}".format(*(int(match[i]) for i in (2, 3, 4)))
-        classes.append(SegmentationClass(match[1], None, colour))
+        classes.append(SegmentationClass(match[1].strip(), None, colour))
     void = () if VOID in {c.colour for c in classes} else (VOID,)
     return ClassTable(tuple(classes), void)
 

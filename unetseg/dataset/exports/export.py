@@ -69,7 +69,7 @@ class LabelledImage:
 
     def add(self, label: str, draw: Draw, corners: Points = ()) -> None:
         """Add a shape; its corners tell whether it fits an image whose size is not stated."""
-        self.shapes.append((label, draw))
+        self.shapes.append((label.strip(), draw))
         self.corners += corners
 
     def add_rings(self, label: str, areas: Sequence[Sequence[Points]]) -> None:
@@ -123,11 +123,12 @@ class Labels:
         """Return the set; its classes are those declared, else the labels found, by name."""
         for image in self.images.values():
             self._refuse_lines_alone(image)
-        names = self.names or sorted(self.found, key=naming.natural_key)
+        names = [n.strip() for n in self.names] or sorted(self.found, key=naming.natural_key)
         if not names:
             source = next((i.source for i in self.images.values()), "labels")
             raise InputError(source, f"{self.tool} without one shape", "draw and name some first")
         names = [_BACKGROUND, *dict.fromkeys(n for n in names if n not in _SPECIAL)]
+        colours = {name.strip(): colour for name, colour in self.colours.items()}
         index = _SPECIAL | {name: i for i, name in enumerate(names)}
         pairs = []
         for name, image in self._named_images():
@@ -137,7 +138,7 @@ class Labels:
                 raise InputError(image.source, text, "declare it")
             drawn = tuple((index[label], draw) for label, draw in image.shapes)
             pairs.append(Pair(name, image.path, image.source, drawn, frame=image.frame))
-        table = ClassTable(named_classes(names, self.colours), (IGNORED,))
+        table = ClassTable(named_classes(names, colours), (IGNORED,))
         texts = self._lines_left_out(), self._flat_left_out(), self._images_left_out()
         return Export(self.tool, tuple(pairs), table, "; ".join(filter(None, texts)))
 

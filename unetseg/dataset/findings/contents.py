@@ -1,5 +1,6 @@
 """Findings about the classes that masks hold, and the size of their objects."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,9 +9,14 @@ from unetseg.classes import colour_to_rgb
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding
 from unetseg.dataset.survey import measuring_step
-from unetseg.errors import arg
+from unetseg.errors import arg, as_option
 from unetseg.pictures import masks
 from unetseg.text import show
+
+_IGNORED_NAMES = (
+    *("ignore", "ignored", "void", "unlabelled", "unlabeled", "not labelled"),
+    *("not labeled", "don't care", "dont care", "unknown"),
+)
 
 
 def judge_contents(facts: Facts) -> Iterator[Finding]:
@@ -46,6 +52,27 @@ def judge_contents(facts: Facts) -> Iterator[Finding]:
         if files:
             text = f"nothing but {show(name)} in these masks ({len(files)} of {len(surveys)})"
             yield Finding.of("warning", files, text, "look whether they are labelled at all")
+
+
+def judge_names(facts: Facts) -> Iterator[Finding]:
+    """Ask about names that differ in capitals alone, and about classes that are called ignored."""
+    if facts.table is None:
+        return
+    alike = defaultdict[str, list[str]](list)
+    for name in facts.table.names:
+        alike[name.casefold()].append(show(name))
+    for names in alike.values():
+        if len(names) > 1:
+            text = f"{' and '.join(names)} differ in capitals alone: one class, or several?"
+            remedy = "if it is one, give it one name in the labels"
+            yield Finding.of("warning", [facts.root], text, remedy)
+    for i, name in enumerate(facts.table.names):
+        if name.casefold() in _IGNORED_NAMES:
+            text = f"{show(name)} is a class, learnt and scored like any other"
+            key = facts.table.key(i)
+            remedy = f"if its pixels have no label, pass {arg('ignore', key)}"
+            line = facts.commands.check(as_option("ignore", key))
+            yield Finding.of("note", [facts.root], text, remedy, line)
 
 
 def judge_blends(facts: Facts) -> Iterator[Finding]:

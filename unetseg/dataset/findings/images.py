@@ -127,7 +127,7 @@ def judge_storage(facts: Facts) -> Iterator[Finding]:
         text += ": it is ignored" if values <= set(known) else ", and a class"
         yield Finding.of("note", [s.pair.mask for s in surveys if s.found.nodata is not None], text)
     encodings = Counter(s.encoding for s in surveys)
-    if len(encodings) > 1:
+    if len(encodings) > 1 and facts.table is not None:  # else an error says what does not fit
         text = "masks are stored in several ways: "
         text += ", ".join(f"{name} ({count})" for name, count in encodings.most_common())
         yield Finding.of("note", [facts.root], text, f"look at the pictures of check {arg('html')}")

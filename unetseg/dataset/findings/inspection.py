@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset import pairing
-from unetseg.dataset.findings.contents import judge_blends, judge_contents, judge_scale
+from unetseg.dataset.findings.contents import (
+    judge_blends,
+    judge_contents,
+    judge_names,
+    judge_scale,
+)
 from unetseg.dataset.findings.division import judge_division, judge_number, judge_parts
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import (
@@ -46,7 +51,7 @@ from unetseg.signals import catching
 from unetseg.text import plural, quote, show
 
 _JUDGES = (
-    *(judge_contents, judge_number, judge_blends, judge_orientation, judge_channels),
+    *(judge_contents, judge_names, judge_number, judge_blends, judge_orientation, judge_channels),
     *(judge_strips, judge_surround, judge_duplicates),
 )
 

@@ -25,12 +25,20 @@ def judge_duplicates(facts: Facts) -> Iterator[Finding]:
     for survey in facts.surveys:
         other = first.setdefault(survey.sha256, survey)
         if other is not survey:
-            text = f"the same picture as {show(other.pair.file_name)}"
+            text = f"the same picture as {_named(other)}"
             both = [s.pair.read_mask(facts.settings.selection) for s in (survey, other)]
             if not np.array_equal(both[0].values, both[1].values):
                 text += ", with another mask"
             remedy = "they stay on one side of the split; keep one of them"
-            yield Finding.of("warning", [survey.pair.image], text, remedy)
+            page = survey.pair.page
+            files = [survey.pair.image if page is None else f"{survey.pair.image}, page {page}"]
+            yield Finding.of("warning", files, text, remedy)
+
+
+def _named(survey: Survey) -> str:
+    """Return the name of the file, and the number of the page where it holds several."""
+    name, page = show(survey.pair.file_name), survey.pair.page
+    return name if page is None else f"{show(survey.pair.image.name)}, page {page}"
 
 
 def judge_neighbours(facts: Facts) -> tuple[str, list[Finding]]:
