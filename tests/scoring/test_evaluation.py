@@ -266,6 +266,57 @@ def test_classes_beside_the_masks_may_stand_in_another_order(home):
     np.testing.assert_array_equal(found.confusion, before.confusion)
 
 
+def write_shapes(folder, count, labels):
+    """Write images with LabelMe files: a polygon of "block", and lines of the other labels."""
+    folder = Path(folder)
+    folder.mkdir()
+    for k in range(count):
+        Image.fromarray(draw(k)[0][..., 0]).save(folder / f"im{k}.png")
+        shapes = [("block", "polygon", [[5, 5], [25, 5], [25, 25], [5, 25]])]
+        shapes += [(name, "line", [[4, 30 + 9 * n], [50, 30 + 9 * n]]) for n, name in labels]
+        listed = [{"label": n, "shape_type": kind, "points": p} for n, kind, p in shapes]
+        about = {"imagePath": f"im{k}.png", "imageHeight": 64, "imageWidth": 56, "shapes": listed}
+        (folder / f"im{k}.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_lines_are_as_wide_in_scores_as_in_training_unless_another_width_is_given(empty):
+    write_shapes("set", 6, [(0, "crack"), (1, "joint")])
+    patches = unetseg.PatchSettings(size=32, per_image=4, line_width=5)
+    unetseg.train("set", patches=patches, **QUICK)
+    found, text = said(lambda p: unetseg.evaluate("set", include_trained=True, on_progress=p))
+    assert found.scores.pixels["crack"] == found.scores.pixels["joint"] > 6 * 5 * 46
+    assert "left out" not in text
+    thin = unetseg.evaluate("set", include_trained=True, line_width=1).scores.pixels
+    assert 6 * 46 <= thin["crack"] < found.scores.pixels["crack"] / 4
+    unetseg.predict("set", out="made")
+    given = {"predictions": "made", "model": "default", "include_trained": True}
+    assert unetseg.evaluate("set", **given).scores.pixels == found.scores.pixels
+    both = unetseg.compare("default", "made", "set", include_trained=True)
+    assert both.scores_a.pixels == both.scores_b.pixels == found.scores.pixels
+    words = ["evaluate", "set", "--include-trained", "--line-width", "1", "--json", "s.json"]
+    assert main(words) == 0
+    scored = np.array(json.loads(Path("s.json").read_text())["confusion"])
+    assert scored[2].sum() == thin["crack"]
+    with pytest.raises(InputError, match="line_width: 0 is out of range"):
+        unetseg.evaluate("set", line_width=0)
+    with pytest.raises(InputError, match="line_width: is for a folder of true masks"):
+        unetseg.evaluate(line_width=3)
+
+
+def test_shapes_may_lack_a_class_of_the_model_and_others_are_refused_by_their_folder(empty):
+    write_shapes("set", 6, [(0, "crack"), (1, "joint")])
+    patches = unetseg.PatchSettings(size=32, per_image=4, line_width=5)
+    unetseg.train("set", patches=patches, **QUICK)
+    write_shapes("few", 2, [(1, "joint")])
+    scores = unetseg.evaluate("few", include_trained=True).scores
+    assert scores.classes == ("background", "block", "crack", "joint")
+    assert scores.pixels["crack"] == 0 < scores.pixels["joint"]
+    write_shapes("other", 2, [(1, "root")])
+    with pytest.raises(InputError, match=r"^other: names .*root; the model knows .*joint"):
+        unetseg.evaluate("other")
+
+
 def test_classes_beside_the_masks_that_name_others_are_refused(home):
     path = Path("data/test/classes.toml")
     path.write_text(path.read_text().replace("stripe", "strip"))

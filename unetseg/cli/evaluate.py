@@ -96,6 +96,7 @@ def evaluate(
     ] = False,
     classes: options.Classes = None,
     ignore: options.Ignore = None,
+    line_width: options.TrainedLineWidth = None,
 ) -> None:
     """Score masks against the truth, class by class.
 
@@ -131,6 +132,7 @@ def evaluate(
             include_trained=include_trained,
             classes=classes,
             ignore=options.ignored(ignore),
+            line_width=line_width,
             group=group,
             boundary=boundary,
             objects=objects or (),

@@ -368,6 +368,14 @@ Ignore = Annotated[
     ),
 ]
 LineWidth = Annotated[float | None, Option("--line-width", rich_help_panel=_MASKS, **_LINE_WIDTH)]
+TrainedLineWidth = Annotated[
+    float | None,
+    Option(
+        "--line-width",
+        rich_help_panel=_MASKS,
+        **_LINE_WIDTH | {"show_default": "as in training"},
+    ),
+]
 Models = Annotated[
     list[str] | None,
     Option(

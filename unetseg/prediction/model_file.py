@@ -82,6 +82,8 @@ class ModelCard:
         ignored_area: The area that every training mask ignores; None where there is no such area.
         takes_grey: Whether grey images were among the colour images that it was trained on.
         selection: The part of image files that it was trained on.
+        line_width: The width in pixels at which lines and points of its labels were drawn; None
+            where they were left out.
         sha256: The SHA-256 of all this and the weights; `write_model` fills it in.
 
     Raises:
@@ -114,6 +116,7 @@ class ModelCard:
     ignored_area: IgnoredArea | None = None
     takes_grey: StrictBool = False
     selection: Selection = WHOLE
+    line_width: Positive | None = None
     sha256: Text = ""
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unetseg.arguments import Reports, public
 from unetseg.dataset import naming, pairing
+from unetseg.dataset.pairing import LabelledSet
 from unetseg.errors import InputError, arg, either
 from unetseg.prediction import model_file
 from unetseg.prediction.model_file import ModelCard
@@ -25,7 +26,7 @@ from unetseg.scoring.evaluation import (
     untrained,
 )
 from unetseg.scoring.metrics import Scores, interval, iou_of, overlaps, scores
-from unetseg.settings import PredictSettings
+from unetseg.settings import PredictSettings, Selection
 from unetseg.text import cut, plural, show
 
 _LOSSES = 5  # images named
@@ -197,13 +198,17 @@ def compare(
             was trained on.
     """
     sides = _Side(a), _Side(b)
+    cards = [card for side in sides for card in side.cards]
+    width = next((card.line_width for card in cards if card.line_width is not None), None)
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
     if source is None:
         names, total = _held_out_by_both(sides)
         place = "the images that both hold out"
     else:
-        names, total = _fit_to_score(Path(source), sides, include_trained, settings)
+        selection = (settings or PredictSettings()).selection
+        labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
+        names, total = _fit_to_score(labelled, sides, include_trained, selection)
         place = show(source)
     left_out = total - len(names)
     if left_out:
@@ -212,7 +217,7 @@ def compare(
     on_progress(
         Note(f"scoring A, {show(a)}, and B, {show(b)}, on {plural(len(names), 'image')} of {place}")
     )
-    bare = source is None or pairing.load_classes(source, classes) is None
+    bare = source is None or labelled.classes is None
 
     def score(side: _Side, other: _Side) -> Evaluation:
         as_written_by = [other.name] if bare and not other.is_masks else None
@@ -224,6 +229,7 @@ def compare(
             include_trained=True,  # those to leave out are not among `names`
             classes=classes,
             ignore=ignore,
+            line_width=width if source is not None else None,
             group=group,
             only=names,
             on_progress=_without_notes(on_progress),
@@ -285,16 +291,16 @@ def _is_masks(path: Path) -> bool:
 
 
 def _fit_to_score(
-    root: Path, sides: Sequence[_Side], include_trained: bool, settings: PredictSettings | None
+    labelled: LabelledSet, sides: Sequence[_Side], include_trained: bool, selection: Selection
 ) -> tuple[set[str], int]:
     """Return the stems of a folder that neither side was trained on, and how many it has."""
-    selection = (settings or PredictSettings()).selection
-    pairs = pairing.find_pairs(root, selection)
+    pairs = pairing.find_pairs(labelled)
     cards = [] if include_trained else [card for side in sides for card in side.cards]
     kept = untrained(pairs, cards, selection)
     if not kept:
         text = f"all {len(pairs)} images were trained on by A or B"
-        raise InputError(root, text, f"name other images, or give {arg('include_trained', True)}")
+        remedy = f"name other images, or give {arg('include_trained', True)}"
+        raise InputError(labelled.folder, text, remedy)
     return {pair.name for pair in kept}, len(pairs)
 
 

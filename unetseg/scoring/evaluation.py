@@ -18,6 +18,7 @@ from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import naming, pairing, splits
 from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.naming import Pair
+from unetseg.dataset.pairing import LabelledSet
 from unetseg.dataset.store import Store
 from unetseg.errors import InputError, arg, either
 from unetseg.objects.files import find_label_image
@@ -37,7 +38,7 @@ from unetseg.scoring.curves import AREAS, CurveCounts, Curves
 from unetseg.scoring.metrics import ScoredImage, Scores, confusion, mean_of_defined, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.scoring.predictions import Labels, PassedProbabilities, Predicted, Predictions
-from unetseg.settings import WHOLE, PredictSettings, Selection
+from unetseg.settings import WHOLE, PredictSettings, Selection, check_line_width
 from unetseg.signals import catching
 from unetseg.text import plural, show
 
@@ -177,6 +178,7 @@ def evaluate(
     include_trained: bool = False,
     classes: str | os.PathLike[str] | None = None,
     ignore: int | str | Sequence[int | str] = (),
+    line_width: float | None = None,
     group: str | None = None,
     only: str | Collection[str] | None = None,
     boundary: float | None = None,
@@ -207,6 +209,8 @@ def evaluate(
         classes: A ``classes.toml`` for the true masks instead of the folder's own.
         ignore: Values or colours in the true masks that are not scored, in addition to those of
             the classes.
+        line_width: The width in pixels, 1 to 1,000, at which lines and points among true shapes are
+            drawn. None takes that of the (first) model's training.
         group: A pattern that `splits.group_of` searches in the stems. Intervals are taken over the
             groups of images that it finds. None takes the groups that a store recorded, else each
             image for itself.
@@ -225,6 +229,7 @@ def evaluate(
         MachineError: The disk is too full to keep the predictions.
     """
     on_progress = world().only_on_rank_zero(on_progress)
+    check_line_width(line_width)
     is_number = isinstance(boundary, int | float) and not isinstance(boundary, bool)
     if boundary is not None and not (is_number and 0 <= boundary < math.inf):
         text = f"{boundary!r} is no number of pixels, 0 or more"
@@ -242,7 +247,6 @@ def evaluate(
             raise InputError(
                 either("FOLDER", "source"), "is missing", "name the folder with the true masks"
             )
-        own, file = pairing.load_classes(source, classes), classes or Path(source, "classes.toml")
         files = [file for name in names or () for file in resolve_model(name)]
         cards = [model_file.read_card(file) for file in files]
         if settings and settings.whole:
@@ -250,12 +254,14 @@ def evaluate(
         card = cards[0] if cards else None
         selection = settings.selection if settings else WHOLE
         selection = selection.or_else(card.selection) if card else selection
-        made = _find_masks(Path(source), Path(predictions), selection)
+        labelled = _read(source, classes, selection, line_width, card, on_progress)
+        own = labelled.classes
+        made = _find_masks(labelled, Path(predictions), selection)
         if all(os.path.realpath(path) == os.path.realpath(p.mask) for p, path in made.pairs):
             text = f"{show(predictions)} holds the true masks themselves: their score says nothing"
             on_progress(Note(text, warning=True))
         if card:
-            encoding = _encoding(own, card.classes, ignored, file)
+            encoding = _encoding(labelled, card.classes, ignored, classes)
             subject = _masks_of(made, *encoding, cards, choice, on_progress)
         else:
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
@@ -263,15 +269,16 @@ def evaluate(
     else:
         loaded = Model(names or "default", settings)
         if source is None:
-            if classes is not None or ignored:
-                what = arg("ignore") if classes is None else arg("classes")
-                raise InputError(what, "is for a folder of true masks", "name one")
+            given = {"classes": classes, "ignore": ignored or None, "line_width": line_width}
+            for name in (name for name, value in given.items() if value is not None):
+                raise InputError(arg(name), "is for a folder of true masks", "name one")
             subject = _held_out_by(loaded, choice, on_progress)
         else:
-            own = pairing.load_classes(source, classes)
-            file = classes or Path(source, "classes.toml")
-            encoding = _encoding(own, loaded.card.classes, ignored, file)
-            subject = _folder_by(loaded, Path(source), encoding, choice, on_progress)
+            labelled = _read(
+                source, classes, loaded.selection, line_width, loaded.card, on_progress
+            )
+            encoding = _encoding(labelled, loaded.card.classes, ignored, classes)
+            subject = _folder_by(loaded, labelled, encoding, choice, on_progress)
     # Unknown names are refused before any image is predicted.
     object_classes(subject.classes, kinds, on_progress)
     found = _refuse_unscored(_score(subject, curves, on_progress))
@@ -465,16 +472,32 @@ def _choose(
     return chosen, left_out
 
 
+def _read(
+    source: str | os.PathLike[str],
+    classes: str | os.PathLike[str] | None,
+    selection: Selection,
+    line_width: float | None,
+    card: ModelCard | None,
+    on_progress: OnProgress,
+) -> LabelledSet:
+    """Read a folder of labelled images; its lines are as wide as asked for, else as in training."""
+    width = card.line_width if card and line_width is None else line_width
+    labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
+    if labelled.left_out:
+        on_progress(Note(f"{show(labelled.folder)}: {labelled.left_out}", warning=True))
+    return labelled
+
+
 def _folder_by(
     model: Model,
-    root: Path,
+    labelled: LabelledSet,
     encoding: tuple[ClassTable, NDArray[np.uint8]],
     choice: _Choice,
     on_progress: OnProgress,
 ) -> Subject:
     """Return the images of a folder, predicted by a model that was not trained on them."""
-    selection = model.selection
-    pairs = pairing.find_pairs(root, selection)
+    selection, root = model.selection, labelled.folder
+    pairs = pairing.find_pairs(labelled)
     chosen, left_out = _choose(root, pairs, model.cards, selection, choice, on_progress)
     groups = choice.groups([pair.file_stem for pair in chosen])
     on_progress(Note(f"scoring {plural(len(chosen), 'image')} of {show(root)} with {model}"))
@@ -622,16 +645,16 @@ class _Made:
         return reading.read_mask(path, pair.taken(self.selection))
 
 
-def _find_masks(root: Path, predictions: Path, selection: Selection) -> _Made:
+def _find_masks(labelled: LabelledSet, predictions: Path, selection: Selection) -> _Made:
     """Find the made mask of every image. Raises `InputError` where one is missing."""
-    pairs = pairing.find_pairs(root, selection)
+    pairs = pairing.find_pairs(labelled)
     made = {naming.stem_of(p): p for p in naming.list_images(predictions)}
     made = {p.name: made[s] for p in pairs for s in (p.name, p.file_stem) if s in made}
     missing = [p.name for p in pairs if p.name not in made]
     if missing:
         text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")
         raise InputError(predictions, text, "masks are found by the images' stems")
-    return _Made(root, predictions, tuple((p, made[p.name]) for p in pairs), selection)
+    return _Made(labelled.folder, predictions, tuple((p, made[p.name]) for p in pairs), selection)
 
 
 def _masks_of(
@@ -765,16 +788,32 @@ _SAME = np.arange(256, dtype=np.uint8)
 
 
 def _encoding(
-    own: ClassTable | None, classes: ClassTable, ignored: tuple[int | str, ...], file: object
+    labelled: LabelledSet,
+    classes: ClassTable,
+    ignored: tuple[int | str, ...],
+    file: str | os.PathLike[str] | None,
 ) -> tuple[ClassTable, NDArray[np.uint8]]:
     """Return the classes by which the folder's masks are read, and the model's index of each.
 
+    Shapes need not show every class of the model.
+
+    Args:
+        labelled: The folder.
+        classes: The classes of the model.
+        ignored: Values or colours that are not scored.
+        file: The file of the folder's classes, where one is given.
+
     Raises:
-        InputError: The folder's ``own`` classes, read from ``file``, have other names.
+        InputError: The folder's classes have other names.
     """
-    if own and set(own.names) != set(classes.names):
+    own, declared = labelled.classes, Path(labelled.folder, "classes.toml")
+    is_file = file is not None or declared.exists()
+    some = not is_file and any(pair.drawn is not None for pair in labelled.pairs)
+    names = set(own.names) if own else set()
+    if own and not (names <= set(classes.names) if some else names == set(classes.names)):
         text = f"names {', '.join(own.names)}; the model knows {', '.join(classes.names)}"
-        raise InputError(file, text, "make the names agree")
+        place = file or (declared if declared.exists() else labelled.folder)
+        raise InputError(place, text, "make the names agree")
     table, order = (own or classes).with_ignored(ignored), _SAME.copy()
     for index, name in enumerate(table.names):
         order[index] = classes.names.index(name)

@@ -142,6 +142,7 @@ class Artefacts:
             ignored_area=info.ignored_area,
             takes_grey=bool(info.settings.get("grey", False)),
             selection=info.selection,
+            line_width=info.settings.get("line_width"),
         )
 
     @cached_property
