@@ -49,7 +49,7 @@ class Frame:
                 for place, side in ((y, shape[0]), (x, shape[1])):
                     over = _OVER_PIXELS + _OVER_SHARE * side
                     if not -over <= place <= side + over:
-                        return f"{has}, and a corner of its labels lies at x = {x:g}, y = {y:g}"
+                        return f"{has}, and its labels reach beyond them"
             return ""
         height, width = self.size
         # A side that was rounded to whole pixels may be longer or shorter by one.

@@ -32,9 +32,10 @@ _NO_AREAS = ("choices", "textarea", "rating", "relation")  # they are about the 
 
 def read_label_studio(folder: Path) -> Export | None:
     """Read Label Studio's JSON: polygons, rectangles, ellipses and brushes."""
-    found = [(file, data) for file, data in json_files(folder) if _are_tasks(data, "annotations")]
+    files = list(json_files(folder))
+    found = [(file, data) for file, data in files if _are_tasks(data, "annotations")]
     if not found:
-        for file, data in json_files(folder):
+        for file, data in files:
             if _are_tasks(data, "annotation_id"):
                 raise InputError(file, "JSON-MIN of Label Studio: not read", "export JSON")
         for home in homes_of(folder):
