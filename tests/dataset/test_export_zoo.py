@@ -470,6 +470,8 @@ READ = {
     "Supervisely, accents of macOS": renamed(
         renamed(supervisely(True), lambda n: SEPARATE + n), lambda n: COMPOSED + n, "im*.json"
     ),
+    "YOLO, texts beside images": yolo("names: [cell, debris]", images=".", labels="."),
+    "YOLO, texts beside images and a list": yolo("cell\ndebris\n", "classes.txt", ".", "."),
     "YOLO, labels in capitals": renamed(
         yolo("names: [cell, debris]"), lambda n: n.replace("txt", "TXT"), "*.txt"
     ),
@@ -1191,6 +1193,13 @@ def test_shapes_that_reach_a_little_over_the_edge_are_clipped(tmp_path):
     write(tmp_path / "set/via.json", data)
     (error,) = inspect_folder(tmp_path / "set").errors
     assert BEYOND in str(error)
+
+
+def test_texts_beside_images_that_hold_no_outlines_are_no_labels(tmp_path):
+    roboflow_masks(tmp_path / "set")
+    write(tmp_path / "set/im0.txt", "a cell at 0.5 0.5, seen on day 3\n")
+    write(tmp_path / "set/im1.txt", "0 0.5 0.5 0.2 0.2\n")
+    assert len(pairing.find_pairs(tmp_path / "set")) == COUNT
 
 
 def test_corners_of_yolo_in_pixels_are_refused(tmp_path):

@@ -18,16 +18,41 @@ _OVER = 0.1  # of the image's side: so far outside of it a corner may lie
 
 
 def read_yolo(folder: Path) -> Export | None:
-    """Read YOLO segmentation: ``labels/x.txt``, each line a class and relative corners."""
+    """Read YOLO segmentation: ``labels/x.txt``, each line a class and relative corners.
+
+    The texts may also lie beside the images.
+    """
     texts, images = folder / "labels", folder / "images"
     if folder.parent.name == "images" and folder.name in PARTS:
         texts, images = folder.parent.parent / "labels" / folder.name, folder
     if not texts.is_dir() or not images.is_dir():
-        return None
+        return _read(folder, folder, folder, _texts_beside(folder))
     parts = [n for n in PARTS if (texts / n).is_dir() and files_in(texts / n, ".txt")]
     if found := {n: export for n in parts if (export := read_yolo(images / n))}:
         return join_exports(images, parts, found)
     files = {naming.stem_of(t): t for t in files_in(texts, ".txt") if t.name != "classes.txt"}
+    return _read(folder, images, texts, files)
+
+
+def _texts_beside(folder: Path) -> dict[str, Path]:
+    """Return the texts that bear the names of images beside them, if any of them holds outlines."""
+    stems = {naming.stem_of(path) for path in naming.list_folder(folder)[0]}
+    texts = [path for path in files_in(folder, ".txt") if naming.stem_of(path) in stems]
+    lines = (line for path in texts for line in path.read_text("utf-8-sig", "replace").splitlines())
+    is_yolo = any(_is_outline(line.split()) for line in lines)
+    return {naming.stem_of(path): path for path in texts} if is_yolo else {}
+
+
+def _is_outline(words: Sequence[str]) -> bool:
+    """Tell whether a line holds a class and three corners or more."""
+    try:
+        return len(words) > 6 and words[0].isdigit() and bool([float(word) for word in words])
+    except ValueError:
+        return False
+
+
+def _read(folder: Path, images: Path, texts: Path, files: dict[str, Path]) -> Export | None:
+    """Read the texts of images, by stem; None where there are none."""
     if not files:
         return None
     labels = Labels("YOLO")
