@@ -22,6 +22,26 @@ FUNCTIONS = [
     if inspect.isfunction(getattr(unetseg, name))
     and "on_progress" in inspect.signature(getattr(unetseg, name)).parameters
 ]
+# Everything public that takes arguments, with values for those that it must be given.
+CALLED = [getattr(unetseg, name) for name in unetseg.__all__ if "Settings" in name] + [
+    value
+    for name in unetseg.__all__
+    if inspect.isfunction(value := getattr(unetseg, name)) or value is unetseg.Model
+]
+DUE = {
+    **{"inputs": "new", "a": "first", "b": "second", "names": "first", "source": "set"},
+    **{"path": "a.h5", "out": "out", "images": (), "classes": "names"},
+    "result": unetseg.Report("", "", *[None] * 3),
+}
+# Values that no argument takes, made anew for each call.
+WRONG = {
+    "an object": object,
+    "bytes": lambda: b"x",
+    "a picture": lambda: np.zeros((4, 5, 3)),
+    "a list of objects": lambda: [object()],
+    "a generator of objects": lambda: (object() for _ in range(2)),
+    "a complex number": lambda: 2j,
+}
 
 
 @public(unetseg.PatchSettings)
@@ -108,6 +128,91 @@ def test_a_budget_is_read_as_the_command_reads_it(empty):
 def test_a_setting_of_another_type_is_refused_in_one_line(settings, problem):
     with pytest.raises(InputError, match=problem):
         unetseg.TrainSettings(**settings)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("function", CALLED, ids=lambda f: f.__name__)
+def test_every_argument_says_in_one_line_that_a_value_is_of_another_type(function, wrong, empty):
+    parameters = inspect.signature(function).parameters
+    due = {n: DUE[n] for n, one in parameters.items() if one.default is inspect.Parameter.empty}
+    for name in parameters:
+        with pytest.raises(InputError) as caught:
+            function(**{**due, name: WRONG[wrong]()})
+        assert caught.value.argument == name
+        assert len(str(caught.value)) < 200
+    assert list(Path.cwd().iterdir()) == []  # nothing was begun
+
+
+def test_a_list_may_be_whatever_yields_its_values(home):
+    stems = np.array(["im100", "im101"])
+    for some in (stems, set(stems), iter(stems), dict.fromkeys(stems).keys()):
+        assert (
+            len(unetseg.evaluate("data/test", model=iter(["default"]), only=some).scores.names) == 2
+        )
+    found = unetseg.inspect_folder(Path("data/test"), ignore=np.array([2]))
+    assert found.table.names == ("ground", "square")
+
+
+def test_settings_may_be_a_dictionary(home):
+    settings = {"batch_size": np.int64(2), "largest": ["square"]}
+    assert unetseg.Model("default", settings).settings == unetseg.PredictSettings(**settings)
+    with pytest.raises(
+        InputError, match="sise: is no argument of PatchSettings; did you mean 'size'"
+    ):
+        unetseg.build_store("data/train", "p.h5", {"sise": 64})
+
+
+def test_a_picture_in_the_place_of_a_path_is_told_where_pictures_go(empty):
+    picture = np.zeros((4, 5, 3), np.uint8)
+    with pytest.raises(InputError) as caught:
+        unetseg.predict(picture)
+    assert str(caught.value) == (
+        "inputs: an array of the shape (4, 5, 3) is not a path or a list of them; "
+        "give paths; for an array there is unetseg.Model(...).labels(array)"
+    )
+    with pytest.raises(
+        InputError, match=r"^source: an array of the shape .* is not a path or None"
+    ):
+        unetseg.train(picture)
+
+
+@pytest.mark.parametrize("text", ["", "a\0b"])
+def test_a_text_that_names_no_file_is_no_path(text, empty):
+    for call in (unetseg.train, unetseg.predict, unetseg.synthesize, unetseg.Model):
+        with pytest.raises(InputError, match=r"is no path; give '.' for the current folder"):
+            call(text)
+
+
+def test_a_method_says_which_argument_of_its_class_takes_a_setting(home):
+    with pytest.raises(InputError) as caught:
+        unetseg.Model("default").labels("data/test/images/im100.png", convert_depth=True)
+    assert str(caught.value) == (
+        "convert_depth: is no argument of Model.labels; "
+        "pass settings=unetseg.PredictSettings(convert_depth=...) to Model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "word", "remedy"),
+    [
+        (unetseg.train, "learning_rate", "did you mean 'lr'?"),
+        (unetseg.train, "batch", "did you mean 'batch_size'?"),
+        (unetseg.train, "n_epochs", "did you mean 'epochs'?"),
+        (unetseg.train, "gpu", "did you mean 'device'?"),
+        (unetseg.train, "imgsz", "pass patches=unetseg.PatchSettings(size=...)"),
+        (unetseg.cross_validate, "n_folds", "did you mean 'folds'?"),
+        (unetseg.predict, "gpu", "pass settings=unetseg.PredictSettings(device=...)"),
+        (unetseg.predict, "output_dir", "did you mean 'out'?"),
+        (unetseg.PatchSettings, "sise", "did you mean 'size'?"),
+        (unetseg.PatchSettings, "img_size", "did you mean 'size'?"),
+        (unetseg.TrainSettings, "random_state", "did you mean 'seed'?"),
+    ],
+)
+def test_the_name_that_other_programs_give_is_understood(call, word, remedy):
+    due = {"inputs": "new"} if call is unetseg.predict else {}
+    with pytest.raises(InputError) as caught:
+        call(**due, **{word: 1})
+    assert (caught.value.what, caught.value.remedy) == (word, remedy)
 
 
 def test_numbers_of_numpy_become_those_of_python():

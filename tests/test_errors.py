@@ -1,6 +1,7 @@
 """Errors: the words are for people, the class and the code are for programs."""
 
 import ast
+import pickle
 import re
 from pathlib import Path
 
@@ -159,8 +160,23 @@ def test_a_decision_by_words_would_be_found():
 
 
 def test_an_error_about_a_subject_names_it_once():
-    error = InputError(Path("a.png"), "is empty", "export it again")
+    error = InputError(
+        Path("a.png"), "is empty", "export it again", code=Code.BLENDED_MASK, give=("ignore", 255)
+    )
     assert error.about(Path("a.png")) is error
     other = error.about("b.png")
     assert (type(other), other.subject) == (InputError, "b.png")
     assert str(other) == "b.png: a.png: is empty; export it again"
+    assert (other.code, other.give) == (Code.BLENDED_MASK, ("ignore", 255))
+    assert error.subject == Path("a.png")
+
+
+def test_an_error_reaches_another_process_whole():
+    for error in (
+        InputError(
+            Path("a.png"), "is odd", "mend it", code=Code.BLENDED_MASK, give=("ignore", 255)
+        ),
+        Interrupted(15, "runs/a", "stopped by SIGTERM"),
+    ):
+        other = pickle.loads(pickle.dumps(error))
+        assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))

@@ -16,6 +16,7 @@ The words of an error are for people alone. A program asks for its class or its 
 import json
 import re
 from collections.abc import Callable
+from copy import copy
 from enum import StrEnum, auto
 from typing import Any, Self
 
@@ -89,6 +90,10 @@ def worded(text: str, wording: Wording) -> str:
     return _ARG.sub(said, text)
 
 
+def _made_anew(kind: type[Exception], args: tuple[object, ...]) -> Exception:
+    return kind.__new__(kind, *args)
+
+
 class UnetsegError(Exception):
     """An error with a file or an argument at fault, a problem, and a remedy.
 
@@ -127,7 +132,15 @@ class UnetsegError(Exception):
 
     def about(self, subject: object) -> Self:
         """Return this error, or an equal error that names ``subject``."""
-        return self if self.subject == subject else type(self)(subject, self.message)
+        if self.subject == subject:
+            return self
+        other = copy(self)
+        UnetsegError.__init__(other, subject, self.message, code=self.code, give=self.give)
+        return other
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let an error be copied, and reach another process whole."""
+        return _made_anew, (type(self), self.args), self.__dict__
 
     @property
     def message(self) -> str:

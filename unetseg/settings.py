@@ -4,10 +4,10 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
+from unetseg.arguments import as_declared, settings_class
 from unetseg.errors import InputError, arg
 from unetseg.text import nearest
 
@@ -102,6 +102,7 @@ class _Selecting:
         return Selection(self.page, tuple(map(int, channels)), self.crop)
 
 
+@settings_class
 @dataclass(frozen=True)
 class SynthSettings:
     """How the images of a synthetic set look, and how hard they are.
@@ -138,6 +139,7 @@ class SynthSettings:
         _check("max_shapes", self.max_shapes, 1, 1000)
 
 
+@settings_class
 @dataclass(frozen=True)
 class PatchSettings(_Selecting):
     """How a folder of labelled images is cut into a patch store.
@@ -198,6 +200,7 @@ class PatchSettings(_Selecting):
         return DEFAULT_VAL if self.val is None else self.val
 
 
+@settings_class
 @dataclass(frozen=True)
 class TrainSettings:
     """How a network is trained. Values for fields that are None are chosen when training starts.
@@ -285,6 +288,7 @@ class TrainSettings:
                 check_choice("symmetries", name, SYMMETRIES)
 
 
+@settings_class
 @dataclass(frozen=True)
 class PredictSettings(_Selecting):
     """How a model covers an image, and how its mask is mended.
@@ -447,45 +451,14 @@ def _check(name: str, value: float, low: float, high: float) -> None:
         raise InputError(arg(name), f"{value:g} is out of range", f"{low:g}{top or ' or more'}")
 
 
-_KINDS: dict[type, tuple[type, str]] = {
-    bool: (bool, "True or False"),
-    int: (Integral, "a whole number"),
-    float: (Real, "a number"),
-    str: (str, "a text"),
-}
-
-
 def _take_types(settings: Any) -> None:
     """Give the fields of settings the types that they declare, as far as that is safe.
 
-    Numbers of other libraries become Python's own. A text may be given as a number, or as a list,
-    whose items are joined by commas. A tuple may be given as one text or as a list.
-
     Raises:
-        InputError: The value of a field is of another type.
+        InputError: The value of a field is of another type; see `as_declared`.
     """
     for field in fields(settings):
         given = getattr(settings, field.name)
-        if given is not None or field.default is not None:
-            value = _as_declared(field.name, given, field.type)
-            if value is not given:
-                object.__setattr__(settings, field.name, value)
-
-
-def _as_declared(name: str, value: Any, declared: Any) -> Any:
-    """Return the value of a field in its declared type; see `_take_types`."""
-    if get_origin(declared) is tuple:
-        return (value,) if isinstance(value, str) else tuple(value)
-    kinds = [kind for kind in get_args(declared) or (declared,) if kind in _KINDS]
-    for kind in kinds:
-        if type(value) is kind:
-            return value
-        if isinstance(value, _KINDS[kind][0]) and not isinstance(value, bool):
-            return kind(value)
-    if kinds == [str] and isinstance(value, int | list | tuple) and not isinstance(value, bool):
-        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    if callable(value):
-        text = "is a function, which a later program could not find again"
-        raise InputError(arg(name), text, "give it a name as a plug-in: see the README")
-    wanted = " or ".join(_KINDS[kind][1] for kind in kinds)
-    raise InputError(arg(name), f"{value!r} is not {wanted}")
+        value = as_declared(field.name, given, field.type)
+        if value is not given:
+            object.__setattr__(settings, field.name, value)

@@ -13,6 +13,23 @@ from typing import Any
 # noncharacters of Unicode, which no text contains.
 MARKS = "\ufdd0\ufdd1"
 
+# The names that other programs of the field give to an argument of ours.
+_SYNONYMS = {
+    "lr": ("learning_rate", "learningrate", "lr0"),
+    "batch_size": ("batch", "batchsize", "bs"),
+    "epochs": ("n_epochs", "num_epochs", "max_epochs", "nb_epoch"),
+    "size": ("imgsz", "img_size", "image_size", "patch_size", "tile_size", "crop_size"),
+    "device": ("gpu", "gpus", "cuda", "accelerator"),
+    "folds": ("n_folds", "num_folds", "n_splits", "kfold"),
+    "val": ("val_split", "validation_split", "val_size", "test_size"),
+    "network": ("arch", "architecture", "backbone", "encoder"),
+    "optimizer": ("optim",),
+    "weight_decay": ("wd",),
+    "seed": ("random_state", "random_seed"),
+    "ignore": ("ignore_index",),
+    "out": ("output", "output_dir", "outdir", "save_dir"),
+}
+
 
 def show(value: object) -> str:
     r"""Return ``value`` as text on one line that cannot steer a terminal.
@@ -48,8 +65,14 @@ def plural(count: int, noun: str, several: str = "") -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"did you mean 'lr'? "`` where a known word is close to ``word``, else ""."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean '{close[0]}'? " if close else ""
+    known = list(known)
+    close = meaning(word, known) or "".join(difflib.get_close_matches(word, known, 1))
+    return f"did you mean '{close}'? " if close else ""
+
+
+def meaning(word: str, known: Iterable[str]) -> str:
+    """Return the known name of an argument that other programs call ``word``, else ""."""
+    return next((name for name in known if word.lower() in _SYNONYMS.get(name, ())), "")
 
 
 def format_duration(seconds: float) -> str:

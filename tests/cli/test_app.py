@@ -313,6 +313,21 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(work, capsys, args, line):
     assert work == []
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("train --imgsz 64", "--size"),
+        ("train --batch 8", "--batch-size"),
+        ("train --learning-rate 0.1", "--lr"),
+        ("train --n-folds 5", "--folds"),
+        ("predict new --gpu 0", "--device"),
+    ],
+)
+def test_the_option_is_found_by_the_name_that_other_programs_give_it(words, option, capsys):
+    assert app.main(words.split()) == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean '{option}'?\n")
+
+
 def test_missing_argument_is_named_as_the_help_shows_it(command, capsys):
     def work(inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")]) -> None: ...
 

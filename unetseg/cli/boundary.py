@@ -12,7 +12,7 @@ import typer
 from unetseg import plugins
 from unetseg.cli import config_file
 from unetseg.errors import Followed, InputError, MachineError, UnetsegError, as_option, worded
-from unetseg.text import show
+from unetseg.text import meaning, show
 
 # Typer's own click is private. This is the base of all errors of usage that it raises.
 CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
@@ -129,9 +129,16 @@ def _no_such_option(error: Any, path: str, remedy: str) -> InputError:
     name, parent = error.option_name, error.ctx.parent if error.ctx else None
     if parent and any(name in p.opts for p in parent.command.get_params(parent)):
         remedy = f"it stands before the command: 'unetseg {name} ...'"
-    elif error.possibilities:
-        remedy = f"did you mean {error.possibilities[0]!r}?"
+    elif near := _meant(name, error.ctx) or "".join((error.possibilities or [])[:1]):
+        remedy = f"did you mean {near!r}?"
     return InputError(name, f"no such option of '{path}'", remedy)
+
+
+def _meant(name: str, ctx: Any) -> str:
+    """Return the option of a command that other programs call by another name, else ""."""
+    parameters = ctx.command.params if ctx else ()
+    options: dict[str, str] = {p.name: max(p.opts, key=len) for p in parameters}
+    return options.get(meaning(name.strip("-").replace("-", "_"), options), "")
 
 
 def _bad_value(error: Any) -> str:

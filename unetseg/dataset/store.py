@@ -39,6 +39,7 @@ import numpy.typing as npt
 from pydantic import Field, StrictInt
 from pydantic.dataclasses import dataclass
 
+from unetseg.arguments import public
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError, MachineError, either
 from unetseg.files import kind_of, open_regular
@@ -283,6 +284,7 @@ def declare_arrays(info: StoreInfo, count: int) -> Arrays:
     return arrays
 
 
+@public()
 def open_store(path: str | os.PathLike[str], verify: bool = True) -> Store:
     """Open a patch store.
 

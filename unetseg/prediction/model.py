@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.arguments import Names, several
+from unetseg.arguments import Names, public, several
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
@@ -57,6 +57,7 @@ class Model(Result):
         appearance: The look of the (first) model's training images; None where unknown.
     """
 
+    @public()
     def __init__(self, names: Names, settings: PredictSettings | None = None) -> None:
         self.settings = settings = settings or PredictSettings()
         self.paths = [path for name in several(names) for path in resolve_model(name)]
@@ -169,6 +170,7 @@ class Model(Result):
         """Return class indices (H, W) that are 255 where `outside` says so."""
         return self.card.ignore_outside(labels, self.selection)
 
+    @public()
     def read(self, image: AnyImage, page: int | None = None) -> NDArray[Any]:
         """Return an image (H, W, C) in the channels and the depth of the training images.
 
@@ -203,6 +205,7 @@ class Model(Result):
         found = describe(sample_windows(picture, self.appearance.size))
         return "; ".join(self.appearance.unlike(found))
 
+    @public()
     def labels(self, image: AnyImage) -> NDArray[np.uint8]:
         """Return (H, W) uint8 class indices for an image as `read` takes it; 255 is ignored."""
         return self.finish(self.segmenter.labels(*self.scaled(image)))
@@ -215,6 +218,7 @@ class Model(Result):
         """Return class indices (H, W) after the rules of the settings have mended them."""
         return clean(labels, self.cleaning)
 
+    @public()
     def probabilities(self, image: AnyImage) -> NDArray[np.float32]:
         """Return (K, H, W) float32 probabilities, summing to 1 over K, for an image as for `read`.
 
@@ -222,6 +226,7 @@ class Model(Result):
         """
         return self.segmenter.probabilities(*self.scaled(image))
 
+    @public()
     def labels_and_confidence(
         self, image: AnyImage
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.arguments import public
 from unetseg.classes import IGNORED
 from unetseg.scoring.metrics import ScoredImage, confusion
 from unetseg.text import plural
@@ -91,6 +92,7 @@ class _Disagreement:
     movement: str
 
 
+@public()
 def rank_suspects(images: Iterable[ScoredImage], classes: Sequence[str]) -> tuple[Suspect, ...]:
     """Rank images by how much speaks against their masks, worst first.
 

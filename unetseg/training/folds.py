@@ -272,6 +272,7 @@ def cross_validate(
         return runner.finish()
 
 
+@public()
 def load_cross_validation(run: str | os.PathLike[str] = "default") -> CrossValidation:
     """Return the result of a finished run with folds from its files.
 
