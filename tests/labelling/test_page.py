@@ -203,6 +203,17 @@ def test_every_command_stands_in_the_help_with_its_keys(tab):
     assert not tab.page.locator("#help").is_visible()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1024, 768)])
+def test_all_keys_are_seen_without_scrolling(shared, window, width, height):
+    tab = window(shared[1], viewport={"width": width, "height": height})
+    tab.press("?")
+    assert tab.page.locator("#help").is_visible()
+    whole, seen = (
+        tab.ask(f"document.getElementById('help').{side}Height") for side in ("scroll", "client")
+    )
+    assert whole <= seen
+
+
 def test_classes_are_added_named_coloured_locked_and_removed(folder, window):
     with serving(folder) as address:
         tab = window(address)
