@@ -1199,6 +1199,8 @@ def test_texts_beside_images_that_hold_no_outlines_are_no_labels(tmp_path):
     roboflow_masks(tmp_path / "set")
     write(tmp_path / "set/im0.txt", "a cell at 0.5 0.5, seen on day 3\n")
     write(tmp_path / "set/im1.txt", "0 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "set/im2.txt", "1 17.5 3.25 8 9 10 11\n2 17.5 3.5 8 9 10 12\n")
+    write(tmp_path / "set/im3.txt", "1 0.5 0.5 0.25 0.5 0.75 0.5 0.25\n")
     assert len(pairing.find_pairs(tmp_path / "set")) == COUNT
 
 

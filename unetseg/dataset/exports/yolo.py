@@ -38,17 +38,20 @@ def _texts_beside(folder: Path) -> dict[str, Path]:
     """Return the texts that bear the names of images beside them, if any of them holds outlines."""
     stems = {naming.stem_of(path) for path in naming.list_folder(folder)[0]}
     texts = [path for path in files_in(folder, ".txt") if naming.stem_of(path) in stems]
-    lines = (line for path in texts for line in path.read_text("utf-8-sig", "replace").splitlines())
-    is_yolo = any(_is_outline(line.split()) for line in lines)
+    is_yolo = any(_holds_outlines(path.read_text("utf-8-sig", "replace")) for path in texts)
     return {naming.stem_of(path): path for path in texts} if is_yolo else {}
 
 
-def _is_outline(words: Sequence[str]) -> bool:
-    """Tell whether a line holds a class and three corners or more."""
+def _holds_outlines(text: str) -> bool:
+    """Tell whether each line is a class with three corners or more, in shares of an image."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     try:
-        return len(words) > 6 and words[0].isdigit() and bool([float(word) for word in words])
+        values = [[float(word) for word in words[1:]] for words in lines]
     except ValueError:
         return False
+    are_shares = all(-_OVER <= v <= 1 + _OVER for row in values for v in row)
+    are_corners = all(len(row) >= 6 and len(row) % 2 == 0 for row in values)
+    return bool(lines) and are_shares and are_corners and all(w[0].isdigit() for w in lines)
 
 
 def _read(folder: Path, images: Path, texts: Path, files: dict[str, Path]) -> Export | None:
