@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 import unetseg
-from tests.support import NAMES, QUICK, draw, read, with_card, write_image, write_set
+from tests.support import NAMES, QUICK, draw, read, with_card, write_image, write_images, write_set
 from unetseg.cli.app import main
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.objects import files as object_files
@@ -117,6 +117,22 @@ def test_masks_of_colours_come_back_as_indices_painted_in_them(empty):
     # Found colours are sorted: #000000, #00ff00, #ff0000.
     np.testing.assert_array_equal(painted, colours[[0, 2, 1]][read(done.written[0])])
     assert len(unetseg.evaluate("set", predictions="predictions").scores.names) == 4
+
+
+def test_the_cost_of_seamless_tiles_is_said_once_where_windows_are_cheaper(home, monkeypatch):
+    images = write_images(Path("large"), 2, shape=(160, 160))
+    for mode, tile, count in (("seamless", 2**20, 0), ("seamless", 1, 1), ("auto", 1, 0)):
+        monkeypatch.setattr(segmenter, "_TILE", {"cpu": tile})
+        said, settings = [], unetseg.PredictSettings(mode=mode, device="cpu")
+        unetseg.predict([images], out=f"{mode}{tile}", settings=settings, on_progress=said.append)
+        notes = [str(one) for one in said if "by seamless tiles" in str(one)]
+        assert len(notes) == count
+        if count:
+            networks = unetseg.Model("default", settings).segmenter.networks
+            given = ((160, 160), networks, 32, [None], [(0, 0)], torch.device("cpu"))
+            times = segmenter.computed_pixels(*given) / 160**2
+            assert f"is computed {times:.1f} times by seamless tiles" in notes[0]
+            assert times > 9 * 9 * 32**2 / 160**2  # windows at 0, 16, ..., 128 along both sides
 
 
 def test_a_second_run_leaves_all_as_it_is(home):

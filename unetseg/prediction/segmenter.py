@@ -149,6 +149,31 @@ class Segmenter:
     def _stride(self, shape: tuple[int, int]) -> int | None:
         return chosen_stride(shape, self.networks, self.size, self.strides)
 
+    def seamless_cost(self, shape: Sequence[int]) -> str:
+        """Say how often each pixel is computed, where blended windows would compute fewer pixels.
+
+        Args:
+            shape: The height and width of an image come first.
+
+        Returns:
+            "" where windows would compute no fewer, or the image is blended.
+        """
+        height, width = shape[:2]
+        if self._stride((height, width)) is not None:
+            return ""
+        pixels, half = height * width, self.size // 2
+        ways = [((None,), self.shifts), ((half,), _UNMOVED)]
+        seamless, blended = (
+            computed_pixels((height, width), self.networks, self.size, *way, self.device) / pixels
+            for way in ways
+        )
+        if seamless <= blended:
+            return ""
+        text = (
+            f"each pixel of {height} x {width} is computed {seamless:.1f} times by seamless tiles"
+        )
+        return f"{text}, {blended:.1f} times by blended windows"
+
     def _fit_together(self, shape: tuple[int, int], other: tuple[int, int]) -> bool:
         """Return whether images of two shapes can be computed at once."""
         return shape == other or None not in (self._stride(shape), self._stride(other))

@@ -653,7 +653,7 @@ class _Session:
         self.model, self.out, self.on_progress = model, out, on_progress
         self.caught, self.behind = caught, behind
         self.count, self.total, self.done = len(jobs), sum(job.pixels for job in jobs), 0
-        self.alpha_said = self.ignored_said = False
+        self.alpha_said = self.ignored_said = self.cost_said = False
 
     def read(self, number: int, job: _Job) -> _Turn:
         """Read an image as far as it can be read before its turn."""
@@ -724,6 +724,9 @@ class _Session:
             text = f"{100 * ignored.mean():.2g} % of the pixels of {height} x {width} are ignored"
             self.on_progress(Note(f"{text}, as in training; {arg('whole', True)} includes them"))
             self.ignored_said = True
+        if not self.cost_said and (text := self.model.segmenter.seamless_cost(picture.shape)):
+            self.on_progress(Note(f"{text}; without {arg('mode')} it takes less time and memory"))
+            self.cost_said = True
         if turn.outcome.unlike:
             text = f"{image} is unlike the images trained on: {turn.outcome.unlike}"
             self.on_progress(Note(text, warning=True))
