@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 import unetseg
 from tests.dataset.test_cutting import DATA
@@ -242,6 +243,113 @@ def test_a_stack_says_which_axes_its_file_names(tmp_path, axes, named):
     (error,) = inspect_folder(tmp_path).errors
     assert "pass page=0 for the first; also page='middle', page='max', page='all'" in str(error)
     assert str(error).endswith(f"save it with the axes CYX: it names {named}")
+
+
+def areas(k, shape=(160, 200)):
+    """Return discs of the values 1, 2 and 3 on a ground of 0, and a line of 3."""
+    rng = np.random.default_rng(k)
+    mask, (rows, columns) = np.zeros(shape, np.uint8), np.indices(shape)
+    for value in (1, 2, 3, 1, 2):
+        row, column, radius = *(rng.integers(30, n - 30) for n in shape), rng.integers(12, 28)
+        mask[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = value
+    mask[np.abs(rows - columns / 2 - 10 * k) < 2] = 3
+    return mask
+
+
+def write_masks(root, masks, toml=""):
+    for place in ("images", "masks"):
+        (root / place).mkdir(parents=True)
+    for k, mask in enumerate(masks):
+        png(root / f"masks/im{k}.png", mask)
+        noise = np.random.default_rng(k).normal(0, 8, mask.shape)
+        png(root / f"images/im{k}.png", (mask * 40.0 + 60 + noise).clip(0, 255).astype(np.uint8))
+    if toml:
+        (root / "classes.toml").write_text(toml)
+    return root
+
+
+RIM = "a rim one pixel wide in"
+
+
+@pytest.mark.parametrize("method", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("factor", [0.5, 0.8, 2])
+def test_rims_of_values_between_two_others_are_warned_of(tmp_path, factor, method):
+    size = int(200 * factor), int(160 * factor)
+    small = [np.asarray(Image.fromarray(areas(k)).resize(size, method)) for k in range(4)]
+    found = inspect_folder(write_masks(tmp_path / "set", small, four_classes()))
+    (finding,) = [f for f in found.findings if RIM in f.problem]
+    assert finding.severity == "warning"
+    assert finding.problem.startswith("c1, c2: ")
+
+
+def four_classes(order=(0, 1, 2, 3)):
+    return "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in order)
+
+
+def test_rims_are_found_in_whatever_order_classes_are_listed(tmp_path):
+    small = [np.asarray(Image.fromarray(areas(k)).resize((100, 80), 2)) for k in range(4)]
+    root = write_masks(tmp_path / "set", small, four_classes((3, 1, 0, 2)))
+    assert severities(inspect_folder(root), f"c1, c2: {RIM}") == ["warning"]
+
+
+def walls(k, width):
+    """Return the discs of `areas`, 2 inside and 1 along their edge, on a ground of 0."""
+    inside = areas(k) > 0
+    core = ndimage.binary_erosion(inside, iterations=width)
+    return inside.astype(np.uint8) + core
+
+
+def test_drawn_masks_and_walls_are_no_rims(tmp_path):
+    clean = inspect_folder(write_masks(tmp_path / "clean", [areas(k) for k in range(4)]))
+    assert not severities(clean, RIM)
+    nearest = [np.asarray(Image.fromarray(areas(k)).resize((100, 80), 0)) for k in range(4)]
+    assert not severities(inspect_folder(write_masks(tmp_path / "nearest", nearest)), RIM)
+    for width in (2, 3):
+        root = write_masks(tmp_path / f"wall{width}", [walls(k, width) for k in range(4)])
+        assert not severities(inspect_folder(root), RIM)
+    thin = write_masks(tmp_path / "thin", [walls(k, 1) for k in range(4)])
+    assert severities(inspect_folder(thin), RIM) == ["warning"]
+    (thin / "classes.toml").write_text(four_classes((0, 1, 2)))  # somebody says that it is a class
+    assert not severities(inspect_folder(thin), RIM)
+
+
+SWAPPED = "look exchanged in"
+
+
+def test_masks_in_which_foreground_and_background_are_exchanged_are_warned_of(tmp_path):
+    masks = [(areas(k) > 0) * np.uint8(255) for k in range(6)]
+    root = write_set_of(tmp_path / "set", masks, swapped=(1, 4))
+    (finding,) = [f for f in inspect_folder(root).findings if SWAPPED in f.problem]
+    assert finding.severity == "warning"
+    assert [name.rpartition("/")[2] for name in finding.files] == ["im1.png", "im4.png"]
+    assert "0 and 255 look exchanged in 2 of 6 masks" in finding.problem
+
+
+def write_set_of(root, masks, swapped=(), dark=()):
+    """Write masks whose foreground is bright, or dark in some images; some masks are inverted."""
+    for place in ("images", "masks"):
+        (root / place).mkdir(parents=True)
+    for k, mask in enumerate(masks):
+        noise = np.random.default_rng(k).normal(0, 8, mask.shape)
+        image = 60 + 0.4 * (255 - mask if k in dark else mask) + noise
+        png(root / f"images/im{k}.png", image.clip(0, 255).astype(np.uint8))
+        png(root / f"masks/im{k}.png", 255 - mask if k in swapped else mask)
+    return root
+
+
+@pytest.mark.parametrize("kind", ["none", "one sign", "one share", "half of them"])
+def test_nothing_is_said_of_an_exchange_that_is_not_clear(tmp_path, kind):
+    masks = [(areas(k) > 0) * np.uint8(255) for k in range(6)]
+    if kind == "one share":
+        masks[2] = 255 - masks[2]  # bright foreground covers most of this image
+    swapped, dark = {
+        "none": ((), ()),
+        "one sign": ((), (1,)),
+        "one share": ((), ()),
+        "half of them": ((0, 1, 2), ()),
+    }[kind]
+    found = inspect_folder(write_set_of(tmp_path / "set", masks, swapped, dark))
+    assert not severities(found, SWAPPED)
 
 
 def test_a_constant_channel_is_warned_of(tmp_path):

@@ -44,6 +44,9 @@ class Survey:
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
         missing: The number of pixels of the image that have no data.
+        lean: The share of the higher value in a mask of two, 0 to 1, and its brightness. The latter
+            is the mean of its pixels less that of the others, in standard deviations of the image.
+            None of other masks.
     """
 
     pair: Pair
@@ -61,6 +64,7 @@ class Survey:
     strips: tuple[int, int]
     numbers: Numbers | None
     missing: int
+    lean: tuple[float, float] | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -115,6 +119,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         strips_of(image),
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
+        _lean(grey, raw, found),
     )
 
 
@@ -162,16 +167,30 @@ def _is_mask(pixels: NDArray[Any]) -> bool:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """The extent of each class in a mask.
+
+    Attributes:
+        halves: ``(2, 2, C)`` pixels of each class: [0] in the upper and the lower half, [1] in the
+            left and the right half.
+        thickness: ``(C,)`` width in pixels of the largest square that fits into each class, 0 where
+            the class is absent.
+        crossings: ``(C, 2)`` how often a row or column goes from lower to higher values or back.
+            [:, 0] counts the ways through a class or past it, [:, 1] those through one pixel of it.
+            It is 0 where masks are colours.
+    """
+
+    halves: NDArray[np.int64]
+    thickness: NDArray[np.float64]
+    crossings: NDArray[np.int64]
+
+
 def measure_classes(
     pair: Pair, table: ClassTable, selection: Selection, area: AreaFinder
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> Measures:
     """Measure the classes of a mask, and add its ignored pixels to ``area``, unless all are
     ignored.
-
-    Returns:
-        ``(2, 2, C)`` pixels of each class: [0] in the upper and the lower half, [1] in the left
-        and the right half. ``(C,)`` width in pixels of the largest square that fits into each
-        class, 0 where the class is absent.
 
     Raises:
         InputError: The mask does not fit the classes.
@@ -183,7 +202,7 @@ def measure_classes(
     count, row, column = len(table.classes), mask.shape[0] // 2, mask.shape[1] // 2
     halves = [[mask[:row], mask[row:]], [mask[:, :column], mask[:, column:]]]
     pixels = [[np.bincount(h.ravel(), minlength=256)[:count] for h in pair] for pair in halves]
-    return np.array(pixels), _thickness(mask, count)
+    return Measures(np.array(pixels), _thickness(mask, count), _crossings(mask, table))
 
 
 def measuring_step(shape: tuple[int, ...]) -> int:
@@ -210,6 +229,44 @@ def _encoding(raw: masks.RawMask, info: ImageInfo) -> str:
     if raw.palette is not None:
         return "palette"
     return f"{8 * raw.values.itemsize}-bit values ({info.format})"
+
+
+def _lean(
+    grey: NDArray[np.float32], raw: masks.RawMask, found: masks.Found
+) -> tuple[float, float] | None:
+    if found.distinct != 2 or raw.unlabelled is not None:
+        return None
+    codes = masks.pack_colours(raw.values) if raw.values.ndim == 3 else raw.values
+    is_higher, level = codes == codes.max(), grey[..., 0]
+    apart = level[is_higher].mean(dtype=float) - level[~is_higher].mean(dtype=float)
+    return float(is_higher.mean()), float(apart / max(float(level.std()), 1e-6))
+
+
+def _crossings(mask: NDArray[np.uint8], table: ClassTable) -> NDArray[np.int64]:
+    """Return the ``crossings`` of `Measures`."""
+    count = len(table.classes)
+    crossings = np.zeros((count, 2), np.int64)
+    if table.encoding == "colours":
+        return crossings
+    order = np.argsort(table.pixel_values())
+    rank_of = np.full(256, -1)
+    rank_of[order] = np.arange(count)
+    ranks = rank_of[mask]  # -1 is ignored
+    for lines in (ranks, ranks.T):
+        runs = masks.Runs.of(np.pad(lines, ((0, 0), (0, 1)), constant_values=-1))
+        codes = runs.codes
+        one, other = codes[:-1], codes[1:]
+        both = (one >= 0) & (other >= 0)
+        low, high = np.minimum(one, other)[both], np.maximum(one, other)[both]
+        # A step from a to b passes the classes a + 1 to b - 1.
+        passed = np.bincount(low + 1, minlength=count + 1) - np.bincount(high, minlength=count + 1)
+        before, here, after = codes[:-2], codes[1:-1], codes[2:]
+        through = (before >= 0) & (here >= 0) & (after >= 0) & ((before < here) == (here < after))
+        lone = through & (runs.lengths[1:-1] == 1)
+        crossings[order, 0] += passed.cumsum()[:count]
+        crossings[order, 0] += np.bincount(here[through], minlength=count)
+        crossings[order, 1] += np.bincount(here[lone], minlength=count)
+    return crossings
 
 
 def _thickness(mask: NDArray[np.uint8], count: int) -> NDArray[np.float64]:

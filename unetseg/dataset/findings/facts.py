@@ -25,7 +25,8 @@ class Facts:
         table: The classes; None where they cannot be told.
         is_given: Whether a ``classes.toml`` lists the classes.
         halves: The pixels of each class, as `Inspection.halves` holds them.
-        thickness: ``(n, C)`` as `measure_classes` returns it; empty where ``halves`` is.
+        thickness: ``(n, C)`` as `Measures` holds it; empty where ``halves`` is.
+        crossings: ``(n, C, 2)`` as `Measures` holds them; empty where ``halves`` is.
         ignored_area: The area that every mask ignores, as in `Inspection`.
     """
 
@@ -37,4 +38,5 @@ class Facts:
     is_given: bool
     halves: NDArray[np.int64]
     thickness: NDArray[np.float64]
+    crossings: NDArray[np.int64]
     ignored_area: IgnoredArea | None

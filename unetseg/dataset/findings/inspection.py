@@ -18,7 +18,9 @@ from unetseg.dataset.findings.contents import (
     judge_blends,
     judge_contents,
     judge_names,
+    judge_rims,
     judge_scale,
+    judge_swaps,
 )
 from unetseg.dataset.findings.division import judge_division, judge_number, judge_parts
 from unetseg.dataset.findings.facts import Facts
@@ -51,7 +53,16 @@ from unetseg.signals import catching
 from unetseg.text import plural, quote, show
 
 _JUDGES = (
-    *(judge_contents, judge_names, judge_number, judge_blends, judge_orientation, judge_channels),
+    *(
+        judge_contents,
+        judge_names,
+        judge_swaps,
+        judge_number,
+        judge_blends,
+        judge_rims,
+        judge_orientation,
+        judge_channels,
+    ),
     *(judge_strips, judge_surround, judge_duplicates),
 )
 
@@ -291,7 +302,7 @@ def inspect_folder(
         if strange:
             found.append(refusal_of(masks.join_no_class(strange), commands))
     measured = measured if len(measured) == len(surveys) else []
-    has_labels = [bool(pixels.any()) for pixels, _ in measured]
+    has_labels = [bool(one.halves.any()) for one in measured]
     if any(has_labels) and not all(has_labels):
         found.append(_left_out(surveys, has_labels))
         surveys = list(compress(surveys, has_labels))
@@ -303,8 +314,9 @@ def inspect_folder(
         tuple(surveys),
         table,
         given is not None,
-        np.array([pixels for pixels, _ in measured], np.int64),
-        np.array([widths for _, widths in measured]),
+        np.array([one.halves for one in measured], np.int64),
+        np.array([one.thickness for one in measured]),
+        np.array([one.crossings for one in measured], np.int64),
         area.found() if measured else None,
     )
     sizes = [transforms.scaled_size(*s.shape, settings.scale) for s in surveys]
