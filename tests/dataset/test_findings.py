@@ -142,8 +142,45 @@ def test_eyes_of_drive_differ_and_frames_of_camvid_do_not(tmp_path):
     for name in ("images", "1st_manual"):
         (tmp_path / "drive" / name).symlink_to(DATA / "drive-20" / name)
     assert not severities(inspect_folder(tmp_path / "drive"), "nearly equal")
+    assert not severities(inspect_folder(tmp_path / "drive"), COPY)
     frames = inspect_folder(DATA / "camvid-100", ignore=[11])
+    assert not severities(frames, COPY)
     assert severities(frames, "32 pairs of images are nearly equal") == ["warning"]
+
+
+COPY = "stored anew, such as a JPEG copy"
+
+
+@pytest.mark.parametrize("quality", [30, 60, 90])
+def test_jpeg_copies_of_images_are_named_in_sets_of_any_size(tmp_path, quality):
+    for name, count in (("two", 2), ("six", 6)):
+        root = tmp_path / name
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True)
+        for i in range(count):
+            pixels = eye(max(i, 1), left=False).astype(np.uint8)  # 0 and 1 are one eye
+            if i:
+                png(root / f"images/eye{i}", pixels)
+            else:
+                Image.fromarray(pixels).save(root / "images/eye0.jpg", quality=quality)
+            png(root / f"masks/eye{i}", (pixels < 100).astype(np.uint8))
+        found = inspect_folder(root)
+        (finding,) = [f for f in found.findings if COPY in f.problem]
+        assert finding.severity == "warning"
+        assert finding.files[0].endswith("eye1.png")
+        assert "looks like eye0.jpg" in finding.problem
+        assert not severities(found, "nearly equal")
+
+
+def test_different_eyes_and_flat_images_are_no_copies(tmp_path):
+    root = tmp_path / "set"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i in range(8):
+        pixels = eye(i, left=False) if i < 5 else np.full((128, 128), 20 * i)
+        png(root / f"images/eye{i}", pixels.astype(np.uint8))
+        png(root / f"masks/eye{i}", (eye(i, True) < 100) * np.uint8(1))
+    assert not severities(inspect_folder(root), COPY)
 
 
 @pytest.mark.parametrize(

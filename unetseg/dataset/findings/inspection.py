@@ -39,7 +39,11 @@ from unetseg.dataset.findings.images import (
     judge_strips,
     judge_surround,
 )
-from unetseg.dataset.findings.neighbours import judge_duplicates, judge_neighbours
+from unetseg.dataset.findings.neighbours import (
+    judge_copies,
+    judge_duplicates,
+    judge_neighbours,
+)
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, survey_pair
 from unetseg.errors import Code, InputError, arg, as_option, either, worded
@@ -63,7 +67,7 @@ _JUDGES = (
         judge_orientation,
         judge_channels,
     ),
-    *(judge_strips, judge_surround, judge_duplicates),
+    *(judge_strips, judge_surround, judge_duplicates, judge_copies),
 )
 
 
