@@ -104,22 +104,23 @@ def read_image(
         return np.ascontiguousarray(apply_orientation(image, picture.orientation))
 
 
-def as_image(given: Any) -> NDArray[Any]:
+def as_image(given: Any, channels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a picture of Pillow, or an array, as `read_image` returns that of a file.
 
     Args:
-        given: An array (H, W) or (H, W, C), or a picture, which is turned as its EXIF orientation
-            says.
+        given: An array (H, W) or (H, W, C), or lists or a tensor of that shape. A picture is turned
+            as its EXIF orientation says.
+        channels: The number of channels that is due, to recognise an array that begins with them.
+        dtype: The dtype that is due. Whole numbers of other types are taken for it if they fit it.
 
     Returns:
         ``(H, W, C)`` uint8, uint16 or float32.
 
     Raises:
-        InputError: It has other axes, no pixel, or values that are no finite numbers; a picture in
-            other colours than grey and RGB.
+        InputError: It has other axes, no pixel, or values that are not finite. Its numbers do not
+            fit ``dtype``. A picture has other colours than grey and RGB.
     """
-    pixels = _of_pillow(given) if isinstance(given, Image.Image) else np.asarray(given)
-    pixels = bits_as_bytes(pixels)
+    pixels = bits_as_bytes(_as_array(given))
     if pixels.dtype.kind not in "uif":
         text = f"holds {pixels.dtype.name}, not the numbers of pixels"
         raise InputError("image", text, "give a path, a picture, or an array of numbers")
@@ -127,11 +128,46 @@ def as_image(given: Any) -> NDArray[Any]:
         text = f"an array of the shape {pixels.shape}"
         raise InputError("image", text, "give rows, columns and, where there are some, channels")
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    usual = {1, 3, 4, channels}
+    if pixels.shape[0] in usual and pixels.shape[2] not in usual:
+        text = f"an array of the shape {pixels.shape}, whose first axis seems to be the channels"
+        raise InputError("image", text, "give numpy.moveaxis(image, 0, 2)")
     if pixels.dtype not in (np.uint8, np.uint16):
-        pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all():
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise InputError("image", "holds values that are not finite", "replace them")
+        pixels = pixels.astype(np.float32) if dtype.kind == "f" else _as_whole(pixels, dtype)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _as_array(given: Any) -> NDArray[Any]:
+    if isinstance(given, Image.Image):
+        return _of_pillow(given)
+    if hasattr(given, "requires_grad"):  # a tensor, which may need gradients and lie on a GPU
+        given = given.detach().cpu()
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        text = f"a {type(given).__name__} that is no array"
+        remedy = "give a path, a picture, or an array of numbers"
+        raise InputError("image", text, remedy) from error
+
+
+def _as_whole(pixels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return whole numbers as uint8 or uint16, if they leave no doubt that they are of this depth.
+
+    Numbers up to 255 may be 8 bits or dark 16 bits. They are refused where 16 bits are due.
+    """
+    least, most = pixels.min(), pixels.max()
+    highest = np.iinfo(dtype).max
+    is_whole = pixels.dtype.kind != "f"
+    if is_whole and least >= 0 and most <= highest and (dtype == np.uint8 or most > 255):
+        return pixels.astype(dtype)
+    text = f"holds {pixels.dtype.name} from {least:g} to {most:g}"
+    remedy = f"give {dtype.name} with values as in the training images"
+    if not is_whole and least >= 0 and most <= 1:
+        remedy = f"give (image * {highest}).round().astype('{dtype.name}')"
+    bits = f"the model was trained on {8 * dtype.itemsize} bits"
+    raise InputError("image", f"{text}, {bits}", remedy)
 
 
 def _of_pillow(picture: Image.Image) -> NDArray[Any]:

@@ -176,6 +176,7 @@ class Model(Result):
 
         Args:
             image: A file, a picture of Pillow, or an array (H, W) or (H, W, C) as a file holds it.
+                Whole numbers may have any type that holds those of the training images.
             page: The number of the picture to take, as in `open`; it counts for files alone.
 
         Raises:
@@ -185,7 +186,8 @@ class Model(Result):
             with self.open(Path(image), page) as picture:
                 return picture.whole()
         convert_depth = self.settings.convert_depth
-        return as_trained(reading.as_image(image), self.card, "image", convert_depth=convert_depth)
+        pixels = reading.as_image(image, self.card.channels, np.dtype(self.card.dtype))
+        return as_trained(pixels, self.card, "image", convert_depth=convert_depth)
 
     def scaled(self, image: AnyImage) -> tuple[NDArray[Any], tuple[int, int]]:
         """Return an image as the networks take it, and its own height and width; see `read`."""
