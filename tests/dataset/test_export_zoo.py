@@ -1457,3 +1457,66 @@ def test_findings_about_drawn_masks_name_their_images(tmp_path):
     found = inspect_folder(tmp_path / "set").findings
     (warning,) = [f for f in found if "nothing but background" in f.problem]
     assert warning.files == (str(tmp_path / "set/images/im0.png"),)
+
+
+# --- shapes under the classes of a file -------------------------------------------------------
+
+CLASSES_OF_A_FILE = """
+ignore = [255]
+class = [
+    {name = "background", value = 0}, {name = "crack", value = 1},
+    {name = "debris", value = 300}, {name = "cell", value = 3},
+]
+"""
+
+
+def test_shapes_are_of_the_class_of_their_name_in_the_file_of_classes(tmp_path):
+    labelme()(tmp_path)
+    write(tmp_path / "other.toml", CLASSES_OF_A_FILE)
+    labelled = pairing.read_set(tmp_path, tmp_path / "other.toml")
+    index = np.array([0, 3, 2])  # of background, cell and debris
+    for k, pair in enumerate(labelled.pairs):
+        np.testing.assert_array_equal(pair.labels(labelled.classes), index[truth(k)])
+
+
+def test_a_class_of_shapes_whose_value_is_ignored_is_ignored(tmp_path):
+    labelme()(tmp_path)
+    write(
+        tmp_path / "classes.toml",
+        'ignore = [2]\nclass = [{name = "background", value = 0}, {name = "cell", value = 1}]',
+    )
+    labelled = pairing.read_set(tmp_path)
+    index = np.array([0, 1, 255])
+    for k, pair in enumerate(labelled.pairs):
+        np.testing.assert_array_equal(pair.labels(labelled.classes), index[truth(k)])
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (
+            '{name = "background", value = 0}, {name = "cells", value = 1}',
+            "does not name cell, a class of shapes; did you mean 'cells'? name it there",
+        ),
+        (
+            '{name = "cell", value = 0}, {name = "debris", value = 1}',
+            "gives the value 0, which pixels of no shape have, to cell; give it to 'background'",
+        ),
+        (
+            '{name = "dirt", value = 0}, {name = "background", value = 1},'
+            '{name = "cell", value = 2}, {name = "debris", value = 3}',
+            "gives the value 0, which pixels of no shape have, to dirt; give it to 'background'",
+        ),
+        (
+            '{name = "background", colour = "#000000"}, {name = "cell", colour = "#ff0000"},'
+            '{name = "debris", colour = "#00ff00"}',
+            "gives cell a colour, and shapes have none; give each class a value",
+        ),
+    ],
+)
+def test_a_file_that_leaves_open_what_a_shape_is_of_is_refused(tmp_path, classes, words):
+    labelme()(tmp_path)
+    write(tmp_path / "classes.toml", f"class = [{classes}]")
+    with pytest.raises(InputError) as caught:
+        pairing.read_set(tmp_path)
+    assert str(caught.value).endswith(words)

@@ -47,7 +47,8 @@ class Pair:
         name: The image's stem as `stem_of` gives it.
         image: The file.
         mask: The file of the mask, or of the labels that ``drawn`` is from.
-        drawn: The class and the shape of each label, the topmost last, where labels are shapes.
+        drawn: The mask value and the shape of each label, where labels are shapes, the topmost
+            last.
         page: The number of the picture in both files, where each of several is an image.
         part: The part of a divided set, "train", "val" or "test"; empty in any other set.
         frame: The picture on which ``drawn`` was drawn, as far as it is known.
@@ -103,8 +104,9 @@ class Pair:
         """
         if self.drawn is None:
             return reading.read_mask(self.mask, self.taken(selection))
-        classes = np.array([0, *(index for index, _ in self.drawn)], np.uint8)
-        return RawMask(classes[self.read_shapes(selection)])
+        values = np.array([0, *(value for value, _ in self.drawn)], np.uint16)
+        values = values.astype(np.min_scalar_type(values.max()))
+        return RawMask(values[self.read_shapes(selection)])
 
     def read_shapes(self, selection: Selection = WHOLE) -> NDArray[np.int32]:
         """Draw the shapes ``(H, W)``: the place of the topmost one, from 1, and 0 where none is.

@@ -168,9 +168,12 @@ def read_set(
         return folder
     home = Path(folder)
     export, advice = find_export(home, line_width), "" if converts else _CONVERT
+    table = _declared(home, classes, export)
+    if export and table:
+        source = Path(classes) if classes else home / "classes.toml"
+        export = replace(export, pairs=export.pairs_under(table, source))
     pairs, problem = _by_page(*_match(home, export, without, advice), selection)
-    left_out = export.left_out if export else ""
-    return LabelledSet(home, pairs, problem, _declared(home, classes, export), left_out)
+    return LabelledSet(home, pairs, problem, table, export.left_out if export else "")
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -14,7 +14,7 @@ from unetseg.dataset.exports.values import few
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.shapes import Draw, Frame, Points
 from unetseg.errors import InputError, arg
-from unetseg.text import plural, show
+from unetseg.text import nearest, plural, show
 
 _BACKGROUND = "background"
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe
@@ -35,6 +35,51 @@ class Export:
     pairs: tuple[Pair, ...]
     classes: ClassTable
     left_out: str = ""
+
+    def pairs_under(self, table: ClassTable, source: Path) -> tuple[Pair, ...]:
+        """Return the pairs with their shapes as the mask values of a table, matched by name.
+
+        A class that the table does not name is ignored where the table ignores its value.
+
+        Args:
+            table: The classes.
+            source: The file or folder of the table, for messages.
+
+        Raises:
+            InputError: The table leaves open which class a shape is of, or pixels of no shape.
+        """
+        drawn = {kind for pair in self.pairs for kind, _ in pair.drawn or ()}
+        if table == self.classes or not drawn:
+            return self.pairs
+        if IGNORED in drawn and IGNORED not in table.ignore:
+            text = f"does not ignore {IGNORED}, the value of shapes that are no class"
+            raise InputError(source, text, f"add ignore = [{IGNORED}]")
+        value_of = {
+            kind: _value_under(table, self.classes.names[kind], kind, source)
+            for kind in sorted(drawn - {IGNORED})
+        } | {IGNORED: IGNORED}
+        below = next((c.name for c in table if c.value == 0), "")
+        if below in self.classes.names[1:] or (below != _BACKGROUND and _BACKGROUND in table.names):
+            text = f"gives the value 0, which pixels of no shape have, to {show(below)}"
+            raise InputError(source, text, f"give it to {_BACKGROUND!r}")
+        return tuple(
+            replace(pair, drawn=tuple((value_of[kind], draw) for kind, draw in pair.drawn or ()))
+            for pair in self.pairs
+        )
+
+
+def _value_under(table: ClassTable, name: str, value: int, source: Path) -> int:
+    """Return the mask value that a table gives to a class of shapes; ``value`` is their own."""
+    found = next((c for c in table if c.name == name), None)
+    if found is None and value in table.ignore:
+        return value
+    if found is None:
+        text = f"does not name {show(name)}, a class of shapes"
+        raise InputError(source, text, f"{nearest(name, table.names)}name it there")
+    if found.value is None:
+        text = f"gives {show(name)} a colour, and shapes have none"
+        raise InputError(source, text, "give each class a value")
+    return found.value
 
 
 @dataclass

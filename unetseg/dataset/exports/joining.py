@@ -1,12 +1,10 @@
 """Parts of a divided set, joined into one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from unetseg.classes import IGNORED, ClassTable, named_classes
 from unetseg.dataset.exports.export import Export
-from unetseg.dataset.naming import Pair
 from unetseg.dataset.parts import join_parts, name_one
 from unetseg.errors import InputError
 
@@ -29,17 +27,6 @@ def join_exports(folder: Path, parts: Sequence[str], found: Mapping[str, Export]
             raise InputError(folder, text, remedy)
         names = dict.fromkeys(n for export in found.values() for n in export.classes.names)
         table = ClassTable(named_classes(list(names)), (IGNORED,))
-    pairs = {part: _renumbered(export, table) for part, export in found.items()}
+    pairs = {part: export.pairs_under(table, folder) for part, export in found.items()}
     left_out = [f"{part}/: {e.left_out}" for part, e in found.items() if e.left_out]
     return Export(tool, join_parts(pairs), table, "; ".join(left_out))
-
-
-def _renumbered(export: Export, table: ClassTable) -> Sequence[Pair]:
-    """Return the pairs of an export whose drawn classes are those of another table."""
-    if export.classes == table:
-        return export.pairs
-    index = dict(enumerate(map(table.names.index, export.classes.names))) | {IGNORED: IGNORED}
-    return [
-        replace(pair, drawn=tuple((index[kind], draw) for kind, draw in pair.drawn or ()))
-        for pair in export.pairs
-    ]
