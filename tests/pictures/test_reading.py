@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, features
 
 from tests.pictures.samples import BITS, FLOATS, GREY8, GREY16, INDICES, RGB8, RGB16, RNG, SPREAD
 from tests.support import flipped, pil, put, tif
@@ -281,14 +281,59 @@ def test_a_bad_picture_gives_one_error_that_names_it(tmp_path, data, text):
     assert "\n" not in str(caught.value)
 
 
-def test_lzw_in_16_bit_colour_is_refused_not_cut_to_8_bit(tmp_path):
+def lzw(data: bytes) -> bytes:
     """LZW by hand: codes of 9 bits, the table cleared before every 200 bytes."""
-    data = RGB16.tobytes()
     codes = []
     for start in range(0, len(data), 200):
         codes += [256, *data[start : start + 200]]
     bits = "".join(f"{code:09b}" for code in [*codes, 257])
-    strip = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+def lzw_tiff(path: Path, pixels: NDArray, planes: bool) -> Path:
+    """Write bands by LZW, each as a strip of its own or pixel by pixel."""
+    stored = np.moveaxis(pixels, 2, 0) if planes else pixels
+    tifffile.imwrite(
+        path,
+        iter([lzw(part.tobytes()) for part in (stored if planes else [stored])]),
+        shape=stored.shape,
+        dtype=stored.dtype,
+        rowsperstrip=len(pixels),
+        planarconfig="separate" if planes else "contig",
+        photometric="minisblack",
+        compression="zlib",
+    )
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["Compression"].overwrite(5)
+    return path
+
+
+@pytest.mark.parametrize("planes", [True, False])
+@pytest.mark.parametrize(
+    ("bands", "dtype"), [(2, "uint8"), (4, "uint16"), (3, "uint16"), (2, "float32")]
+)
+def test_lzw_bands_that_nothing_here_can_decode_are_never_read_in_part(
+    tmp_path, bands, dtype, planes
+):
+    if tifffile.TIFF.DECOMPRESSORS.get(5):
+        pytest.skip("imagecodecs decodes it")
+    pixels = RNG.integers(0, 255, (6, 9, bands)).astype(dtype)
+    path = lzw_tiff(tmp_path / "a.tif", pixels, planes)
+    due = f"LZW compression of {bands} x {dtype} needs imagecodecs; pip install imagecodecs"
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    assert str(caught.value) == f"{path}: {due}"
+
+
+def test_zstandard_is_decoded_where_pillow_can(tmp_path):
+    if not features.check("libtiff"):
+        pytest.skip("Pillow without libtiff")
+    path = put(tmp_path, pil(RGB8, "TIFF", compression="zstd"), "a.tif")
+    np.testing.assert_array_equal(read_image(path), RGB8)
+
+
+def test_lzw_in_16_bit_colour_is_refused_not_cut_to_8_bit(tmp_path):
+    strip = lzw(RGB16.tobytes())
     tags = [(256, 9), (257, 6), (258, 16), (259, 5), (262, 2), (277, 3), (278, 6)]
     head = tiff_by_hand(*tags, (273, 0), (279, len(strip)))
     # BitsPerSample stands three times, so it lies behind the entries.

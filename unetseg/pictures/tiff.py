@@ -219,7 +219,7 @@ def _pixels(
                 _refuse_bomb(page.keyframe, handle.read(count))
     try:
         stack, axes = series.asarray(), series.axes
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         if not _lacks_codec(error):
             raise
         for plane in planes:
@@ -248,8 +248,8 @@ def _refuse_bomb(page: Any, data: bytes) -> None:
             raise ValueError("a strip or tile that unpacks to more than it may hold")
 
 
-def _lacks_codec(error: ValueError) -> bool:
-    return "imagecodecs" in str(error)
+def _lacks_codec(error: ValueError | ImportError) -> bool:
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
 
 
 def _black_as_zero(series: Any, pixels: NDArray[Any]) -> NDArray[Any]:
@@ -272,13 +272,19 @@ def _pixels_with_pillow(
     """Decode LZW, JPEG and the like with Pillow, which is possible where it keeps the depth."""
     first = series.keyframe
     handle.seek(0)
-    opened = TiffImageFile(handle)
+    text = f"{_name(first.compression)} compression of {first.samplesperpixel} x {first.dtype}"
+    needs = InputError(path, f"{text} needs imagecodecs", "pip install imagecodecs")
+    try:
+        opened = TiffImageFile(handle)
+    except (SyntaxError, KeyError) as error:  # tifffile has read the header: it is not damaged
+        raise needs from error
     depths = {"1": 1, "L": 8, "P": 8, "RGB": 8, "RGBA": 8, "YCbCr": 8, "I;16": 16, "I;16B": 16}
     is_whole = {**depths, "F": 32}.get(opened.mode) == first.bitspersample or opened.mode == "P"
+    # Pillow reads samples that lie in planes of their own as one channel, without a word.
+    is_whole &= len(opened.getbands()) == first.samplesperpixel
     is_white_zero = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     if not is_whole or (is_white_zero and first.bitspersample == 16) or "C" in series.axes:
-        text = f"{_name(first.compression)} compression of {first.samplesperpixel} x {first.dtype}"
-        raise InputError(path, f"{text} needs imagecodecs", "pip install imagecodecs")
+        raise needs
     opened.seek(series.pages[plane].index)
     pixels = np.asarray(opened.convert("RGB") if opened.mode == "YCbCr" else opened)
     tag = first.tags.get(ORIENTATION)
@@ -300,7 +306,7 @@ def _rows(handle: BinaryIO, series: Any, planes: Sequence[int], how: str) -> Row
         return None
     try:
         stored[0](0, 1)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         if not _lacks_codec(error):
             raise
         return None
