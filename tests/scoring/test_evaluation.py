@@ -324,6 +324,28 @@ def test_classes_beside_the_masks_that_name_others_are_refused(home):
         unetseg.evaluate()
 
 
+def test_black_and_white_masks_of_a_model_that_ignores_white_are_refused(empty, capsys):
+    toml = "ignore = [255]\n" + "".join(
+        f'[[class]]\nname = "{name}"\nvalue = {v}\n' for v, name in enumerate("ab")
+    )
+    patches = unetseg.PatchSettings(size=32, per_image=4)
+    unetseg.train(write_set("set", 6, values=(0, 1, 0), toml=toml), patches=patches, **QUICK)
+    write_set("raw", 2, first=9, values=(0, 255, 0), toml="")
+    assert main(["evaluate", "raw"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "raw: 255 is ignored by the model, and these masks hold 0 and 255 alone; if 255 is a "
+        "class, convert them: unetseg convert raw raw-converted (--fov FOLDER); else --ignore 255\n"
+    )
+    unetseg.predict("raw", out="made")
+    with pytest.raises(InputError, match="255 is ignored by the model"):
+        unetseg.evaluate("raw", predictions="made", model="default")
+    found, text = said(lambda p: unetseg.evaluate("raw", ignore=255, on_progress=p))
+    assert found.scores.pixels["b"] == 0
+    assert "no true mask shows b: the scores say nothing of how it is found" in text
+    write_set("both", 2, first=9, values=(0, 255, 1), toml="")
+    assert unetseg.evaluate("both").scores.pixels["b"] > 0
+
+
 def test_ignored_pixels_are_left_out(home):
     path = Path("data/test/classes.toml")
     path.write_text("ignore = [9]\n" + path.read_text())

@@ -40,7 +40,7 @@ from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.scoring.predictions import Labels, PassedProbabilities, Predicted, Predictions
 from unetseg.settings import WHOLE, PredictSettings, Selection, check_line_width
 from unetseg.signals import catching
-from unetseg.text import plural, show
+from unetseg.text import plural, quote, show
 
 DEFAULT_FOLDER = Path("data/test")
 _FEW = 0.01  # the share of an image's labelled pixels that made masks may leave without a class
@@ -261,7 +261,7 @@ def evaluate(
             text = f"{show(predictions)} holds the true masks themselves: their score says nothing"
             on_progress(Note(text, warning=True))
         if card:
-            encoding = _encoding(labelled, card.classes, ignored, classes)
+            encoding = _encoding(labelled, card.classes, ignored, classes, selection)
             subject = _masks_of(made, *encoding, cards, choice, on_progress)
         else:
             truth = own.with_ignored(ignored) if own else _discover(made, ignored)
@@ -277,7 +277,7 @@ def evaluate(
             labelled = _read(
                 source, classes, loaded.selection, line_width, loaded.card, on_progress
             )
-            encoding = _encoding(labelled, loaded.card.classes, ignored, classes)
+            encoding = _encoding(labelled, loaded.card.classes, ignored, classes, loaded.selection)
             subject = _folder_by(loaded, labelled, encoding, choice, on_progress)
     # Unknown names are refused before any image is predicted.
     object_classes(subject.classes, kinds, on_progress)
@@ -774,6 +774,10 @@ def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluatio
     if 0 < labelled < SPARSE:
         text = f"{100 * labelled:.3g} % of the pixels are labelled; the scores count these alone"
         on_progress(Note(text))
+    shown = matrices.sum((0, 2))
+    if lacking := [show(name) for name, pixels in zip(classes, shown, strict=True) if not pixels]:
+        text = f"no true mask shows {', '.join(lacking)}: the scores say nothing of how it is found"
+        on_progress(Note(text, warning=True))
     found_scores = scores(matrices, names, classes, subject.groups)
     return Evaluation(found_scores, subject, curves=counts.curves() if curves else None)
 
@@ -792,6 +796,7 @@ def _encoding(
     classes: ClassTable,
     ignored: tuple[int | str, ...],
     file: str | os.PathLike[str] | None,
+    selection: Selection,
 ) -> tuple[ClassTable, NDArray[np.uint8]]:
     """Return the classes by which the folder's masks are read, and the model's index of each.
 
@@ -802,9 +807,10 @@ def _encoding(
         classes: The classes of the model.
         ignored: Values or colours that are not scored.
         file: The file of the folder's classes, where one is given.
+        selection: The part of each file that is used.
 
     Raises:
-        InputError: The folder's classes have other names.
+        InputError: The folder's classes have other names, or the model may ignore the foreground.
     """
     own, declared = labelled.classes, Path(labelled.folder, "classes.toml")
     is_file = file is not None or declared.exists()
@@ -814,10 +820,45 @@ def _encoding(
         text = f"names {', '.join(own.names)}; the model knows {', '.join(classes.names)}"
         place = file or (declared if declared.exists() else labelled.folder)
         raise InputError(place, text, "make the names agree")
+    if own is None and IGNORED not in ignored:
+        _refuse_black_and_white(labelled, classes, selection)
     table, order = (own or classes).with_ignored(ignored), _SAME.copy()
     for index, name in enumerate(table.names):
         order[index] = classes.names.index(name)
     return table, order
+
+
+def _refuse_black_and_white(
+    labelled: LabelledSet, classes: ClassTable, selection: Selection
+) -> None:
+    """Refuse masks of 0 and 255 alone where the model ignores 255: it may be their foreground.
+
+    Args:
+        labelled: A folder that does not say which classes its masks hold.
+        classes: The classes of the model.
+        selection: The part of each file that is used.
+
+    Raises:
+        InputError: All masks hold 0 and 255 alone, and the model has a class of another value.
+    """
+    has_other = any(c.value not in (None, 0) for c in classes)
+    if IGNORED not in classes.ignore or not has_other or not labelled.pairs:
+        return
+    found, blacks, whites = set[int | str](), {0, "#000000"}, {IGNORED, "#ffffff"}
+    for pair in labelled.pairs:
+        if pair.drawn is not None:
+            return
+        found |= masks.find_keys(pair.read_mask(selection)).counts.keys()
+        if not found <= blacks | whites:
+            return
+    if not (found & blacks and found & whites):
+        return
+    root = str(labelled.folder)
+    line = f"unetseg convert {quote(root)} {quote(root + '-converted')} (--fov FOLDER)"
+    called = f"unetseg.convert_folder({root!r}, {root + '-converted'!r})"
+    text = "255 is ignored by the model, and these masks hold 0 and 255 alone"
+    remedy = f"if 255 is a class, convert them: {either(line, called)}; else {arg('ignore', 255)}"
+    raise InputError(root, text, remedy)
 
 
 def _read_truth(
