@@ -240,7 +240,7 @@ def _mistyped(name: str, value: Any, hints: Sequence[Any]) -> InputError:
     if name in _PLUGGED and callable(value):
         text = "is a function, which a later program could not find again"
         return InputError(arg(name), text, "give it a name as a plug-in: see the README")
-    words = []
+    words, others = [], []
     for hint in hints:
         kind = get_origin(hint) or hint
         if kind in _KINDS:
@@ -251,8 +251,11 @@ def _mistyped(name: str, value: Any, hints: Sequence[Any]) -> InputError:
             words.append("a list of them")
         elif kind in _SETTINGS:
             words.append(f"unetseg.{kind.__name__}(...), a dictionary of its arguments")
+        elif kind is NoneType:
+            words.append("None")
         else:
-            words.append("None" if kind is NoneType else f"of type {kind.__name__}")
+            others.append(kind.__name__)
+    words += [f"of type {others[0]}", *others[1:]] if others else []
     remedy = _ARRAYS.get(name, "") if hasattr(value, "shape") else ""
     return InputError(arg(name), f"{_said(value)} is not {' or '.join(words)}", remedy)
 

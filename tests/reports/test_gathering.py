@@ -193,7 +193,9 @@ def test_a_notebook_writes_the_pages_of_the_commands(home, predicted, tmp_path):
 
 
 def test_a_page_of_no_scores_and_a_file_that_is_there_are_refused(home, tmp_path):
-    with pytest.raises(InputError, match="result: ClassTable is no result with scores"):
+    with pytest.raises(
+        InputError, match="result: <ClassTable: 0, 1> is not of type Evaluation or TrainResult"
+    ):
         unetseg.write_report(tmp_path / "r.html", table_of([0, 1]))
     result = unetseg.train(resume=True)  # it was finished before
     with pytest.raises(InputError, match="runs/default: this training scored no images"):
@@ -241,8 +243,8 @@ def test_a_plain_evaluation_has_no_other_scores(home):
     ("given", "says"),
     [
         ({"boundary": -1}, "boundary: -1 is no number of pixels"),
-        ({"boundary": True}, "boundary: True is no number"),
-        ({"boundary": "two"}, "boundary: 'two' is no number"),
+        ({"boundary": True}, "boundary: True is not a number or None"),
+        ({"boundary": "two"}, "boundary: 'two' is not a number or None"),
         ({"objects": "cell"}, "cell"),
         ({"curves": True, "predictions": "set/masks"}, "curves: needs the probabilities"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 
 from unetseg import __version__
 from unetseg.arguments import Reports, public
-from unetseg.errors import InputError, arg
+from unetseg.errors import InputError
 from unetseg.files import check_writable, read_toml
 from unetseg.prediction.calibration import Calibration, Reliability
 from unetseg.prediction.run_folder import RunFolder, read_history
@@ -81,11 +81,8 @@ def write_report(
     elif isinstance(result, CrossValidation):
         baselines = baselines_of_folds(result, on_progress=on_progress)
         report_folds(path, result, baselines, overwrite, on_progress)
-    elif isinstance(result, Report):
-        write_page(path, result, overwrite=overwrite, on_progress=on_progress)
     else:
-        text = f"{type(result).__name__} is no result with scores"
-        raise InputError(arg("result"), text, "give that of evaluate, train or cross_validate")
+        write_page(path, result, overwrite=overwrite, on_progress=on_progress)
 
 
 def seconds_after_folds(record: FoldRecord, html: bool) -> float:

@@ -230,9 +230,8 @@ def evaluate(
     """
     on_progress = world().only_on_rank_zero(on_progress)
     check_line_width(line_width)
-    is_number = isinstance(boundary, int | float) and not isinstance(boundary, bool)
-    if boundary is not None and not (is_number and 0 <= boundary < math.inf):
-        text = f"{boundary!r} is no number of pixels, 0 or more"
+    if boundary is not None and not 0 <= boundary < math.inf:
+        text = f"{boundary:g} is no number of pixels, 0 or more"
         raise InputError(arg("boundary"), text, f"give {arg('boundary', 2)}")
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
