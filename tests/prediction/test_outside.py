@@ -187,6 +187,32 @@ def test_where_an_image_has_no_data_no_class_is_trained_counted_or_scored(empty)
     np.testing.assert_array_equal(made.confusion, scores.confusion)
 
 
+@pytest.mark.parametrize("nodata", [np.nan, -9999.0])
+def test_values_of_no_data_take_no_part_in_what_is_learned(empty, nodata):
+    write_set("plain", 6)
+    write_set("holed", 6)
+    for path in sorted(Path("plain/images").iterdir()):
+        image = read(path).astype(np.float32)
+        tifffile.imwrite(path.with_suffix(".tif"), image)
+        image[:12, 5:40] = nodata
+        declared = [(42113, "s", 0, str(nodata), True)]
+        tifffile.imwrite(Path("holed/images", path.stem + ".tif"), image, extratags=declared)
+        path.unlink()
+        Path("holed/images", path.name).unlink()
+    for name in ("plain", "holed"):
+        unetseg.build_store(name, f"{name}.h5", SETTINGS["patches"])
+    plain, holed = (unetseg.open_store(f"{name}.h5").info for name in ("plain", "holed"))
+    assert holed.mean[0] == pytest.approx(plain.mean[0], rel=0.1)
+    assert holed.std[0] == pytest.approx(plain.std[0], rel=0.2)
+    unetseg.train("holed.h5", **QUICK)
+    unetseg.predict("holed", out="made")
+    assert (read("made/im0.png")[:12, 5:40] == 255).all()
+    assert read("made/overlays/im0.png")[20:].max() > 200  # the contrast is that of the data
+    scores = unetseg.evaluate("holed", include_trained=True).scores
+    made = unetseg.evaluate("holed", predictions="made", settings=None).scores
+    assert made.mean_iou == pytest.approx(scores.mean_iou, abs=0.05)
+
+
 def test_a_strip_that_masks_give_a_class_is_found_and_can_be_cropped(empty):
     write_set("set", 4, shape=(80, 56))
     for path in Path("set/images").iterdir():

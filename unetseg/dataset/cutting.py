@@ -32,7 +32,7 @@ from unetseg.dataset.store import Source, StoreInfo
 from unetseg.dataset.store_writer import write_store
 from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
-from unetseg.pictures import reading, transforms
+from unetseg.pictures import transforms
 from unetseg.pictures.transforms import scaled_size
 from unetseg.progress import Note, OnProgress, silent, steps, warn
 from unetseg.records import to_plain
@@ -399,9 +399,7 @@ class LabelledFolder:
         """Return ``(3, C)``: sums of an image's values and of their squares, and its pixels."""
         if index not in self._sums:
             pair, settings = self.surveys[index].pair, self.settings
-            image = reading.read_scaled(
-                pair.image, self.channels, settings.scale, pair.taken(settings.selection)
-            )
+            image = pair.read_scaled(self.channels, settings.scale, settings.selection)
             image = image.astype(np.float64)
             pixels = np.full(self.channels, image.shape[0] * image.shape[1])
             self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
@@ -467,7 +465,7 @@ class _Cutter:
 
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         pair, selection = self.surveys[index].pair, self.settings.selection
-        image = reading.read_scaled(pair.image, self.info.channels, scale, pair.taken(selection))
+        image = pair.read_scaled(self.info.channels, scale, selection)
         mask = pair.labels(self.info.classes, selection)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset.shapes import Draw, Frame
 from unetseg.errors import InputError, MachineError
-from unetseg.pictures import bands, masks, reading
+from unetseg.pictures import bands, masks, reading, transforms
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo, name_foreign
 from unetseg.settings import WHOLE, Selection
@@ -87,8 +87,20 @@ class Pair:
         return reading.read_info(self.image, self.taken(selection))
 
     def read_image(self, selection: Selection = WHOLE) -> NDArray[Any]:
-        """Return the image (H, W, C); see `reading.read_image`."""
-        return reading.read_image(self.image, self.taken(selection))
+        """Return the image (H, W, C); see `bands.read_filled`."""
+        return bands.read_filled(self.image, self.taken(selection))
+
+    def read_scaled(
+        self, channels: int, scale: float, selection: Selection = WHOLE
+    ) -> NDArray[Any]:
+        """Return the image with its channels fitted by `fit_channels`, scaled.
+
+        Raises:
+            InputError: `read_image` or `fit_channels` refuses the file.
+        """
+        image = transforms.fit_channels(self.read_image(selection), channels, self.image)
+        height, width = image.shape[:2]
+        return transforms.rescale_image(image, transforms.scaled_size(height, width, scale))
 
     def mask_info(self, selection: Selection = WHOLE) -> ImageInfo:
         """Return the header of the mask; of a drawn one that of the image, as it is seen."""

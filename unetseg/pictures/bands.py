@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 import tifffile
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from unetseg import files
 from unetseg.classes import ClassTable
@@ -120,6 +120,27 @@ class Raster:
         return as_declared(self._path, self._picture, pixels, top, self.georeference.nodata)
 
 
+class Blanked:
+    """The rows of an image (H, W, C) as float32, NaN where a pixel has no data, to be shown.
+
+    Args:
+        image: The image.
+        nodata: The value that stands for no data, as `valid_pixels` takes it.
+    """
+
+    def __init__(self, image: Rows, nodata: float) -> None:
+        self._image, self._nodata, self.shape = image, nodata, image.shape
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        """Return the rows (n, W, C) of a slice with start and stop."""
+        pixels = self._image[rows]
+        valid = valid_pixels(pixels, self._nodata)
+        shown: NDArray[np.float32] = pixels.astype(np.float32)
+        if valid is not None:
+            shown[~valid] = np.nan
+        return shown
+
+
 def open_raster(
     path: str | os.PathLike[str], selection: Selection = WHOLE, *, max_pixels: int = MAX_PIXELS
 ) -> Raster:
@@ -143,6 +164,31 @@ def open_raster(
             raster = Raster(path, handle, kind, picture)
         stack.pop_all()
         return raster
+
+
+def read_filled(path: str | os.PathLike[str], selection: Selection = WHOLE) -> NDArray[Any]:
+    """Read an image as `reading.read_image` does; pixels without data have the mean of the others.
+
+    Values such as -9999 would otherwise take part in means, deviations and patches.
+
+    Raises:
+        InputError: `open_raster` or the raster refuses the file.
+        MachineError: No permission to read, not enough memory.
+    """
+    with open_raster(path, selection) as raster:
+        image, nodata = raster[0 : raster.shape[0]], raster.georeference.nodata
+    valid = valid_pixels(image, nodata)
+    if valid is None:
+        return image
+    known = valid[..., None] & (image == image)  # NaN differs from itself
+    sums = np.where(known, image, 0).sum((0, 1), dtype=np.float64)
+    return fill_missing(image, valid, sums / np.maximum(known.sum((0, 1)), 1))
+
+
+def fill_missing(image: NDArray[Any], valid: NDArray[np.bool_], values: ArrayLike) -> NDArray[Any]:
+    """Return an image (H, W, C) with a value a channel where it is NaN or holds no data."""
+    missing = ~valid[..., None] | (image != image)  # only NaN differs from itself
+    return np.where(missing, np.asarray(values).astype(image.dtype), image)
 
 
 def valid_pixels(rows: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:

@@ -26,15 +26,18 @@ def to_display(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return ``(H, W, 3)`` uint8 for a screen: stretched from the 1st to the 99.8th percentile.
 
     Grey and RGB are stretched as a whole, which keeps colours. Two channels are stretched one by
-    one and shown as red and green. Of more than three channels the first three are shown.
+    one and shown as red and green. Of more than three channels the first three are shown. NaN is
+    black.
     """
     image = image[..., :3]
     every = max(1, image.shape[0] * image.shape[1] // 1_000_000)  # a million pixels are enough
     pixels = image.reshape(-1, image.shape[2])[::every]
     axis = 0 if image.shape[2] == 2 else None
-    low, high = np.percentile(pixels, (1, 99.8), axis=axis)
+    known = pixels[~np.isnan(pixels).any(1)]
+    low, high = np.percentile(known if len(known) else np.zeros_like(pixels), (1, 99.8), axis=axis)
     scale = 255 / np.where(high > low, high - low, 1)
-    shown = np.clip((image.astype(np.float32) - low) * scale, 0, 255).astype(np.uint8)
+    stretched = np.clip((image.astype(np.float32) - low) * scale, 0, 255)
+    shown = np.nan_to_num(stretched, nan=0).astype(np.uint8)
     missing = 3 - shown.shape[2]
     if shown.shape[2] == 1:
         return np.repeat(shown, 3, axis=2)

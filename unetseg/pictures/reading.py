@@ -8,7 +8,6 @@ it shows neither palette indices nor 16-bit colour.
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -40,7 +39,6 @@ from unetseg.pictures.opening import (
     palette_channels,
     select_channels,
 )
-from unetseg.pictures.transforms import fit_channels, rescale_image, scaled_size
 from unetseg.settings import PROJECTIONS, WHOLE, Selection
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
@@ -178,18 +176,6 @@ def _of_pillow(picture: Image.Image) -> NDArray[Any]:
         raise InputError("image", f"colours of kind {picture.mode}", "make it grey or RGB")
     pixels = np.asarray(picture)
     return pixels[..., : _CHANNELS[picture.mode]] if pixels.ndim == 3 else pixels
-
-
-def read_scaled(
-    path: Path, channels: int, scale: float, selection: Selection = WHOLE
-) -> NDArray[Any]:
-    """Read an image, fit its channels as `fit_channels` does, and scale it.
-
-    Raises:
-        InputError: `read_image` or `fit_channels` refuses the file.
-    """
-    image = fit_channels(read_image(path, selection), channels, path)
-    return rescale_image(image, scaled_size(image.shape[0], image.shape[1], scale))
 
 
 def read_mask(

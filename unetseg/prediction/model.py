@@ -324,5 +324,4 @@ class ModelInput:
         image = as_trained(image, self._card, self.path, convert_depth=self._convert_depth)
         if valid is None:
             return image
-        missing = ~valid[..., None] | (image != image)  # only NaN differs from itself
-        return np.where(missing, np.array(self._card.mean).astype(image.dtype), image)
+        return bands.fill_missing(image, valid, self._card.mean)

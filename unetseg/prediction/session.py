@@ -670,7 +670,10 @@ class _Session:
                     if job.objects and not job.is_banded:
                         turn.backdrop = np.asarray(picture.raster)
                     if job.overlay and not job.is_banded:
-                        whole = picture.raster if turn.backdrop is None else turn.backdrop
+                        whole: bands.Rows = picture.raster
+                        whole = whole if turn.backdrop is None else turn.backdrop
+                        if (nodata := picture.raster.georeference.nodata) is not None:
+                            whole = bands.Blanked(whole, nodata)
                         turn.shown = bands.reduce_rows(whole, self._step(picture))
                     turn.outcome.unlike = self.model.unlike(picture)
                     turn.picture = picture

@@ -20,7 +20,7 @@ from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import naming, pairing
 from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
-from unetseg.pictures import drawing, reading, writing
+from unetseg.pictures import bands, drawing, writing
 from unetseg.pictures.transforms import pixel_hash
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import open_training_store
@@ -320,7 +320,7 @@ class _Describer:
     def describe(self, path: Path) -> _Described | None:
         """Describe an image; return None where it is left out or cannot be read."""
         try:
-            key = pixel_hash(reading.read_image(path, self.model.selection))
+            key = pixel_hash(bands.read_filled(path, self.model.selection))
             self._seen.add(key)
             if key not in self._excluded:
                 return _describe(self.model, self.model.scaled(path)[0])
@@ -458,7 +458,7 @@ def _write(
         name=lambda one: one.image.name,
         check=lambda: caught.check(target, again),
     ):
-        picture = reading.read_image(one.image, model.selection)
+        picture = bands.read_filled(one.image, model.selection)
         labels = model.labels(one.image)
         name = f"{one.image.stem}.png"
         overlay = drawing.overlay(picture, labels, table, model.card.unpainted)
