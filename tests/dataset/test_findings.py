@@ -844,6 +844,24 @@ def test_a_dark_surround_that_masks_give_a_class_is_said_with_the_option_that_ig
     assert one.line == f"unetseg convert {root} {root}-converted --fov FOLDER"
 
 
+@pytest.mark.parametrize("is_inverted", [False, True])
+def test_masks_of_the_field_of_view_are_no_labels_unless_classes_are_listed(tmp_path, is_inverted):
+    root = photographs(tmp_path / "set")
+    y, x = np.ogrid[:96, :96]
+    inside = (y - 48) ** 2 + (x - 48) ** 2 <= 44**2
+    for path in (root / "masks").iterdir():
+        png(path, (inside != is_inverted) * np.uint8(255))
+    (error,) = inspect_folder(root).errors
+    assert str(error) == (
+        f"{root / 'masks'}: holds the field of view, not labels; put labels into masks/; where it "
+        "is to be learnt, list its classes in classes.toml"
+    )
+    with pytest.raises(InputError, match="holds the field of view, not labels"):
+        build_store(root, tmp_path / "store.h5")
+    (root / "classes.toml").write_text(inspect_folder(root).to_dict()["classes_toml"])
+    assert not inspect_folder(root).errors
+
+
 def test_a_dark_surround_that_masks_ignore_already_is_not_spoken_of(tmp_path):
     found = inspect_folder(photographs(tmp_path / "set", ignored=True), ignore=255)
     assert severities(found, "surround") == []

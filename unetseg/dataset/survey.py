@@ -18,6 +18,7 @@ from unetseg.settings import Selection
 
 _THUMBNAIL = 32  # pixels a side: enough to show the scene, too few to show noise
 _DETAIL = 64  # pixels a side: enough to tell similar scenes apart
+_VIEW = 0.95  # of a mask's value and the lit part of its image is common: labels have other shapes
 _WIDE = 2.0  # of these pixels: the standard deviation of the blur that is the rough structure
 _PREVAIL = 8  # the commonest values of a mask, blended or not, hold over half of its pixels
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
@@ -41,6 +42,8 @@ class Survey:
         detail: ``(64, 64)`` float32, the fine structure of the image, without structures wider than
             a few of these pixels.
         surround: ``(64, 64)`` whether it is the dark surround of a field of view.
+        shows_view: Whether the mask is that field of view itself: it holds two values, which part
+            where the surround ends.
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
         missing: The number of pixels of the image that have no data.
@@ -61,6 +64,7 @@ class Survey:
     thumbnail: NDArray[np.float32]
     detail: NDArray[np.float32]
     surround: NDArray[np.bool_]
+    shows_view: bool
     strips: tuple[int, int]
     numbers: Numbers | None
     missing: int
@@ -103,6 +107,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     image, raw = image[inner], raw.inside(inner)
     found, grey = masks.find_keys(raw), image.mean(2, dtype=np.float32)[..., None]
     small = transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0]
+    surround = dark_surround(small)
     return Survey(
         pair,
         info,
@@ -115,7 +120,8 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         tuple(image.max((0, 1)).tolist()),
         _thumbnail(grey),
         _detail(small),
-        dark_surround(small),
+        surround,
+        _shows_view(surround, raw, found),
         strips_of(image),
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
@@ -229,6 +235,18 @@ def _encoding(raw: masks.RawMask, info: ImageInfo) -> str:
     if raw.palette is not None:
         return "palette"
     return f"{8 * raw.values.itemsize}-bit values ({info.format})"
+
+
+def _shows_view(surround: NDArray[np.bool_], raw: masks.RawMask, found: masks.Found) -> bool:
+    """Return ``shows_view`` of `Survey`; images without a surround have no field of view."""
+    if found.distinct != 2 or raw.unlabelled is not None or not surround.any():
+        return False
+    codes = masks.pack_colours(raw.values) if raw.values.ndim == 3 else raw.values
+    share = (codes == codes.max()).astype(np.float32)[..., None]
+    higher = transforms.rescale_image(share, surround.shape)[..., 0] > 0.5
+    lit = ~surround
+    common = [(one & lit).sum() / (one | lit).sum() for one in (higher, ~higher)]
+    return bool(max(common) >= _VIEW)
 
 
 def _lean(

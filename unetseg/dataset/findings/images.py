@@ -80,8 +80,15 @@ def judge_strips(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_surround(facts: Facts) -> Iterator[Finding]:
-    """Warn of a dark surround that is the same in all images and is not ignored by masks."""
+    """Refuse masks of the field of view, and warn of a dark surround that masks do not ignore."""
     surveys = facts.surveys
+    if not facts.is_given and len(surveys) > 1 and all(s.shows_view for s in surveys):
+        text = "holds the field of view, not labels"
+        remedy = (
+            "put labels into masks/; where it is to be learnt, list its classes in classes.toml"
+        )
+        yield Finding.of("error", [surveys[0].pair.mask.parent], text, remedy)
+        return
     if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
         return
     surround = common_surround([s.surround for s in surveys])
