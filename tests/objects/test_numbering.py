@@ -183,3 +183,16 @@ def test_black_and_white_masks_and_those_of_classes_number_no_objects():
     assert doubt_numbers([*numbered, *white]).what == "white0.png"
     classes = [(path, np.where(mask > 0, mask % 2 + 1, 0)) for path, mask in numbered]
     assert doubt_numbers(classes).what == "0.png"
+
+
+@pytest.mark.parametrize("numbered", [3, 1])
+def test_masks_of_one_value_beside_numbered_objects_are_two_kinds(numbered):
+    masks = [cells(i, 9) if i < numbered else (cells(i, 9) > 0).astype(np.uint8) for i in range(10)]
+    found = {}
+    for i, values in enumerate(masks):
+        raw = RawMask(values)
+        found[Path(f"img_{i}.png")] = measure_numbers(raw, find_keys(raw))
+    error = doubt_classes(found)
+    assert error
+    assert error.what == f"img_{numbered}.png"
+    assert f"two kinds of masks in one set ({10 - numbered} and {numbered})" in str(error)

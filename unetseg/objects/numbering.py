@@ -155,12 +155,14 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
         found: `measure_numbers` of each mask.
     """
     measured = {p: n for p, n in found.items() if n is not None and len(n.keys)}
-    numbers = list(measured.values())
+    # Black and white masks and masks of one object say nothing about the values of the others.
+    single = [p for p, n in measured.items() if len(n.keys) == 1]
+    numbers = [n for n in measured.values() if len(n.keys) > 1]
     if not numbers or np.median([n.whole.mean() for n in numbers]) < _WHOLES:
         return None
     kind = "colours" if any(n.are_colours for n in numbers) else "values"
     keys = f"{len(np.unique(np.concatenate([n.keys for n in numbers])))} {kind}"
-    if _are_named(measured, _OBJECT_NAMES) and max(len(n.keys) for n in numbers) > 1:
+    if _are_named(measured, _OBJECT_NAMES):
         return masks.object_numbers(masks.ALL_MASKS, keys)
     sets = {tuple(n.keys.tolist()) for n in numbers}
     if np.median([len(n.keys) for n in numbers]) < _FEW:
@@ -170,7 +172,18 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
     ):
         return None
     is_sure = _judge(numbers, _are_named(measured, _LABEL_NAMES))
-    return None if is_sure is None else masks.object_numbers(masks.ALL_MASKS, keys, is_sure)
+    if is_sure is None:
+        return None
+    binary = [p for p in single if not measured[p].whole.all()]
+    if is_sure and len(binary) > (1 - _WHOLES) * len(measured):
+        other = max(measured, key=lambda p: len(measured[p].keys))
+        text = (
+            f"holds one value in several pieces, {other} holds one for each object: two kinds of "
+            f"masks in one set ({len(binary)} and {len(numbers)})"
+        )
+        remedy = "store all masks in one way, or list the classes in classes.toml"
+        return InputError(binary[0], text, remedy)
+    return masks.object_numbers(masks.ALL_MASKS, keys, is_sure)
 
 
 def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
