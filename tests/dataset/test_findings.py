@@ -862,6 +862,19 @@ def test_masks_of_the_field_of_view_are_no_labels_unless_classes_are_listed(tmp_
     assert not inspect_folder(root).errors
 
 
+def test_objects_on_a_dark_ground_are_no_field_of_view(tmp_path):
+    y, x = np.ogrid[:96, :96]
+    for kind in ("images", "masks"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+    for k in range(3):
+        rows, columns = (28, 46) if k % 2 else (46, 28)
+        object_ = ((y - 48) / rows) ** 2 + ((x - 48) / columns) ** 2 <= 1
+        noise = np.random.default_rng(k).integers(90, 200, (96, 96), np.uint8)
+        png(tmp_path / f"set/images/im{k}.png", noise * object_)
+        png(tmp_path / f"set/masks/im{k}.png", object_ * np.uint8(255))
+    assert not inspect_folder(tmp_path / "set").errors
+
+
 def test_a_dark_surround_that_masks_ignore_already_is_not_spoken_of(tmp_path):
     found = inspect_folder(photographs(tmp_path / "set", ignored=True), ignore=255)
     assert severities(found, "surround") == []

@@ -82,7 +82,13 @@ def judge_strips(facts: Facts) -> Iterator[Finding]:
 def judge_surround(facts: Facts) -> Iterator[Finding]:
     """Refuse masks of the field of view, and warn of a dark surround that masks do not ignore."""
     surveys = facts.surveys
-    if not facts.is_given and len(surveys) > 1 and all(s.shows_view for s in surveys):
+    # Objects on a dark ground differ from image to image, while a field of view does not.
+    is_view = len(surveys) > 1 and all(s.shows_view for s in surveys)
+    if (
+        not facts.is_given
+        and is_view
+        and common_surround([s.surround for s in surveys]) is not None
+    ):
         text = "holds the field of view, not labels"
         remedy = (
             "put labels into masks/; where it is to be learnt, list its classes in classes.toml"
