@@ -15,6 +15,7 @@ from tests.pictures.samples import COLOURS, VALUES
 from tests.pictures.test_reading import READABLE
 from tests.support import flipped, pil, put, tif
 from unetseg.classes import ClassTable, SegmentationClass
+from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError
 from unetseg.pictures import bands, reading, tiff, writing
 from unetseg.pictures.bands import open_raster, valid_pixels, write_mask_tiff
@@ -289,6 +290,40 @@ def test_a_pixel_is_without_data_where_all_its_channels_are():
     assert valid_pixels(rows, None) is None
     floats = np.array([[[np.nan, 5], [5, 5], [np.nan, 1], [np.nan, np.nan]]], np.float32)
     assert valid_pixels(floats, 5.0).tolist() == [[False, False, True, False]]
+
+
+def clear_picture(kind: str) -> bytes:
+    """Return a picture in which alone the pixels of column 3 from row 5 on are transparent."""
+    rgb = RNG.integers(1, 256, (40, 33, 3), dtype=np.uint8)
+    alpha = np.full((40, 33), 255, np.uint8)
+    alpha[5:, 3], alpha[0, 0] = 0, 1
+    if kind == "colour":
+        rgb[5:, 3] = 0
+        return pil(rgb, transparency=(0, 0, 0))
+    rgba = np.dstack([rgb, alpha])
+    if kind == "PNG":
+        return pil(rgba)
+    return tif(rgba, photometric="rgb", extrasamples=["unassalpha"], **{"tile": (16, 16)})
+
+
+@pytest.mark.parametrize("kind", ["PNG", "colour", "TIFF"])
+@pytest.mark.parametrize("channels", [(), (1,)])
+def test_a_wholly_transparent_pixel_is_without_data(tmp_path, kind, channels):
+    path = put(tmp_path, clear_picture(kind))
+    due = np.ones((40, 33), np.bool_)
+    due[5:, 3] = False
+    with open_raster(path, Selection(channels=channels)) as raster:
+        assert raster.valid(slice(0, 5)) is None
+        np.testing.assert_array_equal(raster.valid(slice(3, 40)), due[3:])
+        np.testing.assert_array_equal(raster[0:40], read_image(path, Selection(channels=channels)))
+    pair = Pair("a", path, path)
+    np.testing.assert_array_equal(pair.missing(), ~due)
+
+
+def test_a_picture_without_gaps_is_not_decoded_to_find_any(tmp_path, monkeypatch):
+    with open_raster(put(tmp_path, pil(GREY))) as raster:
+        monkeypatch.setattr(raster, "_open_reader", None)
+        assert raster.valid(slice(0, 5)) is None
 
 
 # --- masks written by tiles -------------------------------------------------------------------

@@ -325,6 +325,20 @@ def test_lzw_bands_that_nothing_here_can_decode_are_never_read_in_part(
     assert str(caught.value) == f"{path}: {due}"
 
 
+@pytest.mark.parametrize(
+    ("role", "channels"), [("Undefined", 4), ("NIR", 4), ("Alpha", 3), (None, 3)]
+)
+def test_a_fourth_band_that_gdal_calls_no_alpha_is_a_channel(tmp_path, role, channels):
+    item = f'<Item name="COLORINTERP" sample="3" role="colorinterp">{role}</Item>'
+    text = f"<GDALMetadata>\n  {item}\n</GDALMetadata>"
+    pixels = RNG.integers(0, 256, (6, 9, 4), dtype=np.uint8)
+    options = {"extratags": [(42112, "s", 0, text, True)]} if role else {}
+    data = tif(pixels, photometric="rgb", extrasamples=["unassalpha"], **options)
+    path = put(tmp_path, data, "a.tif")
+    assert (read_info(path).channels, read_info(path).alpha) == (channels, channels == 3)
+    np.testing.assert_array_equal(read_image(path), pixels[..., :channels])
+
+
 def test_zstandard_is_decoded_where_pillow_can(tmp_path):
     if not features.check("libtiff"):
         pytest.skip("Pillow without libtiff")

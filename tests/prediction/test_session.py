@@ -255,8 +255,27 @@ def test_transparency_is_said_to_be_left_out_once(home):
     seen = []
     unetseg.predict(["clear"], on_progress=seen.append)
     assert [str(r) for r in seen if "transparency" in str(r)] == [
-        f"{Path('clear/1.png')}: transparency is left out"
+        f"{Path('clear/1.png')}: transparency is left out; wholly transparent pixels are ignored"
     ]
+
+
+def test_wholly_transparent_pixels_are_ignored_and_an_opaque_channel_changes_nothing(home):
+    Path("clear").mkdir()
+    grey = read(IMAGES / "im100.png")
+    alpha = np.full(grey.shape, 255, np.uint8)
+    for name in ("plain", "opaque", "holed"):
+        if name == "holed":
+            alpha[:9, 5:] = 0
+            alpha[20, 7] = 1
+        channels = [grey] if name == "plain" else [grey, alpha]
+        Image.fromarray(np.dstack(channels).squeeze()).save(f"clear/{name}.png")
+    unetseg.predict(["clear"])
+    plain, opaque, holed = (
+        read(Path("predictions") / f"{name}.png") for name in ("plain", "opaque", "holed")
+    )
+    np.testing.assert_array_equal(opaque, plain)
+    assert (holed[alpha == 0] == 255).all()
+    assert not (holed[alpha > 0] == 255).any()
 
 
 def test_no_model_is_an_error(home):

@@ -156,12 +156,9 @@ class Pair:
         return labels
 
     def missing(self, selection: Selection = WHOLE) -> NDArray[np.bool_] | None:
-        """Return which pixels (H, W) of the image have no data; None where it declares none."""
+        """Return which pixels (H, W) of the image have no data; None where all may have some."""
         with bands.open_raster(self.image, self.taken(selection)) as raster:
-            nodata = raster.georeference.nodata
-            if nodata is None:
-                return None
-            valid = bands.valid_pixels(raster[0 : raster.shape[0]], nodata)
+            valid = raster.valid(slice(0, raster.shape[0]))
         return None if valid is None else ~valid
 
 

@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
@@ -21,7 +21,6 @@ from unetseg.pictures.opening import (
     MAX_PIXELS,
     ImageInfo,
     Picture,
-    RowReader,
     apply_orientation,
     as_declared,
     check_page,
@@ -48,6 +47,9 @@ class Rows(Protocol):
         """Return the rows (n, W, C) of a slice with start and stop."""
 
 
+_Reader = Callable[[int, int], tuple[NDArray[Any], NDArray[np.bool_] | None]]
+
+
 class Raster:
     """An opened picture whose rows are decoded when they are asked for.
 
@@ -67,7 +69,7 @@ class Raster:
         self, path: str | os.PathLike[str], handle: BinaryIO, kind: str, picture: Picture
     ) -> None:
         self._path, self._handle, self._kind, self._picture = path, handle, kind, picture
-        self._reader: RowReader | None = None
+        self._reader: _Reader | None = None
         self.info: ImageInfo = picture.info
         self.georeference: Georeference = picture.georeference().turned(picture.orientation)
         self.shape = (self.info.height, self.info.width, self.info.channels)
@@ -92,6 +94,31 @@ class Raster:
             InputError: The pixels are damaged, or not finite.
             MachineError: Not enough memory.
         """
+        return self._decode(rows)[0]
+
+    def with_valid(self, rows: slice) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return rows ``(n, W, C)``, and which of their pixels ``(n, W)`` hold data.
+
+        Pixels have none where they are wholly transparent, or where `valid_pixels` says so. None
+        stands for pixels that all hold data.
+
+        Raises:
+            IndexError, InputError, MachineError: ``raster[rows]`` raises them.
+        """
+        pixels, opaque = self._decode(rows)
+        valid = valid_pixels(pixels, self.georeference.nodata)
+        if opaque is not None and not opaque.all():
+            valid = opaque if valid is None else valid & opaque
+        return pixels, valid
+
+    def valid(self, rows: slice) -> NDArray[np.bool_] | None:
+        """Return the second value of `with_valid`; nothing is decoded where no file has gaps."""
+        if self.georeference.nodata is None and not self._picture.has_alpha:
+            return None
+        return self.with_valid(rows)[1]
+
+    def _decode(self, rows: slice) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return rows, and which of their pixels are not wholly transparent."""
         first, last, step = rows.indices(self.shape[0])
         if step != 1 or first >= last:
             raise IndexError(f"rows {rows.start} to {rows.stop} of {self.shape[0]}")
@@ -105,16 +132,26 @@ class Raster:
             raise ValueError("the rows of a raster are decoded, so they are always new")
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def _open_reader(self) -> RowReader:
-        """Return a reader of rows as `__getitem__` returns them."""
+    def _open_reader(self) -> "_Reader":
+        """Return a reader of rows as `_decode` returns them."""
         picture = self._picture
         stored = picture.rows() if picture.info.orientation == 1 else None
         if stored is not None:
-            return lambda first, last: np.ascontiguousarray(
-                self._as_declared(stored(first, last), first)
-            )
-        whole = apply_orientation(self._as_declared(picture.pixels(), 0), picture.orientation)
-        return lambda first, last: whole[first:last].copy()
+
+            def read(first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+                rows = stored(first, last)
+                return np.ascontiguousarray(self._as_declared(rows, first)), self._opaque(rows)
+
+            return read
+        pixels = picture.pixels()
+        whole = apply_orientation(self._as_declared(pixels, 0), picture.orientation)
+        if (opaque := self._opaque(pixels)) is None:
+            return lambda first, last: (whole[first:last].copy(), None)
+        upright = apply_orientation(opaque, picture.orientation)
+        return lambda first, last: (whole[first:last].copy(), upright[first:last])
+
+    def _opaque(self, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+        return stored[..., -1] != 0 if self._picture.has_alpha else None
 
     def _as_declared(self, pixels: NDArray[Any], top: int) -> NDArray[Any]:
         return as_declared(self._path, self._picture, pixels, top, self.georeference.nodata)
@@ -176,8 +213,7 @@ def read_filled(path: str | os.PathLike[str], selection: Selection = WHOLE) -> N
         MachineError: No permission to read, not enough memory.
     """
     with open_raster(path, selection) as raster:
-        image, nodata = raster[0 : raster.shape[0]], raster.georeference.nodata
-    valid = valid_pixels(image, nodata)
+        image, valid = raster.with_valid(slice(0, raster.shape[0]))
     if valid is None:
         return image
     known = valid[..., None] & (image == image)  # NaN differs from itself

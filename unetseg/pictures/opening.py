@@ -83,7 +83,8 @@ class ImageInfo:
         channels: The channels that `read_image` returns; transparency does not count.
         dtype: "uint8", "uint16" or "float32", as `read_image` returns it.
         format: "PNG", "JPEG", "TIFF", "BMP", "GIF" or "WEBP".
-        alpha: Whether the file holds transparency, which `read_image` drops.
+        alpha: Whether the file holds transparency, which `read_image` drops. Where it is full,
+            the pixel has no data.
         pages: The number of pictures in the file.
         palette: Whether pixels are indices of a palette.
         orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
@@ -121,6 +122,7 @@ class Picture:
         nodata: Reads the value that stands for no data among the stored pixels; None for none.
         georeference: Reads the size and the place of its pixels, as they are stored.
         channels: The numbers of the channels that are taken; empty takes all.
+        has_alpha: Whether the last channel of the pixels is transparency.
     """
 
     info: ImageInfo
@@ -132,6 +134,7 @@ class Picture:
     nodata: Callable[[], float | None] = field(default=lambda: None)
     georeference: Callable[[], Georeference] = field(default=Georeference)
     channels: tuple[int, ...] = ()
+    has_alpha: bool = False
 
 
 # Formats of microscopes and of other programs, by the end of a file's name.

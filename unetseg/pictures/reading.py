@@ -306,6 +306,7 @@ def _open_with_pillow(path: str | os.PathLike[str], handle: BinaryIO, kind: str)
         int(opened.getexif().get(ORIENTATION, 1)) if has_exif else 1,
         LOSSY if kind == "JPEG" or (kind == "WEBP" and not _is_lossless(handle)) else None,
         georeference=lambda: of_dpi(opened.info.get("dpi")),
+        has_alpha=mode.endswith("A") or (not is_deep and _has_clear_colour(opened, kind)),
     )
 
 
@@ -323,9 +324,14 @@ def _pillow_pixels(handle: BinaryIO, kind: str) -> NDArray[Any]:
         opened.tile = [opened.tile[0]._replace(args=layout[:-1] + "L")]
         deep: NDArray[np.uint16] = high << 8 | np.asarray(opened)
         return deep
-    if kind == "PNG" and opened.mode in ("L", "RGB") and "transparency" in opened.info:
-        opened = opened.convert(f"{opened.mode}A")  # one colour stood for transparency
+    if _has_clear_colour(opened, kind):
+        opened = opened.convert(f"{opened.mode}A")
     return bits_as_bytes(np.asarray(opened))
+
+
+def _has_clear_colour(opened: Any, kind: str) -> bool:
+    """Tell whether one grey or colour of a PNG stands for transparency."""
+    return kind == "PNG" and opened.mode in ("L", "RGB") and "transparency" in opened.info
 
 
 def _is_lossless(handle: BinaryIO) -> bool:
@@ -355,6 +361,8 @@ def _pillow_rows(handle: BinaryIO, kind: str) -> RowReader | None:
     if width > _CROP:
         return None
     opened.load()
+    if _has_clear_colour(opened, kind):
+        opened = opened.convert(f"{opened.mode}A")
 
     def read(first: int, last: int) -> NDArray[Any]:
         step = _CROP // width

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from unetseg.settings import PROJECTIONS
 
 _DEFLATED = (8, 32946)  # TIFF compression numbers of zlib: Adobe's, and the older one
 _SUSPICIOUS = 2**17  # bytes of a deflated strip or tile; smaller ones can do little harm
+_GDAL_METADATA = 42112  # the tag; its XML names the colour of each band
+_BAND_ROLE = re.compile(r'<Item name="COLORINTERP" sample="(\d+)"[^>]*>([^<]*)</Item>')
 _MAX_PAGES = 10_000  # it takes seconds to walk a longer list of pages
 _KEPT = 2**26  # bytes of decoded tiles kept: bands may overlap by hundreds of rows
 
@@ -71,8 +74,9 @@ def open_tiff(
     first = series.keyframe
     orientation = first.tags.get(ORIENTATION)
     palette = _palette(first)
+    info = _info(series, palette, len(planes))
     return Picture(
-        _info(series, palette, len(planes)),
+        info,
         lambda: _whole(path, handle, series, chosen, how),
         lambda: _rows(handle, series, chosen, how),
         palette,
@@ -80,6 +84,7 @@ def open_tiff(
         LOSSY if _is_lossy(first) else INVERTED if _is_inverted(first) else None,
         lambda: None if first.dtype == bool else georeference.nodata_of(first.tags),
         lambda: _georeference(tif, series),
+        has_alpha=info.alpha,
     )
 
 
@@ -172,10 +177,17 @@ def _planes_of(series: Any) -> int:
 
 
 def _alpha_channels(series: Any) -> list[int]:
-    """Return which samples of a series are transparency (TIFF 6.0, ExtraSamples 1 and 2)."""
+    """Return which samples of a series are transparency (TIFF 6.0, ExtraSamples 1 and 2).
+
+    GDAL writes these numbers for the fourth of any four bands of 8 bits. Its metadata say where
+    that band is no transparency.
+    """
     extra = series.keyframe.extrasamples if "S" in series.axes else ()
     start = series.shape[series.axes.index("S")] - len(extra) if extra else 0
-    return [start + i for i, kind in enumerate(extra) if kind in (1, 2)]
+    alphas = [start + i for i, kind in enumerate(extra) if kind in (1, 2)]
+    metadata = series.keyframe.tags.get(_GDAL_METADATA) if alphas else None
+    roles = dict(_BAND_ROLE.findall(str(metadata.value))) if metadata else {}
+    return [i for i in alphas if roles.get(str(i), "Alpha") == "Alpha"]
 
 
 def _is_lossy(page: Any) -> bool:

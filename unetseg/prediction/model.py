@@ -291,7 +291,7 @@ class ModelInput:
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Return rows (n, W, C) in the dtype of the training images."""
         if self._whole is None and self._card.scale == 1:
-            return self._converted(self.raster[rows])
+            return self._converted(rows)
         return self.load()[rows]
 
     def load(self) -> NDArray[Any]:
@@ -302,7 +302,7 @@ class ModelInput:
 
     def whole(self) -> NDArray[Any]:
         """Return the image (H, W, C) in the size of the file."""
-        return self._converted(self.raster[0 : self.raster.shape[0]])
+        return self._converted(slice(0, self.raster.shape[0]))
 
     def leave_out(self, pixels: NDArray[np.bool_]) -> None:
         """Ignore these pixels (H, W) of the file, too."""
@@ -310,17 +310,14 @@ class ModelInput:
 
     def valid(self, rows: slice) -> NDArray[np.bool_] | None:
         """Return which pixels (n, W) of rows of the file are to get a class; None where all are."""
-        nodata, inside = self.raster.georeference.nodata, None
-        if self.outside is not None:
-            inside = ~self.outside[rows]
-        if nodata is None:
-            return inside
-        valid = bands.valid_pixels(self.raster[rows], nodata)
-        return valid if inside is None or valid is None else valid & inside
+        valid = self.raster.valid(rows)
+        if self.outside is None:
+            return valid
+        inside = ~self.outside[rows]
+        return inside if valid is None else valid & inside
 
-    def _converted(self, image: NDArray[Any]) -> NDArray[Any]:
-        nodata = self.raster.georeference.nodata
-        valid = None if nodata is None else bands.valid_pixels(image, nodata)
+    def _converted(self, rows: slice) -> NDArray[Any]:
+        image, valid = self.raster.with_valid(rows)
         image = as_trained(image, self._card, self.path, convert_depth=self._convert_depth)
         if valid is None:
             return image

@@ -718,7 +718,9 @@ class _Session:
         """Report the oddities of an image before it is predicted."""
         image = show(turn.job.image)
         if picture.raster.info.alpha and not self.alpha_said:
-            self.on_progress(Note(f"{image}: transparency is left out"))
+            self.on_progress(
+                Note(f"{image}: transparency is left out; wholly transparent pixels are ignored")
+            )
             self.alpha_said = True
         height, width, _ = picture.raster.shape
         card = self.model.card

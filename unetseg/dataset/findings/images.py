@@ -113,7 +113,10 @@ def judge_storage(facts: Facts) -> Iterator[Finding]:
     """Note images and masks that are read otherwise than they are stored."""
     surveys = facts.surveys
     for stored, text in (
-        ([s for s in surveys if s.info.alpha], "transparency is dropped"),
+        (
+            [s for s in surveys if s.info.alpha],
+            "transparency is dropped; wholly transparent pixels are ignored",
+        ),
         ([s for s in surveys if s.info.palette], "palette images are read as their colours"),
         (
             [s for s in surveys if s.info.orientation != 1],
