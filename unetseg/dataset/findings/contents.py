@@ -145,22 +145,21 @@ def judge_swaps(facts: Facts) -> Iterator[Finding]:
     Two facts then differ from the usual: the value of most pixels, and the value of the brighter
     ones. Nothing is said unless both facts are clear in every mask.
     """
-    leans = [s.lean for s in facts.surveys]
-    keys = {frozenset(s.found.counts) for s in facts.surveys}
-    found = [lean for lean in leans if lean is not None]
-    if facts.table is None or len(facts.table) != 2 or len(keys) != 1 or len(found) < _FEWEST_LEANS:
+    surveys = [s for s in facts.surveys if len(s.found.counts) > 1]  # others show one class
+    leans = [s.lean for s in surveys if s.lean is not None]
+    keys = {frozenset(s.found.counts) for s in surveys}
+    if facts.table is None or len(facts.table) != 2 or len(keys) != 1:
         return
-    shares, contrasts = np.array(found).T
+    if not _FEWEST_LEANS <= len(leans) == len(surveys):
+        return
+    shares, contrasts = np.array(leans).T
     covers, is_bright = shares > 0.5, contrasts > 0
-    if np.median(covers) == 1:
-        covers = ~covers
-    if np.median(is_bright) == 1:
-        is_bright = ~is_bright
     clear = (np.abs(shares - 0.5) > _CLEAR_SHARE) & (np.abs(contrasts) > _CLEAR_CONTRAST)
-    if clear.all() and (covers == is_bright).all() and 0 < covers.sum() <= len(covers) / 3:
-        files = [
-            s.pair.named for s, is_swapped in zip(facts.surveys, covers, strict=True) if is_swapped
-        ]
+    agree = (covers == is_bright).all() or (covers != is_bright).all()
+    if clear.all() and agree and 0 < covers.sum() < len(covers):
+        if covers.sum() > len(covers) / 2:
+            covers = ~covers
+        files = [s.pair.named for s, is_swapped in zip(surveys, covers, strict=True) if is_swapped]
         low, high = facts.table.names
         text = f"{show(low)} and {show(high)} look exchanged in {len(files)} of "
         text += f"{plural(len(covers), 'mask')}: their shares and their brightness are exchanged"
