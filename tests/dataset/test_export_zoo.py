@@ -1319,6 +1319,44 @@ def test_images_without_labels_are_named_in_one_warning(tmp_path, name):
     assert [str(w.message) for w in warned] == [f"{tmp_path / 'set'}: {says}"]
 
 
+def test_images_of_other_folders_are_named_and_masks_are_no_images(tmp_path):
+    labelme()(tmp_path / "set/day1")
+    picture(tmp_path / "set/day2/new.png", 0)
+    picture(tmp_path / "set/day1/flat.png", 0)
+    picture(tmp_path / "set/day1/flat_mask.png", 0)
+    assert pairing.read_set(tmp_path / "set").left_out == (
+        "2 images have no labels in LabelMe files and are left out: flat.png, new.png"
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (qupath(), "QuPath GeoJSON"),
+        (coco(polygon, "annotations/instances_default.json"), "COCO"),
+        (cvat("images", "masks"), "masks"),
+        (roboflow_masks, "masks"),
+    ],
+)
+def test_folders_with_labels_of_two_kinds_are_refused(tmp_path, build, kind):
+    labelme()(tmp_path / "day1")
+    build(tmp_path / "day2")
+    with pytest.raises(InputError) as caught:
+        pairing.read_set(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: holds LabelMe files, and {kind} in day2/; "
+        "name one folder, or export all from one tool"
+    )
+
+
+def test_masks_beside_labels_that_are_read_are_counted(tmp_path):
+    labelme(beside=False)(tmp_path)
+    pictures(tmp_path, "masks")
+    assert pairing.read_set(tmp_path).left_out == (
+        "masks/ holds 4 masks that are not read; move json/ away to use them"
+    )
+
+
 def test_polygons_without_an_area_are_counted_in_one_warning(tmp_path):
     coco(polygon)(tmp_path / "set")
     file = tmp_path / "set/annotations.json"

@@ -184,7 +184,7 @@ class Labels:
             drawn = tuple((index[label], draw) for label, draw in image.shapes)
             pairs.append(Pair(name, image.path, image.source, drawn, frame=image.frame))
         table = ClassTable(named_classes(names, colours), (IGNORED,))
-        texts = self._lines_left_out(), self._flat_left_out(), self._images_left_out()
+        texts = self._lines_left_out(), self._flat_left_out()
         return Export(self.tool, tuple(pairs), table, "; ".join(filter(None, texts)))
 
     def _named_images(self) -> list[tuple[str, LabelledImage]]:
@@ -224,20 +224,6 @@ class Labels:
         names = [show(i.path.name) for i in self.images.values() for _ in i.flat]
         text = f"polygons of fewer than 3 points are left out: {len(names)}, in "
         return text + few(list(dict.fromkeys(names))) if names else ""
-
-    def _images_left_out(self) -> str:
-        """Say which pictures beside the labelled ones have no labels."""
-        labelled = {image.path for image in self.images.values()}
-        homes = dict.fromkeys(path.parent for path in labelled)
-        beside = [path for home in homes for path in naming.list_folder(home)[0]]
-        names = [show(path.name) for path in beside if path not in labelled]
-        if not names:
-            return ""
-        sources = {image.source for image in self.images.values()}
-        where = show(sources.pop().name) if len(sources) == 1 else self.tool
-        have, are = ("have", "are") if len(names) > 1 else ("has", "is")
-        text = f"{plural(len(names), 'image')} {have} no labels in {where} and {are} left out"
-        return f"{text}: {few(names)}"
 
 
 class NotReadError(ValueError):

@@ -1,9 +1,11 @@
 """The search for the tool that exported a folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from unetseg.dataset.exports.beside import describe_beside, find_beside, is_mask
 from unetseg.dataset.exports.coco import read_coco
 from unetseg.dataset.exports.export import Export
 from unetseg.dataset.exports.joining import join_exports
@@ -14,7 +16,10 @@ from unetseg.dataset.exports.qupath import read_qupath
 from unetseg.dataset.exports.supervisely import read_supervisely
 from unetseg.dataset.exports.via import read_via
 from unetseg.dataset.exports.yolo import read_yolo
+from unetseg.dataset.naming import list_folder
 from unetseg.dataset.parts import find_parts
+from unetseg.errors import InputError
+from unetseg.text import show
 
 
 def find_export(folder: Path, line_width: float | None = None) -> Export | None:
@@ -27,7 +32,8 @@ def find_export(folder: Path, line_width: float | None = None) -> Export | None:
         line_width: The width in pixels of lines and points; None draws none.
 
     Raises:
-        InputError: Labels that cannot be read exactly, or parts that do not belong together.
+        InputError: Labels that cannot be read exactly, parts that do not belong together, or
+            labels of two kinds.
     """
     parts = find_parts(folder)
     found = {part.name: export for part in parts if (export := find_export(part, line_width))}
@@ -44,4 +50,26 @@ def find_export(folder: Path, line_width: float | None = None) -> Export | None:
         partial(read_qupath, line_width=line_width),
         read_yolo,
     )
-    return next((export for read in readers if (export := read(folder))), None)
+    export = next((export for read in readers if (export := read(folder))), None)
+    if export is None or any(pair.drawn is None for pair in export.pairs):
+        return export
+    beside = find_beside(folder, export)
+    _refuse_second_kind(folder, export, beside)
+    texts = export.left_out, describe_beside(folder, export, beside)
+    return replace(export, left_out="; ".join(filter(None, texts)))
+
+
+def _refuse_second_kind(folder: Path, export: Export, beside: Sequence[Path]) -> None:
+    """Refuse a folder in which pictures beside the labelled ones have labels of another kind."""
+    used = [path for pair in export.pairs for path in (pair.image, pair.mask)]
+    for home in list_folder(folder)[1]:
+        if any(home in path.parents for path in used):
+            continue
+        pictures = [path for path in beside if home in path.parents]
+        if not any(not is_mask(path, folder) for path in pictures):
+            continue
+        other = find_export(home)
+        kind = other.tool if other else "masks" if any(is_mask(p, folder) for p in pictures) else ""
+        if kind:
+            text = f"holds {export.tool}, and {kind} in {show(home.name)}/"
+            raise InputError(folder, text, "name one folder, or export all from one tool")
