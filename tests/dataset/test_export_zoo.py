@@ -1529,6 +1529,20 @@ def test_a_class_of_shapes_whose_value_is_ignored_is_ignored(tmp_path):
         np.testing.assert_array_equal(pair.labels(labelled.classes), index[truth(k)])
 
 
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_conversion_takes_the_file_of_classes_that_a_check_takes(tmp_path, is_given):
+    root = tmp_path / "set"
+    labelme()(root)
+    write(tmp_path / "own.toml" if is_given else root / "classes.toml", CLASSES_OF_A_FILE)
+    classes = tmp_path / "own.toml" if is_given else None
+    convert_folder(root, tmp_path / "made", classes=classes)
+    made = pairing.read_set(tmp_path / "made")
+    assert made.classes.names == ("background", "crack", "debris", "cell")
+    index = np.array([0, 3, 2])
+    for k, pair in enumerate(made.pairs):
+        np.testing.assert_array_equal(pair.labels(made.classes), index[truth(k)])
+
+
 @pytest.mark.parametrize(
     ("classes", "words"),
     [

@@ -149,13 +149,19 @@ def read_view(
 
 
 def read_drawn(
-    root: Path, instances: bool = False, line_width: float | None = None
+    root: Path,
+    classes_file: Path | None = None,
+    instances: bool = False,
+    line_width: float | None = None,
 ) -> tuple[str, Annotations] | None:
     """Read labels that a tool exported as shapes; None of other sets.
 
     Args:
         root: The set.
-        instances: Whether each shape is an object: its class is followed by that of its border.
+        classes_file: The file of the classes; None takes the ``classes.toml`` of the set, else the
+            classes of the labels. Shapes are matched by name.
+        instances: Whether each shape is an object: its class, as the labels name it, is followed by
+            that of its border.
         line_width: The width in pixels of lines and points; None draws none.
 
     Returns:
@@ -167,23 +173,27 @@ def read_drawn(
     export = find_export(root, line_width)
     if export is None or any(p.drawn is None for p in export.pairs):
         return None
-    pair_of = {p.name: p for p in export.pairs}
+    table, pairs = export.classes, export.pairs
+    if not instances:
+        table = pairing.declared_classes(root, classes_file, export) or table
+        pairs = export.pairs_under(table, classes_file or root / "classes.toml")
+    pair_of = {p.name: p for p in pairs}
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         pair = pair_of[name]
         if not instances:
-            mask = pair.read_mask().values
+            mask = pair.labels(table)
             masks.check_same_size(pair.mask, mask.shape, shape)
-            return Snapped(mask.astype(np.uint8))
+            return Snapped(mask)
         drawn = pair.read_shapes()  # 1 to n, the topmost last
         masks.check_same_size(pair.mask, drawn.shape, shape)
         return snapping.draw_objects(drawn, np.array([kind for kind, _ in pair.drawn or ()], int))
 
-    classes = export.classes.classes
+    classes = table.classes
     if instances:
         colours = {c.name: c.colour for c in classes[1:]}
         classes = _with_borders(list(colours), colours)
-    return export.tool, _annotations(export.pairs, classes, read, left_out=export.left_out)
+    return export.tool, _annotations(pairs, classes, read, left_out=export.left_out)
 
 
 def _annotations(

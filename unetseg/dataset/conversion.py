@@ -125,9 +125,9 @@ def convert_folder(
     without = home.name if home else ""
     of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
     labelled: Annotations | None
-    if drawn := annotations.read_drawn(root, instances, line_width):
+    if drawn := annotations.read_drawn(root, classes, instances, line_width):
         tool, labelled = drawn
-        used = (arg("instances"), arg("line_width"), *of_view)
+        used = (arg("instances" if instances else "classes"), arg("line_width"), *of_view)
         _refuse_unused(given, f"shapes of {tool}", used)
     elif labelled := annotations.read_class_masks(root, order, limit, instances):
         used = (arg("order"), *((arg("instances"), *of_view) if instances else (arg("limit"),)))

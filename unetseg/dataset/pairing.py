@@ -168,7 +168,7 @@ def read_set(
         return folder
     home = Path(folder)
     export, advice = find_export(home, line_width), "" if converts else _CONVERT
-    table = _declared(home, classes, export)
+    table = declared_classes(home, classes, export)
     if export and table:
         source = Path(classes) if classes else home / "classes.toml"
         export = replace(export, pairs=export.pairs_under(table, source))
@@ -215,7 +215,7 @@ def load_classes(
         InputError: ``file`` is missing, or the file is not valid.
     """
     home = Path(folder)
-    return _declared(home, file, find_export(home) if home.is_dir() else None)
+    return declared_classes(home, file, find_export(home) if home.is_dir() else None)
 
 
 def write_classes(folder: str | os.PathLike[str], table: ClassTable) -> None:
@@ -310,9 +310,10 @@ def _only(folder: Path, folders: Sequence[Path], names: Sequence[str], kind: str
     return found[0] if found else None
 
 
-def _declared(
+def declared_classes(
     folder: Path, file: str | os.PathLike[str] | None, export: Export | None
 ) -> ClassTable | None:
+    """Return the classes of `load_classes` for a folder whose export was read already."""
     path = folder / "classes.toml" if file is None else Path(file)
     if file is not None or path.exists():
         return read_classes(path)
@@ -328,7 +329,7 @@ def _declared_by_parts(folder: Path) -> ClassTable | None:
         InputError: Two parts declare other classes.
     """
     parts = find_parts(folder) if folder.is_dir() else []
-    tables = {part: table for part in parts if (table := _declared(part, None, None))}
+    tables = {part: table for part in parts if (table := declared_classes(part, None, None))}
     for part, table in tables.items():
         first = next(iter(tables))
         if table != tables[first]:
