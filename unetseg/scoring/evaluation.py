@@ -853,10 +853,13 @@ def _refuse_black_and_white(
     if not (found & blacks and found & whites):
         return
     root = str(labelled.folder)
-    line = f"unetseg convert {quote(root)} {quote(root + '-converted')} (--fov FOLDER)"
-    called = f"unetseg.convert_folder({root!r}, {root + '-converted'!r})"
+    made = root + "-converted"
+    line = either(
+        f"unetseg convert {quote(root)} {quote(made)} (--fov FOLDER)",
+        f"unetseg.convert_folder({root!r}, {made!r})",
+    )
     text = "255 is ignored by the model, and these masks hold 0 and 255 alone"
-    remedy = f"if 255 is a class, convert them: {either(line, called)}; else {arg('ignore', 255)}"
+    remedy = f"if 255 is a class, convert them: {line}; else {arg('ignore', 255)}"
     raise InputError(root, text, remedy)
 
 
