@@ -260,3 +260,17 @@ def test_a_bar_is_a_word(capfd):
 def test_another_word_for_progress_is_refused():
     with pytest.raises(InputError, match="on_progress: 'lines' is no way to report"):
         work("set", on_progress="lines")
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "home"),
+    [
+        ("train", "folds", "cross_validate"),
+        ("evaluate", "objects_of", ""),
+        ("train", "boundary", "evaluate"),
+    ],
+)
+def test_an_argument_of_one_other_function_leads_to_it(function, name, home):
+    with pytest.raises(InputError, match=f"{name}: is no argument of {function}") as caught:
+        getattr(unetseg, function)(**{name: 5})
+    assert (f"unetseg.{home} takes it" in str(caught.value)) == bool(home)

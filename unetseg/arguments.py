@@ -131,7 +131,9 @@ def _check_names(
     shown = [name for name in known if name != "self"]
     for name in given:
         if name not in known:
-            home = "" if meaning(name, shown) else _holder(function, name) or _maker(owner, name)
+            home = ""
+            if not meaning(name, shown):
+                home = _holder(function, name) or _maker(owner, name) or _neighbour(name)
             remedy = home or nearest(name, shown) or f"known are {', '.join(shown)}"
             title = function.__qualname__.removesuffix(".__init__")
             raise InputError(name, f"is no argument of {title}", remedy.strip())
@@ -152,6 +154,16 @@ def _maker(owner: object, name: str) -> str:
     """Return the argument with which the object of a method is made, else ""."""
     holder = _holder(type(owner).__init__, name) if owner is not None else ""
     return f"{holder} to {type(owner).__name__}" if holder else ""
+
+
+def _neighbour(name: str) -> str:
+    """Return the public function that takes an argument, if only one does, else ""."""
+    import unetseg
+
+    public_ones = {one: getattr(unetseg, one) for one in unetseg.__all__}
+    functions = {one: f for one, f in public_ones.items() if inspect.isfunction(f)}
+    takers = [one for one, f in functions.items() if name in inspect.signature(f).parameters]
+    return f"unetseg.{takers[0]} takes it" if len(takers) == 1 else ""
 
 
 def _spread(parameter: inspect.Parameter, settings: type | None) -> Iterable[inspect.Parameter]:
