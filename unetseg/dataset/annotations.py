@@ -32,7 +32,13 @@ from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.files import find_label_image
 from unetseg.objects.numbering import doubt_classes, doubt_numbers, measure_numbers
-from unetseg.objects.separation import BACKGROUND, BORDER, object_classes, with_objects
+from unetseg.objects.separation import (
+    BACKGROUND,
+    BORDER,
+    background_of,
+    object_classes,
+    with_objects,
+)
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import RawMask
 from unetseg.text import show
@@ -301,7 +307,8 @@ def _read_voc_objects(
         if not path.is_file():
             raise InputError(path, "not found", f"add it, or move {_OBJECT_MASKS}/ out")
     table = table or _discover(mask_of, (), _MaskReader())
-    names = [name for i, name in enumerate(table.names) if not _is_background(table, i)]
+    background = background_of(table)
+    names = [name for name in table.names if name != background]
     kind_of = np.zeros(IGNORED + 1, np.int64)  # of the objects of each class of the masks
     for kind, name in enumerate(names, 1):
         kind_of[table.names.index(name)] = kind
@@ -322,10 +329,6 @@ def _read_voc_objects(
 
     colours = {c.name: c.colour for c in table}
     return _annotations(pairs, _with_borders(names, colours), read, problem)
-
-
-def _is_background(table: ClassTable, index: int) -> bool:
-    return table.names[index].lower() == BACKGROUND or table.key(index) in (0, "#000000")
 
 
 def _refuse_classes(paths: Iterable[Path]) -> None:
