@@ -239,23 +239,31 @@ def _encoding(raw: masks.RawMask, info: ImageInfo) -> str:
 
 def _shows_view(surround: NDArray[np.bool_], raw: masks.RawMask, found: masks.Found) -> bool:
     """Return ``shows_view`` of `Survey`; images without a surround have no field of view."""
-    if found.distinct != 2 or raw.unlabelled is not None or not surround.any():
+    is_higher = _higher_of_two(raw, found) if surround.any() else None
+    if is_higher is None:
         return False
-    codes = masks.pack_colours(raw.values) if raw.values.ndim == 3 else raw.values
-    share = (codes == codes.max()).astype(np.float32)[..., None]
+    share = is_higher.astype(np.float32)[..., None]
     higher = transforms.rescale_image(share, surround.shape)[..., 0] > 0.5
     lit = ~surround
     common = [(one & lit).sum() / (one | lit).sum() for one in (higher, ~higher)]
     return bool(max(common) >= _VIEW)
 
 
-def _lean(
-    grey: NDArray[np.float32], raw: masks.RawMask, found: masks.Found
-) -> tuple[float, float] | None:
+def _higher_of_two(raw: masks.RawMask, found: masks.Found) -> NDArray[np.bool_] | None:
+    """Return where a mask of two values or colours, all labelled, has the higher one; else None."""
     if found.distinct != 2 or raw.unlabelled is not None:
         return None
     codes = masks.pack_colours(raw.values) if raw.values.ndim == 3 else raw.values
-    is_higher, level = codes == codes.max(), grey[..., 0]
+    higher: NDArray[np.bool_] = codes == codes.max()
+    return higher
+
+
+def _lean(
+    grey: NDArray[np.float32], raw: masks.RawMask, found: masks.Found
+) -> tuple[float, float] | None:
+    is_higher, level = _higher_of_two(raw, found), grey[..., 0]
+    if is_higher is None:
+        return None
     apart = level[is_higher].mean(dtype=float) - level[~is_higher].mean(dtype=float)
     return float(is_higher.mean()), float(apart / max(float(level.std()), 1e-6))
 

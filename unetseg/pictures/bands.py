@@ -132,7 +132,7 @@ class Raster:
             raise ValueError("the rows of a raster are decoded, so they are always new")
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def _open_reader(self) -> "_Reader":
+    def _open_reader(self) -> _Reader:
         """Return a reader of rows as `_decode` returns them."""
         picture = self._picture
         stored = picture.rows() if picture.info.orientation == 1 else None
