@@ -318,6 +318,22 @@ def test_a_wholly_transparent_pixel_is_without_data(tmp_path, kind, channels):
         np.testing.assert_array_equal(raster[0:40], read_image(path, Selection(channels=channels)))
     pair = Pair("a", path, path)
     np.testing.assert_array_equal(pair.missing(), ~due)
+    image, missing = pair.read_known()
+    np.testing.assert_array_equal(missing, ~due)
+    np.testing.assert_array_equal(image[due], read_image(path)[due])
+
+
+def test_an_image_with_gaps_and_its_labels_are_read_by_decoding_it_once(tmp_path, monkeypatch):
+    image = put(tmp_path, clear_picture("PNG"))
+    mask = put(tmp_path, pil(np.full((40, 33), 7, np.uint8)), "mask.png")
+    opened, open_reader = [], bands.Raster._open_reader
+    monkeypatch.setattr(
+        bands.Raster, "_open_reader", lambda self: opened.append(self) or open_reader(self)
+    )
+    found, labels = Pair("a", image, mask).read_labelled(VALUES)
+    assert len(opened) == 1
+    np.testing.assert_array_equal(labels == 255, Pair("a", image, mask).missing())
+    np.testing.assert_array_equal(found[labels < 255], read_image(image)[labels < 255])
 
 
 def test_a_picture_without_gaps_is_not_decoded_to_find_any(tmp_path, monkeypatch):

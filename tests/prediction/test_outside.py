@@ -187,6 +187,32 @@ def test_where_an_image_has_no_data_no_class_is_trained_counted_or_scored(empty)
     np.testing.assert_array_equal(made.confusion, scores.confusion)
 
 
+@pytest.mark.parametrize("ignored", [None, 9])
+def test_a_corner_without_data_in_all_training_images_is_predicted_where_there_is_data(
+    empty, ignored
+):
+    write_set("set", 6, toml="ignore = [9]\n" + VALUES_TOML)
+    for path in sorted(Path("set/images").iterdir()):
+        image, mask = read(path), read(f"set/masks/{path.name}")
+        clear = np.full(image.shape, 255, np.uint8)
+        clear[:20, :30] = 0
+        if ignored:  # the masks ignore the corner, too, and a strip below it
+            mask[:20, :30], mask[-4:] = ignored, ignored
+        Image.fromarray(np.dstack([image, clear]), "LA").save(path)
+        Image.fromarray(mask).save(f"set/masks/{path.name}")
+    unetseg.build_store("set", "p.h5", SETTINGS["patches"])
+    area = unetseg.open_store("p.h5").info.ignored_area
+    unetseg.train("p.h5", **QUICK)
+    write_image(Path("next"), draw(50)[0])
+    unetseg.predict(["next.png"], out="made")
+    strip = np.zeros((64, 56), np.bool_)
+    strip[-4:] = ignored is not None
+    np.testing.assert_array_equal(read("made/next.png") == 9, strip)
+    np.testing.assert_array_equal(area.pixels if area else np.zeros_like(strip), strip)
+    unetseg.predict(["set"], out="made")
+    assert (read("made/im0.png")[:20, :30] == 9).all()
+
+
 @pytest.mark.parametrize("nodata", [np.nan, -9999.0])
 def test_values_of_no_data_take_no_part_in_what_is_learned(empty, nodata):
     write_set("plain", 6)

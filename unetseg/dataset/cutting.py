@@ -399,8 +399,8 @@ class LabelledFolder:
         """Return ``(3, C)``: sums of an image's values and of their squares, and its pixels."""
         if index not in self._sums:
             pair, settings = self.surveys[index].pair, self.settings
-            image = pair.read_scaled(self.channels, settings.scale, settings.selection)
-            image = image.astype(np.float64)
+            image = pair.read_image(settings.selection)
+            image = pair.scaled(image, self.channels, settings.scale).astype(np.float64)
             pixels = np.full(self.channels, image.shape[0] * image.shape[1])
             self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
         return self._sums[index]
@@ -465,8 +465,8 @@ class _Cutter:
 
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         pair, selection = self.surveys[index].pair, self.settings.selection
-        image = pair.read_scaled(self.info.channels, scale, selection)
-        mask = pair.labels(self.info.classes, selection)
+        image, mask = pair.read_labelled(self.info.classes, selection)
+        image = pair.scaled(image, self.info.channels, scale)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 
 

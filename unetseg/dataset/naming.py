@@ -87,18 +87,34 @@ class Pair:
         return reading.read_info(self.image, self.taken(selection))
 
     def read_image(self, selection: Selection = WHOLE) -> NDArray[Any]:
-        """Return the image (H, W, C); see `bands.read_filled`."""
+        """Return the image (H, W, C), as `read_known` does."""
+        return self.read_known(selection)[0]
+
+    def read_known(
+        self, selection: Selection = WHOLE
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return the image (H, W, C), and which pixels lack data; see `bands.read_filled`."""
         return bands.read_filled(self.image, self.taken(selection))
 
-    def read_scaled(
-        self, channels: int, scale: float, selection: Selection = WHOLE
-    ) -> NDArray[Any]:
-        """Return the image with its channels fitted by `fit_channels`, scaled.
+    def read_labelled(
+        self, table: ClassTable, selection: Selection = WHOLE
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return the image (H, W, C) and its `labels` (H, W); the image is decoded once.
 
         Raises:
-            InputError: `read_image` or `fit_channels` refuses the file.
+            InputError: `read_known` refuses the image, or `labels` the mask.
         """
-        image = transforms.fit_channels(self.read_image(selection), channels, self.image)
+        image, missing = self.read_known(selection)
+        labels = decode_inside(self.read_mask(selection), table, selection, self.mask)
+        return image, _without(missing, labels)
+
+    def scaled(self, image: NDArray[Any], channels: int, scale: float) -> NDArray[Any]:
+        """Return the image as it was read, with its channels fitted by `fit_channels`, scaled.
+
+        Raises:
+            InputError: `fit_channels` refuses the image.
+        """
+        image = transforms.fit_channels(image, channels, self.image)
         height, width = image.shape[:2]
         return transforms.rescale_image(image, transforms.scaled_size(height, width, scale))
 
@@ -150,10 +166,7 @@ class Pair:
             InputError: `read_mask` or `masks.decode` refuses the mask.
         """
         labels = decode_inside(self.read_mask(selection), table, selection, self.mask)
-        missing = self.missing(selection)
-        if missing is not None and missing.shape == labels.shape:
-            labels[missing] = IGNORED
-        return labels
+        return _without(self.missing(selection), labels)
 
     def missing(self, selection: Selection = WHOLE) -> NDArray[np.bool_] | None:
         """Return which pixels (H, W) of the image have no data; None where all may have some."""
@@ -174,6 +187,13 @@ def decode_inside(
     labels = np.full(raw.values.shape[:2], IGNORED, np.uint8)
     if labels[inner].size:
         labels[inner] = masks.decode(raw.inside(inner), table, path)
+    return labels
+
+
+def _without(missing: NDArray[np.bool_] | None, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Ignore the pixels that lack data in labels of the same size, and return the labels."""
+    if missing is not None and missing.shape == labels.shape:
+        labels[missing] = IGNORED
     return labels
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.dataset import snapping
+from unetseg.dataset import naming, snapping
 from unetseg.dataset.naming import Pair
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import Numbers, measure_numbers
@@ -90,7 +90,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         InputError: The image or its mask cannot be read, or their sizes differ.
     """
     info, mask_info = pair.read_info(selection), pair.mask_info(selection)
-    image = pair.read_image(selection)
+    image, missing = pair.read_known(selection)
     raw = _mask_beside(pair, image, selection)
     if pair.drawn is None:
         refuse_mixup(pair, image, raw)
@@ -99,7 +99,6 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     if info.orientation >= 5 and size == mask_size[::-1]:
         remedy = f"the image is turned by its EXIF orientation, the mask is not: {remedy}"
     masks.check_same_size(pair.mask, mask_size, size, remedy)
-    missing = pair.missing(selection)
     sha256, inner = transforms.pixel_hash(image), selection.inner(*size)
     if not raw.values[inner].size:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
@@ -195,15 +194,20 @@ class Measures:
 def measure_classes(
     pair: Pair, table: ClassTable, selection: Selection, area: AreaFinder
 ) -> Measures:
-    """Measure the classes of a mask, and add its ignored pixels to ``area``, unless all are
-    ignored.
+    """Measure the classes of a mask, and add the pixels that it ignores to ``area``.
+
+    A pixel without data in the image is not added: another image may have data there. Neither is
+    a mask that leaves nothing to learn.
 
     Raises:
         InputError: The mask does not fit the classes.
     """
-    mask = pair.labels(table, selection)
+    mask = naming.decode_inside(pair.read_mask(selection), table, selection, pair.mask)
     ignored = mask == IGNORED
-    if not ignored.all():
+    if (missing := pair.missing(selection)) is not None:
+        mask[missing] = IGNORED
+        ignored &= ~missing
+    if (mask != IGNORED).any():
         area.add(ignored)
     count, row, column = len(table.classes), mask.shape[0] // 2, mask.shape[1] // 2
     halves = [[mask[:row], mask[row:]], [mask[:, :column], mask[:, column:]]]

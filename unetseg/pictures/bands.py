@@ -203,10 +203,16 @@ def open_raster(
         return raster
 
 
-def read_filled(path: str | os.PathLike[str], selection: Selection = WHOLE) -> NDArray[Any]:
+def read_filled(
+    path: str | os.PathLike[str], selection: Selection = WHOLE
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read an image as `reading.read_image` does; pixels without data have the mean of the others.
 
     Values such as -9999 would otherwise take part in means, deviations and patches.
+
+    Returns:
+        The image (H, W, C), and which of its pixels (H, W) have no data. The latter is None where
+        all have some.
 
     Raises:
         InputError: `open_raster` or the raster refuses the file.
@@ -215,10 +221,10 @@ def read_filled(path: str | os.PathLike[str], selection: Selection = WHOLE) -> N
     with open_raster(path, selection) as raster:
         image, valid = raster.with_valid(slice(0, raster.shape[0]))
     if valid is None:
-        return image
+        return image, None
     known = valid[..., None] & (image == image)  # NaN differs from itself
     sums = np.where(known, image, 0).sum((0, 1), dtype=np.float64)
-    return fill_missing(image, valid, sums / np.maximum(known.sum((0, 1)), 1))
+    return fill_missing(image, valid, sums / np.maximum(known.sum((0, 1)), 1)), ~valid
 
 
 def fill_missing(image: NDArray[Any], valid: NDArray[np.bool_], values: ArrayLike) -> NDArray[Any]:

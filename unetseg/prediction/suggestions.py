@@ -320,7 +320,7 @@ class _Describer:
     def describe(self, path: Path) -> _Described | None:
         """Describe an image; return None where it is left out or cannot be read."""
         try:
-            key = pixel_hash(bands.read_filled(path, self.model.selection))
+            key = pixel_hash(bands.read_filled(path, self.model.selection)[0])
             self._seen.add(key)
             if key not in self._excluded:
                 return _describe(self.model, self.model.scaled(path)[0])
@@ -458,7 +458,7 @@ def _write(
         name=lambda one: one.image.name,
         check=lambda: caught.check(target, again),
     ):
-        picture = bands.read_filled(one.image, model.selection)
+        picture = bands.read_filled(one.image, model.selection)[0]
         labels = model.labels(one.image)
         name = f"{one.image.stem}.png"
         overlay = drawing.overlay(picture, labels, table, model.card.unpainted)

@@ -68,15 +68,17 @@ def _pictures(
     plain = None if table is None else drawing.prevailing(found.counts.sum(0))
     drawn = steps(surveys, "drawing", "images", on_progress, name=lambda one: one.pair.name)
     for one in drawn:
-        image = one.pair.read_image(selection)
+        if table is None:
+            image, labels = one.pair.read_image(selection), None
+        else:
+            image, labels = one.pair.read_labelled(table, selection)
         height, width = image.shape[:2]
         factor = min(1.0, _SIDE / max(height, width))
         shape = transforms.scaled_size(height, width, factor)
         small = transforms.rescale_image(image, shape)
-        if table is None:
+        if table is None or labels is None:
             mask = _as_stored(one.pair.read_mask(selection), shape)
         else:
-            labels = one.pair.labels(table, selection)
             indices = transforms.rescale_mask(labels, shape)
             mask = drawing.overlay(small, indices, table, plain)[: shape[0], : shape[1]]
         yield {

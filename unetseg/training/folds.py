@@ -136,8 +136,7 @@ class CrossValidation(Result):
         """
         one, selection = self.images[k], PatchSettings(**self.cutting).selection
         made, sure = self.masks / f"{one.name}.png", self.run.confidence / f"{one.name}.png"
-        image = one.pair.read_image(selection)
-        truth = one.pair.labels(self.classes, selection)
+        image, truth = one.pair.read_labelled(self.classes, selection)
         prediction = masks.decode(reading.read_mask(made), self.classes, made)
         confidence = reading.read_image(sure)[..., 0]
         for path, values in ((one.mask, truth), (made, prediction), (sure, confidence)):
