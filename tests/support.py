@@ -87,6 +87,13 @@ def write_image(path, image):
     return path
 
 
+def write_tiff(name, shape=(300, 210), **options):
+    """Write a grey TIFF whose sides are multiples of no window; return the image."""
+    image, _ = draw(7, shape)
+    tifffile.imwrite(name, image[..., 0], **options)
+    return image
+
+
 def write_images(folder, count, **look):
     """Write ``im<k>`` as `draw` makes them into a folder, without masks; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)

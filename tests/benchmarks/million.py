@@ -23,8 +23,9 @@ from unetseg.dataset import pairing, splits
 from unetseg.dataset.store import Source, StoreInfo, open_store
 from unetseg.dataset.store_writer import write_store
 from unetseg.network.unet import build_network
-from unetseg.prediction import model_file, session
+from unetseg.prediction import jobs, model_file
 from unetseg.prediction.model_file import ModelCard, ModelSource
+from unetseg.settings import WHOLE
 from unetseg.training.batches import Patches, epoch_order
 
 _SIDE = 16  # of tiny images and patches
@@ -81,13 +82,13 @@ def _names(table: _Table, home: Path, count: int) -> None:
     table.timed("split", lambda: splits.split_groups(names, present, hashes, 0.2, 0))
     table.timed("split by group", lambda: splits.split_groups(groups, present, hashes, 0.2, 0))
     table.timed("five folds by group", lambda: splits.split_folds(groups, present, hashes, 5, 0))
-    found = table.timed("predict: list", lambda: session._collect([home / "images"]))
-    wanted = {"overlay": False, "probabilities": False, "confidence": False}
-    jobs = table.timed(
+    found = table.timed("predict: list", lambda: jobs.find_images([home / "images"]))
+    wanted = jobs.Wanted(home / "out", overlay=False)
+    made = table.timed(
         "predict: read the headers",
-        lambda: [session._job(path, home / "out", "auto", wanted, None) for path in found],
+        lambda: jobs.make_jobs(found, wanted, WHOLE),
     )
-    table.timed("predict: check what is in the way", lambda: session._check_places(jobs, False))
+    table.timed("predict: check what is in the way", lambda: jobs.check_places(made, False))
 
 
 def _small_store(table: _Table, home: Path, count: int) -> StoreInfo:

@@ -7,7 +7,9 @@ Read in this order:
 - ``model`` makes one file or an ensemble ready for images.
 - ``encoder_weights`` finds the weights of the pretrained encoder.
 - ``segmenter`` covers an image of any size, by blended windows or seamless tiles.
-- ``session`` writes a mask for every image.
+- ``jobs`` says which image goes to which files, and which files are there already.
+- ``outputs`` writes the files of one image.
+- ``session`` predicts one image after the other.
 - ``summary`` writes the table of the predictions.
 - ``calibration`` and ``likeness`` say how far a model can be trusted.
 - ``suggestions`` ranks the images to label next.
