@@ -61,6 +61,7 @@ class Annotations:
         problem: The fault of files that belong to no image, in words.
         left_out: The labels that are in no mask, in words; empty where there are none.
         parts: The part of each image of a divided set, as `naming.Pair` holds it.
+        are_found: Whether the classes are the values and colours that the masks hold.
     """
 
     images: dict[str, Path]
@@ -69,6 +70,7 @@ class Annotations:
     problem: InputError | None = None
     left_out: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
+    are_found: bool = False
 
 
 def refuse_pages(path: Path) -> None:
@@ -254,7 +256,8 @@ def read_pairs(
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
         return snapping.snap(raw, table, mask_of[name], limit)
 
-    return _annotations(pairs, table.classes, read, problem)
+    labels = _annotations(pairs, table.classes, read, problem)
+    return replace(labels, are_found=labelled.classes is None)
 
 
 def read_objects(root: Path, without: str) -> Annotations:

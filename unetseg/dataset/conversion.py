@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetseg import files
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
 from unetseg.dataset import annotations, naming, pairing
 from unetseg.dataset.annotations import Annotations, find_views, read_view
+from unetseg.dataset.findings.contents import ask_kinds
 from unetseg.dataset.snapping import LIMIT, Snapped
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
@@ -150,7 +152,7 @@ def convert_folder(
     items = [(part, name) for part, names in parts.items() for name in names]
     file_names = {name: file for names in parts.values() for name, file in _files(labelled, names)}
     tally = Counter[str]()
-    strange: list[NoClassError] = []
+    strange, pixels_of = list[NoClassError](), list[NDArray[np.int64]]()
     with catching() as caught, files.building(target) as building:
         for part, name in steps(
             items,
@@ -168,14 +170,18 @@ def convert_folder(
             _write(building / part, file_names[name], labelled.images[name], snapped, table)
             if snapped.numbers is not None:
                 tally["objects"] += int(snapped.numbers.max(initial=0))
-            ignored_here = int((snapped.mask == IGNORED).sum())
-            tally.update(pixels=snapped.mask.size, ignored=ignored_here)
+            pixels_of.append(np.bincount(snapped.mask.ravel(), minlength=IGNORED + 1))
+            tally.update(pixels=snapped.mask.size, ignored=int(pixels_of[-1][IGNORED]))
             tally.update(snapped=snapped.moved, blended=snapped.blended)
         if strange:
             raise join_no_class(strange)
         for part in parts:
             pairing.write_classes(building / part, table)
         _clear(target)
+    if labelled.are_found:
+        present = np.array(pixels_of)[:, : len(table)] > 0
+        for asked in filter(None, [ask_kinds(present, table.names)]):
+            on_progress(Note(f"{root}: {'; '.join(asked)}", warning=True))
     counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
     folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
     counted = tally["objects"] if instances else None

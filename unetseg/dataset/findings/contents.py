@@ -1,9 +1,10 @@
 """Findings about the classes that masks hold, and the size of their objects."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetseg.classes import colour_to_rgb
 from unetseg.dataset.findings.facts import Facts
@@ -15,6 +16,7 @@ from unetseg.text import plural, show
 
 _FEWEST_CROSSINGS = 100  # with fewer, rims may be chance
 _RIMS = 0.1  # see `judge_rims`
+_FEWEST_ALIKE = 2  # masks of each kind: one alone is an image that shows something rare
 _FEWEST_LEANS = 4  # masks: with fewer, there is no usual one
 _CLEAR_SHARE = 0.1  # of the pixels, from one half
 _CLEAR_CONTRAST = 0.3  # standard deviations; vessels of DRIVE have 0.5, membranes 1.1
@@ -164,6 +166,53 @@ def judge_swaps(facts: Facts) -> Iterator[Finding]:
         text = f"{show(low)} and {show(high)} look exchanged in {len(files)} of "
         text += f"{plural(len(covers), 'mask')}: their shares and their brightness are exchanged"
         yield Finding.of("warning", files, text, "look at them; invert them if they are wrong")
+
+
+def judge_kinds(facts: Facts) -> Iterator[Finding]:
+    """Ask about classes that may be the same, written by two programs."""
+    if facts.table is None or facts.is_given or not len(facts.halves):
+        return
+    present = facts.halves[:, 0].sum(1) > 0
+    if asked := ask_kinds(present, facts.table.names):
+        yield Finding.of("warning", [facts.root], *asked)
+
+
+def ask_kinds(present: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, str] | None:
+    """Return a question about masks that may hold the same classes under two names, and the ways.
+
+    One program writes 0 and 1, another 0 and 254. There are then two kinds of masks, which share
+    one class at most, the background. Masks of one class alone tell nothing.
+
+    Args:
+        present: ``(n, C)`` whether each mask shows each class.
+        names: The names of the classes.
+
+    Returns:
+        The question and the ways on; None where classes are no such kinds.
+    """
+    told = present[present.sum(1) > 1]
+    common = told.all(0)
+    kinds: list[set[int]] = []  # classes that meet, directly or through others
+    for row in told & ~common:
+        met = set(np.flatnonzero(row).tolist())
+        kinds, joined = [k for k in kinds if not k & met], [k for k in kinds if k & met]
+        kinds.append(met.union(*joined))
+    if common.sum() > 1 or len(kinds) != 2 or len(kinds[0]) != len(kinds[1]):
+        return None
+    kinds.sort(key=min)
+    counts = [int(told[:, sorted(kind)].any(1).sum()) for kind in kinds]
+    if min(counts) < _FEWEST_ALIKE:
+        return None
+    low, high = (
+        f"{', '.join(show(names[i]) for i in sorted(kind))} ({count} masks)"
+        for kind, count in zip(kinds, counts, strict=True)
+    )
+    text = f"{low} and {high} never meet in one mask: different classes, or the same ones, "
+    remedy = (
+        f"different: list them in a classes.toml ({arg('classes')}); the same: convert each kind "
+        "from a folder of its own, which writes 0, 1, ..., and join the copies"
+    )
+    return f"{text}written by two programs?", remedy
 
 
 def judge_scale(facts: Facts, size: int) -> tuple[float, list[Finding]]:

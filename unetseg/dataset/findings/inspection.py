@@ -17,6 +17,7 @@ from unetseg.dataset import pairing
 from unetseg.dataset.findings.contents import (
     judge_blends,
     judge_contents,
+    judge_kinds,
     judge_names,
     judge_rims,
     judge_scale,
@@ -61,6 +62,7 @@ _JUDGES = (
         judge_contents,
         judge_names,
         judge_swaps,
+        judge_kinds,
         judge_number,
         judge_blends,
         judge_rims,
