@@ -369,9 +369,12 @@ def test_numbered_objects_keep_the_name_of_the_only_declared_class(tmp_path, dec
     entries = enumerate(declared)
     text = "\n".join(f'[[class]]\nname = "{name}"\nvalue = {value}' for value, name in entries)
     (root / "classes.toml").write_text(text)
-    done = convert_folder(root, tmp_path / "out", instances=True)
+    said = []
+    done = convert_folder(root, tmp_path / "out", instances=True, on_progress=said.append)
     assert names_of(tmp_path / "out") == due
     assert done.objects == 2 * done.images[0]
+    lost = [str(note) for note in said if "numbers do not tell the classes cell, dust" in str(note)]
+    assert len(lost) == ("dust" in declared)
 
 
 @pytest.mark.parametrize("place", ["masks", "masks/cell"])
@@ -574,7 +577,7 @@ def test_over_64_objects_are_no_classes_but_convert_as_objects(tmp_path):
         ("a folder a class", {"ignore": [255], "instances": True}, "ignore"),
         ("a folder a class", {"limit": 0.2, "instances": True}, "limit"),
         ("CVAT", {"order": ["a"]}, "order"),
-        ("CVAT", {"instances": True, "ignore": [0]}, "ignore"),
+        ("CVAT", {"instances": True, "limit": 0.2}, "limit"),
     ],
 )
 def test_options_that_do_nothing_for_a_set_are_refused(tmp_path, kind, options, useless):

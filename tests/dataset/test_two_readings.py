@@ -5,12 +5,15 @@ Files are written with Pillow and tifffile, never with unetseg.
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from tests.dataset.test_label_traps import mask_of, png, write
-from tests.support import DATA
+from tests.objects.test_numbering import cells
+from tests.support import DATA, typed
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.findings.inspection import inspect_folder
-from unetseg.errors import UnetsegWarning
+from unetseg.errors import InputError, UnetsegWarning
 
 
 def toml_of(root, **keys):
@@ -85,6 +88,98 @@ NO_KINDS = {
 @pytest.mark.parametrize("kind", NO_KINDS)
 def test_classes_that_are_no_two_kinds_are_not_asked_about(tmp_path, kind):
     assert asked(write(tmp_path / "set", mask=NO_KINDS[kind]), NEVER) is None
+
+
+# --- a background that is a number -----------------------------------------------------------
+
+
+def numbered(k, ground=1, lines=False):
+    """Return (160, 200) with objects numbered from 2 (from 1 where ``ground`` is 0)."""
+    mask = cells(k, 9 + k)
+    mask[mask > 0] += ground > 0
+    mask[mask == 0] = ground
+    if lines:
+        mask[ndimage.grey_dilation(mask, (3, 3)) != mask] = 0  # as a watershed leaves them
+    return mask
+
+
+def write_numbered(root, kind=np.uint8, **how):
+    for k in range(4):
+        for place in ("images", "masks"):
+            (root / place).mkdir(parents=True, exist_ok=True)
+        png(root / f"images/im{k}", cells(k, 9 + k))
+        png(root / f"masks/im{k}", numbered(k, **how).astype(kind))
+    return root
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_number_that_may_be_the_background_is_asked_about_with_three_ways_on(
+    tmp_path, kind, lines
+):
+    root = write_numbered(tmp_path / "set", kind, lines=lines)
+    with pytest.raises(InputError, match="1 is the commonest and reaches all edges") as error:
+        convert_folder(root, tmp_path / "no", instances=True)
+    assert "--ignore 1" in typed(error.value)
+    assert "--classes" in typed(error.value)
+    counted = [9 + k for k in range(4)]
+    file = tmp_path / "ground.toml"
+    for value, objects, ignored in ((1, sum(counted), 0), (0, sum(counted) + 4, 0)):
+        file.write_text(f'[[class]]\nname = "background"\nvalue = {value}\n')
+        out = tmp_path / f"as{value}"
+        done = convert_folder(root, out, instances=True, classes=file)
+        assert (done.objects, done.ignored) == (objects, ignored)
+        for k in range(4):
+            mask, found = numbered(k, lines=lines), np.asarray(Image.open(out / f"masks/im{k}.png"))
+            np.testing.assert_array_equal(found > 0, mask > value)
+    done = convert_folder(root, tmp_path / "hidden", instances=True, ignore=1)
+    assert done.objects == sum(counted)
+    assert done.ignored == sum(int((numbered(k, lines=lines) == 1).sum()) for k in range(4))
+
+
+def large(k):
+    """Return one large object and a small one on a background of 0."""
+    mask = np.zeros((60, 80), np.uint8)
+    mask[2:-2, 2 + k : -2] = 1
+    mask[20:30, 30:40] = 2
+    return mask
+
+
+def crowded(k):
+    """Return 12 objects that leave no background."""
+    order = np.random.default_rng(k).permutation(12).reshape(3, 4) + 1
+    return np.kron(order, np.ones((20, 20))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("draw", [lambda k: numbered(k, ground=0), large, crowded])
+def test_numbered_objects_on_a_background_of_0_or_without_one_are_not_asked_about(tmp_path, draw):
+    root = tmp_path / "set"
+    for k in range(4):
+        for place in ("images", "masks"):
+            (root / place).mkdir(parents=True, exist_ok=True)
+        png(root / f"images/im{k}", np.roll(draw(k), 3))
+        png(root / f"masks/im{k}", draw(k))
+    done = convert_folder(root, tmp_path / "out", instances=True)
+    assert done.objects == sum(len(np.unique(draw(k)[draw(k) > 0])) for k in range(4))
+
+
+def test_numbers_of_one_class_each_are_asked_about_a_background_too(tmp_path):
+    root = write_numbered(tmp_path / "set")
+    (root / "masks").rename(root / "cell")
+    (root / "masks").mkdir()
+    (root / "cell").rename(root / "masks/cell")
+    with pytest.raises(InputError, match="store the background as 0"):
+        convert_folder(root, tmp_path / "out", instances=True)
+
+
+def test_the_classes_of_a_set_of_numbered_objects_are_obeyed(tmp_path):
+    root = write_numbered(tmp_path / "set")
+    text = '[[class]]\nname = "ground"\nvalue = 1\n[[class]]\nname = "cell"\nvalue = 2\n'
+    (root / "classes.toml").write_text("ignore = [3]\n" + text.replace("ground", "background"))
+    done = convert_folder(root, tmp_path / "out", instances=True)
+    assert done.classes.names == ("background", "cell", "cell border")
+    assert done.objects == sum(8 + k for k in range(4))
+    assert done.ignored == sum(int((numbered(k) == 3).sum()) for k in range(4))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data")

@@ -31,7 +31,12 @@ from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.files import find_label_image
-from unetseg.objects.numbering import doubt_classes, doubt_numbers, measure_numbers
+from unetseg.objects.numbering import (
+    doubt_classes,
+    doubt_numbers,
+    find_background,
+    measure_numbers,
+)
 from unetseg.objects.separation import (
     BACKGROUND,
     BORDER,
@@ -40,7 +45,7 @@ from unetseg.objects.separation import (
     with_objects,
 )
 from unetseg.pictures import masks, reading
-from unetseg.pictures.masks import RawMask
+from unetseg.pictures.masks import Key, RawMask
 from unetseg.text import show
 
 _OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects in masks of their own
@@ -260,46 +265,75 @@ def read_pairs(
     return replace(labels, are_found=labelled.classes is None)
 
 
-def read_objects(root: Path, without: str) -> Annotations:
+def read_objects(
+    root: Path, classes_file: Path | None, ignored: tuple[int | str, ...], without: str
+) -> Annotations:
     """Read images whose masks, or label images in ``objects/``, number objects of one class.
 
     Label images count only in a set that declares its classes: its masks then hold classes. Masks
-    of classes beside a folder ``SegmentationObject/`` may hold several.
+    of classes beside a folder ``SegmentationObject/`` may hold several. In masks that number
+    objects, classes tell the value of the background and those that are ignored.
+
+    Args:
+        root: The set.
+        classes_file: A ``classes.toml``; None takes the classes that the set declares.
+        ignored: Mask values or colours that are no object.
+        without: The name of a folder that holds neither images nor masks; "" for none.
 
     Raises:
-        InputError: There is nothing to pair, or the masks hold classes. On reading: a mask or a
-            label image of another size.
+        InputError: There is nothing to pair, the masks hold classes, or an object may be the
+            background. On reading: a mask or a label image of another size.
     """
-    labelled = pairing.read_set(root, without=without, converts=True)
-    pairs, problem, table = labelled.pairs, labelled.problem, labelled.classes
+    labelled = pairing.read_set(root, classes_file, without=without, converts=True)
+    pairs, problem, declared = labelled.pairs, labelled.problem, labelled.classes
     for pair in pairs:
         refuse_pages(pair.image)
     mask_of = {p.name: p.mask for p in pairs}
+    table = _with_ignored(declared, ignored) if declared else None
     if any(mask.parent.with_name(_OBJECT_MASKS).is_dir() for mask in mask_of.values()):
-        return _read_voc_objects(pairs, table, problem)
-    labelled_by = {n: find_label_image(root, n) if table else None for n in mask_of}
-    _refuse_classes(labelled_by[n] or mask for n, mask in mask_of.items())
+        return _read_voc_objects(pairs, table, ignored, problem)
+    labelled_by = {n: find_label_image(root, n) if declared else None for n in mask_of}
+    ground = declared and background_of(declared)
+    background = [declared.key(declared.names.index(ground))] if declared and ground else []
+    hidden = [*(declared.ignore if declared else ()), *ignored]
+    others = (*background, *hidden)
+    images = ((labelled_by[n], mask) for n, mask in mask_of.items())
+    _refuse_classes((image, ()) if image else (mask, others) for image, mask in images)
+    key = None if background or any(labelled_by.values()) else _find_background(mask_of.values())
+    if key is not None and key not in hidden:
+        remedy = (
+            f"list the background in a file for {arg('classes')}, as {key}, or as 0 where {key} "
+            f"is an object; not labelled: {arg('ignore', key)}"
+        )
+        raise _is_background(key, remedy)
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask = mask_of[name]
         raw = reading.read_mask(mask)
         masks.check_same_size(mask, raw.values.shape[:2], shape)
-        ignored = raw.unlabelled
         if table is not None and (label_image := labelled_by[name]):
-            ignored = masks.decode(raw, table, mask) == IGNORED
+            unlabelled = masks.decode(raw, table, mask) == IGNORED
             raw = reading.read_mask(label_image)
             masks.check_same_size(label_image, raw.values.shape[:2], shape)
-        numbers = snapping.object_numbers(raw)
+            numbers = snapping.object_numbers(raw)
+        else:
+            unlabelled = masks.holds_any(raw, hidden, mask)
+            if raw.unlabelled is not None:
+                unlabelled |= raw.unlabelled
+            numbers = snapping.object_numbers(raw, others, mask)
         snapped = snapping.draw_objects(numbers, np.ones(numbers.max(), np.int64))
-        if ignored is not None:
-            snapped.mask[ignored] = IGNORED
+        snapped.mask[unlabelled] = IGNORED
         return snapped
 
-    return _annotations(pairs, _numbered_classes(table), read, problem)
+    classes, left_out = _numbered_classes(declared)
+    return _annotations(pairs, classes, read, problem, left_out)
 
 
 def _read_voc_objects(
-    pairs: Sequence[Pair], table: ClassTable | None, problem: InputError | None
+    pairs: Sequence[Pair],
+    table: ClassTable | None,
+    ignored: tuple[int | str, ...],
+    problem: InputError | None,
 ) -> Annotations:
     """Read masks of classes, and the objects from masks of the same names beside their folder."""
     mask_of = {p.name: p.mask for p in pairs}
@@ -309,7 +343,7 @@ def _read_voc_objects(
     for path in objects_of.values():
         if not path.is_file():
             raise InputError(path, "not found", f"add it, or move {_OBJECT_MASKS}/ out")
-    table = table or _discover(mask_of, (), _MaskReader())
+    table = table or _discover(mask_of, ignored, _MaskReader())
     background = background_of(table)
     names = [name for name in table.names if name != background]
     kind_of = np.zeros(IGNORED + 1, np.int64)  # of the objects of each class of the masks
@@ -334,26 +368,46 @@ def _read_voc_objects(
     return _annotations(pairs, _with_borders(names, colours), read, problem)
 
 
-def _refuse_classes(paths: Iterable[Path]) -> None:
-    """Refuse masks of classes where numbers of objects are due."""
-    numbers = ((path, snapping.object_numbers(reading.read_mask(path))) for path in paths)
+def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]]) -> None:
+    """Refuse masks of classes where numbers of objects are due.
+
+    Args:
+        found: Each mask, and its values and colours that are no objects.
+    """
+    numbers = (
+        (path, snapping.object_numbers(reading.read_mask(path), others, path))
+        for path, others in found
+    )
     if doubt := doubt_numbers(numbers):
         raise doubt
 
 
-def _numbered_classes(table: ClassTable | None) -> tuple[SegmentationClass, ...]:
+def _find_background(paths: Iterable[Path]) -> Key | None:
+    return find_background(map(reading.read_mask, paths))
+
+
+def _is_background(key: Key, remedy: str) -> InputError:
+    """Return the question about a number that may be the background."""
+    text = f"{key} is the commonest and reaches all edges: the background, or an object?"
+    return InputError(masks.ALL_MASKS, text, remedy)
+
+
+def _numbered_classes(table: ClassTable | None) -> tuple[tuple[SegmentationClass, ...], str]:
     """Return the background, the class of numbered objects, and the class of their border.
 
     The class is "foreground" unless ``table`` declares exactly one class with objects. The border
-    then keeps its declared name, too.
+    then keeps its declared name, too. If it declares several, a sentence says that they are lost.
     """
     kinds = object_classes(table, with_objects(table)) if table else {}
     if table is None or len(kinds) != 1:
-        return named_classes([BACKGROUND, "foreground", BORDER])
+        lost = ", ".join(show(table.names[kind]) for kind in kinds) if table else ""
+        text = f"numbers do not tell the classes {lost}: all objects are foreground"
+        return named_classes([BACKGROUND, "foreground", BORDER]), text if lost else ""
     [(kind, border)] = kinds.items()
     name = table.names[kind]
     border_name = f"{name} {BORDER}" if border is None else table.names[border]
-    return named_classes([BACKGROUND, name, border_name], {c.name: c.colour for c in table})
+    names = [BACKGROUND, name, border_name]
+    return named_classes(names, {c.name: c.colour for c in table}), ""
 
 
 def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTable:
@@ -443,7 +497,10 @@ def read_class_masks(
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
     names = list(order) or names
     if instances:
-        _refuse_classes(path for masks_of in files.values() for _, path in masks_of)
+        paths_of = [path for masks_of in files.values() for _, path in masks_of]
+        _refuse_classes((path, ()) for path in paths_of)
+        if (key := _find_background(paths_of)) is not None:
+            raise _is_background(key, "store the background as 0")
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask, numbers = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)

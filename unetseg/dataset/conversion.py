@@ -89,13 +89,14 @@ def convert_folder(
         out: A new or empty folder outside of it.
         classes: A ``classes.toml`` that says what the masks hold; None takes the set's own, or
             the values and colours found.
-        ignore: Mask values or colours that are no class.
+        ignore: Mask values or colours that are no class and no object.
         instances: Whether masks number objects, or each drawn shape is one. Where a set declares
             its classes and has label images in ``objects/``, those number the objects. So do the
             masks in ``SegmentationObject/``, as CVAT and Pascal VOC have them. The class
             of objects is followed by the class of their border, which is one pixel wide, inside
-            each object. Numbered objects are "foreground" unless the set declares one class
-            beside the background. Their numbers are written to ``objects/``.
+            each object. Numbered objects are "foreground" unless the classes are one beside the
+            background, whose value may be another than 0. Their numbers are written to
+            ``objects/``.
         fov: Folder (in ``source``, or a path) of masks of the field of view; outside is ignored.
         order: All classes, the topmost last; it decides where masks of one class each overlap.
         limit: Share of a mask's pixels, 0 to 1, that may lie farther from the nearest class than
@@ -135,8 +136,9 @@ def convert_folder(
         used = (arg("order"), *((arg("instances"), *of_view) if instances else (arg("limit"),)))
         _refuse_unused(given, "one mask a class", used)
     elif instances:
-        _refuse_unused(given, "masks that number objects", (arg("instances"), *of_view))
-        labelled = annotations.read_objects(root, without)
+        used = (arg("instances"), arg("classes"), arg("ignore"), *of_view)
+        _refuse_unused(given, "masks that number objects", used)
+        labelled = annotations.read_objects(root, classes, ignored, without)
     else:
         _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
         labelled = annotations.read_pairs(root, classes, ignored, without, limit)

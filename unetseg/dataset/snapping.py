@@ -145,12 +145,23 @@ def _key_points(table: ClassTable) -> NDArray[np.int64]:
     return np.array([colour_to_rgb(k) if isinstance(k, str) else (min(k, 255),) * 3 for k in keys])
 
 
-def object_numbers(raw: RawMask) -> NDArray[np.int32]:
+def object_numbers(
+    raw: RawMask, others: Sequence[Key] = (), what: object = masks.ALL_MASKS
+) -> NDArray[np.int32]:
     """Return ``(H, W)`` the objects of a mask that numbers them, 1 to n without gaps, 0 elsewhere.
 
-    In a palette or RGB mask black is the background, in others 0.
+    Black is no object of an RGB mask, and 0 is none of others.
+
+    Args:
+        raw: The mask.
+        others: Further values or colours that are no objects.
+        what: The file, for messages.
+
+    Raises:
+        InputError: A colour is named, and the mask holds values over 255.
     """
-    return _dense(raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values))
+    values = raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values)
+    return _dense(np.where(masks.holds_any(raw, others, what), 0, values) if others else values)
 
 
 def _dense(values: NDArray[np.integer[Any]]) -> NDArray[np.int32]:

@@ -20,11 +20,12 @@ from unetseg.classes import IGNORED
 from unetseg.errors import InputError, arg
 from unetseg.objects.counting import label_objects
 from unetseg.pictures import masks
-from unetseg.pictures.masks import Found, RawMask
+from unetseg.pictures.masks import Found, Key, RawMask
 from unetseg.text import plural
 
 _WHOLE = 0.9  # of a value's pixels lie in one piece: the rest is cut off by a neighbour
 _WHOLES = 0.8  # of the values are whole where they number objects; 0.26 in 100 masks of CamVid
+_FEWEST_NUMBERS = 2  # in a mask that tells whether one of them is the background
 _FEW = 3  # values in the usual mask: with fewer, objects and classes look alike
 _MANY = 6  # values in the fullest mask: so many numbers without a gap are no chance
 _FILLED = 2 / 3  # of the numbers up to the highest are there, since a program deletes few objects
@@ -144,6 +145,30 @@ def doubt_numbers(found: Iterable[tuple[Path, NDArray[np.integer[Any]]]]) -> Inp
         "Count Masks)"
     )
     return InputError(in_pieces[0], text, remedy)
+
+
+def find_background(found: Iterable[RawMask]) -> Key | None:
+    """Return the number that may be the background of numbered objects; None where none may.
+
+    It is the commonest of most masks and reaches all their edges, and there is little of 0. Masks
+    of fewer than two numbers say nothing.
+    """
+    grounds = Counter[Key | None]()
+    for raw in found:
+        values = raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values)
+        keys, counts = np.unique(values, return_counts=True)
+        if (keys > 0).sum() < _FEWEST_NUMBERS:
+            continue
+        first, zeros = keys[counts.argmax()], counts[keys == 0].sum()
+        inside = values == first
+        edges = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+        reaches_all = all(edge.any() for edge in edges)
+        is_ground = first > 0 and reaches_all and zeros < counts.max() / 2
+        key: Key = masks.hex_of(first) if raw.values.ndim == 3 else int(first)
+        grounds[key if is_ground else None] += 1
+    for ground, count in grounds.most_common(1):
+        return ground if count >= _WHOLES * grounds.total() else None
+    return None
 
 
 def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:

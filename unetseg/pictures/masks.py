@@ -5,7 +5,7 @@ question; nothing is guessed.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -535,6 +535,24 @@ def colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
         remedy = "give the classes' values in classes.toml, or save masks of colours"
         raise InputError(what, "holds values over 255 where colours are due", remedy)
     return raw.values.astype(np.int32) * 0x010101
+
+
+def holds_any(raw: RawMask, keys: Iterable[Key], what: object) -> NDArray[np.bool_]:
+    """Return where a mask ``(H, W)`` holds one of some values or colours.
+
+    In an RGB mask a value stands for a grey, and in a palette for an index.
+
+    Raises:
+        InputError: `colour_codes` refuses to see colours in the mask.
+    """
+    found = np.zeros(raw.values.shape[:2], np.bool_)
+    for key in keys:
+        if isinstance(key, str):
+            found |= colour_codes(raw, what) == code_of(key)
+        else:
+            values = raw.values if raw.values.ndim == 3 else raw.values[..., None]
+            found |= (values == key).all(-1)
+    return found
 
 
 def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.integer]:
