@@ -37,6 +37,7 @@ class Code(StrEnum):
     OBJECTS_OR_CLASSES = auto()  # masks may number objects, or hold classes
     BLENDED_MASK = auto()  # a mask was smoothed, resized or compressed
     LOSSY_MASK = auto()  # a mask is stored as JPEG or the like
+    CLOSE_COLOURS = auto()  # two colours of masks are nearly equal
     CLOSE_VALUES = auto()  # a mask in such a format holds values that it cannot keep apart
     TURNED_IMAGE = auto()  # an image is turned by its EXIF orientation, its mask is not
 

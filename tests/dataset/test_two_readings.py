@@ -11,7 +11,9 @@ from scipy import ndimage
 from tests.dataset.test_label_traps import mask_of, png, write
 from tests.objects.test_numbering import cells
 from tests.support import DATA, typed
+from unetseg.classes import colour_to_rgb
 from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.errors import InputError, UnetsegWarning
 
@@ -180,6 +182,91 @@ def test_the_classes_of_a_set_of_numbered_objects_are_obeyed(tmp_path):
     assert done.classes.names == ("background", "cell", "cell border")
     assert done.objects == sum(8 + k for k in range(4))
     assert done.ignored == sum(int((numbered(k) == 3).sum()) for k in range(4))
+
+
+# --- colours that hardly differ --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["#fe0000", "#ff0808", "#f70000"])
+def test_nearly_equal_colours_are_asked_about_and_both_ways_lead_on(tmp_path, other):
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
+
+    def painted(path, k):
+        pixels = colours[mask_of(k)]
+        pixels[4 + k : 6 + k, 6 + 4 * k : 10 + 4 * k] = colour_to_rgb(other)  # in the block
+        png(path, pixels)
+
+    root = write(tmp_path / "set", mask=painted)
+    low, high = sorted([other, "#ff0000"])
+    (error,) = inspect_folder(root).errors
+    assert f"{low} and {high} differ by" in str(error)
+    assert f"all but {other} (32 pixels)" in str(error)
+    assert error.line == f"unetseg convert {root} {root}-converted"
+    for work in (convert_folder, build_store):
+        with pytest.raises(InputError, match=f"{low} and {high} differ by"):
+            work(root, tmp_path / "no")
+    toml_of(root, ground="#000000", block="#ff0000", stripe="#00ff00")
+    convert_folder(root, tmp_path / "one")
+    for k in range(4):
+        found = np.asarray(Image.open(tmp_path / f"one/masks/im{k}.png"))
+        np.testing.assert_array_equal(found, mask_of(k))
+    toml_of(root, ground="#000000", block="#ff0000", stripe="#00ff00", other=other)
+    assert inspect_folder(root).errors == ()
+    assert len(convert_folder(root, tmp_path / "two").classes) == 4
+
+
+def test_colours_that_can_be_told_apart_and_neighbouring_values_are_classes(tmp_path):
+    colours = np.array([(0, 0, 0), (255, 0, 0), (246, 0, 0)], np.uint8)
+    assert not inspect_folder(
+        write(tmp_path / "colours", mask=lambda p, k: png(p, colours[mask_of(k)]))
+    ).errors
+    assert not inspect_folder(write(tmp_path / "values")).errors
+
+
+# --- a transparent background ----------------------------------------------------------------
+
+
+def clear_ground(*colours):
+    """Return a writer of masks in which all but the block and the stripe is transparent."""
+    paint = np.array([(0, 0, 0, 0), *colours], np.uint8)
+    return lambda p, k: png(p, paint[mask_of(k)])
+
+
+RED, GREEN, BLACK = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 0, 255)
+CLEAR = {
+    "one colour": (RED, RED),
+    "black": (BLACK, BLACK),
+    "two colours": (RED, GREEN),
+}
+
+
+@pytest.mark.parametrize("kind", CLEAR)
+def test_a_transparent_background_is_asked_about_and_both_ways_lead_on(tmp_path, kind):
+    root = write(tmp_path / "set", mask=clear_ground(*CLEAR[kind]))
+    (error,) = inspect_folder(root).errors
+    assert "transparent or without data" in str(error)
+    assert "the background, or not labelled?" in str(error)
+    for work in (convert_folder, build_store):
+        with pytest.raises(InputError, match=r"the background, or not labelled\?"):
+            work(root, tmp_path / "no")
+    flat = write(tmp_path / "flat")  # the background: filled with a colour of its own
+    for path in sorted(root.glob("masks/*.png")):
+        picture, white = Image.open(path), Image.new("RGBA", (48, 40), "white")
+        Image.alpha_composite(white, picture).convert("RGB").save(flat / "masks" / path.name)
+    assert inspect_folder(flat).errors == ()
+    assert inspect_folder(flat).counts.sum() == 4 * 40 * 48
+    if kind == "two colours":  # not labelled: the classes are listed
+        toml_of(root, block="#ff0000", stripe="#00ff00")
+        found = inspect_folder(root)
+        assert found.errors == ()
+        assert found.counts.sum() == 4 * (12 * 14 + 4 * 48)
+        assert convert_folder(root, tmp_path / "out").ignored == 4 * 40 * 48 - found.counts.sum()
+    else:
+        for path in root.glob("masks/*.png"):  # not labelled: some of the background is
+            pixels = np.array(Image.open(path))
+            pixels[:30][pixels[:30, :, 3] == 0] = (0, 0, 255, 255)
+            Image.fromarray(pixels).save(path)
+        assert inspect_folder(root).errors == ()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data")

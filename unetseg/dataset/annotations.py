@@ -432,7 +432,8 @@ def _discover(
         is_lossy |= raw.is_lossy
         keys[str(path)] = masks.find_keys(raw)
         numbers[path] = measure_numbers(raw, keys[str(path)])
-    if doubt := masks.two_kinds(keys) or doubt_classes(numbers):
+    transparent = masks.mostly_transparent(keys)
+    if doubt := masks.two_kinds(keys) or transparent or doubt_classes(numbers):
         raise doubt
     if any(k.colours.get(IGNORED) == VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)

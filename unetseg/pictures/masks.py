@@ -25,6 +25,7 @@ from unetseg.errors import Code, InputError, arg
 from unetseg.text import plural
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
+_ALIKE = 8  # levels: nobody chooses colours of two classes that differ by no more in any channel
 NOISE = 32  # levels: JPEG of fair quality changes no channel of an even area by more
 _MAX_FLICKERING = 8  # the most values that may change after fewer than _SHORT_RUN pixels
 _SHORT_RUN = 2  # pixels; painted classes, thin lines included, have longer runs along a row
@@ -150,8 +151,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
     Raises:
         InputError: There are over 64 keys, or over 8 that change from pixel to pixel; the error
             says what they look like. Or 255 stands beside two or more other values, or 0 is
-            declared as no data. Or some masks hold values and others colours, or palettes
-            contradict each other.
+            declared as no data. Or two colours are nearly equal. Or some masks hold values and
+            others colours, or palettes contradict each other.
     """
     for name, one in found.items():
         if is_noisy(one):
@@ -171,6 +172,8 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
         problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
         remedy = f"pass {arg('ignore', 255)}, or list the classes in classes.toml"
         raise InputError(name, problem, remedy, give=("ignore", IGNORED))
+    if error := _nearly_equal(found, keys):
+        raise error
     table = table_of(list(keys), ignore)  # type: ignore[arg-type]  # _merged_keys mixes no kinds
     paint = [colours.get(c.value, c.colour) if c.value is not None else "" for c in table.classes]
     if not colours or len(set(paint)) < len(paint):
@@ -218,6 +221,49 @@ def two_kinds(found: Mapping[str, Found]) -> InputError | None:
         "list the classes in classes.toml"
     )
     return InputError(binary[0], problem, remedy)
+
+
+def _nearly_equal(found: Mapping[str, Found], keys: Iterable[Key]) -> InputError | None:
+    """Return the question about two colours that hardly differ; None where there are none."""
+    ordered = sorted(key for key in keys if isinstance(key, str))
+    for i, one in enumerate(ordered):
+        for other in ordered[:i]:
+            apart = np.abs(np.subtract(colour_to_rgb(one), colour_to_rgb(other))).max()
+            if apart > _ALIKE:
+                continue
+            pixels = _merged(found).counts
+            rare = min(one, other, key=lambda key: pixels.get(key, 0))
+            text = f"{other} and {one} differ by {plural(int(apart), 'level')} of 255: two classes?"
+            remedy = (
+                f"two: list all in a classes.toml; one: list all but {rare} "
+                f"({plural(pixels.get(rare, 0), 'pixel')}) in it, then convert"
+            )
+            return InputError(ALL_MASKS, text, remedy, code=Code.CLOSE_COLOURS)
+    return None
+
+
+def mostly_transparent(found: Mapping[str, Found]) -> InputError | None:
+    """Return the question whether transparent pixels are the background; None where few are.
+
+    It is asked where most pixels are transparent or without data, or where all others are of one
+    class.
+
+    Args:
+        found: `find_keys` of each mask, by its file name.
+    """
+    clear, pixels = sum(one.unlabelled for one in found.values()), _merged(found).counts
+    share = clear / max(clear + sum(pixels.values()), 1)
+    if not clear or not pixels or (share <= 0.5 and len(pixels) > 1):
+        return None
+    only = f", and all others are {next(iter(pixels))}" if len(pixels) == 1 else ""
+    text = f"{100 * share:.0f} % of the pixels are transparent or without data{only}: the "
+    text += "background, or not labelled?"
+    remedy = (
+        "background: fill them with a colour of their own (GIMP: Image > Flatten Image); "
+        "not labelled: "
+    )
+    remedy += "label some background" if only else "list the classes in a classes.toml"
+    return InputError(ALL_MASKS, text, remedy)
 
 
 def is_noisy(found: Found) -> bool:

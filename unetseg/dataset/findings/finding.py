@@ -104,7 +104,7 @@ def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()
     line = ""
     if error.give:
         line = commands.check(as_option(*error.give))
-    elif error.code in (*NUMBERED, Code.BLENDED_MASK, Code.LOSSY_MASK):
+    elif error.code in (*NUMBERED, Code.BLENDED_MASK, Code.LOSSY_MASK, Code.CLOSE_COLOURS):
         line = commands.convert(error.code in NUMBERED)
     return Finding.of("error", files or [error.what], error.problem, error.remedy, line, error.code)
 

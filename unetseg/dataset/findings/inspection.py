@@ -382,4 +382,4 @@ def _doubt(surveys: Sequence[Survey]) -> InputError | None:
     """Return why the values of masks may be no classes; None where nothing speaks against it."""
     found = {str(s.pair.named): s.found for s in surveys}
     numbers = {s.pair.named: s.numbers for s in surveys}
-    return masks.two_kinds(found) or doubt_classes(numbers)
+    return masks.two_kinds(found) or masks.mostly_transparent(found) or doubt_classes(numbers)
