@@ -231,12 +231,12 @@ def _nearly_equal(found: Mapping[str, Found], keys: Iterable[Key]) -> InputError
             apart = np.abs(np.subtract(colour_to_rgb(one), colour_to_rgb(other))).max()
             if apart > _ALIKE:
                 continue
-            pixels = _merged(found).counts
-            rare = min(one, other, key=lambda key: pixels.get(key, 0))
+            pixels = _totals(found)
+            rare = min(one, other, key=pixels.__getitem__)
             text = f"{other} and {one} differ by {plural(int(apart), 'level')} of 255: two classes?"
             remedy = (
                 f"two: list all in a classes.toml; one: list all but {rare} "
-                f"({plural(pixels.get(rare, 0), 'pixel')}) in it, then convert"
+                f"({plural(pixels[rare], 'pixel')}) in it, then convert"
             )
             return InputError(ALL_MASKS, text, remedy, code=Code.CLOSE_COLOURS)
     return None
@@ -251,8 +251,8 @@ def mostly_transparent(found: Mapping[str, Found]) -> InputError | None:
     Args:
         found: `find_keys` of each mask, by its file name.
     """
-    clear, pixels = sum(one.unlabelled for one in found.values()), _merged(found).counts
-    share = clear / max(clear + sum(pixels.values()), 1)
+    clear, pixels = sum(one.unlabelled for one in found.values()), _totals(found)
+    share = clear / max(clear + pixels.total(), 1)
     if not clear or not pixels or (share <= 0.5 and len(pixels) > 1):
         return None
     only = f", and all others are {next(iter(pixels))}" if len(pixels) == 1 else ""
@@ -558,10 +558,15 @@ def _merged_palette(found: Mapping[str, Found]) -> dict[int, str]:
     return {value: colour for value, (colour, _) in colours.items()}
 
 
-def _merged(found: Mapping[str, Found]) -> Found:
+def _totals(found: Mapping[str, Found]) -> Counter[Key]:
     total: Counter[Key] = Counter()
     for one in found.values():
         total.update(one.counts)
+    return total
+
+
+def _merged(found: Mapping[str, Found]) -> Found:
+    total = _totals(found)
     run = float(np.median([one.run for one in found.values()]))
     return Found(dict(total.most_common()), len(total), run)
 

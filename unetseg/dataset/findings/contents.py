@@ -209,8 +209,8 @@ def ask_kinds(present: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, st
     )
     text = f"{low} and {high} never meet in one mask: different classes, or the same ones, "
     remedy = (
-        f"different: list them in a classes.toml ({arg('classes')}); the same: convert each kind "
-        "from a folder of its own, which writes 0, 1, ..., and join the copies"
+        f"different: list them in a classes.toml ({arg('classes')}); the same: convert the images "
+        "of each kind by themselves, and join the copies"
     )
     return f"{text}written by two programs?", remedy
 
