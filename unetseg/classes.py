@@ -145,6 +145,11 @@ class ClassTable(Result):
             raise InputError("classes", f"none is called {name!r}", remedy)
         return self.classes[self.names.index(name)]
 
+    def names_of(self, values: Iterable[int]) -> list[str]:
+        """Return the names of mask values; a value of no class is called "ignored"."""
+        name_of = {c.value: c.name for c in self}
+        return [name_of.get(value, "ignored") for value in values]
+
     def line(self) -> str:
         """Return the names."""
         return ", ".join(map(show, self.names))

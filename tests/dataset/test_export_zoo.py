@@ -184,7 +184,7 @@ def via(project=False, **how):
         entries = {
             f"im{k}.png123": {
                 "filename": f"im{k}.png",
-                "size": 123,
+                "size": (root / f"images/im{k}.png").stat().st_size,
                 "regions": via_regions(k, **how),
                 "file_attributes": {},
             }
@@ -452,6 +452,34 @@ def labelme_masks(root):
         write(file, data)
 
 
+def yolo_of_numbers(*numbers):
+    """Return a change of YOLO's texts, in which the classes then have these numbers."""
+
+    def change(build):
+        def changed(root):
+            build(root)
+            for file in (root / "labels").glob("im*.txt"):
+                lines = file.read_text().splitlines()
+                places = [line.split(" ", 1)[1] for line in lines]
+                write(file, "".join(f"{n} {p}\n" for n, p in zip(numbers, places, strict=True)))
+
+        return changed
+
+    return change
+
+
+def as_ome(build):
+    """Return a build whose images are OME-TIFFs."""
+
+    def changed(root):
+        build(root)
+        for file in (root / "images").glob("*.png"):
+            tifffile.imwrite(file.with_suffix(".ome.tif"), np.asarray(Image.open(file)))
+            file.unlink()
+
+    return changed
+
+
 COMPOSED, SEPARATE = "Präparat ", unicodedata.normalize("NFD", "Präparat ")
 READ = {
     "COCO, suffix in capitals": renamed(coco(polygon), lambda n: n.replace("png", "PNG"), "*.png"),
@@ -520,6 +548,14 @@ READ = {
     "YOLO, indented block list": yolo("names:\n  - cell\n  - 'debris'\n"),
     "YOLO, table": yolo("path: .\nnames:\n  0: cell\n  1: debris\n"),
     "YOLO, flow table": yolo("names: {0: cell, 1: debris}\n"),
+    "YOLO, table in another order": yolo("names: {1: debris, 0: cell}\n"),
+    "YOLO, table over lines in another order": yolo("names:\n  1: debris\n  0: 'cell'\n"),
+    "YOLO, table with a gap": yolo_of_numbers(2, 7)(yolo("names: {7: debris, 2: cell}\n")),
+    "YOLO, list with an empty line": yolo_of_numbers(0, 2)(yolo("cell\n\ndebris\n", "classes.txt")),
+    "YOLO, two lists that agree": lambda root: (
+        yolo("names: [cell, debris]")(root),
+        write(root / "labels/classes.txt", "cell\ndebris\n"),
+    ),
     "YOLO, list over lines": yolo("names: [\n  cell,\n  debris]\n"),
     "YOLO, classes.txt": yolo("cell\ndebris\n", "classes.txt"),
     "YOLO, classes.txt of labels": yolo("cell\ndebris\n", "labels/classes.txt"),
@@ -539,6 +575,10 @@ READ = {
     "QuPath": qupath(),
     "QuPath list": qupath(as_list=True),
     "QuPath in a folder": qupath(folder="geojson"),
+    "QuPath, OME-TIFF": as_ome(qupath()),
+    "QuPath, OME-TIFF in the names of labels": renamed(
+        as_ome(qupath()), lambda n: n.replace(".geojson", ".ome.geojson"), "*.geojson"
+    ),
     "QuPath, several parts": qupath(kind="MultiPolygon"),
     "nnU-Net 2": nnunet({"background": 0, "cell": 1, "debris": 2}),
     "nnU-Net 1": nnunet({"0": "background", "1": "cell", "2": "debris"}),
@@ -844,7 +884,51 @@ REFUSED = {
         "export YOLO segmentation",
     ),
     "YOLO without names": (yolo("nc: 2\n"), "data.yaml"),
-    "YOLO, class without a name": (yolo("names: [cell]\n"), "class 1, but 1 are named"),
+    "YOLO, class without a name": (
+        yolo("names: [cell]\n"),
+        "class 1 has no name, and names are given to 0",
+    ),
+    "YOLO, class in a gap": (
+        yolo("names: {2: debris, 0: cell}\n"),
+        "class 1 has no name, and names are given to 0, 2",
+    ),
+    "YOLO, one number twice": (yolo("names: {0: cell, 0: debris}\n"), "write names"),
+    "YOLO, two lists that differ": (
+        lambda root: (
+            yolo("names: [cell, debris]")(root),
+            write(root / "labels/classes.txt", "debris\ncell\n"),
+        ),
+        "classes.txt: calls the class 0 'debris', and data.yaml calls it 'cell'; "
+        "keep the right one of the two files",
+    ),
+    "LabelMe, a copied file": (
+        with_text(labelme(), "im1.json", lambda t: t.replace("im1.png", "im0.png")),
+        "im1.json: labels im0.png by its imagePath, and im1.png by its own name; "
+        "mend imagePath, or rename the file",
+    ),
+    "nnU-Net, classes of another name": (
+        lambda root: (
+            nnunet({"background": 0, "cell": 1, "debris": 2, "ignore": 3})(root),
+            write(
+                root / "classes.toml",
+                'class = [{name = "background", value = 0}, {name = "debris", value = 1}]',
+            ),
+        ),
+        "classes.toml: calls the value 1 'debris', and nnU-Net calls it 'cell'; "
+        "give it one name in both",
+    ),
+    "nnU-Net, an ignored value as a class": (
+        lambda root: (
+            nnunet({"background": 0, "cell": 1, "ignore": 2})(root),
+            write(
+                root / "classes.toml",
+                'class = [{name = "background", value = 0}, {name = "Cell", value = 1},'
+                '{name = "debris", value = 2}]',
+            ),
+        ),
+        "classes.toml: calls the value 2 'debris', and nnU-Net calls it 'ignore'; "
+        "give it one name in both",
+    ),
     "YOLO, strange names": (yolo("names: [*anchor, b]\n"), "write names"),
     "VIA lines alone": (
         with_text(via(), "via.json", lambda t: t.replace('"polygon"', '"polyline"')),
@@ -1324,8 +1408,8 @@ def test_images_of_other_folders_are_named_and_masks_are_no_images(tmp_path):
     picture(tmp_path / "set/day2/new.png", 0)
     picture(tmp_path / "set/day1/flat.png", 0)
     picture(tmp_path / "set/day1/flat_mask.png", 0)
-    assert pairing.read_set(tmp_path / "set").left_out == (
-        "2 images have no labels in LabelMe files and are left out: flat.png, new.png"
+    assert pairing.read_set(tmp_path / "set").warnings == (
+        "2 images have no labels in LabelMe files and are left out: flat.png, new.png",
     )
 
 
@@ -1352,8 +1436,8 @@ def test_folders_with_labels_of_two_kinds_are_refused(tmp_path, build, kind):
 def test_masks_beside_labels_that_are_read_are_counted(tmp_path):
     labelme(beside=False)(tmp_path)
     pictures(tmp_path, "masks")
-    assert pairing.read_set(tmp_path).left_out == (
-        "masks/ holds 4 masks that are not read; move json/ away to use them"
+    assert pairing.read_set(tmp_path).warnings == (
+        "masks/ holds 4 masks that are not read; move json/ away to use them",
     )
 
 
@@ -1572,3 +1656,208 @@ def test_a_file_that_leaves_open_what_a_shape_is_of_is_refused(tmp_path, classes
     with pytest.raises(InputError) as caught:
         pairing.read_set(tmp_path)
     assert str(caught.value).endswith(words)
+
+
+# --- shapes over each other --------------------------------------------------------------------
+
+INNER = (14, 12, 20, 18)  # inside of a cell
+
+
+def debris_inside(root, build):
+    """Build a set whose debris lies inside of the cells, and is listed before them."""
+    build(root)
+    for k in range(COUNT):
+        x0, y0, x1, y1 = moved(INNER, k)
+        lines = f"1 {x0 / W} {y0 / H} {x1 / W} {y0 / H} {x1 / W} {y1 / H} {x0 / W} {y1 / H}\n"
+        if (file := root / f"labels/im{k}.txt").exists():
+            write(file, lines + file.read_text().splitlines()[0])
+        if (file := root / f"im{k}.geojson").exists():
+            data = json.loads(file.read_text())
+            data["features"][1]["geometry"]["coordinates"] = [corners(INNER, k)]
+            write(file, data | {"features": data["features"][::-1]})
+        if (file := root / f"im{k}.json").exists():
+            data = json.loads(file.read_text())
+            data["shapes"][1]["points"] = inner(INNER, k)
+            write(file, data | {"shapes": data["shapes"][::-1]})
+    if (file := root / "annotations.json").exists():
+        data = json.loads(file.read_text())
+        for one in data["annotations"]:
+            if one["category_id"] == 2:
+                one["segmentation"] = polygon(INNER, one["image_id"] - 7)
+        write(file, data | {"annotations": data["annotations"][::-1]})
+
+
+NO_ORDER = {"COCO": coco(polygon), "YOLO": yolo("names: [cell, debris]"), "QuPath": qupath()}
+
+
+@pytest.mark.parametrize("tool", NO_ORDER)
+def test_a_smaller_shape_lies_on_a_larger_one_where_labels_have_no_order(tmp_path, tool):
+    root = tmp_path / "set"
+    debris_inside(root, NO_ORDER[tool])
+    found = inspect_folder(root)
+    assert [f for f in found.findings if f.severity != "note"] == []
+    for k, pair in enumerate(pairing.find_pairs(root)):
+        due = part(BOX, k)
+        due[part(INNER, k) == 1] = 2
+        np.testing.assert_array_equal(pair.read_mask().values, due)
+
+
+HIDDEN = "shapes that others cover wholly are in no mask: 4 of 'debris' in 4 images"
+
+
+def test_a_shape_below_later_ones_is_counted_by_check_and_by_convert(tmp_path):
+    root = tmp_path / "set"
+    debris_inside(root, labelme())
+    warnings = [f for f in inspect_folder(root).findings if f.severity == "warning"]
+    assert [(f.problem, len(f.files)) for f in warnings if "cover" in f.problem] == [(HIDDEN, 4)]
+    with pytest.warns(UnetsegWarning) as warned:
+        convert_folder(root, tmp_path / "out")
+    assert [str(w.message) for w in warned] == [f"{root}: {HIDDEN}"]
+    for k, pair in enumerate(pairing.find_pairs(root)):
+        np.testing.assert_array_equal(pair.read_mask().values, part(BOX, k))
+
+
+def test_two_shapes_of_one_class_hide_each_other_only_as_objects(tmp_path):
+    root = tmp_path / "set"
+    debris_inside(root, labelme())
+    for file in root.glob("*.json"):
+        write(file, file.read_text().replace("debris", "cell"))
+    assert [f for f in inspect_folder(root).findings if "cover" in f.problem] == []
+    with pytest.warns(UnetsegWarning) as warned:
+        done = convert_folder(root, tmp_path / "out", instances=True)
+    assert [str(w.message) for w in warned] == [f"{root}: {HIDDEN.replace('debris', 'cell')}"]
+    assert done.objects == COUNT
+
+
+# --- images that were changed after labelling, where no size is stated ---------------------------
+
+GRID = [(2 + 15 * i, 1 + 12 * j) for i in range(3) for j in range(3)]  # corners of boxes 12 x 10
+
+
+def labelme_grid(root, places):
+    pictures(root, ".")
+    for k in range(COUNT):
+        found = [
+            {
+                "label": "cell",
+                "points": [[x, y + k], [x + 11, y + 9 + k]],
+                "shape_type": "rectangle",
+            }
+            for x, y in places
+        ]
+        write(root / f"im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
+
+
+def via_grid(root, places):
+    pictures(root)
+    entries = {
+        f"im{k}.png-1": {
+            "filename": f"im{k}.png",
+            "size": -1,
+            "regions": [
+                {
+                    "shape_attributes": {
+                        **{"name": "rect", "x": x, "y": y + k, "width": 12, "height": 10}
+                    },
+                    "region_attributes": {"kind": "cell"},
+                }
+                for x, y in places
+            ],
+        }
+        for k in range(COUNT)
+    }
+    write(root / "via.json", entries)
+
+
+def qupath_grid(root, places):
+    pictures(root)
+    for k in range(COUNT):
+        found = [
+            {
+                "type": "Feature",
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [corners((x, y, x + 12, y + 10), k)],
+                },
+                "properties": {"classification": {"name": "cell"}},
+            }
+            for x, y in places
+        ]
+        write(root / f"im{k}.geojson", found)
+
+
+@pytest.mark.parametrize("factor", [1.5, 2, 4])
+@pytest.mark.parametrize("build", [labelme_grid, via_grid, qupath_grid])
+def test_images_that_were_enlarged_are_asked_about_where_labels_state_no_size(
+    tmp_path, build, factor
+):
+    root = tmp_path / "set"
+    build(root, GRID)
+    resize(root, (int(H * factor), int(W * factor)))
+    (text,) = pairing.read_set(root).warnings
+    last = 44 - (build is labelme_grid), 38 - (build is labelme_grid)
+    share = [
+        f"{100 * place / side / factor:.0f} %" for place, side in zip(last, (W, H), strict=True)
+    ]
+    assert text == (
+        f"all 36 shapes of 4 images lie in the first {share[0]} of the columns and {share[1]} of "
+        "the rows: were the images enlarged after labelling? Then put those there that were "
+        "labelled; if objects lie in this part alone, all is well"
+    )
+    assert text in [f.problem for f in inspect_folder(root).findings if f.severity == "warning"]
+
+
+@pytest.mark.parametrize("build", [labelme_grid, via_grid, qupath_grid])
+@pytest.mark.parametrize(
+    ("places", "factor"),
+    [
+        (GRID, 1),
+        (GRID[:4], 2),  # few shapes
+        ([(x, y + 30) for x, y in GRID], 2),  # below the middle
+        ([(x + 20, y + 18) for x, y in GRID], 2),  # in the middle
+    ],
+)
+def test_images_whose_labels_lie_as_they_may_are_not_asked_about(tmp_path, build, places, factor):
+    root = tmp_path / "set"
+    build(root, places)
+    resize(root, (H * factor, W * factor))
+    assert pairing.read_set(root).warnings == ()
+
+
+@pytest.mark.parametrize("form", ["JSON", "CSV"])
+def test_files_of_another_size_than_via_states_are_asked_about(tmp_path, form):
+    root = tmp_path / "set"
+    (via if form == "JSON" else lambda: via_csv)()(root)
+    if form == "CSV":
+        rows = list(csv.DictReader((root / "via.csv").read_text().splitlines()))
+        out = io.StringIO()
+        table = csv.DictWriter(out, ["file_size", *rows[0]])
+        table.writeheader()
+        for row in rows:
+            size = (root / "images" / row["filename"]).stat().st_size
+            table.writerow({"file_size": size, **row})
+        write(root / "via.csv", out.getvalue())
+    assert pairing.read_set(root).warnings == ()
+    old = (root / "images/im2.png").stat().st_size
+    Image.open(root / "images/im2.png").transpose(Image.Transpose.ROTATE_180).save(
+        root / "images/im2.png"
+    )
+    new = (root / "images/im2.png").stat().st_size
+    assert pairing.read_set(root).warnings == (
+        f"1 of 4 image files changed after labelling, such as im2.png, from {old:,} to {new:,} "
+        "bytes: were the images resized or turned? Then put those there that were labelled",
+    )
+
+
+# --- pixels that QuPath leaves out -------------------------------------------------------------
+
+
+def test_regions_to_be_ignored_in_qupath_are_of_no_class(tmp_path):
+    qupath()(tmp_path)
+    for file in tmp_path.glob("*.geojson"):
+        write(file, file.read_text().replace('"debris"', '"Ignore*"'))
+    found = inspect_folder(tmp_path)
+    assert found.table.names == ("background", "cell")
+    for k, pair in enumerate(pairing.find_pairs(tmp_path)):
+        due = np.array([0, 1, 255])[truth(k)]
+        np.testing.assert_array_equal(pair.labels(found.table), due)

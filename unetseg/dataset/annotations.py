@@ -64,7 +64,7 @@ class Annotations:
         classes: The classes, in the order of the indices that ``read`` returns.
         read: Reads the mask of an image.
         problem: The fault of files that belong to no image, in words.
-        left_out: The labels that are in no mask, in words; empty where there are none.
+        warnings: The labels and images that are in no mask, and doubts about masks, in words.
         parts: The part of each image of a divided set, as `naming.Pair` holds it.
         are_found: Whether the classes are the values and colours that the masks hold.
     """
@@ -73,7 +73,7 @@ class Annotations:
     classes: tuple[SegmentationClass, ...]
     read: ReadMask
     problem: InputError | None = None
-    left_out: str = ""
+    warnings: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     are_found: bool = False
 
@@ -194,19 +194,19 @@ def read_drawn(
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         pair = pair_of[name]
-        if not instances:
-            mask = pair.labels(table)
-            masks.check_same_size(pair.mask, mask.shape, shape)
-            return Snapped(mask)
-        drawn = pair.read_shapes()  # 1 to n, the topmost last
+        drawn = pair.read_shapes()  # 1 to n
         masks.check_same_size(pair.mask, drawn.shape, shape)
-        return snapping.draw_objects(drawn, np.array([kind for kind, _ in pair.drawn or ()], int))
+        hidden = table.names_of(pair.hidden(drawn, instances))
+        if not instances:
+            return Snapped(pair.labels_of(RawMask(pair.values[drawn]), table), hidden=hidden)
+        kinds = np.array([kind for kind, _ in pair.drawn or ()], int)
+        return replace(snapping.draw_objects(drawn, kinds), hidden=hidden)
 
     classes = table.classes
     if instances:
         colours = {c.name: c.colour for c in classes[1:]}
         classes = _with_borders(list(colours), colours)
-    return export.tool, _annotations(pairs, classes, read, left_out=export.left_out)
+    return export.tool, _annotations(pairs, classes, read, warnings=export.warnings)
 
 
 def _annotations(
@@ -214,11 +214,11 @@ def _annotations(
     classes: tuple[SegmentationClass, ...],
     read: ReadMask,
     problem: InputError | None = None,
-    left_out: str = "",
+    warnings: tuple[str, ...] = (),
 ) -> Annotations:
     """Return the labels of pairs of an image and a mask."""
     images, parts = {p.name: p.image for p in pairs}, {p.name: p.part for p in pairs if p.part}
-    return Annotations(images, classes, read, problem, left_out, parts)
+    return Annotations(images, classes, read, problem, warnings, parts)
 
 
 # --- one mask for each image -----------------------------------------------------------------
@@ -325,8 +325,8 @@ def read_objects(
         snapped.mask[unlabelled] = IGNORED
         return snapped
 
-    classes, left_out = _numbered_classes(declared)
-    return _annotations(pairs, classes, read, problem, left_out)
+    classes, warnings = _numbered_classes(declared)
+    return _annotations(pairs, classes, read, problem, warnings)
 
 
 def _read_voc_objects(
@@ -392,7 +392,9 @@ def _is_background(key: Key, remedy: str) -> InputError:
     return InputError(masks.ALL_MASKS, text, remedy)
 
 
-def _numbered_classes(table: ClassTable | None) -> tuple[tuple[SegmentationClass, ...], str]:
+def _numbered_classes(
+    table: ClassTable | None,
+) -> tuple[tuple[SegmentationClass, ...], tuple[str, ...]]:
     """Return the background, the class of numbered objects, and the class of their border.
 
     The class is "foreground" unless ``table`` declares exactly one class with objects. The border
@@ -402,12 +404,12 @@ def _numbered_classes(table: ClassTable | None) -> tuple[tuple[SegmentationClass
     if table is None or len(kinds) != 1:
         lost = ", ".join(show(table.names[kind]) for kind in kinds) if table else ""
         text = f"numbers do not tell the classes {lost}: all objects are foreground"
-        return named_classes([BACKGROUND, "foreground", BORDER]), text if lost else ""
+        return named_classes([BACKGROUND, "foreground", BORDER]), (text,) if lost else ()
     [(kind, border)] = kinds.items()
     name = table.names[kind]
     border_name = f"{name} {BORDER}" if border is None else table.names[border]
     names = [BACKGROUND, name, border_name]
-    return named_classes(names, {c.name: c.colour for c in table}), ""
+    return named_classes(names, {c.name: c.colour for c in table}), ()
 
 
 def _with_ignored(table: ClassTable, ignored: tuple[int | str, ...]) -> ClassTable:

@@ -20,6 +20,7 @@ from unetseg.classes import IGNORED, ClassTable, SegmentationClass
 from unetseg.dataset import annotations, naming, pairing
 from unetseg.dataset.annotations import Annotations, find_views, read_view
 from unetseg.dataset.findings.contents import ask_kinds
+from unetseg.dataset.shapes import describe_hidden
 from unetseg.dataset.snapping import LIMIT, Snapped
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
@@ -144,8 +145,8 @@ def convert_folder(
         labelled = annotations.read_pairs(root, classes, ignored, without, limit)
     for path in labelled.images.values():
         annotations.refuse_pages(path)
-    if labelled.left_out:
-        on_progress(Note(f"{root}: {labelled.left_out}", warning=True))
+    for text in labelled.warnings:
+        on_progress(Note(f"{root}: {text}", warning=True))
     views = _fields_of_view(home, labelled.images) if home else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.
@@ -155,6 +156,7 @@ def convert_folder(
     file_names = {name: file for names in parts.values() for name, file in _files(labelled, names)}
     tally = Counter[str]()
     strange, pixels_of = list[NoClassError](), list[NDArray[np.int64]]()
+    hidden = list[Sequence[str]]()
     with catching() as caught, files.building(target) as building:
         for part, name in steps(
             items,
@@ -169,6 +171,7 @@ def convert_folder(
             except NoClassError as error:
                 strange.append(error)  # the other masks may hold further values
                 continue
+            hidden += [snapped.hidden] if snapped.hidden else []
             _write(building / part, file_names[name], labelled.images[name], snapped, table)
             if snapped.numbers is not None:
                 tally["objects"] += int(snapped.numbers.max(initial=0))
@@ -184,6 +187,8 @@ def convert_folder(
         present = np.array(pixels_of)[:, : len(table)] > 0
         for asked in filter(None, [ask_kinds(present, table.names)]):
             on_progress(Note(f"{root}: {'; '.join(asked)}", warning=True))
+    if hidden:
+        on_progress(Note(f"{root}: {describe_hidden(hidden)}", warning=True))
     counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
     folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
     counted = tally["objects"] if instances else None

@@ -1,5 +1,6 @@
 """Names of images and masks: stems, natural order, and which mask has the name of which image."""
 
+import itertools
 import os
 import re
 import unicodedata
@@ -34,7 +35,7 @@ MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_labelled", "-labelled", "_annotation", "_gt"),
     *("_manual", "_manual1", "_seg", "_segmentation", "_cp_masks"),
 )
-_OME = ".ome"  # the end of the stem of an OME-TIFF; a mask of another format has no such end
+OME = ".ome"  # the end of the stem of an OME-TIFF; a mask of another format has no such end
 _FEW = 5  # names shown in a message
 _MOST_RULES = 1000  # rules of naming tried where none fits two images
 
@@ -47,8 +48,8 @@ class Pair:
         name: The image's stem as `stem_of` gives it.
         image: The file.
         mask: The file of the mask, or of the labels that ``drawn`` is from.
-        drawn: The mask value and the shape of each label, where labels are shapes, the topmost
-            last.
+        drawn: The mask value and the shape of each label, where labels are shapes.
+        has_order: Whether a later shape covers earlier ones; else a smaller one covers larger ones.
         page: The number of the picture in both files, where each of several is an image.
         part: The part of a divided set, "train", "val" or "test"; empty in any other set.
         frame: The picture on which ``drawn`` was drawn, as far as it is known.
@@ -58,6 +59,7 @@ class Pair:
     image: Path
     mask: Path
     drawn: tuple[tuple[int, Draw], ...] | None = None
+    has_order: bool = True
     page: int | None = None
     part: str = ""
     frame: Frame = field(default_factory=Frame)
@@ -132,9 +134,13 @@ class Pair:
         """
         if self.drawn is None:
             return reading.read_mask(self.mask, self.taken(selection))
-        values = np.array([0, *(value for value, _ in self.drawn)], np.uint16)
-        values = values.astype(np.min_scalar_type(values.max()))
-        return RawMask(values[self.read_shapes(selection)])
+        return RawMask(self.values[self.read_shapes(selection)])
+
+    @property
+    def values(self) -> NDArray[np.unsignedinteger]:
+        """``(n + 1,)`` the mask values of no shape and of each drawn one."""
+        values = np.array([0, *(value for value, _ in self.drawn or ())], np.uint16)
+        return values.astype(np.min_scalar_type(values.max()))
 
     def read_shapes(self, selection: Selection = WHOLE) -> NDArray[np.int32]:
         """Draw the shapes ``(H, W)``: the place of the topmost one, from 1, and 0 where none is.
@@ -149,13 +155,35 @@ class Pair:
             if info.orientation >= 5:  # EXIF exchanges rows and columns
                 remedy += ", or remove the orientation by which EXIF turns this one"
             raise InputError(self.image, misfit, remedy)
+        areas = np.zeros(len(self.values), np.int64)
+        areas[0] = shapes.size
         for place, (_, draw) in enumerate(self.drawn or (), 1):
             try:
-                shapes[draw(shapes.shape)] = place
+                inside = draw(shapes.shape)
             except ValueError as error:
                 text = f"a shape in {self.mask.name} that is not drawn ({error})"
                 raise InputError(self.image, text, "export it again") from None
+            areas[place] = 0 if self.has_order else inside.sum()
+            below = shapes[inside]
+            shapes[inside] = np.where(areas[below] < areas[place], below, place)
         return shapes
+
+    def hidden(self, shapes: NDArray[np.int32], are_objects: bool = False) -> list[int]:
+        """Return the mask values of shapes whose pixels all belong to shapes of other values.
+
+        Args:
+            shapes: ``(H, W)`` as `read_shapes` returns them.
+            are_objects: Whether shapes of the same value hide each other, too.
+        """
+        is_seen = np.zeros(len(self.values), bool)
+        for row in shapes:
+            is_seen[row] = True
+        hidden = []
+        for value, draw in itertools.compress(self.drawn or (), ~is_seen[1:]):
+            above = self.values[shapes[draw(shapes.shape)]]
+            if above.size and (are_objects or (above != value).all()):
+                hidden.append(value)
+        return hidden
 
     def labels(self, table: ClassTable, selection: Selection = WHOLE) -> NDArray[np.uint8]:
         """Return the class indices ``(H, W)`` of the mask; 255 is ignored.
@@ -165,7 +193,13 @@ class Pair:
         Raises:
             InputError: `read_mask` or `masks.decode` refuses the mask.
         """
-        labels = decode_inside(self.read_mask(selection), table, selection, self.mask)
+        return self.labels_of(self.read_mask(selection), table, selection)
+
+    def labels_of(
+        self, raw: RawMask, table: ClassTable, selection: Selection = WHOLE
+    ) -> NDArray[np.uint8]:
+        """Return the class indices as `labels` does, of a mask that was read already."""
+        labels = decode_inside(raw, table, selection, self.mask)
         return _without(self.missing(selection), labels)
 
     def missing(self, selection: Selection = WHOLE) -> NDArray[np.bool_] | None:
@@ -340,7 +374,7 @@ def _partners(
     found = {stem: mask for stem, mask in masks.items() if mask is not None and mask in mask_of}
     taken = set(found.values())
     for stem in image_of:
-        others = (rule.mask_of(stem.removesuffix(_OME)), f"{masks[stem]}{_OME}")
+        others = (rule.mask_of(stem.removesuffix(OME)), f"{masks[stem]}{OME}")
         free = [mask for mask in others if mask in mask_of and mask not in taken]
         if stem not in found and free:
             found[stem] = str(free[0])
@@ -360,7 +394,7 @@ def _renamings(image_stems: list[str], mask_stems: list[str]) -> list[_Renaming]
     rules: list[_Renaming] = []
     for image in (image_stems[0], image_stems[len(image_stems) // 2], image_stems[-1]):
         for mask in mask_stems:
-            rules += _rules(*(_tokens(stem.removesuffix(_OME)) for stem in (image, mask)))
+            rules += _rules(*(_tokens(stem.removesuffix(OME)) for stem in (image, mask)))
     if len(image_stems) == 1:  # one image proves a rule only if image and mask share its number
         rules = [r for r in rules if not re.search(r"\d", r.image_start + r.image_end)]
     counts = Counter(rules)

@@ -127,14 +127,14 @@ class LabelledSet:
         pairs: Images and masks.
         problem: The fault of files that belong to no pair, in words.
         classes: The classes, where they are given or declared.
-        left_out: The labels of an export that are in no mask, as `exports.export.Export` says it.
+        warnings: The doubts about the masks of an export, as `exports.export.Export` holds them.
     """
 
     folder: Path
     pairs: tuple[Pair, ...]
     problem: InputError | None
     classes: ClassTable | None
-    left_out: str
+    warnings: tuple[str, ...]
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -173,7 +173,7 @@ def read_set(
         source = Path(classes) if classes else home / "classes.toml"
         export = replace(export, pairs=export.pairs_under(table, source))
     pairs, problem = _by_page(*_match(home, export, without, advice), selection)
-    return LabelledSet(home, pairs, problem, table, export.left_out if export else "")
+    return LabelledSet(home, pairs, problem, table, export.warnings if export else ())
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from unetseg.pictures import drawing
+from unetseg.text import plural, show
 
 Points = Sequence[tuple[float, float]]
 """Corners (x, y) in pixels."""
@@ -58,6 +59,15 @@ class Frame:
             return ""
         exchanged = ", rows and columns exchanged" if shape == (width, height) else ""
         return f"{has}, and its labels were drawn on {height} x {width}{exchanged}"
+
+
+def describe_hidden(hidden: Sequence[Sequence[str]]) -> str:
+    """Say how many shapes of which classes others cover; these are the classes in each image."""
+    texts = []
+    for name in dict.fromkeys(name for names in hidden for name in names):
+        counts = [n for names in hidden if (n := names.count(name))]
+        texts.append(f"{sum(counts)} of {show(name)!r} in {plural(len(counts), 'image')}")
+    return f"shapes that others cover wholly are in no mask: {', '.join(texts)}"
 
 
 def rings(areas: Sequence[Sequence[Points]], shape: tuple[int, int]) -> NDArray[np.bool_]:

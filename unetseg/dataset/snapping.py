@@ -47,12 +47,14 @@ class Snapped:
         blended: The number of moved pixels whose colour was farther from the class than noise.
         numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
             are not known.
+        hidden: The class of each shape that other shapes cover; see `Pair.hidden`.
     """
 
     mask: NDArray[np.uint8]
     moved: int = 0
     blended: int = 0
     numbers: NDArray[np.int32] | None = None
+    hidden: Sequence[str] = ()
 
 
 def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) -> Snapped:

@@ -50,6 +50,7 @@ class Survey:
         lean: The share of the higher value in a mask of two, 0 to 1, and its brightness. The latter
             is the mean of its pixels less that of the others, in standard deviations of the image.
             None of other masks.
+        hidden: The mask values of shapes that other shapes cover, as `Pair.hidden` returns them.
     """
 
     pair: Pair
@@ -69,6 +70,7 @@ class Survey:
     numbers: Numbers | None
     missing: int
     lean: tuple[float, float] | None
+    hidden: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,9 +93,13 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     """
     info, mask_info = pair.read_info(selection), pair.mask_info(selection)
     image, missing = pair.read_known(selection)
-    raw = _mask_beside(pair, image, selection)
+    hidden = list[int]()
     if pair.drawn is None:
+        raw = _mask_beside(pair, image, selection)
         refuse_mixup(pair, image, raw)
+    else:
+        shapes = pair.read_shapes(selection)
+        raw, hidden = masks.RawMask(pair.values[shapes]), pair.hidden(shapes)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
     remedy = "make image and mask the same size"
     if info.orientation >= 5 and size == mask_size[::-1]:
@@ -125,6 +131,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
         _lean(grey, raw, found),
+        tuple(hidden),
     )
 
 

@@ -482,8 +482,8 @@ def _read(
     """Read a folder of labelled images; its lines are as wide as asked for, else as in training."""
     width = card.line_width if card and line_width is None else line_width
     labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
-    if labelled.left_out:
-        on_progress(Note(f"{show(labelled.folder)}: {labelled.left_out}", warning=True))
+    for text in labelled.warnings:
+        on_progress(Note(f"{show(labelled.folder)}: {text}", warning=True))
     return labelled
 
 

@@ -5,10 +5,10 @@ Read in this order:
 - ``search`` finds the tool that exported a folder.
 - ``labelme``, ``coco``, ``yolo``, ``via``, ``supervisely``, ``label_studio``, ``qupath`` and
   ``nnunet`` read a tool each.
-- ``export`` is the set that they return, and gathers the labels of each image.
+- ``export`` is the set that they return, gathers the labels of each image, and joins parts.
 - ``beside`` finds pictures that no shape labels.
+- ``extent`` asks about images that may have been enlarged after they were labelled.
 - ``values`` finds the files that labels name, and checks numbers.
-- ``joining`` makes one set of its parts.
 - ``class_lists`` reads tables of classes beside masks.
 - ``unread`` names formats that none of them reads.
 """

@@ -1,28 +1,24 @@
 """Pictures of a set of shapes that the shapes do not label: further images, and masks."""
 
-import os
 from pathlib import Path
 
 from unetseg.dataset.exports.export import Export
-from unetseg.dataset.exports.values import few
+from unetseg.dataset.exports.values import few, visible_files
 from unetseg.dataset.naming import MASK_FOLDERS, MASK_SUFFIXES, list_folder, natural_key
 from unetseg.pictures import reading
 from unetseg.text import plural, show
 
 _WRITTEN = ("objects", "predictions", "runs")  # folders that hold results, no images
-_DEEPEST = 5  # folders inside each other
 
 
 def find_beside(folder: Path, export: Export) -> list[Path]:
     """Return the pictures under a folder that an export does not label, in natural order."""
     labelled = {pair.image for pair in export.pairs}
-    found = list[Path]()
-    for home, folders, names in os.walk(folder):
-        depth = len(Path(home).relative_to(folder).parts)
-        folders[:] = [f for f in folders if f[:1] != "." and f not in _WRITTEN and depth < _DEEPEST]
-        visible = (n for n in names if n[:1] != "." and n.lower().endswith(reading.SUFFIXES))
-        found += (Path(home, name) for name in visible)
-    found = [path for path in found if path not in labelled]
+    found = (
+        path
+        for path in visible_files(folder, _WRITTEN)
+        if path.name.lower().endswith(reading.SUFFIXES) and path not in labelled
+    )
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
@@ -33,8 +29,8 @@ def is_mask(path: Path, folder: Path) -> bool:
     return of_masks or path.stem.lower().endswith(MASK_SUFFIXES)
 
 
-def describe_beside(folder: Path, export: Export, beside: list[Path]) -> str:
-    """Say which images have no labels, and which masks are not read; "" where there are none."""
+def describe_beside(folder: Path, export: Export, beside: list[Path]) -> list[str]:
+    """Say which images have no labels, and which masks are not read."""
     sources = {pair.mask for pair in export.pairs}
     texts = []
     if names := [show(path.name) for path in beside if not is_mask(path, folder)]:
@@ -50,4 +46,4 @@ def describe_beside(folder: Path, export: Export, beside: list[Path]) -> str:
             label = f"{show(next(iter(homes)).name)}/" if folder not in homes else "the labels"
             text = f"{show(rival.name)}/ holds {plural(count, 'mask')} that are not read"
             texts.append(f"{text}; move {label} away to use them")
-    return "; ".join(texts)
+    return texts

@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from unetseg.dataset import shapes
-from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
-from unetseg.dataset.exports.joining import join_exports
+from unetseg.dataset.exports.export import (
+    Export,
+    LabelledImage,
+    Labels,
+    NotReadError,
+    Reading,
+    join_exports,
+)
 from unetseg.dataset.exports.values import Pictures, flat_points, json_files, only_one, part_words
 from unetseg.text import show
 
@@ -47,7 +53,7 @@ def _parts_of(files: Sequence[_File]) -> dict[str, _File] | None:
 
 def _export(file: Path, data: Mapping[str, Any], folder: Path, part: str = "") -> Export:
     """Return the set of one file; ``part`` is the part of a divided set that it labels."""
-    labels, pictures = Labels("COCO"), Pictures(folder, part)
+    labels, pictures = Labels("COCO", has_order=False), Pictures(folder, part)
     with Reading(file, labels.tool):
         if any("segments_info" in a for a in data["annotations"]):
             raise NotReadError("panoptic COCO", "export instance segmentation")

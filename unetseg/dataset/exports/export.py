@@ -1,7 +1,7 @@
 """A set as a tool exported it, and the labels from which its reader makes it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
@@ -12,6 +12,7 @@ from unetseg.classes import IGNORED, ClassTable, named_classes
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.values import few
 from unetseg.dataset.naming import Pair
+from unetseg.dataset.parts import join_parts, name_one
 from unetseg.dataset.shapes import Draw, Frame, Points
 from unetseg.errors import InputError, arg
 from unetseg.text import nearest, plural, show
@@ -28,13 +29,13 @@ class Export:
         tool: The program that writes this format.
         pairs: Images and their masks, drawn ones where the labels are shapes.
         classes: The classes of the masks.
-        left_out: The labels and images that are in no mask, in words; empty where there are none.
+        warnings: The labels and images that are in no mask, and doubts about masks, in words.
     """
 
     tool: str
     pairs: tuple[Pair, ...]
     classes: ClassTable
-    left_out: str = ""
+    warnings: tuple[str, ...] = ()
 
     def pairs_under(self, table: ClassTable, source: Path) -> tuple[Pair, ...]:
         """Return the pairs with their shapes as the mask values of a table, matched by name.
@@ -49,7 +50,10 @@ class Export:
             InputError: The table leaves open which class a shape is of, or pixels of no shape.
         """
         drawn = {kind for pair in self.pairs for kind, _ in pair.drawn or ()}
-        if table == self.classes or not drawn:
+        if table == self.classes:
+            return self.pairs
+        if not drawn:
+            self._refuse_other_names(table, source)
             return self.pairs
         if IGNORED in drawn and IGNORED not in table.ignore:
             text = f"does not ignore {IGNORED}, the value of shapes that are no class"
@@ -67,6 +71,16 @@ class Export:
             for pair in self.pairs
         )
 
+    def _refuse_other_names(self, table: ClassTable, source: Path) -> None:
+        """Refuse a table that gives another name to a mask value than the export gives."""
+        own = {c.value: c.name for c in self.classes} | dict.fromkeys(self.classes.ignore, "ignore")
+        for one in table:
+            name = own.get(one.value, one.name)
+            if name.casefold() != one.name.casefold():
+                text = f"calls the value {one.value} {show(one.name)!r}, and "
+                text += f"{self.tool} calls it {show(name)!r}"
+                raise InputError(source, text, "give it one name in both")
+
 
 def _value_under(table: ClassTable, name: str, value: int, source: Path) -> int:
     """Return the mask value that a table gives to a class of shapes; ``value`` is their own."""
@@ -80,6 +94,29 @@ def _value_under(table: ClassTable, name: str, value: int, source: Path) -> int:
         text = f"gives {show(name)} a colour, and shapes have none"
         raise InputError(source, text, "give each class a value")
     return found.value
+
+
+def join_exports(folder: Path, parts: Sequence[str], found: Mapping[str, Export]) -> Export:
+    """Return the set of all parts. Classes with one name are one class.
+
+    Raises:
+        InputError: A part was exported otherwise than another, or not at all.
+    """
+    first, remedy = next(iter(found)), name_one(folder / part for part in parts)
+    tool, table = found[first].tool, found[first].classes
+    for part in parts:
+        if part not in found or found[part].tool != tool:
+            text = f"holds no {tool}, as {first}/ does"
+            raise InputError(folder / part, text, remedy)
+    if any(export.classes != table for export in found.values()):
+        if any(pair.drawn is None for export in found.values() for pair in export.pairs):
+            text = "its parts declare other classes than each other"
+            raise InputError(folder, text, remedy)
+        names = dict.fromkeys(n for export in found.values() for n in export.classes.names)
+        table = ClassTable(named_classes(list(names)), (IGNORED,))
+    pairs = {part: export.pairs_under(table, folder) for part, export in found.items()}
+    warnings = (f"{part}/: {text}" for part, e in found.items() for text in e.warnings)
+    return Export(tool, join_parts(pairs), table, tuple(warnings))
 
 
 @dataclass
@@ -144,13 +181,25 @@ class LabelledImage:
 
 @dataclass
 class Labels:
-    """Gathers the shapes of each image."""
+    """Gathers the shapes of each image.
+
+    Attributes:
+        tool: The program that wrote the labels.
+        line_width: The width in pixels of lines and points; None leaves them out.
+        has_order: Whether the tool shows later shapes on top of earlier ones.
+        names: The classes that are declared, in order.
+        colours: The colours of classes.
+        images: The record of each image.
+        warnings: Doubts about the labels, in words.
+    """
 
     tool: str
     line_width: float | None = None
+    has_order: bool = True
     names: list[str] = field(default_factory=list)
     colours: dict[str, str] = field(default_factory=dict)
     images: dict[Path, LabelledImage] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def image(self, path: Path, source: Path) -> LabelledImage:
         """Return the record that takes the shapes of an image."""
@@ -182,10 +231,11 @@ class Labels:
                 text = f"class {show(unknown)!r} is not declared"
                 raise InputError(image.source, text, "declare it")
             drawn = tuple((index[label], draw) for label, draw in image.shapes)
-            pairs.append(Pair(name, image.path, image.source, drawn, frame=image.frame))
+            frame, has_order = image.frame, self.has_order
+            pairs.append(Pair(name, image.path, image.source, drawn, has_order, frame=frame))
         table = ClassTable(named_classes(names, colours), (IGNORED,))
-        texts = self._lines_left_out(), self._flat_left_out()
-        return Export(self.tool, tuple(pairs), table, "; ".join(filter(None, texts)))
+        texts = self._lines_left_out(), self._flat_left_out(), *self.warnings
+        return Export(self.tool, tuple(pairs), table, tuple(filter(None, texts)))
 
     def _named_images(self) -> list[tuple[str, LabelledImage]]:
         """Return the images with their names, in order.

@@ -3,9 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-from unetseg.dataset import shapes
+from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
-from unetseg.dataset.exports.values import Pictures, json_files, points_of
+from unetseg.dataset.exports.values import Pictures, folded, json_files, points_of
+from unetseg.errors import InputError
 from unetseg.text import plural, show
 
 _AREAS = ("polygon", "rectangle", "circle")  # a shape without a type is of the first kind
@@ -21,7 +22,9 @@ def read_labelme(folder: Path, line_width: float | None) -> Export | None:
     for file, data in json_files(folder):
         if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
             continue
-        image = labels.image(pictures.named(str(data.get("imagePath", "")), file), file)
+        path = pictures.named(str(data.get("imagePath", "")), file)
+        _refuse_copy(file, path)
+        image = labels.image(path, file)
         with Reading(file, "LabelMe"):
             image.state_size(data.get("imageHeight"), data.get("imageWidth"))
             for one in data["shapes"]:
@@ -44,3 +47,15 @@ def read_labelme(folder: Path, line_width: float | None) -> Export | None:
                     text = f"a {show(kind)} of {plural(len(points), 'point')} is not drawn"
                     raise NotReadError(text, "draw it as a polygon, a rectangle or a circle")
     return labels.export() if labels.images else None
+
+
+def _refuse_copy(file: Path, image: Path) -> None:
+    """Refuse a file that names another image than that of its own name beside it."""
+    stem = folded(naming.stem_of(file))
+    if stem == folded(naming.stem_of(image)):
+        return
+    beside = naming.list_folder(image.parent)[0]
+    own = next((path for path in beside if folded(naming.stem_of(path)) == stem), None)
+    if own:
+        text = f"labels {show(image.name)} by its imagePath, and {show(own.name)} by its own name"
+        raise InputError(file, text, "mend imagePath, or rename the file")

@@ -14,15 +14,19 @@ from unetseg.text import show
 _AREAS = ("Polygon", "MultiPolygon")
 _LINES = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
+_IGNORED = "Ignore*"  # pixels of this class of QuPath's are of none
+
 
 def read_qupath(folder: Path, line_width: float | None = None) -> Export | None:
     """Read QuPath's GeoJSON, a file an image, named like it, in pixels."""
     files = [f for home in homes_of(folder) for f in files_in(home, ".geojson")]
     if not files:
         return None
-    labels = Labels("QuPath GeoJSON", line_width)
+    labels = Labels("QuPath GeoJSON", line_width, has_order=False)
     home = folder / "images" if (folder / "images").is_dir() else folder
-    image_of = {naming.stem_of(p): p for p in naming.list_images(home)}
+    images = naming.list_images(home)
+    image_of = {naming.stem_of(p).removesuffix(naming.OME): p for p in images}
+    image_of |= {naming.stem_of(p): p for p in images}
     for file in files:
         with Reading(file, labels.tool):
             data = json.loads(file.read_text("utf-8-sig"))
@@ -35,7 +39,8 @@ def read_qupath(folder: Path, line_width: float | None = None) -> Export | None:
             for one in found:
                 kind = (one.get("properties") or {}).get("classification") or {}
                 label = kind.get("name") or "/".join(kind.get("names", ())) or "object"
-                _add_geometry(image, str(label), one["geometry"])
+                label = "__ignore__" if label == _IGNORED else str(label)
+                _add_geometry(image, label, one["geometry"])
     if "object" in labels.found and len(labels.found) > 1:
         text = "QuPath objects without a class beside others with one"
         raise InputError(folder, text, "set the class of each in QuPath and export again")

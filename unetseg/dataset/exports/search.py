@@ -7,8 +7,8 @@ from pathlib import Path
 
 from unetseg.dataset.exports.beside import describe_beside, find_beside, is_mask
 from unetseg.dataset.exports.coco import read_coco
-from unetseg.dataset.exports.export import Export
-from unetseg.dataset.exports.joining import join_exports
+from unetseg.dataset.exports.export import Export, join_exports
+from unetseg.dataset.exports.extent import describe_extent
 from unetseg.dataset.exports.label_studio import read_label_studio
 from unetseg.dataset.exports.labelme import read_labelme
 from unetseg.dataset.exports.nnunet import read_nnunet
@@ -55,8 +55,8 @@ def find_export(folder: Path, line_width: float | None = None) -> Export | None:
         return export
     beside = find_beside(folder, export)
     _refuse_second_kind(folder, export, beside)
-    texts = export.left_out, describe_beside(folder, export, beside)
-    return replace(export, left_out="; ".join(filter(None, texts)))
+    texts = (*describe_beside(folder, export, beside), *describe_extent(export.pairs))
+    return replace(export, warnings=(*export.warnings, *texts))
 
 
 def _refuse_second_kind(folder: Path, export: Export, beside: Sequence[Path]) -> None:

@@ -32,6 +32,20 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
     return sorted(found)
 
 
+def visible_files(folder: Path, without: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield the visible files under a folder, also through links, no deeper than five folders.
+
+    Args:
+        folder: The folder.
+        without: Names of folders that are left out.
+    """
+    for home, folders, names in os.walk(folder, followlinks=True):
+        depth = len(Path(home).relative_to(folder).parts)
+        inside = (f for f in folders if f[:1] != "." and f not in without)
+        folders[:] = inside if depth < _DEEPEST else ()
+        yield from (Path(home, name) for name in names if name[:1] != ".")
+
+
 def json_files(folder: Path) -> Iterator[tuple[Path, Any]]:
     """Yield the JSON files of a folder and of the folders in it, with their content."""
     for file in (f for home in homes_of(folder) for f in files_in(home, ".json")):
@@ -85,12 +99,8 @@ class Pictures:
     def _by_name(self) -> dict[str, list[Path]]:
         """The files of each name, from all folders that lie no deeper than five."""
         found: dict[str, list[Path]] = {}
-        for home, folders, names in os.walk(self._folder, followlinks=True):
-            depth = len(Path(home).relative_to(self._folder).parts)
-            folders[:] = [f for f in folders if f[:1] != "." and depth < _DEEPEST]
-            for name in names:
-                if name[:1] != ".":
-                    found.setdefault(folded(name), []).append(Path(home, name))
+        for path in visible_files(self._folder):
+            found.setdefault(folded(path.name), []).append(path)
         return found
 
     def named(self, name: str, file: Path) -> Path:

@@ -19,7 +19,7 @@ from unetseg.dataset.exports.values import (
     only_one,
     points_of,
 )
-from unetseg.text import show
+from unetseg.text import plural, show
 
 
 def read_via(folder: Path, line_width: float | None = None) -> Export | None:
@@ -50,7 +50,9 @@ def _via_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, A
     with Reading(file, "VIA"):
         for row in rows:
             name = row["filename"]
-            entry = entries.setdefault(name, {"filename": name, "regions": []})
+            size = int(row.get("file_size") or 0)
+            new = {"filename": name, "size": size, "regions": list[dict[str, Any]]()}
+            entry = entries.setdefault(name, new)
             region = {
                 "shape_attributes": json.loads(row["region_shape_attributes"]),
                 "region_attributes": json.loads(row["region_attributes"]),
@@ -76,6 +78,8 @@ def _via_export(
         if len(keys) > 1:
             raise ValueError(f"which of {', '.join(sorted(keys))} names the class? Keep one")
         paths = pictures.all_named(list(map(str, regions)), file)
+        sizes = {e["filename"]: e.get("size") for e in entries}
+        labels.warnings = _changed(dict(zip(paths, sizes.values(), strict=True)))
         for path, found in zip(paths, regions.values(), strict=True):
             image = labels.image(path, file)
             for one in found:
@@ -90,6 +94,19 @@ def _via_export(
                     raise NotReadError(text, "give it one, or remove it")
                 _add_region(image, str(label), one["shape_attributes"])
     return labels.export()
+
+
+def _changed(sizes: Mapping[Path, Any]) -> list[str]:
+    """Warn of files of another size in bytes than when they were labelled; VIA may not know it."""
+    then = {p: size for p, size in sizes.items() if isinstance(size, int) and size > 0}
+    now = {path: path.stat().st_size for path in then}
+    changed = [path for path in then if now[path] != then[path]]
+    if not changed:
+        return []
+    first = changed[0]
+    text = f"{len(changed)} of {plural(len(sizes), 'image file')} changed after labelling, such as "
+    text += f"{show(first.name)}, from {then[first]:,} to {now[first]:,} bytes: were the images "
+    return [text + "resized or turned? Then put those there that were labelled"]
 
 
 def _add_region(image: LabelledImage, label: str, s: Mapping[str, Any]) -> None:

@@ -1,14 +1,13 @@
 """YOLO segmentation: a text file an image, and a YAML file with the classes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from unetseg.dataset import naming, shapes
-from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
-from unetseg.dataset.exports.joining import join_exports
-from unetseg.dataset.exports.values import corners_of, files_in, flat_points
+from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading, join_exports
+from unetseg.dataset.exports.values import corners_of, few, files_in, flat_points
 from unetseg.dataset.parts import PARTS
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
@@ -58,9 +57,9 @@ def _read(folder: Path, images: Path, texts: Path, files: dict[str, Path]) -> Ex
     """Read the texts of images, by stem; None where there are none."""
     if not files:
         return None
-    labels = Labels("YOLO")
-    names = _yolo_names([folder, texts, *list(folder.resolve().parents)[:2]])
-    labels.names = names
+    labels = Labels("YOLO", has_order=False)
+    names = _yolo_names(folder, texts)
+    labels.names = [names[number] for number in sorted(names)]
     for image in naming.list_images(images):
         file = files.pop(naming.stem_of(image), None)
         labelled = labels.image(image, file or texts)  # an image without a file shows nothing
@@ -73,31 +72,53 @@ def _read(folder: Path, images: Path, texts: Path, files: dict[str, Path]) -> Ex
     return labels.export()
 
 
-def _yolo_shape(words: list[str], names: list[str]) -> tuple[str, Draw]:
+def _yolo_shape(words: list[str], names: Mapping[int, str]) -> tuple[str, Draw]:
     if len(words) == 5:
         raise NotReadError("boxes without outlines", "export YOLO segmentation")
-    if not words[0].isdigit() or int(words[0]) >= len(names):
-        raise ValueError(f"class {show(words[0])}, but {len(names)} are named")
+    if not words[0].isdigit() or int(words[0]) not in names:
+        named = few(list(map(str, sorted(names))))
+        raise ValueError(f"class {show(words[0])} has no name, and names are given to {named}")
     points = corners_of(flat_points([float(w) for w in words[1:]]))
     if not all(-_OVER <= value <= 1 + _OVER for point in points for value in point):
         raise NotReadError("a corner that is no share of the image, 0 to 1", "export it again")
     return names[int(words[0])], partial(shapes.scaled_ring, points)
 
 
-def _yolo_names(homes: Sequence[Path]) -> list[str]:
-    """Return the class names in ``data.yaml`` (the key ``names`` alone is read), in order."""
-    for home in homes:
-        for file in [*files_in(home, ".yaml"), *files_in(home, ".yml")]:
-            if names := _names_in_yaml(file):
-                return names
-        if (file := home / "classes.txt").is_file():
-            return [n.strip() for n in file.read_text("utf-8-sig").splitlines() if n.strip()]
+def _yolo_names(folder: Path, texts: Path) -> dict[int, str]:
+    """Return the name of each class by its number, from ``data.yaml`` or ``classes.txt``.
+
+    The folders around count only where these two hold neither.
+
+    Raises:
+        InputError: There are no names, or two files give one number other names.
+    """
+    around = [[home] for home in list(folder.resolve().parents)[:2]]
+    for homes in ([folder, texts], *around):
+        names, source = dict[int, str](), dict[int, Path]()
+        for file, found in (item for home in homes for item in _lists_of_names(home)):
+            for number, name in found.items():
+                if names.setdefault(number, name) != name:
+                    text = f"calls the class {number} {show(name)!r}, and "
+                    text += f"{show(source[number].name)} calls it {show(names[number])!r}"
+                    raise InputError(file, text, "keep the right one of the two files")
+                source.setdefault(number, file)
+        if names:
+            return names
     text = "YOLO labels without the names of their classes"
-    raise InputError(homes[0], text, "put data.yaml or classes.txt beside images/ and labels/")
+    raise InputError(folder, text, "put data.yaml or classes.txt beside images/ and labels/")
 
 
-def _names_in_yaml(file: Path) -> list[str]:
-    """Return the list or table under ``names:``; [] where there is none.
+def _lists_of_names(home: Path) -> Iterator[tuple[Path, dict[int, str]]]:
+    """Yield the files of a folder that name classes, with the names by their numbers."""
+    for file in [*files_in(home, ".yaml"), *files_in(home, ".yml")]:
+        yield file, _names_in_yaml(file)
+    if (file := home / "classes.txt").is_file():
+        lines = file.read_text("utf-8-sig").splitlines()
+        yield file, {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+
+
+def _names_in_yaml(file: Path) -> dict[int, str]:
+    """Return the list or table under ``names:`` (no other key is read), by number; {} without one.
 
     Raises:
         InputError: It is written in a way that is not read.
@@ -105,14 +126,13 @@ def _names_in_yaml(file: Path) -> list[str]:
     lines = file.read_text("utf-8-sig").splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith("names:")), None)
     if start is None:
-        return []
+        return {}
     text = lines[start].removeprefix("names:").split(" #")[0].strip()
     rest = lines[start + 1 :]
     if text[:1] in ("[", "{"):
         while rest and text[-1] not in "]}":
             text += " " + rest.pop(0).split(" #")[0].strip()
         items = [item.strip() for item in text[1:-1].split(",") if item.strip()]
-        items = items if text[0] == "[" else [re.sub(r"^(\d+)\s*:", r"\1:", i) for i in items]
         is_table = text[0] == "{"
     else:
         block = []
@@ -123,14 +143,15 @@ def _names_in_yaml(file: Path) -> list[str]:
                 block.append(line.split(" #")[0].strip())
         is_table = not all(line.startswith("- ") for line in block)
         items = block if is_table else [line[2:].strip() for line in block]
-    names: list[str] = []
-    for number, item in enumerate(items):
-        match = re.fullmatch(rf"{number}\s*:\s*(.+)" if is_table else r"(.+)", item)
-        name = match[1].strip() if match else ""
+    names: dict[int, str] = {}
+    for place, item in enumerate(items):
+        match = re.fullmatch(r"(\d+)\s*:\s*(.+)" if is_table else r"()(.+)", item)
+        name = match[2].strip() if match else ""
+        number = int(match[1]) if match and is_table else place
         if name[:1] in "'\"" and name[:1] == name[-1:]:
             name = name[1:-1]
-        if not name or re.search(r"[\[\]{}&*!|>'\"]", name):
+        if not name or number in names or re.search(r"[\[\]{}&*!|>'\"]", name):
             remedy = "write names: [first, second]"
             raise InputError(file, f"a name that is not read: {show(item)!r}", remedy)
-        names.append(name)
+        names[number] = name
     return names

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from unetseg.classes import colour_to_rgb
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding
+from unetseg.dataset.shapes import describe_hidden
 from unetseg.dataset.survey import measuring_step
 from unetseg.errors import arg, as_option
 from unetseg.pictures import masks
@@ -80,6 +81,15 @@ def judge_names(facts: Facts) -> Iterator[Finding]:
             remedy = f"if its pixels have no label, pass {arg('ignore', key)}"
             line = facts.commands.check(as_option("ignore", key))
             yield Finding.of("note", [facts.root], text, remedy, line)
+
+
+def judge_hidden(facts: Facts) -> Iterator[Finding]:
+    """Warn of shapes that others cover wholly, so that no mask shows them."""
+    hiding = [s for s in facts.surveys if s.hidden]
+    if facts.table is not None and hiding:
+        text = describe_hidden([facts.table.names_of(s.hidden) for s in hiding])
+        remedy = "in the labels, place them on top of the others"
+        yield Finding.of("warning", [s.pair.image for s in hiding], text, remedy)
 
 
 def judge_blends(facts: Facts) -> Iterator[Finding]:

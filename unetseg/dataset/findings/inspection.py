@@ -17,6 +17,7 @@ from unetseg.dataset import pairing
 from unetseg.dataset.findings.contents import (
     judge_blends,
     judge_contents,
+    judge_hidden,
     judge_kinds,
     judge_names,
     judge_rims,
@@ -60,6 +61,7 @@ from unetseg.text import plural, quote, show
 _JUDGES = (
     *(
         judge_contents,
+        judge_hidden,
         judge_names,
         judge_swaps,
         judge_kinds,
@@ -261,8 +263,7 @@ def inspect_folder(
     )
     pairs, given = labelled.pairs, labelled.classes
     found = [refusal_of(labelled.problem, commands)] if labelled.problem else []
-    if labelled.left_out:
-        found.append(Finding.of("warning", [root], labelled.left_out))
+    found += [Finding.of("warning", [root], text) for text in labelled.warnings]
     with catching() as caught:
 
         def check() -> None:
