@@ -19,7 +19,7 @@ from unetseg.classes import IGNORED
 from unetseg.errors import as_option, worded
 from unetseg.prediction.model_file import load_model, read_card, write_model
 from unetseg.prediction.segmenter import Computed, Segmenter
-from unetseg.progress import Progress
+from unetseg.progress import Note, Progress
 
 # Real images, which not every checkout has.
 DATA = Path(os.environ.get("UNETSEG_DATA", Path(__file__).parents[1] / "../shared/data"))
@@ -231,3 +231,15 @@ def put(folder: Path, data: bytes, name: str = "a.png") -> Path:
 
 def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def said(run):
+    """Return (result of ``run(on_progress)``, the text of its notes)."""
+    seen = []
+    result = run(seen.append)
+    return result, "\n".join(r.text for r in seen if isinstance(r, Note))
+
+
+def masks_of(folder):
+    """Return the masks (H, W) in a folder by their stems."""
+    return {p.stem: read(p) for p in sorted(Path(folder).glob("*.png"))}

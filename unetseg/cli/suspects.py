@@ -12,7 +12,7 @@ from unetseg.settings import PredictSettings
 from unetseg.text import plural, quote, show
 
 if TYPE_CHECKING:
-    from unetseg.scoring.evaluation import Subject
+    from unetseg.scoring.subjects import Subject
     from unetseg.scoring.suspects import Suspect
     from unetseg.training.folds import CrossValidation
 

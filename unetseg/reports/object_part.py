@@ -12,8 +12,9 @@ from unetseg.pictures import drawing
 from unetseg.progress import OnProgress, steps
 from unetseg.reports import views
 from unetseg.reports.views import View
-from unetseg.scoring.evaluation import Evaluation, ObjectPair, read_objects
+from unetseg.scoring.evaluation import Evaluation
 from unetseg.scoring.panoptic import ObjectScores, paired_pixels
+from unetseg.scoring.subjects import ObjectPair
 
 
 def object_part(
@@ -72,7 +73,7 @@ def _examples(
     for value, k in steps(
         chosen, "drawing objects", "images", on_progress, name=lambda one: subject.names[one[1]]
     ):
-        pair = read_objects(subject, classes, k)
+        pair = subject.object_pair(k, classes)
         true, predicted, missed, claimed = _compared(pair, classes)
         view = views.fullest(missed | claimed)
         shown = _enlarged(view.of(drawing.to_display(subject.image(k))))

@@ -19,13 +19,9 @@ from unetseg.prediction.run_folder import open_training_store, resolve_model
 from unetseg.progress import Note, OnProgress, warn
 from unetseg.results import Result, Table, plain
 from unetseg.scoring import intervals
-from unetseg.scoring.evaluation import (
-    DEFAULT_FOLDER,
-    Evaluation,
-    evaluate,
-    untrained,
-)
+from unetseg.scoring.evaluation import DEFAULT_FOLDER, Evaluation, evaluate
 from unetseg.scoring.metrics import Scores, interval, iou_of, overlaps, scores
+from unetseg.scoring.subjects import untrained
 from unetseg.settings import PredictSettings, Selection
 from unetseg.text import cut, plural, show
 

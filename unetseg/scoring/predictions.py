@@ -148,8 +148,8 @@ class Predictions:
         self,
         model: Model,
         image: Callable[[int], AnyImage],
-        keep: bool,
-        curves: bool,
+        keep: bool = False,
+        curves: bool = False,
         passed: PassedProbabilities | None = None,
     ) -> None:
         self._model, self._image, self._curves, self._passed = model, image, curves, passed

@@ -1,9 +1,11 @@
 """The scores of a network on the held-out images, and pictures of the first of them."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,16 @@ from unetseg.classes import IGNORED
 from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.store import Store, StoreInfo
 from unetseg.network.unet import can_be_seamless
-from unetseg.pictures.transforms import scaled_size
+from unetseg.pictures.bands import Rows
+from unetseg.pictures.transforms import rescale_image, scaled_size
 from unetseg.prediction.calibration import PixelSample
-from unetseg.prediction.segmenter import Segmenter, computed_pixels, labels_of
-from unetseg.progress import OnProgress
+from unetseg.prediction.segmenter import Computed, Segmenter, computed_pixels, labels_of
+from unetseg.progress import OnProgress, Progress
 from unetseg.ranks import world
-from unetseg.scoring.evaluation import score_held_out
-from unetseg.scoring.metrics import Scores
+from unetseg.scoring.metrics import Scores, confusion, scores
 from unetseg.scoring.predictions import PassedProbabilities
 from unetseg.settings import PredictSettings
+from unetseg.text import show
 
 FORWARD_SHARE = 0.4  # a window predicted costs about this much of a patch trained
 _TIME_SHARE = 0.1
@@ -86,6 +89,8 @@ def validate(
 ) -> Validation | None:
     """Score a network on the whole held-out images, as ``predict`` would by default.
 
+    Several processes share the images. Each is given all scores, equal to those of one process.
+
     Args:
         opened: The store.
         network: The network that is scored.
@@ -100,24 +105,56 @@ def validate(
     """
     if opened.held_out_count == 0:
         return None
-    bands: dict[int, list[Tensor]] = {}
-    shapes = [(one.height, one.width) for one in opened.info.held_out]
-
-    def observe(number: int, band: Tensor, truth: Tensor) -> None:
-        if sample:
-            sample.add(number, band, truth)
-        if passed:
-            height, width = shapes[number]
-            passed.add(number, band, height * width)
-        if number in bands or len(bands) < _SHOWN:
-            bands.setdefault(number, []).append(labels_of(band))
-
     segmenter = _segmenter(network, opened.info.size, opened.info.mean, opened.info.std, device)
-    scores, loss = score_held_out(
-        opened, segmenter, on_progress=on_progress, check=check, observe=observe
-    )
-    labels = {number: torch.cat(found).numpy() for number, found in bands.items()}
-    return Validation(scores, loss, labels)
+    ranks, found, labels = world(), [], dict[int, NDArray[np.uint8]]()
+    mine = ranks.own_items(range(opened.held_out_count))
+    for k, image in _in_batches(opened, segmenter, mine):
+        check()
+        _, mask, source = opened.held_out(k)
+        row, pixels = 0, 0
+        parts, logs = list[Tensor](), list[float]()
+        for band in segmenter.bands(image, mask.shape[:2]):
+            truth = torch.from_numpy(np.array(mask[row : row + band.shape[1]])).to(band.device)
+            row += band.shape[1]
+            likelihood, labelled = _log_likelihood(band, truth)
+            logs.append(likelihood)
+            pixels += labelled
+            parts.append(labels_of(band))
+            if sample:
+                sample.add(k, band, truth)
+            if passed:
+                passed.add(k, band, mask.size)
+        whole = torch.cat(parts).numpy()
+        if len(labels) < _SHOWN:
+            labels[k] = whole
+        matrix = confusion(mask, whole, len(opened.info.classes.classes)).tolist()
+        found.append((matrix, Path(source.name).stem, source.group, logs, pixels))
+        on_progress(Progress("scoring", len(found), len(mine), "images", show(source.name)))
+    matrices, names, groups, all_logs, counts = zip(*ranks.collect(found), strict=True)
+    log_sum = sum(itertools.chain.from_iterable(all_logs))
+    pooled = scores(np.array(matrices), names, opened.info.classes.names, groups)
+    return Validation(pooled, -log_sum / max(sum(counts), 1), labels)
+
+
+def _log_likelihood(band: Tensor, truth: Tensor) -> tuple[float, int]:
+    """Return the sum of the logarithms of the true classes' probabilities, and their pixels."""
+    valid = truth != IGNORED
+    chosen = band.gather(0, truth.long().where(valid, 0)[None])[0][valid]
+    return float(chosen.clamp_min(1e-7).log().sum()), int(valid.sum())
+
+
+def _in_batches(
+    opened: Store, segmenter: Segmenter, numbers: Sequence[int]
+) -> Iterator[tuple[int, Rows | Computed]]:
+    """Yield held-out images in the scale of the patches; small ones are computed in batches."""
+    sources, scale = opened.info.held_out, opened.info.scale
+
+    def size(k: int) -> tuple[int, int]:
+        return scaled_size(sources[k].height, sources[k].width, scale)
+
+    for batch in segmenter.batches(numbers, size):
+        images = [rescale_image(opened.held_out(k)[0], size(k)) for k in batch]
+        yield from zip(batch, segmenter.together(images), strict=True)
 
 
 def _segmenter(

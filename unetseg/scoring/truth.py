@@ -1,0 +1,176 @@
+"""The true masks of a folder of labelled images, in the classes of the masks that are scored."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.classes import IGNORED, ClassTable
+from unetseg.dataset import pairing
+from unetseg.dataset.naming import Pair
+from unetseg.dataset.pairing import LabelledSet
+from unetseg.errors import InputError, arg, either
+from unetseg.objects.files import find_label_image
+from unetseg.pictures import masks, reading
+from unetseg.prediction.model_file import ModelCard
+from unetseg.progress import Note, OnProgress
+from unetseg.scoring.predictions import Labels
+from unetseg.settings import Selection
+from unetseg.text import quote, show
+
+
+def read_folder(
+    source: str | os.PathLike[str],
+    classes: str | os.PathLike[str] | None,
+    selection: Selection,
+    line_width: float | None,
+    card: ModelCard | None,
+    on_progress: OnProgress,
+) -> LabelledSet:
+    """Read a folder of labelled images; its lines are as wide as asked for, else as in training."""
+    width = card.line_width if card and line_width is None else line_width
+    labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
+    for text in labelled.warnings:
+        on_progress(Note(f"{show(labelled.folder)}: {text}", warning=True))
+    return labelled
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true masks of a folder of labelled images.
+
+    Attributes:
+        labelled: The folder.
+        selection: The part of each file that is used.
+        table: The classes by which the masks are read.
+        card: The model whose classes are scored, and which ignores pixels; None scores the classes
+            of the masks.
+    """
+
+    labelled: LabelledSet
+    selection: Selection
+    table: ClassTable
+    card: ModelCard | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return self.labelled.folder
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes that are scored."""
+        return self.card.classes if self.card else self.table
+
+    @functools.cached_property
+    def _order(self) -> NDArray[np.uint8]:
+        """The index (256,) of each class of the masks among those that are scored."""
+        order = np.arange(256, dtype=np.uint8)
+        for index, name in enumerate(self.table.names):
+            order[index] = self.classes.names.index(name)
+        return order
+
+    def labels(self, pair: Pair) -> Labels:
+        """Return a mask (H, W); 255 is ignored.
+
+        Raises:
+            InputError: The mask cannot be read.
+        """
+        indices: Labels = self._order[pair.labels(self.table, self.selection)]
+        return self.card.ignore_outside(indices, self.selection) if self.card else indices
+
+    def fitting_labels(self, pair: Pair) -> Labels:
+        """Return `labels`; raise `InputError` where the image has another size, too."""
+        labels, info = self.labels(pair), pair.read_info(self.selection)
+        masks.check_same_size(pair.mask, labels.shape, (info.height, info.width))
+        return labels
+
+    def numbers(self, pair: Pair, labels: Labels) -> NDArray[Any] | None:
+        """Return the label image (H, W) of the true objects; None where there is none.
+
+        Raises:
+            InputError: It cannot be read, or has another size than ``labels``, the mask.
+        """
+        path = find_label_image(self.folder, pair.name)
+        if path is None:
+            return None
+        numbers = reading.read_mask(path, self.selection).values
+        if numbers.shape != labels.shape:
+            text = f"is {numbers.shape} pixels, the mask is {labels.shape}"
+            raise InputError(path, text, "make it anew from the mask")
+        return numbers
+
+
+def truth_of(
+    labelled: LabelledSet,
+    selection: Selection,
+    card: ModelCard,
+    ignored: tuple[int | str, ...],
+    file: str | os.PathLike[str] | None,
+) -> Truth:
+    """Return the true masks of a folder in the classes of a model.
+
+    Shapes need not show every class of the model.
+
+    Args:
+        labelled: The folder.
+        selection: The part of each file that is used.
+        card: The model.
+        ignored: Values or colours that are not scored.
+        file: The file of the folder's classes, where one is given.
+
+    Raises:
+        InputError: The folder's classes have other names, or the model may ignore the foreground.
+    """
+    own, classes = labelled.classes, card.classes
+    declared = Path(labelled.folder, "classes.toml")
+    is_file = file is not None or declared.exists()
+    some = not is_file and any(pair.drawn is not None for pair in labelled.pairs)
+    names = set(own.names) if own else set()
+    if own and not (names <= set(classes.names) if some else names == set(classes.names)):
+        text = f"names {', '.join(own.names)}; the model knows {', '.join(classes.names)}"
+        place = file or (declared if declared.exists() else labelled.folder)
+        raise InputError(place, text, "make the names agree")
+    if own is None and IGNORED not in ignored:
+        _refuse_black_and_white(labelled, classes, selection)
+    return Truth(labelled, selection, (own or classes).with_ignored(ignored), card)
+
+
+def _refuse_black_and_white(
+    labelled: LabelledSet, classes: ClassTable, selection: Selection
+) -> None:
+    """Refuse masks of 0 and 255 alone where the model ignores 255: it may be their foreground.
+
+    Args:
+        labelled: A folder that does not say which classes its masks hold.
+        classes: The classes of the model.
+        selection: The part of each file that is used.
+
+    Raises:
+        InputError: All masks hold 0 and 255 alone, and the model has a class of another value.
+    """
+    has_other = any(c.value not in (None, 0) for c in classes)
+    if IGNORED not in classes.ignore or not has_other or not labelled.pairs:
+        return
+    found, blacks, whites = set[int | str](), {0, "#000000"}, {IGNORED, "#ffffff"}
+    for pair in labelled.pairs:
+        if pair.drawn is not None:
+            return
+        found |= masks.find_keys(pair.read_mask(selection)).counts.keys()
+        if not found <= blacks | whites:
+            return
+    if not (found & blacks and found & whites):
+        return
+    root = str(labelled.folder)
+    made = root + "-converted"
+    line = either(
+        f"unetseg convert {quote(root)} {quote(made)} (--fov FOLDER)",
+        f"unetseg.convert_folder({root!r}, {made!r})",
+    )
+    text = "255 is ignored by the model, and these masks hold 0 and 255 alone"
+    remedy = f"if 255 is a class, convert them: {line}; else {arg('ignore', 255)}"
+    raise InputError(root, text, remedy)
