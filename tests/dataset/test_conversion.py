@@ -18,6 +18,7 @@ from unetseg.errors import Code, InputError, as_option
 from unetseg.objects.separation import find_objects, object_classes
 from unetseg.pictures import reading
 from unetseg.pictures.masks import NoClassError, RawMask
+from unetseg.progress import Note
 from unetseg.settings import SynthSettings
 
 COUNT, HEIGHT, WIDTH = 3, 120, 140
@@ -671,3 +672,26 @@ def test_each_mask_is_decoded_once_where_masks_fit_into_memory(tmp_path, monkeyp
         assert seen[f"im{k}.png"] == reads + (k == 0 and room == 0)  # the first is looked at alone
         indices = np.asarray(Image.open(tmp_path / f"out/masks/im{k}.png"))
         assert (np.array([0, 2, 1])[indices] == truth(k)).mean() > 0.9  # classes stand by colour
+
+
+def test_a_folder_that_holds_no_fields_of_view_is_refused_or_doubted(tmp_path):
+    def views_of(view):
+        def drive(root, k):
+            save(root / f"1st_manual/im{k}.png", (truth(k) > 0) * np.uint8(255))
+            save(root / f"mask/im{k}.png", view(k))
+
+        return drive
+
+    y, x = np.indices((HEIGHT, WIDTH))
+    rim = (y - HEIGHT / 2) ** 2 + (x - WIDTH / 2) ** 2 > 70**2
+    root = write(tmp_path / "empty", views_of(lambda k: np.zeros((HEIGHT, WIDTH), np.uint8)))
+    with pytest.raises(InputError, match=r"mask/im0\.png: has no pixel in the field of view"):
+        convert_folder(root, tmp_path / "no", fov="mask")
+    root = write(tmp_path / "inverted", views_of(lambda k: rim * np.uint8(255)))
+    with pytest.raises(InputError, match=r"mask/im0\.png: holds the surround .* exchange black"):
+        convert_folder(root, tmp_path / "no", fov="mask")
+    root, said = write(tmp_path / "small", views_of(lambda k: (truth(k) > 0) * np.uint8(1))), []
+    convert_folder(root, tmp_path / "out", fov="mask", on_progress=said.append)
+    (doubt,) = [str(one) for one in said if isinstance(one, Note) and one.warning]
+    assert "mask/im0.png has only 35 % of the pixels in the field of view; what lies" in doubt
+    assert not (tmp_path / "no").exists()

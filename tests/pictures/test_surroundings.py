@@ -9,6 +9,8 @@ from unetseg.pictures.surroundings import (
     IgnoredArea,
     common_surround,
     dark_surround,
+    doubt_view,
+    is_inverted_view,
     strips_of,
 )
 from unetseg.records import read_record, to_plain
@@ -142,3 +144,22 @@ def test_surrounds_are_common_where_they_are_nearly_the_same():
     assert common_surround([*near, far]) is None
     assert common_surround([*near, np.zeros((64, 64), bool)]) is None
     assert common_surround([np.zeros((64, 64), bool)] * 3) is None
+
+
+def test_a_field_of_view_is_told_from_its_negative_and_from_labels():
+    view = ~disc()
+    assert not is_inverted_view(view)
+    assert doubt_view(view) == ""
+    assert is_inverted_view(disc(radius=29.0))
+    assert doubt_view(~disc(radius=12.0)).startswith("has only 15 % of the pixels")
+    assert doubt_view(np.ones((60, 50), bool)) == ""
+    strip = np.ones((60, 50), bool)
+    strip[20:30] = False  # all corners, and most of the image
+    assert not is_inverted_view(strip)
+    assert doubt_view(strip) == ""
+    cells = np.ones((60, 50), bool)
+    cells[::12], cells[:, ::12] = False, False
+    assert doubt_view(cells).startswith("has 26 regions, as labels have")
+    specks = view.copy()
+    specks[2:50:6, 2:50:6] ^= True
+    assert doubt_view(specks) == ""

@@ -46,9 +46,12 @@ from unetseg.objects.separation import (
 )
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import Key, RawMask
+from unetseg.pictures.surroundings import doubt_view, is_inverted_view
+from unetseg.progress import Note, OnProgress, silent
 from unetseg.text import show
 
 _OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects in masks of their own
+_VIEWS_JUDGED = 3  # fields of view that are read before the work, as a folder is right or wrong
 _KEPT_BYTES = 2**28  # of masks that are kept until they are converted
 
 ReadMask = Callable[[str, tuple[int, int]], Snapped]
@@ -132,16 +135,25 @@ def _with_borders(
 # --- fields of view --------------------------------------------------------------------------
 
 
-def find_views(home: Path, images: Sequence[Path]) -> dict[Path, Path]:
+def find_views(
+    home: Path, images: Sequence[Path], on_progress: OnProgress = silent
+) -> dict[Path, Path]:
     """Return for each image the mask of its field of view in a folder.
 
+    The first ones are read, and a doubt whether they show a field of view is reported.
+
     Raises:
-        InputError: The folder holds no pictures, or an image has none in it.
+        InputError: The folder holds no pictures, an image has none in it, or the first ones are
+            refused as by `read_view`.
     """
     pairs, problem = naming.match_files(home, images, naming.list_images(home))
     views = {pair.image: pair.mask for pair in pairs}
     if problem and len(views) < len(images):
         raise problem
+    for view in list(views.values())[:_VIEWS_JUDGED]:
+        if doubt := doubt_view(_read_inside(view, snapping.LIMIT)):
+            on_progress(Note(f"{show(view)} {doubt}; what lies outside is ignored", warning=True))
+            break
     return views
 
 
@@ -151,11 +163,24 @@ def read_view(
     """Return whether each pixel ``shape`` lies inside a field of view.
 
     Raises:
-        InputError: The mask cannot be read, holds more than two values, or has another size.
+        InputError: The mask cannot be read, holds more than two values, has another size, shows
+            nothing, or is inverted.
     """
-    inside = snapping.read_binary(read_raw(view), view, limit).mask
+    inside = _read_inside(view, limit)
     masks.check_same_size(view, inside.shape, shape)
-    return np.asarray(inside == 1)
+    return inside
+
+
+def _read_inside(view: Path, limit: float) -> NDArray[np.bool_]:
+    """Return the pixels (H, W) inside a field of view; see `read_view` for the errors."""
+    inside: NDArray[np.bool_] = snapping.read_binary(read_raw(view), view, limit).mask == 1
+    if not inside.any():
+        text = "has no pixel in the field of view"
+        raise InputError(view, text, "paint the field of view white, all else black")
+    if is_inverted_view(inside):
+        text = "holds the surround of a field of view: its corners are white, its middle is not"
+        raise InputError(view, text, "exchange black and white")
+    return inside
 
 
 # --- exports of annotation tools -------------------------------------------------------------

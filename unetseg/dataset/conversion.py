@@ -26,7 +26,7 @@ from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, reading, writing
 from unetseg.pictures.masks import NoClassError, join_no_class
-from unetseg.progress import Note, steps, warn
+from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.settings import check_line_width
 from unetseg.signals import catching
 from unetseg.text import show
@@ -147,7 +147,7 @@ def convert_folder(
         annotations.refuse_pages(path)
     for text in labelled.warnings:
         on_progress(Note(f"{root}: {text}", warning=True))
-    views = _fields_of_view(home, labelled.images) if home else {}
+    views = _fields_of_view(home, labelled.images, on_progress) if home else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
@@ -318,6 +318,8 @@ def _view_folder(root: Path, fov: str) -> Path:
     return home
 
 
-def _fields_of_view(home: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
-    views = find_views(home, list(paths.values()))
+def _fields_of_view(
+    home: Path, paths: Mapping[str, Path], on_progress: OnProgress
+) -> dict[str, Path]:
+    views = find_views(home, list(paths.values()), on_progress)
     return {name: views[path] for name, path in paths.items()}
