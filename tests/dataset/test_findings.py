@@ -902,3 +902,47 @@ def test_of_real_images_those_of_the_retina_alone_have_a_dark_surround(tmp_path,
         for path in sorted((DATA / name / kind).iterdir())[:6]:
             shutil.copy(path, tmp_path / "real" / kind)
     assert severities(inspect_folder(tmp_path / "real"), "surround") == ["warning"] * said
+
+
+def on_map(path, pixels, west=500_000.0, north=4_600_000.0, epsg=32631, point=False):
+    """Write a GeoTIFF of pixels of half a metre; the corner of the first one is west and north."""
+    keys = (1, 1, 0, 2, 3072, 0, 1, epsg, 1025, 0, 1, 2 if point else 1)
+    half = 0.25 if point else 0.0  # then the tie is the centre of the first pixel
+    tags = [
+        (33550, 12, 3, (0.5, 0.5, 0.0), True),
+        (33922, 12, 6, (0.0, 0.0, 0.0, west + half, north - half, 0.0), True),
+        (34735, 3, 12, keys, True),
+    ]
+    tifffile.imwrite(path.with_suffix(".tif"), pixels, extratags=tags)
+
+
+@pytest.mark.parametrize(
+    ("mask", "due"),
+    [
+        ({}, ""),
+        ({"point": True}, ""),
+        ({"west": 500_000.2}, ""),
+        ({"epsg": 32767}, ""),  # a system that no number names may be the same
+        ({"west": 500_006.0}, "masks/im1.tif: lies up to 12 pixels from its image on the map"),
+        ({"north": 4_600_000.4}, "masks/im1.tif: lies up to 0.8 pixels from its image"),
+        ({"epsg": 32632}, "masks/im1.tif: has another coordinate system than its image"),
+    ],
+)
+def test_masks_that_lie_elsewhere_on_the_map_are_refused(tmp_path, mask, due):
+    root = write(
+        tmp_path / "set",
+        lambda p, k: on_map(p, grey_of(k)),
+        lambda p, k: on_map(p, mask_of(k), **(mask if k == 1 else {})),
+    )
+    found = inspect_folder(root).errors
+    assert [due in str(one) for one in found] == ([True] if due else [])
+    if due:
+        with pytest.raises(InputError, match="on the grid of their images"):
+            build_store(root, tmp_path / "p.h5")
+
+
+def test_masks_without_a_place_and_of_images_without_one_are_taken_as_they_are(tmp_path):
+    placed, plain = (lambda p, k: on_map(p, grey_of(k))), (lambda p, k: png(p, grey_of(k)))
+    assert not inspect_folder(write(tmp_path / "a", placed)).errors
+    masks = lambda p, k: on_map(p, mask_of(k), west=7.0)  # noqa: E731
+    assert not inspect_folder(write(tmp_path / "b", plain, masks)).errors

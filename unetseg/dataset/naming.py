@@ -17,6 +17,7 @@ from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset.shapes import Draw, Frame
 from unetseg.errors import InputError, MachineError
 from unetseg.pictures import bands, masks, reading, transforms
+from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo, name_foreign
 from unetseg.settings import WHOLE, Selection
@@ -125,6 +126,15 @@ class Pair:
         if self.drawn is None:
             return reading.read_info(self.mask, Selection(self.taken(selection).page))
         return replace(self.read_info(selection), format="shapes", channels=1)
+
+    def places(self, selection: Selection = WHOLE) -> tuple[Georeference, Georeference]:
+        """Return the places of the image and of its mask on a map, as their files state them."""
+        with bands.open_raster(self.image, self.taken(selection)) as raster:
+            image = raster.georeference
+        if self.drawn is not None or not image.is_on_map:
+            return image, Georeference()
+        with bands.open_raster(self.mask, Selection(self.taken(selection).page)) as raster:
+            return image, raster.georeference
 
     def read_mask(self, selection: Selection = WHOLE) -> RawMask:
         """Read the mask, or draw it: pixels of no shape are 0.

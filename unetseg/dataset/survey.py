@@ -12,6 +12,7 @@ from unetseg.dataset.naming import Pair
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import Numbers, measure_numbers
 from unetseg.pictures import masks, reading, transforms
+from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.opening import ImageInfo
 from unetseg.pictures.surroundings import AreaFinder, dark_surround, strips_of
 from unetseg.settings import Selection
@@ -47,6 +48,7 @@ class Survey:
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
         missing: The number of pixels of the image that have no data.
+        places: The places of the image and of its mask on a map, as their files state them.
         lean: The share of the higher value in a mask of two, 0 to 1, and its brightness. The latter
             is the mean of its pixels less that of the others, in standard deviations of the image.
             None of other masks.
@@ -69,6 +71,7 @@ class Survey:
     strips: tuple[int, int]
     numbers: Numbers | None
     missing: int
+    places: tuple[Georeference, Georeference]
     lean: tuple[float, float] | None
     hidden: tuple[int, ...]
 
@@ -130,6 +133,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         strips_of(image),
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
+        pair.places(selection),
         _lean(grey, raw, found),
         tuple(hidden),
     )

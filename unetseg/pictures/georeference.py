@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+import numpy as np
+
 Unit = Literal["inch", "cm"]
 ExtraTag = tuple[int, int, int, Any, bool]
 """A TIFF tag as tifffile writes extra ones: code, type, count, value, in the first page only."""
@@ -106,10 +108,32 @@ class Georeference:
     @property
     def epsg(self) -> int | None:
         """The EPSG number of the map's coordinate system; None where the file names none."""
+        return _epsg_number(self._key(_PROJECTED)) or _epsg_number(self._key(_GEODETIC))
+
+    def shift(self, other: "Georeference", height: int, width: int) -> float | None:
+        """Return how far from here another picture of the same size lies, in pixels.
+
+        It is the largest distance between the corners of both. None where the file of either does
+        not place it on a map.
+        """
+        if self.map_matrix is None or other.map_matrix is None:
+            return None
+        mine, theirs = (np.reshape(m, (2, 3)) for m in (self.map_matrix, other.map_matrix))
+        corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+        with np.errstate(all="ignore"):  # an absurd file has pixels without a size
+            try:
+                apart = np.linalg.solve(mine[:, :2], (theirs - mine) @ corners)
+            except np.linalg.LinAlgError:
+                return None
+        return float(np.hypot(*apart).max())
+
+    def has_other_system(self, other: "Georeference") -> bool:
+        """Tell whether both files name the coordinate system of the map, and not the same."""
         for key in (_PROJECTED, _GEODETIC):
-            if 0 < (code := self._key(key) or 0) < 32767:  # 32767 is "user-defined"
-                return code
-        return None
+            codes = {_epsg_number(one._key(key)) for one in (self, other)}
+            if codes != {None}:
+                return None not in codes and len(codes) == 2
+        return False
 
     def turned(self, orientation: int) -> "Georeference":
         """Return the georeference once the orientation (EXIF 2.32, tag 274) is applied."""
@@ -146,6 +170,11 @@ class Georeference:
             if keys[start : start + 3] == [key, 0, 1]:  # key, place of the value (here), count
                 return int(keys[start + 3])
         return None
+
+
+def _epsg_number(code: int | None) -> int | None:
+    """Return the value of a key if it is an EPSG number; 32767 is "user-defined"."""
+    return code if code is not None and 0 < code < 32767 else None
 
 
 def of_dpi(dpi: Any) -> Georeference:

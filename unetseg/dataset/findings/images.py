@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from unetseg.errors import Code, arg, as_option
 from unetseg.pictures.surroundings import common_surround
 from unetseg.text import plural, show
 
+_MOST_SHIFT = 0.5  # pixels between a mask and its image on the map
 _FEWEST_WITH_STRIPS = 3  # with fewer images, equal rows may be chance
 
 
@@ -25,6 +27,26 @@ def judge_orientation(facts: Facts) -> Iterator[Finding]:
             )
             line = facts.commands.convert()
             yield Finding.of("error", [survey.pair.image], text, remedy, line, Code.TURNED_IMAGE)
+
+
+def judge_places(facts: Facts) -> Iterator[Finding]:
+    """Refuse masks that lie elsewhere on the map than their images."""
+    elsewhere, systems = list[tuple[float, Path]](), list[Path]()
+    for survey in facts.surveys:
+        image, mask = survey.places
+        shift = image.shift(mask, *survey.shape)
+        if image.has_other_system(mask):
+            systems.append(survey.pair.mask)
+        elif shift is not None and not shift <= _MOST_SHIFT:
+            elsewhere.append((shift, survey.pair.mask))
+    remedy = "make the masks on the grid of their images; where the pixels fit as they are, save "
+    remedy += "the masks as PNG"
+    if elsewhere:
+        text = f"lies up to {max(elsewhere)[0]:,.3g} pixels from its image on the map"
+        yield Finding.of("error", [path for _, path in elsewhere], text, remedy)
+    if systems:
+        text = "has another coordinate system than its image"
+        yield Finding.of("error", systems, text, remedy)
 
 
 def judge_channels(facts: Facts) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ from unetseg.dataset.findings.finding import (
 from unetseg.dataset.findings.images import (
     judge_channels,
     judge_orientation,
+    judge_places,
     judge_storage,
     judge_strips,
     judge_surround,
@@ -69,6 +70,7 @@ _JUDGES = (
         judge_blends,
         judge_rims,
         judge_orientation,
+        judge_places,
         judge_channels,
     ),
     *(judge_strips, judge_surround, judge_duplicates, judge_copies),
