@@ -693,5 +693,5 @@ def test_a_folder_that_holds_no_fields_of_view_is_refused_or_doubted(tmp_path):
     root, said = write(tmp_path / "small", views_of(lambda k: (truth(k) > 0) * np.uint8(1))), []
     convert_folder(root, tmp_path / "out", fov="mask", on_progress=said.append)
     (doubt,) = [str(one) for one in said if isinstance(one, Note) and one.warning]
-    assert "mask/im0.png has only 35 % of the pixels in the field of view; what lies" in doubt
+    assert "mask/im0.png has only 35 % of the pixels in the field of view; pixels outside" in doubt
     assert not (tmp_path / "no").exists()

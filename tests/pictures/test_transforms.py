@@ -46,10 +46,25 @@ def test_an_equal_depth_is_left_alone():
 
 @pytest.mark.parametrize(("old", "new"), [(np.float32, np.uint8), (np.uint16, np.float32)])
 def test_a_range_that_is_not_known_is_refused(old, new):
-    numbers = "floating point numbers"
+    numbers = "signed or floating point numbers"
     with pytest.raises(InputError, match=numbers) as caught:
         convert_depth(np.zeros((2, 2, 1), old), np.dtype(new), "a.tif", is_meant=True)
     assert "--convert-depth" not in worded(caught.value.message, as_option)
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ("int16", "signed 16-bit numbers"),
+        ("int32", "signed 32-bit numbers"),
+        ("uint32", "32-bit numbers"),
+        ("float64", "floating point numbers"),
+    ],
+)
+def test_a_refusal_names_the_numbers_as_the_file_holds_them(stored, words):
+    image = np.zeros((2, 2, 1), np.float32)
+    with pytest.raises(InputError, match=f"^a.tif: has {words}, the model was trained on 16 bits;"):
+        convert_depth(image, np.dtype(np.uint16), "a.tif", stored=stored)
 
 
 @pytest.mark.parametrize(("old", "new"), [(np.uint8, np.uint16), (np.uint16, np.uint8)])

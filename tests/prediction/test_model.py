@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -12,6 +13,7 @@ import unetseg
 from tests.support import QUICK, read, write_set
 from unetseg.errors import InputError
 from unetseg.pictures.reading import as_image
+from unetseg.pictures.transforms import convert_depth
 
 IMAGE = "data/test/images/im100.png"
 
@@ -91,11 +93,22 @@ def test_an_image_of_another_kind_is_refused_in_the_words_of_predict(home, chang
             work(change(read(IMAGE)))
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+def test_a_file_of_signed_numbers_is_refused_by_that_name(home, tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", read(IMAGE).astype(dtype))
+    bits = 8 * np.dtype(dtype).itemsize
+    with pytest.raises(InputError, match=f"a.tif: has signed {bits}-bit numbers, .*on 8 bits;"):
+        unetseg.Model("default").labels(tmp_path / "a.tif")
+
+
 def test_bits_are_black_and_white(home):
     model = unetseg.Model("default")
     bits = read(IMAGE) > 128
     np.testing.assert_array_equal(model.labels(bits), model.labels(bits.astype(np.uint8) * 255))
     np.testing.assert_array_equal(model.labels(bits), model.labels(Image.fromarray(bits)))
+    for dtype in (np.uint16, np.float32):  # other models do not take them for their numbers
+        with pytest.raises(InputError, match="has 8 bits, the model was trained on"):
+            convert_depth(as_image(bits, 1, np.dtype(dtype)), np.dtype(dtype), "image")
 
 
 def test_whole_numbers_of_any_type_are_16_bits_where_they_cannot_be_8():

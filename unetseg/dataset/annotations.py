@@ -152,7 +152,7 @@ def find_views(
         raise problem
     for view in list(views.values())[:_VIEWS_JUDGED]:
         if doubt := doubt_view(_read_inside(view, snapping.LIMIT)):
-            on_progress(Note(f"{show(view)} {doubt}; what lies outside is ignored", warning=True))
+            on_progress(Note(f"{show(view)} {doubt}; pixels outside are ignored", warning=True))
             break
     return views
 

@@ -90,6 +90,7 @@ class ImageInfo:
         orientation: 1, or how `read_image` turns it (EXIF 2.32, tag 274: 2 to 8).
         axes: The axes of a TIFF's pictures, such as "ZYX" (tifffile's letters); "" of others.
         stack: How many pictures a TIFF holds along each axis but rows, columns and channels.
+        stored: The dtype of a TIFF's own pixels, such as "int16"; "" of others.
     """
 
     height: int
@@ -103,6 +104,7 @@ class ImageInfo:
     orientation: int = 1
     axes: str = ""
     stack: tuple[int, ...] = ()
+    stored: str = ""
 
 
 @dataclass(frozen=True)

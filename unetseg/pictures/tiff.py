@@ -141,6 +141,7 @@ def _info(series: Any, palette: NDArray[np.uint8] | None, pages: int) -> ImageIn
         stack=tuple(
             n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"
         ),
+        stored=stored.name,
     )
 
 

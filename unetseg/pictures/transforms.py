@@ -10,6 +10,12 @@ from PIL import Image
 from unetseg.errors import InputError, arg
 from unetseg.text import plural
 
+_STORED = {
+    **{f"int{bits}": f"signed {bits}-bit numbers" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"{bits}-bit numbers" for bits in (32, 64)},
+    **{f"float{bits}": "floating point numbers" for bits in (16, 32, 64)},
+}
+
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Return the rows and columns of an image resized by ``scale``, each at least 1."""
@@ -17,7 +23,12 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def convert_depth(
-    image: NDArray[Any], dtype: np.dtype[Any], what: object, *, is_meant: bool = False
+    image: NDArray[Any],
+    dtype: np.dtype[Any],
+    what: object,
+    *,
+    is_meant: bool = False,
+    stored: str = "",
 ) -> NDArray[Any]:
     """Return ``image`` in another bit depth; 8 and 16 bits convert by the ratio of their ranges.
 
@@ -26,6 +37,7 @@ def convert_depth(
         dtype: The dtype of the result.
         what: The file, for the message.
         is_meant: Whether a person has asked for it: a camera may use only a part of 16 bits.
+        stored: The dtype of the file, for the message: "int16" is float32 here.
 
     Raises:
         InputError: The depths differ, and nobody has asked for it; or either is float, whose range
@@ -38,7 +50,8 @@ def convert_depth(
         if image.dtype == np.uint8:
             return image.astype(np.uint16) * np.uint16(257)
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    text = f"has {_depth(image.dtype)}, the model was trained on {_depth(dtype)}"
+    found = _STORED.get(stored) or _depth(image.dtype)
+    text = f"has {found}, the model was trained on {_depth(dtype)}"
     remedy = "export it as the training images were"
     if is_whole:
         remedy += f", or pass {arg('convert_depth', True)} where values fill the whole range"
@@ -46,7 +59,8 @@ def convert_depth(
 
 
 def _depth(dtype: np.dtype[Any]) -> str:
-    return f"{8 * dtype.itemsize} bits" if dtype.kind == "u" else "floating point numbers"
+    """Return the depth of an image in words; float32 stands for all that is not 8 or 16 bits."""
+    return f"{8 * dtype.itemsize} bits" if dtype.kind == "u" else "signed or floating point numbers"
 
 
 def collapse_grey(image: NDArray[Any]) -> NDArray[Any]:

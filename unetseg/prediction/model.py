@@ -238,7 +238,12 @@ class Model(Result):
 
 
 def as_trained(
-    image: NDArray[Any], card: ModelCard, what: object, *, convert_depth: bool = False
+    image: NDArray[Any],
+    card: ModelCard,
+    what: object,
+    *,
+    convert_depth: bool = False,
+    stored: str = "",
 ) -> NDArray[Any]:
     """Return an image (H, W, C) in the channels and the depth of a model's training images.
 
@@ -247,12 +252,15 @@ def as_trained(
         card: The card of the model.
         what: The image, for a message.
         convert_depth: Whether another depth is converted, as in `PredictSettings`.
+        stored: The dtype of the file, for a message.
 
     Raises:
         InputError: It has other channels or another depth.
     """
     image = transforms.fit_channels(image, card.channels, what, takes_grey=card.takes_grey)
-    return transforms.convert_depth(image, np.dtype(card.dtype), what, is_meant=convert_depth)
+    return transforms.convert_depth(
+        image, np.dtype(card.dtype), what, is_meant=convert_depth, stored=stored
+    )
 
 
 class ModelInput:
@@ -318,7 +326,13 @@ class ModelInput:
 
     def _converted(self, rows: slice) -> NDArray[Any]:
         image, valid = self.raster.with_valid(rows)
-        image = as_trained(image, self._card, self.path, convert_depth=self._convert_depth)
+        image = as_trained(
+            image,
+            self._card,
+            self.path,
+            convert_depth=self._convert_depth,
+            stored=self.raster.info.stored,
+        )
         if valid is None:
             return image
         return bands.fill_missing(image, valid, self._card.mean)

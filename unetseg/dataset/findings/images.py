@@ -57,7 +57,8 @@ def judge_channels(facts: Facts) -> Iterator[Finding]:
     depth = Counter(s.info.dtype for s in surveys).most_common(1)[0][0]
     usual = next(s for s in surveys if s.info.dtype == depth)
     for other in (s for s in surveys if s.info.dtype != depth):
-        text = f"is {other.info.dtype}, {show(usual.pair.image.name)} is {depth}"
+        found, due = (one.info.stored or one.info.dtype for one in (other, usual))
+        text = f"is {found}, {show(usual.pair.image.name)} is {due}"
         yield Finding.of("error", [other.pair.image], text, "bring all images to one bit depth")
     most = Counter(s.channels for s in surveys if s.channels > 1).most_common(1)
     wide = most[0][0] if most else 1
