@@ -102,6 +102,24 @@ def test_the_number_of_the_coordinate_system_is_read_where_the_file_names_one(
     assert of(tmp_path, extratags=[SCALE, TIEPOINT, keys]).epsg == epsg
 
 
+@pytest.mark.parametrize(
+    ("entries", "is_in_degrees"),
+    [
+        ((1024, 0, 1, 2, 2048, 0, 1, 4326), True),
+        ((2048, 0, 1, 4258), True),
+        ((1024, 0, 1, 1, 2048, 0, 1, 4326), False),  # a projection that the file itself describes
+        ((3072, 0, 1, 32631, 2048, 0, 1, 4326), False),
+        ((1024, 0, 1, 1), False),
+    ],
+)
+def test_degrees_are_no_lengths(tmp_path, entries, is_in_degrees):
+    keys = (34735, SHORT, 4 + len(entries), (1, 1, 0, len(entries) // 4, *entries), True)
+    tags = [SCALE, TIEPOINT, keys]
+    found = of(tmp_path, extratags=tags, resolution=(300, 300), resolutionunit="INCH")
+    assert found.is_in_degrees == is_in_degrees
+    assert (found.pixel_size is None) == is_in_degrees
+
+
 def test_a_resolution_with_a_unit_is_a_pixel_size_in_micrometres(tmp_path):
     found = of(tmp_path, resolution=(20_000, 40_000), resolutionunit="CENTIMETER")
     assert found.pixel_size == (0.25, 0.5, "µm")

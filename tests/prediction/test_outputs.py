@@ -174,6 +174,25 @@ def test_pixels_without_data_are_ignored_and_the_place_on_the_map_is_kept(home):
     assert sum(float(row[3]) for row in rows) == pytest.approx(1)
 
 
+def test_areas_on_a_map_in_degrees_are_in_pixels_and_that_is_said(home):
+    keys = (34735, "H", 12, (1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326), True)
+    scale = (33550, "d", 3, (1e-5, 1e-5, 0.0), True)
+    tie = (33922, "d", 6, (0.0, 0.0, 0.0, 8.5, 47.4, 0.0), True)
+    for name in ("one.tif", "two.tif"):
+        tifffile.imwrite(name, draw(3)[0][..., 0], extratags=[scale, tie, keys])
+    said = []
+    done = unetseg.predict(["one.tif", "two.tif"], objects=["all"], on_progress=said.append)
+    assert {row[8] for row in read_summary(done.summary)} == {"px"}
+    assert done.pixel_size is None
+    (note,) = [str(one) for one in said if "degrees" in str(one)]
+    assert note == (
+        "one.tif: its map is in degrees, which are no lengths: areas are given in pixels; "
+        "reproject it to a system in metres for areas in m²"
+    )
+    with tifffile.TiffFile("predictions/one.tif") as tif:
+        assert tif.pages.first.tags[33550].value == (1e-5, 1e-5, 0.0)
+
+
 @pytest.mark.parametrize("format", ["tif", "png"])
 def test_where_there_is_no_data_nothing_is_sure_or_probable(home, format):
     image = np.maximum(draw(3, (80, 70))[0], 1)

@@ -47,7 +47,7 @@ from unetseg.objects.separation import (
 from unetseg.pictures import masks, reading
 from unetseg.pictures.masks import Key, RawMask
 from unetseg.pictures.surroundings import doubt_view, is_inverted_view
-from unetseg.progress import Note, OnProgress, silent
+from unetseg.progress import Note, OnProgress
 from unetseg.text import show
 
 _OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects in masks of their own
@@ -135,9 +135,7 @@ def _with_borders(
 # --- fields of view --------------------------------------------------------------------------
 
 
-def find_views(
-    home: Path, images: Sequence[Path], on_progress: OnProgress = silent
-) -> dict[Path, Path]:
+def find_views(home: Path, images: Sequence[Path], on_progress: OnProgress) -> dict[Path, Path]:
     """Return for each image the mask of its field of view in a folder.
 
     The first ones are read, and a doubt whether they show a field of view is reported.

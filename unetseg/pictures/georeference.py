@@ -26,6 +26,7 @@ _GEO_TAGS = (_SCALE, _TIEPOINT, _TRANSFORMATION, _KEYS, 34736, 34737)
 _LINEAR_UNITS = 3076
 _UNITS = {9001: "m", 9002: "ft", 9003: "US ft"}  # EPSG numbers; the last is the survey foot
 _RASTER_TYPE, _IS_POINT = 1025, 2
+_MODEL_TYPE, _IS_GEOGRAPHIC = 1024, 2
 _PROJECTED, _GEODETIC = 3072, 2048
 # EPSG numbers of coordinate systems in metres: UTM of WGS 84 (north, south), ETRS89, ED50, NAD83
 # and SIRGAS 2000, national grids of Europe, Web Mercator. Other systems must state their unit.
@@ -57,11 +58,13 @@ class Georeference:
     def pixel_size(self) -> tuple[float, float, str] | None:
         """Height and width of a pixel and their unit: "m", "ft", "US ft", "µm", or "map unit".
 
-        Degrees, and lengths whose unit the file does not say, are in "map unit".
+        Lengths whose unit the file does not say are in "map unit".
 
         None where the file does not state them, or states a resolution that programs write by
-        default.
+        default. Degrees are no lengths, so they are None, too.
         """
+        if self.is_in_degrees:
+            return None
         if (size := self._size_on_map()) is not None:
             return *size, self._map_unit()
         if self.resolution is None or self.resolution_unit is None:
@@ -71,6 +74,14 @@ class Georeference:
             return None
         x, y = self.resolution
         return micrometres / y, micrometres / x, "µm"
+
+    @property
+    def is_in_degrees(self) -> bool:
+        """Whether the map has latitudes and longitudes, which are angles and no lengths."""
+        model = self._key(_MODEL_TYPE)
+        if model is None:
+            return self._key(_PROJECTED) is None and self._key(_GEODETIC) is not None
+        return model == _IS_GEOGRAPHIC
 
     @property
     def is_on_map(self) -> bool:

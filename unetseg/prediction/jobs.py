@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from unetseg import files
 from unetseg.dataset import naming
-from unetseg.dataset.annotations import find_views
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, reading
@@ -161,7 +161,10 @@ def _is_folder(path: Path) -> bool:
 
 
 def make_jobs(
-    images: Sequence[Path], wanted: Wanted, selection: Selection, fov: Path | None = None
+    images: Sequence[Path],
+    wanted: Wanted,
+    selection: Selection,
+    views: Mapping[Path, Path] = MappingProxyType({}),
 ) -> list[Job]:
     """Return a job for each image, and for each page where pages are images.
 
@@ -169,13 +172,11 @@ def make_jobs(
         images: The files of the images.
         wanted: The files that are wanted.
         selection: The part of each image file that is used.
-        fov: A folder of masks of the field of view.
+        views: The mask of the field of view of each image, where there are any.
 
     Raises:
-        InputError: An image is too large for a picture that is asked for, or has no mask of the
-            field of view.
+        InputError: An image is too large for a picture that is asked for.
     """
-    views = find_views(fov, images) if fov is not None else {}
     found = [job for one in images for job in _jobs_of(one, views.get(one), wanted, selection)]
     for job in found:
         for kind in ("overlay", "probabilities", "confidence"):

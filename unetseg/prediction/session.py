@@ -21,7 +21,7 @@ from pydantic import PlainSerializer, PlainValidator
 from torch import Tensor
 
 from unetseg.arguments import Names, Reports, public, several
-from unetseg.dataset.annotations import read_view
+from unetseg.dataset.annotations import find_views, read_view
 from unetseg.errors import InputError, MachineError, UnetsegError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.objects.separation import object_classes
@@ -188,12 +188,13 @@ def predict(
     classes = loaded.card.classes
     kinds = object_classes(classes, asked) if asked else None
     wanted = Wanted(out, format, overlay, probabilities, confidence, kinds, overlay_size)
-    jobs = make_jobs(images, wanted, loaded.selection, None if fov is None else Path(fov))
-    check_places(jobs, overwrite)
     ranks, table = world(), out / "summary.csv"
+    on_progress = ranks.only_on_rank_zero(on_progress)
+    views = {} if fov is None else find_views(Path(fov), images, on_progress)
+    jobs = make_jobs(images, wanted, loaded.selection, views)
+    check_places(jobs, overwrite)
     if ranks.is_writer:
         update_summary(table, [], (), overwrite)
-    on_progress = ranks.only_on_rank_zero(on_progress)
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {loaded}"))
     object_classes(classes, asked, on_progress)  # says which class is taken for the background
@@ -346,7 +347,7 @@ class _Session:
         # The pages of a file come one after another: it and its field of view are hashed once.
         self.hash_of = functools.lru_cache(2)(hash_file)
         self.total, self.done = sum(job.pixels for job in jobs), 0
-        self.alpha_said = self.ignored_said = self.cost_said = False
+        self.said = set[str]()  # the oddities that are reported of one image alone
 
     def outcomes(self) -> Iterator[_Outcome]:
         """Yield the outcome of each image before it is computed; all are known at the end."""
@@ -434,25 +435,36 @@ class _Session:
 
     def _say(self, turn: _Turn, picture: ModelInput) -> None:
         """Report the oddities of an image before it is predicted."""
-        image = show(turn.job.image)
-        if picture.raster.info.alpha and not self.alpha_said:
-            self.on_progress(
-                Note(f"{image}: transparency is left out; wholly transparent pixels are ignored")
-            )
-            self.alpha_said = True
-        height, width, _ = picture.raster.shape
-        card = self.model.card
-        ignored = card.outside(height, width, card.selection)
-        if ignored is not None and not self.ignored_said:
+        image, raster, card = show(turn.job.image), picture.raster, self.model.card
+        if raster.info.alpha:
+            text = "transparency is left out; wholly transparent pixels are ignored"
+            self._say_once("alpha", Note(f"{image}: {text}"))
+        if raster.georeference.is_in_degrees:
+            text = "its map is in degrees, which are no lengths: areas are given in pixels"
+            remedy = "reproject it to a system in metres for areas in m²"
+            self._say_once("degrees", Note(f"{image}: {text}; {remedy}"))
+        height, width, _ = raster.shape
+        ignored, area = card.outside(height, width, card.selection), card.ignored_area
+        if ignored is not None:
             text = f"{100 * ignored.mean():.2g} % of the pixels of {height} x {width} are ignored"
-            self.on_progress(Note(f"{text}, as in training; {arg('whole', True)} includes them"))
-            self.ignored_said = True
-        if not self.cost_said and (text := self.model.segmenter.seamless_cost(picture.shape)):
-            self.on_progress(Note(f"{text}; without {arg('mode')} it takes less time and memory"))
-            self.cost_said = True
+            remedy = f"{arg('whole', True)} includes them"
+            self._say_once("ignored", Note(f"{text}, as in training; {remedy}"))
+        if area and (area.height, area.width) != (height, width) and not turn.job.view:
+            text = f"training ignored {100 * area.pixels.mean():.2g} % of the pixels of "
+            text += f"{area.height} x {area.width}; {image} has {height} x {width}, so they get a "
+            self._say_once("size", Note(text + "class there", warning=True))
+        if text := self.model.segmenter.seamless_cost(picture.shape):
+            text = f"{text}; without {arg('mode')} it takes less time and memory"
+            self._say_once("cost", Note(text))
         if turn.outcome.unlike:
             text = f"{image} is unlike the images trained on: {turn.outcome.unlike}"
             self.on_progress(Note(text, warning=True))
+
+    def _say_once(self, oddity: str, note: Note) -> None:
+        """Report an oddity of the first image that has it."""
+        if oddity not in self.said:
+            self.said.add(oddity)
+            self.on_progress(note)
 
 
 def read_ahead(items: Iterator[T]) -> Iterator[T]:
