@@ -12,6 +12,7 @@ import unetseg
 from tests.support import QUICK, VALUES_TOML, draw, read, write_image, write_set
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError
+from unetseg.pictures import tiff
 from unetseg.prediction.summary import read_summary
 from unetseg.progress import Note
 
@@ -146,6 +147,71 @@ def test_outside_the_field_of_view_nothing_is_predicted(strip):
     assert unetseg.predict(["new.png"], out=strip / "out", fov=strip / "fov").written
     with pytest.raises(InputError, match="without mask"):
         unetseg.predict(["new.png", "wide.png"], out=strip / "out", fov=strip / "fov")
+
+
+def test_an_image_of_another_size_than_the_ignored_area_is_said(strip):
+    said = []
+    write_image(strip / "also", draw(51, (64, 90))[0])
+    inputs = ["new.png", "wide.png", strip / "also.png"]
+    unetseg.predict(inputs, out=strip / "out", on_progress=said.append)
+    text = (
+        "training ignored 7.8 % of the pixels of 64 x 56; wide.png has 64 x 90, so they get a "
+        "class there"
+    )
+    assert [one.text for one in said if isinstance(one, Note) and one.warning] == [text]
+    whole, said = unetseg.PredictSettings(whole=True), []
+    unetseg.predict(["wide.png"], out=strip / "out", settings=whole, on_progress=said.append)
+    (strip / "fov").mkdir()
+    Image.fromarray(np.full((64, 90), 255, np.uint8)).save(strip / "fov/wide.png")
+    given = {"fov": strip / "fov", "on_progress": said.append}
+    unetseg.predict(["wide.png"], out=strip / "out", **given)
+    assert not [one for one in said if isinstance(one, Note) and one.warning]
+
+
+def test_a_folder_of_labels_or_negatives_is_no_field_of_view(strip):
+    (strip / "fov").mkdir()
+    labels = np.zeros((64, 56), np.uint8)
+    labels[::6] = 255
+    Image.fromarray(labels).save(strip / "fov/new.png")
+    said = []
+    unetseg.predict(["new.png"], out=strip / "out", fov=strip / "fov", on_progress=said.append)
+    (doubt,) = [str(one) for one in said if isinstance(one, Note) and one.warning]
+    assert "fov/new.png has 22 regions, as labels have, where a field of view has one; pix" in doubt
+    y, x = np.indices((64, 56))
+    rim = (y - 32) ** 2 + (x - 28) ** 2 > 28**2
+    Image.fromarray(rim * np.uint8(255)).save(strip / "fov/new.png")
+    with pytest.raises(InputError, match=r"fov/new.png: holds the surround .*; exchange black"):
+        unetseg.predict(["new.png"], out=strip / "none", fov=strip / "fov")
+    assert not (strip / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["alpha", "nodata"])
+def test_an_image_with_gaps_is_decoded_once_and_its_overlay_is_black_there(
+    strip, monkeypatch, kind
+):
+    image = draw(50)[0][..., 0]
+    shown = np.full(image.shape, 255, np.uint8)
+    shown[:20, :30] = 0
+    given = {"tile": (16, 16), "compression": "adobe_deflate"}
+    if kind == "alpha":
+        pixels, given = np.dstack([image, shown]), given | {"extrasamples": ["unassalpha"]}
+    else:
+        pixels = np.where(shown, np.maximum(image, 1), 0).astype(np.uint8)
+        given |= {"extratags": [(42113, "s", 0, "0", True)]}
+    tifffile.imwrite(strip / "gaps.tif", pixels, photometric="minisblack", **given)
+    decoded, decode = [], tiff._Tiles._decode
+    monkeypatch.setattr(
+        tiff._Tiles, "_decode", lambda self, row: decoded.append(row) or decode(self, row)
+    )
+    done = unetseg.predict([strip / "gaps.tif"], out=strip / "out", objects=["all"], overlay=True)
+    assert done.written
+    assert sorted(decoded) == [0, 1, 2, 3]
+    labels = read(strip / "out/gaps.png")
+    assert (labels[shown == 0] == 9).all()
+    assert (labels[5:][shown[5:] > 0] != 9).all()
+    overlay = read(strip / "out/overlays/gaps.png")[:64, :56]
+    assert set(np.unique(overlay[1:19, 1:29])) == {55, 85}  # black below grey hatches
+    assert overlay[21:].max() > 100
 
 
 def test_training_says_what_becomes_of_pixels_ignored_here_and_there(empty):

@@ -113,9 +113,12 @@ class Raster:
 
     def valid(self, rows: slice) -> NDArray[np.bool_] | None:
         """Return the second value of `with_valid`; nothing is decoded where no file has gaps."""
-        if self.georeference.nodata is None and not self._picture.has_alpha:
-            return None
-        return self.with_valid(rows)[1]
+        return self.with_valid(rows)[1] if self.may_have_gaps else None
+
+    @property
+    def may_have_gaps(self) -> bool:
+        """Whether the file can say that a pixel holds no data: by transparency or by a value."""
+        return self.georeference.nodata is not None or self._picture.has_alpha
 
     def _decode(self, rows: slice) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Return rows, and which of their pixels are not wholly transparent."""
@@ -158,20 +161,14 @@ class Raster:
 
 
 class Blanked:
-    """The rows of an image (H, W, C) as float32, NaN where a pixel has no data, to be shown.
+    """The rows of a picture (H, W, C) as float32, NaN where a pixel has no data, to be shown."""
 
-    Args:
-        image: The image.
-        nodata: The value that stands for no data, as `valid_pixels` takes it.
-    """
-
-    def __init__(self, image: Rows, nodata: float) -> None:
-        self._image, self._nodata, self.shape = image, nodata, image.shape
+    def __init__(self, raster: Raster) -> None:
+        self._raster, self.shape = raster, raster.shape
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
         """Return the rows (n, W, C) of a slice with start and stop."""
-        pixels = self._image[rows]
-        valid = valid_pixels(pixels, self._nodata)
+        pixels, valid = self._raster.with_valid(rows)
         shown: NDArray[np.float32] = pixels.astype(np.float32)
         if valid is not None:
             shown[~valid] = np.nan

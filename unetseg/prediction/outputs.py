@@ -50,10 +50,8 @@ class Outputs:
         if job.objects and not job.is_banded:
             self._image = np.asarray(picture.raster)
         if job.overlay and not job.is_banded:
-            image, nodata = self._image, self._place.nodata
-            self._shown = bands.reduce_rows(
-                image if nodata is None else bands.Blanked(image, nodata), self._step
-            )
+            shown = bands.Blanked(picture.raster) if picture.raster.may_have_gaps else self._image
+            self._shown = bands.reduce_rows(shown, self._step)
         count = len(self._classes.classes)
         self._pixels = np.zeros(count, np.int64)
         self._counter = ObjectCounter(count)
