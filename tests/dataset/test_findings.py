@@ -946,3 +946,32 @@ def test_masks_without_a_place_and_of_images_without_one_are_taken_as_they_are(t
     assert not inspect_folder(write(tmp_path / "a", placed)).errors
     masks = lambda p, k: on_map(p, mask_of(k), west=7.0)  # noqa: E731
     assert not inspect_folder(write(tmp_path / "b", plain, masks)).errors
+
+
+def ranged(tops):
+    """Return a writer of 16-bit images; number k spans 0 to ``tops[k]``."""
+
+    def save(path, k):
+        grey = grey_of(k).astype(float)
+        grey -= grey.min()
+        tif(path, np.rint(grey / grey.max() * tops[k]).astype(np.uint16))
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("tops", "due"),
+    [
+        ((4095, 4095, 65535, 60000), "values end at 4,095, as 12 bits do, and reach 65,535"),
+        ((255, 255, 255, 4095), "values end at 255, as 8 bits do, and reach 4,095"),
+        ((4095, 3000, 4095, 1200), ""),  # the usual 12 bits
+        ((255, 190, 65535, 4095), ""),  # dark images, and one that ends there by chance
+        ((300, 2000, 40000, 65535), ""),
+        ((4095, 4095, 4200, 4095), ""),  # a camera of more bits
+    ],
+)
+def test_images_of_several_ranges_are_told_from_dark_ones(tmp_path, tops, due):
+    found = inspect_folder(write(tmp_path / "set", ranged(tops)))
+    said = [f for f in found.findings if "values end at" in f.problem]
+    assert [f.severity for f in said] == (["warning"] if due else [])
+    assert all(due in f.problem and len(f.files) < 4 for f in said)

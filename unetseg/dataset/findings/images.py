@@ -13,6 +13,8 @@ from unetseg.pictures.surroundings import common_surround
 from unetseg.text import plural, show
 
 _MOST_SHIFT = 0.5  # pixels between a mask and its image on the map
+_FEWER_BITS = (8, 10, 12, 14)  # of cameras, and of pictures, that are stored as 16 bits
+_FEWEST_WITH_TOP = 2  # images that end at one value; one alone may do so by chance
 _FEWEST_WITH_STRIPS = 3  # with fewer images, equal rows may be chance
 
 
@@ -79,6 +81,26 @@ def judge_channels(facts: Facts) -> Iterator[Finding]:
         for channel in np.flatnonzero(low.min(0) == high.max(0)).tolist():
             text = f"channel {channel + 1} holds {low[0, channel]:g} in every pixel of the set"
             yield Finding.of("warning", [facts.root], text, "it tells the network nothing")
+
+
+def judge_ranges(facts: Facts) -> Iterator[Finding]:
+    """Warn of 16-bit images of which some use 8 to 14 bits, and others more.
+
+    A dark image has a small largest value, too. So several images must end exactly at the largest
+    value of fewer bits, as saturated ones do, and another image must reach twice as far.
+    """
+    deep = [s for s in facts.surveys if s.info.dtype == "uint16"]
+    highest = max((max(s.high) for s in deep), default=0)
+    for bits in _FEWER_BITS:
+        top = 2**bits - 1
+        ends = [s for s in deep if max(s.high) == top]
+        if len(ends) < _FEWEST_WITH_TOP or highest < 2 * top:
+            continue
+        text = f"values end at {top:,}, as {bits} bits do, and reach {highest:,.0f} in another "
+        text += f"image ({len(ends)} of {len(facts.surveys)})"
+        remedy = "if brightness means the same in all of them, bring them to one range"
+        yield Finding.of("warning", [s.pair.image for s in ends], text, remedy)
+        return
 
 
 def judge_strips(facts: Facts) -> Iterator[Finding]:

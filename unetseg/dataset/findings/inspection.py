@@ -38,6 +38,7 @@ from unetseg.dataset.findings.images import (
     judge_channels,
     judge_orientation,
     judge_places,
+    judge_ranges,
     judge_storage,
     judge_strips,
     judge_surround,
@@ -72,6 +73,7 @@ _JUDGES = (
         judge_orientation,
         judge_places,
         judge_channels,
+        judge_ranges,
     ),
     *(judge_strips, judge_surround, judge_duplicates, judge_copies),
 )
