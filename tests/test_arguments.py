@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import re
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -80,6 +81,32 @@ def test_settings_are_keywords_that_help_and_the_tab_key_find():
         assert parameters["optimizer"].default == "muon"
         assert "settings" not in parameters
     assert "batch_size" in inspect.getdoc(unetseg.TrainSettings)
+
+
+def test_help_says_a_sentence_on_each_setting_below_the_argument_that_takes_it():
+    told = {
+        unetseg.train: (unetseg.PatchSettings, unetseg.TrainSettings),
+        unetseg.cross_validate: (unetseg.PatchSettings, unetseg.TrainSettings),
+        unetseg.build_store: (unetseg.PatchSettings,),
+        unetseg.predict: (unetseg.PredictSettings,),
+        unetseg.evaluate: (unetseg.PredictSettings,),
+        unetseg.compare: (unetseg.PredictSettings,),
+        unetseg.suggest_images: (unetseg.PredictSettings,),
+        unetseg.synthesize: (unetseg.SynthSettings,),
+    }
+    for function, kinds in told.items():
+        listed = re.findall(r"^ {8}([a-z_]+): ", function.__doc__, re.M)
+        assert listed == [field.name for kind in kinds for field in fields(kind)]
+        assert max(map(len, function.__doc__.splitlines())) <= 96
+    lines = unetseg.train.__doc__.splitlines()
+    place = lines.index("        lr: Highest learning rate; None takes the optimizer's default.")
+    assert lines[place - 1] == "        batch_size: Patches a step, over all devices together."
+
+
+def test_the_choices_of_a_setting_stand_in_its_description():
+    doc = inspect.getdoc(unetseg.TrainSettings)
+    assert 'network: One of "fused", "compact", "classic", or a plug-in\'s network.' in doc
+    assert not re.search("`[A-Z]+`", doc + inspect.getdoc(unetseg.PatchSettings))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)

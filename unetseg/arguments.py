@@ -2,10 +2,14 @@
 
 import functools
 import inspect
+import json
 import os
+import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -98,16 +102,58 @@ def public(settings: type | None = None) -> Callable[[Callable[P, R]], Callable[
                 return function(*values, **keywords)
 
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__doc__ = _explained(function, settings) or None
         return call
 
     return decorate
+
+
+def _explained(function: Callable[..., Any], settings: type | None) -> str:
+    """Return the docstring of a function with a sentence on each setting below its argument.
+
+    Args:
+        function: The function.
+        settings: The class of its ``**settings``, if it has some.
+    """
+    text = inspect.getdoc(function) or ""
+    for parameter in inspect.signature(function).parameters.values():
+        hint = settings if parameter.kind is parameter.VAR_KEYWORD else parameter.annotation
+        for kind in _settings_in(hint):
+            entry = re.search(rf"^    {parameter.name}: .*(\n {{8}}.*)*", text, re.M)
+            if entry:
+                text = text[: entry.end()] + _listing(kind) + text[entry.end() :]
+    return text
+
+
+def _listing(kind: type) -> str:
+    """Return a line for each setting of a class: the first sentence of its description."""
+    told = re.findall(r"^    ([a-z_]+): (.*(?:\n {8}.*)*)", inspect.getdoc(kind) or "", re.M)
+    firsts = (re.split(r"(?<=\.)\s", text, maxsplit=1)[0].split() for _, text in told)
+    lines = (f"{name}: {' '.join(words)}" for (name, _), words in zip(told, firsts, strict=True))
+    return "".join(
+        "\n" + textwrap.indent(textwrap.fill(x, 88, subsequent_indent="    "), " " * 8)
+        for x in lines
+    )
+
+
+def _settings_in(hint: Any) -> list[type]:
+    """Return the classes of settings among the types that a hint declares."""
+    kinds = get_args(hint) or (hint,)
+    return [kind for kind in kinds if isinstance(kind, type) and kind in _SETTINGS]
 
 
 _SETTINGS: set[type] = set()
 
 
 def settings_class(kind: type[T]) -> type[T]:
-    """Let a dataclass of settings refuse an unknown name, and be given as a dictionary."""
+    """Let a dataclass of settings refuse an unknown name, and be given as a dictionary.
+
+    Where its docstring refers to choices, such as `LOSSES`, the choices are put in their place.
+    """
+    choices = vars(sys.modules[kind.__module__])
+    kind.__doc__ = re.sub(
+        "`([A-Z]+)`", lambda name: ", ".join(map(json.dumps, choices[name[1]])), kind.__doc__ or ""
+    )
     make = kind.__init__
     known = list(inspect.signature(kind).parameters)
 
@@ -142,11 +188,10 @@ def _check_names(
 def _holder(function: Callable[..., Any], name: str) -> str:
     """Return the argument of a function that takes a setting as part of a whole, else ""."""
     for argument, hint in get_type_hints(function).items():
-        for kind in get_args(hint) or (hint,):
-            if isinstance(kind, type) and kind in _SETTINGS:
-                own = [field.name for field in fields(kind)]
-                if setting := name if name in own else meaning(name, own):
-                    return f"pass {argument}=unetseg.{kind.__name__}({setting}=...)"
+        for kind in _settings_in(hint):
+            own = [field.name for field in fields(kind)]
+            if setting := name if name in own else meaning(name, own):
+                return f"pass {argument}=unetseg.{kind.__name__}({setting}=...)"
     return ""
 
 
@@ -189,9 +234,32 @@ _KINDS: dict[type, tuple[type, str]] = {
     float: (Real, "a number"),
     str: (str, "a text"),
 }
+_PATH = "a path"
 # Remedies for an array in the place of a path, and arguments in whose place functions are given.
 _ARRAYS = {"inputs": "give paths; for an array there is unetseg.Model(...).labels(array)"}
 _PLUGGED = ("network", "loss", "augment")
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """The types that a hint declares.
+
+    Attributes:
+        hints: The alternatives.
+        kinds: Their classes: that of ``Sequence[str]`` is Sequence.
+        inner: The hint of each item where several values may be given; None where not.
+    """
+
+    hints: tuple[Any, ...]
+    kinds: tuple[Any, ...]
+    inner: Any
+
+
+@functools.cache
+def _declared_by(hint: Any) -> _Declared:
+    hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    inner = next((get_args(one)[0] for one in hints if _is_several(one)), None)
+    return _Declared(hints, tuple(get_origin(one) or one for one in hints), inner)
 
 
 def as_declared(name: str, value: Any, hint: Any) -> Any:
@@ -204,36 +272,65 @@ def as_declared(name: str, value: Any, hint: Any) -> Any:
     Raises:
         InputError: The value is of another type; the message names the argument.
     """
-    hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    kinds = [get_origin(one) or one for one in hints]
-    if Any in kinds or (value is None and NoneType in kinds):
+    declared = _declared_by(hint)
+    if Any in declared.kinds or (value is None and NoneType in declared.kinds):
         return value
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
-    if os.PathLike in kinds and isinstance(value, str) and (not value or "\0" in value):
+    if os.PathLike in declared.kinds and isinstance(value, str) and (not value or "\0" in value):
         raise InputError(arg(name), f"{value!r} is no path", "give '.' for the current folder")
-    for kind in kinds:
+    for convert in (_as_one, _as_several, _as_text, _as_the_only_one, _as_instance):
+        if (found := convert(name, value, declared)) is not None:
+            return found
+    raise _mistyped(name, value, declared.hints)
+
+
+# Each of these functions returns None where its way of conversion does not apply.
+
+
+def _as_one(_: str, value: Any, declared: _Declared) -> Any:
+    """Return a value of a declared class, a number, or settings that a dictionary gives."""
+    for kind in declared.kinds:
         if type(value) is kind:
             return value
         if kind in _KINDS and isinstance(value, _KINDS[kind][0]) and not isinstance(value, bool):
             return kind(value)
         if isinstance(value, Mapping) and kind in _SETTINGS:
             return kind(**value)
-    inner = next((get_args(one)[0] for one in hints if _is_several(one)), None)
-    if inner is not None and _yields(value):
-        items = (as_declared(name, item, inner) for item in value)
-        return items if Iterable in kinds else tuple(items)
-    if str in kinds and os.PathLike not in kinds and not isinstance(value, bool):
-        if isinstance(value, int | os.PathLike):
-            return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-        if inner is None and _yields(value):
-            return ",".join(as_declared(name, item, str) for item in value)
-    if inner is not None and len(set(kinds) - {NoneType}) == 1:
-        return (as_declared(name, value, inner),)
-    others = [k for k, one in zip(kinds, hints, strict=True) if k in _KINDS or not _is_several(one)]
-    if isinstance(value, tuple(others)) and not isinstance(value, bool):
-        return value
-    raise _mistyped(name, value, hints)
+    return None
+
+
+def _as_several(name: str, value: Any, declared: _Declared) -> Any:
+    """Return the items of a value where several are declared."""
+    if declared.inner is None or not _yields(value):
+        return None
+    items = (as_declared(name, item, declared.inner) for item in value)
+    return items if Iterable in declared.kinds else tuple(items)
+
+
+def _as_text(name: str, value: Any, declared: _Declared) -> str | None:
+    """Return a number or a path as a text, or items joined by commas."""
+    if str not in declared.kinds or os.PathLike in declared.kinds or isinstance(value, bool):
+        return None
+    if isinstance(value, int | os.PathLike):
+        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    if declared.inner is None and _yields(value):
+        return ",".join(as_declared(name, item, str) for item in value)
+    return None
+
+
+def _as_the_only_one(name: str, value: Any, declared: _Declared) -> tuple[Any] | None:
+    """Return a single value where only several are declared."""
+    if declared.inner is None or len(set(declared.kinds) - {NoneType}) > 1:
+        return None
+    return (as_declared(name, value, declared.inner),)
+
+
+def _as_instance(_: str, value: Any, declared: _Declared) -> Any:
+    """Return a value whose class is derived from a declared one, such as a path."""
+    pairs = zip(declared.kinds, declared.hints, strict=True)
+    others = [kind for kind, hint in pairs if kind in _KINDS or not _is_several(hint)]
+    return value if isinstance(value, tuple(others)) and not isinstance(value, bool) else None
 
 
 def _is_several(hint: Any) -> bool:
@@ -252,24 +349,27 @@ def _mistyped(name: str, value: Any, hints: Sequence[Any]) -> InputError:
     if name in _PLUGGED and callable(value):
         text = "is a function, which a later program could not find again"
         return InputError(arg(name), text, "give it a name as a plug-in: see the README")
-    words, others = [], []
-    for hint in hints:
-        kind = get_origin(hint) or hint
-        if kind in _KINDS:
-            words.append(_KINDS[kind][1])
-        elif kind is os.PathLike:
-            words = [*(word for word in words if word != "a text"), "a path"]
-        elif _is_several(hint):
-            words.append("a list of them")
-        elif kind in _SETTINGS:
-            words.append(f"unetseg.{kind.__name__}(...), a dictionary of its arguments")
-        elif kind is NoneType:
-            words.append("None")
-        else:
-            others.append(kind.__name__)
+    words = [word for hint in hints if (word := _worded(hint))]
+    if _PATH in words:
+        words = [word for word in words if word != _KINDS[str][1]]
+    others = [(get_origin(hint) or hint).__name__ for hint in hints if not _worded(hint)]
     words += [f"of type {others[0]}", *others[1:]] if others else []
     remedy = _ARRAYS.get(name, "") if hasattr(value, "shape") else ""
     return InputError(arg(name), f"{_said(value)} is not {' or '.join(words)}", remedy)
+
+
+def _worded(hint: Any) -> str:
+    """Return the words for a declared type; "" for a class that has none but its name."""
+    kind = get_origin(hint) or hint
+    if kind in _KINDS:
+        return _KINDS[kind][1]
+    if kind is os.PathLike:
+        return _PATH
+    if _is_several(hint):
+        return "a list of them"
+    if kind in _SETTINGS:
+        return f"unetseg.{kind.__name__}(...), a dictionary of its arguments"
+    return "None" if kind is NoneType else ""
 
 
 def _said(value: Any) -> str:

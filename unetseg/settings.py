@@ -153,9 +153,9 @@ class PatchSettings(_Selecting):
         rare: Share of the patches placed on a pixel of a class drawn evenly among those present.
         scale: Factor by which images and masks are resized first, 0.01 to 16.
         seed: Seed of split and corners.
-        page: The picture of files that hold several, as in `Selection`.
+        page: The picture of files that hold several: a number from 0, or one of `PAGES`.
         channels: Numbers of the channels to take, such as "0" or "0,2"; None takes all.
-        crop: Rows and columns at the edges that are ignored, as in `Selection`.
+        crop: Rows and columns at the edges that are ignored, such as "bottom=64,left=5".
         line_width: The width in pixels at which lines and points of LabelMe, VIA and QuPath are
             drawn, 1 to 1,000; None draws none.
 
@@ -214,15 +214,15 @@ class TrainSettings:
         batch_size: Patches a step, over all devices together. None takes as many pixels as 8
             patches of 96 x 96 have, and eight times as many on a GPU.
         lr: Highest learning rate; None takes the optimizer's default.
-        loss: A name in `LOSSES`, or a plug-in's loss.
-        optimizer: A name in `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
-        schedule: "one-cycle", "cosine", or "steps" (x 0.1 at each 30 % of the training).
+        loss: One of `LOSSES`, or a plug-in's loss.
+        optimizer: One of `OPTIMIZERS`; "sgd" has Nesterov momentum 0.9.
+        schedule: One of `SCHEDULES`; "steps" is x 0.1 at each 30 % of the training.
         weight_decay: Pull of the weights to zero; None takes the optimizer's default.
-        augment: A name in `AUGMENTS`, where "auto" is light. A plug-in's name follows light;
+        augment: One of `AUGMENTS`, where "auto" is light. A plug-in's name follows light;
             "strong+mine" lets it follow another preset; see `split_augment`.
         symmetries: "auto" (by where the classes of the training images lie), "none", or some of
             "hflip", "vflip" and "turn", joined by commas.
-        network: A name in `NETWORKS`, or a plug-in's network.
+        network: One of `NETWORKS`, or a plug-in's network.
         width: Channels at full resolution; None takes the network's own.
         depth: Times the resolution is halved; None takes the network's own.
         weights: File of the pretrained part's weights; None takes those installed with unetseg.

@@ -188,8 +188,8 @@ def cross_validate(
             too. It is asked before each fold, as the machine may grow slower.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records, and the
             `StoreSummary` of the first fold.
-        settings: Fields of `TrainSettings`; ``budget`` is the time of the whole. With ``resume``
-            they must agree with the run's.
+        settings: Fields of `TrainSettings`, each a keyword; ``budget`` is the time of the whole.
+            With ``resume`` they must agree with the run's.
 
     Raises:
         InputError: Wrong settings, a bad folder, too few images or groups, a run in the wrong

@@ -64,7 +64,8 @@ def train(
         started: `time.monotonic` when the whole command began, from which ``budget`` counts.
         after: The work of the caller afterwards, for which ``budget`` leaves time, too.
         on_progress: Receives `Plan`, `Progress`, `EpochDone` and `Note` records.
-        settings: Fields of `TrainSettings`. With ``resume`` they must agree with the run's.
+        settings: Fields of `TrainSettings`, each a keyword. With ``resume`` they must agree with
+            the run's.
 
     Raises:
         InputError: A setting is wrong, the store or folder cannot be used, or the run is in a state
