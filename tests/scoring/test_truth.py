@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import unetseg
+from tests.dataset.test_findings import photographs
 from tests.support import NAMES, QUICK, draw, read, said, write_set
 from unetseg.cli.app import main
 from unetseg.errors import InputError
@@ -95,26 +96,65 @@ def test_classes_beside_the_masks_that_name_others_are_refused(home):
         unetseg.evaluate()
 
 
-def test_black_and_white_masks_of_a_model_that_ignores_white_are_refused(empty, capsys):
-    toml = "ignore = [255]\n" + "".join(
+@pytest.mark.parametrize("ignore", ["ignore = [255]\n", ""])
+def test_black_and_white_masks_are_refused_where_white_is_no_class_of_the_model(
+    empty, capsys, ignore
+):
+    toml = ignore + "".join(
         f'[[class]]\nname = "{name}"\nvalue = {v}\n' for v, name in enumerate("ab")
     )
     patches = unetseg.PatchSettings(size=32, per_image=4)
     unetseg.train(write_set("set", 6, values=(0, 1, 0), toml=toml), patches=patches, **QUICK)
     write_set("raw", 2, first=9, values=(0, 255, 0), toml="")
+    rule = "is ignored by the model" if ignore else "is no class of the model"
     assert main(["evaluate", "raw"]) == 2
     assert capsys.readouterr().err.endswith(
-        "raw: 255 is ignored by the model, and these masks hold 0 and 255 alone; if 255 is a "
-        "class, convert them: unetseg convert raw raw-converted (--fov FOLDER); else --ignore 255\n"
+        f"raw: 255 {rule}, and these masks hold 0 and 255 alone; if 255 is a class, list a as "
+        "value 0 and b as value 255 in a file for --classes; else --ignore 255\n"
     )
     unetseg.predict("raw", out="made")
-    with pytest.raises(InputError, match="255 is ignored by the model"):
+    with pytest.raises(InputError, match=f"255 {rule}"):
         unetseg.evaluate("raw", predictions="made", model="default")
+    Path("mine.toml").write_text(
+        '[[class]]\nname = "a"\nvalue = 0\n[[class]]\nname = "b"\nvalue = 255\n'
+    )
+    truth = sum(int((draw(k)[1] == 1).sum()) for k in (9, 10))
+    assert unetseg.evaluate("raw", classes="mine.toml").scores.pixels["b"] == truth
     found, text = said(lambda p: unetseg.evaluate("raw", ignore=255, on_progress=p))
     assert found.scores.pixels["b"] == 0
     assert "no true mask shows b: the scores say nothing of how it is found" in text
     write_set("both", 2, first=9, values=(0, 255, 1), toml="")
-    assert unetseg.evaluate("both").scores.pixels["b"] > 0
+    if ignore:
+        assert unetseg.evaluate("both").scores.pixels["b"] > 0
+
+
+def test_raw_masks_of_a_model_of_converted_ones_are_converted_as_they_were(empty, capsys):
+    unetseg.convert_folder(write_set("set", 6, values=(0, 255, 0), toml=""), "set-converted")
+    patches = unetseg.PatchSettings(size=32, per_image=4)
+    unetseg.train("set-converted", patches=patches, **QUICK)
+    write_set("raw", 2, first=9, values=(0, 255, 0), toml="")
+    assert main(["evaluate", "raw"]) == 2
+    line = "unetseg convert raw raw-converted"
+    assert f"if 255 is a class, convert them: {line} (--fov FOLDER)" in capsys.readouterr().err
+    assert main(line.split()[1:]) == 0
+    truth = sum(int((draw(k)[1] == 1).sum()) for k in (9, 10))
+    assert unetseg.evaluate("raw-converted").scores.pixels["foreground"] == truth
+
+
+def test_masks_of_the_field_of_view_are_refused_as_check_refuses_them(empty):
+    patches = unetseg.PatchSettings(size=32, per_image=4)
+    unetseg.train(photographs(Path("set")), patches=patches, **QUICK)
+    y, x = np.ogrid[:96, :96]
+    view = ((y - 48) ** 2 + (x - 48) ** 2 <= 44**2) * np.uint8(255)
+    for path in photographs(Path("views"), count=6).glob("masks/*.png"):
+        Image.fromarray(view).save(path)
+    unetseg.predict("views/images", out="made")
+    (error,) = unetseg.inspect_folder("views").errors
+    for how in ({}, {"predictions": "made"}, {"predictions": "made", "model": "default"}):
+        with pytest.raises(InputError) as caught:
+            unetseg.evaluate("views", include_trained=True, **how)
+        assert str(caught.value) == str(error)
+    assert unetseg.evaluate("set", include_trained=True).total == 4
 
 
 def test_an_image_and_a_mask_of_other_sizes_are_named(home):

@@ -40,6 +40,7 @@ from unetseg.objects.numbering import (
 from unetseg.objects.separation import (
     BACKGROUND,
     BORDER,
+    FOREGROUND,
     background_of,
     object_classes,
     with_objects,
@@ -427,7 +428,7 @@ def _numbered_classes(
     if table is None or len(kinds) != 1:
         lost = ", ".join(show(table.names[kind]) for kind in kinds) if table else ""
         text = f"numbers do not tell the classes {lost}: all objects are foreground"
-        return named_classes([BACKGROUND, "foreground", BORDER]), (text,) if lost else ()
+        return named_classes([BACKGROUND, FOREGROUND, BORDER]), (text,) if lost else ()
     [(kind, border)] = kinds.items()
     name = table.names[kind]
     border_name = f"{name} {BORDER}" if border is None else table.names[border]
@@ -465,7 +466,7 @@ def _discover(
     table = None if is_lossy else _discover_exact(keys, ignored)
     table = table or _discover_centres(keys, ignored, map(read_kept, paths))
     is_black_and_white = table.names == ("0", str(IGNORED))
-    return _named(table, ("background", "foreground")) if is_black_and_white else table
+    return _named(table, (BACKGROUND, FOREGROUND)) if is_black_and_white else table
 
 
 def _discover_exact(

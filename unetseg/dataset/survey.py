@@ -113,7 +113,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
         raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
     image, raw = image[inner], raw.inside(inner)
-    found, grey = masks.find_keys(raw), image.mean(2, dtype=np.float32)[..., None]
+    found, grey = masks.find_keys(raw), _grey(image)
     small = transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0]
     surround = dark_surround(small)
     return Survey(
@@ -137,6 +137,31 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         _lean(grey, raw, found),
         tuple(hidden),
     )
+
+
+def view_surround(pair: Pair, selection: Selection) -> NDArray[np.bool_] | None:
+    """Return the ``surround`` of `Survey` where the mask ``shows_view``; None where it does not.
+
+    An image is read only if its mask holds two values.
+
+    Raises:
+        InputError: The image or its mask cannot be read, or their sizes differ.
+    """
+    raw = pair.read_mask(selection)
+    inner = selection.inner(*raw.values.shape[:2])
+    raw = raw.inside(inner)
+    found = masks.find_keys(raw)
+    if found.distinct != 2:
+        return None
+    grey = _grey(pair.read_image(selection)[inner])
+    masks.check_same_size(pair.mask, raw.values.shape[:2], grey.shape[:2])
+    surround = dark_surround(transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0])
+    return surround if _shows_view(surround, raw, found) else None
+
+
+def _grey(image: NDArray[Any]) -> NDArray[np.float32]:
+    grey: NDArray[np.float32] = image.mean(2, dtype=np.float32)[..., None]
+    return grey
 
 
 def _mask_beside(pair: Pair, image: NDArray[Any], selection: Selection) -> masks.RawMask:

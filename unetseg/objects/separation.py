@@ -34,6 +34,7 @@ from unetseg.text import nearest, show
 
 BORDER = "border"  # the class that `unetseg convert --instances` makes
 BACKGROUND = "background"
+FOREGROUND = "foreground"  # the class beside it where masks are black and white, or number objects
 # A neck parts two objects where it is narrower than this share of the thinner object. Touching
 # discs of one radius are parted until their centres are closer than 1.4 radii.
 _NECK = 0.8

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
+from unetseg.dataset.findings.images import doubt_views
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.pairing import LabelledSet
+from unetseg.dataset.survey import view_surround
 from unetseg.errors import InputError, arg, either
 from unetseg.objects.files import find_label_image
+from unetseg.objects.separation import BACKGROUND, FOREGROUND
 from unetseg.pictures import masks, reading
 from unetseg.prediction.model_file import ModelCard
 from unetseg.progress import Note, OnProgress
@@ -31,12 +34,28 @@ def read_folder(
     card: ModelCard | None,
     on_progress: OnProgress,
 ) -> LabelledSet:
-    """Read a folder of labelled images; its lines are as wide as asked for, else as in training."""
+    """Read a folder of labelled images; its lines are as wide as asked for, else as in training.
+
+    Raises:
+        InputError: The folder holds nothing to pair, or fields of view instead of labels.
+    """
     width = card.line_width if card and line_width is None else line_width
     labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
     for text in labelled.warnings:
         on_progress(Note(f"{show(labelled.folder)}: {text}", warning=True))
+    if labelled.classes is None:
+        views = ((pair.mask, _view_surround(pair, selection)) for pair in labelled.pairs)
+        if doubt := doubt_views(views):
+            raise doubt
     return labelled
+
+
+def _view_surround(pair: Pair, selection: Selection) -> NDArray[np.bool_] | None:
+    """Return `view_surround`; None where a file is at fault, which scoring will say."""
+    try:
+        return view_surround(pair, selection)
+    except InputError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -143,7 +162,7 @@ def truth_of(
 def _refuse_black_and_white(
     labelled: LabelledSet, classes: ClassTable, selection: Selection
 ) -> None:
-    """Refuse masks of 0 and 255 alone where the model ignores 255: it may be their foreground.
+    """Refuse masks of 0 and 255 alone where 255 is no class of the model: it may be one here.
 
     Args:
         labelled: A folder that does not say which classes its masks hold.
@@ -153,8 +172,9 @@ def _refuse_black_and_white(
     Raises:
         InputError: All masks hold 0 and 255 alone, and the model has a class of another value.
     """
-    has_other = any(c.value not in (None, 0) for c in classes)
-    if IGNORED not in classes.ignore or not has_other or not labelled.pairs:
+    values = [c.value for c in classes]
+    has_other = any(value not in (None, 0) for value in values)
+    if IGNORED in values or not has_other or not labelled.pairs:
         return
     found, blacks, whites = set[int | str](), {0, "#000000"}, {IGNORED, "#ffffff"}
     for pair in labelled.pairs:
@@ -166,11 +186,23 @@ def _refuse_black_and_white(
     if not (found & blacks and found & whites):
         return
     root = str(labelled.folder)
-    made = root + "-converted"
-    line = either(
-        f"unetseg convert {quote(root)} {quote(made)} (--fov FOLDER)",
-        f"unetseg.convert_folder({root!r}, {made!r})",
-    )
-    text = "255 is ignored by the model, and these masks hold 0 and 255 alone"
-    remedy = f"if 255 is a class, convert them: {line}; else {arg('ignore', 255)}"
+    rule = "is ignored by the model" if IGNORED in classes.ignore else "is no class of the model"
+    text = f"255 {rule}, and these masks hold 0 and 255 alone"
+    remedy = f"if 255 is a class, {_name_black_and_white(root, classes)}; else {arg('ignore', 255)}"
     raise InputError(root, text, remedy)
+
+
+def _name_black_and_white(root: str, classes: ClassTable) -> str:
+    """Return how masks of 0 and 255 get the names of a model's classes."""
+    if set(classes.names) == {BACKGROUND, FOREGROUND}:  # the names that `convert` gives
+        made = root + "-converted"
+        line = either(
+            f"unetseg convert {quote(root)} {quote(made)} (--fov FOLDER)",
+            f"unetseg.convert_folder({root!r}, {made!r})",
+        )
+        return f"convert them: {line}"
+    named = "each name of the model and its value here"
+    if len(classes) == 2:
+        low, high = sorted(classes, key=lambda c: c.value or 0)
+        named = f"{show(low.name)} as value 0 and {show(high.name)} as value 255"
+    return f"list {named} in a file for {arg('classes')}"

@@ -1,14 +1,15 @@
 """Findings about the form of images and masks: sizes, channels, edges and storage."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetseg.dataset.findings.facts import Facts
-from unetseg.dataset.findings.finding import Finding
-from unetseg.errors import Code, arg, as_option
+from unetseg.dataset.findings.finding import Finding, refusal_of
+from unetseg.errors import Code, InputError, arg, as_option
 from unetseg.pictures.surroundings import common_surround
 from unetseg.text import plural, show
 
@@ -124,21 +125,33 @@ def judge_strips(facts: Facts) -> Iterator[Finding]:
         yield Finding.of("warning", [facts.root], text, f"ignore it: {arg('crop', crop)}", line)
 
 
+def doubt_views(views: Iterable[tuple[Path, NDArray[np.bool_] | None]]) -> InputError | None:
+    """Return the error of masks that are fields of view; None where one of them is not.
+
+    Objects on a dark ground differ from image to image, while a field of view does not.
+
+    Args:
+        views: Each mask of a set without a list of classes, and what `survey.view_surround` returns
+            for it. None is asked for behind the first without a field of view.
+    """
+    surrounds, home = [], Path()
+    for mask, surround in views:
+        if surround is None:
+            return None
+        surrounds.append(surround)
+        home = mask.parent
+    if len(surrounds) < 2 or common_surround(surrounds) is None:
+        return None
+    remedy = "put labels into masks/; where it is to be learnt, list its classes in classes.toml"
+    return InputError(home, "holds the field of view, not labels", remedy)
+
+
 def judge_surround(facts: Facts) -> Iterator[Finding]:
     """Refuse masks of the field of view, and warn of a dark surround that masks do not ignore."""
     surveys = facts.surveys
-    # Objects on a dark ground differ from image to image, while a field of view does not.
-    is_view = len(surveys) > 1 and all(s.shows_view for s in surveys)
-    if (
-        not facts.is_given
-        and is_view
-        and common_surround([s.surround for s in surveys]) is not None
-    ):
-        text = "holds the field of view, not labels"
-        remedy = (
-            "put labels into masks/; where it is to be learnt, list its classes in classes.toml"
-        )
-        yield Finding.of("error", [surveys[0].pair.mask.parent], text, remedy)
+    views = ((s.pair.mask, s.surround if s.shows_view else None) for s in surveys)
+    if not facts.is_given and (doubt := doubt_views(views)):
+        yield refusal_of(doubt, facts.commands)
         return
     if not len(facts.halves) or len(surveys) < _FEWEST_WITH_STRIPS:
         return
