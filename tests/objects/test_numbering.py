@@ -63,6 +63,25 @@ def organs(seed, present=range(1, 6)):
     return mask
 
 
+def with_lesion(seed):
+    """Return a large area anywhere, and in half of the masks a small one inside."""
+    rng = np.random.default_rng(seed)
+    row, column = rng.integers(40, 120), rng.integers(40, 160)
+    mask = disc(row, column, 35).astype(np.uint8)
+    if seed % 2:
+        mask[disc(row + rng.integers(-20, 21), column + rng.integers(-20, 21), 6)] = 2
+    return mask
+
+
+def with_lumen(seed):
+    """Return a thick ring anywhere, filled by a second class in half of the masks."""
+    rng = np.random.default_rng(seed)
+    place, radius = (rng.integers(40, 120), rng.integers(40, 160)), rng.integers(8, 35)
+    mask = disc(*place, radius).astype(np.uint8)
+    mask[disc(*place, radius * 0.7)] = 2 if seed % 2 else 0
+    return mask
+
+
 def scene(seed):
     """Return eight classes in patches without any order; four to eight in an image."""
     rng = np.random.default_rng(seed)
@@ -78,6 +97,7 @@ def paint(mask, seed):
 
 
 COUNTS = [9, 11, 13, 10, 12, 9, 13, 11, 10, 12]
+ONE_TO_THREE = [1, 2, 3, 2, 1, 3, 2, 3, 1, 2, 3, 2]
 FEW = [3, 5, 4, 5, 3, 4, 5, 4]
 OBJECTS = {
     "the same number of many": [cells(i, 9) for i in range(4)],
@@ -94,6 +114,14 @@ OBJECTS = {
 }
 OPEN = {
     "few": [cells(i, n) for i, n in enumerate(FEW)],
+    "one to three": [cells(i, n) for i, n in enumerate(ONE_TO_THREE)],
+    "one to three, numbered by columns": [
+        np.ascontiguousarray(cells(i, n).T) for i, n in enumerate(ONE_TO_THREE)
+    ],
+    "one to three in no order, 16 bits": [
+        shuffled(cells(i, n), i).astype(np.uint16) for i, n in enumerate(ONE_TO_THREE)
+    ],
+    "one or two": [cells(i, 1 + i % 2) for i in range(18)],
     "few, gaps": [with_gaps(cells(i, n + 3), i) for i, n in enumerate(FEW)],
 }
 CLASSES = {
@@ -112,6 +140,14 @@ CLASSES = {
     "scenes": [scene(i) for i in range(10)],
     "one image of organs": [organs(0)],
     "the same number of cells": [cells(i, 4) for i in range(8)],
+    "two cells in each": [cells(i, 2) for i in range(12)],
+    "one to three in no order": [shuffled(cells(i, n), i) for i, n in enumerate(ONE_TO_THREE)],
+    "few masks of one or two": [cells(i, 1 + i % 2) for i in range(8)],
+    "one or two organs": [organs(i, range(1, 2 + i % 2)) for i in range(18)],
+    "one or the other organ": [organs(i, [1 + i % 3]) for i in range(18)],
+    "an organ with a lesion in it": [with_lesion(i) for i in range(18)],
+    "an organ with a lesion in it, 16 bits": [with_lesion(i).astype(np.uint16) for i in range(18)],
+    "wall and lumen": [with_lumen(i) for i in range(18)],
     "0 and 255 beside": [organs(i) + np.uint8(255) * (organs(i) == 5) for i in range(6)],
 }
 

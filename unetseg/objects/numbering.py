@@ -6,6 +6,7 @@ highest value differs from image to image. The values of classes are in several 
 in all images, or stand for things of a certain size or place.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,9 @@ _WHOLE = 0.9  # of a value's pixels lie in one piece: the rest is cut off by a n
 _WHOLES = 0.8  # of the values are whole where they number objects; 0.26 in 100 masks of CamVid
 _FEWEST_NUMBERS = 2  # in a mask that tells whether one of them is the background
 _FEW = 3  # values in the usual mask: with fewer, objects and classes look alike
+_FEWEST_MASKS = 3  # of each count of few values: fewer may be chance
+_APART = 0.15  # of height and width: the least distance of centres in the usual mask
+_CHANCE = 0.01  # that classes stand in the order of their numbers in all masks
 _MANY = 6  # values in the fullest mask: so many numbers without a gap are no chance
 _FILLED = 2 / 3  # of the numbers up to the highest are there, since a program deletes few objects
 _SOME_FILLED = 0.5  # the same where few are left; classes that an image shows are fewer
@@ -48,6 +52,8 @@ class Numbers:
         whole: ``(K,)`` whether nine tenths of the pixels are one connected area.
         size: ``(K,)`` logarithm of the pixels.
         place: ``(K, 2)`` mean row and column, 0 to 1.
+        first: ``(K, 2)`` the place of the first pixel, if pixels are counted row by row [:, 0] or
+            column by column [:, 1].
         are_colours: Whether the keys are colours.
         is_deep: Whether the values have more than eight bits.
     """
@@ -56,6 +62,7 @@ class Numbers:
     whole: NDArray[np.bool_]
     size: NDArray[np.float64]
     place: NDArray[np.float64]
+    first: NDArray[np.int64]
     are_colours: bool
     is_deep: bool
 
@@ -83,9 +90,17 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
         pieces.whole[kept],
         np.log(total)[kept],
         np.stack([rows, columns], 1)[kept],
+        np.stack([_firsts(flat), _firsts(flat.reshape(values.shape).T.ravel())], 1)[kept],
         are_colours,
         raw.values.dtype != np.uint8,
     )
+
+
+def _firsts(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each number, 0 to the highest, stands first."""
+    firsts = np.zeros(owner.max() + 1, np.int64)
+    firsts[owner[::-1]] = np.arange(owner.size)[::-1]  # of equal places, the last one stays
+    return firsts
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +206,8 @@ def doubt_classes(found: Mapping[Path, Numbers | None]) -> InputError | None:
         return masks.object_numbers(masks.ALL_MASKS, keys)
     sets = {tuple(n.keys.tolist()) for n in numbers}
     if np.median([len(n.keys) for n in numbers]) < _FEW:
-        return None
+        are_few = _number_few(list(measured.values()))
+        return masks.object_numbers(masks.ALL_MASKS, keys, False) if are_few else None
     if len(sets) == 1 < len(numbers) and (
         len(numbers[0].keys) < _MANY or _tells_size_or_place(numbers)
     ):
@@ -232,6 +248,40 @@ def _judge(numbers: Sequence[Numbers], are_named: bool) -> bool | None:
         return None
     is_deep = all(n.is_deep for n in numbers)
     return (np.mean(filled) >= _FILLED and most >= _MANY) or are_named or is_deep
+
+
+def _number_few(numbers: Sequence[Numbers]) -> bool:
+    """Tell whether masks of one to three values very likely number objects.
+
+    Each value is in one piece and stands for no size and no place, and no number is left out. How
+    many there are differs from mask to mask. They lie apart, while the parts of a thing have one
+    place. They are numbered in order of their first pixels, so often that it is no chance, or have
+    more than eight bits.
+    """
+    several = [n for n in numbers if len(n.keys) > 1]
+    if any(n.are_colours or n.keys[-1] != len(n.keys) for n in numbers):
+        return False
+    kinds = Counter(len(n.keys) for n in numbers)
+    if len(kinds) < 2 or min(n for _, n in kinds.most_common(2)) < _FEWEST_MASKS:
+        return False
+    is_whole = float(np.mean(np.concatenate([n.whole for n in numbers]))) >= _WHOLE
+    places = ([n.place[:, axis] for n in numbers] for axis in (0, 1))
+    if not is_whole or any(
+        _explained(numbers, measure) >= _TELLS for measure in ([n.size for n in numbers], *places)
+    ):
+        return False
+    if np.median([_nearest(n.place) for n in several]) < _APART:
+        return False
+    in_order = any(all((np.diff(n.first[:, a]) > 0).all() for n in several) for a in (0, 1))
+    chance = 2 * math.prod(1 / math.factorial(len(n.keys)) for n in several)
+    is_deep = all(n.is_deep for n in numbers)
+    return (in_order and chance <= _CHANCE) or (is_deep and len(several) >= _FEWEST_MASKS)
+
+
+def _nearest(places: NDArray[np.float64]) -> float:
+    """Return the least distance between two of several places ``(K, 2)``."""
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    return float(apart[np.triu_indices(len(places), 1)].min())
 
 
 def _tells_size_or_place(numbers: Sequence[Numbers]) -> bool:

@@ -131,8 +131,8 @@ def doubt_views(views: Iterable[tuple[Path, NDArray[np.bool_] | None]]) -> Input
     Objects on a dark ground differ from image to image, while a field of view does not.
 
     Args:
-        views: Each mask of a set without a list of classes, and what `survey.view_surround` returns
-            for it. None is asked for behind the first without a field of view.
+        views: Each mask of a set without a list of classes, and its `survey.view_surround`. No more
+            are asked for behind the first without a field of view.
     """
     surrounds, home = [], Path()
     for mask, surround in views:
