@@ -20,13 +20,14 @@ ROOT = Path(unetseg.__file__).parent
 LAYERS = {
     "pictures": set(),
     "network": set(),
+    "features": {"pictures", "network"},
     "objects": {"pictures"},
-    "dataset": {"pictures", "objects"},
+    "dataset": {"pictures", "features", "objects"},
     "prediction": {"pictures", "objects", "dataset", "network"},
     "scoring": {"pictures", "objects", "dataset", "prediction"},
-    "training": {"pictures", "dataset", "network", "prediction", "scoring"},
+    "training": {"pictures", "dataset", "network", "features", "prediction", "scoring"},
     "labelling": {
-        *("pictures", "network", "objects", "dataset", "prediction", "scoring", "training"),
+        *("pictures", "features", "objects", "dataset", "prediction", "scoring", "training"),
     },
     "reports": {"pictures", "objects", "dataset", "prediction", "scoring", "training"},
 }
@@ -134,7 +135,7 @@ def test_the_ground_stands_on_the_standard_library():
             | {"dataset.shapes"},  # a bitmap inside JSON is a PNG of its own
         ),
         ("h5py", {"dataset.store", "dataset.store_writer"}),
-        ("safetensors", {"prediction.model_file", "prediction.encoder_weights"}),
+        ("safetensors", {"prediction.model_file", "features.encoder_weights"}),
     ],
 )
 def test_each_format_has_one_home(package, homes):
@@ -162,7 +163,7 @@ def test_nothing_is_unpickled():
             assert "allow_pickle" not in keywords, module
             assert keywords.get("weights_only") != "False", module
             if name == "torch.load":
-                assert module in ("training.checkpoint", "prediction.encoder_weights")
+                assert module in ("training.checkpoint", "features.encoder_weights")
                 assert keywords["weights_only"] == "True"
             assert name not in ("eval", "exec", "pickle.load", "pickle.loads"), module
 

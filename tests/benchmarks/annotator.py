@@ -52,9 +52,9 @@ from tests.benchmarks.common import (
 )
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
+from unetseg.features.extraction import Extractor, Features
+from unetseg.features.head import Head, Sample, draw_sample, fit_head
 from unetseg.labelling.engine import Engine
-from unetseg.labelling.features import Extractor, Features
-from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
 from unetseg.labelling.rounds import Rounds
 from unetseg.scoring.baselines import Forest, draw_samples
 from unetseg.scoring.metrics import confusion, scores

@@ -24,8 +24,8 @@ from tests.benchmarks.common import machine, names_in, numbers_in, print_table
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.synthesis import CLASSES, draw_image
-from unetseg.labelling.features import Extractor
-from unetseg.labelling.head import Head
+from unetseg.features.extraction import Extractor
+from unetseg.features.head import Head
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import open_project
 from unetseg.labelling.session import Session, open_session

@@ -7,9 +7,9 @@ import pytest
 from tests.support import draw, scribble, wait_until
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError
+from unetseg.features.head import Head
 from unetseg.labelling import engine as engine_module
 from unetseg.labelling.engine import Engine
-from unetseg.labelling.head import Head
 
 COUNT = 5
 

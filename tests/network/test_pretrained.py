@@ -9,6 +9,7 @@ import sklearn
 import torch
 import torch.nn.functional as F
 
+from unetseg.features.encoder_weights import _installed, read_encoder_weights
 from unetseg.network.optimizers import average_weights, build_optimizer
 from unetseg.network.pretrained import (
     PretrainedEncoder,
@@ -17,7 +18,6 @@ from unetseg.network.pretrained import (
     learned_state,
 )
 from unetseg.network.unet import build_network
-from unetseg.prediction.encoder_weights import _installed, read_encoder_weights
 
 PHOTOGRAPHS = Path(sklearn.__file__).parent / "datasets" / "images"
 DAISY, PALACE = 985, 698  # numbers of ImageNet's classes

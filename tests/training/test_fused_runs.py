@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import unetseg
 from tests.support import QUICK, assert_equal_runs, at_patches, stopping, weights
 from unetseg.errors import InputError, Interrupted, MachineError
-from unetseg.prediction import encoder_weights
+from unetseg.features import encoder_weights
 from unetseg.prediction.model_file import read_card
 from unetseg.training.checkpoint import read_checkpoint
 

@@ -12,6 +12,7 @@ Read in this order:
 - ``findings`` is a folder that judges the set.
 - ``annotations``, ``snapping`` and ``conversion`` read and repair the labels of other programs.
 - ``geometry`` places windows, and weighs them where they overlap.
+- ``spreading`` labels the pixels that strokes leave open in training images.
 - ``cutting`` cuts images into patches.
 - ``store`` is the file of patches.
 - ``store_writer`` writes that file.

@@ -3,11 +3,11 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings
 from unetseg.signals import catching
 from unetseg.text import plural, show
+
+if TYPE_CHECKING:
+    from unetseg.dataset.spreading import SpreadMask
 
 _LEAST_SIDE = 16  # pixels: the smallest patch
 _WORTH_SAYING = 0.01  # share of ignored pixels: fewer are the borders of objects
@@ -102,6 +105,11 @@ class StoreSummary(Result):
             note += (
                 f"\n{100 * self.labelled_share:.3g} % of the pixels are labelled. Scores count "
                 "these alone; strokes keep away from borders, so whole masks would score lower."
+            )
+        if spread := info.settings.get("spread_share"):
+            note += (
+                f"\nTraining learns from {100 * spread:.3g} % more of the pixels, to which labels "
+                "were spread. These are never scored."
             )
         title = f"{plural(len(info.sources), 'image')}: {len(info.sources) - held_out:,} to train "
         title += f"on, {held_out:,} held out whole"
@@ -328,12 +336,47 @@ class LabelledFolder:
                 self.on_progress,
                 lambda: caught.check(info.folder, "run the same line again"),
             )
-            patches, held_out = cutter.patches(coverage), cutter.held_out()
+            spread = self._spread(cutter, [i for i, side in enumerate(splits) if side == "train"])
+            info = self._with_spread(info, spread)
+            patches, held_out = cutter.patches(coverage, spread), cutter.held_out()
             write_store(out, info, sum(per_image), patches, held_out)
         used, labelled = np.sum(coverage, 0).tolist()
         share = used / max(labelled, 1)
         file = self.inspection.classes_file
         return _summary(out, info, file, sum(per_image), share, self.labelled_share, self.counts)
+
+    def _spread(self, cutter: "_Cutter", train: list[int]) -> "dict[int, SpreadMask]":
+        """Return the spread masks of training images with strokes, by the images' numbers.
+
+        There are none where most of the training images' pixels are labelled.
+        """
+        area = self.inspection.ignored_area
+        room = self._pixels - (int(area.pixels.sum()) if area else 0)
+        labelled = self.counts.sum(1)
+        if labelled[train].sum() >= SPARSE * room[train].sum():
+            return {}
+        from unetseg.dataset.spreading import spread_labels  # imports torch
+
+        sparse = [i for i in train if labelled[i] < SPARSE * room[i]]
+        classes = len(self.table.classes)
+        return spread_labels(train, sparse, classes, cutter.read_open, cutter.steps)
+
+    def _with_spread(self, info: StoreInfo, spread: "Mapping[int, SpreadMask]") -> StoreInfo:
+        """Return the header of a store with the spread labels among its training pixels."""
+        if not spread:
+            return info
+        added = np.zeros(len(self.table.classes))
+        for i, found in spread.items():
+            full = math.prod(self.surveys[i].shape) / math.prod(found.shape)
+            added += found.counts * full - self.counts[i]
+        train = [i for i, source in enumerate(info.sources) if source.split == "train"]
+        pixels = np.maximum(np.rint(info.class_pixels_train + added), 0).astype(int)
+        return dataclasses.replace(
+            info,
+            class_pixels_train=tuple(pixels.tolist()),
+            settings=info.settings
+            | {"spread_share": float(added.sum() / self._pixels[train].sum())},
+        )
 
     def _plan(
         self, splits: Sequence[Split], settings: PatchSettings
@@ -427,21 +470,24 @@ class _Cutter:
     check: Callable[[], None]
 
     def patches(
-        self, coverage: list[tuple[int, int]]
+        self, coverage: list[tuple[int, int]], spread: "Mapping[int, SpreadMask]"
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any], int, tuple[int, int]]]:
         """Yield every patch: image, mask, index of its source, corner of its core.
 
         Args:
             coverage: Receives of each image, once its corners are drawn, its labelled pixels in at
                 least one patch, and all its labelled pixels.
+            spread: The masks of images whose labels are spread; their corners lie on strokes, too.
         """
         size = self.info.size
         cut_up = [i for i, count in enumerate(self.per_image) if count]
-        for index in self._steps(cut_up, "cutting"):
+        for index in self.steps(cut_up, "cutting"):
             image, mask = self._read(index, self.info.scale)
             rng = np.random.default_rng([self.settings.seed, index])
             corners = sample_corners(mask, size, self.per_image[index], self.settings.rare, rng)
             coverage.append(covered_pixels(mask, corners, size))
+            if index in spread:
+                mask = spread[index].read()
             padded_image, padded_mask = pad_for_cutting(image, mask, size)
             for corner in corners:
                 place = (int(corner[0]), int(corner[1]))
@@ -450,10 +496,11 @@ class _Cutter:
     def held_out(self) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
         """Yield the held-out images whole and at full size, as ``predict`` gets them."""
         whole = [i for i, source in enumerate(self.info.sources) if source.split == "val"]
-        for index in self._steps(whole, "holding out"):
+        for index in self.steps(whole, "holding out"):
             yield self._read(index, 1.0)
 
-    def _steps(self, indices: Sequence[int], stage: str) -> Iterator[int]:
+    def steps(self, indices: Sequence[int], stage: str) -> Iterator[int]:
+        """Yield the numbers of images one by one, with reports."""
         return steps(
             indices,
             stage,
@@ -462,6 +509,23 @@ class _Cutter:
             name=lambda i: self.surveys[i].pair.name,
             check=self.check,
         )
+
+    def read_open(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return an image, its mask, and which pixels (H, W) may be labelled.
+
+        Cropped edges, pixels without data and the area that all masks ignore may not.
+        """
+        image, mask = self._read(index, self.info.scale)
+        survey, selection = self.surveys[index], self.settings.selection
+        is_open = np.zeros(survey.shape, np.uint8)
+        is_open[selection.inner(*survey.shape)] = 1
+        if (area := self.info.ignored_area) and area.pixels.shape == survey.shape:
+            is_open[area.pixels] = 0
+        if survey.missing:
+            missing = survey.pair.read_known(selection)[1]
+            if missing is not None and missing.shape == survey.shape:
+                is_open[missing] = 0
+        return image, mask, transforms.rescale_mask(is_open, mask.shape) > 0
 
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         pair, selection = self.surveys[index].pair, self.settings.selection

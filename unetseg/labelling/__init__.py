@@ -1,4 +1,4 @@
-"""The labelling page: strokes in, masks on the disk, and the head that answers a stroke.
+"""The labelling page: strokes in, masks on the disk, and answers to a stroke.
 
 Read in this order:
 
@@ -8,9 +8,7 @@ Read in this order:
 - ``server`` and ``security`` answer the page, whose files lie in ``page/``.
 - ``tiles`` cuts pictures for the page.
 - ``regions`` stop a brush at edges.
-- ``features`` describes the pixels of an image.
-- ``head`` learns classes from painted pixels.
-- ``engine`` runs features and head beside the page.
+- ``engine`` runs the head of ``unetseg.features`` beside the page.
 - ``rounds`` trains a network behind the page.
 - ``running_score`` says whether the head or the network is better.
 """

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.errors import InputError, MachineError
-from unetseg.labelling.features import Extractor, Features
-from unetseg.labelling.head import Head, Sample, draw_sample, fit_head
+from unetseg.features.extraction import Extractor, Features
+from unetseg.features.head import Head, Sample, draw_sample, fit_head
 from unetseg.labelling.running_score import Predictor
 from unetseg.prediction.suggestions import describe_by_worst, rank_images
 

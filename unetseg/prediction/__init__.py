@@ -5,7 +5,6 @@ Read in this order:
 - ``model_file`` is the file of a model.
 - ``run_folder`` is the folder of a run.
 - ``model`` makes one file or an ensemble ready for images.
-- ``encoder_weights`` finds the weights of the pretrained encoder.
 - ``segmenter`` covers an image of any size, by blended windows or seamless tiles.
 - ``jobs`` says which image goes to which files, and which files are there already.
 - ``outputs`` writes the files of one image.

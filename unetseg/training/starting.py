@@ -13,9 +13,9 @@ from unetseg import plugins
 from unetseg.dataset.store import Store, StoreInfo
 from unetseg.devices import describe_device, pick_device
 from unetseg.errors import DivergenceError, InputError, arg
+from unetseg.features.encoder_weights import read_encoder_weights
 from unetseg.network.pretrained import frozen_digest
 from unetseg.network.unet import FusedUNet, build_network, count_parameters
-from unetseg.prediction.encoder_weights import read_encoder_weights
 from unetseg.prediction.model_file import load_model
 from unetseg.prediction.run_folder import RunFolder, resolve_model
 from unetseg.progress import Note, OnProgress, Plan

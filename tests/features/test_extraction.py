@@ -4,8 +4,8 @@ import torch
 
 from tests.support import draw
 from unetseg.errors import InputError
-from unetseg.labelling import features as features_module
-from unetseg.labelling.features import Extractor
+from unetseg.features import extraction as features_module
+from unetseg.features.extraction import Extractor
 
 
 @pytest.fixture(scope="module")

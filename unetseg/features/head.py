@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.classes import IGNORED
-from unetseg.labelling.features import Features
+from unetseg.features.extraction import Features
 
 _OF_CLASS = 500  # pixels drawn of a class in an image; further ones of a stroke are alike
 _PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a second
@@ -63,7 +63,7 @@ class Head:
 
     @torch.inference_mode()
     def classify(
-        self, features: Features, pause: Callable[[], None] = lambda: None
+        self, features: Features, pause: Callable[[], None] = lambda: None, least: float = 0.0
     ) -> NDArray[np.uint8]:
         """Return the class of each pixel of the picture that features describe: (h, w) uint8.
 
@@ -73,6 +73,7 @@ class Head:
             features: The features.
             pause: A function that is called many times meanwhile. It may raise an error that ends
                 the work.
+            least: Pixels whose class has a smaller smoothed probability are 255.
         """
         own = [level.shape[0] for level in features.levels]
         weights = [part.T for part in torch.split(self.weights, own)]  # (K, F_k) each
@@ -90,7 +91,10 @@ class Head:
             logits = _finer(finest, weights[0], planes, first, bottom + _MARGIN)
             guide = finest[: features.channels, first : first + logits.shape[1]].float().mean(0)
             band = smooth(torch.softmax(logits, 0), guide)[:, top - first : bottom - first, :width]
-            return classes[_largest(band.numpy())]
+            found = classes[_largest(band.numpy())]
+            if least:
+                found[band.amax(0).numpy() < least] = IGNORED
+            return found
 
         with _one_thread_each() as pool:
             for level, weight in zip(features.levels[:0:-1], weights[:0:-1], strict=True):

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg import devices
+from unetseg.features.encoder_weights import read_encoder_weights
 from unetseg.network.pretrained import PretrainedEncoder, as_photographs
 from unetseg.network.unet import fill_to_multiple
 from unetseg.pictures.transforms import fit_channels, halve_image
-from unetseg.prediction.encoder_weights import read_encoder_weights
 
 MAX_PIXELS = 2048 * 2048  # a larger picture is halved: features take a second and 160 MB at most
 _FILTERED = 4  # levels with filters; the last of them smooths over about 16 pixels

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from tests.support import draw, scribble
 from unetseg.classes import IGNORED
-from unetseg.labelling import features as features_module, head as head_module
-from unetseg.labelling.features import Extractor, Features
-from unetseg.labelling.head import Head, draw_sample, fit_head, smooth
+from unetseg.features import extraction as features_module, head as head_module
+from unetseg.features.extraction import Extractor, Features
+from unetseg.features.head import Head, draw_sample, fit_head, smooth
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,17 @@ def test_an_answer_is_what_enlarging_all_features_would_give(monkeypatch):
     expected = np.array([1, 4, 7])[smoothed.max(0).indices][:89, :130]
     assert got.shape == (89, 130)
     assert (got == expected).mean() > 0.9995  # ties of rounding
+
+
+def test_pixels_that_a_head_is_not_sure_of_stay_open():
+    features = random_features()
+    head = Head(torch.randn(19, 3), torch.randn(3), torch.tensor([1, 4, 7]))
+    every = head.classify(features)
+    few, fewer = (head.classify(features, least=least) for least in (0.5, 0.9))
+    for found in (few, fewer):
+        assert (found[found != IGNORED] == every[found != IGNORED]).all()
+    assert 0 < (few == IGNORED).sum() < (fewer == IGNORED).sum() < every.size
+    assert (few[fewer != IGNORED] != IGNORED).all()
 
 
 def test_threads_finish_bands_at_the_same_time_each_alone(monkeypatch):
