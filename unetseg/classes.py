@@ -243,15 +243,24 @@ class ClassTable(Result):
 
     def to_toml(self) -> str:
         """Return the text of a ``classes.toml`` that reads back as this table."""
-        lines = []
-        if self.ignore:
-            items = ", ".join(_quote(i) if isinstance(i, str) else str(i) for i in self.ignore)
-            lines += [f"ignore = [{items}]", ""]
-        for c in self.classes:
-            lines += ["[[class]]", f"name = {_quote(c.name)}"]
-            lines += [] if c.value is None else [f"value = {c.value}"]
-            lines += [f'colour = "{c.colour}"', ""]
+        lines = [*self._ignored_in_toml(), ""] if self.ignore else []
+        for entry in self._entries_in_toml():
+            lines += ["[[class]]", *entry, ""]
         return "\n".join(lines)
+
+    def to_short_toml(self) -> str:
+        """Return the same as `to_toml`, on one line a class."""
+        entries = [f"    {{{', '.join(entry)}}}," for entry in self._entries_in_toml()]
+        return "\n".join([*self._ignored_in_toml(), "class = [", *entries, "]"])
+
+    def _ignored_in_toml(self) -> list[str]:
+        items = ", ".join(_quote(i) if isinstance(i, str) else str(i) for i in self.ignore)
+        return [f"ignore = [{items}]"] if items else []
+
+    def _entries_in_toml(self) -> Iterator[list[str]]:
+        for c in self.classes:
+            value = [] if c.value is None else [f"value = {c.value}"]
+            yield [f"name = {_quote(c.name)}", *value, f'colour = "{c.colour}"']
 
 
 def leaves_no_class(keys: Iterable[int | str]) -> InputError:

@@ -35,7 +35,9 @@ class Code(StrEnum):
 
     OBJECT_NUMBERS = auto()  # a mask numbers objects instead of classes
     OBJECTS_OR_CLASSES = auto()  # masks may number objects, or hold classes
+    NO_CLASSES = auto()  # a mask holds shares or levels of grey instead of classes
     BLENDED_MASK = auto()  # a mask was smoothed, resized or compressed
+    THIN_BLEND = auto()  # a value is thin lines between two others: a class, or their blend
     LOSSY_MASK = auto()  # a mask is stored as JPEG or the like
     CLOSE_COLOURS = auto()  # two colours of masks are nearly equal
     CLOSE_VALUES = auto()  # a mask in such a format holds values that it cannot keep apart

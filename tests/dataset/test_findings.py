@@ -483,13 +483,13 @@ def test_no_ready_classes_are_printed_for_objects_and_the_error_stands_last(
     write_cells(tmp_path / "set", CELLS["varied"])
     assert main(["check", "set"]) == 2
     shown = capsys.readouterr()
-    assert "[[class]]" not in shown.out
+    assert "class = [" not in shown.out
     assert shown.out.splitlines()[-1].strip() == "unetseg convert set set-converted --instances"
     assert "for each object" in shown.out.splitlines()[-2]
     write_cells(tmp_path / "few", CELLS["few"])
     assert main(["check", "few"]) == 2  # both readings: the classes are printed, then the question
     shown = capsys.readouterr()
-    assert shown.out.index("[[class]]") < shown.out.index("classes, or one for each object?")
+    assert shown.out.index("class = [") < shown.out.index("classes, or one for each object?")
 
 
 @pytest.mark.parametrize("other", [cells(1, 9), (cells(1, 9) > 0).astype(np.uint8)])

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tests.dataset.test_label_traps import mask_of, png, write
+from tests.dataset.test_label_traps import grey_of, mask_of, png, tif, write
 from tests.objects.test_numbering import cells
 from tests.support import DATA, typed
 from unetseg.classes import colour_to_rgb
+from unetseg.cli.app import main
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.inspection import inspect_folder
@@ -267,6 +268,123 @@ def test_a_transparent_background_is_asked_about_and_both_ways_lead_on(tmp_path,
             pixels[:30][pixels[:30, :, 3] == 0] = (0, 0, 255, 255)
             Image.fromarray(pixels).save(path)
         assert inspect_folder(root).errors == ()
+
+
+# --- a line whose colour lies between two others ---------------------------------------------
+
+
+@pytest.mark.parametrize("middle", [(100, 0, 0), (120, 120, 120)])
+def test_a_line_that_may_be_a_blend_is_asked_about_by_convert_too(tmp_path, middle):
+    top = [2 * level for level in middle]
+    colours = np.array([(0, 0, 0), top, middle], np.uint8)
+
+    def thin(path, k):
+        mask = mask_of(k)
+        mask[mask == 2] = 0
+        rows, columns = np.nonzero(mask)
+        mask[rows.min() - 1, columns.min() : columns.max()] = 2
+        png(path, colours[mask])
+
+    root = write(tmp_path / "set", mask=thin)
+    (error,) = inspect_folder(root).errors
+    assert "is a line one pixel wide wherever it is: a class, or a blend" in str(error)
+    assert error.line == f"unetseg convert {root} {root}-converted"
+    with pytest.raises(InputError) as caught:
+        convert_folder(root, tmp_path / "no")
+    assert (caught.value.problem, caught.value.remedy) == (error.problem, error.remedy)
+    low, line, high = (c.value if c.value is not None else c.colour for c in table_of_set(root))
+    toml_of(root, low=low, high=high)  # a blend
+    assert convert_folder(root, tmp_path / "blend").blended == 4 * 13
+    toml_of(root, low=low, line=line, high=high)  # a class
+    assert inspect_folder(root).errors == ()
+    assert len(convert_folder(root, tmp_path / "class").classes) == 3
+
+
+def table_of_set(root):
+    table = inspect_folder(root).table
+    return [table.classes[0], *sorted(table.classes[1:], key=lambda c: c.value or c.colour)]
+
+
+# --- masks that hold no classes at all -------------------------------------------------------
+
+
+def shares(k):
+    """Return smooth probabilities, 0 to 1."""
+    wide = np.kron((mask_of(k) > 0).astype(float), np.ones((8, 8)))
+    field = ndimage.gaussian_filter(wide, 10 + k)
+    return field / field.max()
+
+
+def wide_image(path, k):
+    png(path, np.kron(grey_of(k), np.ones((8, 8), np.uint8)))
+
+
+SHARES = {
+    "0 to 1": lambda p, k: tif(p, shares(k).astype(np.float32)),
+    "0 to 255": lambda p, k: png(p, (shares(k) * 255).astype(np.uint8)),
+    "0 to 65535": lambda p, k: tif(p, (shares(k) * 65535).astype(np.uint16)),
+}
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+@pytest.mark.parametrize("kind", SHARES)
+def test_probabilities_are_one_error_in_all_that_names_the_threshold(tmp_path, kind, is_listed):
+    root = write(tmp_path / "set", image=wide_image, mask=SHARES[kind])
+    if is_listed:
+        toml_of(root, ground=0, block=255)
+    (error,) = inspect_folder(root).errors
+    assert "threshold it" in str(error)
+    assert error.line == ""  # no conversion helps
+    with pytest.raises(InputError):
+        convert_folder(root, tmp_path / "out")
+
+
+# --- ignored values, and the classes that are printed ----------------------------------------
+
+
+def with_grey_254(path, k):
+    """Save classes 0 and 255 as predictions have them whose first rows are ignored."""
+    mask = np.where(mask_of(k) > 0, 255, 0).astype(np.uint8)
+    mask[:3] = 254
+    colours = np.zeros((256, 3), np.uint8)
+    colours[254:] = [(128, 128, 128), (255, 255, 255)]
+    picture = Image.fromarray(mask)
+    picture.putpalette(colours.tobytes())
+    picture.save(path.with_suffix(".png"))
+
+
+def test_a_value_of_ignored_pixels_beside_a_class_255_is_asked_about_and_said(tmp_path, capsys):
+    root = write(tmp_path / "set", mask=with_grey_254)
+    (error,) = inspect_folder(root).errors
+    assert error.line == f"unetseg check {root} --ignore 254"
+    said = "254 in masks is ignored. 7.50 % of all pixels have no class."
+    assert main(error.line.split()[1:]) == 0
+    assert said in capsys.readouterr().out
+    toml_of(root, ground=0, block=255)  # which does not name 254
+    assert main(["check", str(root)]) == 0
+    assert said in capsys.readouterr().out
+    (root / "classes.toml").unlink()
+    for k in range(4):
+        png(root / f"masks/im{k}", mask_of(k))
+    assert main(["check", str(root)]) == 0
+    assert "is ignored" not in capsys.readouterr().out
+
+
+def test_the_classes_found_are_printed_on_a_line_each_and_a_question_stands_below(tmp_path, capsys):
+    root = tmp_path / "set"
+    for k in range(8):
+        for place in ("images", "masks"):
+            (root / place).mkdir(parents=True, exist_ok=True)
+            png(root / f"{place}/im{k}", cells(k, 3 + k % 3) * np.uint8(9 if place < "k" else 1))
+    assert main(["check", str(root)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip() == "class = [")
+    end = lines.index("    ]", start)
+    assert end - start == 1 + 6
+    assert "classes, or one for each object?" in lines[end + 1]
+    (root / "classes.toml").write_text("\n".join(lines[start : end + 1]))
+    assert inspect_folder(root).errors == ()
+    assert [c.value for c in inspect_folder(root).table] == list(range(6))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -39,7 +40,7 @@ def print_classes_found(table: "ClassTable", folder: Path) -> None:
     """Print the ``classes.toml`` that says how the masks of ``folder`` were understood."""
     path = folder / "classes.toml"
     print_line(f"Classes as found in the masks; to name them, save this as {show(path)}:")
-    print_line("\n".join(f"    {line}".rstrip() for line in table.to_toml().rstrip().split("\n")))
+    print_line(indent(table.to_short_toml(), "    "))
 
 
 def write_json(path: Path | None, data: object) -> None:

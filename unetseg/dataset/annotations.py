@@ -464,6 +464,11 @@ def _discover(
     if any(k.colours.get(IGNORED) == VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     table = None if is_lossy else _discover_exact(keys, ignored)
+    if table is not None and len(table) > 2:  # a blend lies between two others
+        counted = (snapping.count_solid(read_kept(path), table, path) for path in paths)
+        pixels, solid = np.sum(list(counted), 0)
+        if doubt := snapping.doubt_thin(table, pixels, solid == 0):
+            raise doubt
     table = table or _discover_centres(keys, ignored, map(read_kept, paths))
     is_black_and_white = table.names == ("0", str(IGNORED))
     return _named(table, (BACKGROUND, FOREGROUND)) if is_black_and_white else table

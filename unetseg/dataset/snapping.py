@@ -4,6 +4,7 @@ All functions take and return arrays. An error asks about colours that lie near 
 may be a class of their own.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -205,6 +206,48 @@ def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     return np.where(inside, np.where(border, 2, 1), 0).astype(np.uint8)
 
 
+def doubt_thin(
+    table: ClassTable, pixels: NDArray[np.int64], is_thin: NDArray[np.bool_]
+) -> InputError | None:
+    """Return the question about classes that may be blends of two others; None where none may.
+
+    Args:
+        table: The classes, as masks hold them.
+        pixels: ``(C,)`` pixels of each class in all masks.
+        is_thin: ``(C,)`` whether a class is nowhere wider than a line.
+    """
+    keys = [table.key(i) for i in range(len(table))]
+    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])
+    sides = dict[Key, tuple[Key, Key]]()  # of each blend
+    for i in np.flatnonzero(is_thin).tolist():
+        # The middle value of 0, 1 and 2 is no blend.
+        others = [j for j, p in enumerate(points) if np.abs(p - points[i]).max() > NOISE]
+        for j, k in itertools.combinations(others, 2):
+            is_rare = pixels[i] < 0.1 * min(pixels[j], pixels[k])
+            if is_rare and is_between(points[i], points[j], points[k]):
+                sides.setdefault(keys[i], (keys[j], keys[k]))
+    if not sides:
+        return None
+    blends, (low, high) = ", ".join(map(str, sides)), next(iter(sides.values()))
+    verb = "is a line one pixel wide wherever it is"
+    if len(sides) > 1:
+        verb = "are lines one pixel wide wherever they are"
+    text = f"{blends} {verb}: a class, or a blend, as of {low} and {high}?"
+    remedy = f"a class: list all in a classes.toml; a blend: list all but {blends}, then convert"
+    return InputError(masks.ALL_MASKS, text, remedy, code=Code.THIN_BLEND)
+
+
+def count_solid(raw: RawMask, table: ClassTable, what: object) -> NDArray[np.int64]:
+    """Return ``(2, C)`` the pixels of each class, and those all of whose neighbours are of it, too.
+
+    Raises:
+        InputError: `masks.match` refuses the mask.
+    """
+    indices = masks.match(raw, table, what)[1]
+    kinds = (indices[(indices >= 0) & chosen] for chosen in (True, _even(indices)))
+    return np.array([np.bincount(kind, minlength=256)[: len(table)] for kind in kinds])
+
+
 def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:
     """Return the colours "#rrggbb" that a noisy set is made of.
 
@@ -363,7 +406,7 @@ def _check_blends(
             for k in range(j):
                 if i not in (j, k) and is_between(point, a, points[k]):
                     text = f"blends of {keys[j]} and {keys[k]} look like class {keys[i]}"
-                    raise InputError(what, text, "save the masks without smoothing")
+                    raise InputError(what, text, "save the masks without smoothing, as PNG")
 
 
 def _check_solid(

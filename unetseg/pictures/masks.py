@@ -28,9 +28,13 @@ MAX_FOUND = 64  # more values or colours than this are no classes that somebody 
 _ALIKE = 8  # levels: nobody chooses colours of two classes that differ by no more in any channel
 NOISE = 32  # levels: JPEG of fair quality changes no channel of an even area by more
 _MAX_FLICKERING = 8  # the most values that may change after fewer than _SHORT_RUN pixels
+_MANY = 128  # values: probabilities have nearly all of their 256
+_MANY_BETWEEN = 0.1  # of the pixels: smoothed edges are fewer
 _SHORT_RUN = 2  # pixels; painted classes, thin lines included, have longer runs along a row
 _SHOWN = 6  # values, places or masks in one message
 _MAX_KEYS = 4096  # the commonest keys of a mask: enough to say what a noisy mask looks like
+
+CLASSES_DUE = "a mask numbers its classes: threshold it (Fiji: Adjust > Threshold), save 8 bits"
 
 Key = int | str
 """The value of a class in a mask, or its colour as "#rrggbb"."""
@@ -170,8 +174,12 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
             raise error
         name = next(n for n, f in found.items() if {IGNORED, "#ffffff"} & f.counts.keys())
         problem = f"value 255 stands beside {len(keys) - 1} others: a class, or to be ignored?"
-        remedy = f"pass {arg('ignore', 255)}, or list the classes in classes.toml"
-        raise InputError(name, problem, remedy, give=("ignore", IGNORED))
+        value = IGNORED
+        if colours.get(IGNORED - 1) == IGNORED_COLOUR:  # written where 255 is a class
+            value = IGNORED - 1
+            problem = f"value {value} is painted as pixels without a label are: a class?"
+        remedy = f"pass {arg('ignore', value)}, or list the classes in classes.toml"
+        raise InputError(name, problem, remedy, give=("ignore", value))
     if error := _nearly_equal(found, keys):
         raise error
     table = table_of(list(keys), ignore)  # type: ignore[arg-type]  # _merged_keys mixes no kinds
@@ -306,6 +314,11 @@ def _diagnosis(what: object, found: Found) -> InputError:
     points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in found.counts])
     common = pixels >= min(0.02 * pixels.sum(), pixels.max())
     apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
+    between = pixels[~common][apart > NOISE].sum() / pixels.sum()
+    if kind == "values" and found.distinct > _MANY and between > _MANY_BETWEEN:
+        text = f"{count}, {100 * between:.0f} % of the pixels between the common ones: looks like "
+        text += "probabilities or a photograph, not like classes"
+        return InputError(what, text, CLASSES_DUE, code=Code.NO_CLASSES)
     cause = "JPEG noise" if apart.size and np.median(apart) <= 24 else "blended edges"
     remedy = "save it without smoothing or lossy compression"
     centres = [str(k) for k, is_common in zip(found.counts, common, strict=True) if is_common]

@@ -19,10 +19,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from unetseg.errors import InputError
+from unetseg.errors import Code, InputError
 from unetseg.pictures import tiff
 from unetseg.pictures.georeference import of_dpi
-from unetseg.pictures.masks import RawMask
+from unetseg.pictures.masks import CLASSES_DUE, RawMask
 from unetseg.pictures.opening import (
     LOSSY,
     MAX_PIXELS,
@@ -432,7 +432,7 @@ def _whole_numbers(path: str | os.PathLike[str], values: NDArray[Any]) -> NDArra
         if fractions.any():
             y, x = np.argwhere(fractions)[0][:2]
             text = f"value {values[y, x]} at (x {x}, y {y}) is no whole number"
-            raise InputError(path, text, "a mask numbers its classes; save it as 8-bit")
+            raise InputError(path, text, CLASSES_DUE, code=Code.NO_CLASSES)
     if values.dtype.kind != "u" and values.min() < 0:
         text = f"negative values, down to {values.min():g}"
         raise InputError(path, text, "number the classes from 0; pass ignored ones as 255")

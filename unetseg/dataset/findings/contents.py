@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import colour_to_rgb
 from unetseg.dataset.findings.facts import Facts
-from unetseg.dataset.findings.finding import Finding
+from unetseg.dataset.findings.finding import Finding, refusal_of
 from unetseg.dataset.shapes import describe_hidden
+from unetseg.dataset.snapping import doubt_thin
 from unetseg.dataset.survey import measuring_step
 from unetseg.errors import arg, as_option
-from unetseg.pictures import masks
 from unetseg.text import plural, show
 
 _FEWEST_CROSSINGS = 100  # with fewer, rims may be chance
@@ -97,30 +96,10 @@ def judge_blends(facts: Facts) -> Iterator[Finding]:
     table = facts.table
     if table is None or facts.is_given or not len(facts.halves):
         return
-    keys = [table.key(i) for i in range(len(table.classes))]
-    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])
-    pixels_of = facts.halves[:, 0].sum((0, 1))
     step = max(measuring_step(s.shape) for s in facts.surveys)
     thin = facts.thickness.max(0) <= 2 * step
-    for i, point in enumerate(points):
-        # The middle value of 0, 1 and 2 is no blend.
-        others = [j for j, p in enumerate(points) if np.abs(p - point).max() > masks.NOISE]
-        sides = [
-            (j, k)
-            for j in others
-            for k in others
-            if j < k
-            and masks.is_between(point, points[j], points[k])
-            and pixels_of[i] < 0.1 * min(pixels_of[j], pixels_of[k])
-        ]
-        if thin[i] and sides:
-            j, k = sides[0]
-            text = (
-                f"{keys[i]} is a line one pixel wide wherever it is, and looks like a blend "
-                f"of {keys[j]} and {keys[k]}"
-            )
-            remedy = "if it is a class, save a classes.toml that lists it; else convert"
-            yield Finding.of("error", [facts.root], text, remedy, facts.commands.convert())
+    if doubt := doubt_thin(table, facts.halves[:, 0].sum((0, 1)), thin):
+        yield refusal_of(doubt, facts.commands, [facts.root])
 
 
 def judge_rims(facts: Facts) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from unetseg.text import quote, show
 
 Severity = Literal["error", "warning", "note"]
 NUMBERED = (Code.OBJECT_NUMBERS, Code.OBJECTS_OR_CLASSES)
+_REPAIRED = (Code.BLENDED_MASK, Code.LOSSY_MASK, Code.CLOSE_COLOURS, Code.THIN_BLEND)
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -104,7 +105,7 @@ def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()
     line = ""
     if error.give:
         line = commands.check(as_option(*error.give))
-    elif error.code in (*NUMBERED, Code.BLENDED_MASK, Code.LOSSY_MASK, Code.CLOSE_COLOURS):
+    elif error.code in (*NUMBERED, *_REPAIRED):
         line = commands.convert(error.code in NUMBERED)
     return Finding.of("error", files or [error.what], error.problem, error.remedy, line, error.code)
 
@@ -112,11 +113,11 @@ def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()
 def sort_findings(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings, the worst first; files that share a problem stand together.
 
-    The colours of blended masks differ from file to file, but the problem is the same.
+    The values that a mask should not hold differ from file to file, but the problem is the same.
     """
     merged: dict[tuple[Any, ...], list[Finding]] = {}
     for f in sorted(found, key=lambda f: SEVERITIES.index(f.severity)):
-        problem = "" if f.code is Code.BLENDED_MASK else f.problem
+        problem = "" if f.code in (Code.BLENDED_MASK, Code.NO_CLASSES) else f.problem
         merged.setdefault((f.severity, problem, f.remedy, f.line, f.code), []).append(f)
     return tuple(
         replace(same[0], files=tuple(name for f in same for name in f.files))

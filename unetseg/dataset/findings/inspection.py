@@ -1,5 +1,6 @@
 """A look at every file of a folder of labelled images."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.arguments import Reports, public, several
-from unetseg.classes import ClassTable
+from unetseg.classes import IGNORED_COLOUR, ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.findings.contents import (
     judge_blends,
@@ -165,7 +166,25 @@ class Inspection(Result):
             ("share", [f"{100 * c['share']:.2f} %" for c in facts["classes"]]),
             ("images", [str(c["images"]) for c in facts["classes"]]),
         )
-        return about, classes._replace(note="")
+        return about, classes._replace(note=self._ignored_note())
+
+    def _ignored_note(self) -> str:
+        """Return which values of the masks are ignored, and the share of all that is ignored."""
+        if self.table is None or not len(self.halves):
+            return ""
+        held = [
+            (key, s.found.colours.get(key) if isinstance(key, int) else None)
+            for s in self.surveys
+            for key in s.found.counts
+        ]
+        marked = masks.ignored_value(self.table), IGNORED_COLOUR  # as a written mask marks it
+        known = {*self.table.ignore, *(key for key, colour in held if (key, colour) == marked)}
+        keys = sorted({str(key) for key, _ in held if key in known})
+        if not keys:
+            return ""
+        share = 1 - self.counts.sum() / sum(math.prod(s.shape) for s in self.surveys)
+        text = f"{', '.join(keys)} in masks {'is' if len(keys) == 1 else 'are'} ignored. "
+        return f"{text}{100 * share:.2f} % of all pixels have no class."
 
     def records(self) -> list[dict[str, Any]]:
         """Return a row a class; none where the classes cannot be told."""
