@@ -323,6 +323,51 @@ def test_a_wholly_transparent_pixel_is_without_data(tmp_path, kind, channels):
     np.testing.assert_array_equal(image[due], read_image(path)[due])
 
 
+def with_mask(path, pixels, known, **layout):
+    """Write a picture and a page that says where it holds data, as GDAL does."""
+    photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+    with tifffile.TiffWriter(path) as made:
+        made.write(pixels, photometric=photometric, metadata=None, **layout)
+        made.write(known, photometric=4, subfiletype=4, metadata=None, **layout)
+
+
+@pytest.mark.parametrize("layout", [n for n in LAYOUTS if "predicted" not in n])
+@pytest.mark.parametrize("pixels", [GREY, RGB, GREY.astype(np.uint16) * 200, RGB / np.float32(7)])
+def test_a_mask_page_of_gdal_is_no_picture_and_says_which_pixels_lack_data(
+    tmp_path, pixels, layout
+):
+    path, known = tmp_path / "x.tif", RNG.random((50, 41)) < 0.8
+    known[:8] = False
+    with_mask(path, pixels, known, **LAYOUTS[layout])
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    assert reading.read_info(path).pages == 1
+    np.testing.assert_array_equal(read_image(path), pixels)
+    with open_raster(path) as raster:
+        for first, last in BANDS:
+            image, valid = raster.with_valid(slice(first, last))
+            np.testing.assert_array_equal(image, pixels[first:last])
+            np.testing.assert_array_equal(valid, known[first:last])
+
+
+def test_labels_without_data_in_a_mask_page_of_gdal_are_unlabelled(tmp_path):
+    known = np.ones(GREY.shape, bool)
+    known[3:9] = False
+    with_mask(tmp_path / "x.tif", GREY, known, compression="zlib")
+    raw = read_mask(tmp_path / "x.tif")
+    np.testing.assert_array_equal(raw.unlabelled, ~known)
+    np.testing.assert_array_equal(raw.values, np.where(known, GREY, 0))
+
+
+@pytest.mark.parametrize("known", [np.ones((50, 40), bool), np.ones((3, 50, 41), bool)])
+def test_a_mask_page_that_fits_no_picture_is_refused(tmp_path, known):
+    with_mask(tmp_path / "x.tif", GREY, known)
+    with pytest.raises(InputError) as caught:
+        reading.read_info(tmp_path / "x.tif")
+    assert caught.value.problem == (
+        "a mask of pixels without data that fits no single picture without transparency"
+    )
+
+
 def test_an_image_with_gaps_and_its_labels_are_read_by_decoding_it_once(tmp_path, monkeypatch):
     image = put(tmp_path, clear_picture("PNG"))
     mask = put(tmp_path, pil(np.full((40, 33), 7, np.uint8)), "mask.png")

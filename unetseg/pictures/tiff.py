@@ -6,6 +6,7 @@ import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -55,10 +56,11 @@ def open_tiff(
     tif = tifffile.TiffFile(handle, name="picture", _multifile=False)
     if len(tif.pages) > _MAX_PAGES:
         raise InputError(path, f"holds {len(tif.pages):,} pages, one is due", "save one alone")
-    all_series = [s for s in tif.series if {"Y", "X"} <= set(s.axes)]
+    found = [s for s in tif.series if {"Y", "X"} <= set(s.axes)]
+    all_series = [s for s in found if not _is_mask_of_data(s)]
     if not all_series:
         raise InputError(path, "a TIFF without a picture", COPY_AGAIN)
-    for series in all_series:
+    for series in found:
         _check(path, handle, series, max_pixels)
     planes = [(series, i) for series in all_series for i in range(_planes_of(series))]
     if page == "middle":
@@ -75,7 +77,7 @@ def open_tiff(
     orientation = first.tags.get(ORIENTATION)
     palette = _palette(first)
     info = _info(series, palette, len(planes))
-    return Picture(
+    picture = Picture(
         info,
         lambda: _whole(path, handle, series, chosen, how),
         lambda: _rows(handle, series, chosen, how),
@@ -86,6 +88,50 @@ def open_tiff(
         lambda: _georeference(tif, series),
         has_alpha=info.alpha,
     )
+    data = [s for s in found if _is_mask_of_data(s)]
+    return _with_mask(path, handle, picture, data) if data else picture
+
+
+def _is_mask_of_data(series: Any) -> bool:
+    """Tell whether a series is no picture, but says where another one holds data, as GDAL's do."""
+    return bool(series.keyframe.subfiletype & tifffile.FILETYPE.MASK)
+
+
+def _with_mask(
+    path: str | os.PathLike[str], handle: BinaryIO, picture: Picture, data: Sequence[Any]
+) -> Picture:
+    """Return a picture whose pixels are transparent where its mask says that they hold no data.
+
+    Raises:
+        InputError: There is more than one picture or mask, the picture has transparency of its own,
+            or the sizes differ.
+    """
+    info, sizes = picture.info, _sizes(data[0])
+    is_clear = len(data) == _planes_of(data[0]) == info.pages == 1 and not info.alpha
+    if not is_clear or (sizes["Y"], sizes["X"]) != (info.height, info.width):
+        text = "a mask of pixels without data that fits no single picture without transparency"
+        raise InputError(path, text, "save one picture alone")
+
+    def rows() -> RowReader | None:
+        shown, known = picture.rows(), _rows(handle, data[0], [0], "")
+        if shown is None or known is None:
+            return None
+        return lambda first, last: _with_alpha(shown(first, last), known(first, last))
+
+    return replace(
+        picture,
+        info=replace(info, alpha=True),
+        pixels=lambda: _with_alpha(picture.pixels(), _whole(path, handle, data[0], [0], "")),
+        rows=rows,
+        has_alpha=True,
+    )
+
+
+def _with_alpha(pixels: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels with a further channel, opaque where ``known`` is not 0."""
+    pixels, known = (p if p.ndim == 3 else p[..., None] for p in (pixels, known))
+    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    return np.concatenate([pixels, np.where(known, top, 0).astype(pixels.dtype)], axis=2)
 
 
 def read_description(handle: BinaryIO) -> Mapping[Any, Any]:
@@ -106,7 +152,8 @@ def _check(path: str | os.PathLike[str], handle: BinaryIO, series: Any, max_pixe
     declared = max(series.size, int(np.prod(first.chunks))) * first.dtype.itemsize
     check_size(path, handle, (sizes["Y"], sizes["X"]), declared, max_pixels)
     colours = first.photometric
-    if colours > 3 and not (colours == tifffile.PHOTOMETRIC.YCBCR and _is_lossy(first)):
+    is_usual = colours <= 3 or (colours == tifffile.PHOTOMETRIC.YCBCR and _is_lossy(first))
+    if not is_usual and not _is_mask_of_data(series):
         raise InputError(path, f"colours of kind {_name(colours)}", "save it as grey or RGB")
     if colours == tifffile.PHOTOMETRIC.PALETTE and first.dtype != np.uint8:
         raise InputError(path, f"a palette for {first.dtype} pixels", "save it with 8 bits")
