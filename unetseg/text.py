@@ -58,6 +58,12 @@ def cut(name: str, length: int = 24) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
+def few(names: Iterable[str], most: int = 4) -> str:
+    """Return the first names, and dots where there are more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def plural(count: int, noun: str, several: str = "") -> str:
     """Return ``"1 image"`` or ``"20 images"``; ``several`` is the plural where "s" is wrong."""
     return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"

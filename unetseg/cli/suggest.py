@@ -10,7 +10,7 @@ from unetseg.cli import options
 from unetseg.cli.console import ProgressDisplay, print_line, print_next, print_table
 from unetseg.errors import PartialFailure
 from unetseg.settings import PredictSettings
-from unetseg.text import plural, quote, show
+from unetseg.text import few, plural, quote, show
 
 if TYPE_CHECKING:
     from unetseg.prediction.suggestions import Suggestions
@@ -72,7 +72,7 @@ def suggest(
     print_table(*done.tables()[0])
     print_line(f"Wrote {plural(len(done.chosen), 'image')} with their masks to {out}.")
     if done.same_names:
-        names = ", ".join(done.same_names[:_FEW]) + ", ..." * (len(done.same_names) > _FEW)
+        names = few(done.same_names, _FEW)
         print_line(
             f"{plural(len(done.same_names), 'of them has', 'of them have')} the name of a labelled "
             f"image ({show(names)}): "

@@ -21,7 +21,7 @@ from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.masks import RawMask
 from unetseg.pictures.opening import ImageInfo, name_foreign
 from unetseg.settings import WHOLE, Selection
-from unetseg.text import plural
+from unetseg.text import few, plural
 
 IMAGE_FOLDERS = (
     *("images", "image", "imgs", "img", "raw", "inputs", "input", "originals", "jpegimages"),
@@ -448,14 +448,14 @@ def _unpaired(
 ) -> InputError:
     """Return the error that names the files without a partner under the best rule."""
     if not best:
-        text = f"no mask fits an image: images {_few(image_of)}; masks {_few(mask_of)}"
+        text = f"no mask fits an image: images {few(image_of, _FEW)}; masks {few(mask_of, _FEW)}"
         return InputError(folder, text, "give the masks the names of their images")
     lonely = [
         f"{path.name} (expected: {rule.mask_of(stem) or 'the same stem'})"
         for stem, path in image_of.items()
         if stem not in best
     ]
-    parts = [f"{plural(len(lonely), 'image')} without mask: {_few(lonely)}"] if lonely else []
+    parts = [f"{plural(len(lonely), 'image')} without mask: {few(lonely, _FEW)}"] if lonely else []
     parts.append(_without_image(mask_of, best.values()))
     remedy = "add the missing files or move these out"
     return InputError(folder, "; ".join(filter(None, parts)), remedy)
@@ -465,9 +465,4 @@ def _without_image(mask_of: Mapping[str, Path], used: Iterable[str]) -> str:
     """Say which masks have a stem that no image uses; empty where there is none."""
     known = set(used)
     orphans = [path.name for stem, path in mask_of.items() if stem not in known]
-    return f"{plural(len(orphans), 'mask')} without image: {_few(orphans)}" if orphans else ""
-
-
-def _few(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
+    return f"{plural(len(orphans), 'mask')} without image: {few(orphans, _FEW)}" if orphans else ""

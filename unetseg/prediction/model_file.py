@@ -253,10 +253,8 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         return _read_header(path, file)[0]
 
 
-def load_model(
-    path: str | os.PathLike[str], device: "str | torch.device" = "cpu"
-) -> tuple["nn.Module", ModelCard]:
-    """Read a model file and build its network, in evaluation mode, on ``device``.
+def load_model(path: str | os.PathLike[str]) -> tuple["nn.Module", ModelCard]:
+    """Read a model file and build its network, in evaluation mode.
 
     Raises:
         InputError: The file is no model of unetseg or is damaged (its SHA-256 differs). Or its
@@ -285,7 +283,7 @@ def load_model(
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise InputError(path, f"weights of {name} are not finite", "train again")
-    return network.to(device).eval(), card
+    return network.eval(), card
 
 
 def change_classes(

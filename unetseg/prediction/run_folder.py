@@ -291,10 +291,10 @@ class RunSummary:
     mean_iou: float | None = None
 
 
-def list_runs(root: Path = RUNS) -> tuple[RunSummary, ...]:
-    """Return the runs in a folder, sorted by name; folders that hold no run are left out."""
+def list_runs() -> tuple[RunSummary, ...]:
+    """Return the runs in ``runs/``, sorted by name; folders that hold no run are left out."""
     found = []
-    for path in sorted(root.glob("*")):
+    for path in sorted(RUNS.glob("*")):
         try:
             one = _summarize(RunFolder(path)) if path.is_dir() else None
         except (UnetsegError, OSError):  # for example a folder of another person

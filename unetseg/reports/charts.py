@@ -14,6 +14,7 @@ SERIES = 6  # colours of lines; further lines are dashed
 _HEIGHT = 220  # pixels of a line chart
 _DOT = 9  # pixels from dot to dot in a column
 _COLUMNS = 40  # dots that lie within a 40th of the width stand in one column
+_TICKS = 6  # round numbers on an axis, at most
 _MOST_POINTS = 300  # a line is drawn with so many points: nobody would see more
 
 
@@ -30,12 +31,12 @@ class Line:
     points: tuple[tuple[float, float], ...]
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most ``most`` round numbers (1, 2 or 5 times a power of ten apart) in a range."""
+def ticks(low: float, high: float) -> list[float]:
+    """Return at most six round numbers (1, 2 or 5 times a power of ten apart) in a range."""
     if not high > low:
         return [low]
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
-    step *= next(k for k in (1, 2, 5, 10, 20) if (high - low) / (step * k) <= most - 1 + 1e-9)
+    step = 10.0 ** math.floor(math.log10((high - low) / _TICKS))
+    step *= next(k for k in (1, 2, 5, 10, 20) if (high - low) / (step * k) <= _TICKS - 1 + 1e-9)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]

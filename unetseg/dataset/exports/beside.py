@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from unetseg.dataset.exports.export import Export
-from unetseg.dataset.exports.values import few, visible_files
+from unetseg.dataset.exports.values import visible_files
 from unetseg.dataset.naming import MASK_FOLDERS, MASK_SUFFIXES, list_folder, natural_key
 from unetseg.pictures import reading
-from unetseg.text import plural, show
+from unetseg.text import few, plural, show
 
 _WRITTEN = ("objects", "predictions", "runs")  # folders that hold results, no images
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from unetseg.classes import IGNORED, ClassTable, named_classes
 from unetseg.dataset import naming, shapes
-from unetseg.dataset.exports.values import few
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.parts import join_parts, name_one
 from unetseg.dataset.shapes import Draw, Frame, Points
 from unetseg.errors import InputError, arg
-from unetseg.text import nearest, plural, show
+from unetseg.text import few, nearest, plural, show
 
 _BACKGROUND = "background"
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe

@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 from unetseg.dataset.naming import IMAGE_FOLDERS, MASK_FOLDERS
 from unetseg.dataset.parts import PARTS
 from unetseg.errors import InputError
-from unetseg.text import plural, show
+from unetseg.text import few, plural, show
 
 _Content = TypeVar("_Content")
-_NAMED = 4  # names in a message
 _DEEPEST = 5  # folders inside each other that are searched for images
 
 
@@ -156,11 +155,6 @@ def folded(name: str) -> str:
 def part_words(name: str) -> set[str]:
     """Return the parts of a divided set that a name speaks of, such as ``instances_train2017``."""
     return {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
-
-
-def few(names: Sequence[str]) -> str:
-    """Return the first names, and dots where there are more."""
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def number_of(value: Any) -> float:

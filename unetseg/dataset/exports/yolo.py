@@ -7,11 +7,11 @@ from pathlib import Path
 
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading, join_exports
-from unetseg.dataset.exports.values import corners_of, few, files_in, flat_points
+from unetseg.dataset.exports.values import corners_of, files_in, flat_points
 from unetseg.dataset.parts import PARTS
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
-from unetseg.text import show
+from unetseg.text import few, show
 
 _OVER = 0.1  # of the image's side: so far outside of it a corner may lie
 
