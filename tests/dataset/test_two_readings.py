@@ -216,6 +216,27 @@ def test_nearly_equal_colours_are_asked_about_and_both_ways_lead_on(tmp_path, ot
     assert len(convert_folder(root, tmp_path / "two").classes) == 4
 
 
+@pytest.mark.parametrize("in_colour", [False, True])
+def test_white_and_nearly_white_are_asked_about_and_all_three_ways_lead_on(tmp_path, in_colour):
+    def nearly_white(path, k):
+        mask = np.where(mask_of(k) > 0, 255, 0).astype(np.uint8)
+        mask[4 + k, 6 + 4 * k : 10 + 4 * k] = 254
+        png(path, np.repeat(mask[..., None], 3, 2) if in_colour else mask)
+
+    root = write(tmp_path / "set", mask=nearly_white)
+    (error,) = inspect_folder(root).errors
+    assert "254 and 255 differ by 1 level of 255: two classes?" in str(error)
+    assert "all but 254 (16 pixels)" in str(error)
+    assert inspect_folder(root, ignore=255).table.names == ("0", "254")
+    toml_of(root, ground=0, white=255)
+    convert_folder(root, tmp_path / "one")
+    for k in range(4):
+        found = np.asarray(Image.open(tmp_path / f"one/masks/im{k}.png"))
+        np.testing.assert_array_equal(found, mask_of(k) > 0)
+    toml_of(root, ground=0, white=255, other=254)
+    assert len(convert_folder(root, tmp_path / "two").classes) == 3
+
+
 def test_colours_that_can_be_told_apart_and_neighbouring_values_are_classes(tmp_path):
     colours = np.array([(0, 0, 0), (255, 0, 0), (246, 0, 0)], np.uint8)
     assert not inspect_folder(

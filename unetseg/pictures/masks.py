@@ -4,6 +4,7 @@ The functions take and return arrays. A mask that can be read in two ways is ref
 question; nothing is guessed.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from unetseg.text import plural
 
 MAX_FOUND = 64  # more values or colours than this are no classes that somebody painted
 _ALIKE = 8  # levels: nobody chooses colours of two classes that differ by no more in any channel
+_WHITES = range(IGNORED - _ALIKE, IGNORED + 1)  # values that black and white masks have for white
 NOISE = 32  # levels: JPEG of fair quality changes no channel of an even area by more
 _MAX_FLICKERING = 8  # the most values that may change after fewer than _SHORT_RUN pixels
 _MANY = 128  # values: probabilities have nearly all of their 256
@@ -178,9 +180,11 @@ def discover(found: Mapping[str, Found], ignore: tuple[Key, ...] = ()) -> ClassT
         if colours.get(IGNORED - 1) == IGNORED_COLOUR:  # written where 255 is a class
             value = IGNORED - 1
             problem = f"value {value} is painted as pixels without a label are: a class?"
+        elif error := _nearly_equal(found, [k for k in keys if k in _WHITES]):
+            raise error
         remedy = f"pass {arg('ignore', value)}, or list the classes in classes.toml"
         raise InputError(name, problem, remedy, give=("ignore", value))
-    if error := _nearly_equal(found, keys):
+    if error := _nearly_equal(found, (key for key in keys if isinstance(key, str))):
         raise error
     table = table_of(list(keys), ignore)  # type: ignore[arg-type]  # _merged_keys mixes no kinds
     paint = [colours.get(c.value, c.colour) if c.value is not None else "" for c in table.classes]
@@ -232,22 +236,29 @@ def two_kinds(found: Mapping[str, Found]) -> InputError | None:
 
 
 def _nearly_equal(found: Mapping[str, Found], keys: Iterable[Key]) -> InputError | None:
-    """Return the question about two colours that hardly differ; None where there are none."""
-    ordered = sorted(key for key in keys if isinstance(key, str))
-    for i, one in enumerate(ordered):
-        for other in ordered[:i]:
-            apart = np.abs(np.subtract(colour_to_rgb(one), colour_to_rgb(other))).max()
-            if apart > _ALIKE:
-                continue
-            pixels = _totals(found)
-            rare = min(one, other, key=pixels.__getitem__)
-            text = f"{other} and {one} differ by {plural(int(apart), 'level')} of 255: two classes?"
-            remedy = (
-                f"two: list all in a classes.toml; one: list all but {rare} "
-                f"({plural(pixels[rare], 'pixel')}) in it, then convert"
-            )
-            return InputError(ALL_MASKS, text, remedy, code=Code.CLOSE_COLOURS)
+    """Return the question about two of some colours or greys that hardly differ, if there are."""
+    pixels = Counter[tuple[int, int, int]]()
+    for key, count in _totals(found).items():
+        pixels[_levels_of(key)] += count
+    for one, other in itertools.combinations(sorted(keys, key=_levels_of), 2):
+        apart = max(abs(a - b) for a, b in zip(_levels_of(one), _levels_of(other), strict=True))
+        if apart > _ALIKE:
+            continue
+        rare = min(one, other, key=lambda key: pixels[_levels_of(key)])
+        text = f"{one} and {other} differ by {plural(apart, 'level')} of 255: two classes?"
+        remedy = (
+            f"two: list all in a classes.toml; one: list all but {rare} "
+            f"({plural(pixels[_levels_of(rare)], 'pixel')}) in it, then convert"
+        )
+        if other == IGNORED:
+            remedy += f"; {IGNORED} is to be ignored: {arg('ignore', IGNORED)}"
+        return InputError(ALL_MASKS, text, remedy, code=Code.CLOSE_COLOURS)
     return None
+
+
+def _levels_of(key: Key) -> tuple[int, int, int]:
+    """Return red, green and blue of a colour, or of a grey."""
+    return colour_to_rgb(key) if isinstance(key, str) else (key, key, key)
 
 
 def mostly_transparent(found: Mapping[str, Found]) -> InputError | None:
