@@ -975,3 +975,48 @@ def test_images_of_several_ranges_are_told_from_dark_ones(tmp_path, tops, due):
     said = [f for f in found.findings if "values end at" in f.problem]
     assert [f.severity for f in said] == (["warning"] if due else [])
     assert all(due in f.problem and len(f.files) < 4 for f in said)
+
+
+def filled(value, share, tag=None, dtype=np.float32):
+    """Return a writer of images of which the first columns hold ``value``."""
+    tags = [] if tag is None else [(42113, "s", 0, str(tag), True)]
+
+    def save(path, k):
+        image = grey_of(k).astype(dtype)
+        image[:, : round(share * image.shape[1])] = value
+        tif(path, image, extratags=tags)
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("save", "due"),
+    [
+        (filled(-9999, 0.2), "holds -9999 in many pixels"),
+        (filled(-32768, 0.2, dtype=np.int16), "holds -32768 in many pixels"),
+        (filled(-9999, 0.2, dtype=np.int32), "holds -9999 in many pixels"),
+        (filled(-9999, 0.2, tag=-9999), ""),
+        (filled(-9999, 0.0), ""),
+        (filled(-1.0, 0.2), ""),
+    ],
+)
+def test_a_value_that_usually_means_no_data_is_said_where_no_file_declares_it(tmp_path, save, due):
+    found = inspect_folder(write(tmp_path / "set", save))
+    said = [f for f in found.findings if "in many pixels" in f.problem]
+    assert [f.severity for f in said] == (["warning"] if due else [])
+    assert all(due in f.problem and len(f.files) == 4 for f in said)
+    if due:
+        value = float(due.split()[1])
+        assert said[0].remedy == (
+            f"where it is no data, declare it: gdal_edit.py -a_nodata {value} FILE"
+        )
+
+
+@pytest.mark.parametrize(("value", "words"), [(-3.4028235e38, "-3.40282e+38"), (1e31, "1e+31")])
+def test_a_value_beside_which_nothing_can_be_learnt_is_refused(tmp_path, value, words):
+    found = inspect_folder(write(tmp_path / "set", filled(value, 0.2)))
+    said = [str(one) for one in found.errors if len(one.files) == 4]
+    assert len(said) == 1
+    assert f"holds {words}, which stands for no data in many programs; where it is" in said[0]
+    declared = write(tmp_path / "declared", filled(value, 0.2, tag=value))
+    assert not inspect_folder(declared).errors

@@ -1,6 +1,7 @@
 """The facts of each labelled image: the content of its files, without any judgement."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ _DETAIL = 64  # pixels a side: enough to tell similar scenes apart
 _VIEW = 0.95  # of a mask's value and the lit part of its image is common: labels have other shapes
 _WIDE = 2.0  # of these pixels: the standard deviation of the blur that is the rough structure
 _PREVAIL = 8  # the commonest values of a mask, blended or not, hold over half of its pixels
+_SENTINELS = (-9999.0, -32768.0)  # values of pixels without data in rasters of GDAL and ArcGIS
+_ABSURD = 1e30  # no measured value is larger; ArcGIS has 3.4e38 where there is no data
+_MANY = 0.01  # share of the pixels: fewer may be measured values
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
 
 
@@ -48,6 +52,8 @@ class Survey:
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
         missing: The number of pixels of the image that have no data.
+        sentinel: A value such as -9999 that stands for no data in other rasters, where many pixels
+            hold it and the file does not declare it; else None.
         places: The places of the image and of its mask on a map, as their files state them.
         lean: The share of the higher value in a mask of two, 0 to 1, and its brightness. The latter
             is the mean of its pixels less that of the others, in standard deviations of the image.
@@ -71,6 +77,7 @@ class Survey:
     strips: tuple[int, int]
     numbers: Numbers | None
     missing: int
+    sentinel: float | None
     places: tuple[Georeference, Georeference]
     lean: tuple[float, float] | None
     hidden: tuple[int, ...]
@@ -96,6 +103,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     """
     info, mask_info = pair.read_info(selection), pair.mask_info(selection)
     image, missing = pair.read_known(selection)
+    sentinel = _sentinel(image, pair.image) if missing is None else None
     hidden = list[int]()
     if pair.drawn is None:
         raw = _mask_beside(pair, image, selection)
@@ -133,6 +141,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         strips_of(image),
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
+        sentinel,
         pair.places(selection),
         _lean(grey, raw, found),
         tuple(hidden),
@@ -254,6 +263,28 @@ def measure_classes(
 def measuring_step(shape: tuple[int, ...]) -> int:
     """Return the step in pixels at which a mask of this size is thinned out for measuring."""
     return -(-max(shape) // _MEASURED)
+
+
+def _sentinel(image: NDArray[Any], path: Path) -> float | None:
+    """Return the ``sentinel`` of `Survey`; None of whole numbers from 0.
+
+    Raises:
+        InputError: A value is so large that nothing can be learnt beside it.
+    """
+    if image.dtype.kind != "f":
+        return None
+    low, high = float(image.min()), float(image.max())
+    if max(-low, high) > _ABSURD:
+        absurd = high if high > _ABSURD else low
+        text = f"holds {absurd:g}, which stands for no data in many programs"
+        raise InputError(path, text, declare_nodata(absurd))
+    is_common = low in _SENTINELS and (image == low).all(2).mean() >= _MANY
+    return low if is_common else None
+
+
+def declare_nodata(value: float) -> str:
+    """Return the advice that declares a value of pixels without data."""
+    return f"where it is no data, declare it: gdal_edit.py -a_nodata {value!r} FILE"
 
 
 def _thumbnail(grey: NDArray[np.float32]) -> NDArray[np.float32]:

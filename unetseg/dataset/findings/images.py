@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding, refusal_of
+from unetseg.dataset.survey import declare_nodata
 from unetseg.errors import Code, InputError, arg, as_option
 from unetseg.pictures.surroundings import common_surround
 from unetseg.text import plural, show
@@ -102,6 +103,14 @@ def judge_ranges(facts: Facts) -> Iterator[Finding]:
         remedy = "if brightness means the same in all of them, bring them to one range"
         yield Finding.of("warning", [s.pair.image for s in ends], text, remedy)
         return
+
+
+def judge_sentinels(facts: Facts) -> Iterator[Finding]:
+    """Warn of values that usually stand for no data, and that no file declares."""
+    for value in sorted({s.sentinel for s in facts.surveys if s.sentinel is not None}):
+        files = [s.pair.image for s in facts.surveys if s.sentinel == value]
+        text = f"holds {value:g} in many pixels, which is learnt like any other value"
+        yield Finding.of("warning", files, text, declare_nodata(value))
 
 
 def judge_strips(facts: Facts) -> Iterator[Finding]:

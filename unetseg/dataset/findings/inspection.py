@@ -40,6 +40,7 @@ from unetseg.dataset.findings.images import (
     judge_orientation,
     judge_places,
     judge_ranges,
+    judge_sentinels,
     judge_storage,
     judge_strips,
     judge_surround,
@@ -75,6 +76,7 @@ _JUDGES = (
         judge_places,
         judge_channels,
         judge_ranges,
+        judge_sentinels,
     ),
     *(judge_strips, judge_surround, judge_duplicates, judge_copies),
 )
