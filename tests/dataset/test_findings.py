@@ -1020,3 +1020,42 @@ def test_a_value_beside_which_nothing_can_be_learnt_is_refused(tmp_path, value, 
     assert f"holds {words}, which stands for no data in many programs; where it is" in said[0]
     declared = write(tmp_path / "declared", filled(value, 0.2, tag=value))
     assert not inspect_folder(declared).errors
+
+
+@pytest.mark.parametrize(
+    ("step", "severity", "words"),
+    [
+        (1.0, "note", "touch each other on the map: a_0 and a_1; b_0 and b_1; ...: on two"),
+        (0.5, "warning", "show common places on the map: a_0 and a_1; b_0 and b_1; ...: on two"),
+        (1.5, None, ""),
+    ],
+)
+def test_tiles_of_one_scene_are_to_stay_together(tmp_path, step, severity, words):
+    root = tmp_path / "set"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for k, scene in enumerate("aabbcc"):
+        west = 500_000 + 10_000 * "abc".index(scene) + k % 2 * step * 24.0  # metres in 48 pixels
+        on_map(root / f"images/{scene}_{k % 2}", grey_of(k), west=west)
+        png(root / f"masks/{scene}_{k % 2}", mask_of(k))
+    found = inspect_folder(root)
+    said = [f for f in found.findings if "on the map" in f.problem]
+    assert [f.severity for f in said] == ([severity] if severity else [])
+    assert found.group == (r"^(.+)[-_ .]" if severity else "")
+    if severity:
+        assert said[0].problem.startswith(f"3 pairs of images {words}")
+        assert said[0].line == f"unetseg check {root} --group '^(.+)[-_ .]'"
+        grouped = inspect_folder(root, PatchSettings(group=found.group))
+        assert not [f for f in grouped.findings if "on the map" in f.problem]
+        assert build_store(root, tmp_path / "p.h5", {"group": found.group}).info.held_out
+
+
+def test_tiles_that_meet_at_a_corner_or_lie_on_other_maps_are_no_neighbours(tmp_path):
+    places = [(0, 0, 32631), (24, 20, 32631), (500, 0, 32631), (524, 0, 32632)]
+
+    def tile(path, k):
+        east, south, epsg = places[k]
+        on_map(path, grey_of(k), west=5e5 + east, north=46e5 - south, epsg=epsg)
+
+    found = inspect_folder(write(tmp_path / "set", tile))
+    assert not [f for f in found.findings if "on the map" in f.problem]

@@ -52,8 +52,8 @@ class Survey:
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
         missing: The number of pixels of the image that have no data.
-        sentinel: A value such as -9999 that stands for no data in other rasters, where many pixels
-            hold it and the file does not declare it; else None.
+        sentinel: A value of `_SENTINELS` that many pixels hold and the file does not declare; else
+            None.
         places: The places of the image and of its mask on a map, as their files state them.
         lean: The share of the higher value in a mask of two, 0 to 1, and its brightness. The latter
             is the mean of its pixels less that of the others, in standard deviations of the image.

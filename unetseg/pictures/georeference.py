@@ -138,6 +138,17 @@ class Georeference:
                 return None
         return float(np.hypot(*apart).max())
 
+    def extent(self, height: int, width: int) -> tuple[float, float, float, float] | None:
+        """Return the least x and y, and the largest ones, of a picture of this size on its map.
+
+        None where its file does not place it on one.
+        """
+        if self.map_matrix is None:
+            return None
+        corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+        x, y = np.reshape(self.map_matrix, (2, 3)) @ corners
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
     def has_other_system(self, other: "Georeference") -> bool:
         """Tell whether both files name the coordinate system of the map, and not the same."""
         for key in (_PROJECTED, _GEODETIC):

@@ -166,7 +166,7 @@ class AppearanceRange:
     flagged, because road scenes have many dark and many bright pixels. Judged by 20 others drawn at
     random, 0.2 and 1.2 % of the unchanged images were flagged; judged by 10 others, 0.5 and 2.1 %.
 
-    Of three to seven images, the range says little. Then only gross differences of brightness and
+    The range of three to seven images says little. Then only gross differences of brightness and
     contrast count. Images of four sets, also of membranes and retinas, were judged by 3, 5 or 7
     others, drawn 300 times each. None of 43,200 unchanged ones was flagged: their means were up to
     2.2 standard deviations off, their contrast by a factor of up to 2.2. All were flagged after

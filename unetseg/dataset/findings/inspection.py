@@ -49,6 +49,7 @@ from unetseg.dataset.findings.neighbours import (
     judge_copies,
     judge_duplicates,
     judge_neighbours,
+    judge_tiles,
 )
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, survey_pair
@@ -97,8 +98,8 @@ class Inspection(Result):
         size: The patch size that fits the images (after ``scale``).
         scale: The suggested factor to resize by. It is the given one unless objects are larger than
             a patch.
-        group: A suggested pattern that keeps nearly equal images together; empty where none is
-            needed.
+        group: A suggested pattern that keeps nearly equal images, or tiles of one scene, together;
+            empty where none is needed.
         ignored_area: The area that every mask ignores; None where there is no such area.
     """
 
@@ -356,9 +357,11 @@ def inspect_folder(
     for judge in _JUDGES:
         found += judge(facts)
     group, neighbours = judge_neighbours(facts)
+    scene, tiles = judge_tiles(facts)
     scale, too_large = judge_scale(facts, size)
     found += [
         *neighbours,
+        *tiles,
         *judge_parts(facts),
         *judge_division(facts),
         *too_large,
@@ -373,7 +376,7 @@ def inspect_folder(
         facts.halves,
         size,
         scale,
-        group,
+        group or scene,
         facts.ignored_area,
     )
 

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import compress, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.dataset import splits
 from unetseg.dataset.findings.facts import Facts
-from unetseg.dataset.findings.finding import Finding, refusal_of
+from unetseg.dataset.findings.finding import Finding, Severity, refusal_of
 from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg, as_option
 from unetseg.text import plural, show
@@ -17,6 +17,7 @@ from unetseg.text import plural, show
 _NEARLY = 0.75  # for these three, see `_nearly_equal`
 _NEARLY_IN_DETAIL = 0.22
 _SHIFT = 2
+_COMMON = 0.02  # of a tile: more is an overlap, less is the rounding of borders
 _COPY = 0.08  # for these two, see `_is_copy`
 _COPY_IN_DETAIL = 0.15
 
@@ -103,6 +104,60 @@ def judge_neighbours(facts: Facts) -> tuple[str, list[Finding]]:
     remedy = f"pass {arg('group', pattern)}" if pattern else remedy
     line = facts.commands.check(as_option("group", pattern)) if pattern else ""
     return pattern, [Finding.of("warning", [facts.root], text, remedy, line)]
+
+
+def judge_tiles(facts: Facts) -> tuple[str, list[Finding]]:
+    """Return a pattern that groups tiles of one scene, or "", and the findings about them."""
+    group = facts.settings.group
+    names, overlaps = _tiles(facts.surveys)
+    if group:
+        try:
+            kept = [len({splits.group_of(n, group) for n in pair}) == 2 for pair in names]
+        except InputError:  # `judge_neighbours` refuses it
+            return "", []
+        names, overlaps = list(compress(names, kept)), list(compress(overlaps, kept))
+    if not names:
+        return "", []
+    common = [p for p, share in zip(names, overlaps, strict=True) if share > _COMMON]
+    shown = common or names
+    text = f"{plural(len(shown), 'pair')} of images "
+    text += "show common places" if common else "touch each other"
+    text += f" on the map: {'; '.join(f'{show(a)} and {show(b)}' for a, b in shown[:2])}"
+    text += "; ..." if len(shown) > 2 else ""
+    text += ": on two sides of the split they make the score too good"
+    text += "" if common else " for other places"
+    all_names = [s.pair.file_stem for s in facts.surveys]
+    pattern = "" if group else suggest_group(all_names, names)
+    remedy = f"pass a {arg('group')} that joins the tiles of one scene"
+    remedy = f"pass {arg('group', pattern)}" if pattern else remedy
+    line = facts.commands.check(as_option("group", pattern)) if pattern else ""
+    severity: Severity = "warning" if common else "note"
+    return pattern, [Finding.of(severity, [facts.root], text, remedy, line)]
+
+
+def _tiles(surveys: Sequence[Survey]) -> tuple[list[tuple[str, str]], list[float]]:
+    """Return the names of images that touch or overlap on a map, and the common shares of tiles."""
+    placed = [
+        (s.pair.file_stem, extent, s.places[0].epsg or 0, (extent[2] - extent[0]) / s.shape[1])
+        for s in surveys
+        if (extent := s.places[0].extent(*s.shape)) is not None
+    ]
+    names, overlaps = list[tuple[str, str]](), list[float]()
+    if len(placed) < 2:
+        return names, overlaps
+    extents, systems = np.array([p[1] for p in placed]), np.array([p[2] for p in placed])
+    areas = np.prod(extents[:, 2:] - extents[:, :2], 1)
+    for i, (name, extent, system, pixel) in enumerate(placed):
+        others = extents[i + 1 :]
+        # Widths and heights that are common; below 0 they are gaps.
+        common = np.minimum(others[:, 2:], extent[2:]) - np.maximum(others[:, :2], extent[:2])
+        near = (common.min(1) > -pixel / 2) & (common.max(1) > pixel / 2)  # corners alone are not
+        for k in np.flatnonzero(near & (systems[i + 1 :] == system)).tolist():
+            if placed[i + 1 + k][0] != name:  # as pages of one file
+                names.append((name, placed[i + 1 + k][0]))
+                share = float(np.prod(common[k].clip(0)) / min(areas[i], areas[i + 1 + k]))
+                overlaps.append(share)
+    return names, overlaps
 
 
 def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
