@@ -206,6 +206,12 @@ def test_an_image_with_gaps_is_decoded_once_and_its_overlay_is_black_there(
     done = unetseg.predict([strip / "gaps.tif"], out=strip / "out", objects=["all"], overlay=True)
     assert done.written
     assert sorted(decoded) == [0, 1, 2, 3]
+    model = unetseg.Model("default")
+    for found in (
+        model.labels(strip / "gaps.tif"),
+        model.labels_and_confidence(strip / "gaps.tif")[0],
+    ):
+        np.testing.assert_array_equal(found == IGNORED, read(strip / "out/gaps.png") == 9)
     labels = read(strip / "out/gaps.png")
     assert (labels[shown == 0] == 9).all()
     assert (labels[5:][shown[5:] > 0] != 9).all()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.arguments import Names, public, several
+from unetseg.classes import IGNORED
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import can_be_seamless
@@ -209,12 +210,29 @@ class Model(Result):
 
     @public()
     def labels(self, image: AnyImage) -> NDArray[np.uint8]:
-        """Return (H, W) uint8 class indices for an image as `read` takes it; 255 is ignored."""
-        return self.finish(self.segmenter.labels(*self.scaled(image)))
+        """Return (H, W) uint8 class indices for an image as `read` takes it; 255 is ignored.
 
-    def finish(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the class indices (H, W) of a whole image, mended, and ignored as in training."""
+        Pixels without data in a file are ignored, as `predict` ignores them.
+        """
+        return self.finish(self.segmenter.labels(*self.scaled(image)), self._valid(image))
+
+    def finish(
+        self, labels: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return the class indices (H, W) of a whole image, mended, and ignored as in training.
+
+        Pixels that are not ``valid`` (H, W) are ignored, too.
+        """
+        if valid is not None:
+            labels = np.where(valid, labels, np.uint8(IGNORED))
         return self.mend(self.ignore_outside(labels))
+
+    def _valid(self, image: AnyImage) -> NDArray[np.bool_] | None:
+        """Return which pixels (H, W) of a file hold data; None where it declares no gaps."""
+        if not isinstance(image, str | os.PathLike):
+            return None
+        with bands.open_raster(image, self.selection) as raster:
+            return raster.valid(slice(0, raster.shape[0]))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) after the rules of the settings have mended them."""
@@ -234,7 +252,7 @@ class Model(Result):
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
         labels, confidence = self.segmenter.labels_and_confidence(*self.scaled(image))
-        return self.finish(labels), confidence
+        return self.finish(labels, self._valid(image)), confidence
 
 
 def as_trained(
