@@ -16,7 +16,7 @@ from unetseg.cli.app import main
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.inspection import inspect_folder
-from unetseg.errors import InputError, UnetsegWarning
+from unetseg.errors import InputError, UnetsegWarning, as_option
 
 
 def toml_of(root, **keys):
@@ -173,6 +173,54 @@ def test_numbers_of_one_class_each_are_asked_about_a_background_too(tmp_path):
     (root / "cell").rename(root / "masks/cell")
     with pytest.raises(InputError, match="store the background as 0"):
         convert_folder(root, tmp_path / "out", instances=True)
+
+
+def test_a_number_255_far_above_the_others_is_asked_about_with_both_ways_on(tmp_path):
+    root = write_numbered(tmp_path / "set", ground=0)
+    for k in range(4):
+        mask = numbered(k, ground=0)
+        mask[:12] = 255
+        png(root / f"masks/im{k}", mask)
+    with pytest.raises(InputError, match="255 stands far above the other numbers") as caught:
+        convert_folder(root, tmp_path / "no", instances=True)
+    assert as_option(*caught.value.give) == "--ignore 255"
+    done = convert_folder(root, tmp_path / "hidden", instances=True, ignore=255)
+    assert done.ignored == 4 * 12 * 200
+    kept = [mask[12:] for mask in (numbered(k, ground=0) for k in range(4))]
+    assert done.objects == sum(len(np.unique(mask[mask > 0])) for mask in kept)
+    for k in range(4):  # an object: numbered as the others are
+        mask = numbered(k, ground=0)
+        mask[:12] = mask.max() + 1
+        png(root / f"masks/im{k}", mask)
+    again = convert_folder(root, tmp_path / "object", instances=True)
+    assert (again.objects, again.ignored) == (done.objects + 4, 0)
+
+
+def test_300_objects_have_a_number_255_without_a_question(tmp_path):
+    mask = (np.arange(300, dtype=np.uint16) + 1).reshape(15, 20)
+    for place, pixels in (("images", np.uint8(mask % 200)), ("masks", mask)):
+        (tmp_path / "set" / place).mkdir(parents=True)
+        png(tmp_path / f"set/{place}/a", np.kron(pixels, np.ones((3, 3), pixels.dtype)))
+    assert convert_folder(tmp_path / "set", tmp_path / "out", instances=True).objects == 300
+
+
+def test_numbered_objects_on_a_transparent_background_are_asked_about(tmp_path):
+    root = write_numbered(tmp_path / "set", ground=0)
+    paint = np.random.default_rng(0).integers(40, 255, (64, 4)).astype(np.uint8)
+    paint[:, 3], paint[0] = 255, 0
+    for k in range(4):
+        png(root / f"masks/im{k}", paint[numbered(k, ground=0)])
+    with pytest.raises(InputError, match=r"the background, or not labelled\?"):
+        convert_folder(root, tmp_path / "no", instances=True)
+    toml_of(root, background="#000000")  # not labelled
+    objects = sum(9 + k for k in range(4))
+    assert convert_folder(root, tmp_path / "hidden", instances=True).objects == objects
+    (root / "classes.toml").unlink()
+    for path in root.glob("masks/*.png"):  # the background
+        black = Image.new("RGBA", (200, 160), "black")
+        Image.alpha_composite(black, Image.open(path)).convert("RGB").save(path)
+    done = convert_folder(root, tmp_path / "flat", instances=True)
+    assert (done.objects, done.ignored) == (objects, 0)
 
 
 def test_the_classes_of_a_set_of_numbered_objects_are_obeyed(tmp_path):

@@ -323,13 +323,8 @@ def read_objects(
     others = (*background, *hidden)
     images = ((labelled_by[n], mask) for n, mask in mask_of.items())
     _refuse_classes((image, ()) if image else (mask, others) for image, mask in images)
-    key = None if background or any(labelled_by.values()) else _find_background(mask_of.values())
-    if key is not None and key not in hidden:
-        remedy = (
-            f"list the background in a file for {arg('classes')}, as {key}, or as 0 where {key} "
-            f"is an object; not labelled: {arg('ignore', key)}"
-        )
-        raise _is_background(key, remedy)
+    if not any(labelled_by.values()):
+        _ask_numbers(list(mask_of.values()), declared, bool(background), hidden)
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask = mask_of[name]
@@ -404,6 +399,31 @@ def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]]) -> None:
     )
     if doubt := doubt_numbers(numbers):
         raise doubt
+
+
+def _ask_numbers(
+    paths: Sequence[Path], declared: ClassTable | None, knows_background: bool, hidden: list[Key]
+) -> None:
+    """Ask about pixels of numbered objects that may be the background, or without a label.
+
+    Args:
+        paths: The masks.
+        declared: The classes of the set.
+        knows_background: Whether they tell the background.
+        hidden: Values and colours that are ignored.
+    """
+    keys = {str(path): masks.find_keys(reading.read_mask(path)) for path in paths}
+    if declared is None and (doubt := masks.mostly_transparent(keys)):
+        raise doubt
+    if IGNORED not in hidden and (doubt := masks.lone_white(keys)):
+        raise doubt
+    key = None if knows_background else _find_background(paths)
+    if key is not None and key not in hidden:
+        remedy = (
+            f"list the background in a file for {arg('classes')}, as {key}, or as 0 where {key} "
+            f"is an object; not labelled: {arg('ignore', key)}"
+        )
+        raise _is_background(key, remedy)
 
 
 def _find_background(paths: Iterable[Path]) -> Key | None:

@@ -285,6 +285,21 @@ def mostly_transparent(found: Mapping[str, Found]) -> InputError | None:
     return InputError(ALL_MASKS, text, remedy)
 
 
+def lone_white(found: Mapping[str, Found]) -> InputError | None:
+    """Return the question about a number 255 far above the other numbers of objects, if there is.
+
+    Args:
+        found: `find_keys` of each mask, by its file name.
+    """
+    with_white = [name for name, one in found.items() if IGNORED in one.counts]
+    others = _totals(found).keys() - {0, IGNORED}
+    if not with_white or not 0 < max((k for k in others if isinstance(k, int)), default=0) < _MANY:
+        return None
+    text = f"255 stands far above the other numbers ({plural(len(with_white), 'mask')}): an object?"
+    remedy = f"not labelled: {arg('ignore', IGNORED)}; an object: number the objects anew, 1 to n"
+    return InputError(with_white[0], text, remedy, give=("ignore", IGNORED))
+
+
 def is_noisy(found: Found) -> bool:
     """Tell whether a mask holds over 64 keys, or over 8 that change from pixel to pixel."""
     flickers = found.distinct > _MAX_FLICKERING and found.run < _SHORT_RUN
