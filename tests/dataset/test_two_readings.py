@@ -75,6 +75,20 @@ def test_values_that_never_meet_are_asked_about_and_both_ways_lead_on(tmp_path, 
     assert values[0] == values[1] == list(range(len(set(KINDS[kind][0]))))
 
 
+@pytest.mark.parametrize("command", ["check", "patch", "convert"])
+def test_every_command_asks_about_kinds_in_its_own_words(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "set", mask=mapped(*KINDS["1 and 254"]))
+    assert (
+        main([command, "set", *{"patch": ("--size", "16"), "convert": ("out",)}.get(command, ())])
+        == 0
+    )
+    shown = capsys.readouterr()
+    (line,) = [line for line in (shown.out + shown.err).splitlines() if NEVER in line]
+    assert line.startswith("warning: set: 1 (2 masks) and 254 (2 masks) never meet")
+    assert "list them in a classes.toml (--classes); the same: convert" in line
+
+
 NO_KINDS = {
     "all classes meet": lambda p, k: png(p, mask_of(k)),
     "they meet in one mask": lambda p, k: png(

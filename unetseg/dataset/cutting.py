@@ -234,7 +234,7 @@ class LabelledFolder:
         assert self.inspection.table is not None
         self.table: ClassTable = self.inspection.table
         for finding in self.inspection.findings:
-            on_progress(Note(str(finding), warning=finding.severity == "warning"))
+            on_progress(Note(finding.message, warning=finding.severity == "warning"))
         for text in self._ignored():
             on_progress(Note(text))
         self.channels = max(s.channels for s in self.inspection.surveys)
