@@ -848,6 +848,16 @@ def boxes(box, k):
     return []
 
 
+def beside_json(file, data):
+    """Return a build of images beside a file of another tool."""
+
+    def build(root):
+        pictures(root)
+        write(root / file, data)
+
+    return build
+
+
 REFUSED = {
     "Cellpose, arrays": (only("im0_seg.npy"), "Save masks as PNG"),
     "ImageJ regions": (only("RoiSet.zip"), "label image"),
@@ -1025,6 +1035,109 @@ REFUSED = {
     "QuPath, a strange shape": (
         with_text(qupath(), "im0.geojson", lambda t: t.replace('"Polygon"', '"Curve"')),
         "no area",
+    ),
+    **{
+        f"{name}, not read": (beside_json(file, data), f"{file}: {says}")
+        for name, file, data, says in (
+            (
+                "Darwin",
+                "annotations/im0.json",
+                {"version": "2.0", "item": {"name": "im0.png"}, "annotations": []},
+                "V7 Darwin: not read; in V7: export COCO",
+            ),
+            (
+                "Datumaro",
+                "annotations/default.json",
+                {"info": {}, "categories": {"label": {}}, "items": [{"id": "im0"}]},
+                "Datumaro: not read; export COCO",
+            ),
+            (
+                "Labelbox",
+                "export.json",
+                [{"data_row": {"id": "a"}, "media_attributes": {}, "projects": {}}],
+                "Labelbox: not read; save its masks as PNG",
+            ),
+            (
+                "Labelbox of before",
+                "export.json",
+                [{"ID": "a", "Labeled Data": "https://a.b/c", "Label": {"objects": []}}],
+                "Labelbox: not read; save its masks as PNG",
+            ),
+            (
+                "Labelbox, lines",
+                "export.ndjson",
+                {"data_row": {}},
+                "Labelbox: not read; save its masks as PNG",
+            ),
+            (
+                "SuperAnnotate",
+                "im0.png.json",
+                {"metadata": {"name": "im0.png"}, "instances": [], "tags": []},
+                "SuperAnnotate: not read; in SuperAnnotate: export COCO",
+            ),
+            (
+                "Hasty",
+                "hasty.json",
+                {"export_format_version": "1.1", "label_classes": [], "images": []},
+                "Hasty: not read; in Hasty: export COCO",
+            ),
+            (
+                "Segments.ai",
+                "set-v1.json",
+                {"name": "v1", "dataset": {"name": "a/set", "samples": []}},
+                "Segments.ai: not read; with its SDK: export_dataset",
+            ),
+            (
+                "Encord",
+                "labels.json",
+                [{"label_hash": "a", "data_title": "im0.png", "data_units": {}}],
+                "Encord: not read; in Encord: export COCO",
+            ),
+            (
+                "Scale",
+                "tasks.json",
+                [{"task_id": "a", "params": {}, "response": {"annotations": {}}}],
+                "Scale: not read; save its masks as PNG",
+            ),
+            (
+                "VoTT",
+                "set-export.json",
+                {"name": "set", "assets": {"a": {"asset": {}, "regions": []}}, "tags": []},
+                "VoTT: not read; save its masks as PNG",
+            ),
+            (
+                "Cityscapes",
+                "gtFine/im0_gtFine_polygons.json",
+                {"imgHeight": H, "imgWidth": W, "objects": []},
+                "Cityscapes polygons: not read; take its *_labelIds.png as masks",
+            ),
+            (
+                "VIA 3",
+                "via_project.json",
+                {
+                    "project": {},
+                    "config": {},
+                    "attribute": {},
+                    "file": {},
+                    "metadata": {},
+                    "view": {},
+                },
+                "VIA 3: not read; label with VIA 2, and export JSON",
+            ),
+        )
+    },
+    "YOLO, key points": (
+        yolo("kpt_shape: [3, 2]\nnames: [cell, debris]\n"),
+        "data.yaml: YOLO's key points, which have no outlines; export YOLO segmentation",
+    ),
+    "Label Studio, two pictures a task": (
+        with_text(
+            label_studio("polygonlabels"),
+            "project-1.json",
+            lambda t: t.replace('"type"', '"to_name": "left", "type"').replace("left", "right", 1),
+        ),
+        "the task of im0.png has regions of several pictures, left and right; "
+        "label one picture a task",
     ),
     "nnU-Net, a file for each channel": (nnunet_channels, "save one TIFF"),
     "LabelMe lines": (labelme(kind="linestrip"), "draw it as a polygon"),
@@ -1734,16 +1847,16 @@ def test_two_shapes_of_one_class_hide_each_other_only_as_objects(tmp_path):
 GRID = [(2 + 15 * i, 1 + 12 * j) for i in range(3) for j in range(3)]  # corners of boxes 12 x 10
 
 
+def five(x, y):
+    """Return the corners of a box of 12 x 10 that lacks a corner."""
+    return [[x, y], [x + 12, y], [x + 12, y + 10], [x + 4, y + 10], [x, y + 6]]
+
+
 def labelme_grid(root, places):
     pictures(root, ".")
     for k in range(COUNT):
         found = [
-            {
-                "label": "cell",
-                "points": [[x, y + k], [x + 11, y + 9 + k]],
-                "shape_type": "rectangle",
-            }
-            for x, y in places
+            {"label": "cell", "points": five(x, y + k), "shape_type": "polygon"} for x, y in places
         ]
         write(root / f"im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
 
@@ -1757,7 +1870,9 @@ def via_grid(root, places):
             "regions": [
                 {
                     "shape_attributes": {
-                        **{"name": "rect", "x": x, "y": y + k, "width": 12, "height": 10}
+                        "name": "polygon",
+                        "all_points_x": [p[0] for p in five(x, y + k)],
+                        "all_points_y": [p[1] for p in five(x, y + k)],
                     },
                     "region_attributes": {"kind": "cell"},
                 }
@@ -1777,7 +1892,7 @@ def qupath_grid(root, places):
                 "type": "Feature",
                 "geometry": {
                     "type": "Polygon",
-                    "coordinates": [corners((x, y, x + 12, y + 10), k)],
+                    "coordinates": [five(x, y + k)],
                 },
                 "properties": {"classification": {"name": "cell"}},
             }
@@ -1795,7 +1910,7 @@ def test_images_that_were_enlarged_are_asked_about_where_labels_state_no_size(
     build(root, GRID)
     resize(root, (int(H * factor), int(W * factor)))
     (text,) = pairing.read_set(root).warnings
-    last = 44 - (build is labelme_grid), 38 - (build is labelme_grid)
+    last = 44, 38
     share = [
         f"{100 * place / side / factor:.0f} %" for place, side in zip(last, (W, H), strict=True)
     ]
@@ -1861,3 +1976,60 @@ def test_regions_to_be_ignored_in_qupath_are_of_no_class(tmp_path):
     for k, pair in enumerate(pairing.find_pairs(tmp_path)):
         due = np.array([0, 1, 255])[truth(k)]
         np.testing.assert_array_equal(pair.labels(found.table), due)
+
+
+# --- boxes instead of outlines -----------------------------------------------------------------
+
+
+def boxes_of(tool):
+    """Return a build of nine boxes an image, as a tool writes them."""
+
+    def build(root):
+        for k in range(COUNT):
+            boxed = [(x, y + k, x + 12, y + 10 + k) for x, y in GRID]
+            if tool == "YOLO":
+                lines = [
+                    "0 " + " ".join(f"{x / W:.6f} {y / H:.6f}" for x, y in corners(box, 0))
+                    for box in boxed
+                ]
+                write(root / f"labels/im{k}.txt", "\n".join(lines))
+            elif tool == "LabelMe":
+                found = [
+                    {"label": "cell", "points": [box[:2], box[2:]], "shape_type": "rectangle"}
+                    for box in boxed
+                ]
+                write(root / f"images/im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
+            else:
+                found = [
+                    {
+                        "type": "Feature",
+                        "geometry": {
+                            "type": "Polygon",
+                            "coordinates": [[*corners(box, 0), corners(box, 0)[0]]],
+                        },
+                        "properties": {"classification": {"name": "cell"}},
+                    }
+                    for box in boxed
+                ]
+                write(root / f"im{k}.geojson", found)
+        pictures(root)
+        if tool == "YOLO":
+            write(root / "data.yaml", "names: [cell]")
+
+    return build
+
+
+@pytest.mark.parametrize("tool", ["YOLO", "LabelMe", "QuPath"])
+def test_shapes_that_are_all_rectangles_are_asked_about(tmp_path, tool):
+    boxes_of(tool)(tmp_path)
+    assert pairing.read_set(tmp_path).warnings == (
+        "all 36 shapes are rectangles: outlines, or boxes around objects? Boxes cover pixels "
+        "beside the objects, too; then draw outlines",
+    )
+
+
+def test_one_outline_among_rectangles_tells_that_they_are_no_boxes(tmp_path):
+    boxes_of("YOLO")(tmp_path)
+    file = tmp_path / "labels/im0.txt"
+    write(file, file.read_text() + "\n0 0.1 0.1 0.3 0.1 0.2 0.3 0.1 0.2\n")
+    assert pairing.read_set(tmp_path).warnings == ()

@@ -10,6 +10,7 @@ from typing import Any
 
 from unetseg.classes import IGNORED, ClassTable, named_classes
 from unetseg.dataset import naming, shapes
+from unetseg.dataset.exports.values import is_rectangle
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.parts import join_parts, name_one
 from unetseg.dataset.shapes import Draw, Frame, Points
@@ -18,6 +19,8 @@ from unetseg.text import few, nearest, plural, show
 
 _BACKGROUND = "background"
 _SPECIAL = {_BACKGROUND: 0, "_background_": 0, "__ignore__": IGNORED}  # the last two of LabelMe
+
+_FEWEST_BOXES = 20  # with fewer, all objects may be rectangles by chance
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class LabelledImage:
         lines: The kind, the class and the points of each label that is left out.
         flat: The class of each polygon of fewer than three points: it covers nothing.
         corners: Corners (x, y) in pixels.
+        rectangles: The number of shapes that are rectangles, or sheared ones.
     """
 
     path: Path
@@ -143,6 +147,7 @@ class LabelledImage:
     lines: list[tuple[str, str, Points]] = field(default_factory=list)
     flat: list[str] = field(default_factory=list)
     corners: list[tuple[float, float]] = field(default_factory=list)
+    rectangles: int = 0
 
     def state_size(self, height: Any, width: Any) -> None:
         """Keep the size of the picture that was labelled; tools write null or 0 for none."""
@@ -159,6 +164,7 @@ class LabelledImage:
         if not wide:
             self.flat.append(label)
             return
+        self.rectangles += len(wide) == len(wide[0]) == 1 and is_rectangle(wide[0][0])
         self.add(label, partial(shapes.rings, wide), [c for outer, *_ in wide for c in outer])
 
     def add_line(self, label: str, kind: str, points: Points, centre: float = 0.0) -> None:
@@ -233,7 +239,7 @@ class Labels:
             frame, has_order = image.frame, self.has_order
             pairs.append(Pair(name, image.path, image.source, drawn, has_order, frame=frame))
         table = ClassTable(named_classes(names, colours), (IGNORED,))
-        texts = self._lines_left_out(), self._flat_left_out(), *self.warnings
+        texts = self._lines_left_out(), self._flat_left_out(), self._boxes(), *self.warnings
         return Export(self.tool, tuple(pairs), table, tuple(filter(None, texts)))
 
     def _named_images(self) -> list[tuple[str, LabelledImage]]:
@@ -268,6 +274,13 @@ class Labels:
         text = few([f"{plural(n, show(kind))} of {show(label)!r}" for (kind, label), n in found])
         remedy = f"{arg('line_width', 3)} draws them 3 pixels wide"
         return f"shapes without an area are left out ({remedy}): {text}" if found else ""
+
+    def _boxes(self) -> str:
+        shapes = sum(len(image.shapes) for image in self.images.values())
+        if shapes < _FEWEST_BOXES or shapes > sum(i.rectangles for i in self.images.values()):
+            return ""
+        text = f"all {plural(shapes, 'shape')} are rectangles: outlines, or boxes around objects? "
+        return text + "Boxes cover pixels beside the objects, too; then draw outlines"
 
     def _flat_left_out(self) -> str:
         names = [show(i.path.name) for i in self.images.values() for _ in i.flat]

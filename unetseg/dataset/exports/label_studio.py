@@ -94,9 +94,15 @@ def _image_of(address: str, file: Path, pictures: Pictures) -> Path:
 def _add_regions(image: LabelledImage, regions: Sequence[Mapping[str, Any]]) -> None:
     """Add the regions of an image. All but brushes are shares of its size."""
     areas = [one for one in regions if one["type"] not in _NO_AREAS]
+    pictures = sorted({str(one.get("to_name", "")) for one in areas})
+    if len(pictures) > 1:
+        names = " and ".join(map(show, pictures))
+        text = f"the task of {show(image.path.name)} has regions of several pictures, {names}"
+        raise NotReadError(text, "label one picture a task")
     image.is_relative = all(one["type"] != "brushlabels" for one in areas)
     for one in areas:
         image.state_size(one["original_height"], one["original_width"])
+        image.rectangles += one["type"] == "rectanglelabels"
         image.add(*_label_studio_shape(one))
 
 

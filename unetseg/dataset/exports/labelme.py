@@ -5,7 +5,13 @@ from pathlib import Path
 
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
-from unetseg.dataset.exports.values import Pictures, folded, json_files, points_of
+from unetseg.dataset.exports.values import (
+    Pictures,
+    folded,
+    is_rectangle,
+    json_files,
+    points_of,
+)
 from unetseg.errors import InputError
 from unetseg.text import plural, show
 
@@ -40,6 +46,7 @@ def read_labelme(folder: Path, line_width: float | None) -> Export | None:
                 elif kind in _AREAS:
                     # The rim of a circle may lie outside of the image.
                     corners = points[:1] if kind == "circle" else points
+                    image.rectangles += kind == "rectangle" or is_rectangle(points)
                     image.add(label, partial(shapes.outline, kind, points), corners)
                 elif kind in _LINES and points:
                     image.add_line(label, kind, points)

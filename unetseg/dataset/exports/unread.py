@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unetseg.dataset.exports.values import homes_of
+from unetseg.dataset.exports.values import homes_of, json_files
 from unetseg.errors import InputError
 
 _UNREAD = (
@@ -19,10 +19,26 @@ _UNREAD = (
     ("*.dcm", "DICOM", "export each picture as PNG or TIFF"),
     ("*.ilp", "an ilastik project", "in ilastik: export the labels as TIFF"),
     ("*.webp", "WebP", "save them as PNG"),
+    ("*.ndjson", "Labelbox", "save its masks as PNG, with the names of the images"),
     ("*.npy", "NumPy arrays", "save them as PNG or TIFF"),
     ("*.npz", "NumPy arrays", "save them as PNG or TIFF"),
 )
 _CVAT = "CVAT for images", "export COCO 1.0 or Segmentation mask 1.1, and tick Save images"
+# JSON files by keys that their first object holds, whether alone or in a list.
+_UNREAD_JSON = (
+    (("item", "annotations", "version"), "V7 Darwin", "in V7: export COCO"),
+    (("categories", "items"), "Datumaro", "export COCO"),
+    (("data_row", "projects"), "Labelbox", "save its masks as PNG, with the names of the images"),
+    (("Labeled Data", "Label"), "Labelbox", "save its masks as PNG, with the names of the images"),
+    (("metadata", "instances"), "SuperAnnotate", "in SuperAnnotate: export COCO"),
+    (("label_classes", "images"), "Hasty", "in Hasty: export COCO"),
+    (("dataset", "name"), "Segments.ai", "with its SDK: export_dataset to semantic or COCO"),
+    (("label_hash", "data_units"), "Encord", "in Encord: export COCO"),
+    (("task_id", "response"), "Scale", "save its masks as PNG, with the names of the images"),
+    (("assets", "name"), "VoTT", "save its masks as PNG, with the names of the images"),
+    (("imgHeight", "objects"), "Cityscapes polygons", "take its *_labelIds.png as masks"),
+    (("file", "metadata", "view"), "VIA 3", "label with VIA 2, and export JSON"),
+)
 _HEAD = 1000  # bytes in which the first element of an XML file stands
 
 
@@ -38,6 +54,11 @@ def refuse_by_name(folder: Path) -> None:
                 if pattern == "*.xml" and _is_cvat(found[0]):
                     kind, remedy = _CVAT
                 raise InputError(found[0], f"{kind}: not read", remedy)
+    for file, data in json_files(folder):
+        first = data[0] if isinstance(data, list) and data else data
+        for keys, kind, remedy in _UNREAD_JSON:
+            if isinstance(first, dict) and first.keys() >= set(keys):
+                raise InputError(file, f"{kind}: not read", remedy)
 
 
 def _is_cvat(path: Path) -> bool:

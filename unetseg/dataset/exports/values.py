@@ -17,6 +17,7 @@ from unetseg.errors import InputError
 from unetseg.text import few, plural, show
 
 _Content = TypeVar("_Content")
+_PARALLEL = 1e-3  # times the largest coordinate: tools round corners
 _DEEPEST = 5  # folders inside each other that are searched for images
 
 
@@ -182,6 +183,16 @@ def flat_points(values: Sequence[Any]) -> list[tuple[float, float]]:
     if len(values) % 2:
         raise ValueError("an odd number of coordinates")
     return points_of(zip(values[::2], values[1::2], strict=True))
+
+
+def is_rectangle(ring: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether a ring has four corners and parallel sides; the first may stand last, too."""
+    corners = ring[:-1] if len(ring) == 5 and ring[0] == ring[-1] else ring
+    if len(corners) != 4:
+        return False
+    size = max(map(abs, itertools.chain.from_iterable(corners)))
+    a, b, c, d = corners
+    return all(abs(a[k] + c[k] - b[k] - d[k]) <= _PARALLEL * size for k in (0, 1))
 
 
 def box_corners(x: float, y: float, width: float, height: float) -> list[tuple[float, float]]:

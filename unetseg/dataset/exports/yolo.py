@@ -7,9 +7,8 @@ from pathlib import Path
 
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading, join_exports
-from unetseg.dataset.exports.values import corners_of, files_in, flat_points
+from unetseg.dataset.exports.values import corners_of, files_in, flat_points, is_rectangle
 from unetseg.dataset.parts import PARTS
-from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
 from unetseg.text import few, show
 
@@ -66,13 +65,16 @@ def _read(folder: Path, images: Path, texts: Path, files: dict[str, Path]) -> Ex
         with Reading(file or texts, labels.tool):
             for line in file.read_text("utf-8-sig").splitlines() if file else ():
                 if line.strip():
-                    labelled.add(*_yolo_shape(line.split(), names))
+                    label, points = _yolo_shape(line.split(), names)
+                    labelled.rectangles += is_rectangle(points)
+                    labelled.add(label, partial(shapes.scaled_ring, points))
     if files:
         raise InputError(next(iter(files.values())), "no image has this name", "move it out")
     return labels.export()
 
 
-def _yolo_shape(words: list[str], names: Mapping[int, str]) -> tuple[str, Draw]:
+def _yolo_shape(words: list[str], names: Mapping[int, str]) -> tuple[str, shapes.Points]:
+    """Return the class of a line and its corners (x, y), which are shares of the image."""
     if len(words) == 5:
         raise NotReadError("boxes without outlines", "export YOLO segmentation")
     if not words[0].isdigit() or int(words[0]) not in names:
@@ -81,7 +83,7 @@ def _yolo_shape(words: list[str], names: Mapping[int, str]) -> tuple[str, Draw]:
     points = corners_of(flat_points([float(w) for w in words[1:]]))
     if not all(-_OVER <= value <= 1 + _OVER for point in points for value in point):
         raise NotReadError("a corner that is no share of the image, 0 to 1", "export it again")
-    return names[int(words[0])], partial(shapes.scaled_ring, points)
+    return names[int(words[0])], points
 
 
 def _yolo_names(folder: Path, texts: Path) -> dict[int, str]:
@@ -124,6 +126,9 @@ def _names_in_yaml(file: Path) -> dict[int, str]:
         InputError: It is written in a way that is not read.
     """
     lines = file.read_text("utf-8-sig").splitlines()
+    if any(line.startswith("kpt_shape:") for line in lines):
+        text = "YOLO's key points, which have no outlines"
+        raise InputError(file, text, "export YOLO segmentation")
     start = next((i for i, line in enumerate(lines) if line.startswith("names:")), None)
     if start is None:
         return {}
