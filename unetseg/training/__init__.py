@@ -14,6 +14,6 @@ Read in this order:
 - ``validation`` scores the learner.
 - ``artefacts`` are the files that a run leaves.
 - ``checkpoint`` is the file from which a run goes on.
-- ``folds`` trains a model for each fold.
+- ``folds`` trains a model for each fold; ``fold_loop`` goes from one to the next.
 - ``fold_record`` is the file of the folds.
 """
