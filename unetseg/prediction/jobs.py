@@ -19,7 +19,7 @@ from unetseg.errors import InputError, MachineError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, reading
 from unetseg.prediction.model import Model
-from unetseg.prediction.run_folder import LABEL, label_of
+from unetseg.prediction.run_folder import LABEL, label_of, refuse_foreign
 from unetseg.settings import Selection
 from unetseg.text import show
 
@@ -224,11 +224,8 @@ def check_places(jobs: Iterable[Job], overwrite: bool) -> None:
         for place in filter(None, (*job.places, job.stack)):
             if os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
-            if place.exists() and not overwrite and not label_of(place):
-                text = "already exists and was not written by unetseg"
-                raise InputError(
-                    place, text, f"choose another {arg('out')}, or {arg('overwrite', True)}"
-                )
+            if not overwrite:
+                refuse_foreign(place, "out")
 
 
 def join_pages(jobs: Iterable[Job], failed: Iterable[Job]) -> None:

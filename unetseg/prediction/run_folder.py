@@ -258,6 +258,19 @@ def label_of(picture: Path) -> str:
         return ""
 
 
+def refuse_foreign(picture: Path, argument: str) -> None:
+    """Raise `InputError` where a file stands that unetseg did not write.
+
+    Args:
+        picture: The file that is to be written.
+        argument: The argument with which another place is chosen.
+    """
+    if picture.exists() and not label_of(picture):
+        text = "already exists and was not written by unetseg"
+        remedy = f"choose another {arg(argument)}, or {arg('overwrite', True)}"
+        raise InputError(picture, text, remedy)
+
+
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()

@@ -28,7 +28,7 @@ from unetseg.errors import InputError, arg, either
 from unetseg.network.unet import build_network
 from unetseg.pictures import masks, reading
 from unetseg.prediction import model_file
-from unetseg.prediction.run_folder import RunFolder, label_of, read_history, resolve_model
+from unetseg.prediction.run_folder import RunFolder, read_history, refuse_foreign, resolve_model
 from unetseg.progress import Note, OnProgress, warn
 from unetseg.ranks import join, world
 from unetseg.results import Result, Table
@@ -393,12 +393,7 @@ def _make_room(run: RunFolder, record: FoldRecord, overwrite: bool) -> None:
                 )
         for one in record.images:
             for home in (run.masks, run.confidence):
-                path = home / f"{one.name}.png"
-                if path.exists() and not label_of(path):
-                    text = "already exists and was not written by unetseg"
-                    raise InputError(
-                        path, text, f"choose another {arg('run')}, or {arg('overwrite', True)}"
-                    )
+                refuse_foreign(home / f"{one.name}.png", "run")
     run.clear()
     cutting = dataclasses.asdict(record.cutting)
     others = {
