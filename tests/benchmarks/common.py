@@ -34,10 +34,11 @@ from unetseg.signals import Caught
 from unetseg.training.artefacts import Artefacts
 from unetseg.training.batches import Batches
 from unetseg.training.clock import StepClock
-from unetseg.training.learner import Learner
+from unetseg.training.learner import Learner, measure_rate
 from unetseg.training.loop import Course, Trainer
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import new_network
+from unetseg.training.threads import Threads
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -215,12 +216,15 @@ def train_as(
     recipe = resolve(TrainSettings(**settings), opened.info.size)
     torch.manual_seed(recipe.seed)
     batches, network = kind(opened, recipe), new_network(recipe, opened.info)
-    clock = StepClock(recipe.epochs, batches.steps_per_epoch, len(batches.data))
+    rate = measure_rate(batches, recipe, network)
+    clock = StepClock(recipe.epochs, batches.steps_per_epoch, len(batches.data), rate)
     trainer = Trainer(
         learner(batches, recipe, network, clock.expected_steps),
         clock,
         Artefacts(opened, RunFolder(run), recipe),
         Course(validate_every=1),
+        Threads(None),
+        None,
         Caught(),
         silent,
     )

@@ -25,6 +25,7 @@ from unetseg.training.artefacts import Artefacts, TensorBoard
 from unetseg.training.checkpoint import Best, Machine, Tally, TrainState
 from unetseg.training.clock import Clock
 from unetseg.training.learner import Learner, Step
+from unetseg.training.threads import Threads
 from unetseg.training.validation import Validation, calibrate, validate
 
 # Steps after which their losses are read. Reading waits for the device, while all devices but the
@@ -118,6 +119,7 @@ class Trainer:
         clock: The clock that ends it.
         artefacts: The files that it leaves.
         course: The course of the run so far.
+        threads: The number of threads to compute with.
         passed: Receives the probabilities of the final model; None where nobody wants them.
         caught: Signals.
         on_progress: Receives `Progress`, `EpochDone` and `Note` records.
@@ -133,6 +135,7 @@ class Trainer:
         clock: Clock,
         artefacts: Artefacts,
         course: Course,
+        threads: Threads,
         passed: PassedProbabilities | None,
         caught: Caught,
         on_progress: OnProgress,
@@ -140,7 +143,7 @@ class Trainer:
         self.learner, self.clock, self.artefacts, self.course = learner, clock, artefacts, course
         self.ranks, self.caught, self.on_progress = world(), caught, on_progress
         self.scores: Scores | None = None
-        self._passed = passed
+        self._threads, self._passed = threads, passed
         self._unread: list[Step] = []
         self._last_loss: float | None = None
 
@@ -184,6 +187,7 @@ class Trainer:
         self.course.tally = replace(tally, epoch_seconds=tally.epoch_seconds + seconds)
         seen = learner.position.patches_seen
         self.clock.note_steps(seen - before, seconds)
+        self._threads.note_step(seconds)
         total = self.clock.expected_patches(seen)
         loss = "" if self._last_loss is None else f", loss {self._last_loss:.3f}"
         detail = f"epoch {learner.position.epoch + 1}{loss}"
@@ -370,12 +374,12 @@ class Trainer:
             best=course.best,
             seconds=self.clock.seconds(),
             expected_steps=self.clock.expected_steps,
-            machine=this_machine(learner.batches.device),
+            machine=this_machine(learner.batches.device, self._threads.most),
             share=self.clock.share,
         )
         artefacts.save(state, learner.averaged.state_dict(), card)
 
 
-def this_machine(device: torch.device) -> Machine:
+def this_machine(device: torch.device, threads: int) -> Machine:
     """Return the facts of this machine that decide whether a resume goes on to the same bits."""
-    return Machine(torch.get_num_threads(), str(torch.__version__), device.type, world().size)
+    return Machine(threads, str(torch.__version__), device.type, world().size)

@@ -27,6 +27,7 @@ from unetseg.training.forecast import NOTHING, Afterwards, check_budget
 from unetseg.training.loop import TrainResult
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import Session, new_trainer, resumed_trainer
+from unetseg.training.threads import all_threads_again
 
 
 @public(TrainSettings)
@@ -120,6 +121,7 @@ def train(
         return resume_run(folder, session, check)
 
 
+@all_threads_again()
 def begin_run(
     path: Path,
     folder: RunFolder,
@@ -144,6 +146,7 @@ def begin_run(
     return new_trainer(store, folder, recipe, session, given).run()
 
 
+@all_threads_again()
 def resume_run(
     folder: RunFolder,
     session: Session,

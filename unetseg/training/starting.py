@@ -32,6 +32,7 @@ from unetseg.training.forecast import NOTHING, Advice, Afterwards
 from unetseg.training.learner import Learner, measure_rate
 from unetseg.training.loop import Course, Trainer, this_machine
 from unetseg.training.recipe import Recipe
+from unetseg.training.threads import Threads
 
 # Processor seconds of the last save, its pictures, and the end of the process.
 _SPARE_SECONDS = 0.8
@@ -119,7 +120,7 @@ def resumed_trainer(
     torch.set_num_threads(saved.machine.threads)
     recipe, frozen = saved.settings, saved.learner.frozen
     network = resumed_network(recipe, opened.info, frozen, folder.model, path)
-    now = dataclasses.asdict(this_machine(pick_device(recipe.device)))
+    now = dataclasses.asdict(this_machine(pick_device(recipe.device), torch.get_num_threads()))
     for key, before in dataclasses.asdict(saved.machine).items():
         if before != now[key]:
             text = f"not bit-exact: {key} {before} -> {now[key]}"
@@ -144,6 +145,8 @@ def _prepare(
         course = Course(every, given)
     else:
         course = Course(saved.validate_every, given, saved.tally, saved.history, saved.best)
+    may_change = recipe.budget is not None and world().size == 1 and batches.device.type == "cpu"
+    threads = Threads(session.slowness if may_change else None)
     try:
         rate = measure_rate(batches, recipe, network)
     except DivergenceError as error:
@@ -158,8 +161,8 @@ def _prepare(
         if world().is_writer:  # not sooner: errors of the call come first
             artefacts.begin(lambda: batches.batch(0, 0))
     session.on_progress(_plan(learner, clock))
-    passed = session.after.passed
-    return Trainer(learner, clock, artefacts, course, passed, session.caught, session.on_progress)
+    passed, caught, on_progress = session.after.passed, session.caught, session.on_progress
+    return Trainer(learner, clock, artefacts, course, threads, passed, caught, on_progress)
 
 
 def _start_clock(
