@@ -61,7 +61,7 @@ from unetseg.scoring.metrics import confusion, scores
 
 _PAINTED, _UNSEEN, _STROKES = 5, 10, 8
 _MARKS = (1, 3, 5)  # scored after so many painted images
-_RADIUS, _LENGTH = 2, 40  # pixels of a stroke
+BRUSH, _LENGTH = 2, 40  # pixels of a stroke: from its middle to its side, and along
 _ANSWERS = 4  # times that an image is answered anew while a share of it is painted
 _BUDGET = 60.0  # seconds of a thread that the network trains for
 _SIDE, _TIMED = 2048, 60  # pixels on a side of the image whose strokes are timed; strokes
@@ -123,38 +123,49 @@ METHODS: dict[str, Callable[[Sequence[Labelled], int], Method]] = {
 }
 
 
-def paint_stroke(
+def find_stroke(
     truth: NDArray[np.uint8], answer: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> int:
-    """Paint a line of the true class into the largest connected error; return how many pixels."""
+) -> list[tuple[int, int]]:
+    """Return the points (row, column) of a line in the largest connected error; empty without."""
     wrong = (answer != truth) & (truth != IGNORED) & (labels == IGNORED)
     areas = label(np.where(wrong, truth.astype(int) + 1, 0), connectivity=1)
     sizes = np.bincount(areas.ravel())
     sizes[0] = 0
     if not sizes.any():
-        return 0
+        return []
     area = areas == sizes.argmax()
     (box,) = ndimage.find_objects(area.astype(np.uint8))
     depth = np.zeros(area.shape)
     depth[box] = ndimage.distance_transform_edt(np.pad(area[box], 1))[1:-1, 1:-1]
-    path = [np.unravel_index(int(depth.argmax()), depth.shape)]
-    value = truth[path[0]]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    path = [(int(row), int(column))]
     reached = np.zeros_like(area)
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    for _ in range(_LENGTH // (2 * _RADIUS)):  # go on where the error is deepest, never back
+    for _ in range(_LENGTH // (2 * BRUSH)):  # go on where the error is deepest, never back
         row, column = path[-1]
-        near = slice(max(row - _RADIUS, 0), row + _RADIUS + 1)
-        reached[near, max(column - _RADIUS, 0) : column + _RADIUS + 1] = True
-        ends = np.rint([row, column] + 2 * _RADIUS * np.c_[np.sin(angles), np.cos(angles)])
-        ends = ends.astype(int).clip(0, np.array(area.shape) - 1)
-        ends = [tuple(end) for end in ends if area[tuple(end)] and not reached[tuple(end)]]
-        if not ends:
+        near = slice(max(row - BRUSH, 0), row + BRUSH + 1)
+        reached[near, max(column - BRUSH, 0) : column + BRUSH + 1] = True
+        ends = np.rint([row, column] + 2 * BRUSH * np.c_[np.sin(angles), np.cos(angles)])
+        ends = ends.astype(int).clip(0, np.array(area.shape) - 1).tolist()
+        free = [(y, x) for y, x in ends if area[y, x] and not reached[y, x]]
+        if not free:
             break
-        path.append(max(ends, key=lambda end: depth[end]))
-    drawn = np.zeros_like(area)
+        path.append(max(free, key=lambda end: depth[end]))
+    return path
+
+
+def paint_stroke(
+    truth: NDArray[np.uint8], answer: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> int:
+    """Paint a line of the true class into the largest connected error; return how many pixels."""
+    path = find_stroke(truth, answer, labels)
+    if not path:
+        return 0
+    value = truth[path[0]]
+    drawn = np.zeros(truth.shape, bool)
     for one, other in zip(path, path[1:] or path, strict=False):
         drawn[line(*one, *other)] = True
-    brush = ndimage.binary_dilation(drawn, disk(_RADIUS))
+    brush = ndimage.binary_dilation(drawn, disk(BRUSH))
     brush &= (truth == value) & (labels == IGNORED)
     labels[brush] = value
     return int(brush.sum())

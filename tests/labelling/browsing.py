@@ -28,7 +28,7 @@ ARGUMENTS = (
 
 
 @contextmanager
-def serving(folder, *options):
+def serving(folder, *options, train="--no-train"):
     """Run `unetseg label FOLDER` and yield its address; it is ended at the end."""
     command = [
         sys.executable,
@@ -37,7 +37,7 @@ def serving(folder, *options):
         "label",
         str(folder),
         "--no-browser",
-        "--no-train",
+        train,
         *options,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -147,8 +147,17 @@ class Window:
 
     def labels(self):
         """Return the labels (H, W) of the open image, as the page has them."""
+        return self._map("labels")
+
+    def answer(self):
+        """Return the answer (H, W) to the strokes so far, in the size of the labels."""
+        answer, shape = self._map("answer"), self.labels().shape
+        rows, columns = (np.arange(n) * m // n for n, m in zip(shape, answer.shape, strict=True))
+        return answer[np.ix_(rows, columns)]
+
+    def _map(self, name):
         width, height, text = self.ask(
-            "(() => { const { width, height, data } = unetseg.session.labels;"
+            f"(() => {{ const {{ width, height, data }} = unetseg.session.{name};"
             " let text = ''; for (let i = 0; i < data.length; i += 32768)"
             " text += String.fromCharCode(...data.subarray(i, i + 32768));"
             " return [width, height, btoa(text)]; })()"
