@@ -91,6 +91,10 @@ def test_a_list_is_typed_with_commas():
     assert as_option("order", ["cell", "nucleus"]) == "--order cell,nucleus"
 
 
+def test_a_choice_is_typed_as_it_is_or_with_no():
+    assert [as_option("spread", value) for value in (True, False)] == ["--spread", "--no-spread"]
+
+
 def test_a_program_asks_for_the_code_and_for_the_argument_that_helps():
     error = InputError("mask.png", "is odd", code=Code.BLENDED_MASK, give=("ignore", 255))
     assert error.code is Code.BLENDED_MASK

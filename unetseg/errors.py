@@ -80,6 +80,8 @@ def as_option(name: str, value: Any) -> str:
     option = "--" + _OPTIONS.get(name, name).replace("_", "-")
     if value is None or value is True:
         return option
+    if value is False:
+        return f"--no-{option[2:]}"
     text = ",".join(map(str, value)) if isinstance(value, list) else value
     return f"{option} {quote(text)}"
 

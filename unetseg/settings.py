@@ -158,6 +158,8 @@ class PatchSettings(_Selecting):
         crop: Rows and columns at the edges that are ignored, such as "bottom=64,left=5".
         line_width: The width in pixels at which lines and points of LabelMe, VIA and QuPath are
             drawn, 1 to 1,000; None draws none.
+        spread: Whether training learns from labels that were spread from strokes, where under half
+            of the pixels to train on are labelled.
 
     Raises:
         InputError: A value out of its range; the message names the argument.
@@ -174,6 +176,7 @@ class PatchSettings(_Selecting):
     channels: str | None = None
     crop: str | None = None
     line_width: float | None = None
+    spread: bool = True
 
     def __post_init__(self) -> None:
         _take_types(self)

@@ -1,5 +1,6 @@
 """Labels spread over training images from strokes, and over nothing else."""
 
+import dataclasses
 import sys
 from subprocess import run
 
@@ -62,6 +63,18 @@ def test_held_out_images_keep_their_strokes_alone(empty):
         assert (mask == read(folder / "masks" / source.name)).all()
     painted = sum((store.held_out(k)[1] != IGNORED).sum() for k in range(2))
     assert sum(store.info.class_pixels_val) == painted
+
+
+def test_nothing_is_spread_where_that_is_not_wanted(empty):
+    folder = write_strokes(empty / "set")
+    settings = dataclasses.replace(SETTINGS, spread=False)
+    summary = unetseg.build_store(folder, "p.h5", settings)
+    for core, number, place in patches_of(unetseg.open_store("p.h5")):
+        assert (core == read(folder / "masks" / f"im{number}.png")[place]).all()
+    assert "spread" not in summary.tables()[0].note
+    train = [s.name for s in summary.info.sources if s.split == "train"]
+    painted = sum((read(folder / "masks" / name) != IGNORED).sum() for name in train)
+    assert sum(summary.info.class_pixels_train) == painted
 
 
 def test_the_header_counts_the_pixels_that_training_learns_from(empty, monkeypatch):

@@ -68,10 +68,12 @@ def _number_or_auto(text: str) -> int | None:
 
 def _panel(title: str, **options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of one panel of the help by the names of their fields."""
-    return {
-        name: Option(f"--{name.replace('_', '-')}", rich_help_panel=title, **given)
-        for name, given in options.items()
-    }
+
+    def option(name: str, typed: str | None = None, **given: Any) -> Any:
+        typed = typed or f"--{name.replace('_', '-')}"
+        return Option(typed, rich_help_panel=title, **given)
+
+    return {name: option(name, **given) for name, given in options.items()}
 
 
 def _number_or_word(text: str) -> int | str:
@@ -172,7 +174,16 @@ OPTIONS: dict[type, dict[str, Any]] = {
                 "help": "Images with the same match in their name stay together.",
             },
         ),
-        **_panel(_MASKS, line_width=_LINE_WIDTH),
+        **_panel(
+            _MASKS,
+            line_width=_LINE_WIDTH,
+            spread={
+                "typed": "--spread/--no-spread",
+                "help": "Where under half of the pixels are labelled, as by strokes, train on "
+                "labels spread from them, too.",
+                "show_default": "spread",
+            },
+        ),
         **_panel("Options", seed={"help": "Seed of the split and of the corners."}),
     },
     TrainSettings: {

@@ -348,12 +348,13 @@ class LabelledFolder:
     def _spread(self, cutter: "_Cutter", train: list[int]) -> "dict[int, SpreadMask]":
         """Return the spread masks of training images with strokes, by the images' numbers.
 
-        There are none where most of the training images' pixels are labelled.
+        There are none where most of the training images' pixels are labelled, or where none are
+        wanted.
         """
         area = self.inspection.ignored_area
         room = self._pixels - (int(area.pixels.sum()) if area else 0)
         labelled = self.counts.sum(1)
-        if labelled[train].sum() >= SPARSE * room[train].sum():
+        if not self.settings.spread or labelled[train].sum() >= SPARSE * room[train].sum():
             return {}
         from unetseg.dataset.spreading import spread_labels  # imports torch
 
