@@ -22,7 +22,7 @@ from tests.support import (
 )
 from unetseg import files
 from unetseg.cli.app import main
-from unetseg.errors import InputError, Interrupted, MachineError
+from unetseg.errors import Code, InputError, Interrupted, MachineError
 from unetseg.pictures import writing
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
@@ -546,11 +546,18 @@ def test_what_cannot_be_written_is_the_fault_of_its_own_image(home, monkeypatch)
 
 def test_the_error_of_a_failed_input_names_it_whatever_is_at_fault(home, monkeypatch):
     def refuse(self, picture):
-        raise InputError("the pixels", "damaged", "export it again")
+        raise InputError("the pixels", "damaged", "export it again", code=Code.NO_CLASSES)
 
     monkeypatch.setattr(unetseg.Model, "unlike", refuse)
     ((path, error), *_) = unetseg.predict([IMAGES]).failed
     assert str(error) == f"{path}: the pixels: damaged; export it again"
+    assert error.code is Code.NO_CLASSES
+
+
+def test_an_error_without_a_code_has_none_afterwards(home):
+    (IMAGES / "im101.png").write_bytes(b"film")
+    ((_, error),) = unetseg.predict([IMAGES]).failed
+    assert error.code is None
 
 
 def test_one_bad_image_is_told_once_and_of_several_it_is_said_how_many(home, capsys):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unetseg.arguments import Names, Reports, public, several
 from unetseg.dataset.annotations import find_views, read_view
-from unetseg.errors import InputError, MachineError, UnetsegError, arg
+from unetseg.errors import Code, InputError, MachineError, UnetsegError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.objects.separation import object_classes
 from unetseg.pictures.bands import Rows
@@ -155,8 +155,9 @@ def predict(
         model: Runs, run folders or model files; several are averaged.
         out: Folder of the masks, ``<stem>.png`` each, and of ``summary.csv``.
         settings: How images are covered, and masks mended; None for the defaults.
-        format: The format of masks and confidence, one of `FORMATS`. "auto" is TIFF for images with
-            a place on a map, which it keeps, and for those over 100 megapixels. Else it is PNG.
+        format: The format of masks and confidence: "auto", "png" or "tif". "auto" is TIFF for
+            images with a place on a map, which it keeps, and for those over 100 megapixels. Else it
+            is PNG.
         overlay: Draw overlays; None draws them for up to 20 images.
         probabilities: Also write the probabilities of all classes as (K, H, W) float32 TIFFs. They
             are NaN where a pixel gets no class, because it has no data or is ignored.
@@ -259,14 +260,15 @@ def _to_error(data: Any) -> UnetsegError | None:
     """Return the error from which `_from_error` made plain data."""
     if data is None or isinstance(data, UnetsegError):
         return data
+    name, words, code = data
     kinds = {kind.__name__: kind for kind in (InputError, MachineError)}
-    return kinds[data[0]](*data[1:])
+    return kinds[name](*words, code=None if code is None else Code(code))
 
 
-def _from_error(error: UnetsegError | None) -> list[str] | None:
-    return (
-        None if error is None else [type(error).__name__, error.what, error.problem, error.remedy]
-    )
+def _from_error(error: UnetsegError | None) -> tuple[str, list[str], Code | None] | None:
+    if error is None:
+        return None
+    return type(error).__name__, [error.what, error.problem, error.remedy], error.code
 
 
 @dataclass
