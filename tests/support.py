@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from unetseg.classes import IGNORED
 from unetseg.errors import as_option, worded
+from unetseg.features import encoder_weights
 from unetseg.prediction.model_file import load_model, read_card, write_model
 from unetseg.prediction.segmenter import Computed, Segmenter
 from unetseg.progress import Note, Progress
@@ -152,6 +153,12 @@ def rows_of(run):
 def without_times(rows):
     times = ("seconds", "patches_per_second")
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
+
+
+def changed_encoder_weights():
+    """Return the installed weights of the encoder with another first convolution."""
+    original = torch.load(io.BytesIO(encoder_weights._installed()), weights_only=True)
+    return {**original, "_conv_stem.weight": original["_conv_stem.weight"] * 0.5}
 
 
 def weights(run):

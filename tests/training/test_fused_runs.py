@@ -1,6 +1,5 @@
 """Runs of the network with a pretrained part: their files, how they go on, and who reads them."""
 
-import io
 import sys
 import textwrap
 from pathlib import Path
@@ -9,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 import unetseg
-from tests.support import QUICK, assert_equal_runs, at_patches, stopping, weights
+from tests.support import (
+    QUICK,
+    assert_equal_runs,
+    at_patches,
+    changed_encoder_weights,
+    stopping,
+    weights,
+)
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.features import encoder_weights
 from unetseg.prediction.model_file import read_card
 from unetseg.training.checkpoint import read_checkpoint
 
 FUSED = {**QUICK, "network": "fused", "depth": 4, "epochs": 1, "validate": 1, "seed": 7}
-
-
-def changed_weights():
-    """Return the installed weights with another first convolution."""
-    original = torch.load(io.BytesIO(encoder_weights._installed()), weights_only=True)
-    return {**original, "_conv_stem.weight": original["_conv_stem.weight"] * 0.5}
 
 
 def stopped(run, **settings):
@@ -73,68 +72,28 @@ def test_a_missing_wheel_is_named_with_the_line_to_type(home, monkeypatch):
         unetseg.train(run="fused", **FUSED)
 
 
-def test_installed_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):
-    content = bytearray(encoder_weights._installed())
-    content[-1] ^= 1
-    (tmp_path / "models").mkdir()
-    (tmp_path / encoder_weights._NAME).write_bytes(content)
-    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
-    monkeypatch.setattr(encoder_weights, "find_spec", lambda _: spec)
-    with pytest.raises(MachineError, match="checksum differs"):
-        encoder_weights.read_encoder_weights()
-
-
-def test_other_weights_are_read_from_safetensors_and_from_a_state_dict(tmp_path):
-    state = changed_weights()
-    torch.save(state, tmp_path / "w.pth")
-    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
-    one, two = (
-        encoder_weights.read_encoder_weights(tmp_path / name) for name in ("w.pth", "w.safetensors")
-    )
-    usual = encoder_weights.read_encoder_weights()
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not torch.equal(one["stem.weight"], usual["stem.weight"])
-    assert torch.equal(one["blocks.3.project.weight"], usual["blocks.3.project.weight"])
-
-
-@pytest.mark.parametrize(
-    ("state", "problem"),
-    [
-        ({"conv1.weight": torch.zeros(1)}, "no weights called '_bn0.running_mean'"),
-        (torch.nn.Conv2d(1, 1, 1), "no state dict, or holds code"),
-        (None, "no state dict, or holds code"),
-        ([torch.zeros(1)], "not readable as weights"),
-    ],
-)
-def test_a_file_of_something_else_is_refused(tmp_path, state, problem):
-    path = tmp_path / "w.pth"
-    torch.save(state, path) if state is not None else path.write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match=problem):
-        encoder_weights.read_encoder_weights(path)
-
-
 def test_weights_for_a_network_without_a_pretrained_part_are_refused(home):
     with pytest.raises(InputError, match="weights: the network compact has no pretrained part"):
         unetseg.train(run="on", **QUICK, weights="w.pth")
 
 
 def test_a_run_with_other_weights_goes_on_even_if_their_file_has_gone(home):
-    torch.save(changed_weights(), "w.pth")
+    torch.save(changed_encoder_weights(), "w.pth")
     unetseg.train(run="whole", **FUSED, weights="w.pth")
     stopped("halves", weights="w.pth")
     Path("w.pth").unlink()
     unetseg.train(run="halves", resume=True)  # the model so far has its first weights
     assert_equal_runs("whole", "halves")
-    torch.save(changed_weights(), "w.pth")
+    torch.save(changed_encoder_weights(), "w.pth")
     stopped("lost", weights="w.pth")
-    torch.save(changed_weights() | {"_bn0.bias": torch.zeros(32)}, "w.pth")
+    torch.save(changed_encoder_weights() | {"_bn0.bias": torch.zeros(32)}, "w.pth")
     Path("runs/lost/model.safetensors").unlink()
     with pytest.raises(InputError, match=r"last.pt: the pretrained weights .* are not there"):
         unetseg.train(run="lost", resume=True)
 
 
 def test_a_run_from_a_model_takes_its_encoder_and_its_settings(home):
-    torch.save(changed_weights(), "w.pth")
+    torch.save(changed_encoder_weights(), "w.pth")
     unetseg.train(run="old", **FUSED, weights="w.pth")
     small = {**QUICK, "epochs": 1, "lr": 1e-12, "ema": 0.0}
     for key in ("network", "width", "depth"):

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, arg
 from unetseg.files import open_regular
 from unetseg.network.pretrained import fold_weights
 
@@ -37,7 +37,7 @@ def read_encoder_weights(path: str | os.PathLike[str] | None = None) -> dict[str
         return fold_weights(torch.load(io.BytesIO(content), weights_only=True))
     with open_regular(path) as file:
         content = file.read()
-    remedy = "give weights of an EfficientNet-Lite0, or leave --weights out"
+    remedy = f"give weights of an EfficientNet-Lite0, or leave {arg('weights')} out"
     try:
         if content[8:9] == b"{":  # the header of safetensors, after its length
             return _finite(fold_weights(safetensors.torch.load(content)))
