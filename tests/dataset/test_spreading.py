@@ -140,6 +140,14 @@ def test_whole_masks_are_never_changed_even_beside_strokes(empty):
     assert store.info.settings["spread_share"] > 0.4
 
 
+def test_strokes_beside_whole_masks_of_half_the_images_are_not_spread(empty):
+    folder = write_strokes(empty / "set", 6, whole=(0, 1, 2))
+    info = unetseg.build_store(folder, "p.h5", unetseg.PatchSettings(size=32, val=0)).info
+    assert "spread_share" not in info.settings
+    for core, number, place in patches_of(unetseg.open_store("p.h5")):
+        assert (core == read(folder / "masks" / f"im{number}.png")[place]).all()
+
+
 def test_one_class_alone_is_not_spread():
     image, mask = draw(0)
     strokes = np.where(scribble(mask) == 1, np.uint8(1), np.uint8(IGNORED))

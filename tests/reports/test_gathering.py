@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import unetseg
-from tests.support import count_predictions, write_set
-from unetseg.classes import table_of
+from tests.support import count_predictions, read, scribble, write_set
+from unetseg.classes import IGNORED, table_of
 from unetseg.cli.app import main
 from unetseg.errors import InputError
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.reports.gathering import baselines_of_folds, report_training, seconds_after_folds
+from unetseg.scoring import baselines
 from unetseg.scoring.baselines import FOREST, MOST_COMMON, compare_with_baselines
 from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.training.fold_record import FoldImage, FoldRecord
@@ -74,6 +76,28 @@ def test_a_random_forest_is_trained_without_the_fold_that_it_is_scored_on(home):
     assert (most.name, forest.name) == (MOST_COMMON, FOREST)
     # Brightness tells these classes apart, so a forest is nearly right, and one class is not.
     assert most.scores.mean_iou < 0.5 < 0.9 < forest.scores.mean_iou
+
+
+def test_a_random_forest_learns_from_strokes_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_set("set", 8, shape=(40, 36))
+    for number, path in enumerate(sorted(Path("set/masks").iterdir())):
+        Image.fromarray(scribble(read(path), number)).save(path)
+    run("train", "set", "--folds", 2, "--ignore", 255, *TINY)
+    learned, draw = [], baselines.draw_samples
+
+    def keep(pairs, *rest):
+        learned.extend(pairs)
+        return draw(learned, *rest)
+
+    monkeypatch.setattr(baselines, "draw_samples", keep)
+    found = load_cross_validation()
+    _, forest = baselines_of_folds(found)
+    for (_, mask), one in zip(learned, found.images, strict=True):
+        np.testing.assert_array_equal(mask, read(one.mask))
+    assert forest.scores.confusion.sum() == sum((mask != IGNORED).sum() for _, mask in learned)
+    spread = unetseg.open_store(found.run.fold(1).store).info.settings["spread_share"]
+    assert spread > 0.5  # the network of the same fold learnt from whole areas
 
 
 def test_the_time_after_folds_is_estimated_for_pages_of_a_stack(tmp_path):

@@ -523,7 +523,7 @@ class _Cutter:
         if (area := self.info.ignored_area) and area.pixels.shape == survey.shape:
             is_open[area.pixels] = 0
         if survey.missing:
-            missing = survey.pair.read_known(selection)[1]
+            missing = survey.pair.missing(selection)
             if missing is not None and missing.shape == survey.shape:
                 is_open[missing] = 0
         return image, mask, transforms.rescale_mask(is_open, mask.shape) > 0

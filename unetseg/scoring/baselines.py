@@ -263,8 +263,9 @@ def forest_of_folds(
 ) -> Baseline:
     """Score each image by a random forest that learnt from the images of the other folds.
 
-    In large sets, or where time is short, only every second (third, ...) row and column is
-    classified.
+    Where masks hold strokes, it learns from the strokes alone. A network also learns from the
+    labels that `spread_labels` added to its training images. In large sets, or where time is short,
+    only every second (third, ...) row and column is classified.
 
     Args:
         read: Reads the k-th image and its true mask; called twice for each.

@@ -16,7 +16,7 @@ from unetseg.progress import Note, OnProgress
 from unetseg.scoring.predictions import Labels, Predicted
 from unetseg.scoring.truth import Truth
 from unetseg.settings import Selection
-from unetseg.text import show
+from unetseg.text import few, show
 
 _FEW = 0.01  # the share of an image's labelled pixels that made masks may leave without a class
 
@@ -45,7 +45,7 @@ class MadeMasks:
         }
         missing = [pair.name for pair in self.pairs if pair.name not in self._paths]
         if missing:
-            text = f"no mask for {show(', '.join(missing[:3]))}" + (" ..." if missing[3:] else "")
+            text = f"no mask for {show(few(missing))}"
             raise InputError(folder, text, "masks are found by the images' stems")
 
     def warn_of_truth(self, on_progress: OnProgress) -> None:

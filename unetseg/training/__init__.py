@@ -10,7 +10,7 @@ Read in this order:
 - ``starting`` makes a trainer, new or resumed.
 - ``loop`` is the course of a run.
 - ``clock`` says when the run ends.
-- ``threads`` chooses with how many it computes where other work goes on.
+- ``threads`` chooses the number of threads where other work goes on.
 - ``learner`` does one step after the other on ``batches``.
 - ``validation`` scores the learner.
 - ``artefacts`` are the files that a run leaves.
