@@ -18,6 +18,7 @@ _NEARLY = 0.75  # for these three, see `_nearly_equal`
 _NEARLY_IN_DETAIL = 0.22
 _SHIFT = 2
 _COMMON = 0.02  # of a tile: more is an overlap, less is the rounding of borders
+_ROWS = 512  # thumbnails that are compared with all others at once
 _COPY = 0.08  # for these two, see `_is_copy`
 _COPY_IN_DETAIL = 0.15
 
@@ -50,13 +51,25 @@ def judge_copies(facts: Facts) -> Iterator[Finding]:
         return
     thumbnails = np.array([s.thumbnail for s in facts.surveys])
     # Thumbnails have variance 1, so a short distance is a high correlation.
-    close = thumbnails @ thumbnails.T >= (1 - _COPY**2 / 2) * np.square(thumbnails).sum(-1)
-    for i, j in np.argwhere(np.tril(close, -1)).tolist():
-        one, other = facts.surveys[i], facts.surveys[j]
+    close = _alike(thumbnails, (1 - _COPY**2 / 2) * np.square(thumbnails).sum(-1))
+    for later, first in sorted((j, i) for i, j in close):
+        one, other = facts.surveys[later], facts.surveys[first]
         if one.sha256 != other.sha256 and _is_copy(one, other):
             text = f"looks like {_named(other)} stored anew, such as a JPEG copy"
             remedy = "on two sides of the split they make the score too good; keep one of them"
             yield Finding.of("warning", [one.pair.image], text, remedy)
+
+
+def _alike(
+    thumbnails: NDArray[np.float32], least: NDArray[np.float32] | float
+) -> Iterator[tuple[int, int]]:
+    """Yield the pairs i < j of rows ``(n, P)`` whose product is larger than ``least``, or its j-th.
+
+    The products of 10,000 rows with all others would take 400 MB at once.
+    """
+    for top in range(0, len(thumbnails), _ROWS):
+        is_close = thumbnails[top : top + _ROWS] @ thumbnails.T > least
+        yield from ((top + i, j) for i, j in np.argwhere(np.triu(is_close, top + 1)).tolist())
 
 
 def _is_copy(one: Survey, other: Survey) -> bool:
@@ -198,13 +211,11 @@ def _nearly_equal(surveys: Sequence[Survey]) -> list[tuple[int, int]]:
     thumbnails = np.array([s.thumbnail for s in surveys])
     thumbnails -= thumbnails.mean(0)
     thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=1, keepdims=True), 1e-6)
-    close = np.triu(thumbnails @ thumbnails.T > _NEARLY, 1)
     details = np.array([s.detail for s in surveys])
     details -= details.mean(0)
-    pairs = [(int(i), int(j)) for i, j in np.argwhere(close)]
     return [
         (i, j)
-        for i, j in pairs
+        for i, j in _alike(thumbnails, _NEARLY)
         if surveys[i].sha256 != surveys[j].sha256 and _agree(details[i], details[j])
     ]
 
