@@ -25,7 +25,7 @@ from unetseg.dataset import pairing
 from unetseg.dataset.cutting import LabelledFolder
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store, open_store
-from unetseg.pictures import masks, reading
+from unetseg.pictures import discovery, masks, reading
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import silent
 from unetseg.scoring.metrics import Scores
@@ -123,7 +123,7 @@ def read_set(folder: Path) -> tuple[list[Labelled], ClassTable]:
     """Return all labelled images of a folder, and its classes."""
     pairs = pairing.find_pairs(folder)
     raw = {str(p.mask): reading.read_mask(p.mask) for p in pairs}
-    table = pairing.load_classes(folder) or masks.discover(
+    table = pairing.load_classes(folder) or discovery.discover(
         {name: masks.find_keys(mask) for name, mask in raw.items()}
     )
     found = [

@@ -695,3 +695,33 @@ def test_a_folder_that_holds_no_fields_of_view_is_refused_or_doubted(tmp_path):
     (doubt,) = [str(one) for one in said if isinstance(one, Note) and one.warning]
     assert "mask/im0.png has only 35 % of the pixels in the field of view; pixels outside" in doubt
     assert not (tmp_path / "no").exists()
+
+
+def test_the_limit_that_is_advised_for_soft_fields_of_view_is_taken(tmp_path):
+    y, x = np.indices((HEIGHT, WIDTH))
+    view = ((y - HEIGHT / 2) ** 2 + (x - WIDTH / 2) ** 2 < 55**2) * np.uint8(255)
+    soft = np.asarray(Image.fromarray(view).filter(ImageFilter.GaussianBlur(5)))
+
+    def drive(root, k):
+        save(root / f"1st_manual/im{k}.png", (truth(k) > 0) * np.uint8(255))
+        save(root / f"mask/im{k}.png", soft)
+
+    root = write(tmp_path / "set", drive)
+    with pytest.raises(InputError, match="pass a larger limit") as caught:
+        convert_folder(root, tmp_path / "no", fov="mask")
+    share = float(caught.value.problem.split()[0]) / 100
+    assert 0.05 < share < 0.3
+    done = convert_folder(root, tmp_path / "out", fov="mask", limit=0.3)
+    assert done.ignored == COUNT * int((soft < 128).sum())
+
+
+def test_label_images_of_some_images_alone_are_refused(tmp_path):
+    root = write(tmp_path / "set", lambda r, k: save(r / f"masks/im{k}.png", truth(k)))
+    text = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in range(3))
+    (root / "classes.toml").write_text(text)
+    for k in range(COUNT):
+        save(root / f"objects/im{k}.png", truth(k).astype(np.uint16))
+    assert convert_folder(root, tmp_path / "all", instances=True).objects == 2 * COUNT
+    (root / "objects/im1.png").unlink()
+    with pytest.raises(InputError, match="objects: no label image of im1; add it, or leave out"):
+        convert_folder(root, tmp_path / "no", instances=True)

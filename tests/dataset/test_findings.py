@@ -29,6 +29,7 @@ from tests.support import NAMES, QUICK, VALUES_TOML, write_set
 from unetseg.cli.app import main
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
+from unetseg.dataset.findings import neighbours
 from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.dataset.findings.neighbours import suggest_group
 from unetseg.errors import InputError
@@ -88,7 +89,10 @@ def test_equal_images_are_named_and_their_other_masks(tmp_path):
     ]
 
 
-def test_neighbours_in_a_video_are_found_and_a_group_is_suggested(tmp_path):
+@pytest.mark.parametrize("rows", [4, 512])
+def test_neighbours_in_a_video_are_found_and_a_group_is_suggested(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(neighbours, "_ROWS", rows)  # thumbnails that are compared at once
+
     def frame(k):  # three scenes of three frames
         scene = np.random.default_rng(k // 3).integers(20, 230, (10, 12)).astype(np.uint8)
         noise = np.random.default_rng(100 + k).integers(0, 20, (40, 48)).astype(np.uint8)
@@ -431,10 +435,25 @@ def test_a_blend_as_thin_as_a_line_is_asked_about(tmp_path):
         png(path, colours[mask])
 
     found = inspect_folder(write(tmp_path / "set", mask=thin))
-    assert severities(found, "#640000 is a line one pixel wide") == ["error"]
+    assert severities(found, "#640000 is nowhere wider than two pixels") == ["error"]
     # index values 0, 1, 2 are never taken for blends
     values = inspect_folder(write(tmp_path / "two", mask=lambda p, k: png(p, mask_of(k))))
     assert not values.errors
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_line_of_three_pixels_is_no_blend_in_large_masks_that_are_thinned_out(tmp_path, width):
+    def lined(path, k):
+        mask = np.kron(mask_of(k) == 1, np.ones((16, 16), np.uint8)) * np.uint8(200)  # 640 x 768
+        mask[600 : 600 + width, 100:400] = 100
+        png(path, mask)
+
+    large = lambda p, k: png(p, np.kron(grey_of(k), np.ones((16, 16), np.uint8)))  # noqa: E731
+    root = write(tmp_path / "set", large, lined)
+    due = ["error"] if width == 2 else []
+    assert severities(inspect_folder(root), "100 is nowhere wider than two pixels") == due
+    if width == 3:
+        assert len(convert_folder(root, tmp_path / "out").classes) == 3
 
 
 CELLS = {
@@ -595,13 +614,25 @@ def test_masks_that_are_half_transparent_all_over_are_refused(tmp_path):
 
 def test_no_data_of_zero_is_asked_about(tmp_path):
     root = write(tmp_path / "set", mask=lambda p, k: holed(p, k, 0, np.uint8))
-    (error,) = inspect_folder(root).errors
+    found = inspect_folder(root)
+    (error,) = found.errors
     assert "0 is its value of no data" in str(error)
+    assert not [f for f in found.findings if "of no data of GeoTIFF masks" in f.problem]
     assert error.line == f"unetseg check {root} --ignore 0"
     assert inspect_folder(root, ignore=[0]).table.names == ("1", "2")
     toml = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in range(3))
     (root / "classes.toml").write_text(toml)
     assert inspect_folder(root).counts.sum() == COUNT * 40 * 48
+
+
+def test_a_value_of_no_data_that_no_class_has_is_ignored_and_said_so(tmp_path):
+    root = write(tmp_path / "set", mask=UNLABELLED["no data is 255"])
+    toml = "".join(f'[[class]]\nname = "c{v}"\nvalue = {v}\n' for v in range(3))
+    (root / "classes.toml").write_text(toml)
+    found = inspect_folder(root)
+    (note,) = [f.problem for f in found.findings if "of no data of GeoTIFF masks" in f.problem]
+    assert note == "255 is the value of no data of GeoTIFF masks: it is ignored"
+    assert found.counts.sum() == COUNT * 37 * 48
 
 
 def test_inverted_tables_of_fiji_are_one_question_with_both_ways_on(tmp_path):
@@ -937,8 +968,11 @@ def test_masks_that_lie_elsewhere_on_the_map_are_refused(tmp_path, mask, due):
     found = inspect_folder(root).errors
     assert [due in str(one) for one in found] == ([True] if due else [])
     if due:
-        with pytest.raises(InputError, match="on the grid of their images"):
-            build_store(root, tmp_path / "p.h5")
+        for work in (build_store, convert_folder):
+            with pytest.raises(InputError, match="on the grid of their images"):
+                work(root, tmp_path / "out")
+    else:
+        assert convert_folder(root, tmp_path / "out").images == (COUNT,)
 
 
 def test_masks_without_a_place_and_of_images_without_one_are_taken_as_they_are(tmp_path):

@@ -15,6 +15,7 @@ from unetseg.classes import colour_to_rgb
 from unetseg.cli.app import main
 from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
+from unetseg.dataset.findings.contents import ask_kinds
 from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.errors import InputError, UnetsegWarning, as_option
 
@@ -105,6 +106,23 @@ NO_KINDS = {
 @pytest.mark.parametrize("kind", NO_KINDS)
 def test_classes_that_are_no_two_kinds_are_not_asked_about(tmp_path, kind):
     assert asked(write(tmp_path / "set", mask=NO_KINDS[kind]), NEVER) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "neither", "is_asked"),
+    [
+        (2, 2, 0, True),  # 1 of 6 ways to choose 2 of 4 masks
+        (2, 2, 6, False),  # 28 of 45 ways to choose 2 of 10
+        (3, 3, 4, False),  # 35 of 120
+        (4, 4, 2, True),  # 15 of 210
+        (1, 20, 0, False),
+        (5000, 5000, 10, True),
+    ],
+)
+def test_rare_classes_that_do_not_meet_by_chance_are_not_asked_about(one, other, neither, is_asked):
+    rows = [(True, True, False)] * one + [(True, False, True)] * other
+    present = np.array(rows + [(True, False, False)] * neither)
+    assert (ask_kinds(present, ("ground", "a", "b")) is not None) == is_asked
 
 
 # --- a background that is a number -----------------------------------------------------------
@@ -198,6 +216,8 @@ def test_a_number_255_far_above_the_others_is_asked_about_with_both_ways_on(tmp_
     with pytest.raises(InputError, match="255 stands far above the other numbers") as caught:
         convert_folder(root, tmp_path / "no", instances=True)
     assert as_option(*caught.value.give) == "--ignore 255"
+    (error,) = inspect_folder(root, ignore=255).errors  # its line carries the option
+    assert error.line == f"unetseg convert {root} {root}-converted --ignore 255 --instances"
     done = convert_folder(root, tmp_path / "hidden", instances=True, ignore=255)
     assert done.ignored == 4 * 12 * 200
     kept = [mask[12:] for mask in (numbered(k, ground=0) for k in range(4))]
@@ -370,7 +390,7 @@ def test_a_line_that_may_be_a_blend_is_asked_about_by_convert_too(tmp_path, midd
 
     root = write(tmp_path / "set", mask=thin)
     (error,) = inspect_folder(root).errors
-    assert "is a line one pixel wide wherever it is: a class, or a blend" in str(error)
+    assert "is nowhere wider than two pixels: a class, or a blend" in str(error)
     assert error.line == f"unetseg convert {root} {root}-converted"
     with pytest.raises(InputError) as caught:
         convert_folder(root, tmp_path / "no")

@@ -17,7 +17,7 @@ from unetseg.classes import ClassTable, SegmentationClass, table_of
 from unetseg.cli import app
 from unetseg.dataset import pairing
 from unetseg.errors import InputError
-from unetseg.pictures import masks, reading
+from unetseg.pictures import discovery, masks, reading
 from unetseg.prediction.suggestions import _write_mask, rank_images
 
 ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
@@ -265,4 +265,4 @@ def test_ignored_pixels_of_suggested_colour_masks_are_no_class(tmp_path):
     _write_mask(tmp_path / "m.png", labels, table)
     raw = reading.read_mask(tmp_path / "m.png")
     np.testing.assert_array_equal(masks.decode(raw, table), labels)
-    assert masks.discover({"m.png": masks.find_keys(raw)}) == table
+    assert discovery.discover({"m.png": masks.find_keys(raw)}) == table

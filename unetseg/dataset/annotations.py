@@ -26,13 +26,14 @@ from unetseg.classes import (
 from unetseg.dataset import naming, pairing, snapping
 from unetseg.dataset.exports.class_lists import VOID
 from unetseg.dataset.exports.search import find_export
+from unetseg.dataset.findings.contents import doubt_values
+from unetseg.dataset.findings.images import find_misplaced
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
-from unetseg.objects.files import find_label_image
+from unetseg.objects.files import OBJECTS, find_label_image
 from unetseg.objects.numbering import (
-    doubt_classes,
     doubt_numbers,
     find_background,
     measure_numbers,
@@ -46,10 +47,11 @@ from unetseg.objects.separation import (
     with_objects,
 )
 from unetseg.pictures import masks, reading
+from unetseg.pictures.discovery import discover, lone_white, mostly_transparent
 from unetseg.pictures.masks import Key, RawMask
 from unetseg.pictures.surroundings import doubt_view, is_inverted_view
 from unetseg.progress import Note, OnProgress
-from unetseg.text import show
+from unetseg.text import few, show
 
 _OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects in masks of their own
 _VIEWS_JUDGED = 3  # fields of view that are read before the work, as a folder is right or wrong
@@ -87,6 +89,18 @@ def refuse_pages(path: Path) -> None:
     if (pages := reading.read_info(path).pages) > 1:
         text = f"holds {pages} pages, and a converted set has one picture a file"
         raise InputError(path, text, f"train on it as it is, with {arg('page', 'all')}")
+
+
+def _refuse_images(pairs: Sequence[Pair]) -> None:
+    """Refuse files of several pictures, and masks that lie elsewhere on the map.
+
+    A converted mask is a PNG, which has no place on a map.
+    """
+    for pair in pairs:
+        refuse_pages(pair.image)
+        info = pair.read_info()
+        for error, _ in find_misplaced([(pair.mask, (info.height, info.width), pair.places())]):
+            raise error
 
 
 def read_raw(path: Path) -> RawMask:
@@ -136,7 +150,9 @@ def _with_borders(
 # --- fields of view --------------------------------------------------------------------------
 
 
-def find_views(home: Path, images: Sequence[Path], on_progress: OnProgress) -> dict[Path, Path]:
+def find_views(
+    home: Path, images: Sequence[Path], on_progress: OnProgress, limit: float = snapping.LIMIT
+) -> dict[Path, Path]:
     """Return for each image the mask of its field of view in a folder.
 
     The first ones are read, and a doubt whether they show a field of view is reported.
@@ -150,7 +166,7 @@ def find_views(home: Path, images: Sequence[Path], on_progress: OnProgress) -> d
     if problem and len(views) < len(images):
         raise problem
     for view in list(views.values())[:_VIEWS_JUDGED]:
-        if doubt := doubt_view(_read_inside(view, snapping.LIMIT)):
+        if doubt := doubt_view(_read_inside(view, limit)):
             on_progress(Note(f"{show(view)} {doubt}; pixels outside are ignored", warning=True))
             break
     return views
@@ -270,8 +286,7 @@ def read_pairs(
     """
     labelled = pairing.read_set(root, classes_file, without=without, converts=True)
     pairs, problem = labelled.pairs, labelled.problem
-    for pair in pairs:
-        refuse_pages(pair.image)
+    _refuse_images(pairs)
     mask_of, read_kept = {p.name: p.mask for p in pairs}, _MaskReader()
     if pairs:
         refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_kept(pairs[0].mask))
@@ -305,18 +320,21 @@ def read_objects(
         without: The name of a folder that holds neither images nor masks; "" for none.
 
     Raises:
-        InputError: There is nothing to pair, the masks hold classes, or an object may be the
-            background. On reading: a mask or a label image of another size.
+        InputError: There is nothing to pair, the masks hold classes, an object may be the
+            background, or only some images have a label image. On reading: a mask or a label image
+            of another size.
     """
     labelled = pairing.read_set(root, classes_file, without=without, converts=True)
     pairs, problem, declared = labelled.pairs, labelled.problem, labelled.classes
-    for pair in pairs:
-        refuse_pages(pair.image)
+    _refuse_images(pairs)
     mask_of = {p.name: p.mask for p in pairs}
     table = _with_ignored(declared, ignored) if declared else None
     if any(mask.parent.with_name(_OBJECT_MASKS).is_dir() for mask in mask_of.values()):
         return _read_voc_objects(pairs, table, ignored, problem)
     labelled_by = {n: find_label_image(root, n) if declared else None for n in mask_of}
+    if any(labelled_by.values()) and None in labelled_by.values():
+        text = f"no label image of {few(n for n, image in labelled_by.items() if image is None)}"
+        raise InputError(root / OBJECTS, text, f"add it, or leave out {arg('instances', True)}")
     ground = declared and background_of(declared)
     background = [declared.key(declared.names.index(ground))] if declared and ground else []
     hidden = [*(declared.ignore if declared else ()), *ignored]
@@ -413,9 +431,9 @@ def _ask_numbers(
         hidden: Values and colours that are ignored.
     """
     keys = {str(path): masks.find_keys(reading.read_mask(path)) for path in paths}
-    if declared is None and (doubt := masks.mostly_transparent(keys)):
+    if declared is None and (doubt := mostly_transparent(keys)):
         raise doubt
-    if IGNORED not in hidden and (doubt := masks.lone_white(keys)):
+    if IGNORED not in hidden and (doubt := lone_white(keys)):
         raise doubt
     key = None if knows_background else _find_background(paths)
     if key is not None and key not in hidden:
@@ -478,20 +496,30 @@ def _discover(
         is_lossy |= raw.is_lossy
         keys[str(path)] = masks.find_keys(raw)
         numbers[path] = measure_numbers(raw, keys[str(path)])
-    transparent = masks.mostly_transparent(keys)
-    if doubt := masks.two_kinds(keys) or transparent or doubt_classes(numbers):
+    if doubt := doubt_values(keys, numbers):
         raise doubt
     if any(k.colours.get(IGNORED) == VOID for k in keys.values()):
         ignored = (*ignored, IGNORED)
     table = None if is_lossy else _discover_exact(keys, ignored)
     if table is not None and len(table) > 2:  # a blend lies between two others
-        counted = (snapping.count_solid(read_kept(path), table, path) for path in paths)
-        pixels, solid = np.sum(list(counted), 0)
-        if doubt := snapping.doubt_thin(table, pixels, solid == 0):
-            raise doubt
+        _refuse_thin(table, paths, read_kept)
     table = table or _discover_centres(keys, ignored, map(read_kept, paths))
     is_black_and_white = table.names == ("0", str(IGNORED))
     return _named(table, (BACKGROUND, FOREGROUND)) if is_black_and_white else table
+
+
+def _refuse_thin(
+    table: ClassTable, paths: Sequence[Path], read_kept: Callable[[Path], RawMask]
+) -> None:
+    """Refuse classes of masks that may be blends of two others."""
+    counts = []
+    for path in paths:
+        labels = masks.decode(read_kept(path), table, path)
+        pixels = np.bincount(labels.ravel(), minlength=IGNORED + 1)[: len(table)]
+        counts.append((pixels, snapping.count_solid(labels, len(table))))
+    pixels, solid = np.sum(counts, 0)
+    if doubt := snapping.doubt_thin(table, pixels, solid == 0):
+        raise doubt
 
 
 def _discover_exact(
@@ -499,7 +527,7 @@ def _discover_exact(
 ) -> ClassTable | None:
     """Return the classes of masks in which each value or colour is one; None of blended masks."""
     try:
-        return masks.discover(keys, ignored)
+        return discover(keys, ignored)
     except InputError as error:
         if error.code is not Code.BLENDED_MASK:
             raise

@@ -147,7 +147,7 @@ def convert_folder(
         annotations.refuse_pages(path)
     for text in labelled.warnings:
         on_progress(Note(f"{root}: {text}", warning=True))
-    views = _fields_of_view(home, labelled.images, on_progress) if home else {}
+    views = _fields_of_view(home, labelled.images, on_progress, limit) if home else {}
     parts, left_out = _parts(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
@@ -155,8 +155,8 @@ def convert_folder(
     items = [(part, name) for part, names in parts.items() for name in names]
     file_names = {name: file for names in parts.values() for name, file in _files(labelled, names)}
     tally = Counter[str]()
-    strange, pixels_of = list[NoClassError](), list[NDArray[np.int64]]()
-    hidden = list[Sequence[str]]()
+    strange, hidden = list[NoClassError](), list[Sequence[str]]()
+    present = list[NDArray[np.bool_]]()
     with catching() as caught, files.building(target) as building:
         for part, name in steps(
             items,
@@ -175,18 +175,17 @@ def convert_folder(
             _write(building / part, file_names[name], labelled.images[name], snapped, table)
             if snapped.numbers is not None:
                 tally["objects"] += int(snapped.numbers.max(initial=0))
-            pixels_of.append(np.bincount(snapped.mask.ravel(), minlength=IGNORED + 1))
-            tally.update(pixels=snapped.mask.size, ignored=int(pixels_of[-1][IGNORED]))
+            pixels = np.bincount(snapped.mask.ravel(), minlength=IGNORED + 1)
+            present.append(pixels[: len(table)] > 0)
+            tally.update(pixels=snapped.mask.size, ignored=int(pixels[IGNORED]))
             tally.update(snapped=snapped.moved, blended=snapped.blended)
         if strange:
             raise join_no_class(strange)
         for part in parts:
             pairing.write_classes(building / part, table)
         _clear(target)
-    if labelled.are_found:
-        present = np.array(pixels_of)[:, : len(table)] > 0
-        for asked in filter(None, [ask_kinds(present, table.names)]):
-            on_progress(Note(f"{root}: {'; '.join(asked)}", warning=True))
+    if labelled.are_found and (asked := ask_kinds(np.array(present), table.names)):
+        on_progress(Note(f"{root}: {'; '.join(asked)}", warning=True))
     if hidden:
         on_progress(Note(f"{root}: {describe_hidden(hidden)}", warning=True))
     counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
@@ -319,7 +318,7 @@ def _view_folder(root: Path, fov: str) -> Path:
 
 
 def _fields_of_view(
-    home: Path, paths: Mapping[str, Path], on_progress: OnProgress
+    home: Path, paths: Mapping[str, Path], on_progress: OnProgress, limit: float
 ) -> dict[str, Path]:
-    views = find_views(home, list(paths.values()), on_progress)
+    views = find_views(home, list(paths.values()), on_progress, limit)
     return {name: views[path] for name, path in paths.items()}

@@ -214,7 +214,7 @@ def doubt_thin(
     Args:
         table: The classes, as masks hold them.
         pixels: ``(C,)`` pixels of each class in all masks.
-        is_thin: ``(C,)`` whether a class is nowhere wider than a line.
+        is_thin: ``(C,)`` whether a class is nowhere wider than two pixels.
     """
     keys = [table.key(i) for i in range(len(table))]
     points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])
@@ -229,23 +229,21 @@ def doubt_thin(
     if not sides:
         return None
     blends, (low, high) = ", ".join(map(str, sides)), next(iter(sides.values()))
-    verb = "is a line one pixel wide wherever it is"
-    if len(sides) > 1:
-        verb = "are lines one pixel wide wherever they are"
-    text = f"{blends} {verb}: a class, or a blend, as of {low} and {high}?"
+    are = "is" if len(sides) == 1 else "are"
+    text = f"{blends} {are} nowhere wider than two pixels: a class, or a blend, as of {low} and "
+    text += f"{high}?"
     remedy = f"a class: list all in a classes.toml; a blend: list all but {blends}, then convert"
     return InputError(masks.ALL_MASKS, text, remedy, code=Code.THIN_BLEND)
 
 
-def count_solid(raw: RawMask, table: ClassTable, what: object) -> NDArray[np.int64]:
-    """Return ``(2, C)`` the pixels of each class, and those all of whose neighbours are of it, too.
+def count_solid(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """Return the pixels ``(C,)`` of each class whose eight neighbours are of it, too.
 
-    Raises:
-        InputError: `masks.match` refuses the mask.
+    Args:
+        labels: ``(H, W)`` class indices, 255 ignored.
+        classes: Their number C.
     """
-    indices = masks.match(raw, table, what)[1]
-    kinds = (indices[(indices >= 0) & chosen] for chosen in (True, _even(indices)))
-    return np.array([np.bincount(kind, minlength=256)[: len(table)] for kind in kinds])
+    return np.bincount(labels[_even(labels)], minlength=IGNORED + 1)[:classes]
 
 
 def find_centres(found: Iterable[Found], raws: Iterable[RawMask]) -> list[str]:

@@ -30,7 +30,7 @@ from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError, UnetsegError
 from unetseg.labelling import tiles
 from unetseg.labelling.journal import Journal, Stroke
-from unetseg.pictures import masks, reading, writing
+from unetseg.pictures import discovery, masks, reading, writing
 from unetseg.progress import OnProgress, silent, steps
 from unetseg.records import Count, Text, read_record, to_plain
 
@@ -512,7 +512,7 @@ def _classes_of(
             raise InputError(path, "a mask that cannot be painted in", remedy)
     table = pairing.load_classes(folder, file)
     if table is None and paths:
-        table = masks.discover(
+        table = discovery.discover(
             {str(p): masks.find_keys(reading.read_mask(p)) for p in paths}, ignored
         )
     elif table is None:

@@ -8,6 +8,7 @@ Read in this order:
 - ``writing`` writes images and masks.
 - ``bands`` reads and writes images larger than the memory.
 - ``masks`` turns stored values into class indices, or says why a mask cannot be read.
+- ``discovery`` finds the classes of a set of masks, and asks where they are open.
 - ``transforms`` changes depth, channels and scale.
 - ``drawing`` paints masks over images.
 - ``georeference`` keeps the place on a map.

@@ -11,7 +11,7 @@ from unetseg.dataset import naming, pairing
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.pairing import LabelledSet
 from unetseg.errors import InputError, arg
-from unetseg.pictures import masks, reading
+from unetseg.pictures import discovery, masks, reading
 from unetseg.progress import Note, OnProgress
 from unetseg.scoring.predictions import Labels, Predicted
 from unetseg.scoring.truth import Truth
@@ -61,7 +61,7 @@ class MadeMasks:
         Where the true masks hold colours, made masks with a palette are read as colours, too.
         """
         found = {str(p.mask): masks.find_keys(p.read_mask(self._selection)) for p in self.pairs}
-        in_colours = masks.discover(found, ignored).encoding == "colours"
+        in_colours = discovery.discover(found, ignored).encoding == "colours"
         for pair in self.pairs:
             raw = self._read(pair)
             ignored_here = masks.painted_ignored(raw)
@@ -69,7 +69,7 @@ class MadeMasks:
                 raw = masks.RawMask(raw.palette[raw.values])
             keys = masks.find_keys(replace(raw, unlabelled=ignored_here))
             found[str(self._paths[pair.name])] = keys
-        return masks.discover(found, ignored)
+        return discovery.discover(found, ignored)
 
     def _read(self, pair: Pair) -> masks.RawMask:
         return reading.read_mask(self._paths[pair.name], pair.taken(self._selection))

@@ -1,7 +1,9 @@
 """Findings about the classes that masks hold, and the size of their objects."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +11,18 @@ from numpy.typing import NDArray
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding, refusal_of
 from unetseg.dataset.shapes import describe_hidden
-from unetseg.dataset.snapping import doubt_thin
+from unetseg.dataset.snapping import count_solid, doubt_thin
 from unetseg.dataset.survey import measuring_step
-from unetseg.errors import arg, as_option
+from unetseg.errors import InputError, arg, as_option
+from unetseg.objects.numbering import Numbers, doubt_classes
+from unetseg.pictures.discovery import mostly_transparent, two_kinds
+from unetseg.pictures.masks import Found
 from unetseg.text import plural, show
 
 _FEWEST_CROSSINGS = 100  # with fewer, rims may be chance
 _RIMS = 0.1  # see `judge_rims`
 _FEWEST_ALIKE = 2  # masks of each kind: one alone is an image that shows something rare
+_CHANCE = 0.2  # that classes of so many masks do not meet; 0.17 of two and two in four masks
 _FEWEST_LEANS = 4  # masks: with fewer, there is no usual one
 _CLEAR_SHARE = 0.1  # of the pixels, from one half
 _CLEAR_CONTRAST = 0.3  # standard deviations; vessels of DRIVE have 0.5, membranes 1.1
@@ -24,6 +30,18 @@ _IGNORED_NAMES = (
     *("ignore", "ignored", "void", "unlabelled", "unlabeled", "not labelled"),
     *("not labeled", "don't care", "dont care", "unknown"),
 )
+
+
+def doubt_values(
+    found: Mapping[str, Found], numbers: Mapping[Path, Numbers | None]
+) -> InputError | None:
+    """Return why the values of masks may be no classes; None where nothing speaks against it.
+
+    Args:
+        found: `masks.find_keys` of each mask, by its file name.
+        numbers: `measure_numbers` of each mask.
+    """
+    return two_kinds(found) or mostly_transparent(found) or doubt_classes(numbers)
 
 
 def judge_contents(facts: Facts) -> Iterator[Finding]:
@@ -96,9 +114,13 @@ def judge_blends(facts: Facts) -> Iterator[Finding]:
     table = facts.table
     if table is None or facts.is_given or not len(facts.halves):
         return
+    pixels = facts.halves[:, 0].sum((0, 1))
     step = max(measuring_step(s.shape) for s in facts.surveys)
-    thin = facts.thickness.max(0) <= 2 * step
-    if doubt := doubt_thin(table, facts.halves[:, 0].sum((0, 1)), thin):
+    if not doubt_thin(table, pixels, facts.thickness.max(0) <= 2 * step):
+        return  # masks were thinned out to measure them: only lines so thin need a closer look
+    labels = (s.pair.labels(table, facts.settings.selection) for s in facts.surveys)
+    solid = np.sum([count_solid(one, len(table)) for one in labels], 0)
+    if doubt := doubt_thin(table, pixels, solid == 0):
         yield refusal_of(doubt, facts.commands, [facts.root])
 
 
@@ -170,7 +192,8 @@ def ask_kinds(present: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, st
     """Return a question about masks that may hold the same classes under two names, and the ways.
 
     One program writes 0 and 1, another 0 and 254. There are then two kinds of masks, which share
-    one class at most, the background. Masks of one class alone tell nothing.
+    one class at most, the background. Masks of one class alone tell nothing. Classes that few masks
+    show may never meet by chance.
 
     Args:
         present: ``(n, C)`` whether each mask shows each class.
@@ -190,7 +213,9 @@ def ask_kinds(present: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, st
         return None
     kinds.sort(key=min)
     counts = [int(told[:, sorted(kind)].any(1).sum()) for kind in kinds]
-    if min(counts) < _FEWEST_ALIKE:
+    shown = int(present.any(1).sum())
+    chance = math.comb(shown - counts[0], counts[1]) / math.comb(shown, counts[1])
+    if min(counts) < _FEWEST_ALIKE or chance > _CHANCE:
         return None
     low, high = (
         f"{', '.join(show(names[i]) for i in sorted(kind))} ({count} masks)"

@@ -87,8 +87,8 @@ class Commands:
 
     def convert(self, instances: bool = False) -> str:
         """Return the line that writes a repaired copy beside the folder."""
-        line = f"unetseg convert {self._folder()} {self._folder('-converted')}"
-        return line + (" --instances" if instances else self.masks)
+        line = f"unetseg convert {self._folder()} {self._folder('-converted')}{self.masks}"
+        return line + (" --instances" if instances else "")
 
     def _folder(self, end: str = "") -> str:
         return quote(str(self.root).rstrip("/") + end)

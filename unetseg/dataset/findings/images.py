@@ -11,6 +11,7 @@ from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding, refusal_of
 from unetseg.dataset.survey import declare_nodata
 from unetseg.errors import Code, InputError, arg, as_option
+from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.surroundings import common_surround
 from unetseg.text import plural, show
 
@@ -35,22 +36,35 @@ def judge_orientation(facts: Facts) -> Iterator[Finding]:
 
 def judge_places(facts: Facts) -> Iterator[Finding]:
     """Refuse masks that lie elsewhere on the map than their images."""
+    placed = ((s.pair.mask, s.shape, s.places) for s in facts.surveys)
+    for error, files in find_misplaced(placed):
+        yield refusal_of(error, facts.commands, files)
+
+
+def find_misplaced(
+    placed: Iterable[tuple[Path, tuple[int, int], tuple[Georeference, Georeference]]],
+) -> Iterator[tuple[InputError, list[Path]]]:
+    """Yield the errors of masks that lie elsewhere on the map than their images, with the masks.
+
+    Args:
+        placed: Each mask, its height and width, and the places of its image and of itself.
+    """
     elsewhere, systems = list[tuple[float, Path]](), list[Path]()
-    for survey in facts.surveys:
-        image, mask = survey.places
-        shift = image.shift(mask, *survey.shape)
+    for path, shape, (image, mask) in placed:
+        shift = image.shift(mask, *shape)
         if image.has_other_system(mask):
-            systems.append(survey.pair.mask)
+            systems.append(path)
         elif shift is not None and not shift <= _MOST_SHIFT:
-            elsewhere.append((shift, survey.pair.mask))
+            elsewhere.append((shift, path))
     remedy = "make the masks on the grid of their images; where the pixels fit as they are, save "
     remedy += "the masks as PNG"
     if elsewhere:
+        files = [path for _, path in elsewhere]
         text = f"lies up to {max(elsewhere)[0]:,.3g} pixels from its image on the map"
-        yield Finding.of("error", [path for _, path in elsewhere], text, remedy)
+        yield InputError(files[0], text, remedy), files
     if systems:
         text = "has another coordinate system than its image"
-        yield Finding.of("error", systems, text, remedy)
+        yield InputError(systems[0], text, remedy), systems
 
 
 def judge_channels(facts: Facts) -> Iterator[Finding]:
@@ -141,7 +155,7 @@ def doubt_views(views: Iterable[tuple[Path, NDArray[np.bool_] | None]]) -> Input
 
     Args:
         views: Each mask of a set without a list of classes, and its `survey.view_surround`. No more
-            are asked for behind the first without a field of view.
+            are asked for after the first without a field of view.
     """
     surrounds, home = [], Path()
     for mask, surround in views:
@@ -199,6 +213,8 @@ def judge_storage(facts: Facts) -> Iterator[Finding]:
         grey = [s for s in surveys if s.channels == 1]
         text = f"grey among colour images ({len(grey)} of {len(surveys)}): their red, green and "
         yield Finding.of("note", [s.pair.image for s in grey], text + "blue are taken as equal")
+    if facts.table is None:
+        return  # an error asks about these masks
     clear = [s for s in surveys if s.found.unlabelled]
     if clear:
         count = sum(s.found.unlabelled for s in clear)
@@ -206,11 +222,10 @@ def judge_storage(facts: Facts) -> Iterator[Finding]:
         yield Finding.of("note", [s.pair.named for s in clear], text)
     if values := {s.found.nodata for s in surveys} - {None}:
         text = f"{', '.join(map(str, values))} is the value of no data of GeoTIFF masks"
-        known = facts.table.ignore if facts.table else ()
-        text += ": it is ignored" if values <= set(known) else ", and a class"
+        text += ", and a class" if values & {c.value for c in facts.table} else ": it is ignored"
         yield Finding.of("note", [s.pair.mask for s in surveys if s.found.nodata is not None], text)
     encodings = Counter(s.encoding for s in surveys)
-    if len(encodings) > 1 and facts.table is not None:  # else an error says what does not fit
+    if len(encodings) > 1:
         text = "masks are stored in several ways: "
         text += ", ".join(f"{name} ({count})" for name, count in encodings.most_common())
         yield Finding.of("note", [facts.root], text, f"look at the pictures of check {arg('html')}")

@@ -16,6 +16,7 @@ from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED_COLOUR, ClassTable
 from unetseg.dataset import pairing
 from unetseg.dataset.findings.contents import (
+    doubt_values,
     judge_blends,
     judge_contents,
     judge_hidden,
@@ -54,8 +55,8 @@ from unetseg.dataset.findings.neighbours import (
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, survey_pair
 from unetseg.errors import Code, InputError, arg, as_option, either, worded
-from unetseg.objects.numbering import doubt_classes
 from unetseg.pictures import masks, transforms
+from unetseg.pictures.discovery import discover
 from unetseg.pictures.surroundings import AreaFinder, IgnoredArea
 from unetseg.progress import steps, warn
 from unetseg.results import Result, Table
@@ -397,7 +398,7 @@ def _classes_of(
         return None
     if given is not None:
         return given.with_ignored(ignored) if ignored else given
-    return masks.discover({str(s.pair.named): s.found for s in surveys}, ignored)
+    return discover({str(s.pair.named): s.found for s in surveys}, ignored)
 
 
 def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
@@ -411,4 +412,4 @@ def _doubt(surveys: Sequence[Survey]) -> InputError | None:
     """Return why the values of masks may be no classes; None where nothing speaks against it."""
     found = {str(s.pair.named): s.found for s in surveys}
     numbers = {s.pair.named: s.numbers for s in surveys}
-    return masks.two_kinds(found) or masks.mostly_transparent(found) or doubt_classes(numbers)
+    return doubt_values(found, numbers)
