@@ -218,6 +218,10 @@ def test_a_number_255_far_above_the_others_is_asked_about_with_both_ways_on(tmp_
     assert as_option(*caught.value.give) == "--ignore 255"
     (error,) = inspect_folder(root, ignore=255).errors  # its line carries the option
     assert error.line == f"unetseg convert {root} {root}-converted --ignore 255 --instances"
+    with pytest.raises(InputError) as caught:
+        build_store(root, tmp_path / "no.h5", ignore=255)
+    call = f"unetseg.convert_folder('{root}', '{root}-converted', ignore=[255], instances=True)"
+    assert str(caught.value).endswith(call)
     done = convert_folder(root, tmp_path / "hidden", instances=True, ignore=255)
     assert done.ignored == 4 * 12 * 200
     kept = [mask[12:] for mask in (numbered(k, ground=0) for k in range(4))]

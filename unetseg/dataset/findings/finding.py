@@ -1,6 +1,6 @@
 """A finding about a set, and the commands that a person may type next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from unetseg.errors import Code, InputError, as_argument, as_option, worded
 from unetseg.text import quote, show
 
 Severity = Literal["error", "warning", "note"]
-NUMBERED = (Code.OBJECT_NUMBERS, Code.OBJECTS_OR_CLASSES)
+_NUMBERED = (Code.OBJECT_NUMBERS, Code.OBJECTS_OR_CLASSES)
 _REPAIRED = (Code.BLENDED_MASK, Code.LOSSY_MASK, Code.CLOSE_COLOURS, Code.THIN_BLEND)
 SEVERITIES = ("error", "warning", "note")
 
@@ -24,6 +24,7 @@ class Finding:
         problem: The problem, with the values found.
         remedy: The advice; may be empty.
         line: A command to type next; may be empty.
+        call: The same in Python, where the line repairs the masks; else empty.
         code: The code that a program may ask for, as of an error.
     """
 
@@ -33,6 +34,7 @@ class Finding:
     remedy: str = ""
     line: str = ""
     code: Code | None = None
+    call: str = ""
 
     @classmethod
     def of(
@@ -43,9 +45,10 @@ class Finding:
         remedy: str = "",
         line: str = "",
         code: Code | None = None,
+        call: str = "",
     ) -> "Finding":
         """Return a finding whose files are named as messages name them."""
-        return cls(severity, tuple(map(show, files)), problem, remedy, line, code)
+        return cls(severity, tuple(map(show, files)), problem, remedy, line, code, call)
 
     def __str__(self) -> str:
         return worded(self.message, as_argument)
@@ -68,30 +71,36 @@ class Commands:
 
     Attributes:
         root: The folder.
-        masks: The options given to this inspection that say what masks hold, as the command line
-            writes them.
-        others: The other options.
+        masks: The options given to this inspection that say what masks hold.
+        others: The other options given.
     """
 
     root: Path
-    masks: str
-    others: str
+    masks: Mapping[str, object]
+    others: Mapping[str, object]
 
     def check(self, option: str) -> str:
         """Return the line that inspects the folder with one option more."""
-        return f"unetseg check {self._folder()}{self.masks}{self.others} {option}"
+        return f"unetseg check {self._given()} {option}"
 
     def train(self, option: str) -> str:
         """Return the line that trains on the folder with one option more."""
-        return f"unetseg train {self._folder()}{self.masks}{self.others} {option}"
+        return f"unetseg train {self._given()} {option}"
 
-    def convert(self, instances: bool = False) -> str:
-        """Return the line that writes a repaired copy beside the folder."""
-        line = f"unetseg convert {self._folder()} {self._folder('-converted')}{self.masks}"
-        return line + (" --instances" if instances else "")
+    def convert(self, **options: object) -> tuple[str, str]:
+        """Return the line that writes a repaired copy beside the folder, and the same in Python."""
+        options = {**self.masks, **options}
+        folders = [self._folder(), self._folder("-converted")]
+        words = [*map(quote, folders), *(as_option(*one) for one in options.items())]
+        given = [*map(repr, folders), *(as_argument(*one) for one in options.items())]
+        return " ".join(["unetseg convert", *words]), f"unetseg.convert_folder({', '.join(given)})"
 
     def _folder(self, end: str = "") -> str:
-        return quote(str(self.root).rstrip("/") + end)
+        return str(self.root).rstrip("/") + end
+
+    def _given(self) -> str:
+        options = {**self.masks, **self.others}
+        return " ".join([quote(self._folder()), *(as_option(*one) for one in options.items())])
 
 
 def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()) -> Finding:
@@ -102,12 +111,15 @@ def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()
         commands: The command lines to suggest.
         files: The files at fault where the error names none.
     """
-    line = ""
+    line = call = ""
     if error.give:
         line = commands.check(as_option(*error.give))
-    elif error.code in (*NUMBERED, *_REPAIRED):
-        line = commands.convert(error.code in NUMBERED)
-    return Finding.of("error", files or [error.what], error.problem, error.remedy, line, error.code)
+    elif error.code in _NUMBERED:
+        line, call = commands.convert(instances=True)
+    elif error.code in _REPAIRED:
+        line, call = commands.convert()
+    at_fault = files or [error.what]
+    return Finding.of("error", at_fault, error.problem, error.remedy, line, error.code, call)
 
 
 def sort_findings(found: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -30,8 +30,9 @@ def judge_orientation(facts: Facts) -> Iterator[Finding]:
                 "if the masks were drawn on the upright pictures, convert; else remove the "
                 "orientation from the images"
             )
-            line = facts.commands.convert()
-            yield Finding.of("error", [survey.pair.image], text, remedy, line, Code.TURNED_IMAGE)
+            line, call = facts.commands.convert()
+            code = Code.TURNED_IMAGE
+            yield Finding.of("error", [survey.pair.image], text, remedy, line, code, call)
 
 
 def judge_places(facts: Facts) -> Iterator[Finding]:
@@ -186,7 +187,7 @@ def judge_surround(facts: Facts) -> Iterator[Finding]:
     text = f"{100 * surround.mean():.0f} % of each image is the dark surround of a field of view, "
     text += "and the masks give it a class: predictions may show a false rim"
     remedy = f"have it ignored, with a mask of each field of view: {arg('fov', 'FOLDER')}"
-    line = f"{facts.commands.convert()} --fov FOLDER"
+    line = facts.commands.convert(fov="FOLDER")[0]
     yield Finding.of("warning", [facts.root], text, remedy, line)
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -29,7 +29,6 @@ from unetseg.dataset.findings.contents import (
 from unetseg.dataset.findings.division import judge_division, judge_number, judge_parts
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import (
-    NUMBERED,
     SEVERITIES,
     Commands,
     Finding,
@@ -201,11 +200,8 @@ class Inspection(Result):
             return
         first, others, root = self.errors[0], len(self.errors) - 1, str(self.root)
         remedies = [first.remedy] if first.remedy else []
-        if first.code and first.line:  # the line repairs the masks
-            converted = f"{root}-converted"
-            how = ", instances=True" if first.code in NUMBERED else ""
-            called = f"unetseg.convert_folder({root!r}, {converted!r}{how})"
-            remedies.append(either(first.line, called))
+        if first.call:
+            remedies.append(either(first.line, first.call))
         if others:
             line = either(f"unetseg check {quote(root)}", f"unetseg.inspect_folder({root!r})")
             remedies.append(f"{others} more: {line}")
@@ -281,10 +277,10 @@ def inspect_folder(
     """
     root, settings, ignored = Path(source), patches or PatchSettings(), several(ignore)
     classes = None if classes is None else Path(classes)
-    of_masks = [("classes", classes), *(("ignore", i) for i in ignored)]
+    of_masks = {"classes": classes and str(classes), "ignore": [*ignored] or None}
     kept = ("group", "page", "channels", "crop", "line_width")
-    others = [(name, getattr(settings, name)) for name in kept]
-    commands = Commands(root, _options(of_masks), _options(others))
+    others = {name: getattr(settings, name) for name in kept}
+    commands = Commands(root, _without_none(of_masks), _without_none(others))
     labelled = pairing.read_set(
         source, classes, selection=settings.selection, line_width=settings.line_width
     )
@@ -305,7 +301,9 @@ def inspect_folder(
             except InputError as error:
                 found.append(refusal_of(error, commands))
         if any(f.code is Code.CLOSE_VALUES for f in found):  # then no conversion reads the set
-            found = [replace(f, line="") if f.code is Code.LOSSY_MASK else f for f in found]
+            found = [
+                replace(f, line="", call="") if f.code is Code.LOSSY_MASK else f for f in found
+            ]
         classes_file = (classes or root / "classes.toml") if given else None
         doubt = None if given else _doubt(surveys)
         table = None
@@ -382,8 +380,8 @@ def inspect_folder(
     )
 
 
-def _options(given: Sequence[tuple[str, object]]) -> str:
-    return "".join(f" {as_option(name, value)}" for name, value in given if value is not None)
+def _without_none(options: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _classes_of(
