@@ -33,11 +33,7 @@ from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.files import OBJECTS, find_label_image
-from unetseg.objects.numbering import (
-    doubt_numbers,
-    find_background,
-    measure_numbers,
-)
+from unetseg.objects.numbering import doubt_numbers, find_background, measure_numbers
 from unetseg.objects.separation import (
     BACKGROUND,
     BORDER,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import IGNORED, ClassTable, colour_to_rgb, table_of
+from unetseg.classes import IGNORED, ClassTable, table_of
 from unetseg.errors import Code, InputError, arg
 from unetseg.pictures import masks
 from unetseg.pictures.masks import (
@@ -145,7 +145,7 @@ def _least_distance(points: NDArray[np.int64]) -> int:
 def _key_points(table: ClassTable) -> NDArray[np.int64]:
     """Return the colours ``(n, 3)`` of classes, then of ignored keys; values count as grey."""
     keys = [table.key(i) for i in range(len(table.classes))] + list(table.ignore)
-    return np.array([colour_to_rgb(k) if isinstance(k, str) else (min(k, 255),) * 3 for k in keys])
+    return np.array([masks.levels_of(key) for key in keys]).clip(max=255)
 
 
 def object_numbers(
@@ -217,7 +217,7 @@ def doubt_thin(
         is_thin: ``(C,)`` whether a class is nowhere wider than two pixels.
     """
     keys = [table.key(i) for i in range(len(table))]
-    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in keys])
+    points = np.array([masks.levels_of(key) for key in keys])
     sides = dict[Key, tuple[Key, Key]]()  # of each blend
     for i in np.flatnonzero(is_thin).tolist():
         # The middle value of 0, 1 and 2 is no blend.

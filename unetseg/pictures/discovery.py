@@ -10,16 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from unetseg.classes import (
-    IGNORED,
-    IGNORED_COLOUR,
-    ClassTable,
-    colour_to_rgb,
-    leaves_no_class,
-    table_of,
-)
+from unetseg.classes import IGNORED, IGNORED_COLOUR, ClassTable, leaves_no_class, table_of
 from unetseg.errors import Code, InputError, arg
-from unetseg.pictures.masks import ALL_MASKS, MAX_FOUND, Found, Key, diagnose, is_noisy
+from unetseg.pictures.masks import ALL_MASKS, MAX_FOUND, Found, Key, diagnose, is_noisy, levels_of
 from unetseg.text import plural
 
 _ALIKE = 8  # levels: nobody chooses colours of two classes that differ by no more in any channel
@@ -132,26 +125,21 @@ def _nearly_equal(found: Mapping[str, Found], keys: Iterable[Key]) -> InputError
     """Return the question about two of some colours or greys that hardly differ, if there are."""
     pixels = Counter[tuple[int, int, int]]()
     for key, count in _totals(found).items():
-        pixels[_levels_of(key)] += count
-    for one, other in itertools.combinations(sorted(keys, key=_levels_of), 2):
-        apart = max(abs(a - b) for a, b in zip(_levels_of(one), _levels_of(other), strict=True))
+        pixels[levels_of(key)] += count
+    for one, other in itertools.combinations(sorted(keys, key=levels_of), 2):
+        apart = max(abs(a - b) for a, b in zip(levels_of(one), levels_of(other), strict=True))
         if apart > _ALIKE:
             continue
-        rare = min(one, other, key=lambda key: pixels[_levels_of(key)])
+        rare = min(one, other, key=lambda key: pixels[levels_of(key)])
         text = f"{one} and {other} differ by {plural(apart, 'level')} of 255: two classes?"
         remedy = (
             f"two: list all in a classes.toml; one: list all but {rare} "
-            f"({plural(pixels[_levels_of(rare)], 'pixel')}) in it, then convert"
+            f"({plural(pixels[levels_of(rare)], 'pixel')}) in it, then convert"
         )
         if other == IGNORED:
             remedy += f"; {IGNORED} is to be ignored: {arg('ignore', IGNORED)}"
         return InputError(ALL_MASKS, text, remedy, code=Code.CLOSE_COLOURS)
     return None
-
-
-def _levels_of(key: Key) -> tuple[int, int, int]:
-    """Return red, green and blue of a colour, or of a grey."""
-    return colour_to_rgb(key) if isinstance(key, str) else (key, key, key)
 
 
 def mostly_transparent(found: Mapping[str, Found]) -> InputError | None:

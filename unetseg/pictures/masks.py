@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import (
-    IGNORED,
-    IGNORED_COLOUR,
-    ClassTable,
-    colour_to_rgb,
-)
+from unetseg.classes import IGNORED, IGNORED_COLOUR, ClassTable, colour_to_rgb
 from unetseg.errors import Code, InputError, arg
 from unetseg.text import plural
 
@@ -174,7 +169,7 @@ def diagnose(what: object, found: Found) -> InputError:
     if found.run >= _SHORT_RUN:
         return object_numbers(what, count)
     pixels = np.array(list(found.counts.values()))
-    points = np.array([colour_to_rgb(k) if isinstance(k, str) else (k,) * 3 for k in found.counts])
+    points = np.array([levels_of(key) for key in found.counts])
     common = pixels >= min(0.02 * pixels.sum(), pixels.max())
     apart = np.abs(points[~common][:, None] - points[common][None]).max(-1).min(-1)
     between = pixels[~common][apart > NOISE].sum() / pixels.sum()
@@ -456,6 +451,11 @@ def _found(codes: NDArray[np.integer], are_colours: bool) -> Found:
     keys: list[Key] = [hex_of(c) if are_colours else int(c) for c in distinct[commonest]]
     run = float(np.median(counts / runs))
     return Found(dict(zip(keys, counts[commonest].tolist(), strict=True)), len(distinct), run)
+
+
+def levels_of(key: Key) -> tuple[int, int, int]:
+    """Return red, green and blue of a colour, or of a value taken for a grey."""
+    return colour_to_rgb(key) if isinstance(key, str) else (key, key, key)
 
 
 def hex_of(code: np.integer | NDArray[np.integer]) -> str:

@@ -118,7 +118,7 @@ def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()
         line, call = commands.convert(instances=True)
     elif error.code in _REPAIRED:
         line, call = commands.convert()
-    at_fault = files or [error.what]
+    at_fault: Sequence[object] = files or [error.what]
     return Finding.of("error", at_fault, error.problem, error.remedy, line, error.code, call)
 
 
