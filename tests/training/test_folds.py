@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, stopping, typed, write_set
+from tests.support import NAMES, read, scribble, stopping, typed, write_set
 from unetseg.dataset.cutting import StoreSummary
 from unetseg.errors import InputError, Interrupted, MachineError
 from unetseg.prediction.model import Model
@@ -310,6 +310,22 @@ def test_a_stopped_run_goes_on_to_the_same_masks_and_scores(divided, stop):
         after = [p.stat().st_mtime_ns for p in sorted(Path("runs/half").glob("fold-1/model*"))]
         assert after == finished
     assert_equal_results(result, divided)
+
+
+def test_a_run_on_strokes_that_stops_while_labels_spread_goes_on_to_the_same_bits(empty):
+    write_set("set", 6, **SMALL)
+    for number, path in enumerate(sorted(Path("set/masks").iterdir())):
+        Image.fromarray(scribble(read(path), number)).save(path)
+    call = {"folds": 2, "patches": PATCHES, "ignore": 255, **TINY}
+    whole = cross_validate("set", run="whole", **call)
+    when = in_fold(2, stage("spreading the labels of", 2))
+    with pytest.raises(Interrupted):
+        cross_validate("set", run="half", **call, on_progress=stopping(when))
+    half = cross_validate(run="half", resume=True)
+    assert_equal_results(half, whole)
+    one, other = (unetseg.open_store(result.run.fold(2).store) for result in (half, whole))
+    assert one.content_hash == other.content_hash
+    assert one.info.settings["spread_share"] > 0.5
 
 
 def test_a_killed_run_goes_on_to_the_same_masks_and_scores(divided):
