@@ -14,7 +14,7 @@ from unetseg.prediction.calibration import scale_
 from unetseg.prediction.model import Model
 from unetseg.prediction.segmenter import Segmenter
 from unetseg.scoring import predictions
-from unetseg.scoring.predictions import PassedProbabilities, Predictions
+from unetseg.scoring.predictions import NumberedPredictions, PassedProbabilities
 
 SMALL = {"shape": (40, 36)}  # four windows of 32 x 32
 
@@ -46,7 +46,7 @@ def predictions_of(count, keep=False, curves=False):
         return images[k]
 
     model = Model("default", unetseg.PredictSettings(batch_size=20))
-    return Predictions(model, image, keep, curves), asked, images
+    return NumberedPredictions(model, image, keep, curves), asked, images
 
 
 def truth_of(image):
@@ -130,7 +130,7 @@ def test_kept_probabilities_give_the_labels_and_the_confidence_of_the_model():
     passed, images = PassedProbabilities(), {k: random_image(k) for k in (4, 7)}
     for number, image in images.items():
         add(passed, number, image)
-    predicted = Predictions(MODEL, pytest.fail, keep=False, curves=False, passed=passed)
+    predicted = NumberedPredictions(MODEL, pytest.fail, keep=False, curves=False, passed=passed)
     for number, image in images.items():
         found = predicted(number, np.zeros(SHAPE[1:], np.uint8), sure=True)
         labels = image.argmax(0).numpy()

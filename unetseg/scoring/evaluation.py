@@ -25,7 +25,7 @@ from unetseg.scoring.curves import AREAS, CurveCounts, Curves
 from unetseg.scoring.made_masks import MadeMasks
 from unetseg.scoring.metrics import Scores, confusion, mean_of_defined, scores
 from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
-from unetseg.scoring.predictions import PassedProbabilities, Predictions
+from unetseg.scoring.predictions import NumberedPredictions, PassedProbabilities
 from unetseg.scoring.subjects import (
     Choice,
     Subject,
@@ -220,7 +220,7 @@ def evaluate(
     else:
         loaded = Model(names or "default", settings)
         keeps = keep or bool(objects) or boundary is not None
-        predicting = functools.partial(Predictions, keep=keeps, curves=curves)
+        predicting = functools.partial(NumberedPredictions, keep=keeps, curves=curves)
         if source is None:
             given = {"classes": classes, "ignore": ignored or None, "line_width": line_width}
             for name in (name for name, value in given.items() if value is not None):
@@ -259,7 +259,7 @@ def evaluation_of(
         passed: The probabilities that the training computed for the scores.
         on_progress: Receives `Note`.
     """
-    predicting = functools.partial(Predictions, keep=True, passed=passed)
+    predicting = functools.partial(NumberedPredictions, keep=True, passed=passed)
     return Evaluation(found, held_out_by_model(Model(model), Choice(), predicting, on_progress))
 
 

@@ -131,7 +131,7 @@ class PassedProbabilities:
         return Computed(tuple(averages.shape[1:]), averages)
 
 
-class Predictions:
+class NumberedPredictions:
     """Predicts images by their numbers.
 
     Args:

@@ -24,12 +24,12 @@ from unetseg.progress import Note, OnProgress
 from unetseg.ranks import world
 from unetseg.scoring.made_masks import MadeMasks
 from unetseg.scoring.metrics import ScoredImage
-from unetseg.scoring.predictions import Labels, Predicted, Predictions
+from unetseg.scoring.predictions import Labels, NumberedPredictions, Predicted
 from unetseg.scoring.truth import Truth
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural, show
 
-Predicting = Callable[[Model, Callable[[int], AnyImage]], Predictions]
+Predicting = Callable[[Model, Callable[[int], AnyImage]], NumberedPredictions]
 """Makes the predictions of the images that a function returns by number."""
 
 

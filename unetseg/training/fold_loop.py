@@ -21,7 +21,7 @@ from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import LABEL, RunFolder, previous_path
 from unetseg.progress import Note, OnProgress, steps
 from unetseg.scoring.metrics import confusion
-from unetseg.scoring.predictions import PassedProbabilities, Predictions
+from unetseg.scoring.predictions import NumberedPredictions, PassedProbabilities
 from unetseg.settings import PatchSettings, PredictSettings
 from unetseg.signals import Caught
 from unetseg.text import plural, quote
@@ -233,7 +233,7 @@ class FoldLoop:
         def read(k: int) -> NDArray[Any]:
             return model.read(held_out[k].image, held_out[k].page)
 
-        predictions = Predictions(model, read, passed=passed)
+        predictions = NumberedPredictions(model, read, passed=passed)
         predictions.expect(numbers)
         for k in steps(
             numbers,
