@@ -572,6 +572,11 @@ READ = {
     "Label Studio rectangles": label_studio("rectanglelabels"),
     "Label Studio brushes": label_studio("brushlabels"),
     "Label Studio uploads": label_studio("polygonlabels", "3f2a91c0-"),
+    "Label Studio, a column with the name of the file": lambda root: with_text(
+        label_studio("polygonlabels", "3f2a91c0-"),
+        "project-1.json",
+        lambda t: re.sub(r'("image": "[^"]*(im\d.png)")', r'"file": "\2", \1', t),
+    )(root),
     "QuPath": qupath(),
     "QuPath list": qupath(as_list=True),
     "QuPath in a folder": qupath(folder="geojson"),
@@ -1103,7 +1108,38 @@ REFUSED = {
                 "VoTT",
                 "set-export.json",
                 {"name": "set", "assets": {"a": {"asset": {}, "regions": []}}, "tags": []},
-                "VoTT: not read; save its masks as PNG",
+                "VoTT: not read; it exports no outlines: draw them in VIA 2, and export JSON",
+            ),
+            (
+                "VoTT, table",
+                "vott-csv-export/set-export.csv",
+                '"image","xmin","ymin","xmax","ymax","label"\n"im0.png",1,2,9,12,"cell"\n',
+                "boxes of VoTT or TensorFlow: not read; draw polygons, and export COCO",
+            ),
+            (
+                "MakeSense",
+                "labels.csv",
+                "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,"
+                "image_height\ncell,1,2,8,10,im0.png,48,40\n",
+                "boxes of MakeSense: not read; in MakeSense: draw polygons, and export COCO",
+            ),
+            (
+                "MakeSense, without names of columns",
+                "labels.csv",
+                "cell,1,2,8,10,im0.png,48,40\n",
+                "boxes of MakeSense: not read; in MakeSense: draw polygons, and export COCO",
+            ),
+            (
+                "Nucleus",
+                "annotations.json",
+                [{"label": "cell", "type": "polygon", "geometry": {}, "reference_id": "im0"}],
+                "Scale Nucleus: not read; save its masks as PNG",
+            ),
+            (
+                "Nucleus, items",
+                "export.json",
+                [{"item": {"reference_id": "im0"}, "annotations": {"polygon": []}}],
+                "Scale Nucleus: not read; save its masks as PNG",
             ),
             (
                 "Cityscapes",
@@ -1138,6 +1174,14 @@ REFUSED = {
         ),
         "the task of im0.png has regions of several pictures, left and right; "
         "label one picture a task",
+    ),
+    "Label Studio, two pictures in a task": (
+        with_text(
+            label_studio("polygonlabels"),
+            "project-1.json",
+            lambda t: t.replace('"data": {', '"data": {"before": "/data/upload/1/a%20b.png", ', 1),
+        ),
+        "a task of several pictures, a b.png and im0.png; label one picture a task",
     ),
     "nnU-Net, a file for each channel": (nnunet_channels, "save one TIFF"),
     "LabelMe lines": (labelme(kind="linestrip"), "draw it as a polygon"),
@@ -1999,6 +2043,19 @@ def boxes_of(tool):
                     for box in boxed
                 ]
                 write(root / f"images/im{k}.json", {"imagePath": f"im{k}.png", "shapes": found})
+            elif tool == "Supervisely":
+                found = [
+                    {
+                        "classTitle": "cell",
+                        "geometryType": "polygon" if place else "rectangle",
+                        "points": {
+                            "exterior": corners(box, 0) if place else [box[:2], box[2:]],
+                            "interior": [],
+                        },
+                    }
+                    for place, box in enumerate(boxed)
+                ]
+                write(root / f"ann/im{k}.png.json", {"objects": found})
             else:
                 found = [
                     {
@@ -2012,14 +2069,14 @@ def boxes_of(tool):
                     for box in boxed
                 ]
                 write(root / f"im{k}.geojson", found)
-        pictures(root)
+        pictures(root, "img" if tool == "Supervisely" else "images")
         if tool == "YOLO":
             write(root / "data.yaml", "names: [cell]")
 
     return build
 
 
-@pytest.mark.parametrize("tool", ["YOLO", "LabelMe", "QuPath"])
+@pytest.mark.parametrize("tool", ["YOLO", "LabelMe", "QuPath", "Supervisely"])
 def test_shapes_that_are_all_rectangles_are_asked_about(tmp_path, tool):
     boxes_of(tool)(tmp_path)
     assert pairing.read_set(tmp_path).warnings == (
@@ -2033,3 +2090,44 @@ def test_one_outline_among_rectangles_tells_that_they_are_no_boxes(tmp_path):
     file = tmp_path / "labels/im0.txt"
     write(file, file.read_text() + "\n0 0.1 0.1 0.3 0.1 0.2 0.3 0.1 0.2\n")
     assert pairing.read_set(tmp_path).warnings == ()
+
+
+# --- two lists of classes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "toml", "due"),
+    [
+        (
+            roboflow_masks,
+            {"value": (0, 1, 2)},
+            "_classes.csv calls a class 'cell', and classes.toml calls it 'debris', which counts",
+        ),
+        (
+            cvat(),
+            {"colour": ("#000000", "#fa3253", "#34d1b7")},
+            "labelmap.txt calls a class 'cell', and classes.toml calls it 'debris', which counts",
+        ),
+    ],
+)
+def test_a_list_of_classes_that_contradicts_another_is_said(tmp_path, build, toml, due):
+    build(tmp_path / "set")
+    ((key, values),) = toml.items()
+
+    def listed(*names):
+        found = zip(names, values, strict=True)
+        text = "".join(f"[[class]]\nname = {name!r}\n{key} = {one!r}\n" for name, one in found)
+        write(tmp_path / "set/classes.toml", text)
+
+    listed("Background", "cell", "debris")
+    assert pairing.read_set(tmp_path / "set").warnings == ()
+    listed("background", "debris", "cell")
+    found = inspect_folder(tmp_path / "set").findings
+    assert [(f.severity, f.problem) for f in found if "which counts" in f.problem] == [
+        ("warning", due)
+    ]
+    with pytest.warns(UnetsegWarning) as warned:
+        convert_folder(tmp_path / "set", tmp_path / "out")
+    assert [str(w.message) for w in warned] == [f"{tmp_path / 'set'}: {due}"]
+    given = tmp_path / "set/classes.toml"
+    assert pairing.read_set(tmp_path / "set", given).warnings == ()

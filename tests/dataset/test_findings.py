@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ from unetseg.dataset.conversion import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import neighbours
 from unetseg.dataset.findings.inspection import inspect_folder
-from unetseg.dataset.findings.neighbours import suggest_group
-from unetseg.errors import InputError
+from unetseg.dataset.findings.neighbours import _tiles, suggest_group
+from unetseg.errors import InputError, as_option, worded
 from unetseg.prediction import model_file
 from unetseg.settings import PatchSettings
 
@@ -953,6 +954,7 @@ def on_map(path, pixels, west=500_000.0, north=4_600_000.0, epsg=32631, point=Fa
         ({}, ""),
         ({"point": True}, ""),
         ({"west": 500_000.2}, ""),
+        ({"west": 500_000.25, "north": 4_600_000.25}, ""),  # a pixel's centre as its corner
         ({"epsg": 32767}, ""),  # a system that no number names may be the same
         ({"west": 500_006.0}, "masks/im1.tif: lies up to 12 pixels from its image on the map"),
         ({"north": 4_600_000.4}, "masks/im1.tif: lies up to 0.8 pixels from its image"),
@@ -968,9 +970,12 @@ def test_masks_that_lie_elsewhere_on_the_map_are_refused(tmp_path, mask, due):
     found = inspect_folder(root).errors
     assert [due in str(one) for one in found] == ([True] if due else [])
     if due:
-        for work in (build_store, convert_folder):
-            with pytest.raises(InputError, match="on the grid of their images"):
-                work(root, tmp_path / "out")
+        with pytest.raises(InputError, match="on the grid of their images"):
+            build_store(root, tmp_path / "p.h5")
+        with pytest.raises(InputError) as caught:
+            convert_folder(root, tmp_path / "out")
+        assert f"{root}/{due}" in str(caught.value)
+        assert not (tmp_path / "out").exists()
     else:
         assert convert_folder(root, tmp_path / "out").images == (COUNT,)
 
@@ -1030,6 +1035,7 @@ def filled(value, share, tag=None, dtype=np.float32):
         (filled(-32768, 0.2, dtype=np.int16), "holds -32768 in many pixels"),
         (filled(-9999, 0.2, dtype=np.int32), "holds -9999 in many pixels"),
         (filled(-9999, 0.2, tag=-9999), ""),
+        (filled(-9999, 0.2, tag="nan"), "holds -9999 in many pixels"),
         (filled(-9999, 0.0), ""),
         (filled(-1.0, 0.2), ""),
     ],
@@ -1046,6 +1052,22 @@ def test_a_value_that_usually_means_no_data_is_said_where_no_file_declares_it(tm
         )
 
 
+@pytest.mark.parametrize("value", [-9999.0, -3.4028235e38])
+def test_a_declared_value_that_one_channel_alone_holds_is_said(tmp_path, value):
+    def save(path, k):
+        image = np.stack([grey_of(k)] * 2, 2).astype(np.float32)
+        image[:9, :, 1] = value
+        tif(path, image, planarconfig="contig", extratags=[(42113, "s", 0, str(value), True)])
+
+    found = inspect_folder(write(tmp_path / "set", save)).findings
+    (said,) = [f for f in found if f.problem.startswith("holds")]
+    assert said.severity == ("warning" if value == -9999 else "error")
+    assert worded(said.remedy, as_option) == (
+        "it is no data only where all channels hold it: fill the gaps of each channel, or choose "
+        "--channels without gaps"
+    )
+
+
 @pytest.mark.parametrize(("value", "words"), [(-3.4028235e38, "-3.40282e+38"), (1e31, "1e+31")])
 def test_a_value_beside_which_nothing_can_be_learnt_is_refused(tmp_path, value, words):
     found = inspect_folder(write(tmp_path / "set", filled(value, 0.2)))
@@ -1054,6 +1076,32 @@ def test_a_value_beside_which_nothing_can_be_learnt_is_refused(tmp_path, value, 
     assert f"holds {words}, which stands for no data in many programs; where it is" in said[0]
     declared = write(tmp_path / "declared", filled(value, 0.2, tag=value))
     assert not inspect_folder(declared).errors
+
+
+@pytest.mark.parametrize(("step", "due"), [(0.0, "show common places"), (9.0, "are nearly equal")])
+def test_pictures_of_one_place_at_two_times_are_one_finding(tmp_path, step, due):
+    root = tmp_path / "set"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for k, scene in enumerate("aabbcc"):
+        shown = np.random.default_rng(k // 2).integers(20, 230, (10, 12)).astype(np.uint8)
+        noise = np.random.default_rng(100 + k).integers(0, 20, (40, 48)).astype(np.uint8)
+        shown = np.kron(shown, np.ones((4, 4), np.uint8)) + noise
+        west = 500_000 + 10_000 * "abc".index(scene) + k % 2 * step * 24.0
+        on_map(root / f"images/{scene}_{k % 2}", shown, west=west)
+        png(root / f"masks/{scene}_{k % 2}", mask_of(k))
+    found = inspect_folder(root)
+    (said,) = [f for f in found.findings if "on two sides of the split" in f.problem]
+    assert said.problem.startswith(f"3 pairs of images {due}")
+    assert said.line == f"unetseg check {root} --group '^(.+)[-_ .]'"
+
+
+def test_all_pairs_of_pictures_of_one_place_are_counted_and_some_are_kept():
+    place = SimpleNamespace(epsg=32631, extent=lambda *_: (0.0, 0.0, 24.0, 20.0))
+    surveys = [SimpleNamespace(places=(place, place), shape=(40, 48))] * 1_000
+    touching, overlapping = _tiles(surveys, list(map(str, range(1_000))))
+    assert (touching.count, overlapping.count) == (0, 1_000 * 999 // 2)
+    assert len(overlapping.some) == 900 * 100 + 99 * 100 // 2
 
 
 @pytest.mark.parametrize(

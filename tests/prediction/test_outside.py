@@ -159,6 +159,12 @@ def test_an_image_of_another_size_than_the_ignored_area_is_said(strip):
         "class there"
     )
     assert [one.text for one in said if isinstance(one, Note) and one.warning] == [text]
+    scored, notes = strip / "scored", []
+    write_set(scored, 1, first=70, toml="ignore = [9]\n" + VALUES_TOML)
+    for folder, pixels in zip(("images", "masks"), draw(51, (64, 90)), strict=True):
+        Image.fromarray(np.squeeze(pixels)).save(scored / folder / "wide.png")
+    unetseg.evaluate(scored, on_progress=notes.append)
+    assert [one.text for one in notes if isinstance(one, Note) and one.warning] == [text]
     whole, said = unetseg.PredictSettings(whole=True), []
     unetseg.predict(["wide.png"], out=strip / "out", settings=whole, on_progress=said.append)
     (strip / "fov").mkdir()

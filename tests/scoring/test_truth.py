@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.dataset.test_findings import photographs
+from tests.dataset.test_findings import on_map, photographs
 from tests.support import NAMES, QUICK, draw, read, said, write_set
 from unetseg.cli.app import main
 from unetseg.errors import InputError
@@ -84,6 +84,13 @@ def test_shapes_may_lack_a_class_of_the_model_and_others_are_refused_by_their_fo
     scores = unetseg.evaluate("few", include_trained=True).scores
     assert scores.classes == ("background", "block", "crack", "joint")
     assert scores.pixels["crack"] == 0 < scores.pixels["joint"]
+    file = Path("few/im0.json")
+    about = json.loads(file.read_text())
+    inside = {"label": "joint", "points": [[9, 9], [15, 9], [15, 15]], "shape_type": "polygon"}
+    file.write_text(json.dumps(about | {"shapes": [inside, *about["shapes"]]}))
+    covered, text = said(lambda p: unetseg.evaluate("few", include_trained=True, on_progress=p))
+    assert "shapes that others cover wholly are in no mask: 1 of 'joint' in 1 image" in text
+    assert covered.scores.pixels == scores.pixels
     write_shapes("other", 2, [(1, "root")])
     with pytest.raises(InputError, match=r"^other: names .*root; the model knows .*joint"):
         unetseg.evaluate("other")
@@ -155,6 +162,15 @@ def test_masks_of_the_field_of_view_are_refused_as_check_refuses_them(empty):
             unetseg.evaluate("views", include_trained=True, **how)
         assert str(caught.value) == str(error)
     assert unetseg.evaluate("set", include_trained=True).total == 4
+
+
+def test_a_true_mask_that_lies_elsewhere_on_the_map_is_refused(home):
+    for kind, west in (("images", 0.0), ("masks", 6.0)):
+        path = Path("data/test", kind, "im101.png")
+        on_map(path, read(path), west=500_000 + west)
+        path.unlink()
+    with pytest.raises(InputError, match=r"masks/im101.tif: lies up to 12 pixels from its image"):
+        unetseg.evaluate()
 
 
 def test_an_image_and_a_mask_of_other_sizes_are_named(home):

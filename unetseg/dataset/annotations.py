@@ -27,7 +27,7 @@ from unetseg.dataset import naming, pairing, snapping
 from unetseg.dataset.exports.class_lists import VOID
 from unetseg.dataset.exports.search import find_export
 from unetseg.dataset.findings.contents import doubt_values
-from unetseg.dataset.findings.images import find_misplaced
+from unetseg.dataset.findings.images import refuse_misplaced
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
@@ -94,9 +94,7 @@ def _refuse_images(pairs: Sequence[Pair]) -> None:
     """
     for pair in pairs:
         refuse_pages(pair.image)
-        info = pair.read_info()
-        for error, _ in find_misplaced([(pair.mask, (info.height, info.width), pair.places())]):
-            raise error
+        refuse_misplaced(pair)
 
 
 def read_raw(path: Path) -> RawMask:
@@ -296,7 +294,7 @@ def read_pairs(
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
         return snapping.snap(raw, table, mask_of[name], limit)
 
-    labels = _annotations(pairs, table.classes, read, problem)
+    labels = _annotations(pairs, table.classes, read, problem, labelled.warnings)
     return replace(labels, are_found=labelled.classes is None)
 
 
@@ -359,7 +357,7 @@ def read_objects(
         return snapped
 
     classes, warnings = _numbered_classes(declared)
-    return _annotations(pairs, classes, read, problem, warnings)
+    return _annotations(pairs, classes, read, problem, (*labelled.warnings, *warnings))
 
 
 def _read_voc_objects(

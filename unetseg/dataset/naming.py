@@ -133,7 +133,7 @@ class Pair:
             image = raster.georeference
         if self.drawn is not None or not image.is_on_map:
             return image, Georeference()
-        with bands.open_raster(self.mask, Selection(self.taken(selection).page)) as raster:
+        with bands.open_raster(self.mask, Selection(page=0)) as raster:  # all pages have one place
             return image, raster.georeference
 
     def read_mask(self, selection: Selection = WHOLE) -> RawMask:

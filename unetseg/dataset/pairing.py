@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable, read_classes
-from unetseg.dataset.exports.class_lists import class_table
+from unetseg.dataset.exports.class_lists import class_table, describe_other_names
 from unetseg.dataset.exports.export import Export
 from unetseg.dataset.exports.search import find_export
 from unetseg.dataset.exports.unread import refuse_by_name
@@ -127,7 +127,8 @@ class LabelledSet:
         pairs: Images and masks.
         problem: The fault of files that belong to no pair, in words.
         classes: The classes, where they are given or declared.
-        warnings: The doubts about the masks of an export, as `exports.export.Export` holds them.
+        warnings: Doubts about the masks of an export, as in `exports.export.Export`, and about the
+            names of classes.
     """
 
     folder: Path
@@ -173,7 +174,10 @@ def read_set(
         source = Path(classes) if classes else home / "classes.toml"
         export = replace(export, pairs=export.pairs_under(table, source))
     pairs, problem = _by_page(*_match(home, export, without, advice), selection)
-    return LabelledSet(home, pairs, problem, table, export.warnings if export else ())
+    warnings = export.warnings if export else ()
+    if table and classes is None and (home / "classes.toml").exists():
+        warnings = (*warnings, *describe_other_names([home, *find_parts(home)], table))
+    return LabelledSet(home, pairs, problem, table, warnings)
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:

@@ -1,5 +1,6 @@
 """The facts of each labelled image: the content of its files, without any judgement."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,7 @@ class Survey:
         strips: Rows at the top and at the bottom that look like a burned-in strip, before scaling.
         numbers: The values that may number objects in the mask; None where it is noisy.
         missing: The number of pixels of the image that have no data.
-        sentinel: A value of `_SENTINELS` that many pixels hold and the file does not declare; else
-            None.
+        sentinel: A value of `_SENTINELS` that many pixels with data hold; None where there is none.
         places: The places of the image and of its mask on a map, as their files state them.
         lean: The share of the higher value in a mask of two, 0 to 1, and its brightness. The latter
             is the mean of its pixels less that of the others, in standard deviations of the image.
@@ -103,7 +103,8 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     """
     info, mask_info = pair.read_info(selection), pair.mask_info(selection)
     image, missing = pair.read_known(selection)
-    sentinel = _sentinel(image, pair.image) if missing is None else None
+    places = pair.places(selection)
+    sentinel = _sentinel(image, pair.image, places[0].nodata)
     hidden = list[int]()
     if pair.drawn is None:
         raw = _mask_beside(pair, image, selection)
@@ -142,7 +143,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
         sentinel,
-        pair.places(selection),
+        places,
         _lean(grey, raw, found),
         tuple(hidden),
     )
@@ -265,8 +266,13 @@ def measuring_step(shape: tuple[int, ...]) -> int:
     return -(-max(shape) // _MEASURED)
 
 
-def _sentinel(image: NDArray[Any], path: Path) -> float | None:
+def _sentinel(image: NDArray[Any], path: Path, nodata: float | None) -> float | None:
     """Return the ``sentinel`` of `Survey`; None of whole numbers from 0.
+
+    Args:
+        image: ``(H, W, C)``, filled where it has no data.
+        path: The file.
+        nodata: The value that it declares as no data.
 
     Raises:
         InputError: A value is so large that nothing can be learnt beside it.
@@ -277,13 +283,16 @@ def _sentinel(image: NDArray[Any], path: Path) -> float | None:
     if max(-low, high) > _ABSURD:
         absurd = high if high > _ABSURD else low
         text = f"holds {absurd:g}, which stands for no data in many programs"
-        raise InputError(path, text, declare_nodata(absurd))
-    is_common = low in _SENTINELS and (image == low).all(2).mean() >= _MANY
+        raise InputError(path, text, declare_nodata(absurd, nodata))
+    is_common = low in _SENTINELS and (image == low).any(2).mean() >= _MANY
     return low if is_common else None
 
 
-def declare_nodata(value: float) -> str:
-    """Return the advice that declares a value of pixels without data."""
+def declare_nodata(value: float, declared: float | None) -> str:
+    """Return the advice about a value of pixels without data, where a file declares one or none."""
+    if declared is not None and math.isclose(declared, value, rel_tol=1e-6):  # as float32
+        text = "it is no data only where all channels hold it: fill the gaps of each channel"
+        return f"{text}, or choose {arg('channels')} without gaps"
     return f"where it is no data, declare it: gdal_edit.py -a_nodata {value!r} FILE"
 
 

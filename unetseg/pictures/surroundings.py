@@ -77,6 +77,14 @@ class IgnoredArea:
         bits = np.unpackbits(np.frombuffer(data, np.uint8), count=self.height * self.width)
         return bits.astype(bool).reshape(self.height, self.width)
 
+    def describe_misfit(self, height: int, width: int, image: str) -> str:
+        """Say that an image of another size gets classes in this area; "" for one of its size."""
+        if (self.height, self.width) == (height, width):
+            return ""
+        text = f"training ignored {100 * self.pixels.mean():.2g} % of the pixels of "
+        text += f"{self.height} x {self.width}; {image} has {height} x {width}, so they get a "
+        return text + "class there"
+
 
 class AreaFinder:
     """Finds the area that all masks of a set ignore, one mask after another."""

@@ -451,10 +451,8 @@ class _Session:
             text = f"{100 * ignored.mean():.2g} % of the pixels of {height} x {width} are ignored"
             remedy = f"{arg('whole', True)} includes them"
             self._say_once("ignored", Note(f"{text}, as in training; {remedy}"))
-        if area and (area.height, area.width) != (height, width) and not turn.job.view:
-            text = f"training ignored {100 * area.pixels.mean():.2g} % of the pixels of "
-            text += f"{area.height} x {area.width}; {image} has {height} x {width}, so they get a "
-            self._say_once("size", Note(text + "class there", warning=True))
+        if area and not turn.job.view and (text := area.describe_misfit(height, width, image)):
+            self._say_once("size", Note(text, warning=True))
         if text := self.model.segmenter.seamless_cost(picture.shape):
             text = f"{text}; without {arg('mode')} it takes less time and memory"
             self._say_once("cost", Note(text))

@@ -12,6 +12,7 @@ import numpy as np
 
 from unetseg.arguments import Names, Reports, public, several
 from unetseg.dataset.geometry import SPARSE
+from unetseg.dataset.shapes import describe_hidden
 from unetseg.errors import InputError, arg, either
 from unetseg.objects.separation import object_classes
 from unetseg.prediction.model import Model
@@ -282,11 +283,13 @@ def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluatio
             if predicted.counts is not None:
                 counts.add(predicted.counts)
             matrix = confusion(truth, predicted.labels, len(classes))
-            mine.append((matrix.tolist(), truth.size, predicted.missed))
+            mine.append((matrix.tolist(), truth.size, predicted.missed, subject.hidden(k)))
         found = world().collect(mine)
-    matrices = np.array([matrix for matrix, _, _ in found])
-    labelled = matrices.sum() / sum(size for _, size, _ in found)
-    if missed := sum(missed for _, _, missed in found):
+    matrices = np.array([matrix for matrix, *_ in found])
+    labelled = matrices.sum() / sum(size for _, size, *_ in found)
+    if hidden := [names for *_, names in found if names]:
+        on_progress(Note(describe_hidden(hidden), warning=True))
+    if missed := sum(missed for _, _, missed, _ in found):
         text = f"{plural(missed, 'pixel')}, {100 * missed / matrices.sum():.2g} % of those scored"
         on_progress(Note(f"{text}, have no class in the masks: they count as wrong", warning=True))
     if 0 < labelled < SPARSE:

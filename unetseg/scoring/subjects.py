@@ -62,6 +62,7 @@ class Subject:
         truth: Reads the k-th true mask, (H, W) class indices, 255 ignored.
         prediction: Takes k, its true mask, and whether the confidence is wanted.
         trained_on: Number of images left out because the model was trained on them.
+        hidden: Takes k. Returns the class of each true shape that other shapes cover.
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
         expect: Takes the numbers of the images whose predictions will be asked for, in order.
@@ -76,6 +77,7 @@ class Subject:
     truth: Callable[[int], Labels]
     prediction: Callable[[int, Labels, bool], Predicted]
     trained_on: int = 0
+    hidden: Callable[[int], list[str]] = lambda _: []
     numbers: Callable[[int, Labels], NDArray[Any] | None] = lambda _, truth: None
     expect: Callable[[Sequence[int]], None] = lambda _: None
     model: Path | None = None
@@ -192,6 +194,7 @@ def folder_by_model(
     groups = choice.groups([pair.file_stem for pair in chosen])
     count = plural(len(chosen), "image")
     on_progress(Note(f"scoring {count} of {show(truth.folder)} with {model}"))
+    truth.warn_of_area(chosen, on_progress)
     predictions = predicting(model, lambda k: _seen(chosen[k], model))
     return Subject(
         title=f"{model.card.name} on {truth.folder}",
@@ -202,6 +205,7 @@ def folder_by_model(
         truth=lambda k: truth.fitting_labels(chosen[k]),
         prediction=predictions,
         trained_on=left_out,
+        hidden=lambda k: truth.hidden(chosen[k]),
         numbers=lambda k, labels: truth.numbers(chosen[k], labels),
         expect=predictions.expect,
         model=model.paths[0],
@@ -239,6 +243,7 @@ def folder_by_masks(
         truth=lambda k: truth.labels(chosen[k]),
         prediction=lambda k, labels, _: made.predicted(chosen[k], truth, labels),
         trained_on=left_out,
+        hidden=lambda k: truth.hidden(chosen[k]),
         numbers=lambda k, labels: truth.numbers(chosen[k], labels),
     )
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
-from unetseg.dataset.findings.images import doubt_views
+from unetseg.dataset.findings.images import doubt_views, refuse_misplaced
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.pairing import LabelledSet
 from unetseg.dataset.survey import view_surround
@@ -97,8 +98,9 @@ class Truth:
         """Return a mask (H, W); 255 is ignored.
 
         Raises:
-            InputError: The mask cannot be read.
+            InputError: The mask cannot be read, or lies elsewhere on the map than its image.
         """
+        refuse_misplaced(pair, self.selection)
         indices: Labels = self._order[pair.labels(self.table, self.selection)]
         return self.card.ignore_outside(indices, self.selection) if self.card else indices
 
@@ -107,6 +109,22 @@ class Truth:
         labels, info = self.labels(pair), pair.read_info(self.selection)
         masks.check_same_size(pair.mask, labels.shape, (info.height, info.width))
         return labels
+
+    def hidden(self, pair: Pair) -> list[str]:
+        """Return the class of each true shape that other shapes cover; see `Pair.hidden`."""
+        if pair.drawn is None:
+            return []
+        return self.table.names_of(pair.hidden(pair.read_shapes(self.selection)))
+
+    def warn_of_area(self, pairs: Sequence[Pair], on_progress: OnProgress) -> None:
+        """Warn of the first image of another size than the area that training ignored."""
+        area = self.card.ignored_area if self.card else None
+        for pair in pairs if area else ():
+            info = pair.read_info(self.selection)
+            name = show(pair.image.name)
+            if area and (text := area.describe_misfit(info.height, info.width, name)):
+                on_progress(Note(text, warning=True))
+                return
 
     def numbers(self, pair: Pair, labels: Labels) -> NDArray[Any] | None:
         """Return the label image (H, W) of the true objects; None where there is none.

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from unetseg.classes import ClassTable, SegmentationClass, named_classes
@@ -9,12 +10,35 @@ from unetseg.dataset.exports.export import Reading
 from unetseg.errors import InputError
 from unetseg.text import show
 
+_LABELMAP, _TABLE = "labelmap.txt", "_classes.csv"
 VOID = "#e0e0c0"  # Pascal VOC paints outlines in this colour and leaves them out of scores
 
 
 def class_table(folder: Path) -> ClassTable | None:
     """Return the classes that ``labelmap.txt`` or ``_classes.csv`` declare; None without either."""
-    return _labelmap(folder / "labelmap.txt") or _roboflow_classes(folder / "_classes.csv")
+    return _labelmap(folder / _LABELMAP) or _roboflow_classes(folder / _TABLE)
+
+
+def describe_other_names(homes: Iterable[Path], table: ClassTable) -> list[str]:
+    """Say where a ``classes.toml`` names a class otherwise than a list beside the masks does.
+
+    Args:
+        homes: The folders that may hold such lists.
+        table: The classes of the ``classes.toml``.
+    """
+    names = {table.key(i): name for i, name in enumerate(table.names)}
+    for home in homes:
+        try:
+            listed = class_table(home)
+        except InputError:
+            continue  # the classes.toml stands in for a damaged list
+        for i, one in enumerate(listed or ()):
+            name = names.get(listed.key(i), one.name) if listed else one.name
+            if name.casefold() != one.name.casefold():
+                file = next(f for f in (_LABELMAP, _TABLE) if (home / f).is_file())
+                text = f"{file} calls a class {show(one.name)!r}, and classes.toml calls it "
+                return [f"{text}{show(name)!r}, which counts"]
+    return []
 
 
 def _labelmap(path: Path) -> ClassTable | None:

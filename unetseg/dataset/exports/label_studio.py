@@ -27,6 +27,7 @@ from unetseg.errors import InputError
 from unetseg.pictures import reading
 from unetseg.text import show
 
+_ONE_PICTURE = "label one picture a task"
 _NO_AREAS = ("choices", "textarea", "rating", "relation")  # they are about the image
 
 
@@ -47,10 +48,10 @@ def read_label_studio(folder: Path) -> Export | None:
     file, tasks = only_one(found, labels.tool, folder)
     with Reading(file, labels.tool):
         for task in tasks:
-            address = _address_of(task["data"])
             done = [a for a in task["annotations"] if not a.get("was_cancelled")]
             if not done:
                 continue  # a task that nobody has labelled
+            address = _address_of(task["data"])
             if len(done) > 1:
                 numbers = " and ".join(show(a.get("id")) for a in done)
                 text = f"task {show(task.get('id'))} has {len(done)} annotations of one image, "
@@ -71,9 +72,17 @@ def _are_tasks(data: Any, key: str) -> bool:
 
 
 def _address_of(data: Mapping[str, Any]) -> str:
-    """Return the address of a task's image; the signature of a web address is no part of it."""
+    """Return the address of a task's image; the signature of a web address is no part of it.
+
+    Raises:
+        NotReadError: There are several, and no region says which one it was drawn on.
+    """
     addresses = (re.sub(r"\?(?!d=).*", "", str(value)) for value in data.values())
-    return next((a for a in addresses if a.lower().endswith(reading.SUFFIXES)), "")
+    found = [a for a in addresses if a.lower().endswith(reading.SUFFIXES)]
+    if len({_bare(_file_name(a)) for a in found}) > 1:
+        names = " and ".join(show(_file_name(a)) for a in found)
+        raise NotReadError(f"a task of several pictures, {names}", _ONE_PICTURE)
+    return found[0] if found else ""
 
 
 def _file_name(address: str) -> str:
@@ -84,11 +93,15 @@ def _file_name(address: str) -> str:
 def _image_of(address: str, file: Path, pictures: Pictures) -> Path:
     """Return the image of a task; an upload bears a random prefix that the file may lack."""
     name = _file_name(address)
-    bare = re.sub(r"^[0-9a-f]{8}-", "", name)
     try:
         return pictures.named(name, file)
     except InputError:
-        return pictures.named(bare, file)
+        return pictures.named(_bare(name), file)
+
+
+def _bare(name: str) -> str:
+    """Return the name of a file without the random prefix of an upload."""
+    return re.sub(r"^[0-9a-f]{8}-", "", name)
 
 
 def _add_regions(image: LabelledImage, regions: Sequence[Mapping[str, Any]]) -> None:
@@ -98,7 +111,7 @@ def _add_regions(image: LabelledImage, regions: Sequence[Mapping[str, Any]]) -> 
     if len(pictures) > 1:
         names = " and ".join(map(show, pictures))
         text = f"the task of {show(image.path.name)} has regions of several pictures, {names}"
-        raise NotReadError(text, "label one picture a task")
+        raise NotReadError(text, _ONE_PICTURE)
     image.is_relative = all(one["type"] != "brushlabels" for one in areas)
     for one in areas:
         image.state_size(one["original_height"], one["original_width"])

@@ -8,7 +8,14 @@ from typing import Any
 
 from unetseg.dataset import shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
-from unetseg.dataset.exports.values import corners_of, folded, homes_of, json_files, number_of
+from unetseg.dataset.exports.values import (
+    corners_of,
+    folded,
+    homes_of,
+    is_rectangle,
+    json_files,
+    number_of,
+)
 from unetseg.dataset.parts import name_one
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
@@ -41,6 +48,7 @@ def read_supervisely(folder: Path) -> Export | None:
             image, size = labels.image(path, file), data.get("size") or {}
             image.state_size(size.get("height"), size.get("width"))
             for one in data["objects"]:
+                image.rectangles += _is_box(one)
                 image.add(str(one["classTitle"]), _supervisely_shape(one))
     return labels.export() if labels.images else None
 
@@ -61,6 +69,13 @@ def _supervisely_shape(one: Mapping[str, Any]) -> Draw:
         corners = [(number_of(x), number_of(y)) for x, y in one["points"]["exterior"]]
         return partial(shapes.outline, "rectangle", corners)
     raise NotReadError(f"a {show(kind)}, which has no area or is not read", "export bitmaps")
+
+
+def _is_box(one: Mapping[str, Any]) -> bool:
+    """Tell whether a shape of Supervisely is a rectangle, drawn as one or as a polygon."""
+    if one["geometryType"] == "polygon" and not one["points"]["interior"]:
+        return is_rectangle(corners_of(one["points"]["exterior"]))
+    return bool(one["geometryType"] == "rectangle")
 
 
 def _supervisely_rings(

@@ -1,10 +1,13 @@
 """Formats that are not read, and the export that is read instead."""
 
+import re
 from pathlib import Path
 
-from unetseg.dataset.exports.values import homes_of, json_files
+from unetseg.dataset.exports.values import files_in, homes_of, json_files
 from unetseg.errors import InputError
 
+_AS_PNG = "save its masks as PNG, with the names of the images"
+_OUTLINES = "draw polygons, and export COCO"
 _UNREAD = (
     ("*_seg.npy", "Cellpose, which needs pickle", "in Cellpose: File > Save masks as PNG/tif"),
     ("*RoiSet*.zip", "ImageJ regions", "in Fiji: open image and regions, then save a label image"),
@@ -19,7 +22,7 @@ _UNREAD = (
     ("*.dcm", "DICOM", "export each picture as PNG or TIFF"),
     ("*.ilp", "an ilastik project", "in ilastik: export the labels as TIFF"),
     ("*.webp", "WebP", "save them as PNG"),
-    ("*.ndjson", "Labelbox", "save its masks as PNG, with the names of the images"),
+    ("*.ndjson", "Labelbox", _AS_PNG),
     ("*.npy", "NumPy arrays", "save them as PNG or TIFF"),
     ("*.npz", "NumPy arrays", "save them as PNG or TIFF"),
 )
@@ -28,17 +31,26 @@ _CVAT = "CVAT for images", "export COCO 1.0 or Segmentation mask 1.1, and tick S
 _UNREAD_JSON = (
     (("item", "annotations", "version"), "V7 Darwin", "in V7: export COCO"),
     (("categories", "items"), "Datumaro", "export COCO"),
-    (("data_row", "projects"), "Labelbox", "save its masks as PNG, with the names of the images"),
-    (("Labeled Data", "Label"), "Labelbox", "save its masks as PNG, with the names of the images"),
+    (("data_row", "projects"), "Labelbox", _AS_PNG),
+    (("Labeled Data", "Label"), "Labelbox", _AS_PNG),
     (("metadata", "instances"), "SuperAnnotate", "in SuperAnnotate: export COCO"),
     (("label_classes", "images"), "Hasty", "in Hasty: export COCO"),
     (("dataset", "name"), "Segments.ai", "with its SDK: export_dataset to semantic or COCO"),
     (("label_hash", "data_units"), "Encord", "in Encord: export COCO"),
-    (("task_id", "response"), "Scale", "save its masks as PNG, with the names of the images"),
-    (("assets", "name"), "VoTT", "save its masks as PNG, with the names of the images"),
+    (("task_id", "response"), "Scale", _AS_PNG),
+    (("reference_id", "geometry"), "Scale Nucleus", _AS_PNG),
+    (("item", "annotations"), "Scale Nucleus", _AS_PNG),
+    (("assets", "name"), "VoTT", "it exports no outlines: draw them in VIA 2, and export JSON"),
     (("imgHeight", "objects"), "Cityscapes polygons", "take its *_labelIds.png as masks"),
     (("file", "metadata", "view"), "VIA 3", "label with VIA 2, and export JSON"),
 )
+# Tables of boxes by columns that their first line names.
+_UNREAD_CSV: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("xmin", "ymin", "xmax", "ymax"), "boxes of VoTT or TensorFlow", _OUTLINES),
+    (("bbox_x", "bbox_y"), "boxes of MakeSense", f"in MakeSense: {_OUTLINES}"),
+)
+# A line of MakeSense's older tables, which do not name their columns.
+_BOX_OF_MAKESENSE = re.compile(r"[^,]+(,[\d.]+){4},[^,]+(,\d+){2}\s*")
 _HEAD = 1000  # bytes in which the first element of an XML file stands
 
 
@@ -58,6 +70,15 @@ def refuse_by_name(folder: Path) -> None:
         first = data[0] if isinstance(data, list) and data else data
         for keys, kind, remedy in _UNREAD_JSON:
             if isinstance(first, dict) and first.keys() >= set(keys):
+                raise InputError(file, f"{kind}: not read", remedy)
+    for file in (f for home in homes_of(folder) for f in files_in(home, ".csv")):
+        with open(file, encoding="utf-8-sig", errors="replace") as handle:
+            first = handle.readline(_HEAD)
+        columns = {column.strip(' "\n').lower() for column in first.split(",")}
+        if _BOX_OF_MAKESENSE.fullmatch(first):
+            columns = {"bbox_x", "bbox_y"}
+        for named, kind, remedy in _UNREAD_CSV:
+            if columns >= set(named):
                 raise InputError(file, f"{kind}: not read", remedy)
 
 

@@ -9,13 +9,21 @@ from numpy.typing import NDArray
 
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding, refusal_of
+from unetseg.dataset.naming import Pair
 from unetseg.dataset.survey import declare_nodata
 from unetseg.errors import Code, InputError, arg, as_option
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.surroundings import common_surround
+from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural, show
 
-_MOST_SHIFT = 0.5  # pixels between a mask and its image on the map
+# Pixels between a mask and its image on the map. Where one program names a pixel by its corner and
+# another by its centre, both lie half a pixel apart in x and y, which are 0.71 pixels.
+_MOST_SHIFT = 0.75
+_ON_GRID = (
+    "make the masks on the grid of their images; where the pixels fit as they are, save the masks "
+    "as PNG"
+)
 _FEWER_BITS = (8, 10, 12, 14)  # of cameras, and of pictures, that are stored as 16 bits
 _FEWEST_WITH_TOP = 2  # images that end at one value; one alone may do so by chance
 _FEWEST_WITH_STRIPS = 3  # with fewer images, equal rows may be chance
@@ -57,15 +65,22 @@ def find_misplaced(
             systems.append(path)
         elif shift is not None and not shift <= _MOST_SHIFT:
             elsewhere.append((shift, path))
-    remedy = "make the masks on the grid of their images; where the pixels fit as they are, save "
-    remedy += "the masks as PNG"
     if elsewhere:
         files = [path for _, path in elsewhere]
         text = f"lies up to {max(elsewhere)[0]:,.3g} pixels from its image on the map"
-        yield InputError(files[0], text, remedy), files
+        yield InputError(files[0], text, _ON_GRID), files
     if systems:
         text = "has another coordinate system than its image"
-        yield InputError(systems[0], text, remedy), systems
+        yield InputError(systems[0], text, _ON_GRID), systems
+
+
+def refuse_misplaced(pair: Pair, selection: Selection = WHOLE) -> None:
+    """Raise `InputError` where a mask of its image's size lies elsewhere on the map than it."""
+    image, mask = pair.read_info(selection), pair.mask_info(selection)
+    size = image.height, image.width
+    if size == (mask.height, mask.width):
+        for error, _ in find_misplaced([(pair.mask, size, pair.places(selection))]):
+            raise error
 
 
 def judge_channels(facts: Facts) -> Iterator[Finding]:
@@ -121,11 +136,12 @@ def judge_ranges(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_sentinels(facts: Facts) -> Iterator[Finding]:
-    """Warn of values that usually stand for no data, and that no file declares."""
-    for value in sorted({s.sentinel for s in facts.surveys if s.sentinel is not None}):
-        files = [s.pair.image for s in facts.surveys if s.sentinel == value]
-        text = f"holds {value:g} in many pixels, which is learnt like any other value"
-        yield Finding.of("warning", files, text, declare_nodata(value))
+    """Warn of values that usually stand for no data, in pixels that count as data."""
+    for survey in facts.surveys:
+        if (value := survey.sentinel) is not None:
+            text = f"holds {value:g} in many pixels, which is learnt like any other value"
+            remedy = declare_nodata(value, survey.places[0].nodata)
+            yield Finding.of("warning", [survey.pair.image], text, remedy)
 
 
 def judge_strips(facts: Facts) -> Iterator[Finding]:

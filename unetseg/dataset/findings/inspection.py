@@ -49,7 +49,6 @@ from unetseg.dataset.findings.neighbours import (
     judge_copies,
     judge_duplicates,
     judge_neighbours,
-    judge_tiles,
 )
 from unetseg.dataset.geometry import auto_size
 from unetseg.dataset.survey import Survey, measure_classes, survey_pair
@@ -356,11 +355,9 @@ def inspect_folder(
     for judge in _JUDGES:
         found += judge(facts)
     group, neighbours = judge_neighbours(facts)
-    scene, tiles = judge_tiles(facts)
     scale, too_large = judge_scale(facts, size)
     found += [
         *neighbours,
-        *tiles,
         *judge_parts(facts),
         *judge_division(facts),
         *too_large,
@@ -375,7 +372,7 @@ def inspect_folder(
         facts.halves,
         size,
         scale,
-        group or scene,
+        group,
         facts.ignored_area,
     )
 

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import compress, product
+from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.dataset import splits
 from unetseg.dataset.findings.facts import Facts
-from unetseg.dataset.findings.finding import Finding, Severity, refusal_of
+from unetseg.dataset.findings.finding import Finding, Severity
 from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg, as_option
 from unetseg.text import plural, show
@@ -19,6 +20,7 @@ _NEARLY_IN_DETAIL = 0.22
 _SHIFT = 2
 _COMMON = 0.02  # of a tile: more is an overlap, less is the rounding of borders
 _ROWS = 512  # thumbnails that are compared with all others at once
+_MOST_PAIRS = 100  # of each image; see `_Pairs`
 _COPY = 0.08  # for these two, see `_is_copy`
 _COPY_IN_DETAIL = 0.15
 
@@ -93,84 +95,110 @@ def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def judge_neighbours(facts: Facts) -> tuple[str, list[Finding]]:
-    """Return a pattern that groups nearly equal images, or "", and the findings about them."""
+    """Return a pattern that groups images which show the same, or "", and the findings about them.
+
+    They are nearly equal, or tiles that touch or overlap on a map. Nearly equal tiles that overlap
+    are said by their place alone.
+    """
     names, group = [s.pair.file_stem for s in facts.surveys], facts.settings.group
-    near = [
-        (names[i], names[j])
-        for i, j in _nearly_equal(facts.surveys)
-        if names[i] != names[j] and not _is_copy(facts.surveys[i], facts.surveys[j])
-    ]
-    if group:
-        try:
-            near = [p for p in near if len({splits.group_of(n, group) for n in p}) == 2]
-        except InputError as error:
-            return "", [refusal_of(error, facts.commands)]
-    if not near:
+    try:
+        groups = splits.groups_of(names, group)
+    except InputError:  # `judge_division` refuses it
         return "", []
-    are = "is" if len(near) == 1 else "are"
-    text = f"{plural(len(near), 'pair')} of images {are} nearly equal, as neighbours in a video: "
-    text += "; ".join(f"{show(a)} and {show(b)}" for a, b in near[:2])
-    text += "; ..." if len(near) > 2 else ""
-    text += ": on two sides of the split they make the score too good"
-    pattern = "" if group else suggest_group(names, near)
-    remedy = f"keep one of each pair, or pass a {arg('group')} that joins them"
+    touching, overlapping = _tiles(facts.surveys, groups)
+    near, known = _Pairs(), set(overlapping.some)
+    for i, j in _nearly_equal(facts.surveys):
+        is_new = groups[i] != groups[j] and (i, j) not in known
+        if is_new and not _is_copy(facts.surveys[i], facts.surveys[j]):
+            near.add(i, [j])
+    tiles = [*overlapping.some, *touching.some]
+
+    def pattern_of(pairs: Sequence[tuple[int, int]]) -> str:
+        named = [(names[i], names[j]) for i, j in pairs]
+        return suggest_group(names, named) if named and not group else ""
+
+    of_all = pattern_of([*near.some, *tiles])
+    of_near = of_all or pattern_of(near.some)
+    of_tiles = of_all or ("" if of_near else pattern_of(tiles))  # two patterns would contradict
+    found = list[Finding]()
+    if near.count:
+        text = f"{'is' if near.count == 1 else 'are'} nearly equal, as neighbours in a video"
+        remedy = f"keep one of each pair, or pass a {arg('group')} that joins them"
+        found.append(_apart(facts, "warning", near, text, of_near, remedy))
+    remedy = f"pass a {arg('group')} that joins the tiles of one scene, or score another scene"
+    if overlapping.count:
+        text = f"{'shows' if overlapping.count == 1 else 'show'} common places on the map"
+        found.append(_apart(facts, "warning", overlapping, text, of_tiles, remedy))
+    elif touching.count:
+        text = f"{'touches' if touching.count == 1 else 'touch'} each other on the map"
+        found.append(_apart(facts, "note", touching, text, of_tiles, remedy, " for other places"))
+    return of_near or of_tiles, found
+
+
+@dataclass
+class _Pairs:
+    """Pairs of images, by their places in the set.
+
+    Attributes:
+        count: Their number.
+        some: Up to `_MOST_PAIRS` of each image: 10,000 pictures of one place make 50 million pairs.
+    """
+
+    count: int = 0
+    some: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, one: int, others: Sequence[int]) -> None:
+        """Add the pairs of an image and others."""
+        self.count += len(others)
+        self.some += [(one, other) for other in others[:_MOST_PAIRS]]
+
+
+def _apart(
+    facts: Facts,
+    severity: Severity,
+    pairs: _Pairs,
+    text: str,
+    pattern: str,
+    remedy: str,
+    end: str = "",
+) -> Finding:
+    """Return the finding about pairs that may stand on two sides of the split."""
+    names = [tuple(show(facts.surveys[k].pair.file_stem) for k in two) for two in pairs.some[:2]]
+    text = f"{plural(pairs.count, 'pair')} of images {text}: "
+    text += "; ".join(f"{one} and {other}" for one, other in names)
+    text += "; ..." if pairs.count > 2 else ""
+    text += f": on two sides of the split they make the score too good{end}"
     remedy = f"pass {arg('group', pattern)}" if pattern else remedy
     line = facts.commands.check(as_option("group", pattern)) if pattern else ""
-    return pattern, [Finding.of("warning", [facts.root], text, remedy, line)]
+    return Finding.of(severity, [facts.root], text, remedy, line)
 
 
-def judge_tiles(facts: Facts) -> tuple[str, list[Finding]]:
-    """Return a pattern that groups tiles of one scene, or "", and the findings about them."""
-    group = facts.settings.group
-    names, overlaps = _tiles(facts.surveys)
-    if group:
-        try:
-            kept = [len({splits.group_of(n, group) for n in pair}) == 2 for pair in names]
-        except InputError:  # `judge_neighbours` refuses it
-            return "", []
-        names, overlaps = list(compress(names, kept)), list(compress(overlaps, kept))
-    if not names:
-        return "", []
-    common = [p for p, share in zip(names, overlaps, strict=True) if share > _COMMON]
-    shown = common or names
-    text = f"{plural(len(shown), 'pair')} of images "
-    text += "show common places" if common else "touch each other"
-    text += f" on the map: {'; '.join(f'{show(a)} and {show(b)}' for a, b in shown[:2])}"
-    text += "; ..." if len(shown) > 2 else ""
-    text += ": on two sides of the split they make the score too good"
-    text += "" if common else " for other places"
-    all_names = [s.pair.file_stem for s in facts.surveys]
-    pattern = "" if group else suggest_group(all_names, names)
-    remedy = f"pass a {arg('group')} that joins the tiles of one scene"
-    remedy = f"pass {arg('group', pattern)}" if pattern else remedy
-    line = facts.commands.check(as_option("group", pattern)) if pattern else ""
-    severity: Severity = "warning" if common else "note"
-    return pattern, [Finding.of(severity, [facts.root], text, remedy, line)]
-
-
-def _tiles(surveys: Sequence[Survey]) -> tuple[list[tuple[str, str]], list[float]]:
-    """Return the names of images that touch or overlap on a map, and the common shares of tiles."""
+def _tiles(surveys: Sequence[Survey], groups: Sequence[str]) -> tuple[_Pairs, _Pairs]:
+    """Return the images of two groups that touch on a map, and those that overlap there."""
     placed = [
-        (s.pair.file_stem, extent, s.places[0].epsg or 0, (extent[2] - extent[0]) / s.shape[1])
-        for s in surveys
-        if (extent := s.places[0].extent(*s.shape)) is not None
+        (k, extent, survey.places[0].epsg or 0)
+        for k, survey in enumerate(surveys)
+        if (extent := survey.places[0].extent(*survey.shape)) is not None
     ]
-    names, overlaps = list[tuple[str, str]](), list[float]()
+    touching, overlapping = _Pairs(), _Pairs()
     if len(placed) < 2:
-        return names, overlaps
-    extents, systems = np.array([p[1] for p in placed]), np.array([p[2] for p in placed])
+        return touching, overlapping
+    numbers, systems = np.array([p[0] for p in placed]), np.array([p[2] for p in placed])
+    extents, kinds = np.array([p[1] for p in placed]), np.unique(groups, return_inverse=True)[1]
+    kinds = kinds[numbers]
     areas = np.prod(extents[:, 2:] - extents[:, :2], 1)
-    for i, (name, extent, system, pixel) in enumerate(placed):
-        others = extents[i + 1 :]
+    for k, number in enumerate(numbers.tolist()):
+        extent, others = extents[k], slice(k + 1, None)
         # Widths and heights that are common; below 0 they are gaps.
-        common = np.minimum(others[:, 2:], extent[2:]) - np.maximum(others[:, :2], extent[:2])
-        near = (common.min(1) > -pixel / 2) & (common.max(1) > pixel / 2)  # corners alone are not
-        for k in np.flatnonzero(near & (systems[i + 1 :] == system)).tolist():
-            if placed[i + 1 + k][0] != name:  # as pages of one file
-                names.append((name, placed[i + 1 + k][0]))
-                share = float(np.prod(common[k].clip(0)) / min(areas[i], areas[i + 1 + k]))
-                overlaps.append(share)
-    return names, overlaps
+        common = np.minimum(extents[others, 2:], extent[2:])
+        common -= np.maximum(extents[others, :2], extent[:2])
+        half = (extent[2] - extent[0]) / surveys[number].shape[1] / 2  # of a pixel
+        near = (common.min(1) > -half) & (common.max(1) > half)  # corners alone are not
+        near &= (systems[others] == systems[k]) & (kinds[others] != kinds[k])
+        overlap = common.clip(0).prod(1) > _COMMON * np.minimum(areas[others], areas[k])
+        for pairs, chosen in ((touching, near & ~overlap), (overlapping, near & overlap)):
+            pairs.add(number, numbers[others][chosen].tolist())
+    return touching, overlapping
 
 
 def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
