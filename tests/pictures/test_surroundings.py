@@ -163,3 +163,5 @@ def test_a_field_of_view_is_told_from_its_negative_and_from_labels():
     specks = view.copy()
     specks[2:50:6, 2:50:6] ^= True
     assert doubt_view(specks) == ""
+    large = np.repeat(np.repeat(cells, 80, 0), 80, 1)  # it is looked at with fewer pixels
+    assert doubt_view(large) == doubt_view(cells)
