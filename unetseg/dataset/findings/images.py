@@ -17,8 +17,8 @@ from unetseg.pictures.surroundings import common_surround
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural, show
 
-# Pixels between a mask and its image on the map. Where one program names a pixel by its corner and
-# another by its centre, both lie half a pixel apart in x and y, which are 0.71 pixels.
+# Pixels between a mask and its image on the map. One program names a pixel by its corner and
+# another by its centre: half a pixel apart in x and in y are 0.71 pixels.
 _MOST_SHIFT = 0.75
 _ON_GRID = (
     "make the masks on the grid of their images; where the pixels fit as they are, save the masks "
