@@ -349,6 +349,20 @@ def test_a_mask_page_of_gdal_is_no_picture_and_says_which_pixels_lack_data(
             np.testing.assert_array_equal(valid, known[first:last])
 
 
+@pytest.mark.parametrize("pixels", [GREY, RGB])
+def test_smaller_copies_of_a_picture_and_of_its_mask_page_are_no_pages(tmp_path, pixels):
+    path, known = tmp_path / "x.tif", RNG.random((50, 41)) < 0.8
+    photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+    with tifffile.TiffWriter(path) as made:
+        for step, small in ((1, 0), (2, 1), (4, 1)):  # as in a Cloud Optimised GeoTIFF
+            part, plain = pixels[::step, ::step], {"metadata": None}
+            made.write(part, photometric=photometric, subfiletype=small, **plain)
+            made.write(known[::step, ::step], photometric=4, subfiletype=4 + small, **plain)
+    assert reading.read_info(path).pages == 1
+    with open_raster(path) as raster:
+        np.testing.assert_array_equal(raster.with_valid(slice(0, 50))[1], known)
+
+
 def test_labels_without_data_in_a_mask_page_of_gdal_are_unlabelled(tmp_path):
     known = np.ones(GREY.shape, bool)
     known[3:9] = False
