@@ -113,6 +113,7 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from unetseg.labelling.rounds import Rounds
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though the tests were started to outlive a terminal
 images = sorted(Path("set/images").iterdir())
 args = Path("set"), images, Path("set/.unetseg"), "label", "5m"
 rounds = Rounds(*args, lambda _: None, lambda _: None)
