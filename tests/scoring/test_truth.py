@@ -12,6 +12,8 @@ import unetseg
 from tests.dataset.test_findings import on_map, photographs
 from tests.support import NAMES, QUICK, draw, read, said, write_set
 from unetseg.cli.app import main
+from unetseg.dataset.naming import Pair
+from unetseg.dataset.pairing import read_set
 from unetseg.errors import InputError
 
 
@@ -94,6 +96,23 @@ def test_shapes_may_lack_a_class_of_the_model_and_others_are_refused_by_their_fo
     write_shapes("other", 2, [(1, "root")])
     with pytest.raises(InputError, match=r"^other: names .*root; the model knows .*joint"):
         unetseg.evaluate("other")
+
+
+def test_shapes_are_drawn_once_for_their_classes_and_for_those_that_others_cover(
+    empty, monkeypatch
+):
+    write_shapes("set", 3, [(0, "crack"), (1, "joint")])
+    labelled, made = read_set("set", line_width=5), Path("made")
+    made.mkdir()
+    for pair in labelled.pairs:
+        Image.fromarray(pair.labels(labelled.classes)).save(made / f"{pair.name}.png")
+    drawn, read_shapes = [], Pair.read_shapes
+    monkeypatch.setattr(
+        Pair, "read_shapes", lambda pair, s: drawn.append(pair.name) or read_shapes(pair, s)
+    )
+    found = unetseg.evaluate("set", predictions="made", line_width=5)
+    assert drawn == list(found.subject.names)
+    assert found.scores.mean_iou == 1
 
 
 def test_classes_beside_the_masks_that_name_others_are_refused(home):

@@ -146,6 +146,13 @@ class Pair:
             return reading.read_mask(self.mask, self.taken(selection))
         return RawMask(self.values[self.read_shapes(selection)])
 
+    def read_mask_and_hidden(self, selection: Selection = WHOLE) -> tuple[RawMask, list[int]]:
+        """Return the mask as `read_mask` does, and the mask values of its `hidden` shapes."""
+        if self.drawn is None:
+            return self.read_mask(selection), []
+        shapes = self.read_shapes(selection)
+        return RawMask(self.values[shapes]), self.hidden(shapes)
+
     @property
     def values(self) -> NDArray[np.unsignedinteger]:
         """``(n + 1,)`` the mask values of no shape and of each drawn one."""

@@ -110,8 +110,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         raw = _mask_beside(pair, image, selection)
         refuse_mixup(pair, image, raw)
     else:
-        shapes = pair.read_shapes(selection)
-        raw, hidden = masks.RawMask(pair.values[shapes]), pair.hidden(shapes)
+        raw, hidden = pair.read_mask_and_hidden(selection)
     size, mask_size = image.shape[:2], raw.values.shape[:2]
     remedy = "make image and mask the same size"
     if info.orientation >= 5 and size == mask_size[::-1]:

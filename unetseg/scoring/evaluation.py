@@ -278,12 +278,12 @@ def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluatio
             name=names.__getitem__,
             check=lambda: caught.check("evaluate", "run the same line again"),
         ):
-            truth = subject.truth(k)
+            truth, hidden_here = subject.truth_and_hidden(k)
             predicted = subject.prediction(k, truth, False)
             if predicted.counts is not None:
                 counts.add(predicted.counts)
             matrix = confusion(truth, predicted.labels, len(classes))
-            mine.append((matrix.tolist(), truth.size, predicted.missed, subject.hidden(k)))
+            mine.append((matrix.tolist(), truth.size, predicted.missed, hidden_here))
         found = world().collect(mine)
     matrices = np.array([matrix for matrix, *_ in found])
     labelled = matrices.sum() / sum(size for _, size, *_ in found)

@@ -59,10 +59,10 @@ class Subject:
         groups: The group of each image, over which intervals are taken; its name where there are
             no groups.
         image: Reads the k-th image, (H, W, C).
-        truth: Reads the k-th true mask, (H, W) class indices, 255 ignored.
+        truth_and_hidden: Reads the k-th true mask, (H, W) class indices, 255 ignored, and the class
+            of each true shape that other shapes cover.
         prediction: Takes k, its true mask, and whether the confidence is wanted.
         trained_on: Number of images left out because the model was trained on them.
-        hidden: Takes k. Returns the class of each true shape that other shapes cover.
         numbers: Takes k and its true mask. Reads the label image (H, W) of the true objects; None
             where there is none.
         expect: Takes the numbers of the images whose predictions will be asked for, in order.
@@ -74,13 +74,16 @@ class Subject:
     names: Sequence[str]
     groups: Sequence[str]
     image: Callable[[int], NDArray[Any]]
-    truth: Callable[[int], Labels]
+    truth_and_hidden: Callable[[int], tuple[Labels, list[str]]]
     prediction: Callable[[int, Labels, bool], Predicted]
     trained_on: int = 0
-    hidden: Callable[[int], list[str]] = lambda _: []
     numbers: Callable[[int, Labels], NDArray[Any] | None] = lambda _, truth: None
     expect: Callable[[Sequence[int]], None] = lambda _: None
     model: Path | None = None
+
+    def truth(self, k: int) -> Labels:
+        """Read the k-th true mask, (H, W) class indices, 255 ignored."""
+        return self.truth_and_hidden(k)[0]
 
     def scored_image(self, k: int) -> ScoredImage:
         """Read and predict the k-th image, with its confidence where it is known."""
@@ -196,16 +199,21 @@ def folder_by_model(
     on_progress(Note(f"scoring {count} of {show(truth.folder)} with {model}"))
     truth.warn_of_area(chosen, on_progress)
     predictions = predicting(model, lambda k: _seen(chosen[k], model))
+
+    def truth_and_hidden(k: int) -> tuple[Labels, list[str]]:
+        found = truth.labels_and_hidden(chosen[k])
+        truth.refuse_misfit(chosen[k])
+        return found
+
     return Subject(
         title=f"{model.card.name} on {truth.folder}",
         classes=truth.classes,
         names=[pair.name for pair in chosen],
         groups=groups,
         image=lambda k: chosen[k].read_image(truth.selection),
-        truth=lambda k: truth.fitting_labels(chosen[k]),
+        truth_and_hidden=truth_and_hidden,
         prediction=predictions,
         trained_on=left_out,
-        hidden=lambda k: truth.hidden(chosen[k]),
         numbers=lambda k, labels: truth.numbers(chosen[k], labels),
         expect=predictions.expect,
         model=model.paths[0],
@@ -231,7 +239,7 @@ def folder_by_masks(
     on_progress(Note(f"scoring {plural(len(chosen), 'mask')} of {places}"))
 
     def image(k: int) -> NDArray[Any]:
-        truth.fitting_labels(chosen[k])
+        truth.refuse_misfit(chosen[k])
         return chosen[k].read_image(truth.selection)
 
     return Subject(
@@ -240,10 +248,9 @@ def folder_by_masks(
         names=[pair.name for pair in chosen],
         groups=groups,
         image=image,
-        truth=lambda k: truth.labels(chosen[k]),
+        truth_and_hidden=lambda k: truth.labels_and_hidden(chosen[k]),
         prediction=lambda k, labels, _: made.predicted(chosen[k], truth, labels),
         trained_on=left_out,
-        hidden=lambda k: truth.hidden(chosen[k]),
         numbers=lambda k, labels: truth.numbers(chosen[k], labels),
     )
 
@@ -285,7 +292,10 @@ def held_out_by_model(
         names=stems,
         groups=groups,
         image=lambda k: np.asarray(opened.held_out(kept[k])[0]),
-        truth=lambda k: model.ignore_outside(np.asarray(opened.held_out(kept[k])[1])),
+        truth_and_hidden=lambda k: (
+            model.ignore_outside(np.asarray(opened.held_out(kept[k])[1])),
+            [],
+        ),
         prediction=lambda k, truth, sure: predictions(kept[k], truth, sure),
         trained_on=total - len(kept),
         expect=lambda numbers: predictions.expect([kept[k] for k in numbers]),

@@ -94,27 +94,24 @@ class Truth:
             order[index] = self.classes.names.index(name)
         return order
 
-    def labels(self, pair: Pair) -> Labels:
-        """Return a mask (H, W); 255 is ignored.
+    def labels_and_hidden(self, pair: Pair) -> tuple[Labels, list[str]]:
+        """Return a mask (H, W), 255 ignored, and the class of each of its `Pair.hidden` shapes.
 
         Raises:
             InputError: The mask cannot be read, or lies elsewhere on the map than its image.
         """
         refuse_misplaced(pair, self.selection)
-        indices: Labels = self._order[pair.labels(self.table, self.selection)]
-        return self.card.ignore_outside(indices, self.selection) if self.card else indices
+        raw, hidden = pair.read_mask_and_hidden(self.selection)
+        labels: Labels = self._order[pair.labels_of(raw, self.table, self.selection)]
+        if self.card:
+            labels = self.card.ignore_outside(labels, self.selection)
+        return labels, self.table.names_of(hidden)
 
-    def fitting_labels(self, pair: Pair) -> Labels:
-        """Return `labels`; raise `InputError` where the image has another size, too."""
-        labels, info = self.labels(pair), pair.read_info(self.selection)
-        masks.check_same_size(pair.mask, labels.shape, (info.height, info.width))
-        return labels
-
-    def hidden(self, pair: Pair) -> list[str]:
-        """Return the class of each true shape that other shapes cover; see `Pair.hidden`."""
-        if pair.drawn is None:
-            return []
-        return self.table.names_of(pair.hidden(pair.read_shapes(self.selection)))
+    def refuse_misfit(self, pair: Pair) -> None:
+        """Raise `InputError` where a mask has another size than its image."""
+        image, mask = pair.read_info(self.selection), pair.mask_info(self.selection)
+        due = image.height, image.width
+        masks.check_same_size(pair.mask, (mask.height, mask.width), due)
 
     def warn_of_area(self, pairs: Sequence[Pair], on_progress: OnProgress) -> None:
         """Warn of the first image of another size than the area that training ignored."""
