@@ -14,28 +14,34 @@ from unetseg.dataset.exports.export import (
     Reading,
     join_exports,
 )
-from unetseg.dataset.exports.values import Pictures, flat_points, json_files, only_one, part_words
+from unetseg.dataset.exports.values import (
+    JsonFiles,
+    Pictures,
+    flat_points,
+    only_one,
+    part_words,
+)
 from unetseg.text import show
 
 _File = tuple[Path, Mapping[str, Any]]
 """A file, and its content."""
 
 
-def read_coco(folder: Path) -> Export | None:
+def read_coco(folder: Path, files: JsonFiles) -> Export | None:
     """Read COCO: polygons and both forms of run lengths (cocodataset.org/#format-data)."""
-    files = [
-        (file, data)
-        for file, data in json_files(folder)
-        if isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
-    ]
-    if not files:
+    found = list(files.take(_is_coco))
+    if not found:
         return None
-    of_part = _parts_of(files)
-    if of_part is None or len(files) == 1:
+    of_part = _parts_of(found)
+    if of_part is None or len(found) == 1:
         remedy = ", or one for each of train, val and test"
-        return _export(*only_one(files, "COCO", folder, remedy), folder)
-    found = {part: _export(*of_part[part], folder, part) for part in of_part}
-    return join_exports(folder, list(found), found)
+        return _export(*only_one(found, "COCO", folder, remedy), folder)
+    exports = {part: _export(*of_part[part], folder, part) for part in of_part}
+    return join_exports(folder, list(exports), exports)
+
+
+def _is_coco(data: Any) -> bool:
+    return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
 
 
 def _parts_of(files: Sequence[_File]) -> dict[str, _File] | None:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from unetseg.dataset import shapes
 from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
 from unetseg.dataset.exports.values import (
+    JsonFiles,
     Pictures,
     box_corners,
     corners_of,
     homes_of,
-    json_files,
     number_of,
     only_one,
 )
@@ -31,14 +31,12 @@ _ONE_PICTURE = "label one picture a task"
 _NO_AREAS = ("choices", "textarea", "rating", "relation")  # they are about the image
 
 
-def read_label_studio(folder: Path) -> Export | None:
+def read_label_studio(folder: Path, files: JsonFiles) -> Export | None:
     """Read Label Studio's JSON: polygons, rectangles, ellipses and brushes."""
-    files = list(json_files(folder))
-    found = [(file, data) for file, data in files if _are_tasks(data, "annotations")]
+    found = list(files.take(partial(_are_tasks, key="annotations")))
     if not found:
-        for file, data in files:
-            if _are_tasks(data, "annotation_id"):
-                raise InputError(file, "JSON-MIN of Label Studio: not read", "export JSON")
+        for file, _ in files.take(partial(_are_tasks, key="annotation_id")):
+            raise InputError(file, "JSON-MIN of Label Studio: not read", "export JSON")
         for home in homes_of(folder):
             for brush in home.glob("task-*-annotation-*-tag-*"):
                 text = "a brush of Label Studio, named by its task instead of its image"

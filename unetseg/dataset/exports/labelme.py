@@ -2,14 +2,15 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, Labels, NotReadError, Reading
 from unetseg.dataset.exports.values import (
+    JsonFiles,
     Pictures,
     folded,
     is_rectangle,
-    json_files,
     points_of,
 )
 from unetseg.errors import InputError
@@ -19,15 +20,13 @@ _AREAS = ("polygon", "rectangle", "circle")  # a shape without a type is of the 
 _LINES = ("point", "line", "linestrip")
 
 
-def read_labelme(folder: Path, line_width: float | None) -> Export | None:
+def read_labelme(folder: Path, files: JsonFiles, line_width: float | None) -> Export | None:
     """Read LabelMe, a JSON file an image: polygons, rectangles, circles, masks, lines and points.
 
     Without a width, lines and points beside areas are left out.
     """
     labels, pictures = Labels("LabelMe files", line_width), Pictures(folder)
-    for file, data in json_files(folder):
-        if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
-            continue
+    for file, data in files.take(_is_labelme):
         path = pictures.named(str(data.get("imagePath", "")), file)
         _refuse_copy(file, path)
         image = labels.image(path, file)
@@ -54,6 +53,10 @@ def read_labelme(folder: Path, line_width: float | None) -> Export | None:
                     text = f"a {show(kind)} of {plural(len(points), 'point')} is not drawn"
                     raise NotReadError(text, "draw it as a polygon, a rectangle or a circle")
     return labels.export() if labels.images else None
+
+
+def _is_labelme(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("shapes"), list)
 
 
 def _refuse_copy(file: Path, image: Path) -> None:

@@ -14,6 +14,7 @@ from unetseg.dataset.exports.labelme import read_labelme
 from unetseg.dataset.exports.nnunet import read_nnunet
 from unetseg.dataset.exports.qupath import read_qupath
 from unetseg.dataset.exports.supervisely import read_supervisely
+from unetseg.dataset.exports.values import JsonFiles
 from unetseg.dataset.exports.via import read_via
 from unetseg.dataset.exports.yolo import read_yolo
 from unetseg.dataset.naming import list_folder
@@ -39,14 +40,15 @@ def find_export(folder: Path, line_width: float | None = None) -> Export | None:
     found = {part.name: export for part in parts if (export := find_export(part, line_width))}
     if found:
         return join_exports(folder, [part.name for part in parts], found)
+    files = JsonFiles(folder)
     # Each reader returns None where a folder is not of its tool.
     readers: tuple[Callable[[Path], Export | None], ...] = (
-        partial(read_labelme, line_width=line_width),
-        read_coco,
+        partial(read_labelme, files=files, line_width=line_width),
+        partial(read_coco, files=files),
         read_nnunet,
         read_supervisely,
-        read_label_studio,
-        partial(read_via, line_width=line_width),
+        partial(read_label_studio, files=files),
+        partial(read_via, files=files, line_width=line_width),
         partial(read_qupath, line_width=line_width),
         read_yolo,
     )

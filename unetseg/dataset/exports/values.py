@@ -6,7 +6,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +54,25 @@ def json_files(folder: Path) -> Iterator[tuple[Path, Any]]:
         except (OSError, ValueError, RecursionError) as error:
             remedy = "mend it or move it out"
             raise InputError(file, f"not readable as JSON ({error})", remedy) from None
+
+
+class JsonFiles:
+    """The JSON files of a folder and of the folders in it, for the readers of several tools.
+
+    Each file is parsed once: a reader takes those of its tool, and the others wait for the next.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._unread, self._others = json_files(folder), list[tuple[Path, Any]]()
+
+    def take(self, fits: Callable[[Any], object]) -> Iterator[tuple[Path, Any]]:
+        """Yield the files whose content fits, with it; they are not kept, as they may be large."""
+        files, self._others = itertools.chain(self._others, self._unread), []
+        for file, data in files:
+            if fits(data):
+                yield file, data
+            else:
+                self._others.append((file, data))
 
 
 def only_one(

@@ -10,11 +10,11 @@ from typing import Any
 from unetseg.dataset import shapes
 from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
 from unetseg.dataset.exports.values import (
+    JsonFiles,
     Pictures,
     box_corners,
     files_in,
     homes_of,
-    json_files,
     number_of,
     only_one,
     points_of,
@@ -22,14 +22,9 @@ from unetseg.dataset.exports.values import (
 from unetseg.text import plural, show
 
 
-def read_via(folder: Path, line_width: float | None = None) -> Export | None:
+def read_via(folder: Path, files: JsonFiles, line_width: float | None = None) -> Export | None:
     """Read the VGG Image Annotator, version 2: a project, its JSON export, or its CSV."""
-    found = list[tuple[Path, list[Mapping[str, Any]]]]()
-    for file, data in json_files(folder):
-        entries = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
-        if isinstance(entries, dict) and entries and all(map(_is_via, entries.values())):
-            found.append((file, list(entries.values())))
-    if found:
+    if found := [(file, _entries_of(data)) for file, data in files.take(_entries_of)]:
         file, listed = only_one(found, "VIA", folder)
         return _via_export(file, listed, folder, line_width)
     for file in (f for home in homes_of(folder) for f in files_in(home, ".csv")):
@@ -40,8 +35,12 @@ def read_via(folder: Path, line_width: float | None = None) -> Export | None:
     return None
 
 
-def _is_via(entry: Any) -> bool:
-    return isinstance(entry, dict) and {"filename", "regions"} <= entry.keys()
+def _entries_of(data: Any) -> list[Mapping[str, Any]]:
+    """Return the entries of a project or an export, one an image; none of any other content."""
+    entries = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
+    listed = list(entries.values()) if isinstance(entries, dict) else []
+    is_via = all(isinstance(e, dict) and {"filename", "regions"} <= e.keys() for e in listed)
+    return listed if is_via else []
 
 
 def _via_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
