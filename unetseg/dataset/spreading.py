@@ -21,6 +21,7 @@ _LEAST = 0.5  # a smaller probability leaves a pixel open; of the others, 93 % a
 _LEARNED = 200  # the head learns from so many images at most
 _KEPT = 2**29  # bytes of features kept until their image is labelled; others are computed again
 
+_Seen = tuple[Features, NDArray[np.uint8], NDArray[np.bool_]]  # with mask and open pixels
 Read = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]]
 Steps = Callable[[Sequence[int], str], Iterator[int]]
 
@@ -58,22 +59,25 @@ def spread_labels(
         read: Returns an image (H, W, C), its mask (H, W), and which of its pixels may be labelled.
         steps: Yields the numbers one by one while it reports and checks, for a named stage.
     """
-    extractor, kept = Extractor(), dict[int, Features]()
+    extractor, kept = Extractor(), dict[int, _Seen]()
+
+    def see(number: int) -> _Seen:
+        image, mask, is_open = read(number)
+        return extractor.extract(image), mask, is_open
+
     every = -(-len(labelled) // _LEARNED)
     samples = []
     for number in steps(labelled[::every], "learning the strokes of"):
-        image, mask, _ = read(number)
-        features = extractor.extract(image)
+        features, mask, is_open = see(number)
         samples.append(draw_sample(features, mask))
-        if sum(f.nbytes for f in kept.values()) + features.nbytes <= _KEPT:
-            kept[number] = features
+        if sum(f.nbytes for f, _, _ in kept.values()) + features.nbytes <= _KEPT:
+            kept[number] = features, mask, is_open
     head = fit_head(samples)
     if head is None:
         return {}
     found = {}
     for number in steps(sparse, "spreading the labels of"):
-        image, mask, is_open = read(number)
-        features = kept.pop(number) if number in kept else extractor.extract(image)
+        features, mask, is_open = kept.pop(number) if number in kept else see(number)
         answer = head.classify(features, least=_LEAST)
         height, width = mask.shape
         enlarged = answer.repeat(features.scale, 0).repeat(features.scale, 1)[:height, :width]
