@@ -183,16 +183,24 @@ class Model(Result):
         Raises:
             InputError: The file or the array is no image, or has other channels or another depth.
         """
+        return self._read(image, page)[0]
+
+    def _read(
+        self, image: AnyImage, page: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return the image as `read`, and which pixels (H, W) hold data; None where all do."""
         if isinstance(image, str | os.PathLike):
             with self.open(Path(image), page) as picture:
                 return picture.whole()
         convert_depth = self.settings.convert_depth
         pixels = reading.as_image(image, self.card.channels, np.dtype(self.card.dtype))
-        return as_trained(pixels, self.card, "image", convert_depth=convert_depth)
+        return as_trained(pixels, self.card, "image", convert_depth=convert_depth), None
 
     def scaled(self, image: AnyImage) -> tuple[NDArray[Any], tuple[int, int]]:
         """Return an image as the networks take it, and its own height and width; see `read`."""
-        pixels = self.read(image)
+        return self._fitted(self._read(image)[0])
+
+    def _fitted(self, pixels: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, int]]:
         height, width, _ = pixels.shape
         size = scaled_size(height, width, self.card.scale)
         return rescale_image(pixels, size), (height, width)
@@ -214,7 +222,8 @@ class Model(Result):
 
         Pixels without data in a file are ignored, as `predict` ignores them.
         """
-        return self.finish(self.segmenter.labels(*self.scaled(image)), self._valid(image))
+        pixels, valid = self._read(image)
+        return self.finish(self.segmenter.labels(*self._fitted(pixels)), valid)
 
     def finish(
         self, labels: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None
@@ -226,13 +235,6 @@ class Model(Result):
         if valid is not None:
             labels = np.where(valid, labels, np.uint8(IGNORED))
         return self.mend(self.ignore_outside(labels))
-
-    def _valid(self, image: AnyImage) -> NDArray[np.bool_] | None:
-        """Return which pixels (H, W) of a file hold data; None where it declares no gaps."""
-        if not isinstance(image, str | os.PathLike):
-            return None
-        with bands.open_raster(image, self.selection) as raster:
-            return raster.valid(slice(0, raster.shape[0]))
 
     def mend(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return class indices (H, W) after the rules of the settings have mended them."""
@@ -251,8 +253,9 @@ class Model(Result):
         self, image: AnyImage
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return `labels` and the highest probability, 0 to 1, of each pixel: uint8 and float32."""
-        labels, confidence = self.segmenter.labels_and_confidence(*self.scaled(image))
-        return self.finish(labels, self._valid(image)), confidence
+        pixels, valid = self._read(image)
+        labels, confidence = self.segmenter.labels_and_confidence(*self._fitted(pixels))
+        return self.finish(labels, valid), confidence
 
 
 def as_trained(
@@ -317,17 +320,20 @@ class ModelInput:
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Return rows (n, W, C) in the dtype of the training images."""
         if self._whole is None and self._card.scale == 1:
-            return self._converted(rows)
+            return self._converted(rows)[0]
         return self.load()[rows]
 
     def load(self) -> NDArray[Any]:
         """Return the whole image, decoded once: rows no longer need the file."""
         if self._whole is None:
-            self._whole = rescale_image(self.whole(), (self.shape[0], self.shape[1]))
+            self._whole = rescale_image(self.whole()[0], (self.shape[0], self.shape[1]))
         return self._whole
 
-    def whole(self) -> NDArray[Any]:
-        """Return the image (H, W, C) in the size of the file."""
+    def whole(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return the image (H, W, C) in the size of the file, and which pixels (H, W) hold data.
+
+        The latter is None where all do.
+        """
         return self._converted(slice(0, self.raster.shape[0]))
 
     def leave_out(self, pixels: NDArray[np.bool_]) -> None:
@@ -342,7 +348,7 @@ class ModelInput:
         inside = ~self.outside[rows]
         return inside if valid is None else valid & inside
 
-    def _converted(self, rows: slice) -> NDArray[Any]:
+    def _converted(self, rows: slice) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         image, valid = self.raster.with_valid(rows)
         image = as_trained(
             image,
@@ -352,5 +358,5 @@ class ModelInput:
             stored=self.raster.info.stored,
         )
         if valid is None:
-            return image
-        return bands.fill_missing(image, valid, self._card.mean)
+            return image, None
+        return bands.fill_missing(image, valid, self._card.mean), valid
