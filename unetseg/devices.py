@@ -1,6 +1,8 @@
-"""The device that computes: how it is chosen, its name, and the size of its memory."""
+"""The device that computes: how it is chosen, its name, its threads, the size of its memory."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -80,6 +82,16 @@ def describe_device(device: torch.device) -> str:
     return (
         f"the CPU ({plural(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else "MPS"
     )
+
+
+@contextmanager
+def all_threads_again() -> Iterator[None]:
+    """Compute on the CPU with as many threads afterwards as before."""
+    number = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)
 
 
 def memory_of(device: torch.device) -> int:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unetseg.training.threads import Threads, all_threads_again
+from unetseg.training.threads import Threads
 
 
 class Machine:
@@ -75,15 +75,3 @@ def test_a_machine_that_is_shared_from_the_beginning_begins_with_one_thread(monk
 
 def test_a_training_by_epochs_keeps_the_number(monkeypatch):
     assert Machine(monkeypatch, 2, slowness=None).work(500, {2: 2.0, 1: 0.1}) == {2: 500, 1: 0}
-
-
-def test_all_threads_compute_again_after_an_error():
-    @all_threads_again()
-    def fail():
-        torch.set_num_threads(before + 2)
-        raise KeyError
-
-    before = torch.get_num_threads()
-    with pytest.raises(KeyError):
-        fail()
-    assert torch.get_num_threads() == before

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.classes import IGNORED
+from unetseg.devices import all_threads_again
 from unetseg.features.extraction import Features
 
 _OF_CLASS = 500  # pixels drawn of a class in an image; further ones of a stroke are alike
@@ -236,12 +237,10 @@ def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
     takes thousands of short operations. On a busy machine this waiting took four times as long as
     the work, so that bands are divided instead.
     """
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-        try:
-            yield pool
-        finally:
-            torch.set_num_threads(threads)  # a number counts for new threads, too
+    threads, alone = torch.get_num_threads(), partial(torch.set_num_threads, 1)
+    # The number that a thread sets counts for new threads, too, until it is set again.
+    with all_threads_again(), ThreadPoolExecutor(threads, initializer=alone) as pool:
+        yield pool
 
 
 def _finer(level: Tensor, weight: Tensor, coarse: Tensor | None, top: int, bottom: int) -> Tensor:

@@ -13,7 +13,7 @@ from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.store import Store, StoreInfo, open_store
-from unetseg.devices import pick_device
+from unetseg.devices import all_threads_again, pick_device
 from unetseg.errors import InputError, arg, as_option, either
 from unetseg.prediction import model_file
 from unetseg.prediction.run_folder import RunFolder, State, resolve_model
@@ -27,7 +27,6 @@ from unetseg.training.forecast import NOTHING, Afterwards, check_budget
 from unetseg.training.loop import TrainResult
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import Session, new_trainer, resumed_trainer
-from unetseg.training.threads import all_threads_again
 
 
 @public(TrainSettings)

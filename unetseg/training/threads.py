@@ -1,8 +1,5 @@
 """The number of threads that a training computes with where other work shares the processors."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 _SHARED = 1.25  # a second of a processor takes so many, or more, where others work, too
@@ -10,16 +7,6 @@ _FIRST = 2.0  # seconds until the first trial
 _PAUSE = 50.0  # a pause after a trial is so many times as long as it
 _STEPS = 3  # that are timed, after one that prepares the work of another number
 _FASTER = 0.9  # a better number takes this share of the time, or less
-
-
-@contextmanager
-def all_threads_again() -> Iterator[None]:
-    """Compute with as many threads afterwards as before."""
-    number = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(number)
 
 
 class Threads:
