@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
+from unetseg.dataset.findings.finding import Commands
 from unetseg.dataset.findings.images import doubt_views, refuse_misplaced
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.pairing import LabelledSet
@@ -24,7 +25,7 @@ from unetseg.prediction.model_file import ModelCard
 from unetseg.progress import Note, OnProgress
 from unetseg.scoring.predictions import Labels
 from unetseg.settings import Selection
-from unetseg.text import quote, show
+from unetseg.text import show
 
 
 def read_folder(
@@ -200,22 +201,18 @@ def _refuse_black_and_white(
             return
     if not (found & blacks and found & whites):
         return
-    root = str(labelled.folder)
     rule = "is ignored by the model" if IGNORED in classes.ignore else "is no class of the model"
     text = f"255 {rule}, and these masks hold 0 and 255 alone"
-    remedy = f"if 255 is a class, {_name_black_and_white(root, classes)}; else {arg('ignore', 255)}"
-    raise InputError(root, text, remedy)
+    named = _name_black_and_white(labelled.folder, classes)
+    remedy = f"if 255 is a class, {named}; else {arg('ignore', 255)}"
+    raise InputError(labelled.folder, text, remedy)
 
 
-def _name_black_and_white(root: str, classes: ClassTable) -> str:
+def _name_black_and_white(root: Path, classes: ClassTable) -> str:
     """Return how masks of 0 and 255 get the names of a model's classes."""
     if set(classes.names) == {BACKGROUND, FOREGROUND}:  # the names that `convert` gives
-        made = root + "-converted"
-        line = either(
-            f"unetseg convert {quote(root)} {quote(made)} (--fov FOLDER)",
-            f"unetseg.convert_folder({root!r}, {made!r})",
-        )
-        return f"convert them: {line}"
+        line, call = Commands(root).convert()
+        return f"convert them: {either(f'{line} (--fov FOLDER)', call)}"
     named = "each name of the model and its value here"
     if len(classes) == 2:
         low, high = sorted(classes, key=lambda c: c.value or 0)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.dataset.cutting import LabelledFolder
+from unetseg.dataset.findings.finding import Commands
 from unetseg.dataset.splits import Split
 from unetseg.errors import InputError, Interrupted, arg, either
 from unetseg.pictures import writing
@@ -24,7 +25,7 @@ from unetseg.scoring.metrics import confusion
 from unetseg.scoring.predictions import NumberedPredictions, PassedProbabilities
 from unetseg.settings import PatchSettings, PredictSettings
 from unetseg.signals import Caught
-from unetseg.text import plural, quote
+from unetseg.text import plural
 from unetseg.training.fold_record import FoldDone, FoldImage, FoldRecord
 from unetseg.training.forecast import Afterwards
 from unetseg.training.run import begin_run, resume_run
@@ -45,16 +46,10 @@ def read_folder(
     labelled = LabelledFolder(
         source, cutting, classes=classes, ignored=ignored, on_progress=on_progress
     )
-    root = labelled.root
     if any(s.pair.drawn is not None for s in labelled.surveys):
         text = "its labels are shapes, and folds score mask files"
-        other = f"{root}-converted"
-        line = either(
-            f"unetseg convert {quote(root)} {quote(other)}",
-            f"unetseg.convert_folder({str(root)!r}, {other!r})",
-        )
-        remedy = f"make masks of them: {line}"
-        raise InputError(root, text, remedy)
+        remedy = f"make masks of them: {either(*Commands(labelled.root).convert())}"
+        raise InputError(labelled.root, text, remedy)
     return labelled
 
 

@@ -1,7 +1,7 @@
 """A finding about a set, and the commands that a person may type next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,8 +76,8 @@ class Commands:
     """
 
     root: Path
-    masks: Mapping[str, object]
-    others: Mapping[str, object]
+    masks: Mapping[str, object] = field(default_factory=dict)
+    others: Mapping[str, object] = field(default_factory=dict)
 
     def check(self, option: str) -> str:
         """Return the line that inspects the folder with one option more."""
