@@ -23,6 +23,7 @@ from tests.dataset.test_label_traps import (
     tif,
     wide,
     with_255,
+    with_line,
     write,
 )
 from tests.objects.test_numbering import cells, cut_in_two
@@ -90,20 +91,22 @@ def test_equal_images_are_named_and_their_other_masks(tmp_path):
     ]
 
 
+def frame(k, length):
+    """Return (40, 48) number k of scenes of so many frames; each frame has noise of its own."""
+    scene = np.random.default_rng(k // length).integers(20, 230, (10, 12)).astype(np.uint8)
+    noise = np.random.default_rng(100 + k).integers(0, 20, (40, 48)).astype(np.uint8)
+    return np.kron(scene, np.ones((4, 4), np.uint8)) + noise
+
+
 @pytest.mark.parametrize("rows", [4, 512])
 def test_neighbours_in_a_video_are_found_and_a_group_is_suggested(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(neighbours, "_ROWS", rows)  # thumbnails that are compared at once
-
-    def frame(k):  # three scenes of three frames
-        scene = np.random.default_rng(k // 3).integers(20, 230, (10, 12)).astype(np.uint8)
-        noise = np.random.default_rng(100 + k).integers(0, 20, (40, 48)).astype(np.uint8)
-        return np.kron(scene, np.ones((4, 4), np.uint8)) + noise
 
     root = tmp_path / "set"
     for k in range(9):
         (root / "images").mkdir(parents=True, exist_ok=True)
         (root / "masks").mkdir(exist_ok=True)
-        png(root / f"images/scene{k // 3}_{k:03d}", frame(k))
+        png(root / f"images/scene{k // 3}_{k:03d}", frame(k, 3))
         png(root / f"masks/scene{k // 3}_{k:03d}", mask_of(k))
     found = inspect_folder(root)
     assert severities(found, "9 pairs of images are nearly equal") == ["warning"]
@@ -427,15 +430,7 @@ def test_objects_far_larger_than_a_patch_suggest_a_scale(tmp_path, side, scale):
 
 def test_a_blend_as_thin_as_a_line_is_asked_about(tmp_path):
     colours = np.array([(0, 0, 0), (200, 0, 0), (100, 0, 0)], np.uint8)
-
-    def thin(path, k):
-        mask = mask_of(k)
-        mask[mask == 2] = 0
-        rows, columns = np.nonzero(mask)
-        mask[rows.min() - 1, columns.min() : columns.max()] = 2
-        png(path, colours[mask])
-
-    found = inspect_folder(write(tmp_path / "set", mask=thin))
+    found = inspect_folder(write(tmp_path / "set", mask=lambda p, k: png(p, colours[with_line(k)])))
     assert severities(found, "#640000 is nowhere wider than two pixels") == ["error"]
     # index values 0, 1, 2 are never taken for blends
     values = inspect_folder(write(tmp_path / "two", mask=lambda p, k: png(p, mask_of(k))))
@@ -1078,18 +1073,20 @@ def test_a_value_beside_which_nothing_can_be_learnt_is_refused(tmp_path, value, 
     assert not inspect_folder(declared).errors
 
 
-@pytest.mark.parametrize(("step", "due"), [(0.0, "show common places"), (9.0, "are nearly equal")])
-def test_pictures_of_one_place_at_two_times_are_one_finding(tmp_path, step, due):
-    root = tmp_path / "set"
+def write_tiles(root, step, picture=grey_of):
+    """Write the set: two tiles of each of three scenes, so many of their widths apart on a map."""
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for k, scene in enumerate("aabbcc"):
-        shown = np.random.default_rng(k // 2).integers(20, 230, (10, 12)).astype(np.uint8)
-        noise = np.random.default_rng(100 + k).integers(0, 20, (40, 48)).astype(np.uint8)
-        shown = np.kron(shown, np.ones((4, 4), np.uint8)) + noise
-        west = 500_000 + 10_000 * "abc".index(scene) + k % 2 * step * 24.0
-        on_map(root / f"images/{scene}_{k % 2}", shown, west=west)
+        west = 500_000 + 10_000 * "abc".index(scene) + k % 2 * step * 24.0  # metres in 48 pixels
+        on_map(root / f"images/{scene}_{k % 2}", picture(k), west=west)
         png(root / f"masks/{scene}_{k % 2}", mask_of(k))
+    return root
+
+
+@pytest.mark.parametrize(("step", "due"), [(0.0, "show common places"), (9.0, "are nearly equal")])
+def test_pictures_of_one_place_at_two_times_are_one_finding(tmp_path, step, due):
+    root = write_tiles(tmp_path / "set", step, lambda k: frame(k, 2))
     found = inspect_folder(root)
     (said,) = [f for f in found.findings if "on two sides of the split" in f.problem]
     assert said.problem.startswith(f"3 pairs of images {due}")
@@ -1113,13 +1110,7 @@ def test_all_pairs_of_pictures_of_one_place_are_counted_and_some_are_kept():
     ],
 )
 def test_tiles_of_one_scene_are_to_stay_together(tmp_path, step, severity, words):
-    root = tmp_path / "set"
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for k, scene in enumerate("aabbcc"):
-        west = 500_000 + 10_000 * "abc".index(scene) + k % 2 * step * 24.0  # metres in 48 pixels
-        on_map(root / f"images/{scene}_{k % 2}", grey_of(k), west=west)
-        png(root / f"masks/{scene}_{k % 2}", mask_of(k))
+    root = write_tiles(tmp_path / "set", step)
     found = inspect_folder(root)
     said = [f for f in found.findings if "on the map" in f.problem]
     assert [f.severity for f in said] == ([severity] if severity else [])

@@ -27,6 +27,15 @@ def mask_of(k):
     return mask
 
 
+def with_line(k):
+    """Return `mask_of` without its stripe; 2 is a line one pixel wide above the block."""
+    mask = mask_of(k)
+    mask[mask == 2] = 0
+    rows, columns = np.nonzero(mask)
+    mask[rows.min() - 1, columns.min() : columns.max()] = 2
+    return mask
+
+
 def grey_of(k):
     noise = np.random.default_rng(k).integers(0, 30, (HEIGHT, WIDTH))
     return (np.array([200, 40, 120])[mask_of(k)] + noise).astype(np.uint8)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tests.dataset.test_label_traps import grey_of, mask_of, png, tif, write
+from tests.dataset.test_label_traps import grey_of, mask_of, png, tif, with_line, write
 from tests.objects.test_numbering import cells
 from tests.support import DATA, typed
 from unetseg.classes import colour_to_rgb
@@ -139,12 +139,10 @@ def numbered(k, ground=1, lines=False):
 
 
 def write_numbered(root, kind=np.uint8, **how):
-    for k in range(4):
-        for place in ("images", "masks"):
-            (root / place).mkdir(parents=True, exist_ok=True)
-        png(root / f"images/im{k}", cells(k, 9 + k))
-        png(root / f"masks/im{k}", numbered(k, **how).astype(kind))
-    return root
+    def mask(path, k):
+        png(path, numbered(k, **how).astype(kind))
+
+    return write(root, lambda p, k: png(p, cells(k, 9 + k)), mask)
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -188,12 +186,8 @@ def crowded(k):
 
 @pytest.mark.parametrize("draw", [lambda k: numbered(k, ground=0), large, crowded])
 def test_numbered_objects_on_a_background_of_0_or_without_one_are_not_asked_about(tmp_path, draw):
-    root = tmp_path / "set"
-    for k in range(4):
-        for place in ("images", "masks"):
-            (root / place).mkdir(parents=True, exist_ok=True)
-        png(root / f"images/im{k}", np.roll(draw(k), 3))
-        png(root / f"masks/im{k}", draw(k))
+    shifted = lambda p, k: png(p, np.roll(draw(k), 3))  # noqa: E731
+    root = write(tmp_path / "set", shifted, lambda p, k: png(p, draw(k)))
     done = convert_folder(root, tmp_path / "out", instances=True)
     assert done.objects == sum(len(np.unique(draw(k)[draw(k) > 0])) for k in range(4))
 
@@ -384,15 +378,7 @@ def test_a_transparent_background_is_asked_about_and_both_ways_lead_on(tmp_path,
 def test_a_line_that_may_be_a_blend_is_asked_about_by_convert_too(tmp_path, middle):
     top = [2 * level for level in middle]
     colours = np.array([(0, 0, 0), top, middle], np.uint8)
-
-    def thin(path, k):
-        mask = mask_of(k)
-        mask[mask == 2] = 0
-        rows, columns = np.nonzero(mask)
-        mask[rows.min() - 1, columns.min() : columns.max()] = 2
-        png(path, colours[mask])
-
-    root = write(tmp_path / "set", mask=thin)
+    root = write(tmp_path / "set", mask=lambda p, k: png(p, colours[with_line(k)]))
     (error,) = inspect_folder(root).errors
     assert "is nowhere wider than two pixels: a class, or a blend" in str(error)
     assert error.line == f"unetseg convert {root} {root}-converted"
