@@ -163,8 +163,8 @@ def object_numbers(
     Raises:
         InputError: A colour is named, and the mask holds values over 255.
     """
-    values = raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values)
-    return _dense(np.where(masks.holds_any(raw, others, what), 0, values) if others else values)
+    codes = raw.codes
+    return _dense(np.where(masks.holds_any(raw, others, what), 0, codes) if others else codes)
 
 
 def _dense(values: NDArray[np.integer[Any]]) -> NDArray[np.int32]:

@@ -332,7 +332,7 @@ def _higher_of_two(raw: masks.RawMask, found: masks.Found) -> NDArray[np.bool_] 
     """Return where a mask of two values or colours, all labelled, has the higher one; else None."""
     if found.distinct != 2 or raw.unlabelled is not None:
         return None
-    codes = masks.pack_colours(raw.values) if raw.values.ndim == 3 else raw.values
+    codes = raw.codes
     higher: NDArray[np.bool_] = codes == codes.max()
     return higher
 

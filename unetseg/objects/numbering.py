@@ -77,10 +77,9 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
     if masks.is_noisy(found):
         return None
     are_colours = raw.values.ndim == 3
-    values = masks.pack_colours(raw.values) if are_colours else raw.values
-    pieces = _find_pieces(values)
+    pieces = _find_pieces(raw.codes)
     keys, owner, labels, total = pieces.keys, pieces.owner, pieces.labels, pieces.total
-    height, width = values.shape
+    height, width = labels.shape
     flat = np.append(-1, owner)[labels.ravel()]  # the place of each pixel's key
     rows = np.bincount(flat, np.repeat(np.arange(height) / height, width), len(keys)) / total
     columns = np.bincount(flat, np.tile(np.arange(width) / width, height), len(keys)) / total
@@ -90,7 +89,7 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
         pieces.whole[kept],
         np.log(total)[kept],
         np.stack([rows, columns], 1)[kept],
-        np.stack([_firsts(flat), _firsts(flat.reshape(values.shape).T.ravel())], 1)[kept],
+        np.stack([_firsts(flat), _firsts(flat.reshape(labels.shape).T.ravel())], 1)[kept],
         are_colours,
         raw.values.dtype != np.uint8,
     )
@@ -170,12 +169,12 @@ def find_background(found: Iterable[RawMask]) -> Key | None:
     """
     grounds = Counter[Key | None]()
     for raw in found:
-        values = raw.values if raw.values.ndim == 2 else masks.pack_colours(raw.values)
-        keys, counts = np.unique(values, return_counts=True)
+        codes = raw.codes
+        keys, counts = np.unique(codes, return_counts=True)
         if (keys > 0).sum() < _FEWEST_NUMBERS:
             continue
         first, zeros = keys[counts.argmax()], counts[keys == 0].sum()
-        inside = values == first
+        inside = codes == first
         edges = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
         reaches_all = all(edge.any() for edge in edges)
         is_ground = first > 0 and reaches_all and zeros < counts.max() / 2

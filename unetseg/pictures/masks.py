@@ -66,6 +66,11 @@ class RawMask:
         """Return the mask whose values or colours are the pixels ``(H, W, C)`` of a picture."""
         return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels, is_lossy=is_lossy)
 
+    @property
+    def codes(self) -> NDArray[np.integer]:
+        """``(H, W)`` the value of each pixel, or its colour as 0xrrggbb."""
+        return pack_colours(self.values) if self.values.ndim == 3 else self.values
+
     def inside(self, inner: tuple[slice, slice]) -> "RawMask":
         """Return the part of the mask in some rows and columns."""
         unlabelled = None if self.unlabelled is None else self.unlabelled[inner]
@@ -118,12 +123,10 @@ class Found:
 
 def find_keys(raw: RawMask) -> Found:
     """Count the colours of an RGB mask, or the values of another one (indices of a palette)."""
-    are_colours = raw.values.ndim == 3
-    codes = pack_colours(raw.values) if are_colours else raw.values
-    unlabelled = 0
+    codes, unlabelled = raw.codes, 0
     if raw.unlabelled is not None:
         codes, unlabelled = codes[~raw.unlabelled], int(raw.unlabelled.sum())
-    found = _found(codes, are_colours)
+    found = _found(codes, raw.values.ndim == 3)
     nodata = raw.nodata if raw.nodata in found.counts else None
     found = replace(found, unlabelled=unlabelled, nodata=nodata)
     if raw.palette is None:
@@ -405,7 +408,7 @@ def colour_codes(raw: RawMask, what: object) -> NDArray[np.integer]:
         InputError: Values over 255, which are no levels of grey.
     """
     if raw.values.ndim == 3:
-        return pack_colours(raw.values)
+        return raw.codes
     if raw.palette is not None:
         codes: NDArray[np.integer] = pack_colours(raw.palette)[raw.values]
         return codes
