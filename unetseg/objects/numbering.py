@@ -21,7 +21,7 @@ from unetseg.classes import IGNORED
 from unetseg.errors import InputError, arg
 from unetseg.objects.counting import label_objects
 from unetseg.pictures import masks
-from unetseg.pictures.masks import Found, Key, RawMask
+from unetseg.pictures.masks import Found, Key, RawMask, Runs
 from unetseg.text import plural
 
 _WHOLE = 0.9  # of a value's pixels lie in one piece: the rest is cut off by a neighbour
@@ -80,7 +80,8 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
     pieces = _find_pieces(raw.codes)
     keys, owner, labels, total = pieces.keys, pieces.owner, pieces.labels, pieces.total
     height, width = labels.shape
-    flat = np.append(-1, owner)[labels.ravel()]  # the place of each pixel's key
+    places = np.append(-1, owner)[labels]  # of each pixel's key
+    flat = places.ravel()
     rows = np.bincount(flat, np.repeat(np.arange(height) / height, width), len(keys)) / total
     columns = np.bincount(flat, np.tile(np.arange(width) / width, height), len(keys)) / total
     kept = keys > 0 if are_colours else (keys > 0) & (keys != IGNORED)
@@ -89,16 +90,18 @@ def measure_numbers(raw: RawMask, found: Found) -> Numbers | None:
         pieces.whole[kept],
         np.log(total)[kept],
         np.stack([rows, columns], 1)[kept],
-        np.stack([_firsts(flat), _firsts(flat.reshape(labels.shape).T.ravel())], 1)[kept],
+        np.stack([_firsts(places), _firsts(places.T)], 1)[kept],
         are_colours,
         raw.values.dtype != np.uint8,
     )
 
 
-def _firsts(owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each number, 0 to the highest, stands first."""
-    firsts = np.zeros(owner.max() + 1, np.int64)
-    firsts[owner[::-1]] = np.arange(owner.size)[::-1]  # of equal places, the last one stays
+def _firsts(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each number ``(H, W)``, 0 to the highest, stands first, row by row."""
+    runs = Runs.of(numbers)
+    starts = np.cumsum(runs.lengths) - runs.lengths
+    firsts = np.zeros(runs.codes.max() + 1, np.int64)
+    firsts[runs.codes[::-1]] = starts[::-1]  # of equal numbers, the last one stays
     return firsts
 
 
