@@ -268,9 +268,8 @@ def _number_few(numbers: Sequence[Numbers]) -> bool:
         return False
     is_whole = float(np.mean(np.concatenate([n.whole for n in numbers]))) >= _WHOLE
     places = ([n.place[:, axis] for n in numbers] for axis in (0, 1))
-    if not is_whole or any(
-        _explained(numbers, measure) >= _TELLS for measure in ([n.size for n in numbers], *places)
-    ):
+    tells_place = any(_explained(numbers, place) >= _TELLS for place in places)
+    if not is_whole or _tells_size(numbers) or tells_place:
         return False
     if np.median([_nearest(n.place) for n in several]) < _APART:
         return False
