@@ -651,6 +651,26 @@ def test_a_folder_of_views_that_is_missing_is_named_with_those_that_are_there(tm
         convert_folder(root, tmp_path / "out", fov="maks")
 
 
+def count_masks_read(monkeypatch):
+    """Return the counts of how often each mask is decoded from now on, by its file name."""
+    seen, read_mask = Counter(), reading.read_mask
+
+    def counted(path, *more):
+        seen[path.name] += 1
+        return read_mask(path, *more)
+
+    monkeypatch.setattr(annotations.reading, "read_mask", counted)
+    return seen
+
+
+@pytest.mark.parametrize("place", ["masks", "masks/cell"])
+def test_each_mask_that_numbers_objects_is_decoded_once(tmp_path, monkeypatch, place):
+    numbered = lambda r, k: save(r / place / f"im{k}.png", truth(k))  # noqa: E731
+    root, seen = write(tmp_path / "set", numbered), count_masks_read(monkeypatch)
+    assert convert_folder(root, tmp_path / "out", instances=True).objects == 2 * COUNT
+    assert seen == {f"im{k}.png": 1 for k in range(COUNT)}
+
+
 @pytest.mark.parametrize(("room", "reads"), [(2**28, 1), (0, 3)])
 def test_each_mask_is_decoded_once_where_masks_fit_into_memory(tmp_path, monkeypatch, room, reads):
     rng = np.random.default_rng(0)
@@ -659,13 +679,7 @@ def test_each_mask_is_decoded_once_where_masks_fit_into_memory(tmp_path, monkeyp
         mask = Image.fromarray(np.array([(0, 0, 0), (9, 9, 200), (8, 200, 8)], np.uint8)[truth(k)])
         save(root / f"masks/im{k}.png", np.asarray(mask.filter(ImageFilter.GaussianBlur(1))))
         save(root / f"images/im{k}.png", rng.integers(0, 255, truth(k).shape, np.uint8))
-    seen, read_mask = Counter(), reading.read_mask
-
-    def counted(path, *more):
-        seen[path.name] += 1
-        return read_mask(path, *more)
-
-    monkeypatch.setattr(annotations.reading, "read_mask", counted)
+    seen = count_masks_read(monkeypatch)
     monkeypatch.setattr(annotations, "_KEPT_BYTES", room)
     convert_folder(root, tmp_path / "out", limit=0.5)
     for k in range(3):

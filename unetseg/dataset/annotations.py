@@ -116,9 +116,10 @@ def read_raw(path: Path) -> RawMask:
 
 
 class _MaskReader:
-    """Reads masks, and keeps some in memory, because a conversion reads each three times."""
+    """Reads masks, and keeps some in memory, because a conversion reads each several times."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Path], RawMask] = read_raw) -> None:
+        self._read = read
         self._kept: dict[Path, RawMask] = {}
         self._left = _KEPT_BYTES
 
@@ -126,7 +127,7 @@ class _MaskReader:
         """Return a mask, which nobody may change."""
         if path in self._kept:
             return self._kept[path]
-        raw = read_raw(path)
+        raw = self._read(path)
         self._left -= raw.values.nbytes
         if self._left >= 0:
             self._kept[path] = raw
@@ -321,7 +322,7 @@ def read_objects(
     labelled = pairing.read_set(root, classes_file, without=without, converts=True)
     pairs, problem, declared = labelled.pairs, labelled.problem, labelled.classes
     _refuse_images(pairs)
-    mask_of = {p.name: p.mask for p in pairs}
+    mask_of, read_kept = {p.name: p.mask for p in pairs}, _MaskReader(reading.read_mask)
     table = _with_ignored(declared, ignored) if declared else None
     if any(mask.parent.with_name(_OBJECT_MASKS).is_dir() for mask in mask_of.values()):
         return _read_voc_objects(pairs, table, ignored, problem)
@@ -334,17 +335,18 @@ def read_objects(
     hidden = [*(declared.ignore if declared else ()), *ignored]
     others = (*background, *hidden)
     images = ((labelled_by[n], mask) for n, mask in mask_of.items())
-    _refuse_classes((image, ()) if image else (mask, others) for image, mask in images)
+    numbered = ((image, ()) if image else (mask, others) for image, mask in images)
+    _refuse_classes(numbered, read_kept)
     if not any(labelled_by.values()):
-        _ask_numbers(list(mask_of.values()), declared, bool(background), hidden)
+        _ask_numbers(list(mask_of.values()), read_kept, declared, bool(background), hidden)
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
         mask = mask_of[name]
-        raw = reading.read_mask(mask)
+        raw = read_kept(mask)
         masks.check_same_size(mask, raw.values.shape[:2], shape)
         if table is not None and (label_image := labelled_by[name]):
             unlabelled = masks.decode(raw, table, mask) == IGNORED
-            raw = reading.read_mask(label_image)
+            raw = read_kept(label_image)
             masks.check_same_size(label_image, raw.values.shape[:2], shape)
             numbers = snapping.object_numbers(raw)
         else:
@@ -399,47 +401,48 @@ def _read_voc_objects(
     return _annotations(pairs, _with_borders(names, colours), read, problem)
 
 
-def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]]) -> None:
+def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]], read_kept: _MaskReader) -> None:
     """Refuse masks of classes where numbers of objects are due.
 
     Args:
         found: Each mask, and its values and colours that are no objects.
+        read_kept: Reads a mask.
     """
     numbers = (
-        (path, snapping.object_numbers(reading.read_mask(path), others, path))
-        for path, others in found
+        (path, snapping.object_numbers(read_kept(path), others, path)) for path, others in found
     )
     if doubt := doubt_numbers(numbers):
         raise doubt
 
 
 def _ask_numbers(
-    paths: Sequence[Path], declared: ClassTable | None, knows_background: bool, hidden: list[Key]
+    paths: Sequence[Path],
+    read_kept: _MaskReader,
+    declared: ClassTable | None,
+    knows_background: bool,
+    hidden: list[Key],
 ) -> None:
     """Ask about pixels of numbered objects that may be the background, or without a label.
 
     Args:
         paths: The masks.
+        read_kept: Reads a mask.
         declared: The classes of the set.
         knows_background: Whether they tell the background.
         hidden: Values and colours that are ignored.
     """
-    keys = {str(path): masks.find_keys(reading.read_mask(path)) for path in paths}
+    keys = {str(path): masks.find_keys(read_kept(path)) for path in paths}
     if declared is None and (doubt := mostly_transparent(keys)):
         raise doubt
     if IGNORED not in hidden and (doubt := lone_white(keys)):
         raise doubt
-    key = None if knows_background else _find_background(paths)
+    key = None if knows_background else find_background(map(read_kept, paths))
     if key is not None and key not in hidden:
         remedy = (
             f"list the background in a file for {arg('classes')}, as {key}, or as 0 where {key} "
             f"is an object; not labelled: {arg('ignore', key)}"
         )
         raise _is_background(key, remedy)
-
-
-def _find_background(paths: Iterable[Path]) -> Key | None:
-    return find_background(map(reading.read_mask, paths))
 
 
 def _is_background(key: Key, remedy: str) -> InputError:
@@ -480,7 +483,7 @@ def _named(table: ClassTable, names: tuple[str, ...]) -> ClassTable:
 def _discover(
     mask_of: Mapping[str, Path],
     ignored: tuple[int | str, ...],
-    read_kept: Callable[[Path], RawMask],
+    read_kept: _MaskReader,
 ) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
@@ -502,9 +505,7 @@ def _discover(
     return _named(table, (BACKGROUND, FOREGROUND)) if is_black_and_white else table
 
 
-def _refuse_thin(
-    table: ClassTable, paths: Sequence[Path], read_kept: Callable[[Path], RawMask]
-) -> None:
+def _refuse_thin(table: ClassTable, paths: Sequence[Path], read_kept: _MaskReader) -> None:
     """Refuse classes of masks that may be blends of two others."""
     counts = []
     for path in paths:
@@ -569,11 +570,11 @@ def read_class_masks(
     names = sorted({c for masks_of in files.values() for c, _ in masks_of}, key=naming.natural_key)
     if order and sorted(order) != sorted(names):
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
-    names = list(order) or names
+    names, read_kept = list(order) or names, _MaskReader(reading.read_mask)
     if instances:
         paths_of = [path for masks_of in files.values() for _, path in masks_of]
-        _refuse_classes((path, ()) for path in paths_of)
-        if (key := _find_background(paths_of)) is not None:
+        _refuse_classes(((path, ()) for path in paths_of), read_kept)
+        if (key := find_background(map(read_kept, paths_of))) is not None:
             raise _is_background(key, "store the background as 0")
 
     def read(name: str, shape: tuple[int, int]) -> Snapped:
@@ -582,7 +583,7 @@ def read_class_masks(
         moved = blended = 0
         for label, path in sorted(files[name], key=lambda item: names.index(item[0])):
             if instances:
-                own = snapping.object_numbers(reading.read_mask(path))
+                own = snapping.object_numbers(read_kept(path))
                 inside = own > 0
             else:
                 drawn = snapping.read_binary(read_raw(path), path, limit)
