@@ -31,9 +31,10 @@ def describe_extent(pairs: Sequence[Pair]) -> list[str]:
         for axis, side in enumerate((info.width, info.height)):
             places = [corner[axis] / side for corner in pair.frame.corners]
             first[axis], last[axis] = min(first[axis], *places), max(last[axis], *places)
+        if max(last) > _MOST:  # the first images of most sets show it, and spare the other headers
+            return []
     is_part = all(
-        end <= _HALF or (end <= _MOST and start <= _BEFORE * (1 - end))
-        for start, end in zip(first, last, strict=True)
+        end <= _HALF or start <= _BEFORE * (1 - end) for start, end in zip(first, last, strict=True)
     )
     if shapes < _FEWEST_SHAPES or images < _FEWEST_IMAGES or not is_part:
         return []
