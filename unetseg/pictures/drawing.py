@@ -33,7 +33,9 @@ def to_display(image: NDArray[Any]) -> NDArray[np.uint8]:
     every = max(1, image.shape[0] * image.shape[1] // 1_000_000)  # a million pixels are enough
     pixels = image.reshape(-1, image.shape[2])[::every]
     axis = 0 if image.shape[2] == 2 else None
-    known = pixels[~np.isnan(pixels).any(1)]
+    known = pixels
+    if image.dtype.kind == "f":  # whole numbers are never NaN
+        known = pixels[~np.isnan(pixels).any(1)]
     low, high = np.percentile(known if len(known) else np.zeros_like(pixels), (1, 99.8), axis=axis)
     scale = 255 / np.where(high > low, high - low, 1)
     stretched = np.clip((image.astype(np.float32) - low) * scale, 0, 255)
