@@ -290,7 +290,7 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     except (OSError, ValueError) as error:
         raise InputError(folder, f"not readable: {error}", "check the name") from None
     entries.sort(key=lambda entry: natural_key(entry[0]))
-    files = [folder / n for n, is_dir in entries if not is_dir and _is_picture(n)]
+    files = [folder / n for n, is_dir in entries if not is_dir and is_picture(n)]
     return files, [folder / n for n, is_dir in entries if is_dir]
 
 
@@ -298,7 +298,8 @@ def _names_in(folder: Path) -> list[str]:
     return sorted((e.name for e in os.scandir(folder)), key=natural_key)
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Return whether a file is a picture by the ending of its name."""
     return name.lower().endswith(reading.SUFFIXES)
 
 

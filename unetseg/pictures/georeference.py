@@ -7,6 +7,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 Unit = Literal["inch", "cm"]
 ExtraTag = tuple[int, int, int, Any, bool]
@@ -130,10 +131,9 @@ class Georeference:
         if self.map_matrix is None or other.map_matrix is None:
             return None
         mine, theirs = (np.reshape(m, (2, 3)) for m in (self.map_matrix, other.map_matrix))
-        corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
         with np.errstate(all="ignore"):  # an absurd file has pixels without a size
             try:
-                apart = np.linalg.solve(mine[:, :2], (theirs - mine) @ corners)
+                apart = np.linalg.solve(mine[:, :2], (theirs - mine) @ _corners(height, width))
             except np.linalg.LinAlgError:
                 return None
         return float(np.hypot(*apart).max())
@@ -145,8 +145,7 @@ class Georeference:
         """
         if self.map_matrix is None:
             return None
-        corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
-        x, y = np.reshape(self.map_matrix, (2, 3)) @ corners
+        x, y = np.reshape(self.map_matrix, (2, 3)) @ _corners(height, width)
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def has_other_system(self, other: "Georeference") -> bool:
@@ -192,6 +191,11 @@ class Georeference:
             if keys[start : start + 3] == [key, 0, 1]:  # key, place of the value (here), count
                 return int(keys[start + 3])
         return None
+
+
+def _corners(height: int, width: int) -> NDArray[np.int64]:
+    """Return the corners of a picture as columns (x, y, 1), by which a map's matrix multiplies."""
+    return np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
 
 
 def _epsg_number(code: int | None) -> int | None:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from unetseg.dataset.exports.export import Export
 from unetseg.dataset.exports.values import visible_files
-from unetseg.dataset.naming import MASK_FOLDERS, MASK_SUFFIXES, list_folder, natural_key
-from unetseg.pictures import reading
+from unetseg.dataset.naming import MASK_FOLDERS, MASK_SUFFIXES, is_picture, list_folder, natural_key
 from unetseg.text import few, plural, show
 
 _WRITTEN = ("objects", "predictions", "runs")  # folders that hold results, no images
@@ -17,7 +16,7 @@ def find_beside(folder: Path, export: Export) -> list[Path]:
     found = (
         path
         for path in visible_files(folder, _WRITTEN)
-        if path.name.lower().endswith(reading.SUFFIXES) and path not in labelled
+        if is_picture(path.name) and path not in labelled
     )
     return sorted(found, key=lambda path: natural_key(str(path)))
 

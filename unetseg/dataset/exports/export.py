@@ -51,9 +51,9 @@ class Export:
         Raises:
             InputError: The table leaves open which class a shape is of, or pixels of no shape.
         """
-        drawn = {kind for pair in self.pairs for kind, _ in pair.drawn or ()}
         if table == self.classes:
             return self.pairs
+        drawn = {kind for pair in self.pairs for kind, _ in pair.drawn or ()}
         if not drawn:
             self._refuse_other_names(table, source)
             return self.pairs

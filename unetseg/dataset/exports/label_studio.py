@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.dataset import shapes
+from unetseg.dataset import naming, shapes
 from unetseg.dataset.exports.export import Export, LabelledImage, Labels, NotReadError, Reading
 from unetseg.dataset.exports.values import (
     JsonFiles,
@@ -24,7 +24,6 @@ from unetseg.dataset.exports.values import (
 )
 from unetseg.dataset.shapes import Draw
 from unetseg.errors import InputError
-from unetseg.pictures import reading
 from unetseg.text import show
 
 _ONE_PICTURE = "label one picture a task"
@@ -76,7 +75,7 @@ def _address_of(data: Mapping[str, Any]) -> str:
         NotReadError: There are several, and no region says which one it was drawn on.
     """
     addresses = (re.sub(r"\?(?!d=).*", "", str(value)) for value in data.values())
-    found = [a for a in addresses if a.lower().endswith(reading.SUFFIXES)]
+    found = [a for a in addresses if naming.is_picture(a)]
     if len({_bare(_file_name(a)) for a in found}) > 1:
         names = " and ".join(show(_file_name(a)) for a in found)
         raise NotReadError(f"a task of several pictures, {names}", _ONE_PICTURE)

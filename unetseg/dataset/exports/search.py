@@ -67,11 +67,11 @@ def _refuse_second_kind(folder: Path, export: Export, beside: Sequence[Path]) ->
     for home in list_folder(folder)[1]:
         if any(home in path.parents for path in used):
             continue
-        pictures = [path for path in beside if home in path.parents]
-        if not any(not is_mask(path, folder) for path in pictures):
+        are_masks = [is_mask(path, folder) for path in beside if home in path.parents]
+        if all(are_masks):
             continue
         other = find_export(home)
-        kind = other.tool if other else "masks" if any(is_mask(p, folder) for p in pictures) else ""
+        kind = other.tool if other else "masks" if any(are_masks) else ""
         if kind:
             text = f"holds {export.tool}, and {kind} in {show(home.name)}/"
             raise InputError(folder, text, "name one folder, or export all from one tool")
