@@ -522,10 +522,9 @@ class _Cutter:
         is_open[selection.inner(*survey.shape)] = 1
         if (area := self.info.ignored_area) and area.pixels.shape == survey.shape:
             is_open[area.pixels] = 0
-        if survey.missing:
-            missing = survey.pair.missing(selection)
-            if missing is not None and missing.shape == survey.shape:
-                is_open[missing] = 0
+        missing = survey.read_missing(selection)
+        if missing is not None and missing.shape == survey.shape:
+            is_open[missing] = 0
         return image, mask, transforms.rescale_mask(is_open, mask.shape) > 0
 
     def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:

@@ -94,6 +94,10 @@ class Survey:
         is_square = self.info.height == self.info.width
         return orientations[0] != orientations[1] and (max(orientations) < 5 or is_square)
 
+    def read_missing(self, selection: Selection) -> NDArray[np.bool_] | None:
+        """Return `Pair.missing`; an image whose pixels all have data is not decoded again."""
+        return self.pair.missing(selection) if self.missing else None
+
 
 def survey_pair(pair: Pair, selection: Selection) -> Survey:
     """Look at one labelled image.
@@ -237,7 +241,7 @@ class Measures:
 
 
 def measure_classes(
-    pair: Pair, table: ClassTable, selection: Selection, area: AreaFinder
+    survey: Survey, table: ClassTable, selection: Selection, area: AreaFinder
 ) -> Measures:
     """Measure the classes of a mask, and add the pixels that it ignores to ``area``.
 
@@ -247,9 +251,10 @@ def measure_classes(
     Raises:
         InputError: The mask does not fit the classes.
     """
-    mask = naming.decode_inside(pair.read_mask(selection), table, selection, pair.mask)
+    raw = survey.pair.read_mask(selection)
+    mask = naming.decode_inside(raw, table, selection, survey.pair.mask)
     ignored = mask == IGNORED
-    if (missing := pair.missing(selection)) is not None:
+    if (missing := survey.read_missing(selection)) is not None:
         mask[missing] = IGNORED
         ignored &= ~missing
     if (mask != IGNORED).any():

@@ -316,16 +316,16 @@ def inspect_folder(
             found.append(refusal_of(doubt, commands, at_fault))
         measured, strange, area = [], list[masks.NoClassError](), AreaFinder()
         if table and not doubt:
-            for pair in steps(
-                [s.pair for s in surveys],
+            for survey in steps(
+                surveys,
                 "reading",
                 "masks",
                 on_progress,
-                name=lambda p: p.name,
+                name=lambda s: s.pair.name,
                 check=check,
             ):
                 try:
-                    measured.append(measure_classes(pair, table, settings.selection, area))
+                    measured.append(measure_classes(survey, table, settings.selection, area))
                 except masks.NoClassError as error:
                     strange.append(error)
                 except InputError as error:
