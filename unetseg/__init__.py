@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "classes": ("ClassTable", "SegmentationClass"),
-    "dataset.conversion": ("convert_folder",),
+    "dataset.conversion.copying": ("convert_folder",),
     "dataset.cutting": ("build_store",),
     "dataset.findings.inspection": ("inspect_folder",),
     "dataset.store": ("open_store",),
@@ -55,7 +55,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that a name is public
         ClassTable as ClassTable,
         SegmentationClass as SegmentationClass,
     )
-    from unetseg.dataset.conversion import convert_folder as convert_folder
+    from unetseg.dataset.conversion.copying import convert_folder as convert_folder
     from unetseg.dataset.cutting import build_store as build_store
     from unetseg.dataset.findings.inspection import inspect_folder as inspect_folder
     from unetseg.dataset.store import open_store as open_store

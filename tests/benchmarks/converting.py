@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from tests.benchmarks.common import machine, print_table
-from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.conversion.copying import convert_folder
 
 _SHAPE = (1024, 1280)
 _COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255), (0, 255, 0)], np.uint8)

@@ -7,17 +7,16 @@ import tifffile
 from PIL import Image, ImageFilter
 
 from tests.dataset.test_label_traps import COLOURS, objects
-from unetseg.classes import ClassTable, SegmentationClass, read_classes
-from unetseg.dataset import annotations
-from unetseg.dataset.conversion import convert_folder
+from unetseg.classes import read_classes
+from unetseg.dataset.conversion import annotations
+from unetseg.dataset.conversion.copying import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.inspection import inspect_folder
-from unetseg.dataset.snapping import snap
 from unetseg.dataset.synthesis import synthesize
 from unetseg.errors import Code, InputError, as_option
 from unetseg.objects.separation import find_objects, object_classes
 from unetseg.pictures import reading
-from unetseg.pictures.masks import NoClassError, RawMask
+from unetseg.pictures.masks import NoClassError
 from unetseg.progress import Note
 from unetseg.settings import SynthSettings
 
@@ -177,33 +176,6 @@ def test_a_jpeg_of_two_far_values_is_read(tmp_path):
     convert_folder(root, tmp_path / "out")
     for k, mask in enumerate(masks_of(tmp_path / "out").values()):
         assert ((mask == 1) == (truth(k) == 1)).mean() > 0.99
-
-
-def test_blends_are_judged_by_the_keys_that_a_mask_holds():
-    """Grey lies between black and white, but the first mask holds no white."""
-    table = ClassTable(
-        (
-            SegmentationClass("ground", None, "#000000"),
-            SegmentationClass("block", None, "#ff0000"),
-            SegmentationClass("bar", None, "#808080"),
-        ),
-        ("#ffffff",),
-    )
-    pixels = np.zeros((40, 40, 3), np.uint8)
-    pixels[:, 20:] = (255, 0, 0)
-    pixels[5:15, 5:15] = 128
-    pixels[:, 20] = (100, 0, 0)
-    snapped = snap(RawMask(pixels), table, "mask")
-    assert snapped.mask[8, 8] == 2
-    assert snapped.mask[30, 20] == 0
-    assert snapped.blended == 40
-    pixels[30:38, 2:10] = 255
-    with pytest.raises(InputError, match="look like class #808080"):
-        snap(RawMask(pixels), table, "mask")
-    ignored = ClassTable(
-        (*table.classes[:2], SegmentationClass("sky", None, "#ffffff")), ("#808080",)
-    )
-    assert snap(RawMask(pixels), ignored, "mask").mask[8, 8] == 255
 
 
 def test_all_colours_of_no_class_are_listed_with_their_images_and_can_be_ignored(tmp_path):

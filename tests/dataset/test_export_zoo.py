@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from unetseg.cli.app import main
 from unetseg.dataset import pairing
-from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.conversion.copying import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.errors import InputError, UnetsegWarning, as_argument, worded

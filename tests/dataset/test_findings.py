@@ -29,7 +29,7 @@ from tests.dataset.test_label_traps import (
 from tests.objects.test_numbering import cells, cut_in_two
 from tests.support import NAMES, QUICK, VALUES_TOML, write_set
 from unetseg.cli.app import main
-from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.conversion.copying import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings import neighbours
 from unetseg.dataset.findings.inspection import inspect_folder

@@ -13,7 +13,7 @@ from tests.objects.test_numbering import cells
 from tests.support import DATA, typed
 from unetseg.classes import colour_to_rgb
 from unetseg.cli.app import main
-from unetseg.dataset.conversion import convert_folder
+from unetseg.dataset.conversion.copying import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.contents import ask_kinds
 from unetseg.dataset.findings.inspection import inspect_folder

@@ -71,7 +71,7 @@ def convert(
         unetseg convert CELLS CLEAN --instances
         unetseg convert DRIVE/training CLEAN --fov mask
     """
-    from unetseg.dataset.conversion import convert_folder
+    from unetseg.dataset.conversion.copying import convert_folder
     from unetseg.progress import Note
 
     with ProgressDisplay() as display:

@@ -10,11 +10,11 @@ Read in this order:
 - ``splits`` holds images out.
 - ``survey`` looks at each pair.
 - ``findings`` is a folder that judges the set.
-- ``annotations``, ``snapping`` and ``conversion`` read and repair the labels of other programs.
 - ``geometry`` places windows, and weighs them where they overlap.
 - ``spreading`` labels the pixels that strokes leave open in training images.
 - ``cutting`` cuts images into patches.
 - ``store`` is the file of patches.
 - ``store_writer`` writes that file.
 - ``synthesis`` draws a set whose answer is known.
+- ``conversion`` is a folder that repairs the labels of other programs.
 """

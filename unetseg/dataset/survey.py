@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED, ClassTable
-from unetseg.dataset import naming, snapping
+from unetseg.dataset import naming
 from unetseg.dataset.naming import Pair
 from unetseg.errors import Code, InputError, arg
 from unetseg.objects.numbering import Numbers, measure_numbers
-from unetseg.pictures import masks, reading, transforms
+from unetseg.pictures import masks, reading, snapping, transforms
 from unetseg.pictures.georeference import Georeference
 from unetseg.pictures.opening import ImageInfo
 from unetseg.pictures.surroundings import AreaFinder, dark_surround, strips_of

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from unetseg.arguments import Reports, public
 from unetseg.classes import ClassTable, SegmentationClass
-from unetseg.dataset import pairing, snapping
+from unetseg.dataset import pairing
 from unetseg.errors import InputError, arg
+from unetseg.objects.borders import outlined
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands
 from unetseg.progress import Note, steps, warn
@@ -120,7 +121,7 @@ def draw_touching(
     numbers = np.where(away <= _GAP, numbers[tuple(nearest)], 0)
     image = _truncated_normal(rng, mean, settings.noise, shape)
     image[numbers > 0] = grey + settings.noise * rng.standard_normal(int((numbers > 0).sum())) / 2
-    mask = snapping.outlined(numbers)
+    mask = outlined(numbers)
     pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)[..., None]
     return pixels, mask, numbers.astype(np.uint16)
 

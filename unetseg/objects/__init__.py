@@ -3,6 +3,7 @@
 Read in this order:
 
 - ``numbering`` tells masks that number objects from masks that hold classes.
+- ``borders`` draws numbered objects, each with a border of a class of its own.
 - ``counting`` numbers the connected areas of a mask, also band by band, and mends them.
 - ``separation`` tells touching objects apart.
 - ``measurement`` gives a row of numbers for each object.

@@ -9,6 +9,7 @@ Read in this order:
 - ``bands`` reads and writes images larger than the memory.
 - ``masks`` turns stored values into class indices, or says why a mask cannot be read.
 - ``discovery`` finds the classes of a set of masks, and asks where they are open.
+- ``snapping`` leads blended and noisy colours to the nearest class, where that is safe.
 - ``transforms`` changes depth, channels and scale.
 - ``drawing`` paints masks over images.
 - ``georeference`` keeps the place on a map.

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding, refusal_of
 from unetseg.dataset.shapes import describe_hidden
-from unetseg.dataset.snapping import count_solid, doubt_thin
 from unetseg.dataset.survey import measuring_step
 from unetseg.errors import InputError, arg, as_option
 from unetseg.objects.numbering import Numbers, doubt_classes
 from unetseg.pictures.discovery import mostly_transparent, two_kinds
 from unetseg.pictures.masks import Found
+from unetseg.pictures.snapping import count_solid, doubt_thin
 from unetseg.text import plural, show
 
 _FEWEST_CROSSINGS = 100  # with fewer, rims may be chance

@@ -17,15 +17,21 @@ from numpy.typing import NDArray
 from unetseg import files
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
-from unetseg.dataset import annotations, naming, pairing
-from unetseg.dataset.annotations import Annotations, find_views, read_view
+from unetseg.dataset import naming, pairing
+from unetseg.dataset.conversion import annotations
+from unetseg.dataset.conversion.annotations import (
+    Annotations,
+    ConvertedMask,
+    find_views,
+    read_view,
+)
 from unetseg.dataset.findings.contents import ask_kinds
 from unetseg.dataset.shapes import describe_hidden
-from unetseg.dataset.snapping import LIMIT, Snapped
 from unetseg.errors import InputError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.pictures import bands, reading, writing
 from unetseg.pictures.masks import NoClassError, join_no_class
+from unetseg.pictures.snapping import LIMIT
 from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.settings import check_line_width
 from unetseg.signals import catching
@@ -167,18 +173,18 @@ def convert_folder(
             check=lambda: caught.check(target, "run the same line again"),
         ):
             try:
-                snapped = _mask_of(labelled, name, views.get(name), limit)
+                converted = _mask_of(labelled, name, views.get(name), limit)
             except NoClassError as error:
                 strange.append(error)  # the other masks may hold further values
                 continue
-            hidden += [snapped.hidden] if snapped.hidden else []
-            _write(building / part, file_names[name], labelled.images[name], snapped, table)
-            if snapped.numbers is not None:
-                tally["objects"] += int(snapped.numbers.max(initial=0))
-            pixels = np.bincount(snapped.mask.ravel(), minlength=IGNORED + 1)
+            hidden += [converted.hidden] if converted.hidden else []
+            _write(building / part, file_names[name], labelled.images[name], converted, table)
+            if converted.numbers is not None:
+                tally["objects"] += int(converted.numbers.max(initial=0))
+            pixels = np.bincount(converted.mask.ravel(), minlength=IGNORED + 1)
             present.append(pixels[: len(table)] > 0)
-            tally.update(pixels=snapped.mask.size, ignored=int(pixels[IGNORED]))
-            tally.update(snapped=snapped.moved, blended=snapped.blended)
+            tally.update(pixels=converted.mask.size, ignored=int(pixels[IGNORED]))
+            tally.update(snapped=converted.moved, blended=converted.blended)
         if strange:
             raise join_no_class(strange)
         for part in parts:
@@ -227,15 +233,15 @@ def _clear(target: Path) -> None:
                     old.unlink()
 
 
-def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) -> Snapped:
+def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) -> ConvertedMask:
     """Return the class indices of an image, ignored outside its field of view."""
     info = reading.read_info(labelled.images[name])
     shape = (info.height, info.width)
-    snapped = labelled.read(name, shape)
+    converted = labelled.read(name, shape)
     if view is None:
-        return snapped
+        return converted
     inside = read_view(view, shape, limit)
-    return replace(snapped, mask=np.where(inside, snapped.mask, np.uint8(IGNORED)))
+    return replace(converted, mask=np.where(inside, converted.mask, np.uint8(IGNORED)))
 
 
 def _files(labelled: Annotations, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -249,12 +255,12 @@ def _files(labelled: Annotations, names: Sequence[str]) -> Iterator[tuple[str, s
         yield name, image.name if stems[naming.stem_of(image)] == 1 else name + image.suffix
 
 
-def _write(part: Path, file: str, image: Path, snapped: Snapped, table: ClassTable) -> None:
+def _write(part: Path, file: str, image: Path, converted: ConvertedMask, table: ClassTable) -> None:
     """Write the mask, then the image: a copy of its file, or a PNG where EXIF turns it."""
     name = naming.stem_of(Path(file))
-    writing.write_mask(part / "masks" / f"{name}.png", snapped.mask, table)
-    if snapped.numbers is not None:
-        bands.write_numbers(part / OBJECTS / f"{name}.tif", snapped.numbers)
+    writing.write_mask(part / "masks" / f"{name}.png", converted.mask, table)
+    if converted.numbers is not None:
+        bands.write_numbers(part / OBJECTS / f"{name}.tif", converted.numbers)
     if reading.read_info(image).orientation == 1:
         files.write_bytes(part / "images" / file, image.read_bytes())
         return

@@ -23,15 +23,15 @@ from unetseg.classes import (
     named_classes,
     table_of,
 )
-from unetseg.dataset import naming, pairing, snapping
+from unetseg.dataset import naming, pairing
 from unetseg.dataset.exports.class_lists import VOID
 from unetseg.dataset.exports.search import find_export
 from unetseg.dataset.findings.contents import doubt_values
 from unetseg.dataset.findings.images import refuse_misplaced
 from unetseg.dataset.naming import Pair
-from unetseg.dataset.snapping import Snapped
 from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError, arg
+from unetseg.objects.borders import draw_objects, renumber
 from unetseg.objects.files import OBJECTS, find_label_image
 from unetseg.objects.numbering import doubt_numbers, find_background, measure_numbers
 from unetseg.objects.separation import (
@@ -42,7 +42,7 @@ from unetseg.objects.separation import (
     object_classes,
     with_objects,
 )
-from unetseg.pictures import masks, reading
+from unetseg.pictures import masks, reading, snapping
 from unetseg.pictures.discovery import discover, lone_white, mostly_transparent
 from unetseg.pictures.masks import Key, RawMask
 from unetseg.pictures.surroundings import doubt_view, is_inverted_view
@@ -53,7 +53,28 @@ _OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects i
 _VIEWS_JUDGED = 3  # fields of view that are read before the work, as a folder is right or wrong
 _KEPT_BYTES = 2**28  # of masks that are kept until they are converted
 
-ReadMask = Callable[[str, tuple[int, int]], Snapped]
+
+@dataclass(frozen=True)
+class ConvertedMask:
+    """The mask of an image, as the copy of a set holds it.
+
+    Attributes:
+        mask: ``(H, W)`` uint8 class indices, 255 ignored.
+        moved: The number of pixels that had the colour of no class.
+        blended: The number of moved pixels whose colour was farther from the class than noise.
+        numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
+            are not known.
+        hidden: The class of each shape that other shapes cover; see `Pair.hidden`.
+    """
+
+    mask: NDArray[np.uint8]
+    moved: int = 0
+    blended: int = 0
+    numbers: NDArray[np.int32] | None = None
+    hidden: Sequence[str] = ()
+
+
+ReadMask = Callable[[str, tuple[int, int]], ConvertedMask]
 """Takes the name of an image and its (height, width), and returns its mask of that size."""
 
 
@@ -227,15 +248,17 @@ def read_drawn(
         pairs = export.pairs_under(table, classes_file or root / "classes.toml")
     pair_of = {p.name: p for p in pairs}
 
-    def read(name: str, shape: tuple[int, int]) -> Snapped:
+    def read(name: str, shape: tuple[int, int]) -> ConvertedMask:
         pair = pair_of[name]
         drawn = pair.read_shapes()  # 1 to n
         masks.check_same_size(pair.mask, drawn.shape, shape)
         hidden = table.names_of(pair.hidden(drawn, instances))
         if not instances:
-            return Snapped(pair.labels_of(RawMask(pair.values[drawn]), table), hidden=hidden)
+            labels = pair.labels_of(RawMask(pair.values[drawn]), table)
+            return ConvertedMask(labels, hidden=hidden)
         kinds = np.array([kind for kind, _ in pair.drawn or ()], int)
-        return replace(snapping.draw_objects(drawn, kinds), hidden=hidden)
+        mask, numbers = draw_objects(drawn, kinds)
+        return ConvertedMask(mask, numbers=numbers, hidden=hidden)
 
     classes = table.classes
     if instances:
@@ -290,10 +313,11 @@ def read_pairs(
         _discover(mask_of, ignored, read_kept) if table is None else _with_ignored(table, ignored)
     )
 
-    def read(name: str, shape: tuple[int, int]) -> Snapped:
+    def read(name: str, shape: tuple[int, int]) -> ConvertedMask:
         raw = read_kept(mask_of[name])
         masks.check_same_size(mask_of[name], raw.values.shape[:2], shape)
-        return snapping.snap(raw, table, mask_of[name], limit)
+        snapped = snapping.snap(raw, table, mask_of[name], limit)
+        return ConvertedMask(snapped.mask, snapped.moved, snapped.blended)
 
     labels = _annotations(pairs, table.classes, read, problem, labelled.warnings)
     return replace(labels, are_found=labelled.classes is None)
@@ -340,7 +364,7 @@ def read_objects(
     if not any(labelled_by.values()):
         _ask_numbers(list(mask_of.values()), read_kept, declared, bool(background), hidden)
 
-    def read(name: str, shape: tuple[int, int]) -> Snapped:
+    def read(name: str, shape: tuple[int, int]) -> ConvertedMask:
         mask = mask_of[name]
         raw = read_kept(mask)
         masks.check_same_size(mask, raw.values.shape[:2], shape)
@@ -348,15 +372,15 @@ def read_objects(
             unlabelled = masks.decode(raw, table, mask) == IGNORED
             raw = read_kept(label_image)
             masks.check_same_size(label_image, raw.values.shape[:2], shape)
-            numbers = snapping.object_numbers(raw)
+            numbers = renumber(raw)
         else:
             unlabelled = masks.holds_any(raw, hidden, mask)
             if raw.unlabelled is not None:
                 unlabelled |= raw.unlabelled
-            numbers = snapping.object_numbers(raw, others, mask)
-        snapped = snapping.draw_objects(numbers, np.ones(numbers.max(), np.int64))
-        snapped.mask[unlabelled] = IGNORED
-        return snapped
+            numbers = renumber(raw, others, mask)
+        drawn, numbers = draw_objects(numbers, np.ones(numbers.max(), np.int64))
+        drawn[unlabelled] = IGNORED
+        return ConvertedMask(drawn, numbers=numbers)
 
     classes, warnings = _numbered_classes(declared)
     return _annotations(pairs, classes, read, problem, (*labelled.warnings, *warnings))
@@ -383,19 +407,19 @@ def _read_voc_objects(
     for kind, name in enumerate(names, 1):
         kind_of[table.names.index(name)] = kind
 
-    def read(name: str, shape: tuple[int, int]) -> Snapped:
+    def read(name: str, shape: tuple[int, int]) -> ConvertedMask:
         mask, path = mask_of[name], objects_of[name]
         classes = masks.decode(reading.read_mask(mask), table, mask)
-        numbers = snapping.object_numbers(reading.read_mask(path))
+        numbers = renumber(reading.read_mask(path))
         masks.check_same_size(mask, classes.shape, shape)
         masks.check_same_size(path, numbers.shape, shape)
         numbers[classes == IGNORED] = 0  # outlines have a colour of their own
         # An object is of the class that most of its pixels have.
         votes = np.bincount((numbers * (IGNORED + 1) + classes).ravel())
         votes = np.append(votes, [0] * (-len(votes) % (IGNORED + 1))).reshape(-1, IGNORED + 1)
-        snapped = snapping.draw_objects(numbers, kind_of[votes.argmax(1)][1:])
-        snapped.mask[classes == IGNORED] = IGNORED
-        return snapped
+        drawn, numbers = draw_objects(numbers, kind_of[votes.argmax(1)][1:])
+        drawn[classes == IGNORED] = IGNORED
+        return ConvertedMask(drawn, numbers=numbers)
 
     colours = {c.name: c.colour for c in table}
     return _annotations(pairs, _with_borders(names, colours), read, problem)
@@ -408,9 +432,7 @@ def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]], read_kept: _Mas
         found: Each mask, and its values and colours that are no objects.
         read_kept: Reads a mask.
     """
-    numbers = (
-        (path, snapping.object_numbers(read_kept(path), others, path)) for path, others in found
-    )
+    numbers = ((path, renumber(read_kept(path), others, path)) for path, others in found)
     if doubt := doubt_numbers(numbers):
         raise doubt
 
@@ -577,13 +599,13 @@ def read_class_masks(
         if (key := find_background(map(read_kept, paths_of))) is not None:
             raise _is_background(key, "store the background as 0")
 
-    def read(name: str, shape: tuple[int, int]) -> Snapped:
+    def read(name: str, shape: tuple[int, int]) -> ConvertedMask:
         mask, numbers = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
         kinds: list[int] = []
         moved = blended = 0
         for label, path in sorted(files[name], key=lambda item: names.index(item[0])):
             if instances:
-                own = snapping.object_numbers(read_kept(path))
+                own = renumber(read_kept(path))
                 inside = own > 0
             else:
                 drawn = snapping.read_binary(read_raw(path), path, limit)
@@ -600,8 +622,9 @@ def read_class_masks(
                 numbers[inside] = own[inside] + len(kinds)
                 kinds += [names.index(label) + 1] * int(own.max())
         if not instances:
-            return Snapped(mask, moved, blended)
-        return snapping.draw_objects(numbers, np.array(kinds, int))
+            return ConvertedMask(mask, moved, blended)
+        mask, numbers = draw_objects(numbers, np.array(kinds, int))
+        return ConvertedMask(mask, numbers=numbers)
 
     classes = _with_borders(names) if instances else named_classes([BACKGROUND, *names])
     return Annotations(paths, classes, read)

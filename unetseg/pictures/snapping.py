@@ -1,4 +1,4 @@
-"""From blended, noisy or numbered masks to class indices, where that is safe.
+"""From blended or noisy masks to class indices, where that is safe.
 
 All functions take and return arrays. An error asks about colours that lie near no class, or that
 may be a class of their own.
@@ -46,16 +46,11 @@ class Snapped:
         mask: ``(H, W)`` uint8 class indices, 255 ignored.
         moved: The number of pixels that had the colour of no class.
         blended: The number of moved pixels whose colour was farther from the class than noise.
-        numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
-            are not known.
-        hidden: The class of each shape that other shapes cover; see `Pair.hidden`.
     """
 
     mask: NDArray[np.uint8]
     moved: int = 0
     blended: int = 0
-    numbers: NDArray[np.int32] | None = None
-    hidden: Sequence[str] = ()
 
 
 def snap(raw: RawMask, table: ClassTable, what: object, limit: float = LIMIT) -> Snapped:
@@ -146,64 +141,6 @@ def _key_points(table: ClassTable) -> NDArray[np.int64]:
     """Return the colours ``(n, 3)`` of classes, then of ignored keys; values count as grey."""
     keys = [table.key(i) for i in range(len(table.classes))] + list(table.ignore)
     return np.array([masks.levels_of(key) for key in keys]).clip(max=255)
-
-
-def object_numbers(
-    raw: RawMask, others: Sequence[Key] = (), what: object = masks.ALL_MASKS
-) -> NDArray[np.int32]:
-    """Return ``(H, W)`` the objects of a mask that numbers them, 1 to n without gaps, 0 elsewhere.
-
-    Black is no object of an RGB mask, and 0 is none of others.
-
-    Args:
-        raw: The mask.
-        others: Further values or colours that are no objects.
-        what: The file, for messages.
-
-    Raises:
-        InputError: A colour is named, and the mask holds values over 255.
-    """
-    codes = raw.codes
-    return _dense(np.where(masks.holds_any(raw, others, what), 0, codes) if others else codes)
-
-
-def _dense(values: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """Return the values numbered 1, 2, ... in ascending order; 0 stays 0."""
-    runs = Runs.of(values)  # to sort all pixels takes far longer
-    keys, places = np.unique(runs.codes, return_inverse=True)
-    return runs.spread(places.astype(np.int32) + int(keys[0] != 0))
-
-
-def draw_objects(numbers: NDArray[np.int32], kinds: NDArray[np.int64]) -> Snapped:
-    """Return the mask in which each class of objects is followed by the class of its border.
-
-    Args:
-        numbers: ``(H, W)`` the number of each pixel's object, 1 to n; 0 where no object is. A
-            number may have no pixels.
-        kinds: ``(n,)`` the class of each number: 0 for the background, 255 for ignored pixels. The
-            inside of an object of class k becomes 2 k - 1, and its border, as `outlined` draws it,
-            2 k.
-    """
-    kind = np.append(0, kinds)[numbers]
-    numbers = _dense(np.where((kind > 0) & (kind != IGNORED), numbers, 0))
-    mask = np.where(numbers > 0, 2 * kind - (outlined(numbers) == 1), kind)
-    return Snapped(mask.astype(np.uint8), numbers=numbers)
-
-
-def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """Return ``(H, W)`` 0 background, 1 foreground, 2 border of the objects of a label image.
-
-    The border is made of the pixels of an object beside another number. So it is one pixel wide
-    along the background, and two pixels wide where objects touch.
-    """
-    padded = np.pad(numbers, 1, mode="edge")
-    height, width = numbers.shape
-    border = np.zeros(numbers.shape, bool)
-    for row in (0, 1, 2):
-        for column in (0, 1, 2):
-            border |= padded[row : row + height, column : column + width] != numbers
-    inside = numbers != 0
-    return np.where(inside, np.where(border, 2, 1), 0).astype(np.uint8)
 
 
 def doubt_thin(
