@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from tests.dataset.test_label_traps import COLOURS, objects
 from unetseg.classes import read_classes
-from unetseg.dataset.conversion import annotations
+from unetseg.dataset.conversion import mask_files
 from unetseg.dataset.conversion.copying import convert_folder
 from unetseg.dataset.cutting import build_store
 from unetseg.dataset.findings.inspection import inspect_folder
@@ -631,7 +631,7 @@ def count_masks_read(monkeypatch):
         seen[path.name] += 1
         return read_mask(path, *more)
 
-    monkeypatch.setattr(annotations.reading, "read_mask", counted)
+    monkeypatch.setattr(reading, "read_mask", counted)
     return seen
 
 
@@ -652,7 +652,7 @@ def test_each_mask_is_decoded_once_where_masks_fit_into_memory(tmp_path, monkeyp
         save(root / f"masks/im{k}.png", np.asarray(mask.filter(ImageFilter.GaussianBlur(1))))
         save(root / f"images/im{k}.png", rng.integers(0, 255, truth(k).shape, np.uint8))
     seen = count_masks_read(monkeypatch)
-    monkeypatch.setattr(annotations, "_KEPT_BYTES", room)
+    monkeypatch.setattr(mask_files, "_KEPT_BYTES", room)
     convert_folder(root, tmp_path / "out", limit=0.5)
     for k in range(3):
         assert seen[f"im{k}.png"] == reads + (k == 0 and room == 0)  # the first is looked at alone

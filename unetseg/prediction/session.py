@@ -21,7 +21,7 @@ from pydantic import PlainSerializer, PlainValidator
 from torch import Tensor
 
 from unetseg.arguments import Names, Reports, public, several
-from unetseg.dataset.conversion.annotations import find_views, read_view
+from unetseg.dataset.conversion.views import find_views, read_view
 from unetseg.errors import Code, InputError, MachineError, UnetsegError, arg
 from unetseg.objects.files import OBJECTS
 from unetseg.objects.separation import object_classes

@@ -24,6 +24,7 @@ from unetseg.classes import (
     table_of,
 )
 from unetseg.dataset import naming, pairing
+from unetseg.dataset.conversion.mask_files import MaskReader, read_raw, refuse_pages
 from unetseg.dataset.exports.class_lists import VOID
 from unetseg.dataset.exports.search import find_export
 from unetseg.dataset.findings.contents import doubt_values
@@ -45,13 +46,9 @@ from unetseg.objects.separation import (
 from unetseg.pictures import masks, reading, snapping
 from unetseg.pictures.discovery import discover, lone_white, mostly_transparent
 from unetseg.pictures.masks import Key, RawMask
-from unetseg.pictures.surroundings import doubt_view, is_inverted_view
-from unetseg.progress import Note, OnProgress
 from unetseg.text import few, show
 
 _OBJECT_MASKS = "SegmentationObject"  # Pascal VOC and CVAT number the objects in masks of their own
-_VIEWS_JUDGED = 3  # fields of view that are read before the work, as a folder is right or wrong
-_KEPT_BYTES = 2**28  # of masks that are kept until they are converted
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,6 @@ class Annotations:
     are_found: bool = False
 
 
-def refuse_pages(path: Path) -> None:
-    """Refuse a file of several pictures: a converted set has one picture a file."""
-    if (pages := reading.read_info(path).pages) > 1:
-        text = f"holds {pages} pages, and a converted set has one picture a file"
-        raise InputError(path, text, f"train on it as it is, with {arg('page', 'all')}")
-
-
 def _refuse_images(pairs: Sequence[Pair]) -> None:
     """Refuse files of several pictures, and masks that lie elsewhere on the map.
 
@@ -118,100 +108,12 @@ def _refuse_images(pairs: Sequence[Pair]) -> None:
         refuse_misplaced(pair)
 
 
-def read_raw(path: Path) -> RawMask:
-    """Read a mask as `reading.read_mask` does; a lossy one, which it refuses, is read, too.
-
-    Raises:
-        InputError: `reading.read_mask` or `snapping.refuse_close` refuses the mask.
-    """
-    refuse_pages(path)
-    try:
-        return reading.read_mask(path)
-    except InputError as error:
-        pixels = reading.read_image(path) if error.code is Code.LOSSY_MASK else None
-        if pixels is None or pixels.dtype != np.uint8 or reading.read_info(path).alpha:
-            raise
-    raw = RawMask.of_picture(pixels, is_lossy=True)
-    snapping.refuse_close(raw, path)
-    return raw
-
-
-class _MaskReader:
-    """Reads masks, and keeps some in memory, because a conversion reads each several times."""
-
-    def __init__(self, read: Callable[[Path], RawMask] = read_raw) -> None:
-        self._read = read
-        self._kept: dict[Path, RawMask] = {}
-        self._left = _KEPT_BYTES
-
-    def __call__(self, path: Path) -> RawMask:
-        """Return a mask, which nobody may change."""
-        if path in self._kept:
-            return self._kept[path]
-        raw = self._read(path)
-        self._left -= raw.values.nbytes
-        if self._left >= 0:
-            self._kept[path] = raw
-        return raw
-
-
 def _with_borders(
     names: Sequence[str], colours: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[SegmentationClass, ...]:
     """Return the background, and each class followed by the class of its objects' border."""
     pairs = ((name, f"{name} {BORDER}") for name in names)
     return named_classes([BACKGROUND, *itertools.chain.from_iterable(pairs)], colours)
-
-
-# --- fields of view --------------------------------------------------------------------------
-
-
-def find_views(
-    home: Path, images: Sequence[Path], on_progress: OnProgress, limit: float = snapping.LIMIT
-) -> dict[Path, Path]:
-    """Return for each image the mask of its field of view in a folder.
-
-    The first ones are read, and a doubt whether they show a field of view is reported.
-
-    Raises:
-        InputError: The folder holds no pictures, an image has none in it, or the first ones are
-            refused as by `read_view`.
-    """
-    pairs, problem = naming.match_files(home, images, naming.list_images(home))
-    views = {pair.image: pair.mask for pair in pairs}
-    if problem and len(views) < len(images):
-        raise problem
-    for view in list(views.values())[:_VIEWS_JUDGED]:
-        if doubt := doubt_view(_read_inside(view, limit)):
-            on_progress(Note(f"{show(view)} {doubt}; pixels outside are ignored", warning=True))
-            break
-    return views
-
-
-def read_view(
-    view: Path, shape: tuple[int, int], limit: float = snapping.LIMIT
-) -> NDArray[np.bool_]:
-    """Return whether each pixel ``shape`` lies inside a field of view.
-
-    Raises:
-        InputError: The mask cannot be read, holds more than two values, has another size, shows
-            nothing, or is inverted.
-    """
-    inside = _read_inside(view, limit)
-    masks.check_same_size(view, inside.shape, shape)
-    return inside
-
-
-def _read_inside(view: Path, limit: float) -> NDArray[np.bool_]:
-    """Return the pixels (H, W) inside a field of view; see `read_view` for the errors."""
-    inside: NDArray[np.bool_] = snapping.read_binary(read_raw(view), view, limit).mask == 1
-    if not inside.any():
-        text = "has no pixel in the field of view"
-        raise InputError(view, text, "paint the field of view white, all else black")
-    if is_inverted_view(inside):
-        text = "holds the surround of a field of view: its corners are white, its middle is not"
-        raise InputError(view, text, "exchange black and white")
-    return inside
 
 
 # --- exports of annotation tools -------------------------------------------------------------
@@ -305,7 +207,7 @@ def read_pairs(
     labelled = pairing.read_set(root, classes_file, without=without, converts=True)
     pairs, problem = labelled.pairs, labelled.problem
     _refuse_images(pairs)
-    mask_of, read_kept = {p.name: p.mask for p in pairs}, _MaskReader()
+    mask_of, read_kept = {p.name: p.mask for p in pairs}, MaskReader()
     if pairs:
         refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_kept(pairs[0].mask))
     table = labelled.classes
@@ -346,7 +248,7 @@ def read_objects(
     labelled = pairing.read_set(root, classes_file, without=without, converts=True)
     pairs, problem, declared = labelled.pairs, labelled.problem, labelled.classes
     _refuse_images(pairs)
-    mask_of, read_kept = {p.name: p.mask for p in pairs}, _MaskReader(reading.read_mask)
+    mask_of, read_kept = {p.name: p.mask for p in pairs}, MaskReader(reading.read_mask)
     table = _with_ignored(declared, ignored) if declared else None
     if any(mask.parent.with_name(_OBJECT_MASKS).is_dir() for mask in mask_of.values()):
         return _read_voc_objects(pairs, table, ignored, problem)
@@ -400,7 +302,7 @@ def _read_voc_objects(
     for path in objects_of.values():
         if not path.is_file():
             raise InputError(path, "not found", f"add it, or move {_OBJECT_MASKS}/ out")
-    table = table or _discover(mask_of, ignored, _MaskReader())
+    table = table or _discover(mask_of, ignored, MaskReader())
     background = background_of(table)
     names = [name for name in table.names if name != background]
     kind_of = np.zeros(IGNORED + 1, np.int64)  # of the objects of each class of the masks
@@ -425,7 +327,7 @@ def _read_voc_objects(
     return _annotations(pairs, _with_borders(names, colours), read, problem)
 
 
-def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]], read_kept: _MaskReader) -> None:
+def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]], read_kept: MaskReader) -> None:
     """Refuse masks of classes where numbers of objects are due.
 
     Args:
@@ -439,7 +341,7 @@ def _refuse_classes(found: Iterable[tuple[Path, Sequence[Key]]], read_kept: _Mas
 
 def _ask_numbers(
     paths: Sequence[Path],
-    read_kept: _MaskReader,
+    read_kept: MaskReader,
     declared: ClassTable | None,
     knows_background: bool,
     hidden: list[Key],
@@ -505,7 +407,7 @@ def _named(table: ClassTable, names: tuple[str, ...]) -> ClassTable:
 def _discover(
     mask_of: Mapping[str, Path],
     ignored: tuple[int | str, ...],
-    read_kept: _MaskReader,
+    read_kept: MaskReader,
 ) -> ClassTable:
     """Return the classes that masks hold; the commonest colours where the masks are noisy."""
     paths = sorted(set(mask_of.values()))
@@ -527,7 +429,7 @@ def _discover(
     return _named(table, (BACKGROUND, FOREGROUND)) if is_black_and_white else table
 
 
-def _refuse_thin(table: ClassTable, paths: Sequence[Path], read_kept: _MaskReader) -> None:
+def _refuse_thin(table: ClassTable, paths: Sequence[Path], read_kept: MaskReader) -> None:
     """Refuse classes of masks that may be blends of two others."""
     counts = []
     for path in paths:
@@ -592,7 +494,7 @@ def read_class_masks(
     names = sorted({c for masks_of in files.values() for c, _ in masks_of}, key=naming.natural_key)
     if order and sorted(order) != sorted(names):
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
-    names, read_kept = list(order) or names, _MaskReader(reading.read_mask)
+    names, read_kept = list(order) or names, MaskReader(reading.read_mask)
     if instances:
         paths_of = [path for masks_of in files.values() for _, path in masks_of]
         _refuse_classes(((path, ()) for path in paths_of), read_kept)

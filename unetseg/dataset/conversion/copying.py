@@ -19,12 +19,9 @@ from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
 from unetseg.dataset import naming, pairing
 from unetseg.dataset.conversion import annotations
-from unetseg.dataset.conversion.annotations import (
-    Annotations,
-    ConvertedMask,
-    find_views,
-    read_view,
-)
+from unetseg.dataset.conversion.annotations import Annotations, ConvertedMask
+from unetseg.dataset.conversion.mask_files import refuse_pages
+from unetseg.dataset.conversion.views import find_views, read_view
 from unetseg.dataset.findings.contents import ask_kinds
 from unetseg.dataset.shapes import describe_hidden
 from unetseg.errors import InputError, arg
@@ -150,7 +147,7 @@ def convert_folder(
         _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
         labelled = annotations.read_pairs(root, classes, ignored, without, limit)
     for path in labelled.images.values():
-        annotations.refuse_pages(path)
+        refuse_pages(path)
     for text in labelled.warnings:
         on_progress(Note(f"{root}: {text}", warning=True))
     views = _fields_of_view(home, labelled.images, on_progress, limit) if home else {}
