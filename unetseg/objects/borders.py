@@ -1,12 +1,15 @@
 """From numbered objects to masks in which a class of objects is followed by that of its border."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.classes import IGNORED
+from unetseg.classes import IGNORED, SegmentationClass, named_classes
+from unetseg.objects.separation import BACKGROUND, BORDER
 from unetseg.pictures import masks
 from unetseg.pictures.masks import Key, RawMask, Runs
 
@@ -72,3 +75,11 @@ def outlined(numbers: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
             border |= padded[row : row + height, column : column + width] != numbers
     inside = numbers != 0
     return np.where(inside, np.where(border, 2, 1), 0).astype(np.uint8)
+
+
+def with_borders(
+    names: Sequence[str], colours: Mapping[str, str] = MappingProxyType({})
+) -> tuple[SegmentationClass, ...]:
+    """Return the background, and each class followed by the class of its objects' border."""
+    pairs = ((name, f"{name} {BORDER}") for name in names)
+    return named_classes([BACKGROUND, *itertools.chain.from_iterable(pairs)], colours)

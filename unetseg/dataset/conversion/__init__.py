@@ -4,6 +4,8 @@ Read in this order:
 
 - ``mask_files`` reads masks, lossy ones, too.
 - ``views`` reads masks of the field of view.
-- ``annotations`` reads the labels into class indices.
+- ``annotations`` are the labels of a set, whichever way they are kept.
+- ``drawn_shapes``, ``image_masks``, ``object_masks`` and ``class_masks`` read a way each.
+- ``lists`` divides a set by the lists that it has.
 - ``copying`` writes the copy.
 """

@@ -5,7 +5,6 @@ unchanged. The masks hold the values 0, 1, 2, ... with a palette, and 255 where 
 """
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +17,13 @@ from unetseg import files
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
 from unetseg.dataset import naming, pairing
-from unetseg.dataset.conversion import annotations
 from unetseg.dataset.conversion.annotations import Annotations, ConvertedMask
+from unetseg.dataset.conversion.class_masks import read_class_masks
+from unetseg.dataset.conversion.drawn_shapes import read_drawn
+from unetseg.dataset.conversion.image_masks import read_pairs
+from unetseg.dataset.conversion.lists import LISTS, divide
 from unetseg.dataset.conversion.mask_files import refuse_pages
+from unetseg.dataset.conversion.object_masks import read_objects
 from unetseg.dataset.conversion.views import find_views, read_view
 from unetseg.dataset.findings.contents import ask_kinds
 from unetseg.dataset.shapes import describe_hidden
@@ -32,9 +35,6 @@ from unetseg.pictures.snapping import LIMIT
 from unetseg.progress import Note, OnProgress, steps, warn
 from unetseg.settings import check_line_width
 from unetseg.signals import catching
-from unetseg.text import show
-
-_LISTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -132,26 +132,26 @@ def convert_folder(
     without = home.name if home else ""
     of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
     labelled: Annotations | None
-    if drawn := annotations.read_drawn(root, classes, instances, line_width):
+    if drawn := read_drawn(root, classes, instances, line_width):
         tool, labelled = drawn
         used = (arg("instances" if instances else "classes"), arg("line_width"), *of_view)
         _refuse_unused(given, f"shapes of {tool}", used)
-    elif labelled := annotations.read_class_masks(root, order, limit, instances):
+    elif labelled := read_class_masks(root, order, limit, instances):
         used = (arg("order"), *((arg("instances"), *of_view) if instances else (arg("limit"),)))
         _refuse_unused(given, "one mask a class", used)
     elif instances:
         used = (arg("instances"), arg("classes"), arg("ignore"), *of_view)
         _refuse_unused(given, "masks that number objects", used)
-        labelled = annotations.read_objects(root, classes, ignored, without)
+        labelled = read_objects(root, classes, ignored, without)
     else:
         _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
-        labelled = annotations.read_pairs(root, classes, ignored, without, limit)
+        labelled = read_pairs(root, classes, ignored, without, limit)
     for path in labelled.images.values():
         refuse_pages(path)
     for text in labelled.warnings:
         on_progress(Note(f"{root}: {text}", warning=True))
     views = _fields_of_view(home, labelled.images, on_progress, limit) if home else {}
-    parts, left_out = _parts(root, labelled)
+    parts, left_out = divide(root, labelled)
     # Keep the colours: predictions then look like the masks that people know.
     written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
     table = ClassTable(written, (IGNORED,))
@@ -223,7 +223,7 @@ def _check_places(root: Path, target: Path, overwrite: bool) -> None:
 
 def _clear(target: Path) -> None:
     """Remove the files of an earlier conversion."""
-    for part in ("", *_LISTS):
+    for part in ("", *LISTS):
         for pattern in ("images/*", "masks/*.png", f"{OBJECTS}/*.tif", "classes.toml"):
             for old in (target / part).glob(pattern):
                 if old.is_file():
@@ -268,47 +268,7 @@ def _write(part: Path, file: str, image: Path, converted: ConvertedMask, table: 
     writing.write_picture(part / "images" / f"{name}.png", pixels)
 
 
-# --- splits and fields of view ---------------------------------------------------------------
-
-
-def _parts(root: Path, labelled: Annotations) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """Return the names of each part ("" where there is none), and those in no list."""
-    if labelled.parts and not labelled.problem:
-        named = {part: [n for n, p in labelled.parts.items() if p == part] for part in _LISTS}
-        return {part: names for part, names in named.items() if names}, ()
-    lists = {}
-    for home in (root, root / "ImageSets" / "Segmentation"):
-        lists = {n: home / f"{n}.txt" for n in _LISTS if (home / f"{n}.txt").is_file()}
-        if lists:
-            break
-    if len(lists) < 2:
-        if labelled.problem:
-            raise labelled.problem
-        return {"": list(labelled.images)}, ()
-    parts: dict[str, list[str]] = {}
-    owner: dict[str, Path] = {}
-    for part, path in lists.items():
-        parts[part] = []
-        for line in _read_composed(path).splitlines():
-            if not line.strip():
-                continue
-            # A line holds a name, a path, or the paths of image and mask.
-            words = (Path(line.strip()), Path(line.split()[0]))
-            known = [n for w in words for n in (w.name, w.stem) if n in labelled.images]
-            if not known:
-                text = f"names {show(line.strip())}, which has no image or no mask"
-                raise InputError(path, text, "mend the list")
-            if known[0] in owner:
-                text = f"names {show(known[0])}, which {owner[known[0]].name} names, too"
-                raise InputError(path, text, "an image stands on one side only")
-            owner[known[0]] = path
-            parts[part].append(known[0])
-    return parts, tuple(n for n in labelled.images if n not in owner)
-
-
-def _read_composed(path: Path) -> str:
-    """Return the text of a list with accents composed as in `naming.stem_of`."""
-    return unicodedata.normalize("NFC", path.read_text("utf-8-sig", "replace"))
+# --- fields of view --------------------------------------------------------------------------
 
 
 def _view_folder(root: Path, fov: str) -> Path:
