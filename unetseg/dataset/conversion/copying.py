@@ -7,7 +7,7 @@ unchanged. The masks hold the values 0, 1, 2, ... with a palette, and 255 where 
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +117,55 @@ def convert_folder(
         Interrupted: A signal came.
     """
     check_line_width(line_width)
-    root, target, ignored, order = Path(source), Path(out), several(ignore), several(order)
-    classes = None if classes is None else Path(classes)
+    root, target = Path(source), Path(out)
     _check_places(root, target, overwrite)
+    home = _view_folder(root, fov) if fov else None
+    labelled = _read_labels(
+        root,
+        classes=None if classes is None else Path(classes),
+        ignored=several(ignore),
+        instances=instances,
+        home=home,
+        order=several(order),
+        limit=limit,
+        line_width=line_width,
+    )
+    for path in labelled.images.values():
+        refuse_pages(path)
+    for text in labelled.warnings:
+        on_progress(Note(f"{root}: {text}", warning=True))
+    if home:
+        labelled = _inside_views(labelled, home, on_progress, limit)
+    parts, left_out = divide(root, labelled)
+    # Keep the colours: predictions then look like the masks that people know.
+    written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
+    table = ClassTable(written, (IGNORED,))
+    tally = _write_copy(target, labelled, parts, table, on_progress)
+    if labelled.are_found and (asked := ask_kinds(np.array(tally.present), table.names)):
+        on_progress(Note(f"{root}: {'; '.join(asked)}", warning=True))
+    if tally.hidden:
+        on_progress(Note(f"{root}: {describe_hidden(tally.hidden)}", warning=True))
+    counts = {key: tally.counts[key] for key in ("pixels", "snapped", "blended", "ignored")}
+    folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
+    counted = tally.counts["objects"] if instances else None
+    return Conversion(folders, images, left_out, table, **counts, objects=counted)
+
+
+def _read_labels(
+    root: Path,
+    *,
+    classes: Path | None,
+    ignored: tuple[int | str, ...],
+    instances: bool,
+    home: Path | None,
+    order: tuple[str, ...],
+    limit: float,
+    line_width: float | None,
+) -> Annotations:
+    """Read the labels in the way in which the set keeps them; refuse options that do nothing there.
+
+    The options are those of `convert_folder`. ``home`` is the folder of the fields of view.
+    """
     given = {
         arg("classes"): classes is not None,
         arg("ignore"): bool(ignored),
@@ -128,73 +174,23 @@ def convert_folder(
         arg("limit"): limit != LIMIT,
         arg("line_width"): line_width is not None,
     }
-    home = _view_folder(root, fov) if fov else None
     without = home.name if home else ""
-    of_view = (arg("limit"),) if fov else ()  # `limit` holds for masks of the field of view, too
-    labelled: Annotations | None
+    of_view = (arg("limit"),) if home else ()  # `limit` holds for masks of the field of view, too
     if drawn := read_drawn(root, classes, instances, line_width):
         tool, labelled = drawn
         used = (arg("instances" if instances else "classes"), arg("line_width"), *of_view)
         _refuse_unused(given, f"shapes of {tool}", used)
-    elif labelled := read_class_masks(root, order, limit, instances):
+        return labelled
+    if by_class := read_class_masks(root, order, limit, instances):
         used = (arg("order"), *((arg("instances"), *of_view) if instances else (arg("limit"),)))
         _refuse_unused(given, "one mask a class", used)
-    elif instances:
+        return by_class
+    if instances:
         used = (arg("instances"), arg("classes"), arg("ignore"), *of_view)
         _refuse_unused(given, "masks that number objects", used)
-        labelled = read_objects(root, classes, ignored, without)
-    else:
-        _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
-        labelled = read_pairs(root, classes, ignored, without, limit)
-    for path in labelled.images.values():
-        refuse_pages(path)
-    for text in labelled.warnings:
-        on_progress(Note(f"{root}: {text}", warning=True))
-    views = _fields_of_view(home, labelled.images, on_progress, limit) if home else {}
-    parts, left_out = divide(root, labelled)
-    # Keep the colours: predictions then look like the masks that people know.
-    written = tuple(SegmentationClass(c.name, i, c.colour) for i, c in enumerate(labelled.classes))
-    table = ClassTable(written, (IGNORED,))
-    items = [(part, name) for part, names in parts.items() for name in names]
-    file_names = {name: file for names in parts.values() for name, file in _files(labelled, names)}
-    tally = Counter[str]()
-    strange, hidden = list[NoClassError](), list[Sequence[str]]()
-    present = list[NDArray[np.bool_]]()
-    with catching() as caught, files.building(target) as building:
-        for part, name in steps(
-            items,
-            "converting",
-            "images",
-            on_progress,
-            name=lambda item: item[1],
-            check=lambda: caught.check(target, "run the same line again"),
-        ):
-            try:
-                converted = _mask_of(labelled, name, views.get(name), limit)
-            except NoClassError as error:
-                strange.append(error)  # the other masks may hold further values
-                continue
-            hidden += [converted.hidden] if converted.hidden else []
-            _write(building / part, file_names[name], labelled.images[name], converted, table)
-            if converted.numbers is not None:
-                tally["objects"] += int(converted.numbers.max(initial=0))
-            pixels = np.bincount(converted.mask.ravel(), minlength=IGNORED + 1)
-            present.append(pixels[: len(table)] > 0)
-            tally.update(pixels=converted.mask.size, ignored=int(pixels[IGNORED]))
-            tally.update(snapped=converted.moved, blended=converted.blended)
-        if strange:
-            raise join_no_class(strange)
-        for part in parts:
-            pairing.write_classes(building / part, table)
-        _clear(target)
-    if labelled.are_found and (asked := ask_kinds(np.array(present), table.names)):
-        on_progress(Note(f"{root}: {'; '.join(asked)}", warning=True))
-    if hidden:
-        on_progress(Note(f"{root}: {describe_hidden(hidden)}", warning=True))
-    counts = {key: tally[key] for key in ("pixels", "snapped", "blended", "ignored")}
-    folders, images = tuple(target / part for part in parts), tuple(map(len, parts.values()))
-    counted = tally["objects"] if instances else None
-    return Conversion(folders, images, left_out, table, **counts, objects=counted)
+        return read_objects(root, classes, ignored, without)
+    _refuse_unused(given, "one mask an image", (arg("classes"), arg("ignore"), arg("limit")))
+    return read_pairs(root, classes, ignored, without, limit)
 
 
 def _refuse_unused(given: Mapping[str, bool], kind: str, used: Sequence[str]) -> None:
@@ -230,15 +226,70 @@ def _clear(target: Path) -> None:
                     old.unlink()
 
 
-def _mask_of(labelled: Annotations, name: str, view: Path | None, limit: float) -> ConvertedMask:
-    """Return the class indices of an image, ignored outside its field of view."""
-    info = reading.read_info(labelled.images[name])
-    shape = (info.height, info.width)
-    converted = labelled.read(name, shape)
-    if view is None:
-        return converted
-    inside = read_view(view, shape, limit)
-    return replace(converted, mask=np.where(inside, converted.mask, np.uint8(IGNORED)))
+@dataclass
+class _Tally:
+    """Facts of all masks that were written.
+
+    Attributes:
+        counts: ``pixels``, ``ignored``, ``snapped``, ``blended`` and ``objects``, in numbers.
+        present: ``(C,)`` of each mask: whether it shows each class.
+        hidden: The `ConvertedMask.hidden` of each mask that has hidden shapes.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    present: list[NDArray[np.bool_]] = field(default_factory=list)
+    hidden: list[Sequence[str]] = field(default_factory=list)
+
+    def add(self, converted: ConvertedMask, classes: int) -> None:
+        """Count a mask of so many classes."""
+        pixels = np.bincount(converted.mask.ravel(), minlength=IGNORED + 1)
+        self.counts.update(pixels=converted.mask.size, ignored=int(pixels[IGNORED]))
+        self.counts.update(snapped=converted.moved, blended=converted.blended)
+        if converted.numbers is not None:
+            self.counts["objects"] += int(converted.numbers.max(initial=0))
+        self.present.append(pixels[:classes] > 0)
+        self.hidden += [converted.hidden] if converted.hidden else []
+
+
+def _write_copy(
+    target: Path,
+    labelled: Annotations,
+    parts: Mapping[str, Sequence[str]],
+    table: ClassTable,
+    on_progress: OnProgress,
+) -> _Tally:
+    """Write all images and masks, in place of those of an earlier conversion.
+
+    Raises:
+        NoClassError: It names all that masks hold and that is no class; nothing is written then.
+    """
+    items = [(part, name) for part, names in parts.items() for name in names]
+    file_names = {name: file for names in parts.values() for name, file in _files(labelled, names)}
+    tally, strange = _Tally(), list[NoClassError]()
+    with catching() as caught, files.building(target) as building:
+        for part, name in steps(
+            items,
+            "converting",
+            "images",
+            on_progress,
+            name=lambda item: item[1],
+            check=lambda: caught.check(target, "run the same line again"),
+        ):
+            image = labelled.images[name]
+            info = reading.read_info(image)
+            try:
+                converted = labelled.read(name, (info.height, info.width))
+            except NoClassError as error:
+                strange.append(error)  # the other masks may hold further values
+                continue
+            _write(building / part, file_names[name], image, converted, table)
+            tally.add(converted, len(table))
+        if strange:
+            raise join_no_class(strange)
+        for part in parts:
+            pairing.write_classes(building / part, table)
+        _clear(target)
+    return tally
 
 
 def _files(labelled: Annotations, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -280,8 +331,15 @@ def _view_folder(root: Path, fov: str) -> Path:
     return home
 
 
-def _fields_of_view(
-    home: Path, paths: Mapping[str, Path], on_progress: OnProgress, limit: float
-) -> dict[str, Path]:
-    views = find_views(home, list(paths.values()), on_progress, limit)
-    return {name: views[path] for name, path in paths.items()}
+def _inside_views(
+    labelled: Annotations, home: Path, on_progress: OnProgress, limit: float
+) -> Annotations:
+    """Return the labels, ignored outside the fields of view that a folder holds."""
+    views = find_views(home, list(labelled.images.values()), on_progress, limit)
+
+    def read(name: str, shape: tuple[int, int]) -> ConvertedMask:
+        converted = labelled.read(name, shape)
+        inside = read_view(views[labelled.images[name]], shape, limit)
+        return replace(converted, mask=np.where(inside, converted.mask, np.uint8(IGNORED)))
+
+    return replace(labelled, read=read)
