@@ -81,8 +81,9 @@ def test_the_header_counts_the_pixels_that_training_learns_from(empty, monkeypat
     found = {}
 
     def spread(*arguments):
-        found.update(spread_labels(*arguments))
-        return found
+        (masks,) = spread_labels(*arguments)
+        found.update(masks)
+        return [masks]
 
     spread_labels = spreading.spread_labels
     monkeypatch.setattr(spreading, "spread_labels", spread)
@@ -124,6 +125,41 @@ def test_the_head_learns_from_some_of_many_images(empty, monkeypatch):
     assert info.settings["spread_share"] > 0.5
 
 
+def test_networks_share_features_and_each_has_a_head_of_its_own(monkeypatch):
+    extracted, extract = [], spreading.Extractor.extract
+
+    def counted(self, image):
+        extracted.append(image[0, 0, 0])
+        return extract(self, image)
+
+    def read_one(number):
+        image, mask = draw(number)
+        image[0, 0] = number
+        return image, scribble(mask, number), np.ones(mask.shape, bool)
+
+    def spread(works):
+        return spreading.spread_labels(works, 3, read_one, lambda steps, _: iter(steps))
+
+    monkeypatch.setattr(spreading.Extractor, "extract", counted)
+    folds = [[1, 2, 4, 5], [0, 2, 3, 5], [0, 1, 3, 4]]  # image 0 normalises two of them
+    together = spread([(fold, fold) for fold in folds])
+    assert extracted == [1, 2, 4, 5, 0, 1, 2, 3, 4, 5]
+    alone = [spread([(fold, fold)])[0] for fold in folds]
+    assert [list(masks) for masks in together] == folds
+    for ours, theirs in zip(together, alone, strict=True):
+        assert all((ours[n].read() == theirs[n].read()).all() for n in ours)
+    assert (together[1][3].read() != together[2][3].read()).any()
+
+
+def test_the_pixels_of_the_work_are_those_that_are_computed_at_least():
+    works = [([0, 1], [1]), ([1, 2], [1, 2]), ([0, 2], [2]), ([], [])]
+    shapes = [(10, 10), (3, 5), (4096, 4097)]  # the last of them is halved twice
+    computed, classified = spreading.pixels_of_work(works, lambda number: shapes[number])
+    last = 1024 * 1025
+    assert computed == (100 + 15 + last) + (15 + last)
+    assert classified == 15 + (15 + last) + last
+
+
 def test_whole_masks_are_never_changed_even_beside_strokes(empty):
     folder = write_strokes(empty / "set", 6, whole=(0, 1))
     whole = draw(0)[1]
@@ -153,9 +189,9 @@ def test_one_class_alone_is_not_spread():
     strokes = np.where(scribble(mask) == 1, np.uint8(1), np.uint8(IGNORED))
     numbers, every = range(2), np.ones(mask.shape, bool)
     spread = spreading.spread_labels(
-        numbers, numbers, 3, lambda _: (image, strokes, every), lambda steps, _: iter(steps)
+        [(numbers, numbers)], 3, lambda _: (image, strokes, every), lambda steps, _: iter(steps)
     )
-    assert spread == {}
+    assert spread == [{}]
 
 
 def test_edges_that_are_cropped_take_no_label(empty):

@@ -163,6 +163,17 @@ def test_few_pixels_of_an_image_hold_all_its_classes(images, monkeypatch):
     assert fit_head([sample]).classes.tolist() == [0, 1, 2]
 
 
+def test_a_sample_among_many_holds_the_pixels_that_a_head_learns_from(images, monkeypatch):
+    monkeypatch.setattr(head_module, "_PIXELS", 300)
+    (features, truth, _), (others, other_truth, _) = images
+    many = [draw_sample(features, truth), *[draw_sample(others, other_truth)] * 9]
+    few = [draw_sample(features, truth, 10), *[draw_sample(others, other_truth, 10)] * 9]
+    assert len(few[0].labels) == 30
+    one, other = fit_head(many), fit_head(few)
+    assert torch.equal(one.weights, other.weights)
+    assert torch.equal(one.bias, other.bias)
+
+
 def test_another_stroke_keeps_most_of_the_pixels_drawn(images, monkeypatch):
     (features, truth, _), _ = images
     monkeypatch.setattr(head_module, "_OF_CLASS", 100)

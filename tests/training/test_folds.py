@@ -312,15 +312,21 @@ def test_a_stopped_run_goes_on_to_the_same_masks_and_scores(divided, stop):
     assert_equal_results(result, divided)
 
 
-def test_a_run_on_strokes_that_stops_while_labels_spread_goes_on_to_the_same_bits(empty):
+@pytest.mark.parametrize(
+    ("fold", "when"), [(1, "spreading the labels of"), (2, "cutting")], ids=["spreading", "cutting"]
+)
+def test_a_run_on_strokes_that_stops_goes_on_to_the_same_bits(empty, fold, when):
     write_set("set", 6, **SMALL)
     for number, path in enumerate(sorted(Path("set/masks").iterdir())):
         Image.fromarray(scribble(read(path), number)).save(path)
     call = {"folds": 2, "patches": PATCHES, "ignore": 255, **TINY}
-    whole = cross_validate("set", run="whole", **call)
-    when = in_fold(2, stage("spreading the labels of", 2))
+    seen = []
+    whole = cross_validate("set", run="whole", **call, on_progress=seen.append)
+    assert [r.stage for r in seen if isinstance(r, Progress)].count("spreading the labels of") == 6
     with pytest.raises(Interrupted):
-        cross_validate("set", run="half", **call, on_progress=stopping(when))
+        cross_validate(
+            "set", run="half", **call, on_progress=stopping(in_fold(fold, stage(when, 2)))
+        )
     half = cross_validate(run="half", resume=True)
     assert_equal_results(half, whole)
     one, other = (unetseg.open_store(result.run.fold(2).store) for result in (half, whole))

@@ -38,7 +38,7 @@ from unetseg.progress import Note, OnProgress, silent, steps, warn
 from unetseg.records import to_plain
 from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings
-from unetseg.signals import catching
+from unetseg.signals import Caught, catching
 from unetseg.text import plural, show
 
 if TYPE_CHECKING:
@@ -160,15 +160,38 @@ def build_store(
         raise InputError(
             out, "already exists", f"choose another {arg('out')}, or {arg('overwrite', True)}"
         )
+    found = None if classes is None else Path(classes)
+    return cut_folder(source, out, settings, found, several(ignore), on_progress)
+
+
+def cut_folder(
+    source: str | os.PathLike[str],
+    out: Path,
+    settings: PatchSettings,
+    classes: Path | None,
+    ignored: Sequence[int | str],
+    on_progress: OnProgress,
+    check: "Callable[[LabelledFolder, list[Split]], None]" = lambda *_: None,
+) -> StoreSummary:
+    """Cut a folder of labelled images as `build_store` does; an earlier store is replaced.
+
+    Args:
+        source: The folder.
+        out: The store to write.
+        settings: How it is cut.
+        classes: The ``classes.toml`` that `build_store` takes.
+        ignored: The mask values or colours that `build_store` ignores.
+        on_progress: Receives `Progress` and `Note`.
+        check: Called with the folder and the side of each image, once all files are read. It may
+            raise an error that ends the work.
+    """
     on_progress(Note(f"cutting the labelled images of {show(Path(source))} into {show(out)}"))
     labelled = LabelledFolder(
-        source,
-        settings,
-        classes=None if classes is None else Path(classes),
-        ignored=several(ignore),
-        on_progress=on_progress,
+        source, settings, classes=classes, ignored=ignored, on_progress=on_progress
     )
-    summary = labelled.cut(out, _split(labelled))
+    splits = _split(labelled)
+    check(labelled, splits)
+    summary = labelled.cut(out, splits, labelled.spread([splits])[0])
     for names, problem in (
         (summary.missing, "no held-out image has {}: there will be no score for it"),
         (summary.rare, "only one held-out image has {}: its score will say little"),
@@ -310,13 +333,18 @@ class LabelledFolder:
         return [s.sha256 for s in self.surveys]
 
     def cut(
-        self, out: Path, splits: Sequence[Split], settings: PatchSettings | None = None
+        self,
+        out: Path,
+        splits: Sequence[Split],
+        spread: "Mapping[int, SpreadMask]",
+        settings: PatchSettings | None = None,
     ) -> StoreSummary:
         """Write a store of the images, each on the side of the split that ``splits`` names.
 
         Args:
             out: The store; an earlier file is replaced.
             splits: The side of each image.
+            spread: The masks with spread labels, as `spread` returns them for this split.
             settings: None takes the settings of the folder. Others must have the same
                 ``selection``, ``group`` and ``scale``.
 
@@ -328,16 +356,8 @@ class LabelledFolder:
         coverage: list[tuple[int, int]] = []
         with catching() as caught:
             info, per_image = self._plan(splits, settings)
-            cutter = _Cutter(
-                self.surveys,
-                info,
-                per_image,
-                settings,
-                self.on_progress,
-                lambda: caught.check(info.folder, "run the same line again"),
-            )
-            spread = self._spread(cutter, [i for i, side in enumerate(splits) if side == "train"])
             info = self._with_spread(info, spread)
+            cutter = _Cutter(self, info, per_image, settings, caught)
             patches, held_out = cutter.patches(coverage, spread), cutter.held_out()
             write_store(out, info, sum(per_image), patches, held_out)
         used, labelled = np.sum(coverage, 0).tolist()
@@ -345,22 +365,43 @@ class LabelledFolder:
         file = self.inspection.classes_file
         return _summary(out, info, file, sum(per_image), share, self.labelled_share, self.counts)
 
-    def _spread(self, cutter: "_Cutter", train: list[int]) -> "dict[int, SpreadMask]":
+    def spread(self, divisions: Sequence[Sequence[Split]]) -> "list[dict[int, SpreadMask]]":
         """Return the spread masks of training images with strokes, by the images' numbers.
 
-        There are none where most of the training images' pixels are labelled, or where none are
-        wanted.
+        Args:
+            divisions: The side of each image, once for each network that will be trained.
+
+        Returns:
+            The masks of each of them. There are none where `strokes` finds none.
+
+        Raises:
+            Interrupted: A signal came.
         """
+        works = [self.strokes(splits) for splits in divisions]
+        if not any(sparse for _, sparse in works):
+            return [{} for _ in works]
+        from unetseg.dataset.spreading import spread_labels  # imports torch
+
+        with catching() as caught:
+
+            def through(indices: Sequence[int], stage: str) -> Iterator[int]:
+                return self.steps(indices, stage, caught)
+
+            return spread_labels(works, len(self.table.classes), self._read_open, through)
+
+    def strokes(self, splits: Sequence[Split]) -> tuple[list[int], list[int]]:
+        """Return the images of whose strokes labels are spread, and those to which they are spread.
+
+        There are none where most of the training images' pixels are labelled, or where nothing is
+        to be spread.
+        """
+        train = [i for i, side in enumerate(splits) if side == "train"]
         area = self.inspection.ignored_area
         room = self._pixels - (int(area.pixels.sum()) if area else 0)
         labelled = self.counts.sum(1)
         if not self.settings.spread or labelled[train].sum() >= SPARSE * room[train].sum():
-            return {}
-        from unetseg.dataset.spreading import spread_labels  # imports torch
-
-        sparse = [i for i in train if labelled[i] < SPARSE * room[i]]
-        classes = len(self.table.classes)
-        return spread_labels(train, sparse, classes, cutter.read_open, cutter.steps)
+            return [], []
+        return train, [i for i in train if labelled[i] < SPARSE * room[i]]
 
     def _with_spread(self, info: StoreInfo, spread: "Mapping[int, SpreadMask]") -> StoreInfo:
         """Return the header of a store with the spread labels among its training pixels."""
@@ -431,6 +472,41 @@ class LabelledFolder:
         )
         return info, per_image
 
+    def steps(self, indices: Sequence[int], stage: str, caught: Caught) -> Iterator[int]:
+        """Yield the numbers of images one by one, with reports, until a signal comes."""
+        return steps(
+            indices,
+            stage,
+            "images",
+            self.on_progress,
+            name=lambda i: self.surveys[i].pair.name,
+            check=lambda: caught.check(str(self.root), "run the same line again"),
+        )
+
+    def read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return an image (H, W, C), resized by a factor, and its mask (H, W) of class indices."""
+        pair, selection = self.surveys[index].pair, self.settings.selection
+        image, mask = pair.read_labelled(self.table, selection)
+        image = pair.scaled(image, self.channels, scale)
+        return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
+
+    def _read_open(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return an image, its mask, and which pixels (H, W) may be labelled.
+
+        Cropped edges, pixels without data and the area that all masks ignore may not.
+        """
+        image, mask = self.read(index, self.settings.scale)
+        survey, selection = self.surveys[index], self.settings.selection
+        is_open = np.zeros(survey.shape, np.uint8)
+        is_open[selection.inner(*survey.shape)] = 1
+        area = self.inspection.ignored_area
+        if area and area.pixels.shape == survey.shape:
+            is_open[area.pixels] = 0
+        missing = survey.read_missing(selection)
+        if missing is not None and missing.shape == survey.shape:
+            is_open[missing] = 0
+        return image, mask, transforms.rescale_mask(is_open, mask.shape) > 0
+
     def _statistics(self, train: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the mean and the deviation of each channel; a constant channel has deviation 1."""
         total, squares, pixels = np.sum([self._sums_of(i) for i in train], 0)  # each (C,)
@@ -455,20 +531,18 @@ class _Cutter:
     """Reads the images once more and cuts them.
 
     Attributes:
-        surveys: All images.
+        labelled: All images.
         info: The header of the store.
         per_image: The number of patches of each image, 0 where it is held out.
         settings: How they are cut.
-        on_progress: Receives `Progress`.
-        check: Called before each image; stops the work by an error.
+        caught: Signals.
     """
 
-    surveys: Sequence[Survey]
+    labelled: LabelledFolder
     info: StoreInfo
     per_image: list[int]
     settings: PatchSettings
-    on_progress: OnProgress
-    check: Callable[[], None]
+    caught: Caught
 
     def patches(
         self, coverage: list[tuple[int, int]], spread: "Mapping[int, SpreadMask]"
@@ -482,8 +556,8 @@ class _Cutter:
         """
         size = self.info.size
         cut_up = [i for i, count in enumerate(self.per_image) if count]
-        for index in self.steps(cut_up, "cutting"):
-            image, mask = self._read(index, self.info.scale)
+        for index in self.labelled.steps(cut_up, "cutting", self.caught):
+            image, mask = self.labelled.read(index, self.info.scale)
             rng = np.random.default_rng([self.settings.seed, index])
             corners = sample_corners(mask, size, self.per_image[index], self.settings.rare, rng)
             coverage.append(covered_pixels(mask, corners, size))
@@ -497,41 +571,8 @@ class _Cutter:
     def held_out(self) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
         """Yield the held-out images whole and at full size, as ``predict`` gets them."""
         whole = [i for i, source in enumerate(self.info.sources) if source.split == "val"]
-        for index in self.steps(whole, "holding out"):
-            yield self._read(index, 1.0)
-
-    def steps(self, indices: Sequence[int], stage: str) -> Iterator[int]:
-        """Yield the numbers of images one by one, with reports."""
-        return steps(
-            indices,
-            stage,
-            "images",
-            self.on_progress,
-            name=lambda i: self.surveys[i].pair.name,
-            check=self.check,
-        )
-
-    def read_open(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return an image, its mask, and which pixels (H, W) may be labelled.
-
-        Cropped edges, pixels without data and the area that all masks ignore may not.
-        """
-        image, mask = self._read(index, self.info.scale)
-        survey, selection = self.surveys[index], self.settings.selection
-        is_open = np.zeros(survey.shape, np.uint8)
-        is_open[selection.inner(*survey.shape)] = 1
-        if (area := self.info.ignored_area) and area.pixels.shape == survey.shape:
-            is_open[area.pixels] = 0
-        missing = survey.read_missing(selection)
-        if missing is not None and missing.shape == survey.shape:
-            is_open[missing] = 0
-        return image, mask, transforms.rescale_mask(is_open, mask.shape) > 0
-
-    def _read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        pair, selection = self.surveys[index].pair, self.settings.selection
-        image, mask = pair.read_labelled(self.info.classes, selection)
-        image = pair.scaled(image, self.info.channels, scale)
-        return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
+        for index in self.labelled.steps(whole, "holding out", self.caught):
+            yield self.labelled.read(index, 1.0)
 
 
 def _summary(

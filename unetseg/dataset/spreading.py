@@ -5,22 +5,27 @@ seconds. Most pixels that strokes leave open then take its class, so that traini
 to learn from. A held-out image keeps its strokes: nothing that was spread is ever scored.
 """
 
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
-from unetseg.features.extraction import Extractor, Features
-from unetseg.features.head import draw_sample, fit_head
+from unetseg.features.extraction import MAX_PIXELS, Extractor, Features
+from unetseg.features.head import Head, Sample, draw_sample, fit_head
 
 _LEAST = 0.5  # a smaller probability leaves a pixel open; of the others, 93 % are right on CamVid
 _LEARNED = 200  # the head learns from so many images at most
 _KEPT = 2**29  # bytes of features kept until their image is labelled; others are computed again
+_TRIED = 256  # the side of the image that a rehearsal takes
 
+Work = tuple[Sequence[int], Sequence[int]]
+"""The numbers of the images to learn from, in ascending order, and of those to spread labels in."""
 _Seen = tuple[Features, NDArray[np.uint8], NDArray[np.bool_]]  # with mask and open pixels
 Read = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]]
 Steps = Callable[[Sequence[int], str], Iterator[int]]
@@ -46,42 +51,136 @@ class SpreadMask:
 
 
 def spread_labels(
-    labelled: Sequence[int], sparse: Sequence[int], classes: int, read: Read, steps: Steps
-) -> dict[int, SpreadMask]:
+    works: Sequence[Work], classes: int, read: Read, steps: Steps
+) -> list[dict[int, SpreadMask]]:
     """Return the masks of sparse images with the pixels that a head is sure of, by their numbers.
 
     Painted pixels stay as they are. Nothing is spread where fewer than two classes are painted.
+    Each network has a head of its own, which learns from the images of that network alone. What it
+    spreads does not depend on the other networks.
 
     Args:
-        labelled: The numbers of the images to learn from.
-        sparse: Those of them whose labels are spread.
+        works: The work for each network that will be trained.
         classes: The number C of classes.
         read: Returns an image (H, W, C), its mask (H, W), and which of its pixels may be labelled.
         steps: Yields the numbers one by one while it reports and checks, for a named stage.
     """
+    found: list[dict[int, SpreadMask]] = [{} for _ in works]
+    for group in _alike(works):
+        masks = _spread_together([works[k] for k in group], classes, read, steps)
+        for k, spread in zip(group, masks, strict=True):
+            found[k] = spread
+    return found
+
+
+def pixels_of_work(
+    works: Sequence[Work], shape: Callable[[int], tuple[int, int]]
+) -> tuple[int, int]:
+    """Return the pixels whose features will be computed at least, and those to be classified.
+
+    Args:
+        works: The argument of `spread_labels`.
+        shape: Returns the height and the width of an image.
+    """
+
+    def pixels(number: int) -> int:
+        height, width = shape(number)
+        while height * width > MAX_PIXELS:
+            height, width = -(-height // 2), -(-width // 2)
+        return height * width
+
+    seen = [
+        set().union(*(part for k in group for part in (_learned(works[k]), works[k][1])))
+        for group in _alike(works)
+    ]
+    computed = sum(pixels(number) for numbers in seen for number in numbers)
+    return computed, sum(pixels(number) for _, sparse in works for number in sparse)
+
+
+class Rehearsal:
+    """Spreads labels over a small image, to tell how long that takes at present.
+
+    Args:
+        channels: The channels of an image.
+        classes: The number of classes.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        rng = np.random.default_rng(0)
+        self._image = rng.random((_TRIED, _TRIED, channels), np.float32)
+        self._extractor = Extractor()
+        features = sum(level.shape[0] for level in self._extractor.extract(self._image).levels)
+        weights = torch.from_numpy(rng.normal(0, 0.1, (features, classes)).astype(np.float32))
+        self._head = Head(weights, torch.zeros(classes), torch.arange(classes))
+
+    def seconds(self) -> tuple[float, float]:
+        """Return the seconds for the features of a pixel, and those in which it is classified."""
+        begin = time.monotonic()
+        features = self._extractor.extract(self._image)
+        middle = time.monotonic()
+        self._head.classify(features, least=_LEAST)
+        return (middle - begin) / _TRIED**2, (time.monotonic() - middle) / _TRIED**2
+
+
+def _alike(works: Sequence[Work]) -> list[list[int]]:
+    """Return the numbers of works in groups with the same first image.
+
+    That image normalises all images of an `Extractor`, so that a group shares its features.
+    """
+    groups: dict[int, list[int]] = {}
+    for k, (labelled, sparse) in enumerate(works):
+        if sparse:
+            groups.setdefault(labelled[0], []).append(k)
+    return list(groups.values())
+
+
+def _learned(work: Work) -> Sequence[int]:
+    """Return the images from whose strokes a head learns: all, or some of many."""
+    labelled, _ = work
+    return labelled[:: -(-len(labelled) // _LEARNED)]
+
+
+def _spread_together(
+    works: Sequence[Work], classes: int, read: Read, steps: Steps
+) -> list[dict[int, SpreadMask]]:
+    """Return the result of `spread_labels` for works with the same first image."""
     extractor, kept = Extractor(), dict[int, _Seen]()
 
     def see(number: int) -> _Seen:
         image, mask, is_open = read(number)
         return extractor.extract(image), mask, is_open
 
-    every = -(-len(labelled) // _LEARNED)
-    samples = []
-    for number in steps(labelled[::every], "learning the strokes of"):
+    learned = [_learned(work) for work in works]
+    fewest, samples = min(map(len, learned)), dict[int, Sample]()
+    for number in steps(sorted(set().union(*learned)), "learning the strokes of"):
         features, mask, is_open = see(number)
-        samples.append(draw_sample(features, mask))
+        samples[number] = draw_sample(features, mask, fewest)
         if sum(f.nbytes for f, _, _ in kept.values()) + features.nbytes <= _KEPT:
             kept[number] = features, mask, is_open
-    head = fit_head(samples)
-    if head is None:
-        return {}
-    found = {}
-    for number in steps(sparse, "spreading the labels of"):
+    heads = [fit_head([samples[number] for number in numbers]) for numbers in learned]
+    found: list[dict[int, SpreadMask]] = [{} for _ in works]
+    due = [
+        set(sparse) if head else set[int]() for (_, sparse), head in zip(works, heads, strict=True)
+    ]
+    for number in steps(sorted(set().union(*due)), "spreading the labels of"):
         features, mask, is_open = kept.pop(number) if number in kept else see(number)
-        answer = head.classify(features, least=_LEAST)
-        height, width = mask.shape
-        enlarged = answer.repeat(features.scale, 0).repeat(features.scale, 1)[:height, :width]
-        mask = np.where((mask == IGNORED) & is_open, enlarged, mask)
-        counts = np.bincount(mask.ravel(), minlength=256)[:classes]
-        found[number] = SpreadMask(zlib.compress(mask.tobytes(), 1), (height, width), counts)
+        for head, wanted, masks in zip(heads, due, found, strict=True):
+            if head is not None and number in wanted:
+                answer = head.classify(features, least=_LEAST)
+                masks[number] = _completed(mask, is_open, answer, features.scale, classes)
     return found
+
+
+def _completed(
+    mask: NDArray[np.uint8],
+    is_open: NDArray[np.bool_],
+    answer: NDArray[np.uint8],
+    scale: int,
+    classes: int,
+) -> SpreadMask:
+    """Return a mask (H, W) whose open pixels have the labels of an answer (H / s, W / s)."""
+    height, width = mask.shape
+    enlarged = answer.repeat(scale, 0).repeat(scale, 1)[:height, :width]
+    mask = np.where((mask == IGNORED) & is_open, enlarged, mask)
+    counts = np.bincount(mask.ravel(), minlength=256)[:classes]
+    return SpreadMask(zlib.compress(mask.tobytes(), 1), (height, width), counts)

@@ -113,7 +113,7 @@ class Head:
         return entropy / np.float32(np.log(len(self.classes)))
 
 
-def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
+def draw_sample(features: Features, labels: NDArray[np.uint8], among: int = 1) -> Sample:
     """Draw painted pixels of an image, at most 500 of each class.
 
     A pixel comes before another by a hash of its place. So a new stroke replaces few of the pixels
@@ -123,6 +123,8 @@ def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
     Args:
         features: The features of the image.
         labels: (H, W) class indices; 255 is not painted.
+        among: Heads learn from at least so many images, hence from few pixels of each. No more are
+            drawn, so that they need little memory.
     """
     step, first = features.scale, features.scale // 2
     seen = labels[first::step, first::step]
@@ -138,6 +140,7 @@ def draw_sample(features: Features, labels: NDArray[np.uint8]) -> Sample:
         chosen.append(own[np.argsort(order[own])])
         turns.append(np.arange(len(chosen[-1])))
     drawn = np.concatenate(chosen)[np.argsort(np.concatenate(turns), kind="stable")]
+    drawn = drawn[: _PIXELS // among]
     rows, columns = np.divmod(painted[drawn], seen.shape[1])
     return Sample(
         features.at(first + step * rows, first + step * columns),

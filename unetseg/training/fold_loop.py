@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unetseg.dataset.cutting import LabelledFolder
 from unetseg.dataset.findings.finding import Commands
-from unetseg.dataset.splits import Split
+from unetseg.dataset.spreading import SpreadMask
 from unetseg.errors import InputError, Interrupted, arg, either
 from unetseg.pictures import writing
 from unetseg.prediction import model_file
@@ -88,6 +88,7 @@ class FoldLoop:
         self.run, self.record, self._labelled = run, record, labelled
         self.caught, self.after, self.on_progress = caught, after, on_progress
         self._is_new = labelled is not None
+        self._spread: dict[int, dict[int, SpreadMask]] = {}  # by fold, until it is cut
         self._began = started - record.seconds  # as if all sessions were one
 
     def save(self) -> None:
@@ -143,15 +144,18 @@ class FoldLoop:
             fold: The number of the fold.
             passed: Receives the probabilities of the held-out images.
         """
-        place, begin = self.run.fold(fold), time.monotonic()
+        place = self.run.fold(fold)
         if place.state() == "finished":
             return
+        is_begun = place.checkpoint.exists() or previous_path(place.checkpoint).exists()
+        spread = {} if is_begun else self._spread_labels(fold)
+        begin = time.monotonic()
         budget, later = self.record.settings.budget, 0.0
         if budget is not None:  # each of the folds keeps a part of the time that is due at the end
             later = self.after(self.record) / self._left
         after = Afterwards(later, passed)
         session = Session(begin, self.caught, self.on_progress, after, has_worked=True)
-        if place.checkpoint.exists() or previous_path(place.checkpoint).exists():
+        if is_begun:
             result = resume_run(place, session)
             # The time that the fold was trained in earlier sessions is not counted yet.
             self._began -= max(0.0, result.seconds - (time.monotonic() - begin))
@@ -161,11 +165,23 @@ class FoldLoop:
             seed=_seed_of(self.record.settings.seed, fold),
             budget=self.share(),
         )
-        splits: list[Split] = ["val" if i.fold == fold else "train" for i in self.record.images]
-        summary = self._labelled_folder().cut(place.store, splits, self.record.cutting)
+        splits, cutting = self.record.splits(fold), self.record.cutting
+        summary = self._labelled_folder().cut(place.store, splits, spread, cutting)
         if fold == 1 and self._is_new:
             self.on_progress(summary)
         begin_run(place.store, place, settings, dict(self.record.given), session)
+
+    def _spread_labels(self, fold: int) -> dict[int, SpreadMask]:
+        """Return the masks of a fold with spread labels.
+
+        Those of the later folds are made with them, because folds share the features of images.
+        """
+        if fold not in self._spread:
+            later = set(range(fold, self.record.folds + 1))
+            folds = sorted(later - self.record.finished_folds)
+            divisions = [self.record.splits(n) for n in folds]
+            self._spread = dict(zip(folds, self._labelled_folder().spread(divisions), strict=True))
+        return self._spread.pop(fold)
 
     @property
     def _left(self) -> int:

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from unetseg import __version__, files
 from unetseg.dataset.naming import Pair
+from unetseg.dataset.splits import Split
 from unetseg.errors import InputError, arg, either
 from unetseg.prediction.run_folder import FOLDS_FORMAT, FOLDS_VERSION, RunFolder
 from unetseg.records import Classes, Count, IntArray, Number, Text, read_record, to_plain
@@ -125,6 +126,10 @@ class FoldRecord:
     def held_out(self, fold: int) -> list[FoldImage]:
         """Return the images that a fold holds out, in the order of its matrices."""
         return [one for one in self.images if one.fold == fold]
+
+    def splits(self, fold: int) -> list[Split]:
+        """Return the side of each image for the network of a fold."""
+        return ["val" if one.fold == fold else "train" for one in self.images]
 
     def pooled(self) -> Scores:
         """Return the scores of all images; every fold must be done."""

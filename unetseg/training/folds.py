@@ -39,7 +39,7 @@ from unetseg.text import plural, quote, show
 from unetseg.training.artefacts import write_config
 from unetseg.training.fold_loop import FoldLoop, content_of, read_folder
 from unetseg.training.fold_record import FoldImage, FoldRecord
-from unetseg.training.forecast import check_budget
+from unetseg.training.forecast import check_budget, check_spreading
 from unetseg.training.recipe import network_settings, resolve
 from unetseg.training.run import (
     check_agreement,
@@ -237,6 +237,8 @@ def cross_validate(
                 ignored=ignored,
                 content=content_of(labelled),
             )
+            divisions = [record.splits(fold) for fold in range(1, count + 1)]
+            check_spreading(labelled, divisions, given, started, folds=count)
             _check_models(record, labelled, start_from)
             _warn_of_lone_classes(record, labelled, on_progress)
         loop = FoldLoop(place, record, labelled, started, caught, after, on_progress)

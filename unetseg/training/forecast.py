@@ -3,17 +3,20 @@
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from unetseg.dataset import pairing, splits
+from unetseg.dataset import pairing, splits, spreading
+from unetseg.dataset.cutting import LabelledFolder
 from unetseg.dataset.geometry import auto_count, auto_size
 from unetseg.dataset.naming import Pair
+from unetseg.dataset.splits import Split
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg
 from unetseg.network.unet import build_network
+from unetseg.pictures.opening import ImageInfo
 from unetseg.pictures.transforms import scaled_size
 from unetseg.scoring.predictions import PassedProbabilities
 from unetseg.settings import PatchSettings, Selection, TrainSettings
@@ -80,9 +83,9 @@ def check_budget(
     """Raise `InputError` where a budget surely leaves no time to train on a folder.
 
     Only headers, one image and one mask are read, and the time of a prediction is measured, so that
-    a refusal comes at once. One mask does not tell strokes among whole masks from a set of strokes,
-    so the time to spread labels is not counted. Errors of reading are left to the functions that
-    read all files with care.
+    a refusal comes at once. One mask does not tell strokes among whole masks from a set of strokes;
+    `check_spreading` counts the time to spread labels once all masks are read. Errors of reading
+    are left to the functions that read all files with care.
 
     Args:
         source: The folder of labelled images.
@@ -100,6 +103,72 @@ def check_budget(
         decoding = _seconds_to_read(pairs[0], cutting.selection)
     except InputError:
         return
+    spent = time.monotonic() - started + decoding * len(pairs) * _LOOKING
+    _check(pairs, infos, cutting, settings, spent, decoding, after, folds)
+
+
+def check_spreading(
+    labelled: LabelledFolder,
+    divisions: Sequence[Sequence[Split]],
+    settings: TrainSettings,
+    started: float,
+    after: Afterwards = NOTHING,
+    folds: int = 0,
+) -> None:
+    """Raise `InputError` where a budget surely leaves no time to train once labels are spread.
+
+    Args:
+        labelled: The folder of labelled images, all of which were read.
+        divisions: The side of each image for each network that will be trained.
+        settings: How they will be trained; without a budget nothing is done.
+        started: `time.monotonic` when the call began.
+        after: The work of the caller after the training.
+        folds: The argument of `check_budget`.
+    """
+    works = [labelled.strokes(splits) for splits in divisions]
+    if settings.budget is None or not any(sparse for _, sparse in works):
+        return
+    pairs, infos = zip(*((one.pair, one.info) for one in labelled.surveys), strict=True)
+    scale = labelled.settings.scale
+    computed, classified = spreading.pixels_of_work(
+        works, lambda k: scaled_size(infos[k].height, infos[k].width, scale)
+    )
+    rehearsal = spreading.Rehearsal(labelled.channels, len(labelled.table.classes))
+
+    def spread() -> float:
+        features, classes = rehearsal.seconds()
+        return computed * features + classified * classes
+
+    spent = time.monotonic() - started
+    decoding = _seconds_to_read(pairs[0], labelled.settings.selection)
+    _check(pairs, infos, labelled.settings, settings, spent, decoding, after, folds, spread)
+
+
+def _check(
+    pairs: Sequence[Pair],
+    infos: Sequence[ImageInfo],
+    cutting: PatchSettings,
+    settings: TrainSettings,
+    spent: float,
+    decoding: float,
+    after: Afterwards,
+    folds: int,
+    spread: Callable[[], float] = lambda: 0.0,
+) -> None:
+    """Raise `InputError` where all work but the training takes longer than the budget.
+
+    Args:
+        pairs: The labelled images.
+        infos: Their headers.
+        cutting: How they will be cut.
+        settings: How they will be trained.
+        spent: Seconds of the work before the cutting.
+        decoding: Seconds in which an image and its mask are read.
+        after: The work of the caller after the training.
+        folds: The argument of `check_budget`.
+        spread: Measures the seconds in which labels are spread.
+    """
+    assert settings.budget is not None
     shapes = [scaled_size(one.height, one.width, cutting.scale) for one in infos]
     size, channels = cutting.size or auto_size(shapes), max(one.channels for one in infos)
     recipe = resolve(settings, size)
@@ -109,18 +178,15 @@ def check_budget(
     times, held_out = (folds, 1 / folds) if folds else (1, _held_out(pairs, cutting))
     windows = held_out * validation.windows_of(shapes, size, network, device)
     patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
-    spent = time.monotonic() - started + after.seconds
-    spent += decoding * len(pairs) * (_LOOKING + _CUTTING * times)
-    spent += times
+    spent += after.seconds + decoding * len(pairs) * _CUTTING * times + times
     predicted = times * windows
     rehearsal = validation.Rehearsal(network, channels, size, device)
-    window, until = math.inf, time.monotonic() + _LOOKING_SECONDS
+    window, added, until = math.inf, math.inf, time.monotonic() + _LOOKING_SECONDS
     while time.monotonic() < until:
-        window = min(window, rehearsal.seconds())
-        if spent + predicted * window <= settings.budget:
+        window, added = min(window, rehearsal.seconds()), min(added, spread())
+        if (needed := spent + added + predicted * window) <= settings.budget:
             return
-    whole = spent + predicted * window
-    whole += times * (1 - held_out) * patches * window / validation.FORWARD_SHARE
+    whole = needed + times * (1 - held_out) * patches * window / validation.FORWARD_SHARE
     raise Advice(settings.budget, whole, cutting.scale).error()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from unetseg import plugins
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
-from unetseg.dataset.cutting import build_store
+from unetseg.dataset.cutting import LabelledFolder, cut_folder
+from unetseg.dataset.splits import Split
 from unetseg.dataset.store import Store, StoreInfo, open_store
 from unetseg.devices import all_threads_again, pick_device
 from unetseg.errors import InputError, arg, as_option, either
@@ -23,7 +24,7 @@ from unetseg.settings import PatchSettings, TrainSettings
 from unetseg.signals import catching
 from unetseg.text import quote
 from unetseg.training.checkpoint import TrainState, read_state
-from unetseg.training.forecast import NOTHING, Afterwards, check_budget
+from unetseg.training.forecast import NOTHING, Afterwards, check_budget, check_spreading
 from unetseg.training.loop import TrainResult
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import Session, new_trainer, resumed_trainer
@@ -98,8 +99,13 @@ def train(
                 cutting = patches or PatchSettings()
                 ranks.on_rank_zero(lambda: check_budget(source, cutting, given, started, after))
                 session = dataclasses.replace(session, has_worked=True)
+
+            def check_again(labelled: LabelledFolder, splits: Sequence[Split]) -> None:
+                check_spreading(labelled, [splits], given, started, after)
+
+            names = classes, ignored, on_progress
             found = ranks.on_rank_zero(
-                lambda: str(_store_path(source, folder, patches, classes, ignored, on_progress))
+                lambda: str(_store_path(source, folder, patches, *names, check_again))
             )
             return begin_run(Path(found), folder, given, names_asked(start_from, classes), session)
 
@@ -253,23 +259,19 @@ def _store_path(
     classes: Path | None,
     ignored: tuple[int | str, ...],
     on_progress: OnProgress,
+    check: Callable[[LabelledFolder, list[Split]], None],
 ) -> Path:
     """Return the store to train on; a folder of labelled images is cut into one first.
+
+    The arguments are those of `train` and of `cut_folder`.
 
     Raises:
         InputError: The store is not found, or options of cutting are given for a store.
     """
     path = Path("data/patches.h5" if source is None else source)
     if path.is_dir():
-        summary = build_store(
-            path if source is None else source,
-            folder.store,
-            patches or PatchSettings(),
-            classes=classes,
-            ignore=ignored,
-            overwrite=True,
-            on_progress=on_progress,
-        )
+        given, settings = path if source is None else source, patches or PatchSettings()
+        summary = cut_folder(given, folder.store, settings, classes, ignored, on_progress, check)
         on_progress(summary)
         return folder.store
     if patches or classes or ignored:
