@@ -56,8 +56,8 @@ def spread_labels(
     """Return the masks of sparse images with the pixels that a head is sure of, by their numbers.
 
     Painted pixels stay as they are. Nothing is spread where fewer than two classes are painted.
-    Each network has a head of its own, which learns from the images of that network alone. What it
-    spreads does not depend on the other networks.
+    Each network has a head of its own, which learns from the images of that network alone. The
+    result for a network does not depend on the others.
 
     Args:
         works: The work for each network that will be trained.

@@ -83,9 +83,9 @@ def check_budget(
     """Raise `InputError` where a budget surely leaves no time to train on a folder.
 
     Only headers, one image and one mask are read, and the time of a prediction is measured, so that
-    a refusal comes at once. One mask does not tell strokes among whole masks from a set of strokes;
-    `check_spreading` counts the time to spread labels once all masks are read. Errors of reading
-    are left to the functions that read all files with care.
+    a refusal comes at once. One mask does not tell strokes among whole masks from a set of strokes.
+    So `check_spreading` counts the time to spread labels, once all masks are read. Errors of
+    reading are left to the functions that read all files with care.
 
     Args:
         source: The folder of labelled images.
