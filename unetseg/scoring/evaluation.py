@@ -29,12 +29,13 @@ from unetseg.scoring.panoptic import ObjectScores, match_objects, object_scores
 from unetseg.scoring.predictions import NumberedPredictions, PassedProbabilities
 from unetseg.scoring.subjects import (
     Choice,
+    Predicting,
     Subject,
     folder_by_masks,
     folder_by_model,
     held_out_by_model,
 )
-from unetseg.scoring.truth import Truth, read_folder, truth_of
+from unetseg.scoring.truth import Truth, TruthOptions, read_folder, truth_of
 from unetseg.settings import PredictSettings, check_line_width
 from unetseg.signals import catching
 from unetseg.text import plural, show
@@ -192,46 +193,20 @@ def evaluate(
         raise InputError(arg("boundary"), text, f"give {arg('boundary', 2)}")
     if source is None and DEFAULT_FOLDER.is_dir():
         source = DEFAULT_FOLDER
-    kinds, ignored = several(objects), several(ignore)
-    names = None if model is None else several(model)
+    kinds, options = several(objects), TruthOptions(classes, several(ignore), line_width)
+    names = () if model is None else several(model)
     choice = Choice(group, None if only is None else several(only), include_trained)
     if curves and predictions is not None:
         raise InputError(arg("curves"), "needs the probabilities of a model", "give a model")
     if predictions is not None:
-        if source is None:
-            raise InputError(
-                either("FOLDER", "source"), "is missing", "name the folder with the true masks"
-            )
-        settings = settings or PredictSettings()
-        cards = [read_card(file) for name in names or () for file in resolve_model(name)]
-        if settings.whole:
-            cards = [card.of_whole_images() for card in cards]
-        card = cards[0] if cards else None
-        selection = settings.selection.or_else(card.selection) if card else settings.selection
-        labelled = read_folder(source, classes, selection, line_width, card, on_progress)
-        own = labelled.classes
-        made = MadeMasks(Path(predictions), labelled, selection)
-        made.warn_of_truth(on_progress)
-        if card:
-            truth = truth_of(labelled, selection, card, ignored, classes)
-        else:
-            table = own.with_ignored(ignored) if own else made.discover(ignored)
-            truth = Truth(labelled, selection, table)
-        subject = folder_by_masks(truth, made, cards, choice, on_progress)
+        subject = _subject_by_masks(
+            source, options, Path(predictions), names, settings, choice, on_progress
+        )
     else:
         loaded = Model(names or "default", settings)
         keeps = keep or bool(objects) or boundary is not None
         predicting = functools.partial(NumberedPredictions, keep=keeps, curves=curves)
-        if source is None:
-            given = {"classes": classes, "ignore": ignored or None, "line_width": line_width}
-            for name in (name for name, value in given.items() if value is not None):
-                raise InputError(arg(name), "is for a folder of true masks", "name one")
-            subject = held_out_by_model(loaded, choice, predicting, on_progress)
-        else:
-            card, selection = loaded.card, loaded.selection
-            labelled = read_folder(source, classes, selection, line_width, card, on_progress)
-            truth = truth_of(labelled, selection, card, ignored, classes)
-            subject = folder_by_model(truth, loaded, choice, predicting, on_progress)
+        subject = _subject_by_model(source, options, loaded, choice, predicting, on_progress)
     # Unknown names are refused before any image is predicted.
     object_classes(subject.classes, kinds, on_progress)
     found = _score(subject, curves, on_progress)
@@ -242,6 +217,61 @@ def evaluate(
         boundaries=None if boundary is None else _boundaries(subject, boundary, on_progress),
         objects=_objects(subject, kinds, on_progress) if kinds else None,
     )
+
+
+def _subject_by_masks(
+    source: str | os.PathLike[str] | None,
+    options: TruthOptions,
+    predictions: Path,
+    models: Sequence[str | os.PathLike[str]],
+    settings: PredictSettings | None,
+    choice: Choice,
+    on_progress: OnProgress,
+) -> Subject:
+    """Return the images to score by masks that are there already; see `evaluate`."""
+    if source is None:
+        raise InputError(
+            either("FOLDER", "source"), "is missing", "name the folder with the true masks"
+        )
+    settings = settings or PredictSettings()
+    cards = [read_card(file) for name in models for file in resolve_model(name)]
+    if settings.whole:
+        cards = [card.of_whole_images() for card in cards]
+    card = cards[0] if cards else None
+    selection = settings.selection.or_else(card.selection) if card else settings.selection
+    labelled = read_folder(source, options, selection, card, on_progress)
+    made = MadeMasks(predictions, labelled, selection)
+    made.warn_of_truth(on_progress)
+    if card:
+        truth = truth_of(labelled, options, selection, card)
+    else:
+        own, ignored = labelled.classes, options.ignored
+        table = own.with_ignored(ignored) if own else made.discover(ignored)
+        truth = Truth(labelled, selection, table)
+    return folder_by_masks(truth, made, cards, choice, on_progress)
+
+
+def _subject_by_model(
+    source: str | os.PathLike[str] | None,
+    options: TruthOptions,
+    model: Model,
+    choice: Choice,
+    predicting: Predicting,
+    on_progress: OnProgress,
+) -> Subject:
+    """Return the images to score by a model's predictions; see `evaluate`."""
+    if source is None:
+        given = {
+            "classes": options.classes,
+            "ignore": options.ignored or None,
+            "line_width": options.line_width,
+        }
+        for name in (name for name, value in given.items() if value is not None):
+            raise InputError(arg(name), "is for a folder of true masks", "name one")
+        return held_out_by_model(model, choice, predicting, on_progress)
+    labelled = read_folder(source, options, model.selection, model.card, on_progress)
+    truth = truth_of(labelled, options, model.selection, model.card)
+    return folder_by_model(truth, model, choice, predicting, on_progress)
 
 
 def evaluation_of(

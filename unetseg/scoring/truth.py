@@ -28,11 +28,25 @@ from unetseg.settings import Selection
 from unetseg.text import show
 
 
+@dataclass(frozen=True)
+class TruthOptions:
+    """How the true masks of a folder are read.
+
+    Attributes:
+        classes: The file of the folder's classes, where one is given.
+        ignored: Values or colours that are not scored.
+        line_width: The width in pixels of lines and points; None takes that of a model's training.
+    """
+
+    classes: str | os.PathLike[str] | None
+    ignored: tuple[int | str, ...]
+    line_width: float | None
+
+
 def read_folder(
     source: str | os.PathLike[str],
-    classes: str | os.PathLike[str] | None,
+    options: TruthOptions,
     selection: Selection,
-    line_width: float | None,
     card: ModelCard | None,
     on_progress: OnProgress,
 ) -> LabelledSet:
@@ -41,8 +55,8 @@ def read_folder(
     Raises:
         InputError: The folder holds nothing to pair, or fields of view instead of labels.
     """
-    width = card.line_width if card and line_width is None else line_width
-    labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
+    width = card.line_width if card and options.line_width is None else options.line_width
+    labelled = pairing.read_set(source, options.classes, selection=selection, line_width=width)
     for text in labelled.warnings:
         on_progress(Note(f"{show(labelled.folder)}: {text}", warning=True))
     if labelled.classes is None:
@@ -141,11 +155,7 @@ class Truth:
 
 
 def truth_of(
-    labelled: LabelledSet,
-    selection: Selection,
-    card: ModelCard,
-    ignored: tuple[int | str, ...],
-    file: str | os.PathLike[str] | None,
+    labelled: LabelledSet, options: TruthOptions, selection: Selection, card: ModelCard
 ) -> Truth:
     """Return the true masks of a folder in the classes of a model.
 
@@ -153,15 +163,14 @@ def truth_of(
 
     Args:
         labelled: The folder.
+        options: How it was read.
         selection: The part of each file that is used.
         card: The model.
-        ignored: Values or colours that are not scored.
-        file: The file of the folder's classes, where one is given.
 
     Raises:
         InputError: The folder's classes have other names, or the model may ignore the foreground.
     """
-    own, classes = labelled.classes, card.classes
+    own, classes, file = labelled.classes, card.classes, options.classes
     declared = Path(labelled.folder, "classes.toml")
     is_file = file is not None or declared.exists()
     some = not is_file and any(pair.drawn is not None for pair in labelled.pairs)
@@ -170,9 +179,9 @@ def truth_of(
         text = f"names {', '.join(own.names)}; the model knows {', '.join(classes.names)}"
         place = file or (declared if declared.exists() else labelled.folder)
         raise InputError(place, text, "make the names agree")
-    if own is None and IGNORED not in ignored:
+    if own is None and IGNORED not in options.ignored:
         _refuse_black_and_white(labelled, classes, selection)
-    return Truth(labelled, selection, (own or classes).with_ignored(ignored), card)
+    return Truth(labelled, selection, (own or classes).with_ignored(options.ignored), card)
 
 
 def _refuse_black_and_white(
