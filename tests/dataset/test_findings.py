@@ -23,8 +23,8 @@ from tests.dataset.test_label_traps import (
     tif,
     wide,
     with_255,
-    with_line,
     write,
+    write_with_line,
 )
 from tests.objects.test_numbering import cells, cut_in_two
 from tests.support import NAMES, QUICK, VALUES_TOML, write_set
@@ -429,8 +429,7 @@ def test_objects_far_larger_than_a_patch_suggest_a_scale(tmp_path, side, scale):
 
 
 def test_a_blend_as_thin_as_a_line_is_asked_about(tmp_path):
-    colours = np.array([(0, 0, 0), (200, 0, 0), (100, 0, 0)], np.uint8)
-    found = inspect_folder(write(tmp_path / "set", mask=lambda p, k: png(p, colours[with_line(k)])))
+    found = inspect_folder(write_with_line(tmp_path / "set"))
     assert severities(found, "#640000 is nowhere wider than two pixels") == ["error"]
     # index values 0, 1, 2 are never taken for blends
     values = inspect_folder(write(tmp_path / "two", mask=lambda p, k: png(p, mask_of(k))))

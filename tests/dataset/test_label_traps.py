@@ -27,15 +27,6 @@ def mask_of(k):
     return mask
 
 
-def with_line(k):
-    """Return `mask_of` without its stripe; 2 is a line one pixel wide above the block."""
-    mask = mask_of(k)
-    mask[mask == 2] = 0
-    rows, columns = np.nonzero(mask)
-    mask[rows.min() - 1, columns.min() : columns.max()] = 2
-    return mask
-
-
 def grey_of(k):
     noise = np.random.default_rng(k).integers(0, 30, (HEIGHT, WIDTH))
     return (np.array([200, 40, 120])[mask_of(k)] + noise).astype(np.uint8)
@@ -67,6 +58,22 @@ def write(root, image=None, mask=None, where=("images", "masks")):
         (image or (lambda p, k: png(p, grey_of(k))))(root / where[0] / f"im{k}", k)
         (mask or (lambda p, k: png(p, mask_of(k))))(root / where[1] / f"im{k}", k)
     return root
+
+
+def write_with_line(root, middle=(100, 0, 0)):
+    """Write the set without its stripe, and a line above each block, one pixel wide.
+
+    The colour of the line is ``middle``, which lies between black and that of the block.
+    """
+    colours = np.array([(0, 0, 0), [2 * level for level in middle], middle], np.uint8)
+
+    def lined(path, k):
+        mask = np.where(mask_of(k) == 1, 1, 0)
+        rows, columns = np.nonzero(mask)
+        mask[rows.min() - 1, columns.min() : columns.max()] = 2
+        png(path, colours[mask])
+
+    return write(root, mask=lined)
 
 
 def build(root, tmp_path, notes=None, **options):

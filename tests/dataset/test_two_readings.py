@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tests.dataset.test_label_traps import grey_of, mask_of, png, tif, with_line, write
+from tests.dataset.test_label_traps import grey_of, mask_of, png, tif, write, write_with_line
 from tests.objects.test_numbering import cells
 from tests.support import DATA, typed
 from unetseg.classes import colour_to_rgb
@@ -376,9 +376,7 @@ def test_a_transparent_background_is_asked_about_and_both_ways_lead_on(tmp_path,
 
 @pytest.mark.parametrize("middle", [(100, 0, 0), (120, 120, 120)])
 def test_a_line_that_may_be_a_blend_is_asked_about_by_convert_too(tmp_path, middle):
-    top = [2 * level for level in middle]
-    colours = np.array([(0, 0, 0), top, middle], np.uint8)
-    root = write(tmp_path / "set", mask=lambda p, k: png(p, colours[with_line(k)]))
+    root = write_with_line(tmp_path / "set", middle)
     (error,) = inspect_folder(root).errors
     assert "is nowhere wider than two pixels: a class, or a blend" in str(error)
     assert error.line == f"unetseg convert {root} {root}-converted"
