@@ -20,7 +20,7 @@ NAMES = (
         "converting",
     ),
     *("copying", "lighting", "large", "predict", "coverage", "suggest", "objects", "million"),
-    *("ranks", "budget", "annotator", "sessions", "tour"),
+    *("ranks", "gpu", "budget", "annotator", "sessions", "tour"),
 )
 
 if __name__ == "__main__":

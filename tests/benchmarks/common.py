@@ -40,6 +40,9 @@ from unetseg.training.recipe import resolve
 from unetseg.training.starting import new_network
 from unetseg.training.threads import Threads
 
+# A GPU is asked for its results after this many steps, as it is in a run.
+STEPS_AT_ONCE = {"cpu": 1, "cuda": 20}
+
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table on stdout, and above it the machine it was measured on."""
@@ -89,19 +92,27 @@ def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(times)
 
 
-def matmul_rate(size: int = 2048, dtype: torch.dtype = torch.float32) -> float:
+def matmul_rate(size: int = 2048, dtype: torch.dtype = torch.float32, device: str = "cpu") -> float:
     """Return the floating-point operations a second of a matrix product, best of 5.
 
     A product of size n takes 2 n^3 operations.
     """
-    a, b = torch.randn(2, size, size, dtype=dtype)
+    a, b = torch.randn(2, size, size, dtype=dtype, device=device)
     a @ b
     best = float("inf")
     for _ in range(5):
+        wait_for(device)
         begin = time.perf_counter()
         a @ b
+        wait_for(device)
         best = min(best, time.perf_counter() - begin)
     return 2 * size**3 / best
+
+
+def wait_for(device: str | torch.device) -> None:
+    """Wait until a device has done its work; a CPU has when a call returns."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def own_memory() -> int:
@@ -201,9 +212,12 @@ def advance_for(learner: Learner, seconds: float) -> tuple[float, float]:
         Patches a second, and the seconds of a step.
     """
     advance(learner)
+    wait_for(learner.batches.device)
     first, begin = learner.position, time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        advance(learner)
+        for _ in range(STEPS_AT_ONCE[learner.batches.device.type]):
+            advance(learner)
+        wait_for(learner.batches.device)
     passed, last = time.perf_counter() - begin, learner.position
     return (last.patches_seen - first.patches_seen) / passed, passed / (last.step - first.step)
 

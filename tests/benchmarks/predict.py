@@ -84,26 +84,30 @@ print(size() - before)
 """
 
 
-def cover(kind: str, weights: str = "gaussian") -> Callable[[np.ndarray], np.ndarray]:
+def cover(
+    kind: str, weights: str = "gaussian", device: str = "cpu"
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function from an image to labels: "blend", "seamless" or "monai"."""
     if kind == "monai":
-        return lambda image: _monai(image, weights)
+        return lambda image: _monai(image, weights, device)
     stride = None if kind == "seamless" else _SIZE // 2
-    ours = Segmenter([network()], size=_SIZE, strides=[stride], weights=weights, **_NORM)
-    return ours.labels
+    ways = {"strides": [stride], "weights": weights, "device": device}
+    return Segmenter([network()], size=_SIZE, **ways, **_NORM).labels
 
 
 @torch.inference_mode()
-def _monai(image: np.ndarray, weights: str) -> np.ndarray:
+def _monai(image: np.ndarray, weights: str, device: str) -> np.ndarray:
     from monai.inferers import sliding_window_inference
 
     mode = "gaussian" if weights == "gaussian" else "constant"
-    batch = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-    seen, plain = (batch - 128) / 64, network()
-    shares = sliding_window_inference(
-        seen, _SIZE, 16, lambda x: plain(x).softmax(1), overlap=0.5, mode=mode
-    )
-    return shares[0].argmax(0).to(torch.uint8).numpy()
+    batch = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None].to(device)
+    seen, plain = (batch - 128) / 64, network().to(device)
+    # Ours computes in bfloat16 on a GPU, too.
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        shares = sliding_window_inference(
+            seen, _SIZE, 16, lambda x: plain(x).softmax(1), overlap=0.5, mode=mode
+        )
+    return shares[0].argmax(0).to(torch.uint8).cpu().numpy()
 
 
 def against_monai(side: int = 4096) -> None:

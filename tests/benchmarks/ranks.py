@@ -15,7 +15,14 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.common import advance, machine, new_learner, print_table
+from tests.benchmarks.common import (
+    STEPS_AT_ONCE,
+    advance,
+    machine,
+    new_learner,
+    print_table,
+    wait_for,
+)
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.cli.app import WAITING
 from unetseg.ranks import join
@@ -25,12 +32,12 @@ _TURNS = 3
 _BATCHES = (8, 32)  # patches of all processes together; 8 is the default at this size
 
 
-def rate_of(processes: int, threads: int, batch: int, store: Path) -> float:
+def rate_of(processes: int, threads: int, batch: int, store: Path, device: str = "cpu") -> float:
     """Return the patches a second of so many processes with so many threads each."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "--", "tests.benchmarks.ranks"]
     done = subprocess.run(
-        [*command, str(store), str(batch)],
+        [*command, str(store), str(batch), device],
         env={**os.environ, "OMP_NUM_THREADS": str(threads), **WAITING},
         check=True,
         stdout=subprocess.PIPE,
@@ -39,13 +46,15 @@ def rate_of(processes: int, threads: int, batch: int, store: Path) -> float:
     return float(done.stdout)
 
 
-def work(store: str, batch: str) -> None:
+def work(store: str, batch: str, device: str) -> None:
     """Measure in one of the processes; the first of them prints the rate of all."""
     with join() as world:
-        learner = new_learner(open_store(store), batch_size=int(batch), device="cpu")
+        learner = new_learner(open_store(store), batch_size=int(batch), device=device)
         seconds, begin = 0.0, time.perf_counter()
         while seconds < _SECONDS:
-            advance(learner)
+            for _ in range(STEPS_AT_ONCE[learner.batches.device.type]):
+                advance(learner)
+            wait_for(learner.batches.device)
             (seconds,) = world.maximum(time.perf_counter() - begin)  # as after every step of a run
         if world.is_writer:
             print(learner.position.patches_seen / seconds)
