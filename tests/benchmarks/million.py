@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.benchmarks.common import machine, print_table
+from tests.benchmarks.predict import peak
 from unetseg.classes import table_of
 from unetseg.dataset import pairing, splits
 from unetseg.dataset.store import Source, StoreInfo, open_store
@@ -60,9 +61,11 @@ def main(words: list[str]) -> None:
         info = _small_store(table, home, count)
         _model(table, home, info)
         _large_store(table, home, gigabytes)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        for images in (min(count, 1000), min(count, 10_000)):
+            _check(table, home / f"check-{images}", images)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     columns = ["part", "seconds", "of a core", ""]
-    title = f"{count:,} images ({machine()}; peak memory {peak:.1f} GiB)"
+    title = f"{count:,} images ({machine()}; peak memory {memory:.1f} GiB)"
     print_table(title, columns, table.rows)
 
 
@@ -133,6 +136,31 @@ def _model(table: _Table, home: Path, info: StoreInfo) -> None:
     size = path.stat().st_size
     note = f"{size / 2**20:,.1f} MiB, {size / len(info.sources):.0f} bytes an image"
     table.timed("model: read", lambda: _outcome(lambda: model_file.load_model(path)), note)
+
+
+_LOOK = """
+import time
+from unetseg import inspect_folder
+begin = time.perf_counter(), time.process_time()
+inspect_folder(sys.argv[1])
+print(time.perf_counter() - begin[0])
+print(time.process_time() - begin[1])
+print(size())
+"""
+
+
+def _check(table: _Table, folder: Path, count: int) -> None:
+    """Look at labelled images of smooth noise, in a process of its own, as `check` does."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9), np.uint8))
+        image = coarse.resize((64, 64), Image.Resampling.BICUBIC)
+        image.save(folder / "images" / f"{k}.png")
+        Image.fromarray(np.asarray(image) // 128).save(folder / "masks" / f"{k}.png")
+    times, memory = peak(_LOOK, folder)
+    table.rows.append((f"check: {count:,} of 64 x 64", *times, f"{memory:,.0f} MB in all"))
 
 
 def _outcome(work: Callable[[], object]) -> None:

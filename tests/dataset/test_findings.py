@@ -116,6 +116,24 @@ def test_neighbours_in_a_video_are_found_and_a_group_is_suggested(tmp_path, monk
     assert not severities(inspect_folder(write(tmp_path / "other")), "nearly equal")
 
 
+def test_frames_of_one_place_are_compared_with_a_bounded_number_of_others(tmp_path, monkeypatch):
+    root, compared = tmp_path / "set", []
+    agree = neighbours._agree
+    monkeypatch.setattr(neighbours, "_agree", lambda *two: compared.append(1) or agree(*two))
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for k in range(12):  # eight frames of one place, and four of others
+        png(root / f"images/{k}", frame(k if k < 8 else 8 * k, 8))
+        png(root / f"masks/{k}", mask_of(k))
+    assert severities(inspect_folder(root), "28 pairs of images are nearly equal") == ["warning"]
+    assert len(compared) == 28
+    compared.clear()
+    monkeypatch.setattr(neighbours, "_MOST_PAIRS", 2)
+    said = "at least 13 pairs of images are nearly equal"  # the last two have one later and none
+    assert severities(inspect_folder(root), said) == ["warning"]
+    assert len(compared) == 13
+
+
 def eye(number, left, vessels=None):
     """Return a bright round field with a disc at one side, and thin dark lines of its own."""
     rows, columns = np.mgrid[-1:1:128j, -1:1:128j]

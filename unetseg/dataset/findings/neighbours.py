@@ -51,27 +51,33 @@ def judge_copies(facts: Facts) -> Iterator[Finding]:
     """Warn of images that are others stored anew, such as JPEG copies: their pixels differ."""
     if len(facts.surveys) < 2:
         return
-    thumbnails = np.array([s.thumbnail for s in facts.surveys])
+    thumbnails, named = np.array([s.thumbnail for s in facts.surveys]), dict[int, int]()
     # Thumbnails have variance 1, so a short distance is a high correlation.
     close = _alike(thumbnails, (1 - _COPY**2 / 2) * np.square(thumbnails).sum(-1))
-    for later, first in sorted((j, i) for i, j in close):
-        one, other = facts.surveys[later], facts.surveys[first]
-        if one.sha256 != other.sha256 and _is_copy(one, other):
-            text = f"looks like {_named(other)} stored anew, such as a JPEG copy"
-            remedy = "on two sides of the split they make the score too good; keep one of them"
-            yield Finding.of("warning", [one.pair.image], text, remedy)
+    for first, others in close:
+        for later in [j for j in others.tolist() if j not in named][:_MOST_PAIRS]:
+            one, other = facts.surveys[later], facts.surveys[first]
+            if one.sha256 != other.sha256 and _is_copy(one, other):
+                named[later] = first
+    for later, first in sorted(named.items()):
+        text = f"looks like {_named(facts.surveys[first])} stored anew, such as a JPEG copy"
+        remedy = "on two sides of the split they make the score too good; keep one of them"
+        yield Finding.of("warning", [facts.surveys[later].pair.image], text, remedy)
 
 
 def _alike(
     thumbnails: NDArray[np.float32], least: NDArray[np.float32] | float
-) -> Iterator[tuple[int, int]]:
-    """Yield the pairs i < j of rows ``(n, P)`` whose product is larger than ``least``, or its j-th.
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each row i of ``(n, P)`` with the rows j > i of close products, the closest first.
 
-    The products of 10,000 rows with all others would take 400 MB at once.
+    These products are larger than ``least``, or its j-th. The products of 10,000 rows with all
+    others would take 400 MB at once.
     """
     for top in range(0, len(thumbnails), _ROWS):
-        is_close = thumbnails[top : top + _ROWS] @ thumbnails.T > least
-        yield from ((top + i, j) for i, j in np.argwhere(np.triu(is_close, top + 1)).tolist())
+        products = thumbnails[top : top + _ROWS] @ thumbnails.T
+        for k, is_close in enumerate(np.triu(products > least, top + 1)):
+            others = np.flatnonzero(is_close)
+            yield top + k, others[np.argsort(-products[k, others], kind="stable")]
 
 
 def _is_copy(one: Survey, other: Survey) -> bool:
@@ -107,10 +113,10 @@ def judge_neighbours(facts: Facts) -> tuple[str, list[Finding]]:
         return "", []
     touching, overlapping = _tiles(facts.surveys, groups)
     near, known = _Pairs(), set(overlapping.some)
-    for i, j in _nearly_equal(facts.surveys):
-        is_new = groups[i] != groups[j] and (i, j) not in known
-        if is_new and not _is_copy(facts.surveys[i], facts.surveys[j]):
-            near.add(i, [j])
+    for i, others, is_all in _nearly_equal(facts.surveys, groups):
+        new = [j for j in others if (i, j) not in known]
+        near.add(i, [j for j in new if not _is_copy(facts.surveys[i], facts.surveys[j])])
+        near.is_all &= is_all
     tiles = [*overlapping.some, *touching.some]
 
     def pattern_of(pairs: Sequence[tuple[int, int]]) -> str:
@@ -141,10 +147,12 @@ class _Pairs:
 
     Attributes:
         count: Their number.
+        is_all: Whether these are all pairs.
         some: Up to `_MOST_PAIRS` of each image: 10,000 pictures of one place make 50 million pairs.
     """
 
     count: int = 0
+    is_all: bool = True
     some: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, one: int, others: Sequence[int]) -> None:
@@ -164,7 +172,8 @@ def _apart(
 ) -> Finding:
     """Return the finding about pairs that may stand on two sides of the split."""
     names = [tuple(show(facts.surveys[k].pair.file_stem) for k in two) for two in pairs.some[:2]]
-    text = f"{plural(pairs.count, 'pair')} of images {text}: "
+    number = plural(pairs.count, "pair")
+    text = f"{number if pairs.is_all else f'at least {number}'} of images {text}: "
     text += "; ".join(f"{one} and {other}" for one, other in names)
     text += "; ..." if pairs.count > 2 else ""
     text += f": on two sides of the split they make the score too good{end}"
@@ -223,29 +232,36 @@ def suggest_group(names: Sequence[str], near: Sequence[tuple[str, str]]) -> str:
     return ""
 
 
-def _nearly_equal(surveys: Sequence[Survey]) -> list[tuple[int, int]]:
-    """Return the pairs of images that show nearly the same.
+def _nearly_equal(
+    surveys: Sequence[Survey], groups: Sequence[str]
+) -> Iterator[tuple[int, list[int], bool]]:
+    """Yield each image with the later ones of other groups that show nearly the same.
 
     The function correlates thumbnails, and then the fine structure of those that are close. The
     mean of the set is subtracted from both, because all images may share a dark rim or a sky above
-    a road. Thumbnails alone take two left eyes among right ones for the same.
+    a road. Thumbnails alone take two left eyes among right ones for the same. Of each image, the
+    closest `_MOST_PAIRS` are looked at; the third value tells whether these are all.
 
     In 100 frames of CamVid, 33 thumbnails are over 0.75, all of one sequence, and 32 of these pairs
     over 0.22 in their fine structure. Two different eyes of DRIVE have 0.77 and 0.18. Among 100
     independently drawn pictures of lines and ellipses, no pair is over 0.50.
     """
     if len(surveys) < 4:  # too few images for a mean
-        return []
+        return
     thumbnails = np.array([s.thumbnail for s in surveys])
     thumbnails -= thumbnails.mean(0)
     thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=1, keepdims=True), 1e-6)
-    details = np.array([s.detail for s in surveys])
-    details -= details.mean(0)
-    return [
-        (i, j)
-        for i, j in _alike(thumbnails, _NEARLY)
-        if surveys[i].sha256 != surveys[j].sha256 and _agree(details[i], details[j])
-    ]
+    mean = sum(s.detail for s in surveys) / len(surveys)
+    kinds = np.unique(groups, return_inverse=True)[1]
+    for i, others in _alike(thumbnails, _NEARLY):
+        apart = others[kinds[others] != kinds[i]]
+        detail = surveys[i].detail - mean
+        near = [
+            j
+            for j in sorted(apart[:_MOST_PAIRS].tolist())
+            if surveys[i].sha256 != surveys[j].sha256 and _agree(detail, surveys[j].detail - mean)
+        ]
+        yield i, near, len(apart) <= _MOST_PAIRS
 
 
 def _agree(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
