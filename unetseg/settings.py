@@ -425,6 +425,11 @@ def check_line_width(width: float | None) -> None:
         _check("line_width", width, 1, 1000)
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise `InputError` unless the value of an argument is 0 to 1."""
+    _check(name, value, 0, 1)
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of "90s", "10m", "10 min", "1h" or "1h30m".
 

@@ -11,7 +11,7 @@ import pytest
 import unetseg
 from unetseg.cli import app, options
 from unetseg.errors import InputError, arg
-from unetseg.settings import PatchSettings, PredictSettings, TrainSettings
+from unetseg.settings import PatchSettings, PredictSettings, SynthSettings, TrainSettings
 
 
 @pytest.fixture
@@ -67,6 +67,55 @@ def test_auto_can_be_written_out_and_anything_else_is_refused(install, capsys):
     assert app.main(["work", "--size", "big"]) == 2
     line = "unetseg: error: --size: 'big' is neither a whole number nor auto; see 'unetseg work"
     assert capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize("text", ["0.2", "20%", "20 %", "2e-1"])
+def test_a_share_can_be_written_as_a_percentage(install, tmp_path, text):
+    seen = []
+
+    def work(*, synth: Annotated[SynthSettings, ("contrast",)], cut: PatchSettings) -> None:
+        seen.append((synth, cut))
+
+    def learn(*, settings: Annotated[TrainSettings, ("ema",)]) -> None:
+        seen.append((settings, None))
+
+    install(work)
+    assert app.main(["work", "--val", text, "--rare", text, "--contrast", text]) == 0
+    path = tmp_path / "settings.toml"
+    path.write_text(f'[work]\nval = "{text}"\nrare = "{text}"\ncontrast = "{text}"\n')
+    assert app.main(["--config", str(path), "work"]) == 0
+    assert seen == 2 * [(SynthSettings(contrast=0.2), PatchSettings(val=0.2, rare=0.2))]
+    install(learn)
+    assert app.main(["work", "--ema", text]) == 0
+    assert seen[2:] == [(TrainSettings(ema=0.2), None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("120%", "1.2 is out of range; 0 to 0.95"),
+        ("-5%", "-0.05 is out of range; 0 to 0.95"),
+        ("nan", "nan is out of range; 0 to 0.95"),
+        ("few", "'few' is neither a number nor a percentage, such as 20%; see 'unetseg work --he"),
+        ("20%%", "'20%%' is neither a number nor a percentage, such as 20%; see 'unetseg work --"),
+        ("%", "'%' is neither a number nor a percentage, such as 20%; see 'unetseg work --help'"),
+    ],
+)
+def test_a_share_that_is_none_is_refused_in_one_line(install, capsys, text, problem):
+    def work(*, settings: PatchSettings) -> None:
+        raise AssertionError
+
+    install(work)
+    assert app.main(["work", f"--val={text}"]) == 2
+    assert capsys.readouterr().err.startswith(f"unetseg: error: --val: {problem}")
+
+
+def test_the_limit_of_a_conversion_is_a_share(empty, capsys):
+    assert app.main(["convert", "no_folder", "out", "--limit", "7%"]) == 2
+    assert "no_folder: " in capsys.readouterr().err
+    assert app.main(["convert", "no_folder", "out", "--limit", "700%"]) == 2
+    said = "unetseg: error: --limit: 7 is out of range; 0 to 1\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 @pytest.mark.parametrize(

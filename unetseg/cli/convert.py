@@ -46,11 +46,9 @@ def convert(
         float,
         Option(
             "--limit",
-            metavar="SHARE",
-            min=0,
-            max=1,
             help="Share of a mask that may be blends of classes.",
             rich_help_panel=_KIND,
+            **options.SHARE,
         ),
     ] = 0.05,
     line_width: options.LineWidth = None,

@@ -66,6 +66,17 @@ def _number_or_auto(text: str) -> int | None:
     return int(text)
 
 
+def _share(value: str | float) -> float:
+    """Return a share that is typed as 0.2 or as 20%; Typer also gives the default, a number."""
+    written = str(value).strip()
+    try:
+        share = float(written.removesuffix("%"))
+    except ValueError:
+        text = f"{value!r} is neither a number nor a percentage, such as 20%"
+        raise BadParameter(text) from None
+    return share / 100 if written.endswith("%") else share
+
+
 def _panel(title: str, **options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of one panel of the help by the names of their fields."""
 
@@ -82,6 +93,7 @@ def _number_or_word(text: str) -> int | str:
 
 
 _AUTO: dict[str, Any] = {"parser": _number_or_auto, "show_default": "auto"}
+SHARE: dict[str, Any] = {"parser": _share, "metavar": "SHARE"}
 _CONVERT_DEPTH = "Take 8 bits where the model was trained on 16, or 16 for 8, by their ranges."
 
 
@@ -140,7 +152,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "How hard the set is",
             noise={"help": "Standard deviation of the background."},
-            contrast={"help": "How far shapes stand out from the background, 0 to 1."},
+            contrast={"help": "How far shapes stand out from the background, 0 to 1.", **SHARE},
             max_shapes={"help": "Largest number of lines, and of ellipses."},
             touching={"help": "Draw touching ellipses, and label images in objects/."},
         ),
@@ -155,7 +167,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
                 **_AUTO,
             },
             rare={
-                "metavar": "SHARE",
+                **SHARE,
                 "help": "Share of the patches drawn so that rare classes are in them.",
                 "show_default": f"{PatchSettings.rare:.2g}",
             },
@@ -165,8 +177,8 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "Held-out images (of a folder)",
             val={
-                "metavar": "SHARE",
-                "help": "Share of images held out.",
+                **SHARE,
+                "help": "Share of images held out, such as 0.3 or 30%.",
                 "show_default": f"{DEFAULT_VAL}, or the parts of a divided set",
             },
             group={
@@ -222,7 +234,7 @@ OPTIONS: dict[type, dict[str, Any]] = {
                 "autocompletion": _words("auto", "none", *SYMMETRIES),
             },
             ema={
-                "metavar": "SHARE",
+                **SHARE,
                 "help": "Share of the training that the averaged weights look back over; 0 is off.",
             },
             seed={"help": "Seed of weights, order and augmentation."},

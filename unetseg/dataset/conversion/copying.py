@@ -33,7 +33,7 @@ from unetseg.pictures import bands, reading, writing
 from unetseg.pictures.masks import NoClassError, join_no_class
 from unetseg.pictures.snapping import LIMIT
 from unetseg.progress import Note, OnProgress, steps, warn
-from unetseg.settings import check_line_width
+from unetseg.settings import check_line_width, check_share
 from unetseg.signals import catching
 
 
@@ -117,6 +117,7 @@ def convert_folder(
         Interrupted: A signal came.
     """
     check_line_width(line_width)
+    check_share("limit", limit)
     root, target = Path(source), Path(out)
     _check_places(root, target, overwrite)
     home = _view_folder(root, fov) if fov else None
