@@ -1,5 +1,7 @@
 """Rounds of training behind the page, in processes of their own."""
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +17,14 @@ from PIL import Image
 from tests.support import VALUES_TOML, wait_until, write_set
 from unetseg.classes import read_classes
 from unetseg.errors import InputError
+from unetseg.labelling import rounds
 from unetseg.labelling.rounds import Rounds
 from unetseg.prediction.model_file import read_card
+from unetseg.prediction.run_folder import RunFolder
+
+# A training by these words does an epoch in a blink.
+QUICK_WORDS = ["--network", "compact", "--width", "4", "--depth", "2", "--device", "cpu"]
+QUICK_WORDS += ["--size", "32", "--per-image", "2"]
 
 
 @pytest.fixture
@@ -27,10 +35,33 @@ def project(empty):
     return root
 
 
+# Python runs it when it starts. Waiting goes on by the clock of the wall: its modules come first.
+PROCESSOR_TIME = """
+import queue, subprocess, threading, time
+if hasattr(time, "CLOCK_BOOTTIME"):
+    del time.CLOCK_BOOTTIME  # the process began when it began to compute
+time.monotonic = time.process_time
+"""
+
+
+@pytest.fixture
+def processor_time_of_rounds(tmp_path, monkeypatch):
+    """Let the clocks of rounds run only while they compute, and let them compute like others.
+
+    Other work leaves them their time so, however slow it makes them.
+    """
+    home = tmp_path / "clock"
+    home.mkdir()
+    (home / "sitecustomize.py").write_text(PROCESSOR_TIME)
+    monkeypatch.setenv("PYTHONPATH", str(home), prepend=os.pathsep)
+    if sys.platform != "win32":
+        monkeypatch.setattr(rounds, "_NICE", os.nice(0))
+
+
 class Told:
     """The events of a project's rounds."""
 
-    def __init__(self, root, budget="15s", run="label"):
+    def __init__(self, root, budget="8s", run="label"):
         self.states, self.predicted, self.done = [], [], threading.Event()
         images = sorted((root / "images").iterdir())
         home = root / ".unetseg"
@@ -42,6 +73,7 @@ class Told:
             self.done.set()
 
 
+@pytest.mark.usefixtures("processor_time_of_rounds")
 def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
     told = Told(project)
     with closing(told.rounds):
@@ -60,6 +92,7 @@ def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
     assert Told(project).rounds.prediction(3, table) is not None  # it is there at the next start
 
 
+@pytest.mark.usefixtures("processor_time_of_rounds")
 def test_a_round_that_fails_says_why_and_the_next_one_comes(project):
     for mask in (project / "masks").iterdir():
         Image.fromarray(np.full((64, 56), 255, np.uint8)).save(mask)
@@ -113,26 +146,49 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from unetseg.labelling.rounds import Rounds
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though the tests were started to outlive a terminal
+hangup, rests = sys.argv[1:]
+signal.signal(signal.SIGHUP, getattr(signal, hangup))
 images = sorted(Path("set/images").iterdir())
 args = Path("set"), images, Path("set/.unetseg"), "label", "5m"
 rounds = Rounds(*args, lambda _: None, lambda _: None)
 rounds.learn([3])
 while rounds._child is None:
     time.sleep(0.01)
-rounds.give_way(True)
-print(rounds._child.pid, flush=True)
+pid = rounds._child.pid
+if rests == "rests":
+    rounds.give_way(True)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
+print(pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="states of processes are read from /proc")
-def test_training_that_rests_ends_with_a_server_that_is_killed(project):
-    done = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("rests", ["rests", "trains"])
+@pytest.mark.parametrize("hangup", ["SIG_DFL", "SIG_IGN"])  # nohup ignores that a terminal closes
+def test_training_ends_with_a_server_that_is_killed(project, hangup, rests):
+    line = [sys.executable, "-c", KILLED, hangup, rests]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
     assert done.returncode == -signal.SIGKILL
     wait_until(lambda: process_state(int(done.stdout)) in (None, "Z"))
 
 
+def test_a_command_whose_parent_has_gone_saves_its_run_and_stops(project):
+    words = ["train", "set", "--run", "r", "--epochs", "100000", "--val", "0", *QUICK_WORDS]
+    line = [sys.executable, "-m", "unetseg.labelling.child", *words]
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with subprocess.Popen(line, text=True, **pipes) as child:
+        wait_until(lambda: Path("runs/r/last.pt").exists(), 60)
+        _, said = child.communicate(timeout=60)  # closes standard input first
+    assert child.returncode == 128 + signal.SIGTERM
+    *_, last = said.strip().splitlines()
+    said = r"unetseg: error: runs/r: stopped after step \d+ \(epoch \d+\); everything is saved; "
+    assert re.fullmatch(f"{said}go on with: unetseg train --resume --run r", last)
+    assert RunFolder("runs/r").state() == "interrupted"
+
+
+@pytest.mark.usefixtures("processor_time_of_rounds")
 def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
     told = Told(project)
     with closing(told.rounds):

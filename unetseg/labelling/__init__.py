@@ -9,6 +9,6 @@ Read in this order:
 - ``tiles`` cuts pictures for the page.
 - ``regions`` stop a brush at edges.
 - ``engine`` runs the head of ``unetseg.features`` beside the page.
-- ``rounds`` trains a network behind the page.
+- ``rounds`` trains a network behind the page, by commands in ``child`` processes.
 - ``running_score`` says whether the head or the network is better.
 """

@@ -3,7 +3,7 @@
 A round trains on all strokes and accepted masks for the time of its budget, beginning with the
 weights of the round before. Then it predicts the images that come next, by a network that never saw
 a stroke on them. Training and prediction are the commands `train` and `predict`; a round that fails
-or is stopped leaves the model of the round before.
+or is stopped leaves the model of the round before. No process outlives the server.
 """
 
 import contextlib
@@ -195,8 +195,8 @@ class Rounds:
             if self._is_stopped:
                 return "stopped"
             self._child = child = subprocess.Popen(
-                [sys.executable, "-m", "unetseg", *words],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "unetseg.labelling.child", *words],
+                stdin=subprocess.PIPE,  # its end tells the process that the server has gone
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 # Ctrl-C in the terminal is for the server. In a new session, a process that rests
@@ -206,7 +206,10 @@ class Rounds:
         if sys.platform != "win32":
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
-        _, said = child.communicate()
+        with child:
+            assert child.stderr is not None
+            said = child.stderr.read()
+            child.wait()  # the pipe stays open until then
         self._child = None
         if child.returncode == 0:
             return None
