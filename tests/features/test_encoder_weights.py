@@ -36,14 +36,17 @@ def test_other_weights_are_read_from_safetensors_and_from_a_state_dict(tmp_path)
 @pytest.mark.parametrize(
     ("state", "problem"),
     [
-        ({"conv1.weight": torch.zeros(1)}, "no weights called '_bn0.running_mean'"),
-        (torch.nn.Conv2d(1, 1, 1), "no state dict, or holds code"),
-        (None, "no state dict, or holds code"),
+        ({"conv1.weight": torch.zeros(1)}, "has no weights called '_bn0.running_mean'"),
+        (torch.nn.Conv2d(1, 1, 1), "is no state dict, or holds code"),
+        (b"\x80\x02nothing of the kind", "is no state dict, or holds code"),
+        (b"nothing of the kind", "neither safetensors nor a state dict"),
+        (b"hello", "neither safetensors nor a state dict"),
         ([torch.zeros(1)], "not readable as weights"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, state, problem):
     path = tmp_path / "w.pth"
-    torch.save(state, path) if state is not None else path.write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match=rf"{problem}.*, or leave weights out"):
+    path.write_bytes(state) if isinstance(state, bytes) else torch.save(state, path)
+    wanted = "give weights of an EfficientNet-Lite0, under the names of EfficientNet-PyTorch"
+    with pytest.raises(InputError, match=rf"{problem}.*; {wanted}, or leave weights out"):
         encoder_weights.read_encoder_weights(path)

@@ -37,7 +37,10 @@ def read_encoder_weights(path: str | os.PathLike[str] | None = None) -> dict[str
         return fold_weights(torch.load(io.BytesIO(content), weights_only=True))
     with open_regular(path) as file:
         content = file.read()
-    remedy = f"give weights of an EfficientNet-Lite0, or leave {arg('weights')} out"
+    kind = "an EfficientNet-Lite0, under the names of EfficientNet-PyTorch"
+    remedy = f"give weights of {kind}, or leave {arg('weights')} out"
+    if content[8:9] != b"{" and not content.startswith((b"PK", b"\x80")):
+        raise InputError(path, "neither safetensors nor a state dict", remedy)
     try:
         if content[8:9] == b"{":  # the header of safetensors, after its length
             return _finite(fold_weights(safetensors.torch.load(content)))
