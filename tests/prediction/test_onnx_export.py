@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import unetseg
 from tests.support import with_card
 from unetseg.cli import app
 from unetseg.errors import InputError, MachineError
+from unetseg.features.encoder_weights import read_encoder_weights
 from unetseg.network import unet
 from unetseg.prediction import model_file, onnx_export
 from unetseg.prediction.model import Model
@@ -78,6 +80,21 @@ def test_raw_pixels_give_what_predict_gives_in_one_piece(exported, ensemble):
     found = compute(exported.path, image.transpose(2, 0, 1)[None].astype(np.float32))[0]
     expected = ensemble.probabilities(image)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_network_with_a_pretrained_part_is_exported_and_described(home, capsys):
+    network = unet.build_network("fused", 1, 3, width=4, depth=2).eval()
+    network.pretrained.load_state_dict(read_encoder_weights())
+    card = model_file.read_card("runs/default/model.safetensors")
+    card = replace(card, network="fused", settings={"width": 4, "depth": 2})
+    model_file.write_model("fused.safetensors", network.state_dict(), card)
+    assert app.main(["info", "fused.safetensors"]) == 0
+    assert "fused (depth 2, width 4)" in capsys.readouterr().out
+    unetseg.export_onnx("fused.safetensors", "fused.onnx")
+    image = Model("fused.safetensors").read("data/test/images/im100.png")  # (H, W, C)
+    found = compute("fused.onnx", image.transpose(2, 0, 1)[None].astype(np.float32))[0]
+    whole = Model("fused.safetensors", unetseg.PredictSettings(mode="seamless"))
+    np.testing.assert_allclose(found, whole.probabilities(image), atol=1e-4)
 
 
 def test_the_file_says_what_it_is(exported, ensemble):
