@@ -22,10 +22,17 @@ from unetseg.network.augmentation import draw, load_plugin, preset
 from unetseg.network.losses import build_loss
 from unetseg.network.unet import build_network
 from unetseg.progress import Progress
+from unetseg.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = re.findall(
     r"^```toml\n# pyproject\.toml\n(.*?)^```\n+```python\n# (unetseg_\w+\.py)\n(.*?)^```",
+    (ROOT / "tests" / "example_plugin" / "README.md").read_text("utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+ENCODER_EXAMPLE = re.search(
+    r"^```toml\n# pyproject\.toml, for an encoder.*?\n(.*?)^```\n+"
+    r"```python\n# (\w+\.py)\n(.*?)^```",
     (ROOT / "tests" / "example_plugin" / "README.md").read_text("utf-8"),
     re.MULTILINE | re.DOTALL,
 )
@@ -129,6 +136,51 @@ def test_the_example_of_a_network_trains_and_predicts(examples, home, capsys, mo
     assert capsys.readouterr().err == (
         f"unetseg: error: runs/monai/model.safetensors: {said}; install it\n"
     )
+
+
+# segmentation_models.pytorch as far as the example uses it, with weights that need no download.
+STAND_IN = """
+from torch import nn
+
+class encoders:
+    def get_encoder(name, in_channels, weights):
+        encoder = nn.Sequential(nn.Conv2d(in_channels, 4, 1), nn.BatchNorm2d(4))
+        if weights == "imagenet":
+            nn.init.constant_(encoder[0].weight, 0.5)
+        return encoder
+
+class Unet(nn.Module):
+    def __init__(self, name, encoder_weights, in_channels, classes):
+        super().__init__()
+        self.encoder = encoders.get_encoder(name, in_channels, encoder_weights)
+        self.head = nn.Conv2d(4, classes, 3, padding=1)
+
+    def forward(self, x):
+        return self.head(self.encoder(x))
+"""
+
+
+def test_the_example_of_an_encoder_learns_on_weights_that_stay_as_they_were_taught(folder, home):
+    project, name, code = ENCODER_EXAMPLE.groups()
+    (folder / "segmentation_models_pytorch.py").write_text(STAND_IN)
+    (folder / name).write_text(code)
+    about = folder / "unetseg_imagenet-1.0.dist-info"
+    about.mkdir()
+    head = "Metadata-Version: 2.1\nName: unetseg-imagenet\nVersion: 1.0\n"
+    (about / "METADATA").write_text(head)
+    ((group, points),) = tomllib.loads(project)["project"]["entry-points"].items()
+    lines = "".join(f"{key} = {value}\n" for key, value in points.items())
+    (about / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+    run = ["--epochs=1", "--batch-size=8", "--device=cpu", "--run=taught"]
+    assert app.main(["train", "--network", "imagenet", *run]) == 0
+    learned = load_file("runs/taught/model.safetensors")
+    assert (learned["encoder.0.weight"] == 0.5).all()
+    assert (learned["encoder.1.running_mean"] == 0).all()
+    saved = read_checkpoint("runs/taught/last.pt")["network"]
+    assert "head.weight" in saved
+    assert "encoder.0.weight" not in saved
+    assert app.main(["predict", "data/test", "--model", "taught"]) == 0
+    assert len(list(Path("predictions").glob("*.png"))) == 3
 
 
 def test_the_example_of_a_loss_is_the_focal_loss(examples):
