@@ -148,4 +148,4 @@ def test_a_rehearsal_takes_the_time_of_features_and_of_classes_apart(monkeypatch
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Extractor, "extract", slow_extract)
     monkeypatch.setattr(Head, "classify", slow_classify)
-    assert rehearsal.seconds() == (8 / 256**2, 2 / 256**2)
+    assert rehearsal.seconds() == (8 / 512**2, 2 / 512**2)

@@ -22,7 +22,7 @@ from unetseg.features.head import Head, Sample, draw_sample, fit_head
 _LEAST = 0.5  # a smaller probability leaves a pixel open; of the others, 93 % are right on CamVid
 _LEARNED = 200  # the head learns from so many images at most
 _KEPT = 2**29  # bytes of features kept until their image is labelled; others are computed again
-_TRIED = 256  # the side of the image that a rehearsal takes
+_TRIED = 512  # the side of the image that a rehearsal takes; small ones take more time a pixel
 
 Work = tuple[Sequence[int], Sequence[int]]
 """The numbers of the images to learn from, in ascending order, and of those to spread labels in."""
