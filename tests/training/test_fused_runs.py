@@ -1,5 +1,6 @@
 """Runs of the network with a pretrained part: their files, how they go on, and who reads them."""
 
+import socket
 import sys
 import textwrap
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_a_model_carries_the_encoder_in_float16_and_needs_nothing_else(home, mon
     }.items():
         unetseg.predict(["data/test/images"], model=["fused"], out=Path(name), settings=settings)
         assert len(list(Path(name).glob("*.png"))) == len(list(Path("plain").glob("*.png"))) > 0
+
+
+def test_nothing_is_asked_of_a_network(home, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a connection was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    unetseg.train(run="alone", **FUSED)
+    unetseg.predict(["data/test/images"], model=["alone"], out=Path("masks"))
+    assert len(list(Path("masks").glob("*.png"))) == 3
 
 
 def test_folds_are_trained_and_predict_together(home):
