@@ -18,7 +18,7 @@ from tests.labelling.browsing import (
     serving,
     stroke,
 )
-from tests.support import draw, write_image, write_images
+from tests.support import draw, wait_until, write_image, write_images
 
 
 @pytest.fixture
@@ -289,11 +289,11 @@ def test_wheel_zooms_touchpad_moves_and_both_leave_the_pixel_under_the_pointer(t
     tab.until(f"Math.abs(unetseg.stage.view.scale - {before}) < 1e-9")
 
 
-def pixel(tab, x, y):
-    """Return the colour (r, g, b, a) of the labels' canvas at a point of the image."""
+def pixel(tab, x, y, layer=1):
+    """Return the colour (r, g, b, a) at a point of the image: layer 0 the picture, 1 the labels."""
     return tab.ask(
         f"(() => {{ const [x, y] = unetseg.stage.place({x}, {y}).map(Math.round);"
-        " return [...unetseg.stage.contexts[1].getImageData(x, y, 1, 1).data]; })()"
+        f" return [...unetseg.stage.contexts[{layer}].getImageData(x, y, 1, 1).data]; }})()"
     )
 
 
@@ -313,6 +313,35 @@ def test_labels_are_seen_as_painted_at_every_zoom_and_hidden_on_demand(tab):
     assert not tab.page.locator("canvas.labels").is_visible()
     tab.page.keyboard.up("h")
     assert tab.page.locator("canvas.labels").is_visible()
+
+
+def test_channels_and_contrast_of_a_deep_image_are_chosen_and_seen(browser, tmp_path, window):
+    image = np.full((*SHAPE, 4), 1000, np.uint16)
+    image[:, 160:, ::2] = image[:, :160, 1::2] = 3000
+    image[0, :2] = [[0], [5000]]  # too few pixels to stretch the contrast to
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "deep", image)
+
+    def is_seen(left, right):
+        seen = [pixel(tab, x, 100, layer=0)[:3] for x in (50, 250)]
+        return np.allclose(seen, [np.resize(left, 3), np.resize(right, 3)], atol=1)
+
+    with serving(tmp_path) as address:
+        tab = window(address)
+        tab.actual()
+        wait_until(lambda: is_seen(0, 255))  # the first of four channels
+        tab.page.locator("#contrast summary").click()
+        tab.page.select_option("#channels", "1")
+        wait_until(lambda: is_seen(255, 0))
+        tab.page.select_option("#channels", "0,1,2")
+        wait_until(lambda: is_seen((0, 255, 0), (255, 0, 255)))
+        tab.page.locator("#stage").focus()
+        tab.press("c")
+        wait_until(lambda: is_seen((51, 153, 51), (153, 51, 153)))
+        assert tab.page.inner_text("#window") == "0 to 5000"
+        tab.press("c")
+        wait_until(lambda: is_seen((0, 255, 0), (255, 0, 255)))
+        assert tab.page.inner_text("#window") == "1000 to 3000"
 
 
 def answered(tab):
@@ -376,6 +405,32 @@ def test_a_region_of_the_answer_becomes_labels_or_another_class(fresh):
     tab.page.keyboard.up("Shift")
     assert np.array_equal(tab.labels(), np.where(region, 1 - most, strokes))
     tab.saved()
+
+
+def test_one_key_goes_to_each_accepted_image_that_looks_wrong_and_says_why(fresh):
+    tab = fresh
+    answered(tab)
+    accepted = tab.ask("unetseg.session.image.number")
+    tab.press("s")
+    assert tab.page.inner_text("#toast") == "No accepted image looks wrong."
+    first, second = ({"number": n, "score": 0.9, "box": [40, 60, 80, 90]} for n in (2, 1))
+    found = [first | {"why": "a square is missing"}, second | {"why": "a stripe is missing"}]
+    tab.page.route("**/api/suspects", lambda route: route.fulfill(json=found))
+    tab.press("Enter")
+    tab.until(f"unetseg.session.image.number !== {accepted} && !unetseg.session.busy")
+    tab.open()
+    tab.until("unetseg.session.suspects.length === 2")
+    assert tab.page.inner_text("#suspects-text") == "2 accepted images look wrong"
+    scale = tab.ask("unetseg.stage.view.scale")
+    for number, why in ((2, "A square is missing."), (1, "A stripe is missing.")):
+        tab.go(number, "s")
+        tab.until(f"document.getElementById('toast').textContent === '{why}'")
+        assert tab.ask("unetseg.stage.view.scale") > 1.5 * scale
+        box = tab.page.locator("#stage").bounding_box()
+        places = np.array([tab.place(40, 60), tab.place(80, 90)]) - (box["x"], box["y"])
+        assert (places >= 0).all()
+        assert (places <= (box["width"], box["height"])).all()
+        tab.press("f")
 
 
 def test_the_edge_brush_stays_in_the_regions_that_its_middle_has_touched(tab):
