@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,8 +13,18 @@ import pytest
 from PIL import Image
 
 import unetseg
-from tests.support import VALUES_TOML, draw, read, wait_until, write_image, write_images, write_set
+from tests.support import (
+    VALUES_TOML,
+    draw,
+    read,
+    typed,
+    wait_until,
+    write_image,
+    write_images,
+    write_set,
+)
 from unetseg.classes import ClassTable
+from unetseg.cli.app import main
 from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.dataset.pairing import find_pairs
 from unetseg.errors import InputError, MachineError
@@ -132,9 +143,27 @@ def test_masks_of_another_format_are_led_to_convert(tmp_path):
     folder = raw_images(tmp_path / "set", 1)
     (folder / "masks").mkdir()
     Image.fromarray(draw(0)[1]).save(folder / "masks" / "im0.tif")
-    with pytest.raises(InputError, match=r"im0\.tif: .*unetseg convert"), open_project(folder):
+    with pytest.raises(InputError, match=r"im0\.tif: ") as caught, open_project(folder):
         pass
+    assert typed(caught.value).endswith(f"unetseg convert {folder} {folder}-converted")
     assert sorted(p.name for p in (folder / "masks").iterdir()) == ["im0.tif"]
+
+
+def test_labels_of_another_tool_are_painted_in_after_the_line_that_the_refusal_prints(empty):
+    folder = raw_images(Path("my set"), 2)
+    for image in sorted((folder / "images").iterdir()):
+        corners = [[10, 10], [40, 10], [40, 40]]
+        shapes = [{"label": "cell", "points": corners, "shape_type": "polygon"}]
+        about = {"shapes": shapes, "imagePath": image.name, "imageHeight": 64, "imageWidth": 56}
+        image.with_suffix(".json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="labels of LabelMe files, no") as caught:
+        open_project(folder).__enter__()
+    line = typed(caught.value).partition("unetseg ")[2]
+    assert shlex.split(line) == ["convert", "my set", "my set-converted"]
+    assert main(shlex.split(line)) == 0
+    with open_project(Path("my set-converted")) as project:
+        assert project.table.names[-1] == "cell"
+        assert [image.state for image in project.images] == ["accepted", "accepted"]
 
 
 def test_a_mask_without_an_image_is_named(tmp_path):

@@ -14,6 +14,7 @@ from unetseg.dataset.exports.class_lists import class_table, describe_other_name
 from unetseg.dataset.exports.export import Export
 from unetseg.dataset.exports.search import find_export
 from unetseg.dataset.exports.unread import refuse_by_name
+from unetseg.dataset.findings.finding import Commands
 from unetseg.dataset.naming import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -32,9 +33,9 @@ from unetseg.pictures import reading, writing
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural, quote, show
 
-_CONVERTED = either("unetseg convert SOURCE FOLDER", "unetseg.convert_folder(SOURCE, FOLDER)")
-_MASKS_FIRST = f"make masks of them: {_CONVERTED}"
-_CONVERT = f"one mask for each class: {_CONVERTED}"
+_CONVERT = "one mask for each class: " + either(
+    "unetseg convert SOURCE FOLDER", "unetseg.convert_folder(SOURCE, FOLDER)"
+)
 
 
 def find_pairs(
@@ -195,7 +196,8 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
     files, folders = list_folder(folder)
     if export := find_export(folder):
         if any(pair.drawn is not None for pair in export.pairs):
-            raise InputError(folder, f"holds labels of {export.tool}, no masks", _MASKS_FIRST)
+            remedy = f"make masks of them: {either(*Commands(folder).convert())}"
+            raise InputError(folder, f"holds labels of {export.tool}, no masks", remedy)
         return export.pairs
     masks = _only(folder, folders, MASK_FOLDERS, "masks")
     home = _only(folder, folders, IMAGE_FOLDERS, "images")

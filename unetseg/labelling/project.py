@@ -26,8 +26,9 @@ from unetseg.classes import (
     read_classes,
 )
 from unetseg.dataset import pairing
+from unetseg.dataset.findings.finding import Commands
 from unetseg.dataset.naming import Pair
-from unetseg.errors import InputError, UnetsegError
+from unetseg.errors import InputError, UnetsegError, either
 from unetseg.labelling import tiles
 from unetseg.labelling.journal import Journal, Stroke
 from unetseg.pictures import discovery, masks, reading, writing
@@ -508,7 +509,7 @@ def _classes_of(
     paths = [image.pair.mask for image in images if image.pair.mask.exists()]
     for path in paths:
         if reading.read_info(path).format != "PNG":
-            remedy = "make PNGs of the masks: unetseg convert SOURCE FOLDER"
+            remedy = f"make PNGs of the masks: {either(*Commands(folder).convert())}"
             raise InputError(path, "a mask that cannot be painted in", remedy)
     table = pairing.load_classes(folder, file)
     if table is None and paths:
