@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -506,6 +507,19 @@ def test_a_file_of_classes_settles_whether_values_are_classes(tmp_path):
     found = inspect_folder(root)
     (root / "classes.toml").write_text(found.to_dict()["classes_toml"])
     assert inspect_folder(root).errors == ()
+
+
+@pytest.mark.parametrize(("here", "root"), [("", "."), ("images", "..")])
+def test_the_line_that_converts_the_folder_one_is_in_writes_beside_it(
+    tmp_path, monkeypatch, here, root
+):
+    folder = write_cells(tmp_path / "my set", CELLS["varied"])
+    monkeypatch.chdir(folder / here)
+    (error,) = inspect_folder(root).errors
+    words = shlex.split(error.line)
+    assert words == ["unetseg", "convert", root, f"{folder}-converted", "--instances"]
+    assert main(words[1:]) == 0
+    assert inspect_folder(f"{folder}-converted").errors == ()
 
 
 def test_no_ready_classes_are_printed_for_objects_and_the_error_stands_last(

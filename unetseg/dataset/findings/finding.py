@@ -96,7 +96,9 @@ class Commands:
         return " ".join(["unetseg convert", *words]), f"unetseg.convert_folder({', '.join(given)})"
 
     def _folder(self, end: str = "") -> str:
-        return str(self.root).rstrip("/") + end
+        # An end cannot be added to "." and "..": "..-converted" would lie in the folder itself.
+        root = self.root.resolve() if end and self.root.name in ("", "..") else self.root
+        return str(root).rstrip("/") + end
 
     def _given(self) -> str:
         options = {**self.masks, **self.others}
