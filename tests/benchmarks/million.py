@@ -61,7 +61,7 @@ def main(words: list[str]) -> None:
         info = _small_store(table, home, count)
         _model(table, home, info)
         _large_store(table, home, gigabytes)
-        for images in (min(count, 1000), min(count, 10_000)):
+        for images in sorted({min(count, 1000), min(count, 10_000)}):
             _check(table, home / f"check-{images}", images)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     columns = ["part", "seconds", "of a core", ""]
