@@ -35,13 +35,10 @@ from unetseg.training.artefacts import Artefacts
 from unetseg.training.batches import Batches
 from unetseg.training.clock import StepClock
 from unetseg.training.learner import Learner, measure_rate
-from unetseg.training.loop import Course, Trainer
+from unetseg.training.loop import STEPS_PER_READ, Course, Trainer
 from unetseg.training.recipe import resolve
 from unetseg.training.starting import new_network
 from unetseg.training.threads import Threads
-
-# A GPU is asked for its results after this many steps, as it is in a run.
-STEPS_AT_ONCE = {"cpu": 1, "cuda": 20}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -215,7 +212,7 @@ def advance_for(learner: Learner, seconds: float) -> tuple[float, float]:
     wait_for(learner.batches.device)
     first, begin = learner.position, time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        for _ in range(STEPS_AT_ONCE[learner.batches.device.type]):
+        for _ in range(STEPS_PER_READ[learner.batches.device.type]):
             advance(learner)
         wait_for(learner.batches.device)
     passed, last = time.perf_counter() - begin, learner.position

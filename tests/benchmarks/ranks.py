@@ -15,17 +15,11 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.common import (
-    STEPS_AT_ONCE,
-    advance,
-    machine,
-    new_learner,
-    print_table,
-    wait_for,
-)
+from tests.benchmarks.common import advance, machine, new_learner, print_table, wait_for
 from unetseg import PatchSettings, build_store, open_store, synthesize
 from unetseg.cli.app import WAITING
 from unetseg.ranks import join
+from unetseg.training.loop import STEPS_PER_READ
 
 _SECONDS = 10.0  # of each measurement
 _TURNS = 3
@@ -52,7 +46,7 @@ def work(store: str, batch: str, device: str) -> None:
         learner = new_learner(open_store(store), batch_size=int(batch), device=device)
         seconds, begin = 0.0, time.perf_counter()
         while seconds < _SECONDS:
-            for _ in range(STEPS_AT_ONCE[learner.batches.device.type]):
+            for _ in range(STEPS_PER_READ[learner.batches.device.type]):
                 advance(learner)
             wait_for(learner.batches.device)
             (seconds,) = world.maximum(time.perf_counter() - begin)  # as after every step of a run

@@ -26,7 +26,7 @@ def card_of(run):
 @pytest.mark.parametrize("every", [3, 20])  # of 5 steps an epoch
 def test_how_seldom_losses_are_read_changes_no_history_and_no_weight(home, monkeypatch, every):
     unetseg.train(run="each", **{**QUICK, "validate": 1})
-    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", every)
+    monkeypatch.setitem(loop.STEPS_PER_READ, "cpu", every)
     unetseg.train(run="seldom", **{**QUICK, "validate": 1})
     assert without_times(rows_of("seldom")) == without_times(rows_of("each"))
     one, other = (load_file(f"runs/{run}/model.safetensors") for run in ("each", "seldom"))
@@ -53,7 +53,7 @@ def count_reads(monkeypatch):
 def test_losses_are_read_every_few_steps_and_at_the_end_of_an_epoch(
     home, monkeypatch, every, expected
 ):
-    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", every)
+    monkeypatch.setitem(loop.STEPS_PER_READ, "cpu", every)
     reads = count_reads(monkeypatch)
     unetseg.train(run="looks", **QUICK)
     assert [read for read in reads[1:] if read[1]] == expected  # the first measures the rate
@@ -74,7 +74,7 @@ def poison(monkeypatch, step):
 def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read_next(
     home, monkeypatch, every, noticed
 ):
-    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", every)
+    monkeypatch.setitem(loop.STEPS_PER_READ, "cpu", every)
     poison(monkeypatch, 7)
     reads = count_reads(monkeypatch)
     with pytest.raises(DivergenceError, match=r"not finite \(nan\) at step 7, learning rate"):
@@ -93,7 +93,7 @@ def test_a_first_loss_that_is_not_finite_leaves_the_earlier_run_as_it_was(home, 
 
 
 def test_nothing_is_saved_with_a_step_whose_loss_was_not_read(home, monkeypatch):
-    monkeypatch.setitem(loop._STEPS_PER_READ, "cpu", 20)
+    monkeypatch.setitem(loop.STEPS_PER_READ, "cpu", 20)
     monkeypatch.setattr(artefacts, "_SAVE_SECONDS", 0.0)  # after every step
     poison(monkeypatch, 3)
     with pytest.raises(DivergenceError, match="at step 3,"):

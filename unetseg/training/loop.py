@@ -30,7 +30,7 @@ from unetseg.training.validation import Validation, calibrate, validate
 
 # Steps after which their losses are read. Reading waits for the device, while all devices but the
 # CPU could go on with the next steps.
-_STEPS_PER_READ = {"cpu": 1, "cuda": 20, "mps": 20}
+STEPS_PER_READ = {"cpu": 1, "cuda": 20, "mps": 20}
 
 Row = dict[str, float | None]
 
@@ -180,7 +180,7 @@ class Trainer:
         learner, recipe = self.learner, self.artefacts.recipe
         lr = recipe.lr * rate_at(recipe.schedule, self.clock.share)
         self._unread.append(learner.advance(lr))
-        every = _STEPS_PER_READ[learner.batches.device.type]
+        every = STEPS_PER_READ[learner.batches.device.type]
         if learner.epoch_is_whole or len(self._unread) >= every:
             self.read_losses()
         tally, seconds = self.course.tally, time.monotonic() - begin
