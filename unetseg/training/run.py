@@ -103,9 +103,10 @@ def train(
             def check_again(labelled: LabelledFolder, splits: Sequence[Split]) -> None:
                 check_spreading(labelled, [splits], given, started, after)
 
-            names = classes, ignored, on_progress
             found = ranks.on_rank_zero(
-                lambda: str(_store_path(source, folder, patches, *names, check_again))
+                lambda: str(
+                    _store_path(source, folder, patches, classes, ignored, on_progress, check_again)
+                )
             )
             return begin_run(Path(found), folder, given, names_asked(start_from, classes), session)
 
