@@ -160,12 +160,15 @@ def _spread_together(
     heads = [fit_head([samples[number] for number in numbers]) for numbers in learned]
     found: list[dict[int, SpreadMask]] = [{} for _ in works]
     due = [
-        set(sparse) if head else set[int]() for (_, sparse), head in zip(works, heads, strict=True)
+        (head, set(sparse), masks)
+        for head, (_, sparse), masks in zip(heads, works, found, strict=True)
+        if head is not None
     ]
-    for number in steps(sorted(set().union(*due)), "spreading the labels of"):
+    numbers = sorted(set().union(*(sparse for _, sparse, _ in due)))
+    for number in steps(numbers, "spreading the labels of"):
         features, mask, is_open = kept.pop(number) if number in kept else see(number)
-        for head, wanted, masks in zip(heads, due, found, strict=True):
-            if head is not None and number in wanted:
+        for head, sparse, masks in due:
+            if number in sparse:
                 answer = head.classify(features, least=_LEAST)
                 masks[number] = _completed(mask, is_open, answer, features.scale, classes)
     return found
