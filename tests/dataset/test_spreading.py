@@ -154,7 +154,7 @@ def test_networks_share_features_and_each_has_a_head_of_its_own(monkeypatch):
 def test_the_pixels_of_the_work_are_those_that_are_computed_at_least():
     works = [([0, 1], [1]), ([1, 2], [1, 2]), ([0, 2], [2]), ([], [])]
     shapes = [(10, 10), (3, 5), (4096, 4097)]  # the last of them is halved twice
-    computed, classified = spreading.pixels_of_work(works, lambda number: shapes[number])
+    computed, classified = spreading.pixels_of_work(works, shapes)
     last = 1024 * 1025
     assert computed == (100 + 15 + last) + (15 + last)
     assert classified == 15 + (15 + last) + last

@@ -75,7 +75,7 @@ def spreading_in(features, classes):
     return lambda _: (features / pixels, classes / pixels)
 
 
-def check_strokes(folder, budget, monkeypatch, divisions, folds, spread=True):
+def check_strokes(folder, budget, monkeypatch, divisions, spread=True):
     """Check a budget where features of an image take 10 s, and a class 1 s, and all else nothing.
 
     Only the second that each network costs beside its training is added.
@@ -86,30 +86,29 @@ def check_strokes(folder, budget, monkeypatch, divisions, folds, spread=True):
     monkeypatch.setattr("unetseg.training.forecast._seconds_to_read", lambda *_: 0.0)
     settings = TrainSettings(budget=budget, device="cpu", network="compact")
     labelled = LabelledFolder(folder, PatchSettings(spread=spread), ignored=(255,))
-    check_spreading(labelled, divisions, settings, started=time.monotonic() + 1, folds=folds)
+    check_spreading(labelled, divisions, settings, started=time.monotonic() + 1)
 
 
 TRAIN, VAL = ["train"], ["val"]
 
 
 @pytest.mark.parametrize(
-    ("divisions", "folds", "seconds"),
+    ("divisions", "seconds"),
     [
-        ([5 * TRAIN + VAL], 0, 5 * 11 + 1),
+        ([5 * TRAIN + VAL], 5 * 11 + 1),
         # Image 0 normalises the first two folds, so that features are computed twice.
         (
             [2 * TRAIN + 2 * VAL + 2 * TRAIN, 4 * TRAIN + 2 * VAL, 2 * VAL + 4 * TRAIN],
-            3,
             6 * 10 + 4 * 10 + 12 + 3,
         ),
     ],
 )
-def test_the_time_to_spread_labels_counts(strokes, monkeypatch, divisions, folds, seconds):
-    check_strokes(strokes, seconds, monkeypatch, divisions, folds)
+def test_the_time_to_spread_labels_counts(strokes, monkeypatch, divisions, seconds):
+    check_strokes(strokes, seconds, monkeypatch, divisions)
     with pytest.raises(InputError, match="leaves no time to train") as error:
-        check_strokes(strokes, seconds - 1, monkeypatch, divisions, folds)
+        check_strokes(strokes, seconds - 1, monkeypatch, divisions)
     assert error.value.argument == "budget"
-    check_strokes(strokes, 5, monkeypatch, divisions, folds, spread=False)
+    check_strokes(strokes, 5, monkeypatch, divisions, spread=False)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ seconds. Most pixels that strokes leave open then take its class, so that traini
 to learn from. A held-out image keeps its strokes: nothing that was spread is ever scored.
 """
 
+import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
-from unetseg.features.extraction import MAX_PIXELS, Extractor, Features
+from unetseg.features.extraction import Extractor, Features, reduced_size
 from unetseg.features.head import Head, Sample, draw_sample, fit_head
 
 _LEAST = 0.5  # a smaller probability leaves a pixel open; of the others, 93 % are right on CamVid
@@ -73,28 +74,20 @@ def spread_labels(
     return found
 
 
-def pixels_of_work(
-    works: Sequence[Work], shape: Callable[[int], tuple[int, int]]
-) -> tuple[int, int]:
+def pixels_of_work(works: Sequence[Work], shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the pixels whose features will be computed at least, and those to be classified.
 
     Args:
         works: The argument of `spread_labels`.
-        shape: Returns the height and the width of an image.
+        shapes: The height and the width of each image.
     """
-
-    def pixels(number: int) -> int:
-        height, width = shape(number)
-        while height * width > MAX_PIXELS:
-            height, width = -(-height // 2), -(-width // 2)
-        return height * width
-
+    pixels = [math.prod(reduced_size(*shape)) for shape in shapes]
     seen = [
         set().union(*(part for k in group for part in (_learned(works[k]), works[k][1])))
         for group in _alike(works)
     ]
-    computed = sum(pixels(number) for numbers in seen for number in numbers)
-    return computed, sum(pixels(number) for _, sparse in works for number in sparse)
+    computed = sum(pixels[number] for numbers in seen for number in numbers)
+    return computed, sum(pixels[number] for _, sparse in works for number in sparse)
 
 
 class Rehearsal:

@@ -76,6 +76,13 @@ class Features:
         return torch.cat(parts).T.contiguous()
 
 
+def reduced_size(height: int, width: int) -> tuple[int, int]:
+    """Return the size of the picture that is described instead of an image of a size."""
+    while height * width > MAX_PIXELS:
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width
+
+
 class Extractor:
     """Computes features; its encoder takes 14 MB.
 
@@ -105,8 +112,8 @@ class Extractor:
         """
         if self._range is not None:
             image = fit_channels(image, self._range[0].shape[1], "the image")
-        scale = 1
-        while image.shape[0] * image.shape[1] > MAX_PIXELS:
+        scale, size = 1, reduced_size(*image.shape[:2])
+        while image.shape[:2] != size:
             image, scale = halve_image(image), 2 * scale
             pause()
         picture = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]

@@ -238,7 +238,7 @@ def cross_validate(
                 content=content_of(labelled),
             )
             divisions = [record.splits(fold) for fold in range(1, count + 1)]
-            check_spreading(labelled, divisions, given, started, folds=count)
+            check_spreading(labelled, divisions, given, started)
             _check_models(record, labelled, start_from)
             _warn_of_lone_classes(record, labelled, on_progress)
         loop = FoldLoop(place, record, labelled, started, caught, after, on_progress)

@@ -103,8 +103,9 @@ def check_budget(
         decoding = _seconds_to_read(pairs[0], cutting.selection)
     except InputError:
         return
-    spent = time.monotonic() - started + decoding * len(pairs) * _LOOKING
-    _check(pairs, infos, cutting, settings, spent, decoding, after, folds)
+    times, held_out = (folds, 1 / folds) if folds else (1, _held_out(pairs, cutting))
+    spent = time.monotonic() - started + decoding * len(pairs) * _LOOKING + after.seconds
+    _check(infos, cutting, settings, spent, decoding, times, held_out)
 
 
 def check_spreading(
@@ -113,7 +114,6 @@ def check_spreading(
     settings: TrainSettings,
     started: float,
     after: Afterwards = NOTHING,
-    folds: int = 0,
 ) -> None:
     """Raise `InputError` where a budget surely leaves no time to train once labels are spread.
 
@@ -123,49 +123,47 @@ def check_spreading(
         settings: How they will be trained; without a budget nothing is done.
         started: `time.monotonic` when the call began.
         after: The work of the caller after the training.
-        folds: The argument of `check_budget`.
     """
-    works = [labelled.strokes(splits) for splits in divisions]
+    works = [labelled.strokes(sides) for sides in divisions]
     if settings.budget is None or not any(sparse for _, sparse in works):
         return
-    pairs, infos = zip(*((one.pair, one.info) for one in labelled.surveys), strict=True)
-    scale = labelled.settings.scale
-    computed, classified = spreading.pixels_of_work(
-        works, lambda k: scaled_size(infos[k].height, infos[k].width, scale)
-    )
+    surveys, cutting = labelled.surveys, labelled.settings
+    shapes = [scaled_size(*one.shape, cutting.scale) for one in surveys]
+    computed, classified = spreading.pixels_of_work(works, shapes)
     rehearsal = spreading.Rehearsal(labelled.channels, len(labelled.table.classes))
 
     def spread() -> float:
         features, classes = rehearsal.seconds()
         return computed * features + classified * classes
 
-    spent = time.monotonic() - started
-    decoding = _seconds_to_read(pairs[0], labelled.settings.selection)
-    _check(pairs, infos, labelled.settings, settings, spent, decoding, after, folds, spread)
+    spent = time.monotonic() - started + after.seconds
+    decoding = _seconds_to_read(surveys[0].pair, cutting.selection)
+    times, held_out = len(divisions), sum(sides.count("val") for sides in divisions)
+    share = held_out / (times * len(surveys))
+    infos = [one.info for one in surveys]
+    _check(infos, cutting, settings, spent, decoding, times, share, spread)
 
 
 def _check(
-    pairs: Sequence[Pair],
     infos: Sequence[ImageInfo],
     cutting: PatchSettings,
     settings: TrainSettings,
     spent: float,
     decoding: float,
-    after: Afterwards,
-    folds: int,
+    times: int,
+    held_out: float,
     spread: Callable[[], float] = lambda: 0.0,
 ) -> None:
     """Raise `InputError` where all work but the training takes longer than the budget.
 
     Args:
-        pairs: The labelled images.
-        infos: Their headers.
+        infos: The headers of the labelled images.
         cutting: How they will be cut.
         settings: How they will be trained.
-        spent: Seconds of the work before the cutting.
+        spent: Seconds of the work before the cutting, and of the caller's after the training.
         decoding: Seconds in which an image and its mask are read.
-        after: The work of the caller after the training.
-        folds: The argument of `check_budget`.
+        times: The number of networks that will be trained.
+        held_out: The share of the images that each of them does not see, on average.
         spread: Measures the seconds in which labels are spread.
     """
     assert settings.budget is not None
@@ -175,10 +173,9 @@ def _check(
     with torch.random.fork_rng([]):  # a run draws the same numbers whether this was done or not
         network = build_network(recipe.network, channels, _CLASSES, **recipe.network_settings)
     device = pick_device(recipe.device)
-    times, held_out = (folds, 1 / folds) if folds else (1, _held_out(pairs, cutting))
     windows = held_out * validation.windows_of(shapes, size, network, device)
     patches = sum(cutting.per_image or auto_count(shape, size, cutting.rare) for shape in shapes)
-    spent += after.seconds + decoding * len(pairs) * _CUTTING * times + times
+    spent += decoding * len(infos) * _CUTTING * times + times
     predicted = times * windows
     rehearsal = validation.Rehearsal(network, channels, size, device)
     window, added, until = math.inf, math.inf, time.monotonic() + _LOOKING_SECONDS
