@@ -26,7 +26,8 @@ from tests.benchmarks.common import (
 )
 from unetseg.classes import IGNORED
 
-_SHARE, _SECONDS, _SEEDS = 0.01, (90.0,), (0, 1)
+_SHARE, _SECONDS = 0.01, (90.0,)
+_SEEDS = (1, 2, 3)  # the threshold of spread labels was chosen with seed 0
 
 
 def scribble(
