@@ -94,6 +94,23 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] == 2)
 
 
+def test_a_model_answers_before_any_stroke_and_brings_its_classes(home):
+    folder = write_images(home / "set", 1)
+    with Server(folder, "--no-browser", "--from", "default") as server:
+        assert server.client.get("/api/images/0/labels").status_code == 200  # the page opens it
+        found = wait_until(lambda: given(server.client.get("/api/images/0/answer")), 60)
+        assert found.headers["Answer-By"] == "model"
+        classes = server.client.get("/api/project").json()["classes"]
+        assert [one["name"] for one in classes] == ["ground", "square", "stripe"]
+        _, said = server.stop()
+    path = Path("runs/default/model.safetensors")
+    assert f"starting from {path} (default, trained on 9 images)" in said
+
+
+def given(answer):
+    return answer if answer.status_code == 200 else None
+
+
 def test_a_page_in_the_background_of_a_shell_ends_on_sigterm_alone(folder):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does at "&"
     try:
@@ -129,6 +146,7 @@ def test_a_port_that_is_taken_is_told_and_a_free_one_is_found(folder, tmp_path, 
         (["."], 2, "no images"),
         (["set", "--budget", "soon"], 2, "--budget"),
         (["set", "--classes", "none.toml"], 2, "none.toml: not found"),
+        (["set", "--from", "wide"], 2, "wide: no model of this name"),
     ],
 )
 def test_what_cannot_be_labelled_is_one_line(folder, capfd, words, code, said):

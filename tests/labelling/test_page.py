@@ -475,6 +475,26 @@ def tell(tab, **values):
     )
 
 
+def test_images_that_a_given_model_saw_are_said_to_be_left_out(tab):
+    note = "2 images that the model was trained on were left out."
+    tell(tab, score={"mean_iou": None, "note": note})
+    text = tab.page.inner_text("#score")
+    assert note in text
+    assert "mean IoU" not in text
+    assert "begins with" not in text
+
+
+def test_the_answer_of_a_given_model_is_named(tab):
+    text = tab.page.evaluate(  # in one step, as the answer of the server may come meanwhile
+        "(training) => { unetseg.session.project.training = training;"
+        " unetseg.session.answer = { by: 'model' };"
+        " unetseg.session.dispatchEvent(new Event('score'));"
+        " return document.getElementById('training-text').textContent; }",
+        {**TRAINING, "round": 0},
+    )
+    assert text == "Learning from your labels. The given model makes this prediction."
+
+
 def test_the_score_is_shown_with_its_interval_and_the_training_with_its_round(tab):
     assert not tab.page.locator("#score").is_visible()
     assert not tab.page.locator("#training").is_visible()

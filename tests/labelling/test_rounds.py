@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import VALUES_TOML, wait_until, write_set
+from tests.support import VALUES_TOML, wait_until, with_card, write_images, write_set
 from unetseg.classes import read_classes
 from unetseg.errors import InputError
 from unetseg.labelling import rounds
 from unetseg.labelling.rounds import Rounds
+from unetseg.labelling.starting_model import StartingModel
 from unetseg.prediction.model_file import read_card
 from unetseg.prediction.run_folder import RunFolder
+from unetseg.settings import Selection
 
 # A training by these words does an epoch in a blink.
 QUICK_WORDS = ["--network", "compact", "--width", "4", "--depth", "2", "--device", "cpu"]
@@ -61,11 +63,12 @@ def processor_time_of_rounds(tmp_path, monkeypatch):
 class Told:
     """The events of a project's rounds."""
 
-    def __init__(self, root, budget="8s", run="label"):
+    def __init__(self, root, budget="8s", run="label", model=None):
         self.states, self.predicted, self.done = [], [], threading.Event()
         images = sorted((root / "images").iterdir())
         home = root / ".unetseg"
-        self.rounds = Rounds(root, images, home, run, budget, self.change, self.predicted.extend)
+        told = self.change, self.predicted.extend
+        self.rounds = Rounds(root, images, home, run, budget, *told, model)
 
     def change(self, state):
         self.states.append(state)
@@ -90,6 +93,56 @@ def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
         assert told.rounds.prediction(0, table) is None
         assert not Path("runs/label-next").exists()
     assert Told(project).rounds.prediction(3, table) is not None  # it is there at the next start
+
+
+@pytest.mark.usefixtures("processor_time_of_rounds")
+def test_a_model_predicts_the_next_images_before_a_round_that_begins_with_its_weights(home):
+    root = write_set(Path("set"), 4, toml=f"ignore = [255]\n{VALUES_TOML}")
+    model = StartingModel("default")
+    model.enter(root / ".unetseg")
+    told = Told(root, model=model)
+    with closing(told.rounds):
+        told.rounds.turn(False)
+        told.rounds.expect([3, 0])
+        told.rounds.learn([])
+        told.rounds.turn(True)
+        wait_until(lambda: [s["state"] for s in told.states[-2:]] == ["training", "waiting"], 120)
+    states = [state["state"] for state in told.states]
+    assert states == ["paused", *["predicting", "waiting"] * 2, "training", "waiting"]
+    assert told.predicted == [3, 0]
+    assert read_card("runs/label/model.safetensors").network == model.card.network == "compact"
+
+
+def test_a_round_takes_images_as_the_model_was_trained_on_them(home):
+    root = write_set(Path("set"), 1)
+    cropped = {"scale": 0.5, "selection": Selection(crop="bottom=4")}
+    three = {"channels": 3, "mean": (0.0,) * 3, "std": (1.0,) * 3, "takes_grey": True}
+    for name, changes, words in (
+        ("cropped", cropped, ["--crop=bottom=4", "--scale=0.5"]),
+        ("colours", three, ["--channels=0,0,0"]),
+    ):
+        with_card("default", name, **changes)
+        model = StartingModel(name)
+        model.enter(root / ".unetseg")
+        with closing(Told(root, model=model).rounds) as rounds:
+            assert rounds._start(RunFolder("label")) == [f"--from={model.copies[0]}", *words]
+            assert rounds._start(RunFolder("default"))[0] == f"--from={RunFolder('default').model}"
+
+
+def test_a_model_predicts_where_nothing_is_trained(home):
+    root = write_images(Path("set"), 2, channels=1)
+    model = StartingModel("default")
+    model.enter(home / "set" / ".unetseg")
+    images = sorted(root.glob("*.png"))
+    predicted = []
+    rounds = Rounds(root, images, home, None, "1m", lambda _: None, predicted.extend, model)
+    with closing(rounds):
+        rounds.learn([1])
+        assert model.prediction(images[1]) is None
+        rounds.expect([1, 0])
+        wait_until(lambda: len(predicted) == 2, 60)
+    assert predicted == [1, 0]
+    assert model.prediction(images[1]).shape == (64, 56)
 
 
 @pytest.mark.usefixtures("processor_time_of_rounds")

@@ -1,11 +1,14 @@
 """The running score: predictions from before the first stroke, against masks accepted since."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from unetseg.errors import InputError
 from unetseg.labelling.project import enlarge
 from unetseg.labelling.running_score import RunningScore, expected_gain
+from unetseg.settings import WHOLE
 
 NAMES = [f"im{k}" for k in range(12)]
 CLASSES = ("ground", "cell")
@@ -105,20 +108,20 @@ def test_errors_that_were_accepted_favour_neither_predictor(tmp_path):
 def test_every_second_image_tries_a_network_that_came_near_and_every_fourth_later(tmp_path):
     score = begin(tmp_path)
     accept(score, 0, truth(4), head=truth(4), network=truth(3))
-    assert not any(score.tries_network(k) for k in range(12))
+    assert not any(score.tried(k) for k in range(12))
     accept(score, 2, truth(4), head=truth(4), network=truth(4))
-    assert [k for k in range(12) if score.tries_network(k)] == [1, 3, 5, 7, 9, 11]
+    assert [k for k in range(12) if score.tried(k) == "network"] == [1, 3, 5, 7, 9, 11]
     for number in (1, 3):
         accept(score, number, truth(4), "network", head=truth(4), network=truth(3))
     assert score.best() == "head"
-    assert [k for k in range(12) if score.tries_network(k)] == [1, 5, 9]
+    assert [k for k in range(12) if score.tried(k) == "network"] == [1, 5, 9]
 
 
 def test_a_network_that_is_far_behind_is_not_tried(tmp_path):
     score = begin(tmp_path)
     for number in (0, 2):
         accept(score, number, truth(4), head=truth(4), network=truth(2))  # mean IoU 0.58
-    assert not any(score.tries_network(k) for k in range(12))
+    assert not any(score.tried(k) for k in range(12))
 
 
 def test_a_network_that_was_far_behind_in_its_first_rounds_is_tried_once_it_is_near(tmp_path):
@@ -126,13 +129,76 @@ def test_a_network_that_was_far_behind_in_its_first_rounds_is_tried_once_it_is_n
     for number in (0, 2, 4):
         accept(score, number, truth(4), head=truth(4), network=truth(1))
     accept(score, 6, truth(4), head=truth(4), network=truth(4))
-    assert not any(score.tries_network(k) for k in range(12))
+    assert not any(score.tried(k) for k in range(12))
     accept(score, 8, truth(4), head=truth(4), network=truth(4))
     accept(score, 10, truth(4), head=truth(4), network=truth(4))
-    assert [k for k in range(12) if score.tries_network(k)] == [1, 3, 5, 7, 9, 11]
+    assert [k for k in range(12) if score.tried(k) == "network"] == [1, 3, 5, 7, 9, 11]
     for number in (1, 3):
         accept(score, number, truth(4), "network", head=truth(2), network=truth(4))
     assert score.best() == "network"
+
+
+class Given:
+    """A model that a project begins with, as far as the score asks it."""
+
+    def __init__(self, digest="abc"):
+        self.digest, self.trained_on = digest, frozenset({"a hash"})
+        self.card = SimpleNamespace(selection=WHOLE)
+
+
+def test_a_model_is_shown_until_the_head_or_the_network_was_better_where_either_showed(tmp_path):
+    score = RunningScore(tmp_path, NAMES, CLASSES, Given())
+    assert score.best() == "model"
+    for number in (0, 2):
+        accept(score, number, truth(4), "model", model=truth(3), head=truth(4), network=truth(3))
+    assert score.best() == "model"
+    for number in (1, 5):
+        accept(score, number, truth(4), "head", model=truth(3), head=truth(4), network=truth(3))
+    assert score.best() == "head"
+    assert score.summary()["mean_iou"] == 1
+    assert begin(tmp_path).best() == "head"
+    for number in (3, 7):
+        accept(score, number, truth(2), "network", model=truth(3), head=truth(4), network=truth(2))
+    assert score.best() == "network"
+
+
+def test_head_and_network_are_tried_in_turns_where_they_came_near_the_model(tmp_path):
+    score = RunningScore(tmp_path, NAMES, CLASSES, Given())
+    for number in (0, 2):
+        accept(score, number, truth(4), "model", model=truth(4), head=truth(4), network=truth(4))
+    assert [score.tried(k) for k in (1, 3, 5, 7)] == ["head", "network"] * 2
+    assert not any(score.tried(k) for k in range(0, 12, 2))
+    for number, shown in ((1, "head"), (5, "head"), (3, "network"), (7, "network")):
+        accept(score, number, truth(4), shown, model=truth(4), head=truth(4), network=truth(4))
+    assert score.best() == "model"
+    assert [score.tried(k) for k in range(12)] == [
+        *(None, "head", None, None, None, "network", None, None, None, "head", None, None),
+    ]
+
+
+def test_what_one_model_predicted_does_not_count_for_another(tmp_path):
+    score = RunningScore(tmp_path, NAMES, CLASSES, Given())
+    accept(score, 0, truth(4), "model", model=truth(4))
+    assert score.summary()["images"] == 1
+    assert RunningScore(tmp_path, NAMES, CLASSES, Given("def")).summary() is None
+    assert RunningScore(tmp_path, NAMES, CLASSES, Given()).summary()["images"] == 1
+
+
+def test_images_that_the_model_was_trained_on_are_left_out_and_the_page_says_so(tmp_path):
+    score = RunningScore(tmp_path, NAMES, CLASSES, Given())
+    score.before_first_stroke(0, {})
+    score.accepted(0, truth(4), "model", was_seen=True)
+    text = "1 image that the model was trained on was left out."
+    assert score.summary() == {"mean_iou": None, "note": text}
+    accept(score, 1, truth(4), "model", model=truth(3))
+    score.before_first_stroke(2, {})
+    score.accepted(2, truth(4), "model", was_seen=True)
+    found = score.summary()
+    assert found["images"] == 1
+    assert found["note"].endswith(" 2 images that the model was trained on were left out.")
+    accept(score, 3, truth(4), "model", model=truth(4))
+    score.accepted(3, truth(4), "model", was_seen=True)  # predicted before that model was trained
+    assert len(score.summary()["curve"]) == 2
 
 
 def test_classes_may_be_added_and_renamed(tmp_path):

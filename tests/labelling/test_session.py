@@ -142,6 +142,9 @@ class Trained:
     def learn(self, order):
         pass
 
+    def expect(self, order):
+        pass
+
     def close(self):
         pass
 

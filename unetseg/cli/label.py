@@ -38,6 +38,7 @@ def label(
             rich_help_panel=_NETWORK,
         ),
     ] = "2m",
+    start_from: options.FirstModel = None,
     run: Annotated[
         str,
         Option(
@@ -85,6 +86,7 @@ def label(
 
     Example:
         unetseg label MYIMAGES/
+        unetseg label MYIMAGES/ --from wide
         unetseg label MYIMAGES/ --port 9000 --no-browser
     """
     from unetseg.labelling.server import label_folder
@@ -107,6 +109,7 @@ def label(
             hosts=host_name or (),
             run=run if train else None,
             budget=budget,
+            start_from=start_from,
             on_progress=display,
             on_ready=show_address,
         )

@@ -420,6 +420,17 @@ From = Annotated[
         rich_help_panel="Network",
     ),
 ]
+FirstModel = Annotated[
+    str | None,
+    Option(
+        "--from",
+        metavar="MODEL",
+        help="A run or a model file. It predicts images before anybody painted, and the first "
+        "round starts from its weights.",
+        autocompletion=_runs,
+        rich_help_panel="The network",
+    ),
+]
 Run = Annotated[
     str,
     Option(

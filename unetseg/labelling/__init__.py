@@ -10,5 +10,6 @@ Read in this order:
 - ``regions`` stop a brush at edges.
 - ``engine`` runs the head of ``unetseg.features`` beside the page.
 - ``rounds`` trains a network behind the page, by commands in ``child`` processes.
-- ``running_score`` says whether the head or the network is better.
+- ``starting_model`` is a trained model whose predictions are corrected from the start.
+- ``running_score`` says which of head, network and model is better.
 """

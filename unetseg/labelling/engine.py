@@ -38,7 +38,7 @@ class Answer:
         labels: (h, w) uint8 class indices. Images over four megapixels are answered at half the
             size, a quarter and so on: h is the height halved so often, and rounded up.
         version: A number that grows with each answer.
-        by: "head" or "network".
+        by: "head", "network" or "model".
     """
 
     labels: NDArray[np.uint8]

@@ -31,6 +31,7 @@ from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError, UnetsegError, either
 from unetseg.labelling import tiles
 from unetseg.labelling.journal import Journal, Stroke
+from unetseg.labelling.starting_model import StartingModel
 from unetseg.pictures import discovery, masks, reading, writing
 from unetseg.progress import OnProgress, silent, steps
 from unetseg.records import Count, Text, read_record, to_plain
@@ -387,6 +388,7 @@ def open_project(
     *,
     classes: Path | None = None,
     ignored: Sequence[int | str] = (),
+    model: StartingModel | None = None,
     on_progress: OnProgress = silent,
 ) -> Iterator[Project]:
     """Hold a folder for labelling while the block runs; leaving the block saves.
@@ -398,13 +400,14 @@ def open_project(
     Args:
         folder: Images in ``images/`` or in the folder itself; masks where `pairing` finds them.
         classes: A ``classes.toml`` to take; None takes the folder's own, else the values found,
-            else background and object.
+            else those of the model, else background and object.
         ignored: Values or colours of masks that are no class.
+        model: The model to begin with, which fits images and classes.
         on_progress: Receives `Progress`.
 
     Raises:
         InputError: There are no images, one is too large or cannot be read, or masks that cannot
-            be painted in.
+            be painted in. Or the model does not fit.
         MachineError: Another process labels the folder; it cannot be written.
     """
     pairs = pairing.find_images(folder)
@@ -415,7 +418,10 @@ def open_project(
             LabelledImage(k, pair, home / "journal" / f"{pair.name}.strokes")
             for k, pair in enumerate(pairs)
         ]
-        table = _classes_of(folder, images, classes, tuple(ignored))
+        table = _classes_of(folder, images, classes, tuple(ignored), model)
+        if model:
+            model.check(pairs, table)
+            model.enter(home)
         if not (folder / "classes.toml").exists() or read_classes(folder / "classes.toml") != table:
             pairing.write_classes(folder, table)
         known = _read_records(home / "images.json")
@@ -504,6 +510,7 @@ def _classes_of(
     images: Sequence[LabelledImage],
     file: Path | None,
     ignored: tuple[int | str, ...],
+    model: StartingModel | None,
 ) -> ClassTable:
     """Return the classes of a folder, with a value or colour for unlabelled pixels."""
     paths = [image.pair.mask for image in images if image.pair.mask.exists()]
@@ -517,7 +524,8 @@ def _classes_of(
             {str(p): masks.find_keys(reading.read_mask(p)) for p in paths}, ignored
         )
     elif table is None:
-        table = ClassTable(named_classes(("background", "object")))
+        plain = ClassTable(named_classes(("background", "object")))
+        table = model.card.classes if model else plain
     elif ignored:
         table = table.with_ignored(ignored)
     if table.ignore:

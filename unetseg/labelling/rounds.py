@@ -4,6 +4,9 @@ A round trains on all strokes and accepted masks for the time of its budget, beg
 weights of the round before. Then it predicts the images that come next, by a network that never saw
 a stroke on them. Training and prediction are the commands `train` and `predict`; a round that fails
 or is stopped leaves the model of the round before. No process outlives the server.
+
+A model that the project begins with predicts images before the first round, in the same process and
+by the same command. The first round begins with its weights.
 """
 
 import contextlib
@@ -24,9 +27,11 @@ from numpy.typing import NDArray
 from unetseg import files
 from unetseg.classes import ClassTable
 from unetseg.dataset.naming import stem_of
-from unetseg.errors import InputError, arg
+from unetseg.errors import InputError, UnetsegError, arg
+from unetseg.labelling.starting_model import StartingModel
 from unetseg.pictures import masks
-from unetseg.pictures.reading import read_mask
+from unetseg.pictures.reading import read_info, read_mask
+from unetseg.prediction.model_file import read_card
 from unetseg.prediction.run_folder import RunFolder
 from unetseg.settings import parse_duration
 
@@ -38,15 +43,19 @@ _NICE = 19  # the lowest priority, which leaves a stroke all it needs
 class Rounds:
     """Trains again and again as labels come in; a thread of its own waits for the processes.
 
+    The model that the project begins with predicts the images that come next before a round begins.
+    It predicts further ones while there is nothing new to learn from.
+
     Args:
         folder: The folder of labelled images.
         images: The image files, by number.
         home: The folder of the project's state, where predictions lie.
         run: The name of the run that holds the model of the last finished round. The next one is
-            trained in a run beside it, whose name ends in "-next".
+            trained in a run beside it, whose name ends in "-next". None trains nothing.
         budget: The time of a round, such as "2m".
         on_change: A function that the thread calls with each new `state`.
         on_masks: A function that the thread calls with the images that have new predictions.
+        model: The model that the project begins with, if any.
 
     Raises:
         InputError: There is a run of this name that did not come from this project.
@@ -57,27 +66,31 @@ class Rounds:
         folder: Path,
         images: Sequence[Path],
         home: Path,
-        run: str,
+        run: str | None,
         budget: str,
         on_change: Callable[[dict[str, Any]], None],
         on_masks: Callable[[Sequence[int]], None],
+        model: StartingModel | None = None,
     ) -> None:
         self._folder, self._images, self._home = folder, tuple(images), home
-        self._run, self._budget = RunFolder(run), budget
+        self._run, self._budget = RunFolder(run) if run else None, budget
         self._on_change, self._on_masks = on_change, on_masks
+        self._model = model
         self._marker = home / _MARKER
-        self._refuse_foreign()
+        if self._run:
+            self._refuse_foreign(self._run.path)
         self._wake = threading.Condition()
         self._order: tuple[int, ...] | None = None  # None: there is nothing new to learn from
+        self._ahead: tuple[int, ...] = ()  # images to predict by the model
+        self._answered = set[int]()  # images that the model was asked for
         self._is_on, self._is_closed, self._is_stopped = True, False, False
         self._child: subprocess.Popen[bytes] | None = None
         self._round, self._began, self._state, self._note = 0, 0.0, "waiting", ""
         self._thread = threading.Thread(target=self._work, name="rounds", daemon=True)
         self._thread.start()
 
-    def _refuse_foreign(self) -> None:
+    def _refuse_foreign(self, path: Path) -> None:
         """Refuse to train over a run that did not come from this project."""
-        path = self._run.path
         own = self._marker.read_text("utf-8") if self._marker.exists() else ""
         if path.exists() and own != str(path.resolve()):
             text = "already exists, and belongs to another training"
@@ -88,7 +101,13 @@ class Rounds:
     def learn(self, order: Sequence[int]) -> None:
         """Take new labels into the next round, and predict images in this order after it."""
         with self._wake:
-            self._order = tuple(order)
+            self._order = tuple(order) if self._run else None
+            self._wake.notify()
+
+    def expect(self, order: Sequence[int]) -> None:
+        """Predict images in this order by the model that the project begins with."""
+        with self._wake:
+            self._ahead = tuple(order)
             self._wake.notify()
 
     def turn(self, on: bool) -> None:
@@ -142,22 +161,48 @@ class Rounds:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(
-                    lambda: self._is_closed or (self._is_on and self._order is not None)
-                )
+                self._wake.wait_for(lambda: self._is_closed or (self._is_on and self._has_work()))
                 if self._is_closed:
                     return
-                order, self._order, self._is_stopped = self._order or (), None, False
-            self._do_round(order)
+                self._is_stopped = False
+                numbers, order = self._unanswered(), self._order or ()
+                if not numbers:
+                    self._order = None
+            if self._model and numbers:
+                self._answer(self._model, numbers)
+            elif self._run:
+                self._do_round(self._run, order)
 
-    def _do_round(self, order: Sequence[int]) -> None:
+    def _has_work(self) -> bool:
+        return self._order is not None or bool(self._unanswered())
+
+    def _unanswered(self) -> tuple[int, ...]:
+        """Return the images that the model predicts now: one at first, so that it comes soon."""
+        if self._model is None:
+            return ()
+        near = self._ahead if self._order is None else self._ahead[:_AT_ONCE]
+        due = [number for number in near if number not in self._answered]
+        return tuple(due[: _AT_ONCE if self._answered else 1])
+
+    def _answer(self, model: StartingModel, numbers: Sequence[int]) -> None:
+        """Predict images by the model that the project begins with."""
+        self._tell("predicting", self._note)
+        note = self._predict(numbers, model.copies, model.folder) or self._note
+        with self._wake:
+            if self._is_stopped:
+                return
+            self._answered.update(numbers)
+        self._tell("failed" if note else "waiting", note)
+        self._on_masks(numbers)  # some may be there although others failed
+
+    def _do_round(self, run: RunFolder, order: Sequence[int]) -> None:
         self._round += 1
         self._began = time.monotonic()
         self._tell("training", "")
-        failure = self._train()
+        failure = self._train(run)
         if failure is None and order:
             self._tell("predicting", "")
-            failure = self._predict(order[:_AT_ONCE])
+            failure = self._predict(order[:_AT_ONCE], [run.path], self._home / _PREDICTED)
         with self._wake:
             if self._is_stopped:  # by a pause: the round is done again later
                 self._order = self._order or tuple(order)
@@ -166,28 +211,49 @@ class Rounds:
         if failure is None:
             self._on_masks(order[:_AT_ONCE])
 
-    def _train(self) -> str | None:
+    def _train(self, run: RunFolder) -> str | None:
         """Train in a folder apart, and put it in the place of the last round; return a failure."""
-        apart = self._run.path.with_name(f"{self._run.path.name}-next")
+        apart = run.path.with_name(f"{run.path.name}-next")
         words = ["train", str(self._folder), "--run", str(apart), "--budget", self._budget]
         words += ["--val", "0", "--overwrite"]
-        if self._run.model.exists():
-            words += ["--from", str(self._run.path)]
+        try:
+            words += self._start(run)
+        except UnetsegError as error:
+            return str(error)
         failure = self._call(words)
         if failure is None:
-            old = apart.with_name(f"{self._run.path.name}-old")
-            if self._run.path.exists():
-                self._run.path.rename(old)
-            apart.rename(self._run.path)
+            old = apart.with_name(f"{run.path.name}-old")
+            if run.path.exists():
+                run.path.rename(old)
+            apart.rename(run.path)
             shutil.rmtree(old, ignore_errors=True)
-            files.write_bytes(self._marker, str(self._run.path.resolve()).encode())
+            files.write_bytes(self._marker, str(run.path.resolve()).encode())
         return failure
 
-    def _predict(self, numbers: Sequence[int]) -> str | None:
-        out = self._home / _PREDICTED
-        images = [str(self._images[number]) for number in numbers]
-        words = ["predict", *images, "--model", str(self._run.path), "--out", str(out)]
-        return self._call([*words, "--no-overlay", "--overwrite"])
+    def _start(self, run: RunFolder) -> list[str]:
+        """Return the options for a round from the weights of the round before, or of the model.
+
+        Images are taken in the part and at the scale that these weights were trained on.
+        """
+        if not run.model.exists() and self._model is None:
+            return []
+        start = run.model if run.model.exists() or not self._model else self._model.copies[0]
+        card = read_card(start)
+        selection, scale = card.selection, card.scale
+        channels = selection.channels
+        if not channels and card.channels > 1 and read_info(self._images[0]).channels == 1:
+            channels = (0,) * card.channels  # as the model takes grey images
+        given: dict[str, object] = {"channels": ",".join(map(str, channels))}
+        given |= {"crop": selection.crop, "page": selection.page}
+        given |= {"scale": None if scale == 1 else scale}
+        words = [f"--{name}={value}" for name, value in given.items() if value not in (None, "")]
+        return [f"--from={start}", *words]
+
+    def _predict(self, numbers: Sequence[int], models: Sequence[Path], out: Path) -> str | None:
+        words = ["predict", *(str(self._images[number]) for number in numbers)]
+        words += [f"--model={model}" for model in models]
+        # A mask with a place on a map would be a TIFF.
+        return self._call([*words, f"--out={out}", "--format=png", "--no-overlay", "--overwrite"])
 
     def _call(self, words: Sequence[str]) -> str | None:
         """Run a command of unetseg to its end; return its error, or None."""

@@ -5,39 +5,47 @@ first stroke begins, and scored when the image is accepted. This is prequential 
 1984). The models grow better from image to image, so the score counts the later half of the images.
 
 Accepted masks begin as predictions. Small errors that the person did not correct count as right.
-That favours the predictor whose answer was shown. So some images show the network's answer before
-it is known to be better, and both are compared on images of either kind alike.
+That favours the predictor whose answer was shown. So some images show the answer of another one
+before it is known to be better. Two are compared on images of either kind alike.
+
+A model that the project begins with may have been trained on an image. No prediction of such an
+image counts, in later sessions either: the network behind the page has learned from that model.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StrictBool
 from pydantic.dataclasses import dataclass
 
 from unetseg import files
 from unetseg.classes import IGNORED
+from unetseg.dataset.naming import Pair
 from unetseg.errors import InputError
 from unetseg.labelling.project import enlarge
+from unetseg.labelling.starting_model import StartingModel
 from unetseg.pictures import reading, writing
+from unetseg.pictures.transforms import pixel_hash
 from unetseg.records import IntArray, Text, read_record, to_plain
 from unetseg.scoring.intervals import jackknife_error, t_quantile
 from unetseg.scoring.metrics import Scores, confusion, iou_of, mean_of_defined, scores
+from unetseg.settings import Selection
 from unetseg.text import plural
 
-Predictor = Literal["head", "network"]
-PREDICTORS: tuple[Predictor, ...] = ("head", "network")
+Predictor = Literal["head", "network", "model"]
 _Item = TypeVar("_Item")
 
 _FIRST, _RECORD = "first", "scores.json"
-_LEAST = 2  # images shown by each predictor, from which the network can take over
+_LEAST = 2  # images shown by each of two predictors, from which the later one can take over
 # The network is tried where its mean IoU is at most so much lower on images that the head showed.
-# In a simulated session it was 0.15 lower there and as good on the hidden masks.
+# In a simulated session it was 0.15 lower there and as good on the hidden masks. The same holds for
+# head and network beside a model.
 _NEAR = 0.2
 _LEAST_FOR_CURVE = 8  # images from which a curve says anything about the next ten
 _NEXT = 10
@@ -53,19 +61,41 @@ class _Scored:
         classes: The names of the classes that its matrices count.
         matrices: ``(C, C)`` counts of the true class by the predicted one, by predictor.
         shown: The predictor whose answer the mask began as.
+        left_out: Whether it counts nowhere, as a model that the project began with was trained on
+            it.
     """
 
     image: Text
     classes: tuple[Text, ...]
     matrices: dict[Text, IntArray]
-    shown: Predictor = "head"
+    shown: Text = "head"
+    left_out: StrictBool = False
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The images that a model was trained on.
+
+    Attributes:
+        images: The SHA-256 of the pixels of each.
+        selection: The part of image files that it was trained on.
+    """
+
+    images: tuple[Text, ...]
+    selection: Selection
 
 
 @dataclass(frozen=True)
 class _Record:
-    """The accepted images in the order in which they were accepted first."""
+    """The content of ``scores.json``.
+
+    Attributes:
+        accepted: The accepted images in the order in which they were accepted first.
+        models: The models that the project ever began with, by `StartingModel.digest`.
+    """
 
     accepted: tuple[_Scored, ...] = ()
+    models: dict[Text, _Trained] = field(default_factory=dict)
 
 
 class RunningScore:
@@ -75,15 +105,45 @@ class RunningScore:
         home: The folder of the project's state; ``first/`` and ``scores.json`` are written there.
         names: The name of each image, by its number.
         classes: The names of the classes at this time.
+        model: The model that the project begins with, if any.
+
+    Attributes:
+        predictors: Those whose answers may be shown. The first one's are, until a later one is
+            known to be better.
 
     Raises:
         InputError: ``scores.json`` was damaged.
+        MachineError: The disk is full, or writing is not permitted.
     """
 
-    def __init__(self, home: Path, names: Sequence[str], classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        names: Sequence[str],
+        classes: Sequence[str],
+        model: StartingModel | None = None,
+    ) -> None:
         self._home, self._names = home, tuple(names)
         self.classes = tuple(classes)
         self._record = _read(home / _RECORD)
+        self.predictors: tuple[Predictor, ...] = ("head", "network")
+        self._keys: dict[Predictor, str] = {p: p for p in self.predictors}  # names in files
+        if model:
+            self.predictors = ("model", *self.predictors)
+            self._keys["model"] = f"model-{model.digest}"
+            seen = _Trained(tuple(sorted(model.trained_on)), model.card.selection)
+            self._write(replace(self._record, models={**self._record.models, model.digest: seen}))
+
+    def was_seen(self, pair: Pair) -> bool:
+        """Return whether a model that the project ever began with was trained on an image.
+
+        Raises:
+            InputError: The image cannot be read.
+        """
+        return any(
+            pixel_hash(pair.read_image(trained.selection)) in trained.images
+            for trained in self._record.models.values()
+        )
 
     def rename(self, classes: Sequence[str], new_names: Mapping[str, str]) -> None:
         """Take other classes.
@@ -96,14 +156,14 @@ class RunningScore:
             MachineError: The disk is full, or writing is not permitted.
         """
         self.classes = tuple(classes)
-        renamed = (
+        renamed = tuple(
             replace(s, classes=tuple(new_names.get(name, name) for name in s.classes))
             for s in self._record.accepted
         )
-        self._write(_Record(tuple(renamed)))
+        self._write(replace(self._record, accepted=renamed))
 
     def before_first_stroke(self, number: int, predictions: Mapping[Predictor, Any]) -> None:
-        """Keep the predictions for an image on which nothing is labelled yet.
+        """Keep the predictions for an image on which nothing is labelled yet, and no others.
 
         Args:
             number: The image.
@@ -113,7 +173,7 @@ class RunningScore:
         Raises:
             MachineError: The disk is full, or writing is not permitted.
         """
-        for predictor in PREDICTORS:
+        for predictor in self.predictors:
             path = self._path(number, predictor)
             if predictor in predictions:
                 files.make_folder(path.parent)
@@ -121,55 +181,61 @@ class RunningScore:
             else:
                 path.unlink(missing_ok=True)  # it belongs to an earlier image
 
-    def accepted(self, number: int, labels: NDArray[np.uint8], shown: Predictor) -> None:
+    def accepted(
+        self, number: int, labels: NDArray[np.uint8], shown: Predictor, *, was_seen: bool = False
+    ) -> None:
         """Score the predictions of an image against its accepted mask.
 
         Args:
             number: The image; one that was accepted before keeps its place in the order.
             labels: (H, W) uint8 class indices, 255 unlabelled.
             shown: The predictor whose answer the mask began as.
+            was_seen: The result of `was_seen` for the image.
 
         Raises:
             MachineError: The disk is full, or writing is not permitted.
         """
         name, count = self._names[number], len(self.classes)
         matrices: dict[str, NDArray[np.int64]] = {}
-        for predictor in PREDICTORS:
+        for predictor in self.predictors:
             first = self._first(number, predictor)
             if first is not None:
                 whole = enlarge(first, (labels.shape[0], labels.shape[1]))
                 known = np.where(whole < count, labels, IGNORED).astype(np.uint8)
-                matrices[predictor] = confusion(known, whole, count)
-        new = _Scored(name, self.classes, matrices, shown)
+                matrices[self._keys[predictor]] = confusion(known, whole, count)
+        left_out = was_seen and not matrices  # else it was predicted before that model came
+        new = _Scored(name, self.classes, matrices, self._keys[shown], left_out)
         old = {s.image: s for s in self._record.accepted}
-        self._write(_Record(tuple((old | {name: new}).values())))
+        self._write(replace(self._record, accepted=tuple((old | {name: new}).values())))
 
     def best(self) -> Predictor:
-        """Return the predictor whose first predictions were better on the images of both.
+        """Return the predictor whose first predictions were better than those of each before it.
 
-        The images that the head showed and those that the network showed count alike; of each, it
-        is the later half. It is the head until there are two of each.
+        Two are compared on the images that both predicted. Those that showed the one and those that
+        showed the other count alike; of each, it is the later half. The first predictor stays until
+        there are two of each.
         """
-        kinds = [self._shown_by(shown) for shown in PREDICTORS]
-        if min(map(len, kinds)) < _LEAST:
-            return "head"
-        halves = [_later_half(kind) for kind in kinds]
-        head, network = (sum(self._mean_iou(half, p) for half in halves) for p in PREDICTORS)
-        return "network" if network > head else "head"
+        best, *later = self.predictors
+        for predictor in later:
+            if self._is_better(predictor, best):
+                best = predictor
+        return best
 
-    def tries_network(self, number: int) -> bool:
-        """Return whether an image shows the network's answer although the head may be better.
+    def tried(self, number: int) -> Predictor | None:
+        """Return the predictor whose answer an image shows although the best one's may be better.
 
-        None does until the network came near the head on images that the head showed, at least two.
-        The later half of these counts, as the first rounds train poor networks. Then every second
-        image does, and every fourth one once there are two of these.
+        It is a later one than the best. None is tried until it came near on images that the best
+        one showed, at least two. The later half of these counts, as the first rounds train poor
+        networks. Then every second image tries it, and every fourth one once there are two of
+        these. Several take turns.
         """
-        images = self._shown_by("head")
-        if len(images) < _LEAST:
-            return False
-        head, network = (self._mean_iou(_later_half(images), p) for p in PREDICTORS)
-        is_near = network >= head - _NEAR
-        return is_near and number % (4 if len(self._shown_by("network")) >= _LEAST else 2) == 1
+        best = self.best()
+        later = self.predictors[self.predictors.index(best) + 1 :]
+        near = [p for p in later if self._is_near(p, best)]
+        new = [p for p in near if len(self._shown_by(p, (p, best))) < _LEAST]
+        if new and number % 2 == 1:
+            return new[number // 2 % len(new)]
+        return near[number // 4 % len(near)] if near and number % 4 == 1 else None
 
     def has_first(self, number: int, predictor: Predictor) -> bool:
         """Return whether a predictor had an answer before the first stroke on an image."""
@@ -181,12 +247,14 @@ class RunningScore:
         The keys are "mean_iou", "interval" (95 %, or None), "images" (the number counted), "note"
         and "iou" (by class). "curve" is this score after each accepted image. "ten_more" is the
         gain that ten more images would bring to the mean IoU of an image, with its interval, or
+        None. Where all accepted images were left out, there is the "note" alone: "mean_iou" is
         None.
         """
         best = self.best()
-        known = [(s, p) for s in self._known() if (p := _predictor(s, best))]
+        known = [(s, self._predictor(s, best)) for s in self._known()]
+        left_out = _left_out([s for s in self._record.accepted if s.left_out])
         if not known:
-            return None
+            return {"mean_iou": None, "note": left_out} if left_out else None
         numbers = {name: number for number, name in enumerate(self._names)}
         curve = [self._pooled(_later_half(known[:k])) for k in range(1, len(known) + 1)]
         now = curve[-1]
@@ -202,13 +270,32 @@ class RunningScore:
                 for (s, _), at in zip(known, curve, strict=True)
             ],
             "ten_more": {"gain": gain[0], "interval": gain[1:]} if gain else None,
-            "note": _note(len(known), len(now.names)),
+            "note": " ".join(filter(None, (_note(len(known), len(now.names)), left_out))),
         }
 
-    def _shown_by(self, shown: Predictor) -> list[_Scored]:
-        """Return the images with both predictions whose masks began with that of `shown`."""
-        both = [s for s in self._known() if len(s.matrices) == len(PREDICTORS)]
-        return [s for s in both if s.shown == shown]
+    def _is_better(self, one: Predictor, other: Predictor) -> bool:
+        """Return whether enough images tell that one predictor is better than the other."""
+        kinds = [self._shown_by(shown, (one, other)) for shown in (one, other)]
+        if min(map(len, kinds)) < _LEAST:
+            return False
+        halves = [_later_half(kind) for kind in kinds]
+        mine, its = (sum(self._mean_iou(half, p) for half in halves) for p in (one, other))
+        return mine > its
+
+    def _is_near(self, one: Predictor, best: Predictor) -> bool:
+        """Return whether a predictor came near the best one on the images that this one showed."""
+        images = self._shown_by(best, (one, best))
+        if len(images) < _LEAST:
+            return False
+        its, bests = (self._mean_iou(_later_half(images), p) for p in (one, best))
+        return its >= bests - _NEAR
+
+    def _shown_by(self, shown: Predictor, both: Sequence[Predictor]) -> list[_Scored]:
+        """Return the images that both predicted, and whose masks began with that of `shown`."""
+        keys = {self._keys[predictor] for predictor in both}
+        return [
+            s for s in self._known() if s.shown == self._keys[shown] and keys <= s.matrices.keys()
+        ]
 
     def _mean_iou(self, images: Sequence[_Scored], predictor: Predictor) -> float:
         matrix = np.sum([self._matrix(s, predictor) for s in images], axis=0)
@@ -219,24 +306,31 @@ class RunningScore:
         return [
             s
             for s in self._record.accepted
-            if s.image in self._names and set(s.classes) <= set(self.classes) and s.matrices
+            if s.image in self._names
+            and set(s.classes) <= set(self.classes)
+            and not s.matrices.keys().isdisjoint(self._keys.values())
         ]
+
+    def _predictor(self, image: _Scored, best: Predictor) -> Predictor:
+        """Return the predictor by which an image is scored: the best one, else another."""
+        order = sorted(self.predictors, key=lambda predictor: predictor != best)
+        return next(p for p in order if self._keys[p] in image.matrices)
 
     def _pooled(self, images: Sequence[tuple[_Scored, Predictor]]) -> Scores:
         matrices = np.stack([self._matrix(s, predictor) for s, predictor in images])
         return scores(matrices, [s.image for s, _ in images], self.classes)
 
-    def _matrix(self, image: _Scored, predictor: str) -> NDArray[np.int64]:
+    def _matrix(self, image: _Scored, predictor: Predictor) -> NDArray[np.int64]:
         """Return the confusion matrix of an image, with its places in today's order of classes."""
         places = [self.classes.index(name) for name in image.classes]
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
-        matrix[np.ix_(places, places)] = image.matrices[predictor]
+        matrix[np.ix_(places, places)] = image.matrices[self._keys[predictor]]
         return matrix
 
-    def _path(self, number: int, predictor: str) -> Path:
-        return self._home / _FIRST / f"{self._names[number]}.{predictor}.png"
+    def _path(self, number: int, predictor: Predictor) -> Path:
+        return self._home / _FIRST / f"{self._names[number]}.{self._keys[predictor]}.png"
 
-    def _first(self, number: int, predictor: str) -> NDArray[np.uint8] | None:
+    def _first(self, number: int, predictor: Predictor) -> NDArray[np.uint8] | None:
         path = self._path(number, predictor)
         if not path.exists():
             return None
@@ -282,12 +376,6 @@ def expected_gain(each: Sequence[float], more: int) -> tuple[float, float, float
     return whole, whole - half, whole + half
 
 
-def _predictor(image: _Scored, best: Predictor) -> Predictor | None:
-    """Return the predictor by which an image is scored: the best one, else the other."""
-    order = sorted(PREDICTORS, key=lambda predictor: predictor != best)
-    return next((p for p in order if p in image.matrices), None)
-
-
 def _later_half(images: Sequence[_Item]) -> Sequence[_Item]:
     return images[len(images) // 2 :]
 
@@ -299,6 +387,13 @@ def _note(images: int, counted: int) -> str:
         text += " The gain of ten more images can be told after "
         text += f"{plural(_LEAST_FOR_CURVE - images, 'more image')}."
     return text
+
+
+def _left_out(images: Sequence[_Scored]) -> str:
+    """Say how many images count nowhere; "" where all count."""
+    verb = "was" if len(images) == 1 else "were"
+    text = f"{plural(len(images), 'image')} that the model was trained on {verb} left out."
+    return text if images else ""
 
 
 def _read(path: Path) -> _Record:

@@ -32,8 +32,9 @@ from unetseg.labelling.project import LabelledImage, open_project
 from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate, read_body
 from unetseg.labelling.session import Session, open_session
+from unetseg.labelling.starting_model import StartingModel
 from unetseg.labelling.tiles import encode_tile
-from unetseg.progress import OnProgress, silent
+from unetseg.progress import Note, OnProgress, silent
 from unetseg.records import Count, Text, read_record
 from unetseg.settings import parse_duration
 from unetseg.signals import Caught, catching
@@ -255,7 +256,7 @@ class LabelServer:
 
     async def _train(self, request: Request) -> Response:
         on = _flag(await read_body(request, _JSON_LIMIT), "on", None)
-        if self.session.training is None:
+        if self.session.training is None or self.session.training_state() is None:
             raise Refused(404, "no network is trained; start without --no-train")
         self.session.training.turn(on)
         return JSONResponse(self.session.training_state())
@@ -390,6 +391,7 @@ def label_folder(
     hosts: Iterable[str] = (),
     run: str | None = None,
     budget: str = "2m",
+    start_from: str | None = None,
     on_progress: OnProgress = silent,
     on_ready: Callable[[str], None] = silent,
 ) -> None:
@@ -403,19 +405,27 @@ def label_folder(
         hosts: Names beside localhost under which a proxy offers the page.
         run: The name of the run that is trained behind the page; None trains none.
         budget: The time of a round of training, such as "2m".
-        on_progress: Receives `Progress` while the folder is opened.
+        start_from: A model (name of a run, folder or file) that predicts images from the start, and
+            whose weights are the start of the first round.
+        on_progress: Receives `Progress` while the folder is opened, and a `Note` about the model.
         on_ready: A function that takes the address to open, token included.
 
     Raises:
-        InputError: The folder holds nothing to label, or masks that cannot be painted in.
+        InputError: The folder holds nothing to label, or masks that cannot be painted in. Or the
+            model does not fit its images or classes.
         MachineError: The folder or the port is taken, or the folder cannot be written.
         Interrupted: A signal came; every stroke is saved.
     """
     parse_duration(budget)
     events = Events()
+    model = StartingModel(start_from) if start_from else None
+    if model:
+        on_progress(Note(f"starting from {model}"))
     with (
-        open_project(folder, classes=classes, ignored=ignored, on_progress=on_progress) as project,
-        open_session(project, events.publish, run=run, budget=budget) as session,
+        open_project(
+            folder, classes=classes, ignored=ignored, model=model, on_progress=on_progress
+        ) as project,
+        open_session(project, events.publish, run=run, budget=budget, model=model) as session,
         _listen(port) as listening,
         catching() as caught,
     ):

@@ -21,6 +21,7 @@ from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, Project, enlarge
 from unetseg.labelling.rounds import Rounds
 from unetseg.labelling.running_score import Predictor, RunningScore
+from unetseg.labelling.starting_model import StartingModel
 from unetseg.labelling.tiles import Pictures
 from unetseg.scoring.metrics import ScoredImage
 from unetseg.scoring.suspects import LIKELY, Suspect, rank_suspects
@@ -40,40 +41,47 @@ class Session:
     Args:
         project: The project; the session sets its `on_saved` and `on_failed`.
         publish: Receives the events that the page shows.
+        model: The model that the project begins with, if any.
 
     Attributes:
         project: The project that is labelled.
         pictures: The decoded images.
-        training: The network behind the page; None where none is trained.
+        training: The processes behind the page; None where there are none.
     """
 
-    def __init__(self, project: Project, publish: Publish) -> None:
+    def __init__(
+        self, project: Project, publish: Publish, model: StartingModel | None = None
+    ) -> None:
         self.project = project
         self.pictures = Pictures([image.pair.image for image in project.images])
         self.training: Rounds | None = None
+        self._trains = False
         self._publish = publish
         self._versions = itertools.count(1)
-        self._network: dict[int, Answer] = {}  # of the images that were asked for
+        self._model = model
+        # Of the images that were asked for, by network and model.
+        self._masks: dict[tuple[int, Predictor], Answer] = {}
         # For accepted images: the mask at that time, the number accepted, the prediction from the
         # others.
         self._others: dict[int, tuple[bytes, int, NDArray[np.uint8]]] = {}
         self._learned = False  # a head has been fitted, so there are two classes
         # The images of whose strokes no model has learned yet.
         self._unseen = {image.number for image in project.images if not image.labelled}
+        self._trained_on: dict[int, bool] = {}  # whether a model was, of images asked for
         self._lock = threading.RLock()  # guards the score
         self._score = RunningScore(
-            project.home, [image.name for image in project.images], project.table.names
+            project.home, [image.name for image in project.images], project.table.names, model
         )
         self._engine = Engine(len(project.images), self.pictures.image, self._answered)
         project.on_saved = self._saved
         project.on_failed = lambda error: publish("failed", {"error": str(error)})
         threading.Thread(target=self._learn_older, name="older labels", daemon=True).start()
 
-    def train(self, run: str, budget: str) -> None:
-        """Train a network behind the page, in rounds.
+    def train(self, run: str | None, budget: str) -> None:
+        """Train a network behind the page, in rounds, and predict by the model.
 
         Args:
-            run: The name of its run.
+            run: The name of its run; None trains none.
             budget: The time of a round, such as "2m".
 
         Raises:
@@ -85,9 +93,11 @@ class Session:
             self.project.home,
             run,
             budget,
-            lambda state: self._publish("training", state),
+            self._tell_training if run else self._tell_failure,
             self._predicted,
+            self._model,
         )
+        self._trains = run is not None
         self._engine.on_busy = self.training.give_way
 
     def close(self) -> None:
@@ -101,7 +111,10 @@ class Session:
     def open(self, number: int) -> None:
         """Show an image from now on, and prepare those that are likely to come next."""
         self._engine.open(number)
-        self._engine.expect(self._likely(number))
+        likely = self._likely(number)
+        self._engine.expect(likely)
+        if self.training:
+            self.training.expect([number, *likely])
 
     def paint(self, number: int, stroke: Stroke, revision: int | None = None) -> bool:
         """Put a stroke into the labels of an image; see `Project.paint`.
@@ -127,10 +140,12 @@ class Session:
         return is_new
 
     def answer(self, number: int) -> Answer | None:
-        """Return the prediction of an image by the model that it shows, if it has one."""
+        """Return the prediction of an image by the predictor that it shows, else by another."""
         with self._lock:
-            network = self._network_answer(number) if self._shows_network(number) else None
-        return network or self._engine.answer(number)
+            every = self._score.predictors
+            others = every[: every.index("head") + 1]
+            found = (self._prediction(number, p) for p in (self._shown(number), *others))
+            return next((answer for answer in found if answer), None)
 
     def accept(self, number: int, *, is_empty: bool) -> dict[str, Any] | None:
         """Make the labels of an image final: with the answer, or as an image of nothing.
@@ -151,8 +166,10 @@ class Session:
                 self.project.accept(number, answer.labels if answer else None)
             labels = self.project.labels(number)
             self._engine.painted(number, labels)
+            was_seen = self._was_seen(image)
             with self._lock:
-                self._score.accepted(number, labels, answer.by if answer else "head")
+                shown = answer.by if answer else "head"
+                self._score.accepted(number, labels, shown, was_seen=was_seen)
         self._tell_state(image)
         score = self.score()
         self._publish("score", score)
@@ -185,7 +202,9 @@ class Session:
         kept = [(w, name) for w, name in zip(was, table.names, strict=True) if w is not None]
         new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
         with self._lock:
-            self._network.clear()
+            if self._model:
+                self._model.follow(was)
+            self._masks.clear()
             self._others.clear()
             self._score.rename(table.names, new_names)
         self._learn_older()
@@ -231,7 +250,7 @@ class Session:
 
     def training_state(self) -> dict[str, Any] | None:
         """Return the state of the training as the page shows it; None where nothing is trained."""
-        return self.training.state() if self.training else None
+        return self.training.state() if self.training and self._trains else None
 
     # --- behind the page -------------------------------------------------------------------------
 
@@ -239,32 +258,54 @@ class Session:
         """Keep the predictions of an image of which no model has seen a label."""
         if image.number not in self._unseen:
             return
-        predictions: dict[Predictor, NDArray[np.uint8]] = {}
-        if head := self._engine.answer(image.number):
-            predictions["head"] = head.labels
+        was_seen = self._was_seen(image)
         with self._lock:
-            if network := self._network_answer(image.number):
-                predictions["network"] = network.labels
-            self._score.before_first_stroke(image.number, predictions)
+            found = ((p, self._prediction(image.number, p)) for p in self._score.predictors)
+            first = {p: answer.labels for p, answer in found if answer and not was_seen}
+            self._score.before_first_stroke(image.number, first)
         self._unseen.discard(image.number)
 
-    def _shows_network(self, number: int) -> bool:
-        """Return whether an image shows the network's answer: it is better, or on trial there.
+    def _was_seen(self, image: LabelledImage) -> bool:
+        """Return whether a model that the project began with was trained on an image.
 
-        An image that was begun before the network had an answer goes on with the head's.
+        Nothing is scored of an image that cannot be read.
         """
-        is_free = number in self._unseen or self._score.has_first(number, "network")
-        is_tried = is_free and self._score.tries_network(number)
-        return is_tried or self._score.best() == "network"
+        if image.number not in self._trained_on:
+            try:
+                known = self._score.was_seen(image.pair)
+            except UnetsegError:
+                return True
+            self._trained_on[image.number] = known
+        return self._trained_on[image.number]
 
-    def _network_answer(self, number: int) -> Answer | None:
-        """Return the network's prediction of an image; None where there is none yet."""
-        if self.training and number not in self._network:
+    def _shown(self, number: int) -> Predictor:
+        """Return the predictor whose answer an image shows: it is the best, or on trial there.
+
+        An image that was begun before the one on trial had an answer goes on with the best.
+        """
+        tried = self._score.tried(number)
+        if tried and (number in self._unseen or self._score.has_first(number, tried)):
+            return tried
+        return self._score.best()
+
+    def _prediction(self, number: int, predictor: Predictor) -> Answer | None:
+        """Return a predictor's answer for an image; None where there is none yet."""
+        if predictor == "head":
+            return self._engine.answer(number)
+        key = number, predictor
+        if key not in self._masks:
             with suppress(UnetsegError):  # it has earlier classes, or was just removed
-                labels = self.training.prediction(number, self.project.table)
+                labels = self._mask(number, predictor)
                 if labels is not None:
-                    self._network[number] = Answer(labels, next(self._versions), "network")
-        return self._network.get(number)
+                    self._masks[key] = Answer(labels, next(self._versions), predictor)
+        return self._masks.get(key)
+
+    def _mask(self, number: int, predictor: Predictor) -> NDArray[np.uint8] | None:
+        """Return the class indices (H, W) that network or model wrote for an image, if any."""
+        if predictor == "model":
+            image = self.project.images[number].pair.image
+            return self._model.prediction(image) if self._model else None
+        return self.training.prediction(number, self.project.table) if self.training else None
 
     def _likely(self, number: int) -> list[int]:
         """Return the other images that are not accepted, in the order in which they may come."""
@@ -295,11 +336,19 @@ class Session:
 
     def _predicted(self, numbers: Sequence[int]) -> None:
         with self._lock:
-            for number in numbers:
-                self._network.pop(number, None)
-            shown = [number for number in numbers if self._shows_network(number)]
-        for number in shown:
-            self._publish("answer", {"number": number, "version": next(self._versions)})
+            self._masks = {key: one for key, one in self._masks.items() if key[0] not in numbers}
+        for number in numbers:
+            answer = self.answer(number)
+            if answer and answer.by != "head":
+                self._publish("answer", {"number": number, "version": next(self._versions)})
+
+    def _tell_training(self, state: dict[str, Any]) -> None:
+        self._publish("training", state)
+
+    def _tell_failure(self, state: dict[str, Any]) -> None:
+        """Tell of a failure of the model where no training is shown."""
+        if state["state"] == "failed":
+            self._publish("failed", {"error": state["note"]})
 
     def _tell_state(self, image: LabelledImage) -> None:
         self._publish("state", self.state(image.number))
@@ -307,7 +356,12 @@ class Session:
 
 @contextmanager
 def open_session(
-    project: Project, publish: Publish, *, run: str | None, budget: str
+    project: Project,
+    publish: Publish,
+    *,
+    run: str | None,
+    budget: str,
+    model: StartingModel | None = None,
 ) -> Iterator[Session]:
     """Work in a project while the block runs.
 
@@ -316,14 +370,15 @@ def open_session(
         publish: Receives the events that the page shows.
         run: The name of the run that is trained behind the page; None trains none.
         budget: The time of a round of training, such as "2m".
+        model: The model that the project begins with, if any.
 
     Raises:
         InputError: There is a run of this name that did not come from this project.
         MachineError: The pretrained weights are missing or damaged.
     """
-    session = Session(project, publish)
+    session = Session(project, publish, model)
     try:
-        if run:
+        if run or model:
             session.train(run, budget)
         yield session
     finally:

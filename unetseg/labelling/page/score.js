@@ -18,7 +18,7 @@ export function showScore(score) {
   const parts = [];
   found("score-figure").hidden = mean === null;
   if (mean === null) {
-    parts.push(hint("The score begins with the first accepted image."));
+    if (!note) parts.push(hint("The score begins with the first accepted image."));
   } else {
     const range = interval
       ? `95 % interval ${two(interval[0])} to ${two(interval[1])}`
@@ -71,9 +71,12 @@ function chart(curve) {
   );
 }
 
+const NAMES = { head: "The quick model", network: "The network", model: "The given model" };
+
 const STATES = {
   waiting: "Waiting for new labels.",
   training: "Learning from your labels.",
+  predicting: "Predicting images.",
   paused: "Paused.",
   failed: "Stopped by an error.",
 };
@@ -88,8 +91,7 @@ export function showTraining(training, by) {
   if (!training) return;
   const { on, state, round, share, note } = training;
   const told = note || STATES[state] || "";
-  const name = by === "network" ? "The network" : "The quick model";
-  const facts = [told, by && `${name} makes this prediction.`, round && `Round ${round}.`];
+  const facts = [told, by && `${NAMES[by]} makes this prediction.`, round && `Round ${round}.`];
   found("training-text").textContent = facts.filter(Boolean).join(" ");
   found("training-share").hidden = share === null || state !== "training";
   found("training-share").value = share ?? 0;
