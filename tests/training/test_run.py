@@ -589,6 +589,37 @@ def test_from_a_model_of_other_classes_makes_the_last_layer_new_and_says_so(home
         np.testing.assert_allclose(new[name], old[name], atol=1e-6)
 
 
+def test_a_model_knows_the_images_that_its_weights_learned_from_before(empty):
+    cutting = unetseg.PatchSettings(size=32, per_image=4)
+    for number, (run, start) in enumerate([("a", None), ("b", "a"), ("c", "b")]):
+        write_set(run, 4, first=4 * number)
+        settings = {**QUICK, "epochs": 2, "start_from": start, "run": run}
+        with pytest.raises(Interrupted):
+            unetseg.train(run, patches=cutting, **settings, on_progress=stopping(at_step(2)))
+        if start:
+            shutil.rmtree(Path("runs", start))
+        unetseg.train(run=run, resume=True)
+    card = read_card("runs/c/model.safetensors")
+    assert card.images_trained_on == 3
+    assert len(card.trained_on) == 9
+    assert unetseg.evaluate("a", model=["c"]).subject.trained_on == 3
+
+
+@pytest.mark.parametrize(("val", "told"), [(0, 1), (0.25, 0)])
+def test_held_out_images_that_the_first_weights_learned_from_are_warned_of(empty, val, told):
+    write_set("set", 4)
+    settings = {**QUICK, "epochs": 1}
+    cutting = {"size": 32, "per_image": 4}
+    unetseg.train("set", patches=unetseg.PatchSettings(val=val, **cutting), **settings)
+    again = {**settings, "patches": unetseg.PatchSettings(val=0.25, **cutting)}
+    _, seen = notes(
+        lambda p: unetseg.train("set", run="on", start_from="default", **again, on_progress=p)
+    )
+    warned = [r.text for r in seen if isinstance(r, Note) and r.warning and "held out" in r.text]
+    assert len(warned) == told
+    assert all("was trained on 1 of the 1 image held out" in text for text in warned)
+
+
 @pytest.mark.parametrize("asked", [{"network": "classic"}, {"width": 8}, {"depth": 3}])
 def test_from_a_model_with_another_network_is_refused(home, asked):
     option = f"{next(iter(asked))}"

@@ -71,6 +71,8 @@ class ModelCard:
         store: The path of the store that it was trained on.
         store_hash: The `content_hash` of that store.
         sources: The images of that store.
+        learned_before: The SHA-256 of the pixels of each image that its first weights learned
+            from, where the training started from another model.
         trained: The time of saving in ISO format.
         patches_seen: The number of patches in training, repetitions counted.
         temperature: The logarithm of averaged probabilities is divided by it, above 0.
@@ -117,6 +119,7 @@ class ModelCard:
     takes_grey: StrictBool = False
     selection: Selection = WHOLE
     line_width: Positive | None = None
+    learned_before: tuple[Text, ...] = ()
     sha256: Text = ""
 
     def __post_init__(self) -> None:
@@ -127,12 +130,13 @@ class ModelCard:
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """The SHA-256 of the pixels of each training image."""
-        return frozenset(s.sha256 for s in self.sources if s.split == "train")
+        """The SHA-256 of the pixels of each image that its weights learned from."""
+        own = (s.sha256 for s in self.sources if s.split == "train")
+        return frozenset(self.learned_before).union(own)
 
     @property
     def images_trained_on(self) -> int:
-        """The number of training images; images with the same pixels are counted each."""
+        """The number of its own training images; equal ones are counted each."""
         return sum(s.split == "train" for s in self.sources)
 
     @property
@@ -235,7 +239,8 @@ def write_model(
     data["sha256"] = _digest(data, arrays, content.__getitem__)
     whole = save(tensors, {"unetseg": _to_json(data)})
     if int.from_bytes(whole[:8], "little") > _MAX_HEADER:  # the length of the header comes first
-        text = f"{len(card.sources):,} images are more than a model can name"
+        count = len(card.sources) + len(card.learned_before)
+        text = f"{count:,} images are more than a model can name"
         raise InputError(path, text, "train on fewer")
     write_bytes(path, whole)
     return replace(card, sha256=data["sha256"])

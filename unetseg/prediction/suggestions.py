@@ -314,8 +314,9 @@ class _Describer:
         self._excluded: set[str] = set()
 
     def leave_out_known(self) -> None:
-        """From now on, leave out the images described so far and those of the model's store."""
-        self._excluded = self._seen | {s.sha256 for card in self.model.cards for s in card.sources}
+        """From now on, leave out the images described so far, and those that the model knows."""
+        known = (card.trained_on.union(s.sha256 for s in card.sources) for card in self.model.cards)
+        self._excluded = self._seen.union(*known)
 
     def describe(self, path: Path) -> _Described | None:
         """Describe an image; return None where it is left out or cannot be read."""

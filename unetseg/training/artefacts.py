@@ -44,13 +44,21 @@ class Artefacts:
         opened: The store that is trained on.
         folder: The folder of the run.
         recipe: The settings of the training.
+        learned_before: See `ModelCard`.
 
     Attributes:
-        opened, folder, recipe: The arguments of these names.
+        opened, folder, recipe, learned_before: The arguments of these names.
     """
 
-    def __init__(self, opened: Store, folder: RunFolder, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        opened: Store,
+        folder: RunFolder,
+        recipe: Recipe,
+        learned_before: tuple[str, ...] = (),
+    ) -> None:
         self.opened, self.folder, self.recipe = opened, folder, recipe
+        self.learned_before = learned_before
         self._saved_at = time.monotonic()
         self._saving_seconds = 0.0
 
@@ -143,6 +151,7 @@ class Artefacts:
             takes_grey=bool(info.settings.get("grey", False)),
             selection=info.selection,
             line_width=info.settings.get("line_width"),
+            learned_before=self.learned_before,
         )
 
     @cached_property

@@ -340,6 +340,7 @@ class TrainState:
         expected_steps: Steps of the whole training.
         machine: The machine of the training.
         share: The share of the training that is done; None in files of older versions.
+        learned_before: See `ModelCard`.
     """
 
     finished: StrictBool
@@ -356,6 +357,7 @@ class TrainState:
     expected_steps: Count
     machine: Machine
     share: Number | None = None
+    learned_before: tuple[Text, ...] = ()
 
 
 def write_state(path: Path, state: TrainState) -> None:

@@ -376,6 +376,7 @@ class Trainer:
             expected_steps=self.clock.expected_steps,
             machine=this_machine(learner.batches.device, self._threads.most),
             share=self.clock.share,
+            learned_before=artefacts.learned_before,
         )
         artefacts.save(state, learner.averaged.state_dict(), card)
 

@@ -90,13 +90,16 @@ def new_trainer(
         DivergenceError: The first loss is not finite.
     """
     torch.manual_seed(recipe.seed)
+    before: tuple[str, ...] = ()
     if "from" in given:
-        network = network_from_model(given["from"], recipe, opened.info, session.on_progress)
+        network, before = network_from_model(
+            given["from"], recipe, opened.info, session.on_progress
+        )
     else:
         network = new_network(recipe, opened.info)
     if recipe.patience and opened.held_out_count == 0:
         raise InputError(arg("patience"), "no image is held out to judge by", "leave it out")
-    return _prepare(opened, folder, recipe, network, session, given, None)
+    return _prepare(opened, folder, recipe, network, session, given, before, None)
 
 
 def resumed_trainer(
@@ -125,7 +128,8 @@ def resumed_trainer(
         if before != now[key]:
             text = f"not bit-exact: {key} {before} -> {now[key]}"
             session.on_progress(Note(text, warning=True))
-    return _prepare(opened, folder, recipe, network, session, saved.given, saved)
+    before = saved.learned_before
+    return _prepare(opened, folder, recipe, network, session, saved.given, before, saved)
 
 
 def _prepare(
@@ -135,10 +139,11 @@ def _prepare(
     network: nn.Module,
     session: Session,
     given: dict[str, str],
+    before: tuple[str, ...],
     saved: TrainState | None,
 ) -> Trainer:
     """Return a trainer whose clock knows how quick this machine is, and say what it will do."""
-    batches, artefacts = Batches(opened, recipe), Artefacts(opened, folder, recipe)
+    batches, artefacts = Batches(opened, recipe), Artefacts(opened, folder, recipe, before)
     windows = validation.windows(opened.info, network, batches.device)
     if saved is None:
         every = recipe.validate or validation.interval(windows, len(batches.data))
@@ -284,14 +289,17 @@ def new_network(recipe: Recipe, info: StoreInfo) -> nn.Module:
 
 def network_from_model(
     name: str, recipe: Recipe, info: StoreInfo, on_progress: OnProgress
-) -> nn.Module:
-    """Return a network with the weights of a model; a layer that does not fit is new.
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a network with the weights of a model, and the images that these learned from.
+
+    A layer that does not fit is new. The images are those of `ModelCard.trained_on`.
 
     Args:
         name: Name of a run, a folder or a file.
         recipe: Names the network and its sizes; they are those of the model.
         info: Header of the store to train on.
-        on_progress: Receives a `Note` that names the parts taken over.
+        on_progress: Receives a `Note` that names the parts taken over, and a warning where the
+            model was trained on held-out images.
 
     Raises:
         InputError: The model has other channels, or cannot be read.
@@ -312,7 +320,11 @@ def network_from_model(
         text += f"last layer ({show(head)}) is new"
     network.load_state_dict(weights, strict=not other)
     on_progress(Note(text, warning=other))
-    return network
+    if known := sum(one.sha256 in card.trained_on for one in info.held_out):
+        text = f"{show(path)} was trained on {known} of the {plural(len(info.held_out), 'image')} "
+        text += f"held out: their score will be too good; choose another {arg('start_from')}"
+        on_progress(Note(text, warning=True))
+    return network, tuple(sorted(card.trained_on))
 
 
 def resumed_network(
