@@ -14,24 +14,20 @@ from unetseg.dataset.findings.images import refuse_misplaced
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.pairing import LabelledSet
 from unetseg.errors import InputError
+from unetseg.pictures.snapping import Snapped
 
 
 @dataclass(frozen=True)
-class ConvertedMask:
+class ConvertedMask(Snapped):
     """The mask of an image, as the copy of a set holds it.
 
     Attributes:
-        mask: ``(H, W)`` uint8 class indices, 255 ignored.
-        moved: The number of pixels that had the colour of no class.
-        blended: The number of moved pixels whose colour was farther from the class than noise.
+        mask, moved, blended: See `Snapped`.
         numbers: ``(H, W)`` the number of each pixel's object, 0 where none is; None where objects
             are not known.
         hidden: The class of each shape that other shapes cover; see `Pair.hidden`.
     """
 
-    mask: NDArray[np.uint8]
-    moved: int = 0
-    blended: int = 0
     numbers: NDArray[np.int32] | None = None
     hidden: Sequence[str] = ()
 
