@@ -235,9 +235,12 @@ class Rounds:
 
         Images are taken in the part and at the scale that these weights were trained on.
         """
-        if not run.model.exists() and self._model is None:
+        if run.model.exists():
+            start = run.model
+        elif self._model:
+            start = self._model.copies[0]
+        else:
             return []
-        start = run.model if run.model.exists() or not self._model else self._model.copies[0]
         card = read_card(start)
         selection, scale = card.selection, card.scale
         channels = selection.channels
