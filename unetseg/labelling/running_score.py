@@ -12,6 +12,7 @@ A model that the project begins with may have been trained on an image. No predi
 image counts, in later sessions either: the network behind the page has learned from that model.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -140,10 +141,9 @@ class RunningScore:
         Raises:
             InputError: The image cannot be read.
         """
-        return any(
-            pixel_hash(pair.read_image(trained.selection)) in trained.images
-            for trained in self._record.models.values()
-        )
+        of_part = functools.cache(lambda part: pixel_hash(pair.read_image(part)))
+        models = self._record.models.values()
+        return any(of_part(trained.selection) in trained.images for trained in models)
 
     def rename(self, classes: Sequence[str], new_names: Mapping[str, str]) -> None:
         """Take other classes.
