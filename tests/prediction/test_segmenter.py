@@ -1,6 +1,7 @@
 """Covering a whole image: against a slow double loop over all windows."""
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -270,6 +271,24 @@ def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride)
     np.testing.assert_array_equal(cover.labels(lazy), cover.labels(image))
     assert max(stop - start for start, stop in lazy.asked) < 200
     assert [start for start, _ in lazy.asked] == sorted(start for start, _ in lazy.asked)
+
+
+@pytest.mark.parametrize("shape", [(400, 300), (300, 16), (40, 30)])
+def test_of_a_seamless_tile_nothing_but_its_kept_part_stays_in_memory(monkeypatch, shape):
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    softmax, made, most = Segmenter._softmax, [], []
+
+    def spy(self, *arguments):
+        most.append(sum(tile() is not None for tile in made))
+        tile = softmax(self, *arguments).numpy().copy()
+        made.append(weakref.ref(tile))
+        return torch.from_numpy(tile)  # which keeps the array as long as any view of it is held
+
+    monkeypatch.setattr(Segmenter, "_softmax", spy)
+    for band in segmenter_of([unet()], strides=(None,)).bands(picture(shape)):
+        most.append(sum(tile() is not None for tile in made))
+        assert band.untyped_storage().nbytes() == 4 * band.numel()
+    assert max(most) == 0
 
 
 @pytest.mark.parametrize("stride", [1, 5, 11, 16])

@@ -298,11 +298,13 @@ class Segmenter:
         halo, kept = tiling(self.networks, (height, width), self.device)
         for seen, inner in tiles(height, kept[0], halo):
             strip = image[seen]
-            row = [
-                self._softmax(strip[None, :, across], self.shifts)[0, :, inner, middle]
+            # A view of the part that is kept would hold the whole tile. Of a row that is 20,000
+            # pixels wide, with three classes, these are 175 MB.
+            parts = (
+                self._softmax(strip[None, :, across], self.shifts)[0, :, inner, middle].clone()
                 for across, middle in tiles(width, kept[1], halo)
-            ]
-            yield row[0] if len(row) == 1 else torch.cat(row, 2)
+            )
+            yield torch.cat(list(parts), 2)
 
     def _blended(self, image: Rows, stride: int) -> Iterator[Tensor]:
         """Yield bands (K, rows, W) averaged over overlapping windows."""
