@@ -37,6 +37,7 @@ from unetseg.dataset.findings.inspection import inspect_folder
 from unetseg.dataset.findings.neighbours import _tiles, suggest_group
 from unetseg.errors import InputError, as_option, worded
 from unetseg.prediction import model_file
+from unetseg.progress import Progress
 from unetseg.settings import PatchSettings
 
 
@@ -133,6 +134,27 @@ def test_frames_of_one_place_are_compared_with_a_bounded_number_of_others(tmp_pa
     said = "at least 13 pairs of images are nearly equal"  # the last two have one later and none
     assert severities(inspect_folder(root), said) == ["warning"]
     assert len(compared) == 13
+
+
+def test_each_image_of_a_folder_is_reported_while_it_is_looked_at(tmp_path):
+    seen = []
+    inspect_folder(write(tmp_path / "set"), on_progress=seen.append)
+    steps = [(r.stage, r.done, r.total, r.unit) for r in seen if isinstance(r, Progress)]
+    for stage, unit in (("looking at", "images"), ("reading", "masks")):
+        expected = [(stage, k, COUNT, unit) for k in range(1, COUNT + 1)]
+        assert [step for step in steps if step[0] == stage] == expected
+
+
+@pytest.mark.parametrize("times", [1, 8])
+def test_the_facts_of_an_image_take_as_much_memory_whatever_its_size(tmp_path, times):
+    root = tmp_path / "set"
+    for folder, pixels in (("images", frame(0, 1)), ("masks", mask_of(0))):
+        (root / folder).mkdir(parents=True)
+        png(root / f"{folder}/0", np.kron(pixels, np.ones((times, times), np.uint8)))
+    (survey,) = inspect_folder(root).surveys
+    arrays = [value for value in vars(survey).values() if isinstance(value, np.ndarray)]
+    held = [array if array.base is None else array.base for array in arrays]
+    assert sum(array.nbytes for array in held) < 40_000
 
 
 def eye(number, left, vessels=None):
