@@ -7,17 +7,23 @@ always that of float32.
 
 ``python -m tests.benchmarks speed shares`` measures only the share of the machine's rate. It counts
 processor time of one thread, and steps take turns with matrix products: other work changes little.
+The recipe's patches are in memory there, so that its steps are the arithmetic alone.
+
+``python -m tests.benchmarks speed profile`` prints the share of each operation in a step. Both take
+``float32`` or ``bfloat16`` to measure one precision alone.
 """
 
 import itertools
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,6 +33,7 @@ from tests.benchmarks.common import (
     count_processor_time,
     machine,
     matmul_rate,
+    names_in,
     new_learner,
     print_table,
 )
@@ -36,6 +43,10 @@ from unetseg.network.unet import build_network
 from unetseg.training.learner import Learner
 
 _SECONDS = 20.0  # measured on each side
+_BATCH = 16  # patches of the recipe
+_NETWORKS = ("compact", "fused", "classic")
+_QUICK = _NETWORKS[:2]  # those that are made for a CPU
+_SHOWN = 14  # operations of a profile
 
 
 class _PngPatches(Dataset):
@@ -51,21 +62,32 @@ class _PngPatches(Dataset):
         return torch.from_numpy(image)[None], torch.from_numpy(mask)
 
 
+class _Recipe:
+    """The published recipe: its network, trained by SGD."""
+
+    def __init__(self) -> None:
+        self._network = build_network("classic", 1, 3)
+        self._optimizer = torch.optim.SGD(self._network.parameters(), lr=0.01, momentum=0.9)
+
+    def advance(self, images: torch.Tensor, masks: torch.Tensor) -> None:
+        """Learn from a batch."""
+        self._optimizer.zero_grad()
+        F.cross_entropy(self._network(images), masks).backward()
+        self._optimizer.step()
+
+
 def published_rate(store, root: Path) -> float:
-    """Return the patches a second of the published recipe, batches of 16."""
+    """Return the patches a second of the published recipe."""
     core = slice(store.info.margin, store.info.margin + store.info.size)
     count = min(400, len(store.images))
     for i in range(count):
         iio.imwrite(root / f"{i}.png", store.images[i][core, core, 0])
         iio.imwrite(root / f"{i}m.png", np.minimum(store.masks[i][core, core], 2))
-    network = build_network("classic", 1, 3)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    loader = DataLoader(_PngPatches(root, count), 16, shuffle=True, num_workers=2)
+    recipe = _Recipe()
+    loader = DataLoader(_PngPatches(root, count), _BATCH, shuffle=True, num_workers=2)
     seen, begin = 0, None
     for images, masks in loader:
-        optimizer.zero_grad()
-        F.cross_entropy(network(images), masks).backward()
-        optimizer.step()
+        recipe.advance(images, masks)
         if begin is None:  # the first batch also starts the workers
             begin = time.perf_counter()
             continue
@@ -89,26 +111,78 @@ def our_rate(store, name: str, precision: str) -> tuple[float, float, float]:
     return rate, outside, operations
 
 
-def shares(store) -> None:
+def shares(store, chosen: Sequence[str]) -> None:
     """Print the share of the rate of matrix products that each network trains at."""
     count_processor_time()
-    rows = []
-    for name, precision in itertools.product(("compact", "fused"), precisions()):
-        learner, seconds = new_learner(store, network=name, precision=precision), []
-        work = operations_of(learner)
-        a, b = torch.randn(2, 2048, 2048)
-        for _ in range(20):
-            begin = time.process_time()
-            a @ b
-            between = time.process_time()
+    recipe, batch = _Recipe(), (torch.randn(_BATCH, 1, 96, 96), torch.ones(_BATCH, 96, 96).long())
+    with FlopCounterMode(display=False) as counter:  # this first step also allocates
+        recipe.advance(*batch)
+    step, limit = _in_turns(lambda: recipe.advance(*batch), 3)
+    work, published = counter.get_total_flops() / _BATCH, _BATCH / step
+    rows = [_share_of("published recipe, float32", step, _BATCH, work, limit, published)]
+    for name, precision in itertools.product(_QUICK, chosen):
+        learner = new_learner(store, network=name, precision=precision)
+        work, patches = operations_of(learner), learner.batches.size
+        for _ in range(5):  # the first steps also allocate
             advance(learner)
-            seconds.append((between - begin, time.process_time() - between))
-        product, step = np.median(seconds[5:], 0)  # the first steps also allocate
-        limit, patches = 2 * 2048**3 / product, learner.batches.size
-        share = f"{100 * work * patches / step / limit:.0f} %"
-        rows.append((f"{name}, {precision}", 1e3 * step, patches / step, limit / 1e9, share))
-    columns = ["", "ms a step", "patches/s", "float32 GFLOP/s", "share"]
+        step, limit = _in_turns(lambda one=learner: advance(one), 15)
+        rows.append(_share_of(f"{name}, {precision}", step, patches, work, limit, published))
+    columns = ["", "ms a step", "patches/s", "ratio", "float32 GFLOP/s", "share"]
     print_table(f"Training with one thread, 96 x 96 grey ({machine()})", columns, rows)
+
+
+def _in_turns(work: Callable[[], None], turns: int) -> tuple[float, float]:
+    """Return the processor seconds of a call, and the rate of matrix products between the calls."""
+    a, b = torch.randn(2, 2048, 2048)
+    a @ b
+    seconds = []
+    for _ in range(turns):
+        begin = time.process_time()
+        a @ b
+        between = time.process_time()
+        work()
+        seconds.append((between - begin, time.process_time() - between))
+    product, call = np.median(seconds, 0)
+    return float(call), 2 * 2048**3 / float(product)
+
+
+def _share_of(
+    name: str, step: float, patches: int, work: float, limit: float, published: float
+) -> tuple[object, ...]:
+    """Return a row of `shares`.
+
+    Args:
+        name: The network and its precision.
+        step: Seconds of a step.
+        patches: Patches of a step.
+        work: Operations a patch.
+        limit: The rate of matrix products, operations a second.
+        published: Patches a second of the published recipe.
+    """
+    rate = patches / step
+    share = f"{100 * work * rate / limit:.0f} %"
+    return name, 1e3 * step, rate, rate / published, limit / 1e9, share
+
+
+def profile(store, chosen: Sequence[str]) -> None:
+    """Print where the time of a step goes, by the profiler of torch."""
+    count_processor_time()
+    for name, precision in itertools.product(_QUICK, chosen):
+        learner, steps = new_learner(store, network=name, precision=precision), 10
+        for _ in range(5):  # the first steps also allocate
+            advance(learner)
+        with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(steps):
+                advance(learner)
+        found = profiler.key_averages()
+        total = sum(event.self_cpu_time_total for event in found)
+        inner = sum(e.cpu_time_total for e in found if e.key.startswith("Optimizer.step#"))
+        rows = [("the optimizer, with all that it calls", f"{100 * inner / total:.1f} %", "")]
+        for event in sorted(found, key=lambda e: -e.self_cpu_time_total)[:_SHOWN]:
+            share = f"{100 * event.self_cpu_time_total / total:.1f} %"
+            rows.append((event.key, share, event.count / steps))
+        title = f"A step of {name}, {precision}, one thread: {total / steps / 1e3:.0f} ms"
+        print_table(f"{title} ({machine()})", ["operation", "share", "calls"], rows)
 
 
 def precisions() -> tuple[str, ...]:
@@ -134,17 +208,18 @@ def main(words: list[str]) -> None:
         settings = PatchSettings(size=96, per_image=20, val=0)
         build_store(root / "data/train", root / "patches.h5", settings)
         store = open_store(root / "patches.h5")
-        if "shares" in words:
-            shares(store)
-            return
+        for part in (shares, profile):
+            if part.__name__ in words:
+                part(store, names_in(words, precisions()))
+                return
         limit, half = matmul_rate(), matmul_rate(dtype=torch.bfloat16)
         found = [
             (f"unetseg {name}, {precision}", *our_rate(store, name, precision))
-            for precision, name in itertools.product(precisions(), ("compact", "classic"))
+            for precision, name in itertools.product(precisions(), _NETWORKS)
         ]
         (root / "png").mkdir()
         published = published_rate(store, root / "png")
-        operations = found[1][3]  # of the same network, classic
+        operations = found[_NETWORKS.index("classic")][3]  # of the same network
         found.append(("published recipe, plain", published, "", operations))
         limit = max(limit, matmul_rate())
         rows = [
