@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+from tests.benchmarks.__main__ import NAMES
 from unetseg.cli.app import BUILT_INS, make_command
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +65,16 @@ def test_every_link_inside_the_repository_leads_somewhere(page, target):
     if heading:
         titles = re.findall("^#+ (.+)", found.read_text("utf-8"), re.MULTILINE)
         assert heading in {re.sub("[^a-z0-9 -]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+def test_every_measurement_names_a_benchmark_that_exists_and_each_benchmark_is_named():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    asked = re.findall(r'(?:make\s+bench\s+ARGS=|-m\s+tests\.benchmarks\s+)"?([\w-]+)', text)
+    assert set(asked) - {"NAME"} <= set(NAMES)
+    quoted = [words.split()[0] for words in re.findall(r'`"([^"`]+)"`', text)]
+    assert set(NAMES) <= {*asked, *quoted}
+    for name in NAMES:
+        assert (ROOT / "tests" / "benchmarks" / f"{name}.py").exists()
 
 
 def test_the_face_is_short_and_leads_to_every_other_page():
