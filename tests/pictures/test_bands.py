@@ -323,6 +323,19 @@ def test_a_wholly_transparent_pixel_is_without_data(tmp_path, kind, channels):
     np.testing.assert_array_equal(image[due], read_image(path)[due])
 
 
+def test_a_clear_colour_is_told_in_the_rows_that_are_asked_for_alone(tmp_path, monkeypatch):
+    converted, convert = [], Image.Image.convert
+
+    def noting(self, mode):
+        converted.append(self.size)
+        return convert(self, mode)
+
+    monkeypatch.setattr(Image.Image, "convert", noting)
+    with open_raster(put(tmp_path, clear_picture("colour"))) as raster:
+        assert not raster.valid(slice(5, 12))[:, 3].any()
+    assert converted == [(33, 7)]
+
+
 def with_mask(path, pixels, known, **layout):
     """Write a picture and a page that says where it holds data, as GDAL does."""
     photometric = "rgb" if pixels.ndim == 3 else "minisblack"

@@ -361,14 +361,14 @@ def _pillow_rows(handle: BinaryIO, kind: str) -> RowReader | None:
     if width > _CROP:
         return None
     opened.load()
-    if _has_clear_colour(opened, kind):
-        opened = opened.convert(f"{opened.mode}A")
+    mode = f"{opened.mode}A" if _has_clear_colour(opened, kind) else opened.mode
 
     def read(first: int, last: int) -> NDArray[Any]:
         step = _CROP // width
         tops = range(first, last, step)
-        crops = [opened.crop((0, top, width, min(top + step, last))) for top in tops]
-        return bits_as_bytes(np.concatenate([np.asarray(crop) for crop in crops]))
+        crops = (opened.crop((0, top, width, min(top + step, last))) for top in tops)
+        parts = [np.asarray(crop if crop.mode == mode else crop.convert(mode)) for crop in crops]
+        return bits_as_bytes(np.concatenate(parts))
 
     return read
 
