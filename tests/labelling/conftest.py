@@ -1,5 +1,7 @@
 """The ground of the tests of the labelling page: images, a project, a session, a client, a tab."""
 
+import os
+
 import pytest
 
 from tests.labelling.asking import open_page
@@ -7,6 +9,29 @@ from tests.labelling.browsing import ARGUMENTS, CHROMIUM, SHAPE, Window, serving
 from tests.support import write_images
 from unetseg.labelling.project import open_project
 from unetseg.labelling.session import open_session
+
+# Python runs it when it starts. Waiting goes on by the clock of the wall: its modules come first.
+PROCESSOR_TIME = """
+import os, queue, subprocess, sys, threading, time
+os.setpriority = lambda *_: None
+if "unetseg.labelling.child" in sys.orig_argv:
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        del time.CLOCK_BOOTTIME  # the process began when it began to compute
+    time.monotonic = time.process_time
+"""
+
+
+@pytest.fixture
+def processor_time_of_rounds(tmp_path, monkeypatch):
+    """Let the clocks of rounds run only while they compute, and let them compute like others.
+
+    Other work leaves them their time so, however slow it makes them.
+    """
+    home = tmp_path / "clock"
+    home.mkdir()
+    (home / "sitecustomize.py").write_text(PROCESSOR_TIME)
+    monkeypatch.setenv("PYTHONPATH", str(home), prepend=os.pathsep)
+    monkeypatch.setattr(os, "setpriority", lambda *_: None, raising=False)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -35,29 +35,6 @@ def project(empty):
     path = root / "masks" / "im3.png"
     Image.fromarray(np.full((64, 56), 255, np.uint8)).save(path)  # not labelled yet
     return root
-
-
-# Python runs it when it starts. Waiting goes on by the clock of the wall: its modules come first.
-PROCESSOR_TIME = """
-import queue, subprocess, threading, time
-if hasattr(time, "CLOCK_BOOTTIME"):
-    del time.CLOCK_BOOTTIME  # the process began when it began to compute
-time.monotonic = time.process_time
-"""
-
-
-@pytest.fixture
-def processor_time_of_rounds(tmp_path, monkeypatch):
-    """Let the clocks of rounds run only while they compute, and let them compute like others.
-
-    Other work leaves them their time so, however slow it makes them.
-    """
-    home = tmp_path / "clock"
-    home.mkdir()
-    (home / "sitecustomize.py").write_text(PROCESSOR_TIME)
-    monkeypatch.setenv("PYTHONPATH", str(home), prepend=os.pathsep)
-    if sys.platform != "win32":
-        monkeypatch.setattr(rounds, "_NICE", os.nice(0))
 
 
 class Told:
@@ -91,7 +68,8 @@ def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
         assert labels.shape == (64, 56)
         assert set(np.unique(labels)) <= {0, 1, 2}
         assert told.rounds.prediction(0, table) is None
-        assert not Path("runs/label-next").exists()
+        assert read_card("runs/label/model.safetensors").name == "label"
+        assert list(Path("runs").iterdir()) == [Path("runs/label")]
     assert Told(project).rounds.prediction(3, table) is not None  # it is there at the next start
 
 
@@ -201,6 +179,8 @@ from pathlib import Path
 from unetseg.labelling.rounds import Rounds
 hangup, rests = sys.argv[1:]
 signal.signal(signal.SIGHUP, getattr(signal, hangup))
+if rests == "rests later":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
 images = sorted(Path("set/images").iterdir())
 args = Path("set"), images, Path("set/.unetseg"), "label", "5m"
 rounds = Rounds(*args, lambda _: None, lambda _: None)
@@ -212,17 +192,36 @@ if rests == "rests":
     rounds.give_way(True)
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         time.sleep(0.01)
+if rests == "rests later":
+    rounds.give_way(True)
+    waiting = lambda: Path(f"/proc/{pid}/status").read_text().partition("ShdPnd:")[2].split()[0]
+    while not int(waiting(), 16) >> signal.SIGTSTP - 1 & 1:
+        time.sleep(0.01)
 print(pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+# Python runs it when it starts: the signal to rest takes effect once the server has gone.
+RESTS_LATER = """
+import signal
+raise_signal = signal.raise_signal
+def late(number):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
+    raise_signal(number)
+signal.raise_signal = late
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="states of processes are read from /proc")
-@pytest.mark.parametrize("rests", ["rests", "trains"])
+@pytest.mark.parametrize("rests", ["rests", "rests later", "trains"])
 @pytest.mark.parametrize("hangup", ["SIG_DFL", "SIG_IGN"])  # nohup ignores that a terminal closes
-def test_training_ends_with_a_server_that_is_killed(project, hangup, rests):
+def test_training_ends_with_a_server_that_is_killed(project, hangup, rests, tmp_path, monkeypatch):
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "sitecustomize.py").write_text(RESTS_LATER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "late"), prepend=os.pathsep)
     line = [sys.executable, "-c", KILLED, hangup, rests]
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL
     wait_until(lambda: process_state(int(done.stdout)) in (None, "Z"))
 
@@ -241,6 +240,67 @@ def test_a_command_whose_parent_has_gone_saves_its_run_and_stops(project):
     assert RunFolder("runs/r").state() == "interrupted"
 
 
+def test_standard_input_is_empty_while_the_pipe_is_read_under_another_number():
+    code = "import os, sys; from unetseg.labelling.child import take_pipe; pipe = take_pipe(); "
+    code += "print([sys.stdin.read(), os.read(pipe, 9), os.read(pipe, 9)], flush=True)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as child:
+        said, _ = child.communicate("pipe", timeout=60)
+    assert said == "['', b'pipe', b'']\n"
+
+
+def write_run(path, text):
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_text(text)
+
+
+@pytest.mark.parametrize(("kill", "left"), [(0, "first"), (1, "first"), (2, "new")])
+def test_a_kill_while_a_run_takes_the_place_of_another_leaves_one_of_them(
+    project, monkeypatch, kill, left
+):
+    run, done, rename = Path("runs/label"), [], Path.rename
+
+    def killed(path, target):
+        if len(done) == kill:
+            raise KeyboardInterrupt
+        done.append(path)
+        return rename(path, target)
+
+    with closing(Told(project).rounds) as rounds, monkeypatch.context() as patch:
+        apart, before = (rounds._beside(run, kind) for kind in ("next", "before"))
+        write_run(apart, "first")
+        rounds._replace(run, apart)
+        write_run(apart, "new")
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt) if kill < 2 else nullcontext():
+            rounds._replace(run, apart)
+    with closing(Told(project).rounds) as rounds:
+        assert (run / "model.safetensors").read_text() == left
+        if kill == 2:
+            assert not before.parent.exists()
+            write_run(before, "older")  # the kill came while it was removed
+            write_run(apart, "newer")
+            rounds._replace(run, apart)
+            assert (run / "model.safetensors").read_text() == "newer"
+            assert not before.parent.exists()
+
+
+def test_a_round_whose_process_cannot_begin_says_so_and_the_next_one_comes(project, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    told = Told(project, budget="5m")
+    with closing(told.rounds):
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds.subprocess, "Popen", refused)
+            told.rounds.learn([])
+            assert told.done.wait(60)
+        assert told.states[-1]["state"] == "failed"
+        assert "Resource temporarily unavailable" in told.states[-1]["note"]
+        told.rounds.learn([])
+        wait_until(lambda: told.rounds._child, 30)
+
+
 @pytest.mark.usefixtures("processor_time_of_rounds")
 def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
     told = Told(project)
@@ -254,7 +314,10 @@ def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
 
 
 def test_a_run_of_another_training_is_not_replaced(project):
-    Path("runs/label").mkdir(parents=True)
     said = "already exists, and belongs to another training; choose another run"
+    with closing(Told(project).rounds) as rounds:
+        write_run(Path("runs/label"), "made meanwhile")
+        with pytest.raises(InputError, match=said):
+            rounds._replace(Path("runs/label"), rounds._beside(Path("runs/label"), "next"))
     with pytest.raises(InputError, match=said):
         Told(project)

@@ -10,6 +10,7 @@ by the same command. The first round begins with its weights.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -38,6 +39,9 @@ from unetseg.settings import parse_duration
 _PREDICTED, _MARKER = "network", "run"
 _AT_ONCE = 12  # images predicted after a round
 _NICE = 19  # the lowest priority, which leaves a stroke all it needs
+_FLAGS = 0
+if sys.platform == "win32":  # the same priority there, and no Ctrl-C
+    _FLAGS = subprocess.IDLE_PRIORITY_CLASS | subprocess.CREATE_NEW_PROCESS_GROUP
 
 
 class Rounds:
@@ -51,7 +55,7 @@ class Rounds:
         images: The image files, by number.
         home: The folder of the project's state, where predictions lie.
         run: The name of the run that holds the model of the last finished round. The next one is
-            trained in a run beside it, whose name ends in "-next". None trains nothing.
+            trained under the same name in a hidden folder beside it. None trains nothing.
         budget: The time of a round, such as "2m".
         on_change: A function that the thread calls with each new `state`.
         on_masks: A function that the thread calls with the images that have new predictions.
@@ -79,6 +83,7 @@ class Rounds:
         self._marker = home / _MARKER
         if self._run:
             self._refuse_foreign(self._run.path)
+            self._restore(self._run.path)
         self._wake = threading.Condition()
         self._order: tuple[int, ...] | None = None  # None: there is nothing new to learn from
         self._ahead: tuple[int, ...] = ()  # images to predict by the model
@@ -95,6 +100,17 @@ class Rounds:
         if path.exists() and own != str(path.resolve()):
             text = "already exists, and belongs to another training"
             raise InputError(path, text, f"choose another {arg('run')}")
+
+    def _restore(self, path: Path) -> None:
+        """Put the run back that a kill left out of its place, while the next one came there."""
+        before = self._beside(path, "before")
+        if before.exists() and not path.exists():
+            before.rename(path)
+
+    def _beside(self, path: Path, kind: str) -> Path:
+        """Return the place of a run of the same name that no other project uses."""
+        project = hashlib.sha256(os.fsencode(self._home.resolve())).hexdigest()[:8]
+        return path.parent / f".{kind}-{project}" / path.name
 
     # -- called by the server ----------------------------------------------------------------
 
@@ -121,10 +137,14 @@ class Rounds:
             self._tell("paused", "")
 
     def give_way(self, is_needed: bool) -> None:
-        """Let the process that trains rest while a stroke is answered, and then go on."""
+        """Let the process that trains rest while a stroke is answered, and then go on.
+
+        A kill of the server may come before the process rests. SIGSTOP would let it rest forever
+        then. The system drops SIGTSTP where no parent is left that could let the process go on.
+        """
         with self._wake:
             if self._child is not None and sys.platform != "win32":
-                self._child.send_signal(signal.SIGSTOP if is_needed else signal.SIGCONT)
+                self._child.send_signal(signal.SIGTSTP if is_needed else signal.SIGCONT)
 
     def close(self) -> None:
         """Stop at once; the model of the last finished round stays."""
@@ -168,10 +188,14 @@ class Rounds:
                 numbers, order = self._unanswered(), self._order or ()
                 if not numbers:
                     self._order = None
-            if self._model and numbers:
-                self._answer(self._model, numbers)
-            elif self._run:
-                self._do_round(self._run, order)
+            try:
+                if self._model and numbers:
+                    self._answer(self._model, numbers)
+                elif self._run:
+                    self._do_round(self._run, order)
+            except (UnetsegError, OSError) as error:  # such as no room for one more process
+                self._answered.update(numbers)
+                self._tell("failed", str(error))
 
     def _has_work(self) -> bool:
         return self._order is not None or bool(self._unanswered())
@@ -213,22 +237,25 @@ class Rounds:
 
     def _train(self, run: RunFolder) -> str | None:
         """Train in a folder apart, and put it in the place of the last round; return a failure."""
-        apart = run.path.with_name(f"{run.path.name}-next")
+        apart = self._beside(run.path, "next")
         words = ["train", str(self._folder), "--run", str(apart), "--budget", self._budget]
-        words += ["--val", "0", "--overwrite"]
-        try:
-            words += self._start(run)
-        except UnetsegError as error:
-            return str(error)
-        failure = self._call(words)
+        failure = self._call([*words, "--val", "0", "--overwrite", *self._start(run)])
         if failure is None:
-            old = apart.with_name(f"{run.path.name}-old")
-            if run.path.exists():
-                run.path.rename(old)
-            apart.rename(run.path)
-            shutil.rmtree(old, ignore_errors=True)
-            files.write_bytes(self._marker, str(run.path.resolve()).encode())
+            self._replace(run.path, apart)
+        _remove(apart)
         return failure
+
+    def _replace(self, path: Path, apart: Path) -> None:
+        """Put a finished run in the place of the run before; after a kill `_restore` mends it."""
+        self._refuse_foreign(path)  # it may have come meanwhile
+        before = self._beside(path, "before")
+        _remove(before)  # a kill may have left it
+        files.write_bytes(self._marker, str(path.resolve()).encode())
+        if path.exists():
+            files.make_folder(before.parent)
+            path.rename(before)
+        apart.rename(path)
+        _remove(before)
 
     def _start(self, run: RunFolder) -> list[str]:
         """Return the options for a round from the weights of the round before, or of the model.
@@ -271,6 +298,7 @@ class Rounds:
                 # Ctrl-C in the terminal is for the server. In a new session, a process that rests
                 # would rest forever if the server was killed.
                 process_group=0,
+                creationflags=_FLAGS,
             )
         if sys.platform != "win32":
             with contextlib.suppress(ProcessLookupError):
@@ -293,3 +321,10 @@ class Rounds:
     def _tell(self, state: str, note: str) -> None:
         self._state, self._note = state, note
         self._on_change(self.state())
+
+
+def _remove(path: Path) -> None:
+    """Remove a run and its folder, which may hold runs of other names."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
