@@ -6,7 +6,8 @@ const PAN = 80; // pixels of the page that an arrow key moves the image
 
 /**
  * Return groups of commands, each `{keys, text, run}`; the keys are written as `name` returns them.
- * `release` is called when the key is let go. With `once` a key that is held runs no second time.
+ * `run` is called with the event, `release` when the key is let go. With `once` a key that is held
+ * runs no second time.
  */
 export function commands({ session, stage, pointer, page }) {
   const choose = (tool) => () => session.choose(tool);
@@ -157,14 +158,25 @@ export function commands({ session, stage, pointer, page }) {
           text: "Move the tool",
           run: () => pointer.step(0, -1),
         },
-        { keys: ["x"], text: "Press the tool down, or lift it", run: () => pointer.pen() },
+        {
+          keys: ["x", "Shift x"],
+          text: "Press the tool down, or lift it",
+          run: (event) => pointer.pen(event.shiftKey),
+        },
       ],
     ],
   ];
 }
 
+/** Return whether AltGr or Option only types a sign, such as "[" on many layouts. */
+function typesSign(event) {
+  const held = event.altKey || event.getModifierState("AltGraph");
+  return held && /^[^a-z0-9\s]$/i.test(event.key);
+}
+
 /** Return the name of a key with the keys held beside it: "Ctrl Shift z", "?", "ArrowLeft". */
 export function name(event) {
+  if (typesSign(event)) return event.key;
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1]; // on any layout
   const letter = /^[a-z]$/i.test(event.key);
   const key = digit && !event.ctrlKey ? digit : letter ? event.key.toLowerCase() : event.key;
@@ -183,14 +195,14 @@ export function listen(groups, isBlocked) {
   const held = new Set();
   document.addEventListener("keydown", (event) => {
     const command = table.get(name(event));
-    if (!command || event.altKey || isBlocked(event)) return;
+    if (!command || (event.altKey && !typesSign(event)) || isBlocked(event)) return;
     event.preventDefault();
     if (event.repeat && command.once) return;
     if (command.release) {
       if (held.has(command)) return;
       held.add(command);
     }
-    command.run();
+    command.run(event);
   });
   const release = (command) => held.delete(command) && command.release();
   document.addEventListener("keyup", (event) => {

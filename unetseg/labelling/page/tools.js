@@ -354,7 +354,9 @@ export class Pointer {
       this.session.grow(-Math.sign(deltaX || deltaY));
       this.stage.rehint();
     } else if (event.ctrlKey || event.metaKey || steps) {
-      const strength = event.ctrlKey && !steps ? 0.01 : event.deltaMode ? 0.08 : 0.002;
+      // Browsers report a pinch as a wheel with Ctrl that turns by far less than a step.
+      const pinches = event.ctrlKey && event.deltaMode === 0 && Math.abs(deltaY) < 50;
+      const strength = pinches ? 0.01 : event.deltaMode ? 0.08 : 0.002;
       this.stage.zoom(Math.exp(-Math.max(-200, Math.min(200, deltaY)) * strength), event);
     } else {
       this.stage.pan(-deltaX, -deltaY);
@@ -384,12 +386,12 @@ export class Pointer {
     return this.point || [this.stage.view.x, this.stage.view.y];
   }
 
-  /** Press the tool at the point, or let it go. */
-  pen() {
+  /** Press the tool at the point, with `shift` or without, or let it go. */
+  pen(shift) {
     if (!this.session.labels) return;
     this.point = this.#standing();
     if (this.active) return this.#release();
-    this.#press({ erase: false, shift: false });
+    this.#press({ erase: false, shift });
     if (["lasso", "take"].includes(this.session.tool)) this.#release(); // these take clicks
   }
 
