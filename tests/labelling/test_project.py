@@ -146,6 +146,9 @@ def test_masks_of_another_format_are_led_to_convert(tmp_path):
     with pytest.raises(InputError, match=r"im0\.tif: ") as caught, open_project(folder):
         pass
     assert typed(caught.value).endswith(f"unetseg convert {folder} {folder}-converted")
+    with pytest.raises(InputError) as caught, open_project(folder, ignored=("#ffffff", 7)):
+        pass
+    assert typed(caught.value).endswith(f"{folder}-converted --ignore '#ffffff,7'")
     assert sorted(p.name for p in (folder / "masks").iterdir()) == ["im0.tif"]
 
 
@@ -156,13 +159,19 @@ def test_labels_of_another_tool_are_painted_in_after_the_line_that_the_refusal_p
         shapes = [{"label": "cell", "points": corners, "shape_type": "polygon"}]
         about = {"shapes": shapes, "imagePath": image.name, "imageHeight": 64, "imageWidth": 56}
         image.with_suffix(".json").write_text(json.dumps(about))
+    Path("mine.toml").write_text(VALUES_TOML.replace("stripe", "cell"))
+    given = {"classes": Path("mine.toml"), "ignored": (255,)}
     with pytest.raises(InputError, match="labels of LabelMe files, no") as caught:
-        open_project(folder).__enter__()
+        open_project(folder, **given).__enter__()
     line = typed(caught.value).partition("unetseg ")[2]
-    assert shlex.split(line) == ["convert", "my set", "my set-converted"]
+    words = ["convert", "my set", "my set-converted"]
+    assert shlex.split(line) == [*words, "--classes", "mine.toml"]
+    with pytest.raises(InputError) as caught:
+        open_project(folder).__enter__()
+    assert shlex.split(typed(caught.value).partition("unetseg ")[2]) == words
     assert main(shlex.split(line)) == 0
     with open_project(Path("my set-converted")) as project:
-        assert project.table.names[-1] == "cell"
+        assert project.table.names == ("ground", "square", "cell")
         assert [image.state for image in project.images] == ["accepted", "accepted"]
 
 

@@ -181,11 +181,17 @@ def read_set(
     return LabelledSet(home, pairs, problem, table, warnings)
 
 
-def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
+def find_images(
+    folder: str | os.PathLike[str], commands: Commands | None = None
+) -> tuple[Pair, ...]:
     """Return the images of a folder, labelled or not, each with the file of its mask.
 
     A mask that is missing has the place and the name in which `find_pairs` would look for it. Where
     no image has a mask, that is ``masks/<stem>.png``.
+
+    Args:
+        folder: The folder.
+        commands: The command lines to suggest; None takes those without options.
 
     Raises:
         InputError: The folder is not found or holds no images. Or it holds two candidates for the
@@ -196,7 +202,7 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[Pair, ...]:
     files, folders = list_folder(folder)
     if export := find_export(folder):
         if any(pair.drawn is not None for pair in export.pairs):
-            remedy = f"make masks of them: {either(*Commands(folder).convert())}"
+            remedy = f"make masks of them: {either(*(commands or Commands(folder)).convert())}"
             raise InputError(folder, f"holds labels of {export.tool}, no masks", remedy)
         return export.pairs
     masks = _only(folder, folders, MASK_FOLDERS, "masks")

@@ -2,7 +2,8 @@
 
 The labels lie in ``masks/`` and ``classes.toml`` alone, which are a folder of labelled images at
 any moment. The folder ``.unetseg/`` holds strokes on their way into a mask, and the names of the
-accepted images. It can be deleted while nobody labels, and no label is lost.
+accepted images. It can be deleted when `unetseg label` has ended, and no label is lost. After a
+kill it holds the last strokes, until the folder is opened again.
 """
 
 import json
@@ -410,7 +411,8 @@ def open_project(
             be painted in. Or the model does not fit.
         MachineError: Another process labels the folder; it cannot be written.
     """
-    pairs = pairing.find_images(folder)
+    shapes = Commands.given(folder, classes, ())  # which have no values to ignore
+    pairs = pairing.find_images(folder, shapes)
     home = folder / STATE_FOLDER
     with locks.held(home, "close it first, or label there", folder):
         files.make_folder(home / "journal")
@@ -418,7 +420,8 @@ def open_project(
             LabelledImage(k, pair, home / "journal" / f"{pair.name}.strokes")
             for k, pair in enumerate(pairs)
         ]
-        table = _classes_of(folder, images, classes, tuple(ignored), model)
+        commands = Commands.given(folder, classes, ignored)
+        table = _classes_of(commands, images, classes, tuple(ignored), model)
         if model:
             model.check(pairs, table)
             model.enter(home)
@@ -506,7 +509,7 @@ def _read_records(path: Path) -> dict[str, Remembered]:
 
 
 def _classes_of(
-    folder: Path,
+    commands: Commands,
     images: Sequence[LabelledImage],
     file: Path | None,
     ignored: tuple[int | str, ...],
@@ -516,9 +519,9 @@ def _classes_of(
     paths = [image.pair.mask for image in images if image.pair.mask.exists()]
     for path in paths:
         if reading.read_info(path).format != "PNG":
-            remedy = f"make PNGs of the masks: {either(*Commands(folder).convert())}"
+            remedy = f"make PNGs of the masks: {either(*commands.convert())}"
             raise InputError(path, "a mask that cannot be painted in", remedy)
-    table = pairing.load_classes(folder, file)
+    table = pairing.load_classes(commands.root, file)
     if table is None and paths:
         table = discovery.discover(
             {str(p): masks.find_keys(reading.read_mask(p)) for p in paths}, ignored

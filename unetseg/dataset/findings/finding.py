@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from unetseg.errors import Code, InputError, as_argument, as_option, worded
@@ -79,6 +80,18 @@ class Commands:
     masks: Mapping[str, object] = field(default_factory=dict)
     others: Mapping[str, object] = field(default_factory=dict)
 
+    @classmethod
+    def given(
+        cls,
+        root: Path,
+        classes: Path | None,
+        ignored: Sequence[int | str],
+        others: Mapping[str, object] = MappingProxyType({}),
+    ) -> "Commands":
+        """Return the command lines for a folder with options; those that are None are left out."""
+        masks = {"classes": classes and str(classes), "ignore": [*ignored] or None}
+        return cls(root, _without_none(masks), _without_none(others))
+
     def check(self, option: str) -> str:
         """Return the line that inspects the folder with one option more."""
         return f"unetseg check {self._given()} {option}"
@@ -103,6 +116,10 @@ class Commands:
     def _given(self) -> str:
         options = {**self.masks, **self.others}
         return " ".join([quote(self._folder()), *(as_option(*one) for one in options.items())])
+
+
+def _without_none(options: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def refusal_of(error: InputError, commands: Commands, files: Sequence[Path] = ()) -> Finding:

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -276,10 +276,9 @@ def inspect_folder(
     """
     root, settings, ignored = Path(source), patches or PatchSettings(), several(ignore)
     classes = None if classes is None else Path(classes)
-    of_masks = {"classes": classes and str(classes), "ignore": [*ignored] or None}
     kept = ("group", "page", "channels", "crop", "line_width")
     others = {name: getattr(settings, name) for name in kept}
-    commands = Commands(root, _without_none(of_masks), _without_none(others))
+    commands = Commands.given(root, classes, ignored, others)
     labelled = pairing.read_set(
         source, classes, selection=settings.selection, line_width=settings.line_width
     )
@@ -375,10 +374,6 @@ def inspect_folder(
         group,
         facts.ignored_area,
     )
-
-
-def _without_none(options: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _classes_of(
