@@ -1,6 +1,10 @@
 """Class tables: their validity, the values and colours of classes, and their files."""
 
+from itertools import combinations
+
+import numpy as np
 import pytest
+from skimage import color
 
 from unetseg.classes import (
     ClassTable,
@@ -166,3 +170,22 @@ def test_names_and_colours_are_changed_by_name():
     assert [c.colour for c in table.classes] == ["#000000", "#00ff00"]
     with pytest.raises(InputError, match="rename: 'x=y' begins with no class"):
         VALUES.changed(["x=y"], [])
+
+
+# Linear RGB as people see it who lack one kind of cones (Machado, Oliveira, Fernandes, 2009).
+SEEN = {
+    "red": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "green": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "blue": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("lacking", SEEN)
+def test_colour_blind_people_tell_the_first_default_colours_apart(lacking):
+    shown = np.array([colour_to_rgb(default_colour(k)) for k in range(8)]) / 255
+    linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(SEEN[lacking]).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+    places = color.rgb2lab(seen)
+    nearest = min(np.linalg.norm(one - other) for one, other in combinations(places, 2))
+    assert nearest > 10  # a difference of 2 to 3 is just seen

@@ -103,6 +103,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys; from unetseg.cli.app import main; code = main(['--help']);"
         "heavy = {'torch', 'numpy', 'h5py', 'imageio', 'scipy', 'PIL', 'pydantic'};"
+        "heavy |= {'starlette', 'uvicorn'};"
         "heavy &= set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )

@@ -2,13 +2,19 @@
 
 import os
 import re
+import threading
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from scipy import ndimage
 
+import unetseg
+from tests.labelling.asking import open_folder
 from tests.labelling.browsing import (
     NOTEBOOK,
     NOTHING,
@@ -19,6 +25,9 @@ from tests.labelling.browsing import (
     stroke,
 )
 from tests.support import draw, wait_until, write_image, write_images
+from unetseg.labelling.security import Guard
+from unetseg.labelling.server import Events, LabelServer
+from unetseg.prediction.model_file import read_card
 
 
 @pytest.fixture
@@ -99,6 +108,44 @@ def test_painting_works_under_the_name_of_a_notebook_server_without_https(folder
         due = np.where(stroke(SHAPE, line, 9), 1, NOTHING)
         assert np.array_equal(mask_on_disk(mask, due), due)
         tab.close()
+
+
+@contextmanager
+def proxied(folder, path):
+    """Serve the page below a path, as the proxy of a notebook server does; yield its address."""
+    with open_folder(folder) as session:
+        guard = Guard(LabelServer(session, Events()).app)
+
+        async def proxy(scope, receive, send):
+            await guard(scope | {"path": scope["path"].removeprefix(path)}, receive, send)
+
+        options = {"port": 0, "lifespan": "off", "ws": "none", "log_config": None}
+        options["timeout_graceful_shutdown"] = 1
+        server = uvicorn.Server(uvicorn.Config(proxy, **options))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            yield f"http://127.0.0.1:{port}{path}/?token={guard.token}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_all_requests_stay_below_the_path_of_a_proxy(folder, window):
+    line = [(40, 50), (120, 50)]
+    with proxied(folder, "/user/me/proxy/8421") as address:
+        tab = window(address)
+        tab.actual()
+        tab.choose("brush", 9, 1)
+        tab.paint(*line)
+        tab.saved()
+        tab.open()
+        tab.go(0)
+        due = np.where(stroke(SHAPE, line, 9), 1, NOTHING)
+        assert np.array_equal(tab.labels(), due)
+        tab.close()  # which looks at the addresses of all requests
 
 
 def test_a_page_that_closes_is_not_counted_though_a_proxy_keeps_its_stream(shared, window):
@@ -256,6 +303,143 @@ def test_classes_are_added_named_coloured_locked_and_removed(folder, window):
         tab.close()
 
 
+def rows(tab):
+    """Return the state and the badge of each image, as the list shows them."""
+    return [
+        tuple(row.locator(part).text_content() for part in (".state", ".badge"))
+        for row in tab.page.locator("#images button").all()
+    ]
+
+
+def test_the_list_shows_the_state_of_each_image_and_which_one_comes_next(address, window):
+    tab = window(address)
+    tab.actual()
+    assert rows(tab) == [("not begun", ""), ("not begun", "next"), ("not begun", "")]
+    tab.go(1, "0")
+    assert rows(tab) == [("background only", ""), ("not begun", ""), ("not begun", "next")]
+    tab.choose("brush", 9, 1)
+    tab.paint((50, 50), (100, 50))
+    share = f"{100 * (tab.labels() != NOTHING).mean():.1f} % labelled"
+    wait_until(lambda: rows(tab)[1] == (share, ""))
+    tab.go(2, "Enter")
+    assert rows(tab) == [("background only", ""), ("accepted", ""), ("not begun", "")]
+    assert tab.page.inner_text("#count") == "2 of 3 accepted"
+
+
+TOOL, SIZE = "unetseg.session.tool", "unetseg.session.size"
+SCALE, X, Y = (f"unetseg.stage.view.{name}" for name in ("scale", "x", "y"))
+OPACITY = "Math.round(unetseg.stage.opacity * 10)"
+KEYS = [  # a key, a value of the page, and this value after the key
+    *[("g", TOOL, "edges"), ("t", TOOL, "take"), ("l", TOOL, "lasso")],
+    *[("e", TOOL, "eraser"), ("b", TOOL, "brush"), ("]", SIZE, 14), ("[", SIZE, 12)],
+    *[("+", SCALE, 1.25), ("-", SCALE, 1), ("=", SCALE, 1.25), ("d", SCALE, 1)],
+    *[("ArrowLeft", X, 80), ("ArrowRight", X, 160), ("ArrowUp", Y, 40), ("ArrowDown", Y, 120)],
+    *[(",", OPACITY, 5), (".", OPACITY, 6)],
+]
+
+
+def test_keys_choose_tools_sizes_and_what_is_seen(tab):
+    for key, what, due in KEYS:
+        tab.press(key)
+        found = tab.ask(what)
+        assert found == (due if isinstance(due, str) else pytest.approx(due)), key
+    number = tab.ask("unetseg.session.image.number")
+    tab.go(number + 1, "PageDown")
+    tab.go(number, "PageUp")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"ctrlKey": True, "altKey": True, "modifierAltGraph": True},  # AltGr on Windows
+        {"modifierAltGraph": True},  # on Linux
+        {"altKey": True},  # the Option key of a Mac
+    ],
+)
+def test_keys_work_where_a_layout_types_them_with_altgr(tab, held):
+    press = (
+        "(held) => document.body.dispatchEvent(new KeyboardEvent('keydown',"
+        " { key: ']', code: 'Digit9', bubbles: true, cancelable: true, ...held }))"
+    )
+    assert not tab.page.evaluate(press, held)  # the key was taken
+    assert (tab.ask(SIZE), tab.ask("unetseg.session.current")) == (14, 1)
+
+
+def test_keys_choose_nine_classes_and_the_one_under_the_pointer(address, window):
+    tab = window(address)
+    tab.actual()
+    tab.ask(
+        "unetseg.session.changeClasses((old) => [...old.map((c, was) => ({ ...c, was })),"
+        " ...[...'abcdefg'].map((name) => ({ name, colour: null, was: null }))])"
+    )
+    for index in range(9):
+        tab.press(str(index + 1))
+        assert tab.ask("unetseg.session.current") == index
+    tab.choose("brush", 9, 6)
+    tab.paint((50, 50), (100, 50))
+    tab.press("2")
+    tab.page.mouse.move(*tab.place(75, 50))
+    tab.press("q")
+    assert tab.ask("unetseg.session.current") == 6
+
+
+def test_the_right_button_erases_and_shift_draws_a_line_from_the_last_stroke(tab):
+    tab.choose("brush", 9, 1)
+    tab.paint((50, 50), (100, 50))
+    tab.page.keyboard.down("Shift")
+    tab.click(150, 120)
+    tab.page.keyboard.up("Shift")
+    line = stroke(SHAPE, [(50, 50), (100, 50), (150, 120)], 9)
+    assert np.array_equal(tab.labels(), np.where(line, 1, NOTHING))
+    tab.paint((75, 20), (75, 80), button="right")
+    erased = stroke(SHAPE, [(75, 20), (75, 80)], 9)
+    due = np.where(line & ~erased, 1, NOTHING)
+    assert np.array_equal(tab.labels(), due)
+    tab.press("Control+z", "Control+y", "Control+z")
+    assert np.array_equal(tab.labels(), np.where(line, 1, NOTHING))
+    tab.press("Control+Shift+Z")
+    assert np.array_equal(tab.labels(), due)
+    tab.saved()
+    due = due.astype(np.uint8)
+    assert np.array_equal(mask_on_disk(tab.mask, due), due)
+
+
+def test_a_lasso_fills_what_it_went_around_and_corners_are_taken_back(tab):
+    tab.choose("lasso", index=1)
+    tab.paint((50, 50), (150, 50), (150, 120), (50, 120), (50, 51))
+    due = blank()
+    due[50:120, 50:150] = 1
+    assert np.array_equal(tab.labels(), due)
+    for corner in [(200, 50), (250, 50), (250, 100), (300, 200)]:
+        tab.click(*corner)
+    tab.press("Backspace")
+    tab.click(200, 100)
+    tab.press("Enter")
+    due[50:100, 200:250] = 1
+    assert np.array_equal(tab.labels(), due)
+    for corner in [(20, 150), (90, 150), (90, 200)]:
+        tab.click(*corner)
+    tab.press("Escape")
+    tab.page.mouse.dblclick(*tab.place(30, 190))  # it would close the polygon
+    assert np.array_equal(tab.labels(), due)
+    tab.press("Escape")
+    tab.saved()
+
+
+def test_space_or_the_middle_button_and_a_drag_move_the_image(tab):
+    tab.choose("brush", 9, 1)
+    for button, key in (("left", "Space"), ("middle", "Shift")):
+        x, y = tab.place(100, 80)
+        tab.page.mouse.move(x, y)
+        tab.page.keyboard.down(key)
+        tab.page.mouse.down(button=button)
+        tab.page.mouse.move(x + 30, y + 20)
+        tab.page.mouse.up(button=button)
+        tab.page.keyboard.up(key)
+        assert np.allclose(tab.place(100, 80), (x + 30, y + 20), atol=1)
+    assert (tab.labels() == NOTHING).all()
+
+
 def test_typed_names_and_focused_buttons_keep_their_keys(tab):
     tab.press("a")
     tab.page.keyboard.type("b z 1")
@@ -280,6 +464,11 @@ def test_wheel_zooms_touchpad_moves_and_both_leave_the_pixel_under_the_pointer(t
     tab.page.mouse.wheel(30, 20)
     tab.until(f"unetseg.stage.view.x !== {where}")
     assert np.allclose(tab.place(100, 80), (x - 30, y - 20), atol=1)
+    scale = tab.ask("unetseg.stage.view.scale")
+    tab.page.keyboard.down("Control")  # as browsers report two fingers that part
+    tab.page.mouse.wheel(0, -10)
+    tab.page.keyboard.up("Control")
+    tab.until(f"unetseg.stage.view.scale > {scale} * 1.05")
     size = tab.ask("unetseg.session.size")
     tab.page.keyboard.down("Shift")
     tab.page.mouse.wheel(0, -120)
@@ -344,12 +533,12 @@ def test_channels_and_contrast_of_a_deep_image_are_chosen_and_seen(browser, tmp_
         assert tab.page.inner_text("#window") == "1000 to 3000"
 
 
-def answered(tab):
+def answered(tab, shape=SHAPE):
     """Paint a stroke on the ground and one on the square of `draw`; return the answer (H, W).
 
     Nothing else may be painted in the folder: then there is no answer to the first stroke alone.
     """
-    mask = draw(tab.ask("unetseg.session.image.number"), SHAPE)[1]
+    mask = draw(tab.ask("unetseg.session.image.number"), shape)[1]
     for index in (0, 1):
         rows, columns = np.nonzero(mask == index)
         middle = len(rows) // 2
@@ -387,6 +576,34 @@ def test_strokes_are_answered_and_accepting_keeps_both(fresh, folder):
     assert np.array_equal(tab.labels(), due)
 
 
+@pytest.mark.usefixtures("processor_time_of_rounds")
+def test_the_network_learns_behind_the_page_and_is_a_run_like_any_other(
+    browser, tmp_path, window, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "set" / "images", 2)
+    with serving("set", "--budget", "8s", train="--train") as address:
+        tab = window(address)
+        assert "Waiting for new labels." in tab.page.inner_text("#training")
+        answer = answered(tab, (64, 56))
+        strokes = tab.labels()
+        done = "t.round > 1 || (t.round === 1 && t.state === 'waiting')"
+        tab.until(f"((t) => {done})(unetseg.session.project.training)", 240)
+        assert re.search(r"Round [12]\.", tab.page.inner_text("#training"))
+        card = read_card("runs/label/model.safetensors")
+        assert (card.name, card.images_trained_on) == ("label", 1)
+        assert tab.ask("unetseg.session.answer.by") == "head"  # the network has no score yet
+        tab.go(1, "Enter")
+        due = np.where(strokes == NOTHING, answer, strokes)
+        assert np.array_equal(mask_on_disk(Path("set/masks/im0.png"), due), due)
+        tab.page.locator("#training-switch").click()
+        tab.until("document.querySelector('#training-text').textContent.includes('Paused.')")
+        tab.close()
+    assert list(Path("runs").iterdir()) == [Path("runs/label")]
+    done = unetseg.predict("set/images/im1.png", model="label", overlay=False)
+    assert [path.name for path in done.written] == ["im1.png"]
+
+
 def test_a_region_of_the_answer_becomes_labels_or_another_class(fresh):
     tab = fresh
     answer = answered(tab)
@@ -403,6 +620,8 @@ def test_a_region_of_the_answer_becomes_labels_or_another_class(fresh):
     tab.page.keyboard.down("Shift")
     tab.click(x + 0.5, y + 0.5)
     tab.page.keyboard.up("Shift")
+    assert np.array_equal(tab.labels(), np.where(region, 1 - most, strokes))
+    tab.press("z", "Shift+X")  # the pointer is there still
     assert np.array_equal(tab.labels(), np.where(region, 1 - most, strokes))
     tab.saved()
 

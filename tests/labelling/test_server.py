@@ -13,7 +13,7 @@ from tests.support import draw, read, wait_until, write_image, write_set
 from unetseg.labelling.project import enlarge
 from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate
-from unetseg.labelling.server import Events, LabelServer
+from unetseg.labelling.server import Events, LabelServer, _listen
 
 PAINT = "api/images/0/labels?x=3&y=4&width=10&height=5&stroke=s1"
 
@@ -96,6 +96,13 @@ def test_training_is_turned_by_true_and_false_alone(client):
         assert client.post("api/train", content=body).status_code == 400
     assert client.post("api/train", json={"on": False}).status_code == 404  # none is trained
     assert client.get("api/project").json()["training"] is None
+
+
+def test_an_image_that_is_opened_comes_with_the_number_of_the_next_one(client):
+    assert client.get("api/images/0/labels").headers["Labels-Next"] == "1"
+    for number in (1, 2):
+        client.post(f"api/images/{number}/accept", json={"empty": True})
+    assert "Labels-Next" not in client.get("api/images/0/labels").headers
 
 
 def test_accepting_leads_to_the_next_image(client):
@@ -189,6 +196,11 @@ def test_pages_of_other_origins_change_and_read_nothing(client, folder, origin):
     assert state_of(folder) == before
 
 
+def test_only_this_machine_can_connect():
+    with _listen(None) as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
+
+
 def test_a_change_without_an_origin_is_refused(guard, client):
     client.headers = {}
     assert client.put(PAINT, content=rectangle()).status_code == 403
@@ -265,10 +277,14 @@ def test_every_answer_keeps_other_pages_out(guard, client):
         *("api/images/0/tiles/9/0/0", "api/images/0/tiles/0/1/0", "api/images/0/tiles/0/0/-1"),
     ],
 )
-def test_a_path_leads_nowhere_but_to_the_page_and_to_numbers(client, path):
+def test_a_path_leads_nowhere_but_to_the_page_and_to_numbers(client, folder, path):
+    before = state_of(folder)
     answer = client.get(path)
     assert answer.status_code == 404
     assert "error" in answer.json()
+    for method in ("PUT", "POST"):
+        assert client.request(method, path, content=rectangle()).status_code in (400, 404, 405)
+    assert state_of(folder) == before
 
 
 @pytest.mark.parametrize(

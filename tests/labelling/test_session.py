@@ -91,6 +91,17 @@ def test_begun_images_come_after_untouched_ones(session):
     assert session.next_image(1) is None
 
 
+def test_the_page_is_told_which_image_comes_next_as_soon_as_labels_change_that(session, told):
+    assert session.open(0) == 1
+    wait_until(lambda: session._engine._ahead == [1, 2])
+    session.accept(1, is_empty=True)  # in another window
+    wait_until(lambda: ("next", {"after": 0, "number": 2}) in told)
+    assert session._engine._ahead == [2]
+    session.accept(2, is_empty=True)
+    wait_until(lambda: ("next", {"after": 0, "number": None}) in told)
+    assert session.open(0) is None
+
+
 def test_a_class_that_is_left_out_is_forgotten_by_the_answer(session):
     session.open(0)
     table = session.project.table
@@ -133,20 +144,49 @@ def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_p
     assert found[0][1].text
 
 
+def test_a_mask_is_compared_with_an_earlier_prediction_where_none_can_be_made_now(
+    session, monkeypatch
+):
+    mask, made = square(0), []
+    monkeypatch.setattr(session._engine, "by_others", lambda _: made.pop() if made else None)
+    assert session._by_others(0, mask, 4) is None
+    first, second = np.zeros_like(mask), np.ones_like(mask)
+    made[:] = [second, first]
+    assert session._by_others(0, mask, 4) is first
+    assert session._by_others(0, mask, 7) is first
+    assert session._by_others(0, mask, 8) is second  # by twice as many
+    assert session._by_others(0, mask, 16) is second  # its features have left the memory
+    assert session._by_others(0, 1 - mask, 16) is None
+
+
 class Trained:
     """A network that is done: it takes every pixel of every image for class 1."""
+
+    def __init__(self):
+        self.orders = []
 
     def prediction(self, number, table):
         return np.ones((64, 56), np.uint8)
 
     def learn(self, order):
-        pass
+        self.orders.append(order)
 
     def expect(self, order):
         pass
 
     def close(self):
         pass
+
+
+def test_the_network_begins_where_the_first_answer_comes_after_the_strokes_were_saved(session):
+    session.training = Trained()
+    session._engine.on_answer = lambda *_: None  # it is late
+    paint_truth(session, 0)
+    session.project.save()
+    assert session.training.orders == []
+    session._answered(0, 1)
+    session._answered(0, 2)
+    assert [sorted(order) for order in session.training.orders] == [[1, 2]]
 
 
 def near_the_head(session):

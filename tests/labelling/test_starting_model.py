@@ -1,6 +1,7 @@
 """A model that a project begins with: its classes, the images it fits, and its predictions."""
 
 import shutil
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import unetseg
 from tests.labelling.asking import open_page
-from tests.support import NAMES, VALUES_TOML, read, with_card, write_images
+from tests.support import NAMES, VALUES_TOML, read, wait_until, with_card, write_images
 from unetseg.classes import read_classes
 from unetseg.errors import InputError
 from unetseg.labelling.journal import Stroke
@@ -128,6 +129,28 @@ def test_the_model_answers_before_the_first_stroke_and_is_scored_on_images_it_ne
             truth = project.labels(new)
             wrong = truth != answers[1].labels
             assert score["mean_iou"] == 1 if not wrong.any() else score["mean_iou"] < 1
+
+
+def test_no_stroke_waits_until_it_is_known_whether_the_model_was_trained_on_its_image(
+    folder, model, monkeypatch
+):
+    askers, was_seen = [], RunningScore.was_seen
+
+    def watched(score, pair):
+        askers.append(threading.current_thread().name)
+        return was_seen(score, pair)
+
+    monkeypatch.setattr(RunningScore, "was_seen", watched)
+    with (
+        open_project(folder, model=model) as project,
+        closing(Session(project, lambda *_: None, model)) as session,
+    ):
+        session.open(0)
+        wait_until(lambda: len(session._engine._scattered) == len(project.images), 60)
+        for image in project.images:
+            session.paint(image.number, STROKE)
+            session.accept(image.number, is_empty=False)
+    assert askers == ["labelling-features"] * len(project.images)
 
 
 def test_images_that_a_model_saw_stay_out_of_the_score_when_it_is_not_given_again(folder, model):

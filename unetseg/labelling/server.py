@@ -308,9 +308,10 @@ class LabelServer:
         image = self._image(request)
 
         def pack() -> Response:
-            self.session.open(image.number)
+            following = self.session.open(image.number)
+            more = {} if following is None else {"Labels-Next": str(following)}
             with image.lock:
-                return _packed("Labels", self.project.labels(image.number))
+                return _packed("Labels", self.project.labels(image.number), more)
 
         return await run_in_threadpool(pack)
 

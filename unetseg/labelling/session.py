@@ -65,14 +65,16 @@ class Session:
         # others.
         self._others: dict[int, tuple[bytes, int, NDArray[np.uint8]]] = {}
         self._learned = False  # a head has been fitted, so there are two classes
+        self._is_saved = False  # a mask was written since the session began
         # The images of whose strokes no model has learned yet.
         self._unseen = {image.number for image in project.images if not image.labelled}
         self._trained_on: dict[int, bool] = {}  # whether a model was, of images asked for
+        self._opened: int | None = None  # the image that was opened last
         self._lock = threading.RLock()  # guards the score
         self._score = RunningScore(
             project.home, [image.name for image in project.images], project.table.names, model
         )
-        self._engine = Engine(len(project.images), self.pictures.image, self._answered)
+        self._engine = Engine(len(project.images), self._read, self._answered)
         project.on_saved = self._saved
         project.on_failed = lambda error: publish("failed", {"error": str(error)})
         threading.Thread(target=self._learn_older, name="older labels", daemon=True).start()
@@ -108,13 +110,15 @@ class Session:
 
     # --- images ----------------------------------------------------------------------------------
 
-    def open(self, number: int) -> None:
-        """Show an image from now on, and prepare those that are likely to come next."""
+    def open(self, number: int) -> int | None:
+        """Show an image from now on, and prepare those that are likely to come next.
+
+        Returns:
+            The result of `next_image`.
+        """
         self._engine.open(number)
-        likely = self._likely(number)
-        self._engine.expect(likely)
-        if self.training:
-            self.training.expect([number, *likely])
+        self._opened = number
+        return self._look_ahead(number)
 
     def paint(self, number: int, stroke: Stroke, revision: int | None = None) -> bool:
         """Put a stroke into the labels of an image; see `Project.paint`.
@@ -215,7 +219,8 @@ class Session:
         """Return the accepted images whose masks look wrong, with their numbers, worst first.
 
         A mask is compared with a prediction by the strokes on all other images. That prediction is
-        made again when the mask has changed, or when twice as many images are accepted.
+        made again when the mask has changed, or when twice as many images are accepted. An image
+        whose features are no longer in memory keeps the one before.
         """
         accepted = [image for image in self.project.images if image.state == "accepted"]
         scored, numbers = [], {}
@@ -235,13 +240,13 @@ class Session:
         self, number: int, labels: NDArray[np.uint8], accepted: int
     ) -> NDArray[np.uint8] | None:
         digest = hashlib.blake2b(labels.data).digest()
-        known = self._others.get(number)
-        if known is None or known[0] != digest or accepted >= 2 * known[1]:
-            prediction = self._engine.by_others(number)
-            if prediction is None:
-                return None
-            self._others[number] = known = (digest, accepted, prediction)
-        return known[2]
+        of_mask, at, prediction = self._others.get(number, (b"", 0, None))
+        if of_mask != digest or accepted >= 2 * at:
+            new = self._engine.by_others(number)
+            if new is not None:
+                self._others[number] = digest, accepted, new
+                return new
+        return prediction if of_mask == digest else None
 
     def score(self) -> dict[str, Any] | None:
         """Return the running score as the page shows it; see `RunningScore.summary`."""
@@ -253,6 +258,22 @@ class Session:
         return self.training.state() if self.training and self._trains else None
 
     # --- behind the page -------------------------------------------------------------------------
+
+    def _look_ahead(self, number: int) -> int | None:
+        """Prepare the images that may come after another; return the first of them."""
+        likely = self._likely(number)
+        self._engine.expect(likely)
+        if self.training:
+            self.training.expect([number, *likely])
+        return next(iter(likely), None)
+
+    def _read(self, number: int) -> NDArray[Any]:
+        """Return the pixels of an image for the engine.
+
+        The first stroke asks `_was_seen`. So it is found out here, before the image is painted.
+        """
+        self._was_seen(self.project.images[number])
+        return self.pictures.image(number)
 
     def _keep_first(self, image: LabelledImage) -> None:
         """Keep the predictions of an image of which no model has seen a label."""
@@ -326,12 +347,22 @@ class Session:
                     self._engine.painted(image.number, self.project.labels(image.number))
 
     def _answered(self, number: int, _: int) -> None:
-        self._learned = True
+        is_first, self._learned = not self._learned, True
         self._publish("answer", {"number": number, "version": next(self._versions)})
+        if is_first and self._is_saved:
+            self._begin_round(number)
 
     def _saved(self, number: int) -> None:
+        self._is_saved = True
         self._publish("saved", {"number": number})
-        if self.training and self._learned:
+        if (opened := self._opened) is not None:  # labels change the order of the others
+            following = self._look_ahead(opened)
+            self._publish("next", {"after": opened, "number": following})
+        if self._learned:
+            self._begin_round(number)
+
+    def _begin_round(self, number: int) -> None:
+        if self.training:
             self.training.learn(self._likely(number))
 
     def _predicted(self, numbers: Sequence[int]) -> None:

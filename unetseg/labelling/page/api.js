@@ -54,8 +54,12 @@ export const accept = (number, empty) => callJson("POST", `images/${number}/acce
 export const reopen = (number) => callJson("POST", `images/${number}/reopen`, {});
 export const train = (on) => callJson("POST", "train", { on });
 
-export const labels = async (number) =>
-  map(await call("GET", `images/${number}/labels`), "Labels", Uint8Array);
+/** Open an image. Return its labels, and as `next` the image that is suggested after it, or null. */
+export async function labels(number) {
+  const response = await call("GET", `images/${number}/labels`);
+  const next = response.headers.get("Labels-Next");
+  return { ...(await map(response, "Labels", Uint8Array)), next: next === null ? null : +next };
+}
 
 export const regions = async (number) =>
   map(await call("GET", `images/${number}/regions`), "Regions", Int32Array);

@@ -88,6 +88,8 @@ export class Session extends EventTarget {
       {
         answer: ({ number }) => number === this.image?.number && this.#loadAnswer(),
         state: (found) => this.#stateOf(found),
+        next: ({ after, number }) =>
+          after === this.image?.number && this.#part({ next: number }, "images"),
         labels: (found) => this.#painted(found),
         pages: ({ count }) => this.#pages(count),
         failed: ({ error }) => this.say(error),
@@ -135,7 +137,7 @@ export class Session extends EventTarget {
       }
       const { classes } = this.project;
       const was = found.classes.map((c) => classes.findIndex((old) => old.name === c.name));
-      this.project = { ...found, classes };
+      this.project = { ...found, classes, next: this.project.next };
       this.image &&= this.#imageOf(this.image.number);
       this.#replaceClasses(found.classes, was);
       this.doubtful = false;
@@ -221,8 +223,9 @@ export class Session extends EventTarget {
     this.#tell("open");
     await this.#try(async () => {
       await this.#stored();
-      const { width, height, data } = await api.labels(number);
+      const { width, height, data, next } = await api.labels(number);
       this.image = image;
+      this.project.next = next;
       this.labels = new Labels(width, height, data);
       this.answer = this.regions = this.range = null;
       this.shown = this.#kept(image);
