@@ -531,6 +531,7 @@ def test_channels_and_contrast_of_a_deep_image_are_chosen_and_seen(browser, tmp_
         tab.press("c")
         wait_until(lambda: is_seen((0, 255, 0), (255, 0, 255)))
         assert tab.page.inner_text("#window") == "1000 to 3000"
+        tab.close()
 
 
 def answered(tab, shape=SHAPE):
