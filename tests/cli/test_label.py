@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -89,7 +90,7 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         assert not listener.is_alive()  # the stream ends with the server
         assert server.process.returncode == 130
         assert said.splitlines()[-1] == (
-            f"unetseg: error: {folder}: stopped by SIGINT; all strokes are saved"
+            f"unetseg: error: {folder}: stopped by SIGINT; all strokes are saved in {folder}/masks"
         )
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] == 2)
 
@@ -111,6 +112,20 @@ def given(answer):
     return answer if answer.status_code == 200 else None
 
 
+def test_the_end_says_how_the_network_predicts_other_images(home):
+    folder = write_images(home / "set", 1)
+    shutil.copytree("runs/default", "runs/label")
+    (folder / ".unetseg").mkdir()
+    (folder / ".unetseg" / "run").write_text(str(Path("runs/label").resolve()))
+    for option, next_lines in (
+        ("--train", ["Next:", "  unetseg predict NEWIMAGES --model label"]),
+        ("--no-train", []),
+    ):
+        with Server(folder, "--no-browser", option) as server:
+            shown, _ = server.stop()
+        assert shown.splitlines()[1:] == next_lines
+
+
 def test_a_page_in_the_background_of_a_shell_ends_on_sigterm_alone(folder):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does at "&"
     try:
@@ -125,7 +140,7 @@ def test_a_page_in_the_background_of_a_shell_ends_on_sigterm_alone(folder):
         _, said = server.stop(signal.SIGTERM)
         assert server.process.returncode == 143
         assert said.splitlines()[-1] == (
-            f"unetseg: error: {folder}: stopped by SIGTERM; all strokes are saved"
+            f"unetseg: error: {folder}: stopped by SIGTERM; all strokes are saved in {folder}/masks"
         )
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] > 0)
 

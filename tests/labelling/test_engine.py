@@ -3,6 +3,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.support import draw, scribble, wait_until
 from unetseg.classes import IGNORED
@@ -163,6 +164,20 @@ def test_strokes_of_images_that_are_not_shown_count(engine):
     assert (engine.wait(0).labels == draw(0)[1]).mean() > 0.9
 
 
+def test_strokes_change_the_answer_as_much_when_whole_masks_were_accepted(engine):
+    for number in range(3):  # masks of which each object is two pixels too wide
+        mask, wide = draw(number)[1], draw(number)[1]
+        for index in (1, 2):
+            wide[ndimage.binary_dilation(mask == index, iterations=2)] = index
+        engine.painted(number, wide)
+    mask = draw(3)[1]
+    engine.open(3)
+    wait_until(lambda: {0, 1, 2} <= engine._samples.keys() and engine.answer(3))
+    assert (engine.wait(3).labels == mask).mean() < 0.99
+    engine.painted(3, scribble(mask))
+    wait_until(lambda: (engine.answer(3).labels == mask).mean() > 0.995)
+
+
 def test_many_strokes_in_a_row_are_answered_together(engine):
     mask = draw(0)[1]
     engine.open(0)
@@ -177,9 +192,12 @@ def test_expected_images_are_prepared_before_all_others():
     with closing(Watched()) as engine:
         engine.expect([4, 2, 0])
         engine.open(3)
-        wait_until(lambda: len(engine.reads) >= 4)
-        rest = [n for n in engine.reads if n not in (0, 1)]  # the work that had begun before
-        assert set(rest[:3]) == {2, 3, 4}
+
+        def rest():
+            return [n for n in engine.reads if n not in (0, 1)]  # the work that had begun before
+
+        wait_until(lambda: len(rest()) >= 3)
+        assert set(rest()[:3]) == {2, 3, 4}
 
 
 def test_an_opened_image_stops_work_on_another():

@@ -672,6 +672,8 @@ def test_the_edge_brush_stays_in_the_regions_that_its_middle_has_touched(tab):
     assert (got <= (first | entered)).all()
     assert (got >= (first | stroke(SHAPE, [(170, 105)], 41) & (halves == 1))).all()
     tab.saved()
+    tab.go(tab.ask("unetseg.session.image.number") + 1, "n")
+    tab.until("unetseg.session.regions")  # the regions of the next image come before a stroke
 
 
 SCORE = {
@@ -683,7 +685,16 @@ SCORE = {
     "ten_more": {"gain": 0.02, "interval": [-0.01, 0.05]},
     "note": "Each was predicted before its first stroke.",
 }
-TRAINING = {"on": True, "state": "training", "round": 3, "share": 0.4, "note": None}
+LINE = "unetseg predict NEWIMAGES --model label"
+TRAINING = {
+    "on": True,
+    "state": "training",
+    "round": 3,
+    "share": 0.4,
+    "seconds": 20,
+    "note": None,
+    "next": LINE,
+}
 
 
 def tell(tab, **values):
@@ -715,6 +726,14 @@ def test_the_answer_of_a_given_model_is_named(tab):
     assert text == "Learning from your labels. The given model makes this prediction."
 
 
+def test_the_bar_of_a_round_grows_though_the_server_says_nothing(tab):
+    bar = "document.getElementById('training-share')"
+    tell(tab, training=TRAINING)
+    tab.until(f"{bar}.value > 0.45")
+    tell(tab, training={**TRAINING, "state": "predicting", "share": None})
+    assert tab.ask(f"{bar}.hidden")
+
+
 def test_the_score_is_shown_with_its_interval_and_the_training_with_its_round(tab):
     assert not tab.page.locator("#score").is_visible()
     assert not tab.page.locator("#training").is_visible()
@@ -726,8 +745,12 @@ def test_the_score_is_shown_with_its_interval_and_the_training_with_its_round(ta
     assert "Ten more images would bring about +0.02, between −0.01 and +0.05." in text
     assert tab.page.locator("#score svg .line").get_attribute("points").count(",") == 7
     text = tab.page.inner_text("#training")
-    assert "The network makes this prediction. Round 3." in text
+    made = "The network makes this prediction. It learns from your strokes in the next round."
+    assert f"{made} Round 3." in text
     assert "Pause training" in text
+    assert f"In a terminal, for other images: {LINE}" in text
+    tell(tab, training={**TRAINING, "next": None})
+    assert "In a terminal" not in tab.page.inner_text("#training")
     tell(tab, score={**SCORE, "interval": None, "ten_more": None, "images": 1}, training=None)
     assert "No interval yet, over 1 image." in tab.page.inner_text("#score")
     assert not tab.page.locator("#training").is_visible()

@@ -62,6 +62,8 @@ def test_a_round_leaves_a_run_and_predicts_the_next_image(project):
         states = [(s["state"], s["note"]) for s in told.states]
         assert states == [("training", None), ("predicting", None), ("waiting", None)]
         assert told.predicted == [3]
+        assert told.states[0]["next"] is None
+        assert told.states[-1]["next"] == "unetseg predict NEWIMAGES --model label"
         assert read_card("runs/label/model.safetensors").images_trained_on == 3
         table = read_classes(project / "classes.toml")
         labels = told.rounds.prediction(3, table)

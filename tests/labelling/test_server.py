@@ -33,7 +33,7 @@ def state_of(folder):
 def test_the_project_lists_classes_and_images(client):
     found = client.get("api/project").json()
     assert found["classes"] == [
-        {"name": "background", "colour": "#000000"},
+        {"name": "background", "colour": "#56b4e9"},
         {"name": "object", "colour": "#e69f00"},
     ]
     assert [i["name"] for i in found["images"]] == ["im0", "im1", "im2"]
@@ -123,7 +123,7 @@ def test_classes_are_added_renamed_and_left_out(client, folder):
     made = changed["classes"]
     assert (changed["was"], changed["revision"]) == ([0, 1, None], 1)
     assert [c["name"] for c in made] == ["ground", "object", "new"]
-    assert made[2]["colour"] == "#56b4e9"  # the first default colour that is free
+    assert made[2]["colour"] == "#009e73"  # the first default colour that is free, but black
     client.put(PAINT, content=rectangle(2))
     kept = [{"name": "ground", "colour": "#000000", "was": 0}]
     kept.append({"name": "new", "colour": "#009e73", "was": 2})

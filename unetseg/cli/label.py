@@ -10,7 +10,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from unetseg.cli import options
-from unetseg.cli.console import ProgressDisplay, print_line
+from unetseg.cli.console import ProgressDisplay, print_line, print_next
+from unetseg.errors import Interrupted
 
 _PAGE = "The page"
 _NETWORK = "The network"
@@ -89,7 +90,9 @@ def label(
         unetseg label MYIMAGES/ --from wide
         unetseg label MYIMAGES/ --port 9000 --no-browser
     """
+    from unetseg.labelling.rounds import predict_line
     from unetseg.labelling.server import label_folder
+    from unetseg.prediction.run_folder import RunFolder
 
     def show_address(address: str) -> None:
         display.pause()
@@ -100,19 +103,24 @@ def label(
         if browser and _has_screen():
             webbrowser.open(address)
 
-    with ProgressDisplay() as display:
-        label_folder(
-            folder,
-            classes=classes,
-            ignored=options.ignored(ignore),
-            port=port,
-            hosts=host_name or (),
-            run=run if train else None,
-            budget=budget,
-            start_from=start_from,
-            on_progress=display,
-            on_ready=show_address,
-        )
+    try:
+        with ProgressDisplay() as display:
+            label_folder(
+                folder,
+                classes=classes,
+                ignored=options.ignored(ignore),
+                port=port,
+                hosts=host_name or (),
+                run=run if train else None,
+                budget=budget,
+                start_from=start_from,
+                on_progress=display,
+                on_ready=show_address,
+            )
+    except Interrupted:  # its usual end
+        if train and RunFolder(run).model.exists():
+            print_next(predict_line(RunFolder(run)))
+        raise
 
 
 def _has_screen() -> bool:

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _MEMORY = 2**30  # bytes of features that are kept: six images of four megapixel
 _PATIENCE = 5.0  # seconds
 _AHEAD = 2  # images that are prepared before they are opened
 _SURVEYED = 500  # images that are looked at so that they can be ranked: 120 MB
+_WEIGHT = 2**30  # of each image that a head learns from
 _SCATTERED = 200  # pixels of an image that stand for it where images are compared
 
 
@@ -268,7 +269,7 @@ class Engine:
             due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
             features = {n: self._features[n] for n in due}
         for number, labels in due.items():
-            self._samples[number] = draw_sample(features[number], labels)
+            self._samples[number] = _weighed(draw_sample(features[number], labels))
         if due:
             painted = [sample for sample in self._samples.values() if len(sample.labels)]
             self._head = fit_head(painted, self._head) if painted else None
@@ -325,6 +326,15 @@ class Engine:
             version = self._version
             self._answers[number] = (head, Answer(labels, version, "head"))
         self.on_answer(number, version)
+
+
+def _weighed(sample: Sample) -> Sample:
+    """Return a sample that weighs as much as that of any other image.
+
+    An accepted mask has many times the pixels of some strokes. If each pixel weighed the same,
+    strokes would not change the answer once a few images are accepted.
+    """
+    return replace(sample, totals=sample.totals * _WEIGHT // sample.totals.sum().clamp_min(1))
 
 
 def _scatter(features: Features, shape: tuple[int, ...]) -> Tensor:

@@ -23,6 +23,7 @@ from unetseg import files, locks
 from unetseg.classes import (
     IGNORED,
     ClassTable,
+    default_colour,
     named_classes,
     read_classes,
 )
@@ -527,7 +528,9 @@ def _classes_of(
             {str(p): masks.find_keys(reading.read_mask(p)) for p in paths}, ignored
         )
     elif table is None:
-        plain = ClassTable(named_classes(("background", "object")))
+        # Black would hide dark pictures.
+        colours = {"background": default_colour(2), "object": default_colour(1)}
+        plain = ClassTable(named_classes(tuple(colours), colours))
         table = model.card.classes if model else plain
     elif ignored:
         table = table.with_ignored(ignored)

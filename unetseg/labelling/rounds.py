@@ -44,6 +44,11 @@ if sys.platform == "win32":  # the same priority there, and no Ctrl-C
     _FLAGS = subprocess.IDLE_PRIORITY_CLASS | subprocess.CREATE_NEW_PROCESS_GROUP
 
 
+def predict_line(run: RunFolder) -> str:
+    """Return the command line that predicts images by the model of a run."""
+    return f"unetseg predict NEWIMAGES{run.option('--model')}"
+
+
 class Rounds:
     """Trains again and again as labels come in; a thread of its own waits for the processes.
 
@@ -155,16 +160,23 @@ class Rounds:
         self._thread.join(5)
 
     def state(self) -> dict[str, Any]:
-        """Return the state for the page: "on", "state", "round", "share" and "note"."""
-        share = None
+        """Return the state for the page.
+
+        The keys are "on", "state", "round", "share", "seconds", "note" and "next". "share" is the
+        part of the time of a round, "seconds", that is over; None between rounds.
+        "next" is the command line that predicts other images, once there is a network for it.
+        """
+        share, seconds = None, parse_duration(self._budget)
         if self._state == "training":
-            share = min(1.0, (time.monotonic() - self._began) / parse_duration(self._budget))
+            share = min(1.0, (time.monotonic() - self._began) / seconds)
         return {
             "on": self._is_on,
             "state": self._state,
             "round": self._round,
             "share": share,
+            "seconds": seconds,
             "note": self._note or None,
+            "next": predict_line(self._run) if self._run and self._run.model.exists() else None,
         }
 
     def prediction(self, number: int, table: ClassTable) -> NDArray[np.uint8] | None:

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from unetseg.classes import ClassTable, SegmentationClass, free_colours
+from unetseg.classes import ClassTable, SegmentationClass, default_colour, free_colours
 from unetseg.errors import InputError, MachineError, arg
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, open_project
@@ -433,7 +433,7 @@ def label_folder(
         guard = Guard(LabelServer(session, events).app, hosts)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={guard.token}"
         asyncio.run(_serve(guard, listening, events, caught, lambda: on_ready(address)))
-        caught.check(folder, "all strokes are saved")
+        caught.check(folder, f"all strokes are saved in {project.images[0].pair.mask.parent}")
 
 
 async def _serve(
@@ -493,7 +493,8 @@ def _changed_table(table: ClassTable, given: Sequence[GivenClass]) -> ClassTable
         raise InputError("classes", "a new class stands before an old class", "reload the page")
     taken = {c.value for c in table.classes} | set(table.ignore)
     free = iter(v for v in range(256) if v not in taken)
-    colours = free_colours({one.colour for one in given if one.colour})
+    black = default_colour(0)  # it would hide the picture
+    colours = free_colours({black, *(one.colour for one in given if one.colour)})
     classes: list[SegmentationClass] = []
     for one in given:
         colour = one.colour or next(colours)

@@ -18,7 +18,7 @@ export function commands({ session, stage, pointer, page }) {
         {
           keys: ["Enter"],
           once: true,
-          text: "Accept this image and go to the next",
+          text: "Accept this image; go to the one that teaches most",
           run: page.accept,
         },
         {

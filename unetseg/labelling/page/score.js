@@ -71,7 +71,29 @@ function chart(curve) {
   );
 }
 
-const NAMES = { head: "The quick model", network: "The network", model: "The given model" };
+let followed = null; // the state of the training that the bar shows
+let clock = 0;
+
+/** Let the bar grow with the time of the round; the server tells only of its beginning and end. */
+function followRound(training) {
+  if (training === followed) return;
+  followed = training;
+  clearInterval(clock);
+  const { state, share, seconds } = training;
+  const bar = found("training-share");
+  bar.hidden = share === null || state !== "training";
+  if (bar.hidden) return;
+  const began = performance.now() - share * seconds * 1000;
+  const show = () => (bar.value = (performance.now() - began) / (seconds * 1000));
+  show();
+  clock = setInterval(show, 500);
+}
+
+const MADE = {
+  head: "The quick model makes this prediction, and learns from each stroke.",
+  network: "The network makes this prediction. It learns from your strokes in the next round.",
+  model: "The given model makes this prediction.",
+};
 
 const STATES = {
   waiting: "Waiting for new labels.",
@@ -89,12 +111,13 @@ export function showTraining(training, by) {
   const panel = found("training");
   panel.hidden = !training;
   if (!training) return;
-  const { on, state, round, share, note } = training;
+  const { on, state, round, note, next } = training;
   const told = note || STATES[state] || "";
-  const facts = [told, by && `${NAMES[by]} makes this prediction.`, round && `Round ${round}.`];
+  const facts = [told, by && MADE[by], round && `Round ${round}.`];
   found("training-text").textContent = facts.filter(Boolean).join(" ");
-  found("training-share").hidden = share === null || state !== "training";
-  found("training-share").value = share ?? 0;
+  found("training-next").hidden = !next;
+  found("training-next").lastChild.textContent = next ?? "";
+  followRound(training);
   found("training-switch").replaceChildren(
     icon(on ? "pause" : "play"),
     on ? "Pause training" : "Train",

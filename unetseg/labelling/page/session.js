@@ -233,6 +233,7 @@ export class Session extends EventTarget {
       this.stage.open(image, this.labels, this.colours, this.tiles(image));
     });
     if (this.#free()) return;
+    if (this.tool === "edges") this.loadRegions(); // a stroke before they come would be lost
     if (this.image?.number === number) await Promise.all([this.#loadAnswer(), this.#loadRange()]);
   }
 
