@@ -22,7 +22,7 @@ from tests.support import DATA
 from unetseg import PredictSettings, evaluate
 from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
-from unetseg.dataset.cutting import LabelledFolder
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.store import Store, open_store
 from unetseg.pictures import discovery, masks, reading

@@ -7,12 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 import unetseg
-from tests.support import DATA, NAMES, VALUES_TOML, draw, read, write_image, write_set
-from unetseg.dataset.geometry import auto_size
+from tests.support import DATA, NAMES, VALUES_TOML, read, write_set
 from unetseg.errors import InputError, Interrupted
 from unetseg.signals import Caught
 
@@ -143,73 +141,6 @@ def test_scaled_images_and_masks_stay_together(empty):
     assert image[..., 0][mask == 1].mean() < 80 < 150 < image[..., 0][mask == 0].mean()
 
 
-@pytest.mark.parametrize(
-    ("look", "dtype", "channels"),
-    [({"channels": 3}, "uint8", 3), ({"channels": 5, "dtype": np.uint16}, "uint16", 5)],
-)
-def test_images_keep_their_own_depth_and_channels(empty, look, dtype, channels):
-    write_set("set", 4, **look)
-    info = build(**SETTINGS).info
-    assert (info.dtype, info.channels, len(info.mean)) == (dtype, channels, channels)
-
-
-def test_a_grey_image_among_colour_ones_counts_as_colour(empty):
-    write_set("set", 4, channels=3)
-    grey, _ = draw(1)
-    write_image(Path("set/images/im1"), grey)
-    info = build(**SETTINGS).info
-    assert (info.channels, info.settings["grey"]) == (3, True)
-
-
-def test_one_stain_among_composites_of_three_is_refused(empty):
-    write_set("set", 4, channels=3, dtype=np.uint16)
-    grey, _ = draw(1, dtype=np.uint16)
-    write_image(Path("set/images/im1"), grey)
-    with pytest.raises(InputError, match=r"has 1 channel, im0\.tif has 3"):
-        build(**SETTINGS)
-    assert build(**SETTINGS, channels="0").info.channels == 1
-
-
-def test_colour_images_of_equal_channels_count_as_grey(empty):
-    write_set("set", 4)
-    for path in Path("set/images").iterdir():
-        Image.fromarray(np.repeat(read(path)[..., None], 3, 2)).save(path)
-    assert build(**SETTINGS).info.channels == 1
-
-
-def test_a_constant_channel_does_no_harm(empty):
-    write_set("set", 4)
-    for path in Path("set/images").iterdir():
-        Image.fromarray(np.full((64, 56), 7, np.uint8)).save(path)
-    info = build(**{**SETTINGS, "val": 0}).info
-    assert (info.mean, info.std) == ((7.0,), (1.0,))
-
-
-def test_cropped_edges_are_ignored_whatever_their_masks_hold(empty):
-    write_set("set", 4)
-    for path in Path("set/masks").iterdir():
-        mask = read(path)
-        mask[-6:], mask[:, :2] = 77, 99  # a scale bar and a rim that are no classes
-        Image.fromarray(mask).save(path)
-    with pytest.raises(InputError, match="77"):
-        build(**SETTINGS)
-    info = build(**SETTINGS, crop="bottom=6,left=2").info
-    assert info.selection.crop == "bottom=6,left=2"
-    assert info.classes.names == NAMES
-    pixels = sum(info.class_pixels_train) + sum(info.class_pixels_val)
-    assert pixels == 4 * (64 - 6) * (56 - 2)
-    with pytest.raises(InputError, match="leaves nothing of 64 x 56 pixels"):
-        build(**SETTINGS, crop="top=64", overwrite=True)
-
-
-def test_a_store_keeps_the_channels_that_were_asked_for(empty):
-    write_set("set", 4, channels=3)
-    info = build(**SETTINGS, channels="2,0").info
-    assert info.channels == 2
-    whole = build(**SETTINGS, overwrite=True).info
-    np.testing.assert_allclose(info.mean, np.array(whole.mean)[[2, 0]])
-
-
 # --- the split -------------------------------------------------------------------------------
 
 
@@ -276,49 +207,6 @@ def test_a_store_that_is_there_is_not_replaced_unasked(empty):
     assert Path("p.h5").read_bytes() != before
 
 
-def odd_channels():
-    write_image(Path("set/images/im1"), draw(1, channels=5)[0])
-    Path("set/images/im1.png").unlink()
-
-
-def odd_depth():
-    tifffile.imwrite("set/images/im1.tif", draw(1, dtype=np.uint16)[0][..., 0])
-    Path("set/images/im1.png").unlink()
-
-
-def odd_size():
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save("set/images/im1.png")
-
-
-def no_picture():
-    Path("set/images/im1.png").write_text("hello")
-
-
-def no_mask():
-    Path("set/masks/im1.png").unlink()
-
-
-def unknown_value():
-    Image.fromarray(np.full((64, 56), 7, np.uint8)).save("set/masks/im1.png")
-
-
-@pytest.mark.parametrize(
-    "spoil", [odd_channels, odd_depth, odd_size, no_picture, no_mask, unknown_value]
-)
-def test_what_does_not_fit_is_named_and_nothing_is_written(empty, spoil):
-    write_set("set", 4)
-    spoil()
-    with pytest.raises(InputError, match="im1"):
-        build(**SETTINGS)
-    assert not Path("p.h5").exists()
-
-
-def test_masks_of_nothing_but_ignored_pixels_are_an_error(empty):
-    write_set("set", 4, values=(7, 7, 7), toml="ignore = [7]\n[[class]]\nvalue = 1\n")
-    with pytest.raises(InputError, match="ignored"):
-        build(**SETTINGS)
-
-
 def test_unlabelled_images_are_left_out_and_strokes_are_in_every_patch(empty):
     root = write_set(Path("strokes"), 8, toml=f"ignore = [255]\n{VALUES_TOML}")
     for number in range(8):
@@ -359,56 +247,6 @@ def test_a_stop_leaves_no_store(empty, monkeypatch):
     with pytest.raises(Interrupted, match="run the same line again"):
         build(**SETTINGS)
     assert sorted(p.name for p in Path().iterdir()) == ["set"]
-
-
-# --- synthetic sets --------------------------------------------------------------------------
-
-SMALL = unetseg.SynthSettings(height=60, width=50)
-
-
-def test_a_longer_set_begins_with_the_shorter_one(empty):
-    unetseg.synthesize("short", n=3, n_test=2, settings=SMALL)
-    unetseg.synthesize("long", n=5, n_test=2, settings=SMALL)
-    files = [p for p in Path("short").rglob("*") if p.is_file()]
-    assert len(files) == 2 * (3 + 2) + 2
-    for path in files:
-        assert path.read_bytes() == Path("long", *path.parts[1:]).read_bytes()
-
-
-def test_test_images_are_none_of_the_training_images(empty):
-    train, test = unetseg.synthesize("data", n=6, n_test=6, settings=SMALL)
-    hashes = [p.read_bytes() for part in (train, test) for p in (part / "images").iterdir()]
-    assert len(set(hashes)) == 12
-
-
-def test_a_set_that_is_there_is_kept_and_half_of_one_is_recognised(empty, monkeypatch):
-    unetseg.synthesize("data", n=4, n_test=1, settings=SMALL)
-    with pytest.raises(InputError, match="data/train: already holds labelled images"):
-        unetseg.synthesize("data", n=4, n_test=1, settings=SMALL)
-    seen = []
-
-    def stop(self, what, remedy):
-        seen.append(what)
-        if len(seen) > 2:
-            raise Interrupted(2, what, "stopped", remedy)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Caught, "check", stop)
-        with pytest.raises(Interrupted, match="overwrite=True"):
-            unetseg.synthesize("half", n=4, n_test=1, settings=SMALL)
-    assert {p.stem for p in Path("half/train/images").iterdir()} == {"0000", "0001"}
-    assert {p.stem for p in Path("half/train/masks").iterdir()} == {"0000", "0001"}
-    with pytest.raises(InputError, match="half/train: holds a half-written set"):
-        unetseg.synthesize("half", n=4, n_test=1, settings=SMALL)
-    unetseg.synthesize("half", n=3, n_test=1, settings=SMALL, overwrite=True)
-    assert len(list(Path("half/train/images").iterdir())) == 3
-
-
-@pytest.mark.parametrize(("n", "n_test"), [(0, 1), (-1, 1), (1, -1), (10**7, 1)])
-def test_numbers_out_of_range_are_refused(empty, n, n_test):
-    with pytest.raises(InputError, match="out of range"):
-        unetseg.synthesize("data", n=n, n_test=n_test, settings=SMALL)
-    assert not Path("data").exists()
 
 
 # --- real sets, where they are there ---------------------------------------------------------
@@ -457,21 +295,3 @@ def test_road_scenes_keep_sequences_together_and_ignore_what_is_unlabelled(empty
     opened = unetseg.open_store("p.h5")
     for k, source in enumerate(opened.info.held_out):
         assert ((opened.held_out(k)[1] == 255) == (read(f"real/masks/{source.name}") == 11)).all()
-
-
-def test_a_patch_larger_than_every_image_is_said_with_a_size_that_fits(empty):
-    write_set("set", 4, shape=(40, 60))
-    said = []
-    for size in (60, 64):
-        settings = unetseg.PatchSettings(size=size, per_image=1)
-        unetseg.build_store("set", "p.h5", settings, overwrite=True, on_progress=said.append)
-    (warning,) = [str(one) for one in said if "larger than every image" in str(one)]
-    assert "a patch of 64 pixels is larger than every image, whose longest side is 60" in warning
-    assert f"size={auto_size([(40, 60)])} would fit" in warning
-
-
-def test_a_scale_that_leaves_nothing_to_see_is_refused(empty):
-    write_set("set", 4, shape=(40, 60))
-    with pytest.raises(InputError, match=r"0.05 leaves 2 x 3 pixels .* 40 x 60; give scale=0.4 "):
-        build(scale=0.05)
-    assert build(scale=0.4, per_image=1).patches == 3

@@ -1,4 +1,5 @@
 import cmath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from unetseg.dataset.synthesis import (
     draw_image,
     synthesize,
 )
-from unetseg.errors import InputError
+from unetseg.errors import InputError, Interrupted
 from unetseg.settings import SynthSettings
+from unetseg.signals import Caught
 
 FLAT = SynthSettings(noise=0)
+SMALL = SynthSettings(height=60, width=50)
 
 
 def test_image_and_mask_have_the_size_asked_for_and_classes_of_the_table():
@@ -179,3 +182,48 @@ def test_touching_ellipses_have_a_mask_with_borders_and_a_label_image(tmp_path):
         _, areas = ndimage.label(mask > 0)
         assert areas < count  # some ellipses touch
     assert 'name = "ellipse border"' in (train / "classes.toml").read_text()
+
+
+def test_a_longer_set_begins_with_the_shorter_one(empty):
+    synthesize("short", n=3, n_test=2, settings=SMALL)
+    synthesize("long", n=5, n_test=2, settings=SMALL)
+    files = [p for p in Path("short").rglob("*") if p.is_file()]
+    assert len(files) == 2 * (3 + 2) + 2
+    for path in files:
+        assert path.read_bytes() == Path("long", *path.parts[1:]).read_bytes()
+
+
+def test_test_images_are_none_of_the_training_images(empty):
+    train, test = synthesize("data", n=6, n_test=6, settings=SMALL)
+    hashes = [p.read_bytes() for part in (train, test) for p in (part / "images").iterdir()]
+    assert len(set(hashes)) == 12
+
+
+def test_a_set_that_is_there_is_kept_and_half_of_one_is_recognised(empty, monkeypatch):
+    synthesize("data", n=4, n_test=1, settings=SMALL)
+    with pytest.raises(InputError, match="data/train: already holds labelled images"):
+        synthesize("data", n=4, n_test=1, settings=SMALL)
+    seen = []
+
+    def stop(self, what, remedy):
+        seen.append(what)
+        if len(seen) > 2:
+            raise Interrupted(2, what, "stopped", remedy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Caught, "check", stop)
+        with pytest.raises(Interrupted, match="overwrite=True"):
+            synthesize("half", n=4, n_test=1, settings=SMALL)
+    assert {p.stem for p in Path("half/train/images").iterdir()} == {"0000", "0001"}
+    assert {p.stem for p in Path("half/train/masks").iterdir()} == {"0000", "0001"}
+    with pytest.raises(InputError, match="half/train: holds a half-written set"):
+        synthesize("half", n=4, n_test=1, settings=SMALL)
+    synthesize("half", n=3, n_test=1, settings=SMALL, overwrite=True)
+    assert len(list(Path("half/train/images").iterdir())) == 3
+
+
+@pytest.mark.parametrize(("n", "n_test"), [(0, 1), (-1, 1), (1, -1), (10**7, 1)])
+def test_numbers_out_of_range_are_refused(empty, n, n_test):
+    with pytest.raises(InputError, match="out of range"):
+        synthesize("data", n=n, n_test=n_test, settings=SMALL)
+    assert not Path("data").exists()

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.support import QUICK, read, scribble, write_set
 from unetseg import InputError, cross_validate, synthesize, train
 from unetseg.dataset import spreading
-from unetseg.dataset.cutting import LabelledFolder
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.features.extraction import Extractor
 from unetseg.features.head import Head
 from unetseg.prediction.run_folder import RunFolder

@@ -12,7 +12,8 @@ Read in this order:
 - ``findings`` is a folder that judges the set.
 - ``geometry`` places windows, and weighs them where they overlap.
 - ``spreading`` labels the pixels that strokes leave open in training images.
-- ``cutting`` cuts images into patches.
+- ``folder`` reads a folder of labelled images once.
+- ``cutting`` cuts its images into patches.
 - ``store`` is the file of patches.
 - ``store_writer`` writes that file.
 - ``synthesis`` draws a set whose answer is known.

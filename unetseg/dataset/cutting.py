@@ -1,4 +1,4 @@
-"""Cutting folders of labelled images into patch stores."""
+"""Cutting a folder of labelled images into patch stores."""
 
 import dataclasses
 import math
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from unetseg import __version__
 from unetseg.arguments import Reports, public, several
-from unetseg.classes import ClassTable
-from unetseg.dataset.findings.inspection import inspect_folder
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.dataset.geometry import (
     SPARSE,
     auto_count,
@@ -27,14 +26,12 @@ from unetseg.dataset.geometry import (
     sample_corners,
     symmetries_of,
 )
-from unetseg.dataset.splits import Split, groups_of, has_parts, split_groups, split_parts
+from unetseg.dataset.splits import Split, has_parts, split_groups, split_parts
 from unetseg.dataset.store import Source, StoreInfo
 from unetseg.dataset.store_writer import write_store
-from unetseg.dataset.survey import Survey
 from unetseg.errors import InputError, arg
-from unetseg.pictures import transforms
 from unetseg.pictures.transforms import scaled_size
-from unetseg.progress import Note, OnProgress, silent, steps, warn
+from unetseg.progress import Note, OnProgress, warn
 from unetseg.records import to_plain
 from unetseg.results import Result, Table
 from unetseg.settings import PatchSettings
@@ -44,8 +41,6 @@ from unetseg.text import plural, show
 if TYPE_CHECKING:
     from unetseg.dataset.spreading import SpreadMask
 
-_LEAST_SIDE = 16  # pixels: the smallest patch
-_WORTH_SAYING = 0.01  # share of ignored pixels: fewer are the borders of objects
 _AUTO_BYTES = 1 << 30  # the most that is stored where the number of patches is chosen here
 
 
@@ -171,7 +166,7 @@ def cut_folder(
     classes: Path | None,
     ignored: Sequence[int | str],
     on_progress: OnProgress,
-    check: "Callable[[LabelledFolder, list[Split]], None]" = lambda *_: None,
+    check: Callable[[LabelledFolder, list[Split]], None] = lambda *_: None,
 ) -> StoreSummary:
     """Cut a folder of labelled images as `build_store` does; an earlier store is replaced.
 
@@ -191,7 +186,7 @@ def cut_folder(
     )
     splits = _split(labelled)
     check(labelled, splits)
-    summary = labelled.cut(out, splits, labelled.spread([splits])[0])
+    summary = cut_images(labelled, out, splits, labelled.spread([splits])[0])
     for names, problem in (
         (summary.missing, "no held-out image has {}: there will be no score for it"),
         (summary.rare, "only one held-out image has {}: its score will say little"),
@@ -202,7 +197,7 @@ def cut_folder(
     return summary
 
 
-def _split(labelled: "LabelledFolder") -> list[Split]:
+def _split(labelled: LabelledFolder) -> list[Split]:
     """Return the side of each image: as the parts of the set say, else by chance."""
     settings, parts = labelled.settings, [survey.pair.part for survey in labelled.surveys]
     if has_parts(parts, settings):
@@ -217,313 +212,112 @@ def _split(labelled: "LabelledFolder") -> list[Split]:
     )
 
 
-class LabelledFolder:
-    """A folder of labelled images that is read once and can be cut into several stores.
+def cut_images(
+    labelled: LabelledFolder,
+    out: Path,
+    splits: Sequence[Split],
+    spread: "Mapping[int, SpreadMask]",
+    settings: PatchSettings | None = None,
+) -> StoreSummary:
+    """Write a store of the images, each on the side of the split that ``splits`` names.
 
     Args:
-        source: The folder.
-        settings: How it is cut.
-        classes: The ``classes.toml`` that `build_store` takes.
-        ignored: The mask values or colours that `build_store` ignores.
-        on_progress: Receives `Progress` and `Note`.
+        labelled: The folder of the images.
+        out: The store; an earlier file is replaced.
+        splits: The side of each image.
+        spread: The masks with spread labels, as `LabelledFolder.spread` returns them for this
+            split.
+        settings: None takes the settings of the folder. Others must have the same ``selection``,
+            ``group`` and ``scale``.
 
     Raises:
-        InputError: Anything in the folder that cannot be read safely in one way.
-
-    Attributes:
-        root: The folder.
-        settings: The settings by which it is cut.
-        inspection: The facts and the faults of its images.
-        table: The classes.
-        channels: The largest number of channels of any image. A grey image among RGB ones is stored
-            with 3.
-        groups: The group of each image, as `splits.groups_of` returns it.
+        MachineError: The disk is full, or writing is not permitted.
+        Interrupted: A signal came.
     """
+    settings = settings or labelled.settings
+    coverage: list[tuple[int, int]] = []
+    with catching() as caught:
+        info, per_image = _plan(labelled, splits, settings)
+        info = _with_spread(info, labelled, spread)
+        cutter = _Cutter(labelled, info, per_image, settings, caught)
+        patches, held_out = cutter.patches(coverage, spread), cutter.held_out()
+        write_store(out, info, sum(per_image), patches, held_out)
+    used, all_labelled = np.sum(coverage, 0).tolist()
+    return _summary(out, info, labelled, sum(per_image), used / max(all_labelled, 1))
 
-    def __init__(
-        self,
-        source: str | os.PathLike[str],
-        settings: PatchSettings,
-        *,
-        classes: Path | None = None,
-        ignored: Sequence[int | str] = (),
-        on_progress: OnProgress = silent,
-    ) -> None:
-        self.root, self.settings, self.on_progress = Path(source), settings, on_progress
-        self.inspection = inspect_folder(
-            source, settings, classes=classes, ignore=ignored, on_progress=on_progress
-        )
-        self.inspection.refuse()
-        assert self.inspection.table is not None
-        self.table: ClassTable = self.inspection.table
-        for finding in self.inspection.findings:
-            on_progress(Note(finding.message, warning=finding.severity == "warning"))
-        for text in self._ignored():
-            on_progress(Note(text))
-        self.channels = max(s.channels for s in self.inspection.surveys)
-        self._check_sizes()
-        self.groups = groups_of([s.pair.file_stem for s in self.inspection.surveys], settings.group)
-        self._sums: dict[int, NDArray[np.float64]] = {}
 
-    def _check_sizes(self) -> None:
-        """Refuse a scale that leaves nothing to see; warn of patches that are mostly padding."""
-        settings = self.settings
-        whole = max((s.shape for s in self.surveys), key=min)  # the most that any image has
-        left = scaled_size(*whole, settings.scale)
-        if min(left) < _LEAST_SIDE <= min(whole):
-            text = f"{settings.scale:g} leaves {left[0]} x {left[1]} pixels of an image of "
-            least = math.ceil(1000 * _LEAST_SIDE / min(whole)) / 1000
-            remedy = f"give {arg('scale', least)} or more"
-            raise InputError(arg("scale"), f"{text}{whole[0]} x {whole[1]}", remedy)
-        shapes = [scaled_size(*s.shape, settings.scale) for s in self.surveys]
-        longest = max(max(shape) for shape in shapes)
-        if settings.size and settings.size > longest:
-            fitting = arg("size", auto_size(shapes))
-            text = f"a patch of {settings.size} pixels is larger than every image, whose longest "
-            text += f"side is {longest}: the rest of it is padding; {fitting} would fit"
-            self.on_progress(Note(text, warning=True))
+def _plan(
+    labelled: LabelledFolder, splits: Sequence[Split], settings: PatchSettings
+) -> tuple[StoreInfo, list[int]]:
+    """Return the store's header, and the number of patches of each image (0 if held out)."""
+    surveys, channels, area = labelled.surveys, labelled.channels, labelled.inspection.ignored_area
+    shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
+    train = [i for i, split in enumerate(splits) if split == "train"]
+    size = settings.size or auto_size([shapes[i] for i in train])
+    per_image = [0] * len(surveys)
+    for i in train:
+        per_image[i] = settings.per_image or auto_count(shapes[i], size, settings.rare)
+    if settings.per_image is None:
+        itemsize = np.dtype(surveys[0].info.dtype).itemsize
+        patch_bytes = (size + 2 * margin_of(size)) ** 2 * (channels * itemsize + 1)
+        excess = sum(per_image) * patch_bytes / _AUTO_BYTES
+        per_image = [math.ceil(c / excess) for c in per_image] if excess > 1 else per_image
+    mean, std = labelled.statistics(train)
+    sides = np.array(splits)
+    pixels = {side: labelled.counts[sides == side].sum(0).tolist() for side in ("train", "val")}
+    info = StoreInfo(
+        size=size,
+        margin=margin_of(size),
+        seed=settings.seed,
+        settings=dataclasses.asdict(settings)
+        | {
+            "symmetries": sorted(symmetries_of(labelled.inspection.halves[train])),
+            "ignored_area": to_plain(area) if area else None,
+            "grey": channels == 3 and any(s.channels == 1 for s in surveys),
+        },
+        folder=str(labelled.root),
+        classes=labelled.table,
+        mean=mean,
+        std=std,
+        dtype=surveys[0].info.dtype,
+        channels=channels,
+        scale=settings.scale,
+        class_pixels_train=tuple(pixels["train"]),
+        class_pixels_val=tuple(pixels["val"]),
+        sources=tuple(
+            Source(
+                s.pair.file_name,
+                s.sha256,
+                group,
+                split,
+                *(shape if split == "train" else s.shape),
+            )
+            for s, group, split, shape in zip(surveys, labelled.groups, splits, shapes, strict=True)
+        ),
+        version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return info, per_image
 
-    def _ignored(self) -> Iterator[str]:
-        """Say how a prediction treats the pixels that masks ignore, unless masks hold strokes."""
-        missing = sum(s.missing for s in self.surveys)
-        if missing:
-            part = missing / (missing + int(self._pixels.sum()))
-            yield f"{100 * part:.2g} % of the pixels have no data: train and predict ignore them"
-        share = 1 - self.labelled_share
-        area = self.inspection.ignored_area
-        always = float(area.pixels.mean()) if area else 0.0
-        if area:
-            text = f"{100 * always:.2g} % of the pixels are ignored in every image"
-            yield f"{text}; predict ignores them in images of {area.height} x {area.width} pixels"
-        elif self.settings.crop:
-            yield f"predict ignores the edges, too: {self.settings.crop}"
-        if share - always > _WORTH_SAYING and share < 1 - SPARSE and not self.settings.crop:
-            text = f"{100 * (share - always):.2g} % of the pixels are ignored"
-            yield f"{text} in one image and not in another; predict will give them a class"
 
-    @property
-    def surveys(self) -> tuple[Survey, ...]:
-        """The labelled images, in natural order."""
-        return self.inspection.surveys
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """``(n, C)`` pixels of each class in each mask."""
-        return self.inspection.counts
-
-    @property
-    def labelled_shares(self) -> NDArray[np.float64]:
-        """``(n,)`` share of each image's pixels with data that are labelled, 0 to 1."""
-        shares: NDArray[np.float64] = self.counts.sum(1) / self._pixels
-        return shares
-
-    @property
-    def labelled_share(self) -> float:
-        """The share of all images' pixels with data that are labelled, 0 to 1."""
-        return float(self.counts.sum() / self._pixels.sum())
-
-    @property
-    def _pixels(self) -> NDArray[np.int64]:
-        """``(n,)`` pixels of each image that have data."""
-        return np.array([math.prod(s.shape) - s.missing for s in self.surveys])
-
-    @property
-    def hashes(self) -> list[str]:
-        """SHA-256 of each image's pixels."""
-        return [s.sha256 for s in self.surveys]
-
-    def cut(
-        self,
-        out: Path,
-        splits: Sequence[Split],
-        spread: "Mapping[int, SpreadMask]",
-        settings: PatchSettings | None = None,
-    ) -> StoreSummary:
-        """Write a store of the images, each on the side of the split that ``splits`` names.
-
-        Args:
-            out: The store; an earlier file is replaced.
-            splits: The side of each image.
-            spread: The masks with spread labels, as `spread` returns them for this split.
-            settings: None takes the settings of the folder. Others must have the same
-                ``selection``, ``group`` and ``scale``.
-
-        Raises:
-            MachineError: The disk is full, or writing is not permitted.
-            Interrupted: A signal came.
-        """
-        settings = settings or self.settings
-        coverage: list[tuple[int, int]] = []
-        with catching() as caught:
-            info, per_image = self._plan(splits, settings)
-            info = self._with_spread(info, spread)
-            cutter = _Cutter(self, info, per_image, settings, caught)
-            patches, held_out = cutter.patches(coverage, spread), cutter.held_out()
-            write_store(out, info, sum(per_image), patches, held_out)
-        used, labelled = np.sum(coverage, 0).tolist()
-        share = used / max(labelled, 1)
-        file = self.inspection.classes_file
-        return _summary(out, info, file, sum(per_image), share, self.labelled_share, self.counts)
-
-    def spread(self, divisions: Sequence[Sequence[Split]]) -> "list[dict[int, SpreadMask]]":
-        """Return the spread masks of training images with strokes, by the images' numbers.
-
-        Args:
-            divisions: The side of each image, once for each network that will be trained.
-
-        Returns:
-            The masks of each of them. There are none where `strokes` finds none.
-
-        Raises:
-            Interrupted: A signal came.
-        """
-        works = [self.strokes(splits) for splits in divisions]
-        if not any(sparse for _, sparse in works):
-            return [{} for _ in works]
-        from unetseg.dataset.spreading import spread_labels  # imports torch
-
-        with catching() as caught:
-
-            def through(indices: Sequence[int], stage: str) -> Iterator[int]:
-                return self.steps(indices, stage, caught)
-
-            return spread_labels(works, len(self.table.classes), self._read_open, through)
-
-    def strokes(self, splits: Sequence[Split]) -> tuple[list[int], list[int]]:
-        """Return the images of whose strokes labels are spread, and those to which they are spread.
-
-        There are none where most of the training images' pixels are labelled, or where nothing is
-        to be spread.
-        """
-        train = [i for i, side in enumerate(splits) if side == "train"]
-        area = self.inspection.ignored_area
-        room = self._pixels - (int(area.pixels.sum()) if area else 0)
-        labelled = self.counts.sum(1)
-        if not self.settings.spread or labelled[train].sum() >= SPARSE * room[train].sum():
-            return [], []
-        return train, [i for i in train if labelled[i] < SPARSE * room[i]]
-
-    def _with_spread(self, info: StoreInfo, spread: "Mapping[int, SpreadMask]") -> StoreInfo:
-        """Return the header of a store with the spread labels among its training pixels."""
-        if not spread:
-            return info
-        added = np.zeros(len(self.table.classes))
-        for i, found in spread.items():
-            full = math.prod(self.surveys[i].shape) / math.prod(found.shape)
-            added += found.counts * full - self.counts[i]
-        train = [i for i, source in enumerate(info.sources) if source.split == "train"]
-        pixels = np.maximum(np.rint(info.class_pixels_train + added), 0).astype(int)
-        return dataclasses.replace(
-            info,
-            class_pixels_train=tuple(pixels.tolist()),
-            settings=info.settings
-            | {"spread_share": float(added.sum() / self._pixels[train].sum())},
-        )
-
-    def _plan(
-        self, splits: Sequence[Split], settings: PatchSettings
-    ) -> tuple[StoreInfo, list[int]]:
-        """Return the store's header, and the number of patches of each image (0 if held out)."""
-        surveys, counts = self.surveys, self.counts
-        shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
-        train = [i for i, split in enumerate(splits) if split == "train"]
-        size = settings.size or auto_size([shapes[i] for i in train])
-        per_image = [0] * len(surveys)
-        for i in train:
-            per_image[i] = settings.per_image or auto_count(shapes[i], size, settings.rare)
-        if settings.per_image is None:
-            itemsize = np.dtype(surveys[0].info.dtype).itemsize
-            patch_bytes = (size + 2 * margin_of(size)) ** 2 * (self.channels * itemsize + 1)
-            excess = sum(per_image) * patch_bytes / _AUTO_BYTES
-            per_image = [math.ceil(c / excess) for c in per_image] if excess > 1 else per_image
-        mean, std = self._statistics(train)
-        pixels = {side: counts[[s == side for s in splits]].sum(0) for side in ("train", "val")}
-        info = StoreInfo(
-            size=size,
-            margin=margin_of(size),
-            seed=settings.seed,
-            settings=dataclasses.asdict(settings)
-            | {
-                "symmetries": sorted(symmetries_of(self.inspection.halves[train])),
-                "ignored_area": to_plain(area) if (area := self.inspection.ignored_area) else None,
-                "grey": self.channels == 3 and any(s.channels == 1 for s in surveys),
-            },
-            folder=str(self.root),
-            classes=self.table,
-            mean=mean,
-            std=std,
-            dtype=surveys[0].info.dtype,
-            channels=self.channels,
-            scale=settings.scale,
-            class_pixels_train=tuple(int(c) for c in pixels["train"]),
-            class_pixels_val=tuple(int(c) for c in pixels["val"]),
-            sources=tuple(
-                Source(
-                    s.pair.file_name,
-                    s.sha256,
-                    group,
-                    split,
-                    *(shape if split == "train" else s.shape),
-                )
-                for s, group, split, shape in zip(surveys, self.groups, splits, shapes, strict=True)
-            ),
-            version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        return info, per_image
-
-    def steps(self, indices: Sequence[int], stage: str, caught: Caught) -> Iterator[int]:
-        """Yield the numbers of images one by one, with reports, until a signal comes."""
-        return steps(
-            indices,
-            stage,
-            "images",
-            self.on_progress,
-            name=lambda i: self.surveys[i].pair.name,
-            check=lambda: caught.check(str(self.root), "run the same line again"),
-        )
-
-    def read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return an image (H, W, C), resized by a factor, and its mask (H, W) of class indices."""
-        pair, selection = self.surveys[index].pair, self.settings.selection
-        image, mask = pair.read_labelled(self.table, selection)
-        image = pair.scaled(image, self.channels, scale)
-        return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
-
-    def _read_open(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return an image, its mask, and which pixels (H, W) may be labelled.
-
-        Cropped edges, pixels without data and the area that all masks ignore may not.
-        """
-        image, mask = self.read(index, self.settings.scale)
-        survey, selection = self.surveys[index], self.settings.selection
-        is_open = np.zeros(survey.shape, np.uint8)
-        is_open[selection.inner(*survey.shape)] = 1
-        area = self.inspection.ignored_area
-        if area and area.pixels.shape == survey.shape:
-            is_open[area.pixels] = 0
-        missing = survey.read_missing(selection)
-        if missing is not None and missing.shape == survey.shape:
-            is_open[missing] = 0
-        return image, mask, transforms.rescale_mask(is_open, mask.shape) > 0
-
-    def _statistics(self, train: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the mean and the deviation of each channel; a constant channel has deviation 1."""
-        total, squares, pixels = np.sum([self._sums_of(i) for i in train], 0)  # each (C,)
-        mean = total / pixels
-        std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
-        std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
-        return tuple(mean.tolist()), tuple(std.tolist())
-
-    def _sums_of(self, index: int) -> NDArray[np.float64]:
-        """Return ``(3, C)``: sums of an image's values and of their squares, and its pixels."""
-        if index not in self._sums:
-            pair, settings = self.surveys[index].pair, self.settings
-            image = pair.read_image(settings.selection)
-            image = pair.scaled(image, self.channels, settings.scale).astype(np.float64)
-            pixels = np.full(self.channels, image.shape[0] * image.shape[1])
-            self._sums[index] = np.stack([image.sum((0, 1)), (image**2).sum((0, 1)), pixels])
-        return self._sums[index]
+def _with_spread(
+    info: StoreInfo, labelled: LabelledFolder, spread: "Mapping[int, SpreadMask]"
+) -> StoreInfo:
+    """Return the header of a store with the spread labels among its training pixels."""
+    if not spread:
+        return info
+    added = np.zeros(len(labelled.table.classes))
+    for i, found in spread.items():
+        full = math.prod(labelled.surveys[i].shape) / math.prod(found.shape)
+        added += found.counts * full - labelled.counts[i]
+    train = [i for i, source in enumerate(info.sources) if source.split == "train"]
+    pixels = np.maximum(np.rint(info.class_pixels_train + added), 0).astype(int)
+    share = float(added.sum() / labelled.pixels[train].sum())
+    return dataclasses.replace(
+        info,
+        class_pixels_train=tuple(pixels.tolist()),
+        settings=info.settings | {"spread_share": share},
+    )
 
 
 @dataclass(frozen=True)
@@ -576,25 +370,19 @@ class _Cutter:
 
 
 def _summary(
-    out: Path,
-    info: StoreInfo,
-    classes_file: Path | None,
-    count: int,
-    used_share: float,
-    labelled_share: float,
-    counts: NDArray[np.int64],
+    out: Path, info: StoreInfo, labelled: LabelledFolder, count: int, used_share: float
 ) -> StoreSummary:
-    """Return the summary of a store that was written."""
+    """Return the summary of a store of so many patches that was written."""
     held_out = [s.split == "val" for s in info.sources]
-    having = (counts[held_out] > 0).sum(0)  # held-out images that have each class
+    having = (labelled.counts[held_out] > 0).sum(0)  # held-out images that have each class
     names = info.classes.names
     return StoreSummary(
         out,
         info,
-        classes_file,
+        labelled.inspection.classes_file,
         count,
         used_share,
-        labelled_share,
+        labelled.labelled_share,
         tuple(n for n, h in zip(names, having, strict=True) if h == 0) if any(held_out) else (),
         tuple(n for n, h in zip(names, having, strict=True) if h == 1),
     )

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.dataset.cutting import LabelledFolder
+from unetseg.dataset.cutting import cut_images
 from unetseg.dataset.findings.finding import Commands
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.dataset.spreading import SpreadMask
 from unetseg.errors import InputError, Interrupted, arg, either
 from unetseg.pictures import writing
@@ -166,7 +167,8 @@ class FoldLoop:
             budget=self.share(),
         )
         splits, cutting = self.record.splits(fold), self.record.cutting
-        summary = self._labelled_folder().cut(place.store, splits, spread, cutting)
+        labelled = self._labelled_folder()
+        summary = cut_images(labelled, place.store, splits, spread, cutting)
         if fold == 1 and self._is_new:
             self.on_progress(summary)
         begin_run(place.store, place, settings, dict(self.record.given), session)

@@ -21,7 +21,7 @@ from unetseg import plugins
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
 from unetseg.dataset import splits
-from unetseg.dataset.cutting import LabelledFolder
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.dataset.store import open_store
 from unetseg.devices import pick_device
 from unetseg.errors import InputError, arg, either

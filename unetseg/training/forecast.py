@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from unetseg.dataset import pairing, splits, spreading
-from unetseg.dataset.cutting import LabelledFolder
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.dataset.geometry import auto_count, auto_size
 from unetseg.dataset.naming import Pair
 from unetseg.dataset.splits import Split

@@ -11,7 +11,8 @@ from typing import Any
 from unetseg import plugins
 from unetseg.arguments import Reports, public, several
 from unetseg.classes import ClassTable
-from unetseg.dataset.cutting import LabelledFolder, cut_folder
+from unetseg.dataset.cutting import cut_folder
+from unetseg.dataset.folder import LabelledFolder
 from unetseg.dataset.splits import Split
 from unetseg.dataset.store import Store, StoreInfo, open_store
 from unetseg.devices import all_threads_again, pick_device
