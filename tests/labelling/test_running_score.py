@@ -85,8 +85,10 @@ def test_the_network_takes_over_when_it_was_better_on_images_that_either_showed(
     accept(score, 1, truth(4), "network", head=truth(2), network=truth(4))
     accept(score, 3, truth(4), "network", head=truth(4))  # the network has no word here
     assert score.best() == "head"
+    assert "each predicted by the quick model before its first stroke." in score.summary()["note"]
     accept(score, 5, truth(4), "network", head=truth(3), network=truth(4))
     assert score.best() == begin(tmp_path).best() == "network"
+    assert "each predicted by the network or the quick model before" in score.summary()["note"]
 
 
 def test_errors_that_were_accepted_favour_neither_predictor(tmp_path):

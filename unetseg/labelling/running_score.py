@@ -40,6 +40,11 @@ from unetseg.settings import Selection
 from unetseg.text import plural
 
 Predictor = Literal["head", "network", "model"]
+_MAKERS: dict[Predictor, str] = {
+    "head": "the quick model",
+    "network": "the network",
+    "model": "the given model",
+}
 _Item = TypeVar("_Item")
 
 _FIRST, _RECORD = "first", "scores.json"
@@ -257,7 +262,7 @@ class RunningScore:
             return {"mean_iou": None, "note": left_out} if left_out else None
         numbers = {name: number for number, name in enumerate(self._names)}
         curve = [self._pooled(_later_half(known[:k])) for k in range(1, len(known) + 1)]
-        now = curve[-1]
+        now, counted = curve[-1], [predictor for _, predictor in _later_half(known)]
         each = [mean_of_defined(iou_of(self._matrix(s, predictor))) for s, predictor in known]
         gain = expected_gain([value for value in each if value is not None], _NEXT)
         return {
@@ -270,7 +275,7 @@ class RunningScore:
                 for (s, _), at in zip(known, curve, strict=True)
             ],
             "ten_more": {"gain": gain[0], "interval": gain[1:]} if gain else None,
-            "note": " ".join(filter(None, (_note(len(known), len(now.names)), left_out))),
+            "note": " ".join(filter(None, (_note(len(known), counted), left_out))),
         }
 
     def _is_better(self, one: Predictor, other: Predictor) -> bool:
@@ -380,9 +385,11 @@ def _later_half(images: Sequence[_Item]) -> Sequence[_Item]:
     return images[len(images) // 2 :]
 
 
-def _note(images: int, counted: int) -> str:
-    text = f"Over the last {plural(counted, 'accepted image')}, each predicted before its first "
-    text += "stroke. Errors that you accept count as right."
+def _note(images: int, predictors: Sequence[Predictor]) -> str:
+    """Say which images and predictors count: the score may fall where another one takes over."""
+    by = " or ".join(_MAKERS[p] for p in dict.fromkeys(predictors))
+    text = f"Over the last {plural(len(predictors), 'accepted image')}, each predicted by {by} "
+    text += "before its first stroke. Errors that you accept count as right."
     if images < _LEAST_FOR_CURVE:
         text += " The gain of ten more images can be told after "
         text += f"{plural(_LEAST_FOR_CURVE - images, 'more image')}."
