@@ -128,9 +128,9 @@ def test_the_head_learns_from_some_of_many_images(empty, monkeypatch):
 def test_networks_share_features_and_each_has_a_head_of_its_own(monkeypatch):
     extracted, extract = [], spreading.Extractor.extract
 
-    def counted(self, image):
+    def counted(self, image, finely):
         extracted.append(image[0, 0, 0])
-        return extract(self, image)
+        return extract(self, image, finely=finely)
 
     def read_one(number):
         image, mask = draw(number)
@@ -138,7 +138,7 @@ def test_networks_share_features_and_each_has_a_head_of_its_own(monkeypatch):
         return image, scribble(mask, number), np.ones(mask.shape, bool)
 
     def spread(works):
-        return spreading.spread_labels(works, 3, read_one, lambda steps, _: iter(steps))
+        return spreading.spread_labels(works, 3, read_one, lambda steps, _: iter(steps), False)
 
     monkeypatch.setattr(spreading.Extractor, "extract", counted)
     folds = [[1, 2, 4, 5], [0, 2, 3, 5], [0, 1, 3, 4]]  # image 0 normalises two of them
@@ -149,6 +149,61 @@ def test_networks_share_features_and_each_has_a_head_of_its_own(monkeypatch):
     for ours, theirs in zip(together, alone, strict=True):
         assert all((ours[n].read() == theirs[n].read()).all() for n in ours)
     assert (together[1][3].read() != together[2][3].read()).any()
+
+
+def test_heads_see_how_large_the_classes_are_where_nobody_painted(monkeypatch):
+    seen, adapt_head, images = [], spreading.adapt_head, [draw(n) for n in range(3)]
+    strokes = [scribble(mask, n) for n, (_, mask) in enumerate(images)]
+    is_open = [np.ones(mask.shape, bool) for mask in strokes]
+    is_open[2][:40] = False
+
+    def adapt(head, samples, features):
+        seen.append(len(features))
+        return adapt_head(head, samples, features)
+
+    def spread():
+        return spreading.spread_labels(
+            [([0, 1, 2], [1, 2]), ([0, 2], [2])],
+            3,
+            lambda n: (images[n][0], strokes[n], is_open[n]),
+            lambda steps, _: iter(steps),
+            False,
+        )
+
+    monkeypatch.setattr(spreading, "adapt_head", adapt)
+    spread()
+    free = [((m == IGNORED) & o).sum() for m, o in zip(strokes, is_open, strict=True)]
+    assert seen == [sum(free), free[0] + free[2]]
+    monkeypatch.setattr(spreading, "_SEEN", 200)  # 100 of 3,584 pixels: every sixth row and column
+    spread()
+    assert 150 < seen[2] < 300
+
+
+@pytest.mark.parametrize(("limit", "finely"), [(64 * 56, True), (64 * 56 - 1, False)])
+def test_images_are_described_finely_where_all_are_small(empty, monkeypatch, limit, finely):
+    asked, extract = set(), spreading.Extractor.extract
+
+    def seen(self, image, finely):
+        asked.add(finely)
+        return extract(self, image, finely=finely)
+
+    monkeypatch.setattr(spreading, "_FINE", limit)
+    monkeypatch.setattr(spreading.Extractor, "extract", seen)
+    unetseg.build_store(write_strokes(empty / "set"), "p.h5", SETTINGS)
+    assert asked == {finely}
+
+
+def test_images_without_a_pixel_to_see_still_learn():
+    image, mask = draw(0)
+    numbers, closed = [0, 1], np.zeros(mask.shape, bool)
+    (masks,) = spreading.spread_labels(
+        [(numbers, numbers)],
+        3,
+        lambda n: (image, scribble(mask, n), closed),
+        lambda steps, _: iter(steps),
+        False,
+    )
+    assert all((masks[n].read() == scribble(mask, n)).all() for n in numbers)
 
 
 def test_the_pixels_of_the_work_are_those_that_are_computed_at_least():
@@ -189,7 +244,11 @@ def test_one_class_alone_is_not_spread():
     strokes = np.where(scribble(mask) == 1, np.uint8(1), np.uint8(IGNORED))
     numbers, every = range(2), np.ones(mask.shape, bool)
     spread = spreading.spread_labels(
-        [(numbers, numbers)], 3, lambda _: (image, strokes, every), lambda steps, _: iter(steps)
+        [(numbers, numbers)],
+        3,
+        lambda _: (image, strokes, every),
+        lambda steps, _: iter(steps),
+        False,
     )
     assert spread == [{}]
 

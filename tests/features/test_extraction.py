@@ -32,6 +32,22 @@ def test_images_of_any_depth_and_number_of_channels_are_described(extractor, dty
     assert all(level.isfinite().all() for level in found.levels)
 
 
+def test_fine_features_are_those_of_the_picture_and_of_it_at_double_size(extractor):
+    image = draw(0, (64, 96), 3)[0].astype(np.float32)
+    own = extractor.extract(image)
+    large = torch.from_numpy(image).movedim(2, 0)[None]
+    large = torch.nn.functional.interpolate(large, scale_factor=2.0, mode="bilinear")[0]
+    large = extractor.extract(large.movedim(0, 2).numpy())
+    fine = extractor.extract(image, finely=True)
+    assert (fine.shape, fine.scale, fine.channels) == (own.shape, own.scale, own.channels)
+    for k, count in enumerate([16, 24, 40, 112, 320]):
+        first, added = fine.levels[k][:-count], fine.levels[k][-count:]
+        torch.testing.assert_close(first, own.levels[k])
+        torch.testing.assert_close(added, large.levels[k + 1][-count:], atol=0.02, rtol=0.02)
+    torch.testing.assert_close(fine.levels[5], own.levels[5])
+    assert sum(fine.groups) == sum(len(level) for level in fine.levels)
+
+
 def test_depth_makes_no_difference(extractor):
     image, _ = draw(0, (64, 64))
     eight = extractor.extract(image)

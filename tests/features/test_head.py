@@ -9,7 +9,7 @@ from tests.support import draw, scribble
 from unetseg.classes import IGNORED
 from unetseg.features import extraction as features_module, head as head_module
 from unetseg.features.extraction import Extractor, Features
-from unetseg.features.head import Head, draw_sample, fit_head, smooth
+from unetseg.features.head import Head, Sample, adapt_head, draw_sample, fit_head, smooth
 
 
 @pytest.fixture(scope="module")
@@ -153,23 +153,21 @@ def test_a_sample_counts_all_painted_pixels(images, monkeypatch):
     assert sample.totals[:3].tolist() == np.bincount(truth.ravel()).tolist()
 
 
-def test_few_pixels_of_an_image_hold_all_its_classes(images, monkeypatch):
+def test_few_pixels_of_an_image_hold_all_its_classes(images):
     (features, truth, _), _ = images
     labels = np.where(truth == 1, IGNORED, truth).astype(np.uint8)
     labels[np.unravel_index(np.flatnonzero(truth == 1)[:2], truth.shape)] = 1
     sample = draw_sample(features, labels)
     assert np.bincount(sample.labels[:7]).tolist() == [3, 2, 2]
-    monkeypatch.setattr(head_module, "_PIXELS", 7)
-    assert fit_head([sample]).classes.tolist() == [0, 1, 2]
+    assert fit_head([sample], most=7).classes.tolist() == [0, 1, 2]
 
 
-def test_a_sample_among_many_holds_the_pixels_that_a_head_learns_from(images, monkeypatch):
-    monkeypatch.setattr(head_module, "_PIXELS", 300)
+def test_a_sample_among_many_holds_the_pixels_that_a_head_learns_from(images):
     (features, truth, _), (others, other_truth, _) = images
     many = [draw_sample(features, truth), *[draw_sample(others, other_truth)] * 9]
-    few = [draw_sample(features, truth, 10), *[draw_sample(others, other_truth, 10)] * 9]
+    few = [draw_sample(features, truth, 30), *[draw_sample(others, other_truth, 30)] * 9]
     assert len(few[0].labels) == 30
-    one, other = fit_head(many), fit_head(few)
+    one, other = fit_head(many, most=300), fit_head(few, most=300)
     assert torch.equal(one.weights, other.weights)
     assert torch.equal(one.bias, other.bias)
 
@@ -204,6 +202,49 @@ def test_a_class_may_come_and_go(images):
     assert (head.classify(features) == truth).mean() > 0.95
     head = fit_head([draw_sample(features, two)], head)
     assert head.classes.tolist() == [0, 1]
+
+
+def pixels_of(counts):
+    """Draw pixels with four features, of classes that overlap: features and labels."""
+    torch.manual_seed(0)
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return torch.randn(len(labels), 4) + 1.5 * labels[:, None], labels
+
+
+def fitted(counts):
+    """Return a head for painted pixels of classes 0, 1, ..., and the samples."""
+    features, labels = pixels_of(counts)
+    samples = [Sample(features, labels, torch.bincount(labels, minlength=IGNORED), (4,))]
+    return fit_head(samples, penalty=1e-5), samples
+
+
+def test_a_head_adapts_to_the_shares_of_the_pixels_that_nobody_painted():
+    head, samples = fitted([2_000, 2_000, 2_000])
+    features, labels = pixels_of([18_000, 1_500, 500])
+    adapted = adapt_head(head, samples, features.half())
+    assert torch.equal(adapted.weights, head.weights)
+    shares = torch.softmax(adapted.bias - head.bias, 0)  # the strokes had equal shares
+    np.testing.assert_allclose(shares, [0.9, 0.075, 0.025], atol=0.01)
+    before, after = (
+        ((features @ h.weights + h.bias).argmax(1) != labels).float().mean()
+        for h in (head, adapted)
+    )
+    assert after < 0.6 * before
+
+
+def test_shares_are_estimated_against_the_weights_that_the_classes_learned_with():
+    head, samples = fitted([900, 100])  # these weigh as 3 to 1
+    features, _ = pixels_of([3_000, 1_000])
+    adapted = adapt_head(head, samples, features)
+    np.testing.assert_allclose(adapted.bias, head.bias, atol=0.15)
+
+
+def test_a_class_that_no_pixel_shows_keeps_a_finite_bias():
+    head, samples = fitted([2_000, 2_000, 2_000])
+    features, _ = pixels_of([2_000, 2_000])
+    adapted = adapt_head(head, samples, features - 100)
+    assert adapted.bias.isfinite().all()
+    assert adapt_head(head, samples, features).bias[2] < head.bias[2] - 1
 
 
 def test_entropy_is_high_where_a_head_is_unsure(images):

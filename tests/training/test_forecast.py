@@ -132,18 +132,20 @@ def test_a_budget_that_spreading_uses_up_is_refused_before_it(strokes, monkeypat
     assert RunFolder("default").state() == "new"
 
 
-def test_a_rehearsal_takes_the_time_of_features_and_of_classes_apart(monkeypatch):
+@pytest.mark.parametrize("finely", [False, True])
+def test_a_rehearsal_takes_the_time_of_features_and_of_classes_apart(monkeypatch, finely):
     now, extract, classify = [0.0], Extractor.extract, Head.classify
 
-    def slow_extract(*args):
+    def slow_extract(*args, **how):
+        assert how == {"finely": finely}
         now[0] += 8.0
-        return extract(*args)
+        return extract(*args, **how)
 
     def slow_classify(*args, **how):
         now[0] += 2.0
         return classify(*args, **how)
 
-    rehearsal = spreading.Rehearsal(3, 5)
+    rehearsal = spreading.Rehearsal(3, 5, finely)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Extractor, "extract", slow_extract)
     monkeypatch.setattr(Head, "classify", slow_classify)

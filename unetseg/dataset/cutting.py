@@ -30,7 +30,6 @@ from unetseg.dataset.splits import Split, has_parts, split_groups, split_parts
 from unetseg.dataset.store import Source, StoreInfo
 from unetseg.dataset.store_writer import write_store
 from unetseg.errors import InputError, arg
-from unetseg.pictures.transforms import scaled_size
 from unetseg.progress import Note, OnProgress, warn
 from unetseg.records import to_plain
 from unetseg.results import Result, Table
@@ -251,7 +250,7 @@ def _plan(
 ) -> tuple[StoreInfo, list[int]]:
     """Return the store's header, and the number of patches of each image (0 if held out)."""
     surveys, channels, area = labelled.surveys, labelled.channels, labelled.inspection.ignored_area
-    shapes = [scaled_size(*s.shape, settings.scale) for s in surveys]
+    shapes = labelled.shapes
     train = [i for i, split in enumerate(splits) if split == "train"]
     size = settings.size or auto_size([shapes[i] for i in train])
     per_image = [0] * len(surveys)

@@ -86,10 +86,9 @@ class LabelledFolder:
             least = math.ceil(1000 * _LEAST_SIDE / min(whole)) / 1000
             remedy = f"give {arg('scale', least)} or more"
             raise InputError(arg("scale"), f"{text}{whole[0]} x {whole[1]}", remedy)
-        shapes = [scaled_size(*s.shape, settings.scale) for s in self.surveys]
-        longest = max(max(shape) for shape in shapes)
+        longest = max(max(shape) for shape in self.shapes)
         if settings.size and settings.size > longest:
-            fitting = arg("size", auto_size(shapes))
+            fitting = arg("size", auto_size(self.shapes))
             text = f"a patch of {settings.size} pixels is larger than every image, whose longest "
             text += f"side is {longest}: the rest of it is padding; {fitting} would fit"
             self.on_progress(Note(text, warning=True))
@@ -116,6 +115,11 @@ class LabelledFolder:
     def surveys(self) -> tuple[Survey, ...]:
         """The labelled images, in natural order."""
         return self.inspection.surveys
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each image, scaled as the settings say."""
+        return [scaled_size(*s.shape, self.settings.scale) for s in self.surveys]
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -158,14 +162,20 @@ class LabelledFolder:
         works = [self.strokes(splits) for splits in divisions]
         if not any(sparse for _, sparse in works):
             return [{} for _ in works]
-        from unetseg.dataset.spreading import spread_labels  # imports torch
+        from unetseg.dataset import spreading  # imports torch
 
         with catching() as caught:
 
             def through(indices: Sequence[int], stage: str) -> Iterator[int]:
                 return self.steps(indices, stage, caught)
 
-            return spread_labels(works, len(self.table.classes), self._read_open, through)
+            return spreading.spread_labels(
+                works,
+                len(self.table.classes),
+                self._read_open,
+                through,
+                spreading.can_be_fine(self.shapes),
+            )
 
     def strokes(self, splits: Sequence[Split]) -> tuple[list[int], list[int]]:
         """Return the images of whose strokes labels are spread, and those to which they are spread.

@@ -1,8 +1,9 @@
 """Labels spread from strokes over training images, where a head is sure of them.
 
 A network learns little from strokes alone. The head of ``unetseg.features`` learns all of them in
-seconds. Most pixels that strokes leave open then take its class, so that training has whole areas
-to learn from. A held-out image keeps its strokes: nothing that was spread is ever scored.
+seconds. It learns how large the classes are from pixels that nobody painted. Most pixels that
+strokes leave open then take its class, so that training has whole areas to learn from. A held-out
+image keeps its strokes: nothing that was spread is ever scored.
 """
 
 import math
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 
 from unetseg.classes import IGNORED
 from unetseg.features.extraction import Extractor, Features, reduced_size
-from unetseg.features.head import Head, Sample, draw_sample, fit_head
+from unetseg.features.head import Head, Sample, adapt_head, draw_sample, fit_head
 
-_LEAST = 0.5  # a smaller probability leaves a pixel open; of the others, 93 % are right on CamVid
+_LEAST = 0.5  # a smaller probability leaves a pixel open; of the others, 91 % are right on CamVid
+_PIXELS, _PENALTY = 15_000, 3e-5  # of a head: it learns once, and from many images
+_SEEN = 50_000  # open pixels that show a head how large the classes are
 _LEARNED = 200  # the head learns from so many images at most
-_KEPT = 2**29  # bytes of features kept until their image is labelled; others are computed again
+_FINE = 640 * 640  # pixels: images up to this size are described at double size, too
+_KEPT = 2**30  # bytes of features kept until their image is labelled; others are computed again
 _TRIED = 512  # the side of the image that a rehearsal takes; small ones take more time a pixel
 
 Work = tuple[Sequence[int], Sequence[int]]
@@ -52,7 +56,7 @@ class SpreadMask:
 
 
 def spread_labels(
-    works: Sequence[Work], classes: int, read: Read, steps: Steps
+    works: Sequence[Work], classes: int, read: Read, steps: Steps, finely: bool
 ) -> list[dict[int, SpreadMask]]:
     """Return the masks of sparse images with the pixels that a head is sure of, by their numbers.
 
@@ -65,13 +69,22 @@ def spread_labels(
         classes: The number C of classes.
         read: Returns an image (H, W, C), its mask (H, W), and which of its pixels may be labelled.
         steps: Yields the numbers one by one while it reports and checks, for a named stage.
+        finely: Images are described at double size, too.
     """
     found: list[dict[int, SpreadMask]] = [{} for _ in works]
     for group in _alike(works):
-        masks = _spread_together([works[k] for k in group], classes, read, steps)
+        masks = _spread_together([works[k] for k in group], classes, read, steps, finely)
         for k, spread in zip(group, masks, strict=True):
             found[k] = spread
     return found
+
+
+def can_be_fine(shapes: Sequence[tuple[int, int]]) -> bool:
+    """Return whether images of these heights and widths are described at double size, too.
+
+    Their features are four times the work. All images of a head need features of the same kinds.
+    """
+    return all(math.prod(shape) <= _FINE for shape in shapes)
 
 
 def pixels_of_work(works: Sequence[Work], shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -96,20 +109,21 @@ class Rehearsal:
     Args:
         channels: The channels of an image.
         classes: The number of classes.
+        finely: The image is described at double size, too.
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, finely: bool) -> None:
         rng = np.random.default_rng(0)
         self._image = rng.random((_TRIED, _TRIED, channels), np.float32)
-        self._extractor = Extractor()
-        features = sum(level.shape[0] for level in self._extractor.extract(self._image).levels)
+        self._extractor, self._finely = Extractor(), finely
+        features = sum(self._extractor.extract(self._image, finely=finely).groups)
         weights = torch.from_numpy(rng.normal(0, 0.1, (features, classes)).astype(np.float32))
         self._head = Head(weights, torch.zeros(classes), torch.arange(classes))
 
     def seconds(self) -> tuple[float, float]:
         """Return the seconds for the features of a pixel, and those in which it is classified."""
         begin = time.monotonic()
-        features = self._extractor.extract(self._image)
+        features = self._extractor.extract(self._image, finely=self._finely)
         middle = time.monotonic()
         self._head.classify(features, least=_LEAST)
         return (middle - begin) / _TRIED**2, (time.monotonic() - middle) / _TRIED**2
@@ -134,23 +148,28 @@ def _learned(work: Work) -> Sequence[int]:
 
 
 def _spread_together(
-    works: Sequence[Work], classes: int, read: Read, steps: Steps
+    works: Sequence[Work], classes: int, read: Read, steps: Steps, finely: bool
 ) -> list[dict[int, SpreadMask]]:
     """Return the result of `spread_labels` for works with the same first image."""
     extractor, kept = Extractor(), dict[int, _Seen]()
 
     def see(number: int) -> _Seen:
         image, mask, is_open = read(number)
-        return extractor.extract(image), mask, is_open
+        return extractor.extract(image, finely=finely), mask, is_open
 
     learned = [_learned(work) for work in works]
-    fewest, samples = min(map(len, learned)), dict[int, Sample]()
+    fewest = min(map(len, learned))
+    samples, evenly = dict[int, Sample](), dict[int, torch.Tensor]()
     for number in steps(sorted(set().union(*learned)), "learning the strokes of"):
         features, mask, is_open = see(number)
-        samples[number] = draw_sample(features, mask, fewest)
+        samples[number] = draw_sample(features, mask, _PIXELS // fewest)
+        evenly[number] = _draw_evenly(features, (mask == IGNORED) & is_open, _SEEN // fewest)
         if sum(f.nbytes for f, _, _ in kept.values()) + features.nbytes <= _KEPT:
             kept[number] = features, mask, is_open
-    heads = [fit_head([samples[number] for number in numbers]) for numbers in learned]
+    heads = [
+        _fit([samples[n] for n in numbers], torch.cat([evenly[n] for n in numbers]))
+        for numbers in learned
+    ]
     found: list[dict[int, SpreadMask]] = [{} for _ in works]
     due = [
         (head, set(sparse), masks)
@@ -165,6 +184,19 @@ def _spread_together(
                 answer = head.classify(features, least=_LEAST)
                 masks[number] = _completed(mask, is_open, answer, features.scale, classes)
     return found
+
+
+def _draw_evenly(features: Features, wanted: NDArray[np.bool_], most: int) -> torch.Tensor:
+    """Return the features (n, F), float16, of wanted pixels (H, W) on a regular grid."""
+    step = math.ceil(math.sqrt(wanted.size / most))
+    rows, columns = np.nonzero(wanted[step // 2 :: step, step // 2 :: step])
+    return features.at(step // 2 + step * rows, step // 2 + step * columns).half()
+
+
+def _fit(samples: Sequence[Sample], evenly: torch.Tensor) -> Head | None:
+    """Return a head for open pixels; None where fewer than two classes are painted."""
+    head = fit_head(samples, most=_PIXELS, penalty=_PENALTY)
+    return adapt_head(head, samples, evenly) if head and len(evenly) else head
 
 
 def _completed(

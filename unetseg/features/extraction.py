@@ -3,7 +3,8 @@
 Level k has the resolution of the picture divided by 2^k. Levels 1 to 5 hold the features of the
 pretrained encoder at strides 2 to 32. Levels 0 to 3 also hold a few filters of the picture at that
 resolution, as in ImageJ's trainable segmentation. They find fine lines and plain colours. No level
-is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB.
+is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB. Levels 0
+to 4 can also hold the encoder's features of the picture at double size, which show small things.
 """
 
 from collections.abc import Callable, Iterator
@@ -99,13 +100,20 @@ class Extractor:
         self._range: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
-    def extract(self, image: NDArray[Any], pause: Callable[[], None] = lambda: None) -> Features:
+    def extract(
+        self,
+        image: NDArray[Any],
+        pause: Callable[[], None] = lambda: None,
+        finely: bool = False,
+    ) -> Features:
         """Return the features of an image (H, W, C) of any depth.
 
         Args:
             image: uint8, uint16 or float32, with finite values.
             pause: A function that is called many times meanwhile. It may wait, and it may raise an
                 error that ends the work.
+            finely: The encoder's features of the picture at double size are added, in which it
+                sees small things. That takes four times as long, and twice the memory.
 
         Raises:
             InputError: The image has other channels than the first one, and neither is grey.
@@ -123,10 +131,14 @@ class Extractor:
         mean, deviation = self._range
         picture = fill_to_multiple((picture - mean) / deviation, self._encoder.multiple)
         pause()
-        parts = [[level] for level in self._encode(picture, pause)]
-        parts.insert(0, [])
+        parts = [[], *([level] for level in self._encode(picture, pause))]
+        if finely:
+            large = F.interpolate(picture, scale_factor=2.0, mode="bilinear")
+            # Its strides 2 to 32 are 1 to 16 of the picture.
+            for level, added in zip(parts, self._encode(large, pause), strict=False):
+                level.append(added)
         for k in range(_FILTERED):
-            parts[k].append(_filter(picture[0], k == 0, pause))
+            parts[k].insert(0, _filter(picture[0], k == 0, pause))
             picture = F.avg_pool2d(picture, 2)
         return Features(
             tuple(torch.cat(level) for level in parts),

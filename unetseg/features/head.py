@@ -8,7 +8,7 @@ features. The answer for four megapixels costs little more than reading their fe
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +25,8 @@ _OF_CLASS = 500  # pixels drawn of a class in an image; further ones of a stroke
 _PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a second
 _PENALTY = 1e-3  # the factor of the squared weights in the loss
 _STEPS, _ENOUGH = 30, 1e-5  # a search ends earlier where the loss falls by less
+_ROUNDS = 30  # of the estimation of shares; further ones change little
+_RAREST = 1e-6  # no share is estimated to be smaller, so that its logarithm is finite
 _ROWS = 64  # so many rows of an answer are finished at once
 _RADIUS = 2  # pixels, at half the size: the radius of the windows that smooth an answer
 _MARGIN = 4 * _RADIUS + 2  # rows above and below that the smoothing of a row depends on
@@ -113,7 +115,7 @@ class Head:
         return entropy / np.float32(np.log(len(self.classes)))
 
 
-def draw_sample(features: Features, labels: NDArray[np.uint8], among: int = 1) -> Sample:
+def draw_sample(features: Features, labels: NDArray[np.uint8], most: int = _PIXELS) -> Sample:
     """Draw painted pixels of an image, at most 500 of each class.
 
     A pixel comes before another by a hash of its place. So a new stroke replaces few of the pixels
@@ -123,8 +125,7 @@ def draw_sample(features: Features, labels: NDArray[np.uint8], among: int = 1) -
     Args:
         features: The features of the image.
         labels: (H, W) class indices; 255 is not painted.
-        among: Heads learn from at least so many images, hence from few pixels of each. No more are
-            drawn, so that they need little memory.
+        most: No more pixels are drawn. Heads that learn from many images take few of each.
     """
     step, first = features.scale, features.scale // 2
     seen = labels[first::step, first::step]
@@ -140,7 +141,7 @@ def draw_sample(features: Features, labels: NDArray[np.uint8], among: int = 1) -
         chosen.append(own[np.argsort(order[own])])
         turns.append(np.arange(len(chosen[-1])))
     drawn = np.concatenate(chosen)[np.argsort(np.concatenate(turns), kind="stable")]
-    drawn = drawn[: _PIXELS // among]
+    drawn = drawn[:most]
     rows, columns = np.divmod(painted[drawn], seen.shape[1])
     return Sample(
         features.at(first + step * rows, first + step * columns),
@@ -150,7 +151,13 @@ def draw_sample(features: Features, labels: NDArray[np.uint8], among: int = 1) -
     )
 
 
-def fit_head(samples: Sequence[Sample], before: Head | None = None) -> Head | None:
+def fit_head(
+    samples: Sequence[Sample],
+    before: Head | None = None,
+    *,
+    most: int = _PIXELS,
+    penalty: float = _PENALTY,
+) -> Head | None:
     """Learn from painted pixels; return None where fewer than two classes are painted.
 
     Each feature is scaled to deviation 1, and then by the root of the size of its group. So 320
@@ -160,8 +167,10 @@ def fit_head(samples: Sequence[Sample], before: Head | None = None) -> Head | No
     Args:
         samples: The sample of each image that is painted.
         before: The last head, from which the search begins.
+        most: The pixels that the head learns from at most.
+        penalty: The factor of the squared weights in the loss.
     """
-    thinned = [_thin(sample, _PIXELS // len(samples)) for sample in samples]
+    thinned = [_thin(sample, most // len(samples)) for sample in samples]
     labels = torch.cat([labels for _, labels, _ in thinned])
     classes, targets = torch.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -176,9 +185,32 @@ def fit_head(samples: Sequence[Sample], before: Head | None = None) -> Head | No
     weights = (weights / totals.sqrt()[targets]).float()
     start = _start(before, classes, mean, scale)
     with _one_thread_each() as pool:
-        found = pool.submit(_search, inputs, targets, weights / weights.sum(), start).result()
+        work = pool.submit(_search, inputs, targets, weights / weights.sum(), start, penalty)
+        found = work.result()
     own = found[:, :-1] / scale
     return Head(own.T.contiguous(), found[:, -1] - own @ mean, classes)
+
+
+def adapt_head(head: Head, samples: Sequence[Sample], features: Tensor) -> Head:
+    """Return a head for pixels among which the classes have other shares than among the strokes.
+
+    Strokes show a rare class far more often than an image does. The shares are estimated by
+    expectation maximisation (Saerens, Latinne, Decaestecker, 2002).
+
+    Args:
+        head: The head.
+        samples: The samples that it was fitted to.
+        features: (n, F), of pixels drawn evenly from those that the head will classify; n > 0.
+    """
+    learned = torch.stack([sample.totals for sample in samples]).sum(0)[head.classes].sqrt()
+    learned /= learned.sum()  # as `fit_head` weighs the classes
+    with torch.inference_mode():
+        probabilities = torch.softmax(features.float() @ head.weights + head.bias, 1)
+        shares = learned
+        for _ in range(_ROUNDS):
+            parts = probabilities * (shares / learned)
+            shares = (parts / parts.sum(1, keepdim=True)).mean(0).clamp_min(_RAREST)
+    return replace(head, bias=head.bias + (shares / learned).log())
 
 
 def _hash(numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -204,7 +236,9 @@ def _start(before: Head | None, classes: Tensor, mean: Tensor, scale: Tensor) ->
     return start
 
 
-def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> Tensor:
+def _search(
+    inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor, penalty: float
+) -> Tensor:
     """Return the weights (K, F + 1) that make the weighted cross-entropy least (L-BFGS).
 
     Args:
@@ -212,12 +246,13 @@ def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> 
         targets: (n,) int64.
         weights: (n,) the weights of the pixels; their sum is 1.
         start: (K, F + 1).
+        penalty: The factor of the squared weights.
     """
     search = torch.optim.LBFGS(
         [start], max_iter=_STEPS, tolerance_change=_ENOUGH, line_search_fn="strong_wolfe"
     )
-    pixels, penalty = torch.arange(len(targets)), torch.full((start.shape[1],), _PENALTY)
-    penalty[-1] = 0
+    pixels, penalties = torch.arange(len(targets)), torch.full((start.shape[1],), penalty)
+    penalties[-1] = 0
 
     @torch.inference_mode()
     def loss() -> Tensor:
@@ -225,8 +260,8 @@ def _search(inputs: Tensor, targets: Tensor, weights: Tensor, start: Tensor) -> 
         slopes = logs.exp() * weights
         slopes[targets, pixels] -= weights
         # Twice as fast as autograd, which multiplies by the inputs the slow way round.
-        start.grad = torch.addcmul(slopes @ inputs, start, penalty)
-        return (start.square() @ penalty).sum() / 2 - logs[targets, pixels] @ weights
+        start.grad = torch.addcmul(slopes @ inputs, start, penalties)
+        return (start.square() @ penalties).sum() / 2 - logs[targets, pixels] @ weights
 
     search.step(loss)  # type: ignore[no-untyped-call]
     return start

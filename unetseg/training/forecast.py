@@ -128,9 +128,9 @@ def check_spreading(
     if settings.budget is None or not any(sparse for _, sparse in works):
         return
     surveys, cutting = labelled.surveys, labelled.settings
-    shapes = [scaled_size(*one.shape, cutting.scale) for one in surveys]
-    computed, classified = spreading.pixels_of_work(works, shapes)
-    rehearsal = spreading.Rehearsal(labelled.channels, len(labelled.table.classes))
+    computed, classified = spreading.pixels_of_work(works, labelled.shapes)
+    finely = spreading.can_be_fine(labelled.shapes)
+    rehearsal = spreading.Rehearsal(labelled.channels, len(labelled.table.classes), finely)
 
     def spread() -> float:
         features, classes = rehearsal.seconds()
