@@ -3,8 +3,8 @@
 Level k has the resolution of the picture divided by 2^k. Levels 1 to 5 hold the features of the
 pretrained encoder at strides 2 to 32. Levels 0 to 3 also hold a few filters of the picture at that
 resolution, as in ImageJ's trainable segmentation. They find fine lines and plain colours. No level
-is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB. Levels 0
-to 4 can also hold the encoder's features of the picture at double size, which show small things.
+is ever enlarged as a whole, so that a picture of four megapixels takes 160 MB. Levels 0 to 4 can
+also hold the encoder's features of the picture at double size, which show small things.
 """
 
 from collections.abc import Callable, Iterator
