@@ -54,7 +54,7 @@ from unetseg.classes import IGNORED, ClassTable
 from unetseg.dataset import pairing
 from unetseg.features.extraction import Extractor, Features
 from unetseg.features.head import Head, Sample, draw_sample, fit_head
-from unetseg.labelling.engine import Engine
+from unetseg.labelling.engine import Engine, weighed
 from unetseg.labelling.rounds import Rounds
 from unetseg.scoring.baselines import Forest, draw_samples
 from unetseg.scoring.metrics import confusion, scores
@@ -92,7 +92,8 @@ class HeadMethod:
         return self._features[id(image)]
 
     def paint(self, number: int, labels: NDArray[np.uint8]) -> None:
-        self._samples[number] = draw_sample(self._of(self._images[number].image), labels)
+        sample = draw_sample(self._of(self._images[number].image), labels)
+        self._samples[number] = weighed(sample)
         self._head = fit_head(list(self._samples.values()), self._head)
 
     def predict(self, image: NDArray[Any]) -> NDArray[np.uint8]:

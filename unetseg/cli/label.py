@@ -118,8 +118,8 @@ def label(
                 on_ready=show_address,
             )
     except Interrupted:  # its usual end
-        if train and RunFolder(run).model.exists():
-            print_next(predict_line(RunFolder(run)))
+        if train and (line := predict_line(RunFolder(run))):
+            print_next(line)
         raise
 
 

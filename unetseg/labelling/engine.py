@@ -269,7 +269,7 @@ class Engine:
             due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
             features = {n: self._features[n] for n in due}
         for number, labels in due.items():
-            self._samples[number] = _weighed(draw_sample(features[number], labels))
+            self._samples[number] = weighed(draw_sample(features[number], labels))
         if due:
             painted = [sample for sample in self._samples.values() if len(sample.labels)]
             self._head = fit_head(painted, self._head) if painted else None
@@ -328,7 +328,7 @@ class Engine:
         self.on_answer(number, version)
 
 
-def _weighed(sample: Sample) -> Sample:
+def weighed(sample: Sample) -> Sample:
     """Return a sample that weighs as much as that of any other image.
 
     An accepted mask has many times the pixels of some strokes. If each pixel weighed the same,

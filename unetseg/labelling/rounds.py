@@ -44,9 +44,9 @@ if sys.platform == "win32":  # the same priority there, and no Ctrl-C
     _FLAGS = subprocess.IDLE_PRIORITY_CLASS | subprocess.CREATE_NEW_PROCESS_GROUP
 
 
-def predict_line(run: RunFolder) -> str:
-    """Return the command line that predicts images by the model of a run."""
-    return f"unetseg predict NEWIMAGES{run.option('--model')}"
+def predict_line(run: RunFolder) -> str | None:
+    """Return the command line that predicts images by the model of a run, if it has one."""
+    return f"unetseg predict NEWIMAGES{run.option('--model')}" if run.model.exists() else None
 
 
 class Rounds:
@@ -176,7 +176,7 @@ class Rounds:
             "share": share,
             "seconds": seconds,
             "note": self._note or None,
-            "next": predict_line(self._run) if self._run and self._run.model.exists() else None,
+            "next": predict_line(self._run) if self._run else None,
         }
 
     def prediction(self, number: int, table: ClassTable) -> NDArray[np.uint8] | None:
