@@ -19,6 +19,13 @@ LATE_EVENTS = """(() => {
   window.heldEvents = () => held.length;
 })()"""
 
+# The state of the page, for the report of a request that does not come.
+PAGE = """(() => {
+  const { image, busy, wanted, connected } = unetseg.session;
+  const [focus, text] = [document.hasFocus(), document.body.innerText];
+  return { image, busy, wanted, connected, focus, text };
+})()"""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -38,6 +45,16 @@ class Held:
     def __init__(self, tab, pattern, method):
         self.tab, self.method, self.routes, self.is_open = tab, method, [], False
         tab.page.route(pattern, self._see)
+        self._wait_for_the_browser()
+
+    def _wait_for_the_browser(self):
+        """Wait until the tab holds requests: a busy browser obeys a key before it obeys that."""
+        place = self.tab.address.partition("?")[0]
+        self.tab.page.route(place, lambda route: route.fulfill(body="held"))
+        self.tab.page.wait_for_function(
+            "async (place) => (await (await fetch(place)).text()) === 'held'", arg=place
+        )
+        self.tab.page.unroute(place)
 
     def _see(self, route):
         if self.is_open or route.request.method != self.method:
@@ -49,7 +66,7 @@ class Held:
         """Wait until so many requests are held."""
         end = time.monotonic() + 30
         while len(self.routes) < count:
-            assert time.monotonic() < end, f"{len(self.routes)} requests came"
+            assert time.monotonic() < end, f"{len(self.routes)} came; {self.tab.ask(PAGE)}"
             self.tab.page.wait_for_timeout(20)
 
     def let_go(self):

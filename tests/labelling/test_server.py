@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import socket
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tests.labelling.asking import Client, map_of, open_folder, open_page
 from tests.support import draw, read, wait_until, write_image, write_set
+from unetseg.labelling import server
 from unetseg.labelling.project import enlarge
 from unetseg.labelling.regions import find_regions
 from unetseg.labelling.security import Guard, Refused, inflate
@@ -199,6 +201,24 @@ def test_pages_of_other_origins_change_and_read_nothing(client, folder, origin):
 def test_only_this_machine_can_connect():
     with _listen(None) as listening:
         assert listening.getsockname()[0] == "127.0.0.1"
+
+
+def test_two_servers_that_start_at_the_same_moment_listen_at_ports_of_their_own(monkeypatch):
+    bind = socket.socket.bind
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+
+        def bind_beside_the_other(self, address):
+            bind(self, address)  # neither listens yet, so the system allows it
+            if address[1] == port:
+                other.listen()
+
+        monkeypatch.setattr(socket.socket, "bind", bind_beside_the_other)
+        monkeypatch.setattr(server, "PORT", port)
+        with _listen(None) as listening:
+            assert listening.getsockname()[1] != port
 
 
 def test_a_change_without_an_origin_is_refused(guard, client):

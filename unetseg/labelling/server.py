@@ -474,6 +474,7 @@ def _listen(port: int | None) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", number))
+            listening.listen()  # two programs may bind the same port before, at the same moment
             return listening
         except OSError as error:
             listening.close()
