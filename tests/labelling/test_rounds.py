@@ -88,7 +88,7 @@ def test_a_model_predicts_the_next_images_before_a_round_that_begins_with_its_we
         told.rounds.turn(True)
         wait_until(lambda: [s["state"] for s in told.states[-2:]] == ["training", "waiting"], 120)
     states = [state["state"] for state in told.states]
-    assert states == ["paused", *["predicting", "waiting"] * 2, "training", "waiting"]
+    assert states == ["paused", "predicting", "waiting", "training", "waiting"]
     assert told.predicted == [3, 0]
     assert read_card("runs/label/model.safetensors").network == model.card.network == "compact"
 
@@ -123,6 +123,38 @@ def test_a_model_predicts_where_nothing_is_trained(home):
         wait_until(lambda: len(predicted) == 2, 60)
     assert predicted == [1, 0]
     assert model.prediction(images[1]).shape == (64, 56)
+
+
+# Python runs it when it starts. After each mask, the process waits for a file of this name.
+WAIT_AFTER_MASKS = """
+import os, sys, time
+if "unetseg.labelling.child" in sys.orig_argv:
+    replace = os.replace
+    def replace_and_wait(source, target):
+        replace(source, target)
+        while str(target).endswith(".png") and not os.path.exists("go on"):
+            time.sleep(0.01)
+    os.replace = replace_and_wait
+"""
+
+
+def test_a_prediction_is_told_while_others_are_on_their_way(home, monkeypatch):
+    root = write_images(Path("set"), 3, channels=1)
+    model = StartingModel("default")
+    model.enter(home / "set" / ".unetseg")
+    (home / "sitecustomize.py").write_text(WAIT_AFTER_MASKS)
+    monkeypatch.setenv("PYTHONPATH", str(home), prepend=os.pathsep)
+    predicted = []
+    images = sorted(root.glob("*.png"))
+    rounds = Rounds(root, images, home, None, "1m", lambda _: None, predicted.append, model)
+    with closing(rounds):
+        rounds.expect([2, 0, 1])
+        wait_until(lambda: predicted, 60)
+        assert rounds.state()["state"] == "predicting"
+        Path("go on").touch()
+        wait_until(lambda: rounds.state()["state"] == "waiting", 60)
+    assert predicted[0] == [2]
+    assert sorted(number for new in predicted for number in new) == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("processor_time_of_rounds")

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ from unetseg.settings import parse_duration
 
 _PREDICTED, _MARKER = "network", "run"
 _AT_ONCE = 12  # images predicted after a round
+_LOOK = 0.5  # seconds between two looks whether there are new predictions
 _NICE = 19  # the lowest priority, which leaves a stroke all it needs
 _FLAGS = 0
 if sys.platform == "win32":  # the same priority there, and no Ctrl-C
@@ -185,8 +187,11 @@ class Rounds:
         Raises:
             InputError: The prediction holds other classes than the table.
         """
-        path = self._home / _PREDICTED / f"{stem_of(self._images[number])}.png"
+        path = self._home / _PREDICTED / self._mask_name(number)
         return masks.decode(read_mask(path), table, path) if path.exists() else None
+
+    def _mask_name(self, number: int) -> str:
+        return f"{stem_of(self._images[number])}.png"
 
     # -- the thread --------------------------------------------------------------------------
 
@@ -213,12 +218,11 @@ class Rounds:
         return self._order is not None or bool(self._unanswered())
 
     def _unanswered(self) -> tuple[int, ...]:
-        """Return the images that the model predicts now: one at first, so that it comes soon."""
+        """Return the images that the model predicts now."""
         if self._model is None:
             return ()
         near = self._ahead if self._order is None else self._ahead[:_AT_ONCE]
-        due = [number for number in near if number not in self._answered]
-        return tuple(due[: _AT_ONCE if self._answered else 1])
+        return tuple(number for number in near if number not in self._answered)[:_AT_ONCE]
 
     def _answer(self, model: StartingModel, numbers: Sequence[int]) -> None:
         """Predict images by the model that the project begins with."""
@@ -229,7 +233,6 @@ class Rounds:
                 return
             self._answered.update(numbers)
         self._tell("failed" if note else "waiting", note)
-        self._on_masks(numbers)  # some may be there although others failed
 
     def _do_round(self, run: RunFolder, order: Sequence[int]) -> None:
         self._round += 1
@@ -244,8 +247,6 @@ class Rounds:
                 self._order = self._order or tuple(order)
                 return
         self._tell("failed" if failure else "waiting", failure or "")
-        if failure is None:
-            self._on_masks(order[:_AT_ONCE])
 
     def _train(self, run: RunFolder) -> str | None:
         """Train in a folder apart, and put it in the place of the last round; return a failure."""
@@ -292,37 +293,58 @@ class Rounds:
         return [f"--from={start}", *words]
 
     def _predict(self, numbers: Sequence[int], models: Sequence[Path], out: Path) -> str | None:
+        """Predict images, and tell of each mask soon after it is there; return a failure."""
         words = ["predict", *(str(self._images[number]) for number in numbers)]
         words += [f"--model={model}" for model in models]
-        # A mask with a place on a map would be a TIFF.
-        return self._call([*words, f"--out={out}", "--format=png", "--no-overlay", "--overwrite"])
+        places = {number: out / self._mask_name(number) for number in numbers}
+        told = {number: _version(path) for number, path in places.items()}
 
-    def _call(self, words: Sequence[str]) -> str | None:
-        """Run a command of unetseg to its end; return its error, or None."""
-        with self._wake:
-            if self._is_stopped:
-                return "stopped"
-            self._child = child = subprocess.Popen(
-                [sys.executable, "-m", "unetseg.labelling.child", *words],
-                stdin=subprocess.PIPE,  # its end tells the process that the server has gone
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                # Ctrl-C in the terminal is for the server. In a new session, a process that rests
-                # would rest forever if the server was killed.
-                process_group=0,
-                creationflags=_FLAGS,
-            )
-        if sys.platform != "win32":
-            with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
-        with child:
-            assert child.stderr is not None
-            said = child.stderr.read()
-            child.wait()  # the pipe stays open until then
-        self._child = None
+        def tell_new() -> None:
+            found = {number: _version(path) for number, path in places.items()}
+            new = [number for number in numbers if found[number] != told[number]]
+            told.update(found)
+            if new:
+                self._on_masks(new)
+
+        # A mask with a place on a map would be a TIFF.
+        words += [f"--out={out}", "--format=png", "--no-overlay", "--overwrite"]
+        failure = self._call(words, tell_new)
+        tell_new()
+        return failure
+
+    def _call(self, words: Sequence[str], on_look: Callable[[], None] = lambda: None) -> str | None:
+        """Run a command of unetseg to its end, and call `on_look` meanwhile.
+
+        Returns:
+            Its error, if any.
+        """
+        with tempfile.TemporaryFile() as said:
+            with self._wake:
+                if self._is_stopped:
+                    return "stopped"
+                self._child = child = subprocess.Popen(
+                    [sys.executable, "-m", "unetseg.labelling.child", *words],
+                    stdin=subprocess.PIPE,  # its end tells the process that the server has gone
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    # Ctrl-C in the terminal is for the server. In a new session, a process that
+                    # rests would rest forever if the server was killed.
+                    process_group=0,
+                    creationflags=_FLAGS,
+                )
+            if sys.platform != "win32":
+                with contextlib.suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+            with child:  # the pipe stays open until its end
+                while child.poll() is None:
+                    on_look()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(_LOOK)
+            self._child = None
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines()
         if child.returncode == 0:
             return None
-        lines = said.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"ended with {child.returncode}"
 
     def _stop_child(self) -> None:
@@ -333,6 +355,11 @@ class Rounds:
     def _tell(self, state: str, note: str) -> None:
         self._state, self._note = state, note
         self._on_change(self.state())
+
+
+def _version(mask: Path) -> tuple[int, int] | None:
+    """Return a value that changes when a mask is written; None where there is none."""
+    return (mask.stat().st_ino, mask.stat().st_mtime_ns) if mask.exists() else None
 
 
 def _remove(path: Path) -> None:
