@@ -327,6 +327,23 @@ def test_strokes_that_come_while_a_mask_is_written_are_kept(tmp_path, monkeypatc
     assert np.bincount(read(folder / "masks" / "im0.png").ravel())[:2].tolist() == [50, 50]
 
 
+def test_labels_stay_in_memory_while_their_mask_is_written(tmp_path, monkeypatch):
+    folder = raw_images(tmp_path)
+    monkeypatch.setattr(projects, "_MEMORY", 64 * 56)
+    with open_project(folder) as project:
+
+        def slow(image, labels, table):
+            monkeypatch.setattr(projects, "write_labels", write_labels)
+            project.labels(1)  # another image is opened, and memory is short
+            project.paint(0, stroke(0, y=30))
+            write_labels(image, labels, table)
+
+        monkeypatch.setattr(projects, "write_labels", slow)
+        project.paint(0, stroke(1))
+        project.save()
+    assert np.bincount(read(folder / "masks" / "im0.png").ravel())[:2].tolist() == [50, 50]
+
+
 def test_labels_of_many_images_do_not_fill_the_memory(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)
     monkeypatch.setattr(projects, "_MEMORY", 64 * 56)
@@ -442,6 +459,29 @@ def test_a_class_that_is_left_out_frees_its_place(tmp_path):
         project.change_classes(ClassTable(kept, (255,)), [0, 1])
         np.testing.assert_array_equal(project.labels(0) == 1, square)
     assert [c.name for c in inspect_folder(folder).table.classes] == ["ground", "square"]
+
+
+def test_a_stroke_whose_mask_could_not_be_written_outlives_a_class_that_is_left_out(
+    tmp_path, monkeypatch
+):
+    folder, fail = raw_images(tmp_path), [True]
+    monkeypatch.setattr(projects, "_LONGEST", 0.1)
+
+    def failing(image, labels, table):
+        if fail[0]:
+            raise MachineError(image.pair.mask, "not written: the disk is full")
+        write_labels(image, labels, table)
+
+    with open_project(folder) as project:
+        monkeypatch.setattr(projects, "write_labels", failing)
+        project.paint(0, stroke(1))
+        less = ClassTable(project.table.classes[1:], project.table.ignore)
+        with pytest.raises(MachineError):
+            project.change_classes(less, [1])
+        fail[0] = False
+        project.change_classes(less, [1])
+        assert (project.labels(0) == 0).sum() == 50
+    assert (read(folder / "masks" / "im0.png") == 1).sum() == 50
 
 
 # --- one owner -----------------------------------------------------------------------------------

@@ -321,7 +321,7 @@ class Project:
         """Write the masks that are not written yet.
 
         Raises:
-            MachineError: A mask could not be written.
+            MachineError: A mask could not be written; it is tried again.
         """
         for number in list(self._waiting):
             self._save(number)
@@ -349,7 +349,6 @@ class Project:
                 self._save(number)
             except UnetsegError as error:
                 self.on_failed(error)
-                self._plan_save(number)
                 time.sleep(_LONGEST)
 
     def _save(self, number: int) -> None:
@@ -362,15 +361,15 @@ class Project:
                 if not image.is_stale:
                     return
                 snapshot, size = self.labels(number).copy(), image.journal.size
-                image.is_stale = False
             try:
                 write_labels(image, snapshot, self.table)
             except UnetsegError:
-                image.is_stale = True
+                self._plan_save(number)
                 raise
             with image.lock:
                 if image.journal.size == size:  # no stroke came meanwhile
                     image.journal.remove()
+                    image.is_stale = False
             self._write_records()
         self.on_saved(number)
 
