@@ -259,6 +259,27 @@ def test_an_image_asked_for_while_another_is_accepted_comes_before_the_suggested
     assert len(held.routes) == 1
 
 
+def test_strokes_on_an_accepted_image_are_saved_where_the_next_one_could_not_be_opened(
+    address, window, folder
+):
+    tab = window(address)
+    tab.expects_errors = True
+    tab.actual()
+    tab.page.route("**/labels", lambda route: route.abort())
+    tab.press("0")
+    tab.until("document.querySelector('#toast').textContent === 'The server does not answer.'")
+    tab.until("unetseg.session.image.state === 'empty' && !unetseg.session.busy")
+    tab.page.unroute("**/labels")
+    tab.choose("brush", 9, 1)
+    tab.click(50, 50)  # the mask is read first
+    tab.until("unetseg.session.labels.data[0] === 0 && !unetseg.session.busy")
+    tab.paint((50, 50), (100, 90))
+    tab.saved()
+    due = np.where(stroke(SHAPE, [(50, 50), (100, 90)], 9), 1, 0).astype(np.uint8)
+    assert np.array_equal(tab.labels(), due)
+    assert np.array_equal(mask_on_disk(folder / "masks" / "im0.png", due), due)
+
+
 def test_a_key_that_is_held_accepts_one_image(address, window):
     tab = window(address)
     tab.page.keyboard.down("0")

@@ -43,6 +43,7 @@ export class Session extends EventTarget {
     this.project = null;
     this.image = null; // the open one, as in project.images
     this.labels = this.answer = this.regions = this.range = null;
+    this.behind = false; // the server has other labels of the open image; they are read first
     this.shown = {}; // low, high and channels of the picture, where they are not the server's own
     this.histories = new Map(); // number -> History
     this.tool = "brush";
@@ -227,9 +228,9 @@ export class Session extends EventTarget {
       this.image = image;
       this.project.next = next;
       this.labels = new Labels(width, height, data);
+      this.behind = false;
       this.answer = this.regions = this.range = null;
       this.shown = this.#kept(image);
-      if (!this.histories.has(number)) this.histories.set(number, new History());
       this.stage.open(image, this.labels, this.colours, this.tiles(image));
     });
     if (this.#free()) return;
@@ -335,6 +336,7 @@ export class Session extends EventTarget {
     let next = null;
     const done = await this.#try(async () => {
       await this.#stored();
+      this.behind = true; // from here on, the mask may hold the prediction, too
       const found = await api.accept(image.number, empty);
       this.histories.delete(image.number);
       this.#stateOf(found.image);
@@ -342,7 +344,7 @@ export class Session extends EventTarget {
       next = found.next;
     });
     const isElsewhere = this.#free();
-    if (!done) return;
+    if (!done) return void (this.behind && !isElsewhere && this.#reread());
     this.#loadSuspects();
     if (sparse) this.say("Accepted without a prediction: other pixels stay unlabelled.");
     if (isElsewhere) return;
@@ -417,8 +419,15 @@ export class Session extends EventTarget {
   #ended(patches) {
     this.ending = null;
     if (!patches.length) return;
-    this.histories.get(this.image.number).push(patches);
+    this.#history.push(patches);
     this.#send(patches, "after");
+  }
+
+  // Of the open image.
+  get #history() {
+    const { number } = this.image;
+    if (!this.histories.has(number)) this.histories.set(number, new History());
+    return this.histories.get(number);
   }
 
   /** Return whether something painted is not stored yet. */
@@ -444,7 +453,7 @@ export class Session extends EventTarget {
     if (!this.image || this.busy) return;
     this.#finish();
     if (this.labels.before) return; // within a stroke
-    const patches = this.histories.get(this.image.number)[way]();
+    const patches = this.#history[way]();
     if (!patches) return this.say(nothing);
     this.labels.apply(patches, side);
     this.redraw();
@@ -530,6 +539,7 @@ export class Session extends EventTarget {
 
   // Open the image again, unless another one is opened next.
   async #reread() {
+    this.behind = true;
     if (this.image && this.wanted === null) await this.open(this.image.number);
   }
 

@@ -294,6 +294,7 @@ export class Pointer {
   #press(how) {
     const { session } = this;
     if (!session.labels || session.busy || this.active) return;
+    if (session.behind) return void session.open(session.image.number);
     if (!session.project.classes.length) return session.say("Add a class first: press A.");
     this.active = this.tool;
     this.active.press(...this.point, how);
