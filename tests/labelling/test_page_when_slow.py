@@ -307,6 +307,40 @@ def test_an_accepted_image_stays_accepted_when_older_news_arrive(address, window
             break
 
 
+def test_an_image_that_another_window_accepts_is_painted_on_as_it_was_accepted(
+    address, window, folder
+):
+    tab, other = window(address), window(address)
+    tab.actual()
+    other.press("0")
+    tab.until("unetseg.session.labels.data[0] === 0 && !unetseg.session.busy")
+    tab.choose("brush", 9, 1)
+    tab.paint((50, 50), (100, 90))
+    tab.saved()
+    due = np.where(stroke(SHAPE, [(50, 50), (100, 90)], 9), 1, 0).astype(np.uint8)
+    assert np.array_equal(mask_on_disk(folder / "masks" / "im0.png", due), due)
+
+
+def test_an_undo_takes_no_stroke_of_another_window_back(address, window, folder):
+    tab, other = window(address), window(address)
+    due, lines = blank(), ([(50, 50), (100, 90)], [(55, 85), (65, 85)])
+    for index, (one, line) in enumerate(zip((tab, other), lines, strict=True)):
+        one.actual()
+        one.choose("brush", 9, index)
+        one.until("!unetseg.session.busy")
+        one.paint(*line)
+        one.saved()
+        due[stroke(SHAPE, line, 9)] = index
+        for each in (tab, other):
+            x, y = line[0]
+            each.until(f"unetseg.session.labels.data[{y} * 320 + {x}] === {index}")
+            each.until("!unetseg.session.busy")
+    tab.press("z")
+    tab.until("document.querySelector('#toast').textContent === 'Nothing to undo.'")
+    assert np.array_equal(tab.labels(), due)
+    assert np.array_equal(mask_on_disk(folder / "masks" / "im0.png", due), due)
+
+
 def test_labels_of_another_window_are_shown_after_the_stroke_that_is_being_painted(
     address, window, folder
 ):

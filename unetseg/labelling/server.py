@@ -352,10 +352,16 @@ class LabelServer:
             return self.session.paint(image.number, Stroke(name, x, y, labels), revision)
 
         if await run_in_threadpool(paint):
-            place = {"x": x, "y": y, "width": width, "height": height}
-            event = {"number": image.number, **place, "page": show(query.get("page", ""))[:100]}
-            self.events.publish("labels", event)
+            self._tell_labels(image, (x, y, width, height), query.get("page", ""))
         return JSONResponse({"saved": True})
+
+    def _tell_labels(
+        self, image: LabelledImage, box: tuple[int, int, int, int], page: str = ""
+    ) -> None:
+        """Tell all pages of new labels; the page that is named has them already."""
+        place = dict(zip(("x", "y", "width", "height"), box, strict=True))
+        event = {"number": image.number, **place, "page": show(page)[:100]}
+        self.events.publish("labels", event)
 
     async def _accept(self, request: Request) -> Response:
         image = self._image(request)
@@ -369,7 +375,9 @@ class LabelServer:
                 "score": score,
             }
 
-        return JSONResponse(await run_in_threadpool(accept))
+        found = await run_in_threadpool(accept)
+        self._tell_labels(image, (0, 0, image.width, image.height))
+        return JSONResponse(found)
 
     async def _reopen(self, request: Request) -> Response:
         image = self._image(request)

@@ -169,12 +169,16 @@ export class Session extends EventTarget {
     this.#tell("images");
   }
 
-  // Another page painted: its strokes are shown once nothing of ours is on its way.
+  // Another page painted: its strokes are shown once nothing of ours is on its way. An undo of ours
+  // would take them back, too.
   async #painted({ number, page }) {
-    if (page === api.PAGE || number !== this.image?.number || this.reading) return;
+    if (page === api.PAGE) return;
+    this.histories.delete(number);
+    if (number !== this.image?.number || this.reading) return;
     this.reading = true;
     while (this.busy || this.labels.before || this.unsaved) await pause(POLL);
     this.reading = false;
+    this.histories.delete(number);
     if (number === this.image?.number) await this.#reread();
   }
 
