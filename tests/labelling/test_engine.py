@@ -158,6 +158,28 @@ def test_erased_strokes_take_the_answer_with_them(engine):
     wait_until(lambda: engine.answer(0) is None)
 
 
+def test_what_was_forgotten_comes_back_by_no_work_that_had_begun(engine, monkeypatch):
+    begins, goes_on, fit_head = threading.Event(), threading.Event(), engine_module.fit_head
+
+    def late(samples, before=None):
+        begins.set()
+        assert goes_on.wait(20)
+        return fit_head(samples, before)
+
+    monkeypatch.setattr(engine_module, "fit_head", late)
+    engine.open(0)
+    engine.painted(0, scribble(draw(0)[1]))
+    assert begins.wait(20)
+    engine.forget()
+    goes_on.set()
+    wait_until(lambda: not engine._busy)
+    assert engine.answer(0) is None
+    assert engine.rank([0, 1], []) == [0, 1]
+    engine.painted(1, scribble(draw(1)[1]))
+    engine.wait(0)
+    assert engine._samples.keys() == {1}
+
+
 def test_strokes_of_images_that_are_not_shown_count(engine):
     engine.painted(3, scribble(draw(3)[1]))
     engine.open(0)

@@ -128,6 +128,14 @@ class Engine:
             self._due[number] = labels
             self._changed.notify_all()
 
+    def forget(self) -> None:
+        """Forget all labels, and all that was learned from them; features stay."""
+        with self._changed:
+            self._due.clear()
+            self._samples, self._head = {}, None
+            self._answers.clear()
+            self._changed.notify_all()
+
     def answer(self, number: int) -> Answer | None:
         """Return the latest answer for an image; None until there is one."""
         with self._changed:
@@ -268,13 +276,16 @@ class Engine:
         with self._changed:
             due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
             features = {n: self._features[n] for n in due}
+            samples, head = self._samples, self._head
         for number, labels in due.items():
-            self._samples[number] = weighed(draw_sample(features[number], labels))
+            samples[number] = weighed(draw_sample(features[number], labels))
         if due:
-            painted = [sample for sample in self._samples.values() if len(sample.labels)]
-            self._head = fit_head(painted, self._head) if painted else None
+            painted = [sample for sample in samples.values() if len(sample.labels)]
+            head = fit_head(painted, head) if painted else None
         with self._changed:
-            shown, head = self._shown, self._head
+            if samples is not self._samples:  # they were forgotten meanwhile
+                return
+            shown, self._head = self._shown, head
             if head is None:  # all but one class was erased
                 self._answers.clear()
             seen = self._features.get(shown) if shown is not None else None
@@ -322,6 +333,8 @@ class Engine:
 
     def _publish(self, number: int, head: Head, labels: NDArray[np.uint8]) -> None:
         with self._changed:
+            if head is not self._head:  # it was forgotten meanwhile
+                return
             self._version += 1
             version = self._version
             self._answers[number] = (head, Answer(labels, version, "head"))

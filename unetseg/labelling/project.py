@@ -256,6 +256,14 @@ class Project:
 
     # --- classes ---------------------------------------------------------------------------------
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Let no other thread change labels or classes while the block runs."""
+        with self._classes, ExitStack() as stack:
+            for image in self.images:
+                stack.enter_context(image.lock)
+            yield
+
     def change_classes(self, table: ClassTable, was: Sequence[int | None]) -> None:
         """Replace the classes: added ones, other names and colours, unused ones left out.
 
@@ -270,9 +278,7 @@ class Project:
             InputError: A class that is left out has pixels.
             MachineError: ``classes.toml`` could not be written.
         """
-        with self._classes, ExitStack() as stack:
-            for image in self.images:
-                stack.enter_context(image.lock)
+        with self.at_rest():
             gone = set(range(len(self.table.classes))) - {w for w in was if w is not None}
             for image in self.images if gone else ():
                 used = np.bincount(self.labels(image.number).ravel(), minlength=256)

@@ -201,16 +201,19 @@ class Session:
 
     def change_classes(self, table: ClassTable, was: Sequence[int | None]) -> None:
         """Replace the classes; see `Project.change_classes`."""
-        old = self.project.table
-        self.project.change_classes(table, was)
-        kept = [(w, name) for w, name in zip(was, table.names, strict=True) if w is not None]
-        new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
-        with self._lock:
-            if self._model:
-                self._model.follow(was)
-            self._masks.clear()
-            self._others.clear()
-            self._score.rename(table.names, new_names)
+        with self.project.at_rest():  # no answer of the former classes is accepted
+            old = self.project.table
+            self.project.change_classes(table, was)
+            kept = [(w, name) for w, name in zip(was, table.names, strict=True) if w is not None]
+            new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
+            if self.project.renumbered == self.project.revision:
+                self._engine.forget()
+            with self._lock:
+                if self._model:
+                    self._model.follow(was)
+                self._masks.clear()
+                self._others.clear()
+                self._score.rename(table.names, new_names)
         self._learn_older()
 
     # --- facts of the whole project --------------------------------------------------------------
@@ -343,7 +346,8 @@ class Session:
         for image in sorted(self.project.images, key=lambda image: image.state != "begun"):
             size += image.height * image.width if image.labelled else 0
             if image.labelled and size <= _LEARNED_AT_ONCE:
-                with suppress(InputError):  # the page says so where it is opened
+                # The page says so where it is opened.
+                with suppress(UnetsegError), image.lock:
                     self._engine.painted(image.number, self.project.labels(image.number))
 
     def _answered(self, number: int, _: int) -> None:
