@@ -213,6 +213,24 @@ def test_classes_may_be_added_and_renamed(tmp_path):
     assert [i["iou"] is None for i in found["iou"]] == [False, False, True]
 
 
+def test_a_class_that_is_left_out_after_the_first_stroke_changes_no_score(tmp_path):
+    score = begin(tmp_path, ("ground", "unused", "cell"))
+    score.before_first_stroke(0, {"head": 2 * truth(3)})
+    score.rename(("ground", "cell"), {})
+    score.rename(("soil", "cell"), {"ground": "soil"})
+    begin(tmp_path, ("soil", "cell")).accepted(0, truth(4), "head")
+    found = begin(tmp_path, ("soil", "cell")).summary()
+    assert found["mean_iou"] == pytest.approx((30 / 40 + 40 / 50) / 2)
+
+
+def test_a_network_that_may_have_seen_labels_of_an_image_is_not_scored_on_it(tmp_path):
+    begin(tmp_path).before_first_stroke(0, {})  # all that was painted then was erased
+    score = begin(tmp_path)
+    for number in (0, 1):
+        accept(score, number, truth(4), head=truth(3), network=truth(4))
+    assert [set(s.matrices) for s in score._record.accepted] == [{"head"}, {"head", "network"}]
+
+
 def test_an_image_predicted_by_a_model_of_fewer_classes_is_scored_among_all(tmp_path):
     score, mask = begin(tmp_path, (*CLASSES, "root")), truth(4)
     mask[6:] = 2

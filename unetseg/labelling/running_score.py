@@ -98,10 +98,13 @@ class _Record:
     Attributes:
         accepted: The accepted images in the order in which they were accepted first.
         models: The models that the project ever began with, by `StartingModel.digest`.
+        begun: The names of the classes that the first predictions of an image are of, by the name
+            of each image that was ever painted on.
     """
 
     accepted: tuple[_Scored, ...] = ()
     models: dict[Text, _Trained] = field(default_factory=dict)
+    begun: dict[Text, tuple[Text, ...]] = field(default_factory=dict)
 
 
 class RunningScore:
@@ -132,6 +135,7 @@ class RunningScore:
         self._home, self._names = home, tuple(names)
         self.classes = tuple(classes)
         self._record = _read(home / _RECORD)
+        self._begun_before = frozenset(self._record.begun)  # in earlier sessions
         self.predictors: tuple[Predictor, ...] = ("head", "network")
         self._keys: dict[Predictor, str] = {p: p for p in self.predictors}  # names in files
         if model:
@@ -161,14 +165,19 @@ class RunningScore:
             MachineError: The disk is full, or writing is not permitted.
         """
         self.classes = tuple(classes)
-        renamed = tuple(
-            replace(s, classes=tuple(new_names.get(name, name) for name in s.classes))
-            for s in self._record.accepted
-        )
-        self._write(replace(self._record, accepted=renamed))
+
+        def renamed(names: Sequence[str]) -> tuple[str, ...]:
+            return tuple(new_names.get(name, name) for name in names)
+
+        accepted = (replace(s, classes=renamed(s.classes)) for s in self._record.accepted)
+        begun = {image: renamed(names) for image, names in self._record.begun.items()}
+        self._write(replace(self._record, accepted=tuple(accepted), begun=begun))
 
     def before_first_stroke(self, number: int, predictions: Mapping[Predictor, Any]) -> None:
         """Keep the predictions for an image on which nothing is labelled yet, and no others.
+
+        An image may have been painted on in an earlier session, and its labels taken away since.
+        The network may have learned from them, so that its prediction is not kept.
 
         Args:
             number: The image.
@@ -178,13 +187,17 @@ class RunningScore:
         Raises:
             MachineError: The disk is full, or writing is not permitted.
         """
+        name = self._names[number]
         for predictor in self.predictors:
             path = self._path(number, predictor)
-            if predictor in predictions:
+            is_seen = predictor == "network" and name in self._begun_before
+            if predictor in predictions and not is_seen:
                 files.make_folder(path.parent)
                 writing.write_picture(path, np.asarray(predictions[predictor])[..., None])
             else:
                 path.unlink(missing_ok=True)  # it belongs to an earlier image
+        begun = {**self._record.begun, name: self.classes}
+        self._write(replace(self._record, begun=begun))
 
     def accepted(
         self, number: int, labels: NDArray[np.uint8], shown: Predictor, *, was_seen: bool = False
@@ -336,10 +349,15 @@ class RunningScore:
         return self._home / _FIRST / f"{self._names[number]}.{self._keys[predictor]}.png"
 
     def _first(self, number: int, predictor: Predictor) -> NDArray[np.uint8] | None:
+        """Return the first prediction as indices of today's classes, 255 where its class is gone."""
         path = self._path(number, predictor)
         if not path.exists():
             return None
-        labels: NDArray[np.uint8] = reading.read_image(path)[..., 0]
+        own = self._record.begun.get(self._names[number], self.classes)
+        indices = np.full(256, IGNORED, np.uint8)
+        today = {class_name: index for index, class_name in enumerate(self.classes)}
+        indices[: len(own)] = [today.get(class_name, IGNORED) for class_name in own]
+        labels: NDArray[np.uint8] = indices[reading.read_image(path)[..., 0]]
         return labels
 
     def _write(self, record: _Record) -> None:
