@@ -11,6 +11,8 @@ import pytest
 
 from tests.labelling.asking import Client, map_of, open_folder, open_page
 from tests.support import draw, read, wait_until, write_image, write_set
+from unetseg import files
+from unetseg.errors import MachineError
 from unetseg.labelling import server
 from unetseg.labelling.project import enlarge
 from unetseg.labelling.regions import find_regions
@@ -136,6 +138,25 @@ def test_classes_are_added_renamed_and_left_out(client, folder):
     refused = client.put("api/classes", json={"revision": 2, "classes": kept[:1]})
     assert refused.status_code == 422
     assert "50 pixels in im0" in refused.json()["error"]
+
+
+def test_classes_that_are_changed_are_told_though_the_score_could_not_be_written(
+    client, told, monkeypatch
+):
+    write_bytes = files.write_bytes
+
+    def full(path, data):
+        if path.name == "scores.json":
+            raise MachineError(path, "not written: the disk is full")
+        write_bytes(path, data)
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    old = [{**c, "was": k} for k, c in enumerate(client.get("api/project").json()["classes"])]
+    for revision in (0, 1):  # the page goes on with the number that it was told
+        old[1]["name"] = f"name {revision}"
+        answer = client.put("api/classes", json={"revision": revision, "classes": old})
+        assert (answer.status_code, answer.json()["revision"]) == (200, revision + 1)
+    assert any(name == "failed" and "scores.json" in data["error"] for name, data in told)
 
 
 def test_strokes_and_changes_of_classes_before_are_refused_and_later_strokes_taken(client, folder):

@@ -349,7 +349,7 @@ class RunningScore:
         return self._home / _FIRST / f"{self._names[number]}.{self._keys[predictor]}.png"
 
     def _first(self, number: int, predictor: Predictor) -> NDArray[np.uint8] | None:
-        """Return the first prediction as indices of today's classes, 255 where its class is gone."""
+        """Return a first prediction (h, w) by today's classes, 255 where its class is gone."""
         path = self._path(number, predictor)
         if not path.exists():
             return None

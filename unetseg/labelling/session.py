@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.classes import ClassTable
-from unetseg.errors import InputError, UnetsegError
+from unetseg.errors import InputError, MachineError, UnetsegError
 from unetseg.labelling.engine import Answer, Engine
 from unetseg.labelling.journal import Stroke
 from unetseg.labelling.project import LabelledImage, Project, enlarge
@@ -213,7 +213,10 @@ class Session:
                     self._model.follow(was)
                 self._masks.clear()
                 self._others.clear()
-                self._score.rename(table.names, new_names)
+                try:
+                    self._score.rename(table.names, new_names)
+                except MachineError as error:  # the next accepted image is written with the names
+                    self._publish("failed", {"error": str(error)})
         self._learn_older()
 
     # --- facts of the whole project --------------------------------------------------------------
