@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -251,6 +252,17 @@ def test_labels_survive_the_loss_of_all_that_is_remembered(tmp_path):
         for k in range(3):
             np.testing.assert_array_equal(project.labels(k), before[k])
         assert [i.state for i in project.images] == ["begun", "accepted", "untouched"]
+
+
+def test_strokes_are_saved_after_all_that_is_remembered_was_deleted_under_an_open_page(tmp_path):
+    folder = raw_images(tmp_path)
+    with open_project(folder) as project:
+        project.paint(0, stroke(1))
+        project.save()
+        shutil.rmtree(folder / ".unetseg")
+        project.paint(0, stroke(0, y=20))
+        assert list((folder / ".unetseg" / "journal").iterdir())
+    assert np.bincount(read(folder / "masks" / "im0.png").ravel())[:2].tolist() == [50, 50]
 
 
 def test_damaged_memory_is_as_good_as_none(tmp_path):

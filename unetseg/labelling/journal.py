@@ -78,6 +78,7 @@ class Journal:
         body += zlib.compress(np.ascontiguousarray(stroke.labels).data, 1)
         length = struct.pack("<I", len(body))
         record = _MAGIC + struct.pack("<I", zlib.crc32(length + body)) + length + body
+        files.make_folder(self.path.parent)  # somebody may have deleted it
         files.append(self.path, record)
         self.size += len(record)
 
