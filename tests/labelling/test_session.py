@@ -1,10 +1,13 @@
 """A person at work: strokes are answered, images are accepted and scored, another one comes."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 from tests.labelling.asking import open_folder
 from tests.support import draw, read, wait_until, write_images
+from unetseg.labelling import session as sessions
 from unetseg.labelling.journal import Stroke
 
 
@@ -160,6 +163,24 @@ def test_a_mask_is_compared_with_an_earlier_prediction_where_none_can_be_made_no
     assert session._by_others(0, 1 - mask, 16) is None
 
 
+def test_accepted_masks_are_compared_one_at_a_time(session, monkeypatch):
+    monkeypatch.setattr(sessions, "_LEAST_SUSPECTS", 3)
+    monkeypatch.setattr(session._engine, "by_others", lambda _: square(0))
+    for number in range(3):
+        session.accept(number, is_empty=False)
+    seen = []
+
+    def rank(images, _):
+        for image in images:
+            seen.append(weakref.ref(image.truth))
+            assert sum(one() is not None for one in seen) == 1
+        return ()
+
+    monkeypatch.setattr(sessions, "rank_suspects", rank)
+    assert session.suspects() == []
+    assert len(seen) == 3
+
+
 class Trained:
     """A network that is done: it takes every pixel of every image for class 1."""
 
@@ -188,6 +209,16 @@ def test_the_network_begins_where_the_first_answer_comes_after_the_strokes_were_
     session._answered(0, 1)
     session._answered(0, 2)
     assert [sorted(order) for order in session.training.orders] == [[1, 2]]
+
+
+def test_predictions_of_many_images_do_not_fill_the_memory(session, monkeypatch):
+    monkeypatch.setattr(sessions, "_MEMORY", 2 * 64 * 56)
+    session.training = Trained()
+    first = session._prediction(0, "network")
+    assert session._prediction(1, "network").version > first.version
+    assert session._prediction(0, "network") is first
+    session._prediction(2, "network")
+    assert list(session._masks) == [(0, "network"), (2, "network")]
 
 
 def near_the_head(session):

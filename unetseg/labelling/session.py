@@ -31,6 +31,7 @@ Publish = Callable[[str, object], None]
 
 _LEAST_SUSPECTS = 4  # accepted images: fewer do not show the usual
 _LEARNED_AT_ONCE = 2**28  # bytes of older labels that the engine is given when work begins
+_MEMORY = 2**28  # bytes of predictions by network and model that are kept beside the last one
 
 
 class Session:
@@ -59,7 +60,7 @@ class Session:
         self._publish = publish
         self._versions = itertools.count(1)
         self._model = model
-        # Of the images that were asked for, by network and model.
+        # Of the images that were asked for, by network and model; the one used last comes last.
         self._masks: dict[tuple[int, Predictor], Answer] = {}
         # For accepted images: the mask at that time, the number accepted, the prediction from the
         # others.
@@ -229,18 +230,22 @@ class Session:
         whose features are no longer in memory keeps the one before.
         """
         accepted = [image for image in self.project.images if image.state == "accepted"]
-        scored, numbers = [], {}
-        for image in accepted if len(accepted) >= _LEAST_SUSPECTS else ():
+        if len(accepted) < _LEAST_SUSPECTS:
+            return []
+        numbers = {image.name: image.number for image in accepted}
+        ranked = rank_suspects(self._compared(accepted), self.project.table.names)
+        return [(numbers[s.name], s) for s in ranked if s.score > LIKELY]
+
+    def _compared(self, accepted: Sequence[LabelledImage]) -> Iterator[ScoredImage]:
+        """Yield the masks beside predictions by the strokes on all others, one at a time."""
+        for image in accepted:
             with image.lock:
                 labels = self.project.labels(image.number).copy()
             prediction = self._by_others(image.number, labels, len(accepted))
             if prediction is not None:
                 whole = enlarge(prediction, image.shape)
                 nothing = np.zeros((*image.shape, 0), np.uint8)
-                scored.append(ScoredImage(image.name, nothing, labels, whole))
-                numbers[image.name] = image.number
-        ranked = rank_suspects(scored, self.project.table.names)
-        return [(numbers[s.name], s) for s in ranked if s.score > LIKELY]
+                yield ScoredImage(image.name, nothing, labels, whole)
 
     def _by_others(
         self, number: int, labels: NDArray[np.uint8], accepted: int
@@ -320,12 +325,17 @@ class Session:
         if predictor == "head":
             return self._engine.answer(number)
         key = number, predictor
-        if key not in self._masks:
+        answer = self._masks.pop(key, None)
+        if answer is None:
             with suppress(UnetsegError):  # it has earlier classes, or was just removed
                 labels = self._mask(number, predictor)
                 if labels is not None:
-                    self._masks[key] = Answer(labels, next(self._versions), predictor)
-        return self._masks.get(key)
+                    answer = Answer(labels, next(self._versions), predictor)
+        if answer:
+            self._masks[key] = answer
+        while len(self._masks) > 1 and sum(m.labels.nbytes for m in self._masks.values()) > _MEMORY:
+            del self._masks[next(iter(self._masks))]
+        return answer
 
     def _mask(self, number: int, predictor: Predictor) -> NDArray[np.uint8] | None:
         """Return the class indices (H, W) that network or model wrote for an image, if any."""
