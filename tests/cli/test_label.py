@@ -100,6 +100,25 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), draw(0)[1] == 2)
 
 
+# A browser that takes the address and the name of a file, in which it leaves the page.
+BROWSER = """
+import sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+page = opener.open(sys.argv[1], timeout=5).read()
+open(sys.argv[2], "wb").write(page)
+"""
+
+
+def test_a_browser_for_which_the_system_waits_gets_the_page(folder, tmp_path, monkeypatch):
+    script, page = tmp_path / "browser.py", tmp_path / "page.html"
+    script.write_text(BROWSER)
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {script} %s {page}")
+    monkeypatch.setenv("WAYLAND_DISPLAY", "any")
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    with Server(folder):
+        wait_until(lambda: page.exists() and b"<title>unetseg" in page.read_bytes())
+
+
 def test_a_model_answers_before_any_stroke_and_brings_its_classes(home):
     folder = write_images(home / "set", 1)
     with Server(folder, "--no-browser", "--from", "default") as server:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -101,7 +102,8 @@ def label(
         how = f"kill {os.getpid()}" if is_deaf else "Ctrl-C"
         print_line(f"{how} ends it; all that is painted is saved.")
         if browser and _has_screen():
-            webbrowser.open(address)
+            # It may wait until the browser is there, and this thread answers the browser.
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     try:
         with ProgressDisplay() as display:
