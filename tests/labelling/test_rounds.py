@@ -347,6 +347,14 @@ def test_a_pause_stops_a_round_and_what_was_new_is_learned_afterwards(project):
         assert Path("runs/label/model.safetensors").exists()
 
 
+def test_a_pause_ends_though_there_is_nothing_new_to_learn(project):
+    told = Told(project)
+    with closing(told.rounds):
+        told.rounds.turn(False)
+        told.rounds.turn(True)
+    assert [(s["on"], s["state"]) for s in told.states] == [(False, "paused"), (True, "waiting")]
+
+
 def test_a_run_of_another_training_is_not_replaced(project):
     said = "already exists, and belongs to another training; choose another run"
     with closing(Told(project).rounds) as rounds:

@@ -96,6 +96,7 @@ class Rounds:
         self._ahead: tuple[int, ...] = ()  # images to predict by the model
         self._answered = set[int]()  # images that the model was asked for
         self._is_on, self._is_closed, self._is_stopped = True, False, False
+        self._is_at_work = False
         self._child: subprocess.Popen[bytes] | None = None
         self._round, self._began, self._state, self._note = 0, 0.0, "waiting", ""
         self._thread = threading.Thread(target=self._work, name="rounds", daemon=True)
@@ -136,12 +137,13 @@ class Rounds:
     def turn(self, on: bool) -> None:
         """Pause, which stops a round that is going on, or continue."""
         with self._wake:
-            self._is_on = on
+            was_on, self._is_on = self._is_on, on
             if not on:
                 self._stop_child()
+                self._tell("paused", "")
+            elif not (was_on or self._is_at_work or self._has_work()):
+                self._tell("waiting", "")  # else the thread tells of its work
             self._wake.notify()
-        if not on:
-            self._tell("paused", "")
 
     def give_way(self, is_needed: bool) -> None:
         """Let the process that trains rest while a stroke is answered, and then go on.
@@ -198,10 +200,11 @@ class Rounds:
     def _work(self) -> None:
         while True:
             with self._wake:
+                self._is_at_work = False
                 self._wake.wait_for(lambda: self._is_closed or (self._is_on and self._has_work()))
                 if self._is_closed:
                     return
-                self._is_stopped = False
+                self._is_stopped, self._is_at_work = False, True
                 numbers, order = self._unanswered(), self._order or ()
                 if not numbers:
                     self._order = None
