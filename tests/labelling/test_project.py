@@ -285,6 +285,34 @@ def test_a_mask_that_another_program_changed_is_read_anew(tmp_path):
         assert not project.labels(0).any()
 
 
+def test_a_mask_that_another_program_changes_under_an_open_page_is_read_before_a_stroke(tmp_path):
+    folder = raw_images(tmp_path)
+    with open_project(folder) as project:
+        for k in range(3):
+            project.paint(k, stroke(1))
+        project.save()
+        for k in range(3):
+            change_elsewhere(folder / "masks" / f"im{k}.png")
+        project.paint(0, stroke(1, y=20))
+        project.save()  # remembers all images
+        assert project.images[0].labelled == blank().size
+    due = blank(0)
+    due[20:25, 3:13] = 1
+    np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), due)
+    with open_project(folder) as project:
+        assert project.images[1].labelled == blank().size
+        project.labels(2)
+        change_elsewhere(folder / "masks" / "im2.png", value=1)
+        project.change_classes(project.table.changed([], ["object=#ff0000"]), [0, 1])
+    assert (read(folder / "masks" / "im2.png") == 1).all()
+
+
+def change_elsewhere(mask, value=0):
+    """Write a mask as another program does, which takes a while in real life."""
+    Image.fromarray(blank(value)).save(mask)
+    os.utime(mask, ns=(0, mask.stat().st_mtime_ns + 10**9))
+
+
 def test_a_stroke_that_cannot_be_written_is_not_painted(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)
     with open_project(folder) as project:

@@ -1,9 +1,11 @@
 """A person at work: strokes are answered, images are accepted and scored, another one comes."""
 
+import os
 import weakref
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.labelling.asking import open_folder
 from tests.support import draw, read, wait_until, write_images
@@ -59,6 +61,19 @@ def test_an_image_is_scored_by_what_was_predicted_before_its_first_stroke(sessio
             for c in (0, 1)]  # fmt: skip
     assert session.score()["mean_iou"] == pytest.approx(np.mean(ious))
     assert session.score()["images"] == 1
+
+
+def test_nothing_is_predicted_before_strokes_of_another_program(session, folder):
+    session.open(0)
+    paint_truth(session, 0)
+    wait_for_answer(session, 0)
+    wait_for_answer(session, 1)
+    mask = folder / "masks" / "im1.png"
+    Image.fromarray(square(1)).save(mask)
+    os.utime(mask, ns=(0, mask.stat().st_mtime_ns + 10**9))
+    session.accept(1, is_empty=False)  # the network may have learned from it meanwhile
+    assert session.score() is None
+    np.testing.assert_array_equal(session.project.labels(1), square(1))
 
 
 def test_an_erased_image_keeps_its_first_prediction(session, folder):

@@ -81,6 +81,7 @@ class LabelledImage:
         labelled: The number of its labelled pixels.
         labels: ``(H, W)`` uint8 class indices, 255 unlabelled; None while they are not in memory.
         is_stale: Whether the mask on the disk is older than the labels or the classes' colours.
+        changed: The time of the mask's last change when it was read or written here.
         journal: The strokes that the mask may not hold.
         lock: A lock that is held while labels are read or changed.
     """
@@ -95,6 +96,7 @@ class LabelledImage:
         self.labelled = 0
         self.labels: NDArray[np.uint8] | None = None
         self.is_stale = False
+        self.changed = 0
         self.journal = Journal(journal)
         self.lock = threading.RLock()
         self.seen: dict[str, None] = {}  # the ids of the last strokes, in order
@@ -108,6 +110,11 @@ class LabelledImage:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.height, self.width
+
+    @property
+    def is_changed_elsewhere(self) -> bool:
+        """Whether another program has written the mask since, and no stroke came before that."""
+        return not self.is_stale and _changed(self.pair.mask) not in (0, self.changed)
 
     @property
     def open_state(self) -> State:
@@ -163,10 +170,16 @@ class Project:
         """
         image = self.images[number]
         with image.lock:
-            if image.labels is None:
-                image.labels = _read_labels(image, self.table)
+            labels = image.labels
+            if labels is None or image.is_changed_elsewhere:
+                changed = _changed(image.pair.mask)
+                labels = image.labels = _read_labels(image, self.table)
+                image.changed = changed
+                image.labelled = int(np.count_nonzero(labels != IGNORED))
+                if image.state not in ("accepted", "empty"):
+                    image.state = image.open_state
                 self._forget_others(image)
-            return image.labels
+            return labels
 
     def paint(self, number: int, stroke: Stroke) -> bool:
         """Put a stroke into the labels of an image, on the disk before this returns.
@@ -302,6 +315,8 @@ class Project:
                 self.renumbered = self.revision
             if repainted and not renumbered:  # palettes show the old colours
                 for image in self.images:
+                    if image.is_changed_elsewhere:
+                        image.labels = None
                     image.is_stale = True
                     self._plan_save(image.number)
 
@@ -373,6 +388,7 @@ class Project:
                 self._plan_save(number)
                 raise
             with image.lock:
+                image.changed = _changed(image.pair.mask)
                 if image.journal.size == size:  # no stroke came meanwhile
                     image.journal.remove()
                     image.is_stale = False
@@ -382,7 +398,7 @@ class Project:
     def _write_records(self) -> None:
         with self._records:
             remembered = {
-                image.name: Remembered(image.state, image.labelled, _changed(image.pair.mask))
+                image.name: Remembered(image.state, image.labelled, image.changed)
                 for image in self.images
             }
             text = json.dumps(to_plain(Records(remembered)), ensure_ascii=True)
@@ -436,6 +452,7 @@ def open_project(
         known = _read_records(home / "images.json")
         for image in steps(images, "opening", "images", on_progress, name=lambda i: i.name):
             _open_image(image, table, known.get(image.name))
+            image.changed = _changed(image.pair.mask)
         project = Project(folder, images, table)
         project.start()
         try:

@@ -290,6 +290,10 @@ class Session:
         """Keep the predictions of an image of which no model has seen a label."""
         if image.number not in self._unseen:
             return
+        self.project.labels(image.number)
+        if image.labelled:  # another program labelled it since the session began
+            self._unseen.discard(image.number)
+            return
         was_seen = self._was_seen(image)
         with self._lock:
             found = ((p, self._prediction(image.number, p)) for p in self._score.predictors)
