@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import * as api from "./api.js";
 import { Lost, Refused } from "./api.js";
 import { History, Labels, UNLABELLED, packRuns, unpackRuns } from "./labels.js";
 import { Outbox } from "./outbox.js";
@@ -39,6 +40,36 @@ function distance(px, py, [ax, ay], [bx, by]) {
   const near = Math.min(1, Math.max(0, t));
   return Math.hypot(px - ax - near * (bx - ax), py - ay - near * (by - ay));
 }
+
+/** Run `body` while each request has the answer that `answer` returns. */
+async function answering(answer, body) {
+  const { fetch } = globalThis;
+  globalThis.fetch = async () => answer();
+  try {
+    await body();
+  } finally {
+    globalThis.fetch = fetch;
+  }
+}
+
+test("a stroke is stored when the server says so, not when a proxy sends a page", async () => {
+  const runs = packRuns(Uint8Array.of(1, 1));
+  const put = () => api.putLabels(0, { x: 0, y: 0, width: 2, height: 1, runs }, "s", 0);
+  await answering(() => new Response("<html>Log in</html>"), () => assert.rejects(put, Lost));
+  await answering(() => Response.json({}), () => assert.rejects(put, Lost));
+  await answering(() => Response.json({ saved: true }), put);
+});
+
+test("an answer that breaks off after its head is lost, and no fault of the page", async () => {
+  const broken = { start: (stream) => stream.error(new TypeError("network error")) };
+  await answering(
+    () => new Response(new ReadableStream(broken)),
+    async () => {
+      await assert.rejects(api.labels(0), Lost);
+      await assert.rejects(api.accept(0, false), Lost);
+    },
+  );
+});
 
 test("runs unpack to what was packed", () => {
   const next = dice(1);

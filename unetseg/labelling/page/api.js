@@ -32,16 +32,25 @@ async function call(method, path, options = {}) {
   throw new Refused(response.status, message);
 }
 
+// The connection may break after the head of an answer, and a proxy may send a page of its own.
+async function content(response, kind) {
+  try {
+    return await response[kind]();
+  } catch {
+    throw new Lost("The answer of the server did not arrive.");
+  }
+}
+
 async function callJson(method, path, body) {
   const options = { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  return (await call(method, path, body === undefined ? {} : options)).json();
+  return content(await call(method, path, body === undefined ? {} : options), "json");
 }
 
 /** Return a map `{width, height, data}` from a response whose headers begin with `name`. */
 async function map(response, name, Kind) {
   if (response.status === 204) return null;
   const [width, height] = ["Width", "Height"].map((s) => +response.headers.get(`${name}-${s}`));
-  const data = new Kind(await response.arrayBuffer());
+  const data = new Kind(await content(response, "arrayBuffer"));
   if (data.length !== width * height) throw new Lost(`${name}: ${data.length} pixels arrived.`);
   return { width, height, data };
 }
@@ -89,7 +98,9 @@ export async function putLabels(number, { x, y, width, height, runs }, stroke, r
   const query = new URLSearchParams({ x, y, width, height, stroke, revision, page: PAGE });
   const body = await gzip(unpackRuns(runs, width * height));
   const headers = { "Content-Type": "application/octet-stream", "Content-Encoding": "gzip" };
-  await call("PUT", `images/${number}/labels?${query}`, { headers, body });
+  const answer = await call("PUT", `images/${number}/labels?${query}`, { headers, body });
+  const { saved } = await content(answer, "json");
+  if (!saved) throw new Lost("The server did not say that the stroke is stored.");
 }
 
 // In steps: the browser packs where it paints, and a frame must not wait for a large rectangle.
