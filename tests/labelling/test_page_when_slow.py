@@ -19,6 +19,15 @@ LATE_EVENTS = """(() => {
   window.heldEvents = () => held.length;
 })()"""
 
+# No event is heard while `deaf` is true; `source` is where they come from.
+DEAF_TO_EVENTS = """(() => {
+  const listen = EventSource.prototype.addEventListener;
+  EventSource.prototype.addEventListener = function (name, react) {
+    window.source = this;
+    listen.call(this, name, (event) => window.deaf || react(event));
+  };
+})()"""
+
 # The state of the page, for the report of a request that does not come.
 PAGE = """(() => {
   const { image, busy, wanted, connected } = unetseg.session;
@@ -319,6 +328,27 @@ def test_an_image_that_another_window_accepts_is_painted_on_as_it_was_accepted(
     tab.saved()
     due = np.where(stroke(SHAPE, [(50, 50), (100, 90)], 9), 1, 0).astype(np.uint8)
     assert np.array_equal(mask_on_disk(folder / "masks" / "im0.png", due), due)
+
+
+def test_strokes_of_another_window_are_shown_after_a_break_in_which_no_news_came(
+    address, window, folder
+):
+    tab, other = window(address), window(address)
+    tab.page.add_init_script(DEAF_TO_EVENTS)
+    tab.open()
+    tab.until("unetseg.session.pages === 2")
+    tab.ask("window.deaf = true")
+    tab.ask("source.onerror()")
+    other.actual()
+    other.choose("brush", 9, 1)
+    other.paint((50, 90), (100, 90))
+    other.saved()
+    assert np.array_equal(tab.labels(), blank())
+    tab.ask("window.deaf = false")
+    tab.ask("source.onopen()")
+    tab.ask("source.dispatchEvent(new MessageEvent('pages', { data: '{\"count\": 2}' }))")
+    tab.until("unetseg.session.labels.data[90 * 320 + 75] === 1 && !unetseg.session.busy")
+    assert np.array_equal(tab.labels(), other.labels())
 
 
 def test_an_undo_takes_no_stroke_of_another_window_back(address, window, folder):

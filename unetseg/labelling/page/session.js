@@ -57,6 +57,7 @@ export class Session extends EventTarget {
     this.changing = Promise.resolve(); // the last change of the classes
     this.isLoading = this.hasNews = false; // an answer is on its way; there is a later one
     this.connected = true;
+    this.returned = false; // after a break, until it is known how many windows there are
     this.pages = 1; // windows that show this folder
     this.suspects = [];
     this.stranger = ""; // why the server, if it answers, is not the one that this page is for
@@ -119,6 +120,7 @@ export class Session extends EventTarget {
     const wasKnown = this.connected && !this.stranger;
     this.connected = connected;
     if (connected && wasKnown) return this.#tell("saving");
+    this.returned = connected;
     this.doubtful = true;
     await attempt(() => this.#recognise());
     this.#tell("saving", "images", "classes", "score");
@@ -182,7 +184,10 @@ export class Session extends EventTarget {
     if (number === this.image?.number) await this.#reread();
   }
 
+  // A window that heard nothing for a while does not know what the others painted.
   #pages(count) {
+    if (this.returned && Math.max(count, this.pages) > 1 && this.image) this.#painted(this.image);
+    this.returned = false;
     this.pages = count;
     this.#tell("saving");
   }
