@@ -79,6 +79,17 @@ def test_a_disk_that_is_full_leaves_the_journal_as_it_was(journal, monkeypatch):
     assert [s[0] for s in seen(journal.path)] == ["s0", "s1", "s2", "s8"]
 
 
+def test_a_journal_that_cannot_be_removed_is_said_and_stays(journal, monkeypatch):
+    def refused(*_, **__):  # as on Windows, where another program reads the file
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(journal.path), "unlink", refused)
+        with pytest.raises(MachineError, match="no permission"):
+            journal.remove()
+    assert journal.size == journal.path.stat().st_size > 0
+
+
 def test_a_removed_journal_is_empty(journal):
     journal.remove()
     assert seen(journal.path) == []

@@ -103,8 +103,15 @@ class Journal:
             yield stroke
 
     def remove(self) -> None:
-        """Remove the file: the mask on the disk holds its strokes."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file: the mask on the disk holds its strokes.
+
+        Raises:
+            MachineError: The disk is read-only, or another program uses the file, and the like.
+        """
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise files.machine_error(self.path, error) from None
         self.size = 0
 
 

@@ -384,14 +384,14 @@ class Project:
                 snapshot, size = self.labels(number).copy(), image.journal.size
             try:
                 write_labels(image, snapshot, self.table)
+                with image.lock:
+                    image.changed = _changed(image.pair.mask)
+                    if image.journal.size == size:  # no stroke came meanwhile
+                        image.journal.remove()
+                        image.is_stale = False
             except UnetsegError:
                 self._plan_save(number)
                 raise
-            with image.lock:
-                image.changed = _changed(image.pair.mask)
-                if image.journal.size == size:  # no stroke came meanwhile
-                    image.journal.remove()
-                    image.is_stale = False
             self._write_records()
         self.on_saved(number)
 
