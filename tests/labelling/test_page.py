@@ -71,7 +71,7 @@ def test_the_whole_tour_leaves_the_masks_that_were_painted(folder, window):
         tab.saved()
 
         tab.go(0, "p")
-        tab.press("0")
+        tab.press("0", "0")
         tab.until("unetseg.session.image.number !== 0 && !unetseg.session.busy")
         empty = np.zeros(SHAPE, np.uint8)
         assert np.array_equal(mask_on_disk(mask, empty), empty)
@@ -236,6 +236,20 @@ def test_all_can_be_done_with_the_keyboard_alone(tab):
     tab.saved()
     tab.go(number + 1, "Enter")
     assert tab.ask(f"unetseg.session.project.images[{number}].state") == "accepted"
+
+
+def test_one_key_alone_does_not_replace_what_was_painted(tab):
+    number, toast = tab.ask("unetseg.session.image.number"), "document.querySelector('#toast')"
+    tab.choose("brush", 9, 1)
+    tab.paint((50, 50), (100, 50))
+    for y in (50, 90):
+        tab.press("0")
+        tab.until(f"{toast}.textContent.startsWith('Other classes are painted here.')")
+        assert tab.ask("unetseg.session.image.number") == number
+        assert tab.labels()[50, 75] == 1
+        tab.paint((50, y + 40), (100, y + 40))
+    tab.press("0", "0")
+    tab.until(f"unetseg.session.project.images[{number}].state === 'empty'")
 
 
 def test_every_command_stands_in_the_help_with_its_keys(tab):

@@ -43,6 +43,7 @@ export class Session extends EventTarget {
     this.project = null;
     this.image = null; // the open one, as in project.images
     this.labels = this.answer = this.regions = this.range = null;
+    this.warned = null; // the labels that the next act may replace as a whole
     this.behind = false; // the server has other labels of the open image; they are read first
     this.shown = {}; // low, high and channels of the picture, where they are not the server's own
     this.histories = new Map(); // number -> History
@@ -336,8 +337,14 @@ export class Session extends EventTarget {
 
   /** Make the answer with all corrections the mask, and go to the next image. */
   async accept(empty = false) {
-    const { image } = this;
+    const { image, labels } = this;
     if (!image || this.busy) return;
+    const { classes } = this.project;
+    const replaces = empty && classes.some((_, label) => label > 0 && labels.data.includes(label));
+    if (replaces && this.warned !== labels) {
+      this.warned = labels;
+      return this.say("Other classes are painted here. Once more, and the first replaces them all.");
+    }
     this.#tell("leave");
     this.busy = true;
     this.#tell("open");
@@ -446,6 +453,7 @@ export class Session extends EventTarget {
 
   #send(patches, side) {
     if (this.image.state === "untouched") this.image.state = "begun";
+    this.warned = null;
     this.outbox.add(this.image.number, patches, side, this.project.revision);
     this.#tell("images");
   }
