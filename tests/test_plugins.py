@@ -89,7 +89,7 @@ def installed(tmp_path_factory):
     target = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     command += ["--no-index", "--no-compile", "--target", target, *sources]
-    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     return target
 
 

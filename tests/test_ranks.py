@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from torch import nn
+from torch.distributed import TCPStore
 
 import unetseg
 from tests.support import QUICK
@@ -51,19 +51,22 @@ def environment(rank=None, port=0):
     if rank is not None:
         env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
         env |= {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        env["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     return env
 
 
 def run_two(work):
-    """Run ``tests.test_ranks.<work>()`` in two processes; return the result of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run ``tests.test_ranks.<work>()`` in two processes; return the result of each.
+
+    What they tell each other is kept here, as torchrun keeps it: it outlives the rank that ends
+    first, and its port is taken from the beginning.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     code = f"import json, tests.test_ranks as t; print('=', json.dumps(t.{work}()))"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code],
-            env=environment(rank, port),
+            env=environment(rank, store.port),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

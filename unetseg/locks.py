@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from unetseg import files
 from unetseg.errors import MachineError
 from unetseg.text import show
 
-_PATIENCE = 0.2  # seconds; another process that calls `is_held` is done by then
+_LOOK = 0.2  # seconds; another process that calls `is_held` is done by then
+# Seconds; even on a busy machine, a process that takes a folder has written its name by then.
+_PATIENCE = 5.0
 
 
 def is_held(folder: Path) -> bool:
@@ -20,7 +23,7 @@ def is_held(folder: Path) -> bool:
     if not _lock(folder).exists():
         return False
     try:
-        with FileLock(_lock(folder), timeout=_PATIENCE):
+        with FileLock(_lock(folder), timeout=_LOOK):
             return False
     except Timeout:
         return True
@@ -43,16 +46,18 @@ def held(folder: Path, remedy: str, what: Path | None = None) -> Iterator[None]:
         MachineError: Another process holds it; the message says which.
     """
     files.make_folder(folder)
-    lock = FileLock(_lock(folder), timeout=_PATIENCE)
-    try:
-        lock.acquire()
-    except Timeout:
-        holder = "another process"
-        with suppress(OSError):
-            holder = show(_holder(folder).read_text("utf-8", "replace")) or holder
-        raise MachineError(what or folder, f"in use by {holder}", remedy) from None
-    except OSError as error:
-        raise files.machine_error(_lock(folder), error) from None
+    lock, end = FileLock(_lock(folder), timeout=_LOOK), time.monotonic() + _PATIENCE
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = _name_of_holder(folder)
+            if not holder and time.monotonic() < end:
+                continue  # it has just taken the folder, or only looks at it
+            text = f"in use by {holder or 'another process'}"
+            raise MachineError(what or folder, text, remedy) from None
+        except OSError as error:
+            raise files.machine_error(_lock(folder), error) from None
     try:
         holder = f"process {os.getpid()} on {socket.gethostname()}"
         files.write_bytes(_holder(folder), holder.encode())
@@ -79,3 +84,10 @@ def _holder(folder: Path) -> Path:
     It has a file of its own, as Windows lets nobody read one that is locked.
     """
     return folder / ".holder"
+
+
+def _name_of_holder(folder: Path) -> str:
+    """Return the process that holds the lock; "" where it has not said so yet."""
+    with suppress(OSError):
+        return show(_holder(folder).read_text("utf-8", "replace"))
+    return ""

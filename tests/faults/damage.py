@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.faults.common import Child, Lab, Tally, fault, some
+from tests.faults.common import LIMIT, Child, Lab, Tally, fault, some
 
 _SECONDS = 10  # for one file
 _GROWTH = 1_000_000  # kilobytes of memory that one file may take
@@ -215,7 +215,7 @@ def _mutate_all(lab: Lab, kind: str, sources: list[Path], count: int, share: flo
         folder, seeds = lab.folder(), some(range(count // len(sources)), share)
         while seeds:
             child = Child(folder, functools.partial(_judge_all, kind, source, seeds, folder))
-            child.wait(_SECONDS * len(seeds))
+            child.wait(LIMIT + _SECONDS * len(seeds))  # an alarm bounds each file
             lines = [json.loads(li) for li in (folder / "verdicts").read_text().splitlines()]
             done = {line[0]: line[1] for line in lines if len(line) == 2}
             fatal = [line[0] for line in lines if line[0] not in done]

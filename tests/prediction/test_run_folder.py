@@ -144,6 +144,19 @@ def test_a_look_at_a_run_keeps_no_train_from_starting(empty):
     timer.join()
 
 
+def test_a_process_that_has_just_taken_a_folder_is_named_as_soon_as_it_says_who_it_is(empty):
+    folder = RunFolder("busy")
+    with folder.locked():
+        pass
+    holder = folder.path / ".holder"
+    timer = threading.Timer(0.5, holder.write_text, ["process 7 on a slow disk"])
+    with filelock.FileLock(folder.path / ".lock"):
+        timer.start()
+        with pytest.raises(MachineError, match="in use by process 7 on a slow disk"):
+            folder.locked().__enter__()
+    timer.join()
+
+
 def test_looking_at_a_run_leaves_nothing_behind(empty):
     assert not RunFolder("nope").is_locked()
     assert not Path("runs").exists()

@@ -10,6 +10,7 @@ from tests.support import QUICK, read, scribble, write_set
 from unetseg import InputError, cross_validate, synthesize, train
 from unetseg.dataset import spreading
 from unetseg.dataset.folder import LabelledFolder
+from unetseg.dataset.naming import Pair
 from unetseg.features.extraction import Extractor
 from unetseg.features.head import Head
 from unetseg.prediction.run_folder import RunFolder
@@ -25,13 +26,21 @@ def set_of_images(tmp_path):
     return tmp_path / "train"
 
 
-def check(folder, budget, monkeypatch, windows):
-    """Check a budget on a machine that predicts windows in so many seconds, one after the other.
+def check(folder, budget, monkeypatch, windows, readings=(0.0,)):
+    """Check a budget on a machine that takes so many seconds, one after the other.
+
+    Args:
+        windows: The seconds in which it predicts windows.
+        readings: The seconds in which it reads an image.
 
     Returns:
         The seconds that it took by the clock of that machine.
     """
-    now = [0.0]
+    now, readings, read = [0.0], list(readings), Pair.read_image
+
+    def read_slowly(*arguments):
+        now[0] += readings.pop(0) if len(readings) > 1 else readings[0]
+        return read(*arguments)
 
     def seconds(_):
         window = windows.pop(0) if len(windows) > 1 else windows[0]
@@ -40,6 +49,7 @@ def check(folder, budget, monkeypatch, windows):
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Rehearsal, "seconds", seconds)
+    monkeypatch.setattr(Pair, "read_image", read_slowly)
     settings = TrainSettings(budget=budget, device="cpu", network="compact")
     try:
         check_budget(folder, PatchSettings(), settings, started=0.0)
@@ -50,6 +60,13 @@ def check(folder, budget, monkeypatch, windows):
 
 def test_a_bad_moment_does_not_refuse_a_budget(set_of_images, monkeypatch):
     assert check(set_of_images, 30.0, monkeypatch, [0.4, 0.005]) < 2
+
+
+def test_an_image_that_is_read_slowly_once_does_not_refuse_a_budget(set_of_images, monkeypatch):
+    slow_once, slow = [3.0, 0.01], [3.0]  # each of 10 images is read 5 times
+    assert check(set_of_images, 30.0, monkeypatch, [0.005], slow_once) < 5
+    with pytest.raises(InputError, match="leaves no time to train"):
+        check(set_of_images, 30.0, monkeypatch, [0.005], slow)
 
 
 def test_a_hopeless_budget_is_refused_after_a_few_looks(set_of_images, monkeypatch):

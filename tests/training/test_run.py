@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ from unetseg.errors import DivergenceError, InputError, Interrupted, MachineErro
 from unetseg.network.optimizers import DEFAULT_LR, rate_at
 from unetseg.network.unet import build_network
 from unetseg.prediction.model_file import load_model, read_card
+from unetseg.prediction.run_folder import RunFolder
 from unetseg.progress import EpochDone, Note, Plan, Progress
+from unetseg.signals import exiting
 from unetseg.training import starting
 from unetseg.training.checkpoint import read_checkpoint
 from unetseg.training.clock import StepClock
@@ -455,6 +458,27 @@ def test_state_running_refuses_and_says_who(home):
     unetseg.train(run="busy", **{**QUICK, "epochs": 1}, on_progress=second)
     assert len(refused) == 2
     assert all(f"in use by process {os.getpid()} on " in text for text in refused)
+
+
+def test_a_signal_while_a_failed_run_lets_go_of_its_folder_does_not_hide_the_failure(
+    home, monkeypatch
+):
+    locked = RunFolder.locked
+
+    @contextmanager
+    def signalled(folder):
+        with locked(folder):
+            try:
+                yield
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+
+    def fail(_):
+        raise LookupError("the reason")
+
+    monkeypatch.setattr(RunFolder, "locked", signalled)
+    with exiting(), pytest.raises(LookupError, match="the reason"):
+        unetseg.train(run="failed", **QUICK, on_progress=fail)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whether a budget leaves time to train, said before anything is cut, and a budget that does."""
 
+import itertools
 import math
 import os
 import time
@@ -26,7 +27,9 @@ from unetseg.training.recipe import resolve
 
 # Looking at an image, and cutting it, cost so many times its decoding.
 _LOOKING, _CUTTING = 3.0, 2.0
-_LOOKING_SECONDS = 2.0  # a bad moment of the machine must not refuse a budget
+# A bad moment of the machine must not refuse a budget. So windows are predicted for so many
+# seconds, and an image is read so many times.
+_LOOKING_SECONDS, _READINGS = 2.0, 3
 _CLASSES = 3  # the number hardly changes the speed, and is not known before the masks are read
 
 
@@ -196,7 +199,10 @@ def _held_out(pairs: Sequence[Pair], cutting: PatchSettings) -> float:
 
 
 def _seconds_to_read(pair: Pair, selection: Selection) -> float:
-    begin = time.monotonic()
-    pair.read_image(selection)
-    pair.read_mask(selection)
-    return time.monotonic() - begin
+    """Return the least time of several readings of an image and its mask."""
+    times = [time.monotonic()]
+    for _ in range(_READINGS):
+        pair.read_image(selection)
+        pair.read_mask(selection)
+        times.append(time.monotonic())
+    return min(end - begin for begin, end in itertools.pairwise(times))

@@ -87,7 +87,9 @@ def train(
     ranks = world()
     check_resumable(folder, resume)
     on_progress = ranks.only_on_rank_zero(on_progress)
-    with folder.locked() if ranks.is_writer else nullcontext(), catching() as caught:
+    # Signals are noted until the folder is let go. Where a rank is lost, torchrun sends SIGTERM to
+    # the others, and they must still say so.
+    with catching() as caught, folder.locked() if ranks.is_writer else nullcontext():
         session = Session(started, caught, on_progress, after)
         asked = {**settings, **names_asked(start_from, classes)}
         line = train_line(source, asked, patches, ignored)
