@@ -267,6 +267,19 @@ def test_ctrl_c_before_the_error_boundary_stands_is_no_traceback(monkeypatch):
     assert __main__.main() == 130
 
 
+def test_ctrl_c_that_python_would_drop_in_a_callback_ends_the_program():
+    code = (
+        "import sys, weakref; from unetseg import __main__; from unetseg.cli import app\n"
+        "class Lock: pass\n"
+        "def interrupt(_): raise KeyboardInterrupt\n"
+        "def work():\n"
+        "  lock = Lock(); reference = weakref.ref(lock, interrupt); del lock; return 0\n"
+        "app.main = work; sys.exit(__main__.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_the_end_of_the_process_searches_no_objects(monkeypatch):
     kept = gc.get_freeze_count()
     monkeypatch.setattr(app, "main", lambda: 0)
