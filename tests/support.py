@@ -103,7 +103,7 @@ def write_images(folder, count, **look):
     return folder
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     """Ask until a condition holds; return what it gave then."""
     end = time.monotonic() + seconds
     while not (found := condition()):

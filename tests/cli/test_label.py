@@ -85,7 +85,8 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         assert f"set: in use by process {server.process.pid} on " in second.stderr
         wait_until(lambda: "event: pages" in heard)
         paint(server.client, draw(0)[1] > 0, "s1")
-        wait_until(lambda: "event: saved" in heard)
+        # Events come by another thread, and the line of the data after that of the name.
+        wait_until(lambda: "event: saved" in heard and "event: labels" in heard[:-1])
         place = {"x": 0, "y": 0, "width": 56, "height": 64}
         data = heard[heard.index("event: labels") + 1].removeprefix("data: ")
         assert json.loads(data) == {"number": 0, **place, "page": ""}
@@ -123,7 +124,7 @@ def test_a_model_answers_before_any_stroke_and_brings_its_classes(home):
     folder = write_images(home / "set", 1)
     with Server(folder, "--no-browser", "--from", "default") as server:
         assert server.client.get("/api/images/0/labels").status_code == 200  # the page opens it
-        found = wait_until(lambda: given(server.client.get("/api/images/0/answer")), 60)
+        found = wait_until(lambda: given(server.client.get("/api/images/0/answer")), 240)
         assert found.headers["Answer-By"] == "model"
         classes = server.client.get("/api/project").json()["classes"]
         assert [one["name"] for one in classes] == ["ground", "square", "stripe"]

@@ -3,6 +3,7 @@
 import base64
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 NOTEBOOK = "notebook.example"  # the name of this machine beside localhost
 SHAPE = (240, 320)  # of the images that are painted
 NOTHING = 255  # no class
+# The answer to an image is fetched once the image is shown.
+AT_REST = "!unetseg.session.busy && !unetseg.session.isLoading"
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -55,6 +58,13 @@ def serving(folder, *options, train="--no-train"):
             process.wait(60)
 
 
+def free_port():
+    """Return a port that no program has. The usual one may go to a server of another test."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
 class Window:
     """A tab with the page. Its complaints, and its requests to other hosts, are kept.
 
@@ -81,9 +91,9 @@ class Window:
             self.strangers.append(request.url)
 
     def open(self):
-        """Load the page, until an image is shown."""
+        """Load the page, until an image is shown, with its answer if there is one."""
         self.page.goto(self.address)
-        self.until("window.unetseg?.session.image && !unetseg.session.busy")
+        self.until(f"window.unetseg?.session.image && {AT_REST}")
 
     def go(self, number, *keys):
         """Wait until an image is shown that keys lead to; without keys, open it."""
@@ -91,9 +101,22 @@ class Window:
             self.press(*keys)
         else:
             self.ask(f"void unetseg.session.open({number})")
-        self.until(f"unetseg.session.image.number === {number} && !unetseg.session.busy")
+        self.until(f"unetseg.session.image.number === {number} && {AT_REST}")
 
-    def until(self, condition, seconds=30):
+    def route(self, pattern, react):
+        """Give requests to a function of Playwright's routes, and wait until the browser does so.
+
+        A busy browser obeys a key before that.
+        """
+        place = self.address.partition("?")[0]
+        self.page.route(pattern, react)
+        self.page.route(place, lambda route: route.fulfill(body="routed"))
+        self.page.wait_for_function(
+            "async (place) => (await (await fetch(place)).text()) === 'routed'", arg=place
+        )
+        self.page.unroute(place)
+
+    def until(self, condition, seconds=60):
         """Wait until a condition of JavaScript holds."""
         self.page.wait_for_function(f"() => Boolean({condition})", timeout=seconds * 1000)
 
@@ -164,7 +187,7 @@ class Window:
         )
         return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width)
 
-    def saved(self, seconds=30):
+    def saved(self, seconds=60):
         """Wait until the server has all strokes."""
         self.until("!unetseg.session.unsaved", seconds)
 
@@ -180,7 +203,7 @@ def blank():
     return np.full(SHAPE, NOTHING, np.uint8)
 
 
-def mask_on_disk(path, like, seconds=20):
+def mask_on_disk(path, like, seconds=60):
     """Return a mask once it equals the expected one, or as it is after that time."""
     end = time.monotonic() + seconds
     while True:

@@ -7,6 +7,7 @@ import pytest
 from tests.labelling.asking import open_page
 from tests.labelling.browsing import ARGUMENTS, CHROMIUM, SHAPE, Window, serving
 from tests.support import write_images
+from unetseg.labelling import project as projects
 from unetseg.labelling.project import open_project
 from unetseg.labelling.session import open_session
 
@@ -45,6 +46,13 @@ def folder(tmp_path):
 def project(folder):
     with open_project(folder) as project:
         yield project
+
+
+@pytest.fixture
+def masks_on_demand(monkeypatch):
+    """Let masks be written where a test asks for it and at the end alone, however slow it is."""
+    for name in ("_QUIET", "_LONGEST"):
+        monkeypatch.setattr(projects, name, 3600.0)
 
 
 @pytest.fixture

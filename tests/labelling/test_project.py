@@ -209,16 +209,39 @@ def test_an_image_that_is_too_large_is_refused_before_anything_is_written(tmp_pa
 # --- strokes -------------------------------------------------------------------------------------
 
 
-def test_a_mask_is_written_within_a_second_of_the_last_stroke(tmp_path):
+def test_a_mask_is_written_within_a_second_of_the_last_stroke(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)
     with open_project(folder) as project:
-        saved = threading.Event()
-        project.on_saved = lambda number: saved.set()
+        waits, wait = [], project._wake.wait
+
+        def note(seconds):
+            waits.append(seconds)
+            return wait(seconds)
+
+        monkeypatch.setattr(project._wake, "wait", note)
         for k in range(3):
             project.paint(0, stroke(1, x=10 * k))
-        assert saved.wait(1)
+        wait_until(lambda: not list((folder / ".unetseg" / "journal").iterdir()))
         np.testing.assert_array_equal(read(folder / "masks" / "im0.png"), project.labels(0))
-        assert not list((folder / ".unetseg" / "journal").iterdir())
+    assert all(seconds < 1 for seconds in waits if seconds is not None)  # beside a slow disk
+
+
+def test_saving_ends_once_a_mask_that_was_being_written_is_there(tmp_path, monkeypatch):
+    folder = raw_images(tmp_path)
+    begins, goes_on = threading.Event(), threading.Event()
+
+    def slow(image, labels, table):
+        begins.set()
+        assert goes_on.wait(20)
+        write_labels(image, labels, table)
+
+    with open_project(folder) as project:
+        monkeypatch.setattr(projects, "write_labels", slow)
+        project.paint(0, stroke(1))
+        assert begins.wait(20)
+        threading.Timer(0.2, goes_on.set).start()
+        project.save()
+        assert (read(folder / "masks" / "im0.png") == 1).sum() == 50
 
 
 def test_strokes_that_a_kill_left_are_put_into_the_mask(tmp_path):
@@ -350,6 +373,7 @@ def test_a_mask_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
     assert not list((folder / ".unetseg" / "journal").iterdir())
 
 
+@pytest.mark.usefixtures("masks_on_demand")
 def test_strokes_that_come_while_a_mask_is_written_are_kept(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)
     with open_project(folder) as project:
@@ -384,6 +408,7 @@ def test_labels_stay_in_memory_while_their_mask_is_written(tmp_path, monkeypatch
     assert np.bincount(read(folder / "masks" / "im0.png").ravel())[:2].tolist() == [50, 50]
 
 
+@pytest.mark.usefixtures("masks_on_demand")
 def test_labels_of_many_images_do_not_fill_the_memory(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)
     monkeypatch.setattr(projects, "_MEMORY", 64 * 56)

@@ -86,7 +86,7 @@ def test_an_answer_comes_once_there_are_two_classes(client):
     assert client.get(path).status_code == 204
     client.labels(0)  # which opens it
     client.paint(0, 0, 0, draw(0)[1][:30] > 0)
-    wait_until(lambda: client.get(path).status_code != 204, 30)
+    wait_until(lambda: client.get(path).status_code != 204)
     answer = client.get(path)
     assert answer.headers["Answer-By"] == "head"
     assert int(answer.headers["Answer-Version"]) >= 1

@@ -27,8 +27,15 @@ def paint_truth(session, number, value=1):
 
 
 def wait_for_answer(session, number):
+    """Open an image; return its answer once all strokes are learned, as it stays the same then."""
     session.open(number)
-    return wait_until(lambda: session.answer(number), 30)
+    engine = session._engine
+
+    def is_settled():
+        with engine._changed:
+            return not engine._due and engine._is_at_rest()
+
+    return wait_until(lambda: is_settled() and session.answer(number))
 
 
 def test_strokes_are_answered_and_accepted_as_they_were_seen(session, told, folder):
@@ -43,8 +50,7 @@ def test_strokes_are_answered_and_accepted_as_they_were_seen(session, told, fold
     np.testing.assert_array_equal(mask[::8], truth[::8])
     assert (mask == truth).mean() > 0.95
     assert session.next_image(0) in (1, 2)
-    names = [name for name, _ in told]
-    assert {"answer", "saved", "state", "score"} <= set(names)
+    wait_until(lambda: {"answer", "saved", "state", "score"} <= {name for name, _ in told})
 
 
 def test_an_image_is_scored_by_what_was_predicted_before_its_first_stroke(session, folder):
@@ -141,7 +147,8 @@ def test_a_class_that_is_left_out_is_forgotten_by_the_answer(session):
     session.change_classes(kept, [0, 2])
     assert set(np.unique(session.project.labels(0))) == {0, 1, 255}
     # Not even the first answer is one of the former classes: somebody may accept it.
-    assert set(np.unique(wait_for_answer(session, 0).labels)) == {0, 1}
+    found = wait_until(lambda: session.answer(0))
+    assert set(np.unique(found.labels)) == {0, 1}
 
 
 def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_path):
@@ -158,7 +165,7 @@ def test_an_accepted_mask_that_the_other_images_speak_against_is_a_suspect(tmp_p
             session.accept(k, is_empty=False)
             if k == 2:
                 assert session.suspects() == []  # too few to say
-        found = wait_until(session.suspects, 30)  # the last mask is being learned
+        found = wait_until(session.suspects)  # the last mask is being learned
     assert [number for number, _ in found] == [4]
     assert found[0][1].text
 
@@ -215,6 +222,7 @@ class Trained:
         pass
 
 
+@pytest.mark.usefixtures("masks_on_demand")
 def test_the_network_begins_where_the_first_answer_comes_after_the_strokes_were_saved(session):
     session.training = Trained()
     session._engine.on_answer = lambda *_: None  # it is late
@@ -250,6 +258,7 @@ def test_an_image_on_trial_shows_the_network_and_its_mask_is_known_to_come_from_
     assert [wait_for_answer(session, number).by for number in (0, 1, 2)] == ["head"] * 3
     near_the_head(session)
     assert [session.answer(number).by for number in (0, 1, 2)] == ["head", "network", "head"]
+    session._engine.close()  # no answer of the head is told from here on
     told.clear()
     session._predicted([0, 1, 2])
     assert [data["number"] for name, data in told if name == "answer"] == [1]

@@ -344,7 +344,9 @@ class Project:
         Raises:
             MachineError: A mask could not be written; it is tried again.
         """
-        for number in list(self._waiting):
+        with self._classes:  # a mask that was being written is there by then
+            waiting = list(self._waiting)
+        for number in waiting:
             self._save(number)
 
     def _plan_save(self, number: int) -> None:

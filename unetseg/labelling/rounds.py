@@ -96,7 +96,6 @@ class Rounds:
         self._ahead: tuple[int, ...] = ()  # images to predict by the model
         self._answered = set[int]()  # images that the model was asked for
         self._is_on, self._is_closed, self._is_stopped = True, False, False
-        self._is_at_work = False
         self._child: subprocess.Popen[bytes] | None = None
         self._round, self._began, self._state, self._note = 0, 0.0, "waiting", ""
         self._thread = threading.Thread(target=self._work, name="rounds", daemon=True)
@@ -140,9 +139,9 @@ class Rounds:
             was_on, self._is_on = self._is_on, on
             if not on:
                 self._stop_child()
-                self._tell("paused", "")
-            elif not (was_on or self._is_at_work or self._has_work()):
-                self._tell("waiting", "")  # else the thread tells of its work
+                self._change("paused", "")
+            elif not (was_on or self._has_work()):
+                self._change("waiting", "")  # else the thread tells of its work
             self._wake.notify()
 
     def give_way(self, is_needed: bool) -> None:
@@ -200,11 +199,10 @@ class Rounds:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._is_at_work = False
                 self._wake.wait_for(lambda: self._is_closed or (self._is_on and self._has_work()))
                 if self._is_closed:
                     return
-                self._is_stopped, self._is_at_work = False, True
+                self._is_stopped = False
                 numbers, order = self._unanswered(), self._order or ()
                 if not numbers:
                     self._order = None
@@ -215,7 +213,7 @@ class Rounds:
                     self._do_round(self._run, order)
             except (UnetsegError, OSError) as error:  # such as no room for one more process
                 self._answered.update(numbers)
-                self._tell("failed", str(error))
+                self._change("failed", str(error))
 
     def _has_work(self) -> bool:
         return self._order is not None or bool(self._unanswered())
@@ -232,10 +230,9 @@ class Rounds:
         self._tell("predicting", self._note)
         note = self._predict(numbers, model.copies, model.folder) or self._note
         with self._wake:
-            if self._is_stopped:
-                return
-            self._answered.update(numbers)
-        self._tell("failed" if note else "waiting", note)
+            if not self._is_stopped:
+                self._answered.update(numbers)
+            self._tell("failed" if note else "waiting", note)
 
     def _do_round(self, run: RunFolder, order: Sequence[int]) -> None:
         self._round += 1
@@ -248,8 +245,7 @@ class Rounds:
         with self._wake:
             if self._is_stopped:  # by a pause: the round is done again later
                 self._order = self._order or tuple(order)
-                return
-        self._tell("failed" if failure else "waiting", failure or "")
+            self._tell("failed" if failure else "waiting", failure or "")
 
     def _train(self, run: RunFolder) -> str | None:
         """Train in a folder apart, and put it in the place of the last round; return a failure."""
@@ -343,7 +339,8 @@ class Rounds:
                     on_look()
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         child.wait(_LOOK)
-            self._child = None
+            with self._wake:  # while nobody sends a signal to the process
+                self._child = None
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
         if child.returncode == 0:
@@ -356,6 +353,12 @@ class Rounds:
             self._child.kill()
 
     def _tell(self, state: str, note: str) -> None:
+        """Tell of the work that goes on. Once a pause has stopped it, the pause is the state."""
+        with self._wake:
+            if not self._is_stopped:
+                self._change(state, note)
+
+    def _change(self, state: str, note: str) -> None:
         self._state, self._note = state, note
         self._on_change(self.state())
 
