@@ -181,6 +181,18 @@ class Project:
                 self._forget_others(image)
             return labels
 
+    def check_stroke(self, number: int, stroke: Stroke) -> None:
+        """Refuse a stroke that cannot be painted.
+
+        Raises:
+            InputError: It does not lie in the image, or its class does not exist.
+        """
+        if not stroke.fits(self.images[number].shape):
+            raise InputError("stroke", "lies outside of the image", "reload the page")
+        known = (stroke.labels < len(self.table.classes)) | (stroke.labels == IGNORED)
+        if not known.all():
+            raise InputError("stroke", "names a class that does not exist", "reload the page")
+
     def paint(self, number: int, stroke: Stroke) -> bool:
         """Put a stroke into the labels of an image, on the disk before this returns.
 
@@ -188,15 +200,11 @@ class Project:
             False where this stroke has come before; it is not painted again.
 
         Raises:
-            InputError: The stroke does not lie in the image, or its class does not exist.
+            InputError: See `check_stroke`.
             MachineError: The stroke could not be written; it is not in the labels.
         """
+        self.check_stroke(number, stroke)
         image = self.images[number]
-        if not stroke.fits(image.shape):
-            raise InputError("stroke", "lies outside of the image", "reload the page")
-        known = stroke.labels < len(self.table.classes)
-        if not (known | (stroke.labels == IGNORED)).all():
-            raise InputError("stroke", "names a class that does not exist", "reload the page")
         with image.lock:
             labels = self.labels(number)
             if stroke.id and stroke.id in image.seen:
@@ -208,7 +216,7 @@ class Project:
                 del image.seen[next(iter(image.seen))]
             before = np.count_nonzero(labels[stroke.place] != IGNORED)
             labels[stroke.place] = stroke.labels
-            image.labelled += int(np.count_nonzero(known) - before)
+            image.labelled += int(np.count_nonzero(stroke.labels != IGNORED) - before)
             if image.state != "accepted":
                 image.state = image.open_state
             self._plan_save(number)

@@ -130,12 +130,13 @@ class Session:
             revision: The `Project.revision` of the classes that the stroke is of; None for today's.
 
         Raises:
-            InputError: The classes have other numbers now.
+            InputError: The classes have other numbers now, or see `Project.check_stroke`.
         """
         image = self.project.images[number]
         with image.lock:
             if revision is not None and revision < self.project.renumbered:
                 raise InputError("stroke", "its class has another number now", "paint it again")
+            self.project.check_stroke(number, stroke)
             self._keep_first(image)
             is_new = self.project.paint(number, stroke)
             if is_new:
