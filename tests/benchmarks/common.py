@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -42,23 +43,21 @@ from unetseg.training.threads import Threads
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout, and above it the machine it was measured on."""
-    table = Table(*columns, title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    """Print a table on stdout, and below it the line that measures it again."""
+    line = f'make bench ARGS="{" ".join(sys.argv[1:])}"'
+    table = Table(*columns, title=title, caption=line, box=box.SIMPLE_HEAD)
+    table.title_justify = table.caption_justify = "left"
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
     Console(width=110).print(table)
 
 
 def machine() -> str:
-    """Return one line that says what this ran on."""
-    cores = os.cpu_count()
-    return f"{platform.machine()}, {cores} cores, torch {torch.__version__}"
-
-
-def processor() -> str:
-    """Return the name of the processor (Linux)."""
+    """Return the date and the machine on which a table is measured (Linux)."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("ascii"))
-    return found[1] if found else platform.machine()
+    processor = f"{found[1]}, {platform.machine()}" if found else platform.machine()
+    date = time.strftime("%Y-%m-%d")
+    return f"{date}, {processor}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def numbers_in(words: Sequence[str]) -> list[float]:

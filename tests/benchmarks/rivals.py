@@ -42,7 +42,6 @@ from tests.benchmarks.common import (
     names_in,
     numbers_in,
     print_table,
-    processor,
     write_values,
 )
 from tests.benchmarks.pretrained import SETS
@@ -311,9 +310,8 @@ def _judge(name: str, minutes: float, test: Path, outs: dict[str, Path], method:
         pair = compare(str(outs[method]), str(outs["unetseg"]), test).mean
         less = f"{pair.difference:.3f}"
         between = "{:.3f} to {:.3f}".format(*pair.ci95) if pair.ci95 else ""
-    where = f"{time.strftime('%Y-%m-%d')}, {processor()}, {machine()}"
     score = found.mean_iou or 0.0
-    return Row(name, minutes, method, score, low, high, less, between, where)
+    return Row(name, minutes, method, score, low, high, less, between, machine())
 
 
 def _show(test: Path, made: Path, path: Path) -> None:

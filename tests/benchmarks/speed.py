@@ -9,8 +9,9 @@ always that of float32.
 processor time of one thread, and steps take turns with matrix products: other work changes little.
 The recipe's patches are in memory there, so that its steps are the arithmetic alone.
 
-``python -m tests.benchmarks speed profile`` prints the share of each operation in a step. Both take
-``float32`` or ``bfloat16`` to measure one precision alone.
+``python -m tests.benchmarks speed profile`` prints the share of each operation in a step. With a
+C++ compiler, ``speed compiled`` compares steps with those of a network that `torch.compile` has
+compiled. All three take ``float32`` or ``bfloat16`` to measure one precision alone.
 """
 
 import itertools
@@ -185,6 +186,28 @@ def profile(store, chosen: Sequence[str]) -> None:
         print_table(f"{title} ({machine()})", ["operation", "share", "calls"], rows)
 
 
+def compiled(store, chosen: Sequence[str]) -> None:
+    """Print how much quicker steps are where torch compiles the network."""
+    torch.set_num_threads(1)
+    rows = []
+    for name, precision in itertools.product(_QUICK, chosen):
+        plain, other = (new_learner(store, network=name, precision=precision) for _ in range(2))
+        other.network.compile()
+        begin = time.perf_counter()
+        advance(other)
+        waited, seconds = time.perf_counter() - begin, []
+        for _ in range(15):
+            begin = time.process_time()
+            advance(plain)
+            between = time.process_time()
+            advance(other)
+            seconds.append((between - begin, time.process_time() - between))
+        before, after = np.median(seconds[5:], 0)  # the first steps also allocate
+        rows.append((f"{name}, {precision}", 1e3 * before, 1e3 * after, before / after, waited))
+    columns = ["", "ms a step", "compiled", "ratio", "seconds of the first step"]
+    print_table(f"Training with one thread, 96 x 96 grey ({machine()})", columns, rows)
+
+
 def precisions() -> tuple[str, ...]:
     """Return the precisions in which training is measured here."""
     fast = is_fast_in_bfloat16(torch.device("cpu"))
@@ -208,7 +231,7 @@ def main(words: list[str]) -> None:
         settings = PatchSettings(size=96, per_image=20, val=0)
         build_store(root / "data/train", root / "patches.h5", settings)
         store = open_store(root / "patches.h5")
-        for part in (shares, profile):
+        for part in (shares, profile, compiled):
             if part.__name__ in words:
                 part(store, names_in(words, precisions()))
                 return
