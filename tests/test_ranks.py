@@ -58,8 +58,8 @@ def environment(rank=None, port=0):
 def run_two(work):
     """Run ``tests.test_ranks.<work>()`` in two processes; return the result of each.
 
-    What they tell each other is kept here, as torchrun keeps it: it outlives the rank that ends
-    first, and its port is taken from the beginning.
+    Their messages are kept here, as torchrun keeps them. So they outlive the rank that ends first,
+    and the port is taken from the beginning.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     code = f"import json, tests.test_ranks as t; print('=', json.dumps(t.{work}()))"

@@ -233,7 +233,7 @@ def test_a_damaged_png_is_told_by_its_checksums(tmp_path):
 
 def test_damage_of_any_kind_is_an_error_of_input_or_goes_unseen(tmp_path):
     originals = [r[1] for r in READABLE] + [tif(GREY, ome=True), tif(GREY, imagej=True)]
-    rng = np.random.default_rng(3)  # the same damage whatever test was run before
+    rng = np.random.default_rng(3)  # the same damage after any other tests
     for _ in range(150):
         data = bytearray(originals[rng.integers(len(originals))])
         for place in rng.integers(0, len(data), rng.integers(1, 4)):

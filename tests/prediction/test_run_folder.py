@@ -148,7 +148,7 @@ def test_a_process_that_has_just_taken_a_folder_is_named_as_soon_as_it_says_who_
     folder = RunFolder("busy")
     with folder.locked():
         pass
-    holder = folder.path / ".holder"
+    holder = (folder.path / ".holder").absolute()
     timer = threading.Timer(0.5, holder.write_text, ["process 7 on a slow disk"])
     with filelock.FileLock(folder.path / ".lock"):
         timer.start()
