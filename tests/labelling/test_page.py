@@ -504,7 +504,8 @@ def pixel(tab, x, y, layer=1):
     )
 
 
-def test_labels_are_seen_as_painted_at_every_zoom_and_hidden_on_demand(tab):
+def test_labels_are_seen_as_painted_at_every_zoom_and_hidden_on_demand(fresh):
+    tab = fresh  # there is no answer that could be seen beside them
     tab.choose("brush", 30, 1)
     tab.paint((100, 100), (200, 100))
     tab.until("!unetseg.stage.requested")
