@@ -336,6 +336,24 @@ def change_elsewhere(mask, value=0):
     os.utime(mask, ns=(0, mask.stat().st_mtime_ns + 10**9))
 
 
+def test_strokes_are_saved_though_the_time_of_a_mask_cannot_be_told(tmp_path, monkeypatch):
+    mask, stat = raw_images(tmp_path) / "masks" / "im0.png", Path.stat
+
+    def denied(path, **how):
+        if path == mask:
+            raise PermissionError(13, "used by another process", str(path))
+        return stat(path, **how)
+
+    with open_project(tmp_path) as project:
+        project.labels(0)
+        monkeypatch.setattr(Path, "stat", denied)
+        project.paint(0, stroke(1))
+        project.save()
+        monkeypatch.undo()
+        project.paint(0, stroke(0, y=20))
+    assert np.bincount(read(mask).ravel())[:2].tolist() == [50, 50]
+
+
 def test_a_stroke_that_cannot_be_written_is_not_painted(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)
     with open_project(folder) as project:

@@ -530,7 +530,11 @@ def _read_labels(image: LabelledImage, table: ClassTable) -> NDArray[np.uint8]:
 
 
 def _changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+    """Return the time of a file's last change in nanoseconds; 0 where it cannot be told."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it is not there, or another program replaces it at this moment
+        return 0
 
 
 def _read_records(path: Path) -> dict[str, Remembered]:
