@@ -7,6 +7,7 @@ import * as api from "./api.js";
 import { Lost, Refused } from "./api.js";
 import { History, Labels, UNLABELLED, packRuns, unpackRuns } from "./labels.js";
 import { Outbox } from "./outbox.js";
+import { Session } from "./session.js";
 import * as shapes from "./shapes.js";
 import * as view from "./view.js";
 
@@ -355,3 +356,95 @@ test("what is refused is dropped and told, strokes on other images are sent", as
   assert.deepEqual(told, [[1, "no such class"]]);
   assert.deepEqual(sent, [2]);
 });
+
+/**
+ * Run `body` with a session of two images of 2 x 2 pixels. It gets the session, a function that
+ * tells it of an event, and the paths of its requests.
+ */
+async function withSession(body) {
+  const listeners = new Map();
+  const asked = [];
+  const image = (number) => ({ number, name: `im${number}`, width: 2, height: 2, state: "begun" });
+  const classes = ["background", "object"].map((name) => ({ name, colour: "#000000" }));
+  const project = { folder: "here", classes, revision: 0, images: [0, 1].map(image), next: 0 };
+  const blank = { "Labels-Width": "2", "Labels-Height": "2" };
+  const answers = [
+    [/project$/, () => Response.json(project)],
+    [/labels$/, () => new Response(new Uint8Array(4).fill(UNLABELLED), { headers: blank })],
+    [/labels\?/, () => Response.json({ saved: true })],
+    [/accept/, () => Response.json({ image: image(0), score: null, next: 1 })],
+    [/answer$/, () => new Response(null, { status: 204 })],
+    [/range$|suspects$/, () => Response.json([])],
+  ];
+  const { fetch, EventSource } = globalThis;
+  globalThis.fetch = async (path) => {
+    asked.push(path);
+    return answers.find(([pattern]) => pattern.test(path))[1]();
+  };
+  globalThis.EventSource = class {
+    addEventListener = (name, react) => listeners.set(name, react);
+  };
+  const session = new Session(new Proxy({}, { get: () => () => {} }));
+  try {
+    await session.start();
+    await body(session, (name, data) => listeners.get(name)({ data: JSON.stringify(data) }), asked);
+    await session.outbox.drained();
+  } finally {
+    Object.assign(globalThis, { fetch, EventSource });
+  }
+}
+
+function paint(session) {
+  session.begin();
+  session.labels.paint(0, 0, 2, 1);
+  session.commit();
+}
+
+const rest = () => new Promise((done) => setTimeout(done, 150));
+
+test("the window that accepts an image opens the next one once, and no news make it wait", () =>
+  withSession(async (session, tell, asked) => {
+    paint(session);
+    await session.accept();
+    assert.equal(session.image.number, 1);
+    const opened = asked.filter((path) => path.endsWith("labels"));
+    assert.deepEqual(opened, ["api/images/0/labels", "api/images/1/labels"]);
+    const { searchParams } = new URL(asked.find((path) => path.includes("accept")), "http://here");
+    await session.open(0);
+    paint(session);
+    await session.outbox.drained();
+    tell("labels", { number: 0, page: searchParams.get("page") }); // a proxy kept it so long
+    await rest();
+    assert.equal(asked.filter((path) => path.endsWith("labels")).length, 3);
+    assert.ok(session.histories.get(0).undo());
+  }));
+
+test("strokes of others are read though an earlier image was to be read again as well", () =>
+  withSession(async (session, tell, asked) => {
+    session.labels.begin(); // a stroke goes on
+    tell("labels", { number: 0, page: "other" });
+    session.labels.cancel();
+    await session.open(1);
+    const before = asked.length;
+    tell("labels", { number: 1, page: "other" });
+    await rest();
+    assert.ok(asked.slice(before).includes("api/images/1/labels"));
+    assert.ok(!asked.slice(before).includes("api/images/0/labels"));
+  }));
+
+test("after a break, a window among others undoes no stroke, and a window alone does", () =>
+  withSession(async (session, tell) => {
+    for (const [count, left] of [
+      [1, true],
+      [2, false],
+    ]) {
+      await session.open(0);
+      paint(session);
+      await session.outbox.drained();
+      await session.open(1);
+      session.returned = true;
+      tell("pages", { count });
+      await rest();
+      assert.equal(session.histories.has(0), left);
+    }
+  }));

@@ -119,6 +119,21 @@ def test_accepting_leads_to_the_next_image(client):
     assert client.post("api/images/0/reopen").json()["state"] == "begun"
 
 
+def test_the_page_that_accepts_an_image_is_named_with_its_new_labels(session):
+    class Told(Events):
+        def publish(self, name, data):
+            told.append((name, data))
+
+    told = []
+    guard = Guard(LabelServer(session, Told()).app)
+    client = Client(guard)
+    client.get(f"/?token={guard.token}")
+    client.post("api/images/1/accept?page=mine", json={"empty": True})
+    assert told == [
+        ("labels", {"number": 1, "x": 0, "y": 0, "width": 56, "height": 64, "page": "mine"})
+    ]
+
+
 def test_classes_are_added_renamed_and_left_out(client, folder):
     old = client.get("api/project").json()["classes"]
     given = [{**old[0], "name": "ground", "was": 0}, {**old[1], "was": 1}]
@@ -291,10 +306,10 @@ def test_a_page_that_left_or_came_back_is_not_counted_twice(returns):
         else:
             events.leave("one")
         assert not [text async for text in before if "\nevent" in text]
-        told = [await anext(other) for _ in range(4 if returns else 3)]
-        return json.loads(told[-1].partition("data: ")[2])
+        told = [await anext(other) for _ in range(3)][1:]
+        return [json.loads(text.partition("data: ")[2])["count"] for text in told]
 
-    assert asyncio.run(watch()) == {"count": 2 if returns else 1}
+    assert asyncio.run(watch()) == [2, 2 if returns else 1]
 
 
 def test_every_answer_keeps_other_pages_out(guard, client):

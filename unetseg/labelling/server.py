@@ -87,7 +87,7 @@ class Events:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pages: dict[asyncio.Queue[str | None], str] = {}
+        self._pages: dict[str, asyncio.Queue[str | None]] = {}  # of each page, its latest stream
 
     def publish(self, name: str, data: object) -> None:
         """Tell every page; may be called from any thread."""
@@ -102,16 +102,15 @@ class Events:
 
     def leave(self, page: str) -> None:
         """End the stream of a page; a notebook's proxy keeps it open after the page has gone."""
-        for queue, name in self._pages.items():
-            if name == page:
-                queue.put_nowait(None)
+        if page in self._pages:
+            self._pages[page].put_nowait(None)
 
     async def stream(self, page: str) -> AsyncIterator[str]:
         """Yield the events of a page from now on, and tell all pages how many there are."""
         self._loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.leave(page)  # its earlier stream was lost
-        self._pages[queue] = page
+        self._pages[page] = queue
         self.publish("pages", {"count": len(self._pages)})
         try:
             yield "retry: 1000\n\n"
@@ -124,11 +123,12 @@ class Events:
                     return
                 yield text
         finally:
-            del self._pages[queue]
-            self.publish("pages", {"count": len(self._pages)})
+            if self._pages.get(page) is queue:
+                del self._pages[page]
+                self.publish("pages", {"count": len(self._pages)})
 
     def _put(self, text: str | None) -> None:
-        for queue in self._pages:
+        for queue in self._pages.values():
             queue.put_nowait(text)
 
 
@@ -355,9 +355,7 @@ class LabelServer:
             self._tell_labels(image, (x, y, width, height), query.get("page", ""))
         return JSONResponse({"saved": True})
 
-    def _tell_labels(
-        self, image: LabelledImage, box: tuple[int, int, int, int], page: str = ""
-    ) -> None:
+    def _tell_labels(self, image: LabelledImage, box: tuple[int, int, int, int], page: str) -> None:
         """Tell all pages of new labels; the page that is named has them already."""
         place = dict(zip(("x", "y", "width", "height"), box, strict=True))
         event = {"number": image.number, **place, "page": show(page)[:100]}
@@ -376,7 +374,8 @@ class LabelServer:
             }
 
         found = await run_in_threadpool(accept)
-        self._tell_labels(image, (0, 0, image.width, image.height))
+        box = (0, 0, image.width, image.height)
+        self._tell_labels(image, box, request.query_params.get("page", ""))
         return JSONResponse(found)
 
     async def _reopen(self, request: Request) -> Response:

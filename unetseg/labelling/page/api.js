@@ -59,7 +59,8 @@ export const project = () => callJson("GET", "project");
 export const suspects = () => callJson("GET", "suspects");
 export const range = (number) => callJson("GET", `images/${number}/range`);
 export const putClasses = (classes, revision) => callJson("PUT", "classes", { classes, revision });
-export const accept = (number, empty) => callJson("POST", `images/${number}/accept`, { empty });
+export const accept = (number, empty) =>
+  callJson("POST", `images/${number}/accept?page=${PAGE}`, { empty });
 export const reopen = (number) => callJson("POST", `images/${number}/reopen`, {});
 export const train = (on) => callJson("POST", "train", { on });
 

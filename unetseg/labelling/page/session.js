@@ -58,6 +58,7 @@ export class Session extends EventTarget {
     this.changing = Promise.resolve(); // the last change of the classes
     this.isLoading = this.hasNews = false; // an answer is on its way; there is a later one
     this.connected = true;
+    this.reading = null; // labels that are read again once the person rests
     this.returned = false; // after a break, until it is known how many windows there are
     this.pages = 1; // windows that show this folder
     this.suspects = [];
@@ -177,17 +178,21 @@ export class Session extends EventTarget {
   async #painted({ number, page }) {
     if (page === api.PAGE) return;
     this.histories.delete(number);
-    if (number !== this.image?.number || this.reading) return;
-    this.reading = true;
-    while (this.busy || this.labels.before || this.unsaved) await pause(POLL);
-    this.reading = false;
+    const isOpen = () => number === this.image?.number;
+    if (!isOpen() || this.reading === this.labels) return;
+    this.reading = this.labels;
+    while (isOpen() && (this.busy || this.labels.before || this.unsaved)) await pause(POLL);
+    this.reading = null;
     this.histories.delete(number);
-    if (number === this.image?.number) await this.#reread();
+    if (isOpen()) await this.#reread();
   }
 
   // A window that heard nothing for a while does not know what the others painted.
   #pages(count) {
-    if (this.returned && Math.max(count, this.pages) > 1 && this.image) this.#painted(this.image);
+    if (this.returned && Math.max(count, this.pages) > 1) {
+      this.histories.clear();
+      if (this.image) this.#painted(this.image);
+    }
     this.returned = false;
     this.pages = count;
     this.#tell("saving");
@@ -339,8 +344,8 @@ export class Session extends EventTarget {
   async accept(empty = false) {
     const { image, labels } = this;
     if (!image || this.busy) return;
-    const { classes } = this.project;
-    const replaces = empty && classes.some((_, label) => label > 0 && labels.data.includes(label));
+    const isOther = (label) => label > 0 && label !== UNLABELLED;
+    const replaces = empty && labels.data.some(isOther);
     if (replaces && this.warned !== labels) {
       this.warned = labels;
       return this.say("Other classes are painted here. Once more, and the first replaces them all.");
@@ -352,9 +357,10 @@ export class Session extends EventTarget {
     let next = null;
     const done = await this.#try(async () => {
       await this.#stored();
-      this.behind = true; // from here on, the mask may hold the prediction, too
-      const found = await api.accept(image.number, empty);
+      // From here on, the mask may hold the prediction, too.
+      this.behind = true;
       this.histories.delete(image.number);
+      const found = await api.accept(image.number, empty);
       this.#stateOf(found.image);
       this.#part({ score: found.score, next: found.next }, "score");
       next = found.next;
