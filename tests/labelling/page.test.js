@@ -419,6 +419,14 @@ test("the window that accepts an image opens the next one once, and no news make
     assert.ok(session.histories.get(0).undo());
   }));
 
+test("an image that is opened after a break is one of the list, which has come anew", () =>
+  withSession(async (session) => {
+    session.doubtful = true;
+    paint(session);
+    await session.open(1);
+    assert.ok(session.project.images.includes(session.image));
+  }));
+
 test("strokes of others are read though an earlier image was to be read again as well", () =>
   withSession(async (session, tell, asked) => {
     session.labels.begin(); // a stroke goes on

@@ -231,8 +231,7 @@ export class Session extends EventTarget {
 
   /** Open an image. While another one is being opened or accepted, it waits for that. */
   async open(number) {
-    const image = this.#imageOf(number);
-    if (!image) return;
+    if (!this.#imageOf(number)) return;
     if (this.busy) return void (this.wanted = number);
     this.#tell("leave");
     this.busy = true;
@@ -240,6 +239,7 @@ export class Session extends EventTarget {
     await this.#try(async () => {
       await this.#stored();
       const { width, height, data, next } = await api.labels(number);
+      const image = this.#imageOf(number); // the list may have come anew meanwhile
       this.image = image;
       this.project.next = next;
       this.labels = new Labels(width, height, data);
