@@ -69,6 +69,28 @@ def test_an_image_is_scored_by_what_was_predicted_before_its_first_stroke(sessio
     assert session.score()["images"] == 1
 
 
+def test_labels_that_another_program_changed_are_shown_and_learned(session, told, folder):
+    def news():
+        return [data for name, data in told if name == "labels"]
+
+    def change(labels):
+        Image.fromarray(labels).save(mask)
+        os.utime(mask, ns=(0, mask.stat().st_mtime_ns + 10**9))
+
+    mask, learned = folder / "masks" / "im0.png", []
+    paint_truth(session, 0)
+    session.project.save()
+    session._engine.painted = lambda number, labels: learned.append((number, labels.copy()))
+    change(read(mask))  # as file systems that round times do
+    session.project.labels(0)
+    assert (news(), learned) == ([], [])
+    change(np.zeros((64, 56), np.uint8))
+    session.paint(0, Stroke("", 0, 0, np.ones((1, 5), np.uint8)))
+    assert news() == [{"number": 0, "page": ""}]
+    assert [(number, labels.sum()) for number, labels in learned] == [(0, 0), (0, 5)]
+    assert [d["labelled"] for name, d in told if name == "state"][-2:] == [1, 1]
+
+
 def test_nothing_is_predicted_before_strokes_of_another_program(session, folder):
     session.open(0)
     paint_truth(session, 0)

@@ -138,6 +138,8 @@ class Project:
         table: The classes; their places are the indices in labels.
         revision: The number of changes of the classes since the folder was opened.
         renumbered: The revision that gave classes other indices last; 0 where none did.
+        on_changed_elsewhere: A function that takes the number of an image whose mask another
+            program has changed, and its labels.
         on_saved: A function that takes the number of an image whose mask has been written.
         on_failed: A function that takes the error of a mask that could not be written; it is
             tried again.
@@ -146,6 +148,7 @@ class Project:
     def __init__(self, folder: Path, images: Sequence[LabelledImage], table: ClassTable) -> None:
         self.folder, self.images, self.table = folder, tuple(images), table
         self.revision = self.renumbered = 0
+        self.on_changed_elsewhere: Callable[[int, NDArray[np.uint8]], None] = lambda *_: None
         self.on_saved: Callable[[int], None] = lambda _: None
         self.on_failed: Callable[[UnetsegError], None] = lambda _: None
         self._classes = threading.RLock()  # held while classes change and masks are written
@@ -170,15 +173,18 @@ class Project:
         """
         image = self.images[number]
         with image.lock:
-            labels = image.labels
-            if labels is None or image.is_changed_elsewhere:
-                changed = _changed(image.pair.mask)
+            labels, is_changed = image.labels, image.is_changed_elsewhere
+            if labels is None or is_changed:
+                changed, before = _changed(image.pair.mask), labels
                 labels = image.labels = _read_labels(image, self.table)
                 image.changed = changed
                 image.labelled = int(np.count_nonzero(labels != IGNORED))
                 if image.state not in ("accepted", "empty"):
                     image.state = image.open_state
                 self._forget_others(image)
+                # Some file systems change the time of a mask that stays as it is.
+                if is_changed and (before is None or not np.array_equal(before, labels)):
+                    self.on_changed_elsewhere(number, labels)
             return labels
 
     def check_stroke(self, number: int, stroke: Stroke) -> None:

@@ -352,14 +352,13 @@ class LabelServer:
             return self.session.paint(image.number, Stroke(name, x, y, labels), revision)
 
         if await run_in_threadpool(paint):
-            self._tell_labels(image, (x, y, width, height), query.get("page", ""))
+            self._tell_labels(request)
         return JSONResponse({"saved": True})
 
-    def _tell_labels(self, image: LabelledImage, box: tuple[int, int, int, int], page: str) -> None:
+    def _tell_labels(self, request: Request) -> None:
         """Tell all pages of new labels; the page that is named has them already."""
-        place = dict(zip(("x", "y", "width", "height"), box, strict=True))
-        event = {"number": image.number, **place, "page": show(page)[:100]}
-        self.events.publish("labels", event)
+        page = show(request.query_params.get("page", ""))[:100]
+        self.events.publish("labels", {"number": request.path_params["number"], "page": page})
 
     async def _accept(self, request: Request) -> Response:
         image = self._image(request)
@@ -374,8 +373,7 @@ class LabelServer:
             }
 
         found = await run_in_threadpool(accept)
-        box = (0, 0, image.width, image.height)
-        self._tell_labels(image, box, request.query_params.get("page", ""))
+        self._tell_labels(request)
         return JSONResponse(found)
 
     async def _reopen(self, request: Request) -> Response:

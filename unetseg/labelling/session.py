@@ -40,7 +40,7 @@ class Session:
     Use `open_session`, which ends the threads and processes behind it.
 
     Args:
-        project: The project; the session sets its `on_saved` and `on_failed`.
+        project: The project; the session sets its functions that begin with ``on_``.
         publish: Receives the events that the page shows.
         model: The model that the project begins with, if any.
 
@@ -77,6 +77,7 @@ class Session:
         )
         self._engine = Engine(len(project.images), self._read, self._answered)
         project.on_saved = self._saved
+        project.on_changed_elsewhere = self._changed_elsewhere
         project.on_failed = lambda error: publish("failed", {"error": str(error)})
         threading.Thread(target=self._learn_older, name="older labels", daemon=True).start()
 
@@ -382,6 +383,11 @@ class Session:
             self._publish("next", {"after": opened, "number": following})
         if self._learned:
             self._begin_round(number)
+
+    def _changed_elsewhere(self, number: int, labels: NDArray[np.uint8]) -> None:
+        self._engine.painted(number, labels)
+        self._tell_state(self.project.images[number])
+        self._publish("labels", {"number": number, "page": ""})
 
     def _begin_round(self, number: int) -> None:
         if self.training:
