@@ -729,7 +729,7 @@ def tell(tab, **values):
 
 
 def keep_answer_of_network(tab):
-    """Let the page show an answer of the network, whatever the server answers meanwhile."""
+    """Let the page show an answer of the network, and take none of the server meanwhile."""
     tab.ask(
         "void Object.defineProperty(unetseg.session, 'answer',"
         " { get: () => ({ by: 'network' }), set: () => {} })"
