@@ -153,9 +153,8 @@ def test_classes_are_added_renamed_and_left_out(client, folder):
     assert "50 pixels in im0" in refused.json()["error"]
 
 
-def test_classes_that_are_changed_are_told_though_the_score_could_not_be_written(
-    client, told, monkeypatch
-):
+def let_scores_fail(monkeypatch):
+    """Let the file of the running score be one that cannot be written, and no other file."""
     write_bytes = files.write_bytes
 
     def full(path, data):
@@ -164,12 +163,33 @@ def test_classes_that_are_changed_are_told_though_the_score_could_not_be_written
         write_bytes(path, data)
 
     monkeypatch.setattr(files, "write_bytes", full)
+
+
+def test_classes_that_are_changed_are_told_though_the_score_could_not_be_written(
+    client, told, monkeypatch
+):
+    let_scores_fail(monkeypatch)
     old = [{**c, "was": k} for k, c in enumerate(client.get("api/project").json()["classes"])]
     for revision in (0, 1):  # the page goes on with the number that it was told
         old[1]["name"] = f"name {revision}"
         answer = client.put("api/classes", json={"revision": revision, "classes": old})
         assert (answer.status_code, answer.json()["revision"]) == (200, revision + 1)
     assert any(name == "failed" and "scores.json" in data["error"] for name, data in told)
+
+
+def test_an_image_is_accepted_though_the_score_could_not_be_written(
+    client, session, told, monkeypatch
+):
+    client.put(PAINT, content=rectangle())
+
+    with monkeypatch.context() as patch:
+        let_scores_fail(patch)
+        answer = client.post("api/images/0/accept", json={})
+    assert (answer.status_code, answer.json()["image"]["state"]) == (200, "accepted")
+    assert any(name == "failed" and "scores.json" in data["error"] for name, data in told)
+    client.post("api/images/1/accept", json={"empty": True})
+    scores = json.loads((session.project.home / "scores.json").read_bytes())
+    assert [one["image"] for one in scores["accepted"]] == ["im0", "im1"]
 
 
 def test_strokes_and_changes_of_classes_before_are_refused_and_later_strokes_taken(client, folder):

@@ -174,7 +174,7 @@ class Session:
             labels = self.project.labels(number)
             self._engine.painted(number, labels)
             was_seen = self._was_seen(image)
-            with self._lock:
+            with self._changing_score():
                 shown = answer.by if answer else "head"
                 self._score.accepted(number, labels, shown, was_seen=was_seen)
         self._tell_state(image)
@@ -211,15 +211,12 @@ class Session:
             new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
             if self.project.renumbered == self.project.revision:
                 self._engine.forget()
-            with self._lock:
+            with self._changing_score():
                 if self._model:
                     self._model.follow(was)
                 self._masks.clear()
                 self._others.clear()
-                try:
-                    self._score.rename(table.names, new_names)
-                except MachineError as error:  # the next accepted image is written with the names
-                    self._publish("failed", {"error": str(error)})
+                self._score.rename(table.names, new_names)
         self._learn_older()
 
     # --- facts of the whole project --------------------------------------------------------------
@@ -302,6 +299,18 @@ class Session:
             first = {p: answer.labels for p, answer in found if answer and not was_seen}
             self._score.before_first_stroke(image.number, first)
         self._unseen.discard(image.number)
+
+    @contextmanager
+    def _changing_score(self) -> Iterator[None]:
+        """Change the score, which is in memory; where it cannot be written, tell that alone.
+
+        It is written again with the next accepted image.
+        """
+        with self._lock:
+            try:
+                yield
+            except MachineError as error:
+                self._publish("failed", {"error": str(error)})
 
     def _was_seen(self, image: LabelledImage) -> bool:
         """Return whether a model that the project began with was trained on an image.
