@@ -55,6 +55,15 @@ def test_the_share_is_held_out_but_three_images_where_there_are_ten(count, share
     assert split([str(i) for i in range(count)], share).count("val") == held
 
 
+@pytest.mark.parametrize(
+    ("sizes", "share", "held"),
+    [([30, 2], 0.2, 2), ([20, 1, 1], 0.2, 2), ([9, 1], 0.2, 1), ([5, 5], 0.2, 5), ([3, 9], 0.8, 9)],
+)
+def test_a_group_of_most_images_is_trained_on_unless_so_many_are_to_be_held_out(sizes, share, held):
+    groups = [str(group) for group, size in enumerate(sizes) for _ in range(size)]
+    assert [split(groups, share, seed).count("val") for seed in range(5)] == [held] * 5
+
+
 def test_a_share_of_nothing_trains_on_everything():
     assert split(["a", "a"], 0) == ["train"] * 2
 

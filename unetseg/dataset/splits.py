@@ -81,8 +81,9 @@ def split_groups(
     """Divide images into those to train on and those held out; groups stay whole.
 
     Images with equal hashes stay together, too. The function tries up to 400 random divisions and
-    keeps the best. Three rules decide, in this order. At least 3 images are held out where there
-    are 10. Each class stands on both sides where it can. The number held out is close to ``share``.
+    keeps the best. Four rules decide, in this order. At most half of the images are held out, or
+    ``share`` of them where that is more. At least 3 images are held out where there are 10. Each
+    class stands on both sides where it can. The number held out is close to ``share``.
 
     Strokes of a brush teach well and score badly, as they keep away from borders. So where enough
     other images have whole masks, images with strokes alone are not held out.
@@ -124,13 +125,14 @@ def split_groups(
     present = np.zeros((total, class_presence.shape[1]), bool)
     np.logical_or.at(present, units, class_presence)
     rng = np.random.default_rng(seed)
-    best, best_score = np.zeros(total, bool), (np.inf,) * 4
+    best, best_score = np.zeros(total, bool), (np.inf,) * 5
     for _ in range(_TRIES):
         order = rng.permutation(np.flatnonzero(~stays))
         held_sizes = sizes[order].cumsum()[: total - 1]  # training needs a unit
         held = np.zeros(total, bool)
         held[order[: int(np.abs(held_sizes - target).argmin()) + 1]] = True
         score = (
+            int(sizes[held].sum() > max(target, count / 2)),  # large groups are to be learned from
             max(0, floor - int(sizes[held].sum())),
             int((present.any(0) & ~present[~held].any(0)).sum()),
             int((present.any(0) & ~present[held].any(0)).sum()),
@@ -138,7 +140,7 @@ def split_groups(
         )
         if score < best_score:
             best, best_score = held, score
-        if best_score <= (0, 0, 0, 0.5):  # no division can be closer than half an image
+        if best_score <= (0, 0, 0, 0, 0.5):  # no division can be closer than half an image
             break
     return ["val" if best[u] else "train" for u in units]
 
