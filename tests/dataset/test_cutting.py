@@ -295,3 +295,16 @@ def test_road_scenes_keep_sequences_together_and_ignore_what_is_unlabelled(empty
     opened = unetseg.open_store("p.h5")
     for k, source in enumerate(opened.info.held_out):
         assert ((opened.held_out(k)[1] == 255) == (read(f"real/masks/{source.name}") == 11)).all()
+
+
+def test_an_image_that_changes_before_it_is_cut_is_refused(empty):
+    write_set("set", 4)
+
+    def change(record):
+        if getattr(record, "stage", "") == "cutting":
+            for path in Path("set/images").iterdir():
+                Image.fromarray(255 - read(path)).save(path)
+
+    with pytest.raises(InputError, match=r"im\d\.png: has changed since it was looked at"):
+        unetseg.build_store("set", "p.h5", on_progress=change)
+    assert not Path("p.h5").exists()

@@ -353,7 +353,8 @@ def test_a_killed_run_goes_on_to_the_same_masks_and_scores(divided):
     assert_equal_results(cross_validate(run="killed", resume=True), divided)
 
 
-def test_a_folder_that_has_changed_is_not_gone_on_with(divided):
+@pytest.mark.parametrize(("fold", "when"), [(1, "predicting"), (3, "training"), (3, "predicting")])
+def test_a_folder_that_has_changed_is_not_gone_on_with(divided, fold, when):
     with pytest.raises(Interrupted):
         cross_validate(
             "set",
@@ -361,13 +362,33 @@ def test_a_folder_that_has_changed_is_not_gone_on_with(divided):
             run="half",
             patches=PATCHES,
             **TINY,
-            on_progress=stopping(in_fold(1, stage("predicting"))),
+            on_progress=stopping(in_fold(fold, stage(when))),
         )
     mask = np.array(Image.open("set/masks/im0.png"))
     mask[0, 0] = (mask[0, 0] + 1) % 3
     Image.fromarray(mask).save("set/masks/im0.png")
     with pytest.raises(InputError, match="set: has changed since the run began"):
         cross_validate(run="half", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "fold", "when", "said"),
+    [
+        ("images", 2, "cutting", "has changed since it was looked at"),
+        ("masks", 2, "training", "has changed since the run began"),
+        ("masks", 3, "predicting", "has changed since the run began"),
+    ],
+)
+def test_files_that_change_while_folds_train_end_the_run(divided, part, fold, when, said):
+    met = in_fold(fold, stage(when))
+
+    def change(record):
+        if met(record):
+            for path in Path("set", part).iterdir():
+                Image.fromarray(np.roll(read(path) % 2, 1)).save(path)
+
+    with pytest.raises(InputError, match=rf"set/{part}/im\d\.png: {said}"):
+        cross_validate("set", folds=3, run="half", patches=PATCHES, **TINY, on_progress=change)
 
 
 @pytest.mark.parametrize(

@@ -203,9 +203,18 @@ class LabelledFolder:
         )
 
     def read(self, index: int, scale: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return an image (H, W, C), resized by a factor, and its mask (H, W) of class indices."""
-        pair, selection = self.surveys[index].pair, self.settings.selection
+        """Return an image (H, W, C), resized by a factor, and its mask (H, W) of class indices.
+
+        Raises:
+            InputError: The pixels of the image are not those that its survey saw.
+        """
+        survey, selection = self.surveys[index], self.settings.selection
+        pair = survey.pair
         image, mask = pair.read_labelled(self.table, selection)
+        # Models name the images that they learned from by the hash of the survey.
+        if transforms.pixel_hash(image) != survey.sha256:
+            text = "has changed since it was looked at"
+            raise InputError(pair.image, text, "run the same line again")
         image = pair.scaled(image, self.channels, scale)
         return image, transforms.rescale_mask(mask, (image.shape[0], image.shape[1]))
 

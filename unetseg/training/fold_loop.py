@@ -32,6 +32,8 @@ from unetseg.training.forecast import Afterwards
 from unetseg.training.run import begin_run, resume_run
 from unetseg.training.starting import Session
 
+_TRAIN_ANEW = f"train a new {arg('run')} on its folder"
+
 
 def read_folder(
     source: str | os.PathLike[str],
@@ -124,6 +126,7 @@ class FoldLoop:
 
     def _do(self, fold: int) -> FoldDone:
         self.caught.check(self.run.path, "")  # `finish` says how to go on
+        self._labelled_folder()  # a folder that has changed is said before any work
         held = self.record.held_out(fold)
         count = len(self.record.images) - len(held)
         text = f"{self._name(fold)}: {plural(count, 'image')} to train on, {len(held)} held out"
@@ -220,7 +223,7 @@ class FoldLoop:
             )
             if content_of(labelled) != record.content:
                 text = "has changed since the run began: other images, or other masks"
-                raise InputError(record.folder, text, f"train a new {arg('run')} on it")
+                raise InputError(record.folder, text, _TRAIN_ANEW)
             self._labelled = labelled
         return self._labelled
 
@@ -230,6 +233,9 @@ class FoldLoop:
         Args:
             fold: The number of the fold.
             passed: The probabilities of the held-out images that are known already.
+
+        Raises:
+            InputError: An image or a mask has changed since the run began.
         """
         record, place = self.record, self.run.fold(fold)
         cutting, selection = record.cutting, record.cutting.selection
@@ -240,11 +246,12 @@ class FoldLoop:
             crop=cutting.crop,
         )
         model, held_out = Model([str(place.path)], settings), record.held_out(fold)
-        trained = model.card.trained_on
+        labelled, trained = self._labelled_folder(), model.card.trained_on
+        places = [i for i, side in enumerate(record.splits(fold)) if side == "val"]
         numbers, matrices = range(len(held_out)), []
 
         def read(k: int) -> NDArray[Any]:
-            return model.read(held_out[k].image, held_out[k].page)
+            return labelled.read(places[k], 1.0)[0]
 
         predictions = NumberedPredictions(model, read, passed=passed)
         predictions.expect(numbers)
@@ -261,6 +268,9 @@ class FoldLoop:
                 text = f"was trained on {one.name}, which its fold holds out"
                 raise InputError(model.paths[0], text, f"train again with {arg('overwrite', True)}")
             truth = one.pair.labels(record.classes, selection)
+            pixels = np.bincount(truth.ravel(), minlength=256)[: len(record.classes.classes)]
+            if (pixels != labelled.counts[places[k]]).any():
+                raise InputError(one.mask, "has changed since the run began", _TRAIN_ANEW)
             found = predictions(k, truth, True)
             name, label = f"{one.name}.png", self._label(one, model)
             grey = np.rint(np.asarray(found.confidence) * 255).astype(np.uint8)
