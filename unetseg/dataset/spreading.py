@@ -159,15 +159,17 @@ def _spread_together(
 
     learned = [_learned(work) for work in works]
     fewest = min(map(len, learned))
-    samples, evenly = dict[int, Sample](), dict[int, torch.Tensor]()
+    samples, evenly = dict[int, Sample](), dict[tuple[int, int], torch.Tensor]()
     for number in steps(sorted(set().union(*learned)), "learning the strokes of"):
         features, mask, is_open = see(number)
         samples[number] = draw_sample(features, mask, _PIXELS // fewest)
-        evenly[number] = _draw_evenly(features, (mask == IGNORED) & is_open, _SEEN // fewest)
+        unpainted = (mask == IGNORED) & is_open
+        for count in {len(numbers) for numbers in learned if number in numbers}:
+            evenly[number, count] = _draw_evenly(features, unpainted, _SEEN // count)
         if sum(f.nbytes for f, _, _ in kept.values()) + features.nbytes <= _KEPT:
             kept[number] = features, mask, is_open
     heads = [
-        _fit([samples[n] for n in numbers], torch.cat([evenly[n] for n in numbers]))
+        _fit([samples[n] for n in numbers], torch.cat([evenly[n, len(numbers)] for n in numbers]))
         for numbers in learned
     ]
     found: list[dict[int, SpreadMask]] = [{} for _ in works]
