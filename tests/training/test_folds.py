@@ -554,6 +554,19 @@ def test_what_cannot_be_is_refused_before_anything_is_removed(divided, settings,
     assert load_cross_validation().scores.names == divided.scores.names
 
 
+def test_a_model_to_start_from_that_does_not_do_is_refused_before_anything_is_removed(divided):
+    write_set("other", 4, first=20, **SMALL)
+    unetseg.train("other", run="mine", patches=PATCHES, **TINY)
+    call = {"folds": 3, "start_from": "mine", "overwrite": True, "epochs": 1, "device": "cpu"}
+    with pytest.raises(InputError, match="mine belongs to the run that would be replaced"):
+        cross_validate("set", run="mine", patches=PATCHES, **call)
+    assert RunFolder("mine").state() == "finished"
+    cutting = unetseg.PatchSettings(size=32, per_image=2, channels=(0, 0))
+    with pytest.raises(InputError, match="trained on 1 channel, the images have 2"):
+        cross_validate("set", patches=cutting, **call)
+    assert load_cross_validation().scores.names == divided.scores.names
+
+
 def test_a_budget_too_small_says_what_is_enough_and_leaves_a_new_run(empty):
     write_set("set", 4, **SMALL)
     settings = {k: v for k, v in TINY.items() if k != "epochs"}

@@ -675,7 +675,7 @@ def test_a_last_batch_of_one_patch_joins_the_one_before(home):
 def test_from_a_model_of_other_channels_is_refused(home):
     write_set("rgb", 3, channels=3)
     unetseg.build_store("rgb", "rgb.h5", unetseg.PatchSettings(size=32, per_image=2))
-    with pytest.raises(InputError, match="trained on 1 channel, the store has 3"):
+    with pytest.raises(InputError, match="trained on 1 channel, the images have 3"):
         unetseg.train("rgb.h5", run="on", start_from="default", **QUICK)
 
 

@@ -50,6 +50,7 @@ from unetseg.training.run import (
     names_asked,
     train_line,
 )
+from unetseg.training.starting import check_channels
 
 DEFAULT_FOLDS = 5
 DEFAULT_FOLDER = Path("data/train")
@@ -239,7 +240,7 @@ def cross_validate(
             )
             divisions = [record.splits(fold) for fold in range(1, count + 1)]
             check_spreading(labelled, divisions, given, started)
-            _check_models(record, labelled, start_from)
+            _check_models(place, record, labelled, start_from)
             _warn_of_lone_classes(record, labelled, on_progress)
         loop = FoldLoop(place, record, labelled, started, caught, after, on_progress)
         if not resume:
@@ -342,13 +343,16 @@ def _settled(record: FoldRecord) -> dict[str, Any]:
     return {**cutting, **settings, **record.given, **own}
 
 
-def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str | None) -> None:
+def _check_models(
+    run: RunFolder, record: FoldRecord, labelled: LabelledFolder, start_from: str | None
+) -> None:
     """Fail before the earlier run is removed, not after.
 
     A model to start from must not have seen the images, because their scores would be too good.
 
     Raises:
-        InputError: The network cannot be built, or the model was trained on some of the images.
+        InputError: The network cannot be built, or the model was trained on some of the images. Or
+            it takes other channels, or belongs to the earlier run.
     """
     settings = record.settings
     sizes, classes = network_settings(settings), len(record.classes.classes)
@@ -356,7 +360,10 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
         build_network(settings.network, labelled.channels, classes, **sizes)
     if start_from is None:
         return
-    trained = model_file.read_card(resolve_model(start_from)[0]).trained_on
+    path = resolve_model(start_from)[0]
+    card = model_file.read_card(path)
+    check_channels(path, card, labelled.channels)
+    trained = card.trained_on
     known = sum(one.sha256 in trained for one in record.images)
     if known:
         text = (
@@ -366,6 +373,9 @@ def _check_models(record: FoldRecord, labelled: LabelledFolder, start_from: str 
         raise InputError(
             arg("start_from"), text, f"choose another model, or leave {arg('start_from')} out"
         )
+    if run.path.resolve() in path.resolve().parents:
+        text = f"{start_from} belongs to the run that would be replaced, and every fold starts "
+        raise InputError(arg("start_from"), text + "from it", f"choose another {arg('run')}")
 
 
 def _warn_of_lone_classes(

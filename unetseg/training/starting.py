@@ -16,7 +16,7 @@ from unetseg.errors import DivergenceError, InputError, arg
 from unetseg.features.encoder_weights import read_encoder_weights
 from unetseg.network.pretrained import frozen_digest
 from unetseg.network.unet import FusedUNet, build_network, count_parameters
-from unetseg.prediction.model_file import load_model
+from unetseg.prediction.model_file import ModelCard, load_model
 from unetseg.prediction.run_folder import RunFolder, resolve_model
 from unetseg.progress import Note, OnProgress, Plan
 from unetseg.ranks import world
@@ -306,9 +306,7 @@ def network_from_model(
     """
     path = resolve_model(name)[0]
     old, card = load_model(path)
-    if card.channels != info.channels:
-        text = f"trained on {plural(card.channels, 'channel')}, the store has {info.channels}"
-        raise InputError(path, text, f"choose another {arg('start_from')}")
+    check_channels(path, card, info.channels)
     network = new_network(recipe, info)
     weights = old.state_dict()
     text = f"starting from {show(path)} ({card.name}, {plural(len(card.sources), 'image')})"
@@ -325,6 +323,13 @@ def network_from_model(
         text += f"held out: their score will be too good; choose another {arg('start_from')}"
         on_progress(Note(text, warning=True))
     return network, tuple(sorted(card.trained_on))
+
+
+def check_channels(path: Path, card: ModelCard, channels: int) -> None:
+    """Raise `InputError` where a model to start from takes other channels than there are."""
+    if card.channels != channels:
+        text = f"trained on {plural(card.channels, 'channel')}, the images have {channels}"
+        raise InputError(path, text, f"choose another {arg('start_from')}")
 
 
 def resumed_network(
