@@ -298,6 +298,20 @@ def test_overlapping_masks_of_one_class_each_are_asked_about(tmp_path):
     np.testing.assert_array_equal(masks_of(tmp_path / "out")["im0"], due)
 
 
+def test_an_image_without_a_mask_of_any_class_is_no_image_of_background(tmp_path):
+    root = write(tmp_path / "set", folders_of_classes)
+    (root / "masks/block/im0.png").unlink()
+    convert_folder(root, tmp_path / "out")  # no block in that image
+    (root / "masks/stripe/im0.png").unlink()
+    with pytest.raises(InputError, match=r"set: 1 image without mask: im0\.png"):
+        convert_folder(root, tmp_path / "no")
+    rest = sorted(path.stem for path in (root / "images").iterdir() if path.stem != "im0")
+    (root / "train.txt").write_text("\n".join(rest[:-1]))
+    (root / "val.txt").write_text(rest[-1])
+    convert_folder(root, tmp_path / "listed")
+    assert not list((tmp_path / "listed").rglob("im0.png"))
+
+
 def test_one_based_and_black_and_white_masks_are_numbered_from_zero(tmp_path):
     root = write(tmp_path / "one", lambda r, k: save(r / f"masks/im{k}.png", truth(k) + 1))
     convert_folder(root, tmp_path / "out")

@@ -16,7 +16,7 @@ from unetseg.objects.borders import draw_objects, renumber, with_borders
 from unetseg.objects.numbering import find_background
 from unetseg.objects.separation import BACKGROUND
 from unetseg.pictures import masks, reading, snapping
-from unetseg.text import show
+from unetseg.text import few, plural, show
 
 
 def read_class_masks(
@@ -42,6 +42,13 @@ def read_class_masks(
     if parts is None:
         return None
     paths, files = parts
+    bare = [path.name for name, path in paths.items() if not files[name]]
+    problem = None
+    if bare:  # without a mask of any class, an image is hardly background alone
+        text = f"{plural(len(bare), 'image')} without mask: {few(bare)}"
+        remedy = "add an empty mask where it shows background alone, or move these out"
+        problem = InputError(root, text, remedy)
+        paths = {name: path for name, path in paths.items() if files[name]}
     names = sorted({c for masks_of in files.values() for c, _ in masks_of}, key=naming.natural_key)
     if order and sorted(order) != sorted(names):
         raise InputError(arg("order"), f"{', '.join(order)}", f"the classes are {', '.join(names)}")
@@ -80,7 +87,7 @@ def read_class_masks(
         return ConvertedMask(mask, numbers=numbers)
 
     classes = with_borders(names) if instances else named_classes([BACKGROUND, *names])
-    return Annotations(paths, classes, read)
+    return Annotations(paths, classes, read, problem)
 
 
 _Files = tuple[dict[str, Path], dict[str, list[tuple[str, Path]]]]
