@@ -178,6 +178,16 @@ def test_images_that_either_was_trained_on_are_left_out_and_said(two):
     assert len(everything.scores_a.names) == 12
 
 
+def test_images_that_a_model_knows_by_some_of_their_channels_are_left_out(empty):
+    write_set("set", 6, channels=4)
+    patches = unetseg.PatchSettings(size=32, per_image=2, val=0.5, channels="2,0")
+    unetseg.train("set", run="some", patches=patches, **{**QUICK, "epochs": 1})
+    sources = read_card("runs/some/model.safetensors").sources
+    found = unetseg.compare("some", "some", "set")
+    assert set(found.scores_a.names) == {Path(s.name).stem for s in sources if s.split == "val"}
+    assert (found.left_out, found.total) == (3, 6)
+
+
 def test_without_a_folder_the_images_that_both_hold_out_are_scored(two):
     shutil.rmtree("data/test")
     found = unetseg.compare("default", "other")

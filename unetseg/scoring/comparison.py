@@ -1,5 +1,6 @@
 """Which of two models, or sets of masks, is better on the same images, and whether it is chance."""
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -203,7 +204,8 @@ def compare(
         place = "the images that both hold out"
     else:
         selection = (settings or PredictSettings()).selection
-        labelled = pairing.read_set(source, classes, selection=selection, line_width=width)
+        listed = functools.reduce(Selection.or_else, (card.selection for card in cards), selection)
+        labelled = pairing.read_set(source, classes, selection=listed, line_width=width)
         names, total = _fit_to_score(labelled, sides, include_trained, selection)
         place = show(source)
     left_out = total - len(names)
@@ -289,10 +291,16 @@ def _is_masks(path: Path) -> bool:
 def _fit_to_score(
     labelled: LabelledSet, sides: Sequence[_Side], include_trained: bool, selection: Selection
 ) -> tuple[set[str], int]:
-    """Return the stems of a folder that neither side was trained on, and how many it has."""
+    """Return the stems of a folder that neither side was trained on, and how many it has.
+
+    Each side knows its images by the part of the files that it was trained on.
+    """
     pairs = pairing.find_pairs(labelled)
-    cards = [] if include_trained else [card for side in sides for card in side.cards]
-    kept = untrained(pairs, cards, selection)
+    kept = list(pairs)
+    for side in () if include_trained else sides:
+        if side.cards:
+            part = selection.or_else(side.cards[0].selection)
+            kept = untrained(kept, side.cards, part)
     if not kept:
         text = f"all {len(pairs)} images were trained on by A or B"
         remedy = f"name other images, or give {arg('include_trained', True)}"
