@@ -106,6 +106,14 @@ def test_each_channel_has_its_mean_and_deviation():
     assert row["deviation_2"] == pytest.approx(np.std([1, 1, 1, 5, 0, 0, 0, 0]))
 
 
+def test_pixels_without_a_value_leave_the_intensity_of_other_objects_alone():
+    image = np.array([[[np.nan], [1], [3]], [[np.nan], [np.nan], [2]]], np.float32)
+    numbers = np.array([[0, 1, 1], [0, 2, 2]], np.int32)
+    first, second = measure_objects(numbers, image)
+    assert (first["mean_1"], first["deviation_1"]) == pytest.approx((2, 1))
+    assert (second["mean_1"], second["deviation_1"]) == (None, None)
+
+
 def test_what_scikit_image_measures_is_equal():
     rng = np.random.default_rng(0)
     blobs = measure.label(rng.random((80, 90)) < 0.55, connectivity=1).astype(np.int32)

@@ -116,14 +116,15 @@ class Measuring:
 
         Returns:
             One dictionary for each object, in the order of their numbers. Its keys are "number",
-            `SHAPE_COLUMNS`, and "mean_1", "deviation_1" and so on for each channel. Then come
-            "confidence" (0 to 1; None where it was not given) and the measures of `SIZED` in
-            "unit". "area_unit" is the square of that unit. A perimeter in a unit is None where
-            pixels are not square.
+            `SHAPE_COLUMNS`, and "mean_1", "deviation_1" and so on for each channel. They are None
+            where a pixel of the object has no value. Then come "confidence" (0 to 1; None where it
+            was not given) and the measures of `SIZED` in "unit". "area_unit" is the square of that
+            unit. A perimeter in a unit is None where pixels are not square.
         """
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         if self._origin is None:
-            self._origin = values.mean(0)
+            known = np.isfinite(values)  # a pixel without data may be NaN
+            self._origin = np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
         values -= self._origin
         self._runs.append(_runs_of(window[2:-2], top))
         self._sums.append(_perimeters(window, image.shape[2]))
@@ -173,8 +174,9 @@ class Measuring:
         area = float(row["area"] or 0)
         for c, taken in enumerate(origin.tolist()):
             mean, square = (float(s) / area for s in sums[2 + 2 * c : 4 + 2 * c])
-            row[f"mean_{c + 1}"] = mean + taken
-            row[f"deviation_{c + 1}"] = math.sqrt(max(0.0, square - mean**2))
+            is_known = math.isfinite(mean)
+            row[f"mean_{c + 1}"] = mean + taken if is_known else None
+            row[f"deviation_{c + 1}"] = math.sqrt(max(0.0, square - mean**2)) if is_known else None
         row["confidence"] = float(sums[1]) / area / 255 if is_sure else None
         return row | _in_unit(row, hull, self._pixel_size)
 
