@@ -116,6 +116,20 @@ def test_two_images_of_one_stem_are_an_error_before_any_work(home, other):
     assert not Path("predictions").exists()
 
 
+@pytest.mark.parametrize(
+    ("other", "options"),
+    [("a.png", {"format": "tif"}), ("a.png", {}), ("a-000.png", {"objects": "square"})],
+)
+def test_a_stack_and_its_pages_share_no_place_with_another_image(home, other, options):
+    pages = np.stack([read(IMAGES / f"im10{k}.png") for k in range(2)])
+    tifffile.imwrite("a.tif", pages, photometric="minisblack")
+    shutil.copy(IMAGES / "im102.png", other)
+    settings = unetseg.PredictSettings(page="all")
+    with pytest.raises(InputError, match="would both be written to"):
+        unetseg.predict(["a.tif", other], settings=settings, **options)
+    assert not Path("predictions").exists()
+
+
 def test_writing_over_an_input_is_refused(home):
     with pytest.raises(InputError, match="would overwrite an input"):
         unetseg.predict([IMAGES], out=IMAGES, overwrite=True)

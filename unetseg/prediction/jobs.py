@@ -215,13 +215,15 @@ def check_places(jobs: Iterable[Job], overwrite: bool) -> None:
     places: dict[str, Path] = {}
     inputs = {os.path.realpath(job.image) for job in jobs}
     for job in jobs:
-        # Some file systems do not tell A.png from a.png.
-        key = str(job.mask.with_suffix("")).casefold()
-        if key in places:
-            text = f"and {show(job.image)} would both be written to {show(job.mask)}"
-            raise InputError(places[key], text, f"predict them apart, with another {arg('out')}")
-        places[key] = job.image
         for place in filter(None, (*job.places, job.stack)):
+            # Some file systems do not tell A.png from a.png.
+            key = str(place.with_suffix("")).casefold()
+            is_shared = place == job.stack  # by the pages of one file
+            if key in places and not (is_shared and places[key] == job.image):
+                text = f"and {show(job.image)} would both be written to {show(place)}"
+                remedy = f"predict them apart, with another {arg('out')}"
+                raise InputError(places[key], text, remedy)
+            places[key] = job.image
             if os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
             if not overwrite:
