@@ -1,6 +1,7 @@
 """The course of a prediction: batches, failures, stops, reports, and the result."""
 
 import gc
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from unetseg.pictures import writing
 from unetseg.prediction import segmenter, session
 from unetseg.prediction.model import ModelInput
 from unetseg.prediction.model_file import load_model
-from unetseg.prediction.summary import read_summary
+from unetseg.prediction.summary import read_summary, summarised
 from unetseg.progress import Note, Progress
 from unetseg.signals import Caught
 
@@ -392,6 +393,43 @@ def test_a_prediction_that_is_stopped_has_the_summary_of_what_is_done(home, monk
         "im100.png",
         "im101.png",
     }
+
+
+def test_a_mask_of_a_killed_call_is_made_again_where_the_summary_lacks_it(home):
+    done = unetseg.predict([IMAGES])
+    whole = sorted(row[:3] for row in read_summary(done.summary))
+    lines = done.summary.read_text().splitlines(keepends=True)
+    done.summary.write_text("".join(line for line in lines if "im101" not in line))
+    again = unetseg.predict([IMAGES])
+    assert [path.name for path in again.written] == ["im101.png"]
+    assert sorted(row[:3] for row in read_summary(done.summary)) == whole
+
+
+def test_a_mask_of_a_killed_call_is_made_again_where_the_summary_is_of_the_one_before(home):
+    first = unetseg.predict([IMAGES])
+    old, whole = first.summary.read_bytes(), unetseg.PredictSettings(min_size=2000)
+    before = first.summary.stat()
+    unetseg.predict([IMAGES], settings=whole)
+    new = sorted(row[:3] for row in read_summary(first.summary))
+    first.summary.write_bytes(old)  # as a call leaves it that is killed
+    os.utime(first.summary, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = unetseg.predict([IMAGES], settings=whole)
+    assert len(again.written) == 3
+    assert sorted(row[:3] for row in read_summary(first.summary)) == new
+
+
+def test_the_summary_is_written_from_time_to_time(home, monkeypatch):
+    monkeypatch.setattr(session, "_UNTOLD", -1.0)
+    predict_one, seen = session._Session._predict, []
+
+    def look(self, turn):
+        self.behind.wait()
+        seen.append(summarised(Path("predictions/summary.csv")))
+        predict_one(self, turn)
+
+    monkeypatch.setattr(session._Session, "_predict", look)
+    unetseg.predict([IMAGES])
+    assert seen[-1] >= {"im100.png"}
 
 
 def test_a_strangers_summary_is_not_replaced_without_overwrite(home):

@@ -41,7 +41,13 @@ from unetseg.prediction.model import Model, ModelInput
 from unetseg.prediction.outputs import Outputs
 from unetseg.prediction.run_folder import label_of
 from unetseg.prediction.segmenter import Computed
-from unetseg.prediction.summary import ImageSummary, join_tables, read_records, update_summary
+from unetseg.prediction.summary import (
+    ImageSummary,
+    join_tables,
+    read_records,
+    summarised,
+    update_summary,
+)
 from unetseg.progress import Note, OnProgress, Progress, warn
 from unetseg.ranks import join, world
 from unetseg.records import Text, read_record, to_plain
@@ -56,6 +62,7 @@ OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _AHEAD = 25_000_000  # an image with more pixels is not decoded while another is computed
 _SMALL = 2**20  # an image with more pixels is not computed together with others
+_UNTOLD = 60.0  # seconds after which the table is written: a power cut loses no more rows
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -199,16 +206,25 @@ def predict(
     count = f"{len(jobs)} images" if len(jobs) > 1 else show(jobs[0].image)
     on_progress(Note(f"predicting {count} with {loaded}"))
     object_classes(classes, asked, on_progress)  # says which class is taken for the background
-    outcomes = list[_Outcome]()
+    outcomes, saved = list[_Outcome](), time.monotonic()
+
+    def save_summary() -> None:
+        if ranks.size == 1:  # one rank of several does not know what the others write
+            update_summary(table, [one.summary for one in outcomes if one.summary], classes.names)
+
     try:
         with catching() as caught:
             remedy = "run the same line again: finished masks are kept"
             check = functools.partial(caught.check, out, remedy)
-            for outcome in _Session(loaded, ranks.own_items(jobs), on_progress, check).outcomes():
+            session = _Session(loaded, ranks.own_items(jobs), table, on_progress, check)
+            for outcome in session.outcomes():
                 outcomes.append(outcome)
+                if time.monotonic() - saved > _UNTOLD:
+                    session.behind.wait()
+                    save_summary()
+                    saved = time.monotonic()
     except UnetsegError:
-        if ranks.size == 1:  # one rank of several does not know what the others write
-            update_summary(table, [one.summary for one in outcomes if one.summary], classes.names)
+        save_summary()
         raise
     told = ranks.collect([to_plain(one) for one in outcomes])
     done = [
@@ -333,6 +349,7 @@ class _Session:
     Args:
         model: The model.
         jobs: The images of this process.
+        table: The table of earlier calls.
         on_progress: Receives `Note` and `Progress`.
         check: Called where stopping leaves all files whole; may raise to stop.
     """
@@ -341,10 +358,13 @@ class _Session:
         self,
         model: Model,
         jobs: Sequence[Job],
+        table: Path,
         on_progress: OnProgress,
         check: Callable[[], None],
     ) -> None:
         self.model, self.jobs, self.on_progress, self.check = model, jobs, on_progress, check
+        self.in_table = summarised(table)
+        self.table_time = table.stat().st_mtime_ns if self.in_table else 0
         self.behind = _WriteBehind()
         # The pages of a file come one after another: it and its field of view are hashed once.
         self.hash_of = functools.lru_cache(2)(hash_file)
@@ -366,7 +386,7 @@ class _Session:
         turn = _Turn(number, job)
         try:
             label = make_label(self.model, job, self.hash_of)
-            if any(label_of(place) != label for place in job.places):
+            if any(label_of(place) != label for place in job.places) or not self._is_told(job):
                 with ExitStack() as closing:
                     picture = closing.enter_context(self.model.open(job.image, job.page))
                     if job.view:
@@ -380,6 +400,14 @@ class _Session:
         except (InputError, MachineError) as error:
             turn.fail(error)
         return turn
+
+    def _is_told(self, job: Job) -> bool:
+        """Return whether the table has the rows of a mask that is there.
+
+        A call that was killed leaves masks without rows, or with the rows of the masks before.
+        """
+        is_older = job.mask.stat().st_mtime_ns <= self.table_time
+        return is_older and show(job.name) in self.in_table
 
     def _compute(self, turns: Sequence[_Turn]) -> None:
         """Compute the images of one batch at once; an image alone is computed in its turn."""

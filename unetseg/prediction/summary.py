@@ -127,6 +127,14 @@ def read_records(path: Path) -> list[dict[str, Cell]]:
     ]
 
 
+def summarised(path: Path) -> frozenset[str]:
+    """Return the names of the images that have rows in a ``summary.csv``; none in another file."""
+    try:
+        return frozenset(row[0] for row in read_summary(path))
+    except InputError:
+        return frozenset()
+
+
 def update_summary(
     path: Path,
     summaries: Sequence[ImageSummary],
