@@ -116,6 +116,22 @@ def test_two_images_of_one_stem_are_an_error_before_any_work(home, other):
     assert not Path("predictions").exists()
 
 
+@pytest.mark.parametrize("name", ["objects.csv", "objects/im101.csv", "objects/im101.geojson"])
+def test_a_strangers_table_or_polygons_are_kept_unless_told_otherwise(home, name):
+    place, notes = Path("predictions", name), Path("predictions/objects/notes.csv")
+    notes.parent.mkdir(parents=True)
+    for path in (place, notes):
+        path.write_text('{"type":"FeatureCollection","features":[{"type":"Feature"}]}')
+    with pytest.raises(InputError, match=f"{place.name}: already exists and was not written by"):
+        unetseg.predict([IMAGES], objects="square")
+    assert "Feature" in place.read_text()
+    assert not Path("predictions/im100.png").exists()
+    done = unetseg.predict([IMAGES], objects="square", overwrite=True)
+    assert len(done.objects.read_text().splitlines()) == 1 + done.counts["square"]
+    assert "Feature" in notes.read_text()
+    assert len(unetseg.predict([IMAGES], objects="square").skipped) == 3
+
+
 @pytest.mark.parametrize(
     ("other", "options"),
     [("a.png", {"format": "tif"}), ("a.png", {}), ("a-000.png", {"objects": "square"})],

@@ -163,7 +163,7 @@ def test_joined_tables_keep_names_that_look_like_numbers_and_rows_of_fewer_colum
         ["image", "class", "area", "mean_1"],
         [["b9.png", "001", 7, None], ["b9.png", "=x", 8, 0.25]],
     )
-    join_tables(tmp_path / "t", tmp_path / "all.csv")
+    join_tables((tmp_path / "t").glob("*"), tmp_path / "all.csv")
     assert read_cells(tmp_path / "all.csv") == [
         ["image", "class", "area", "mean_1"],
         ["b9.png", "001", "7", ""],

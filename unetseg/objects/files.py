@@ -1,5 +1,6 @@
 """The objects of an image as other programs read them: label image, polygons, rows of a table."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg import files
 from unetseg.classes import ClassTable, colour_to_rgb
 from unetseg.objects.measurement import Measuring
 from unetseg.objects.outlines import GeoJson, Outlining
@@ -20,12 +22,26 @@ from unetseg.progress import OnProgress, silent, steps
 OBJECTS = "objects"  # the folder of label images: beside masks/, and in a folder of predictions
 Row = dict[str, float | str | None]
 _AT_ONCE = 2**21  # pixels that are measured at once
+# The first bytes of our tables and polygons, in which each feature has a line of its own.
+_OWN = re.compile(rb'image,number,class,|\{"type":"FeatureCollection",("crs":.*,)?"features":\[\n')
 
 
 def find_label_image(root: Path, stem: str) -> Path | None:
     """Return the label image of an image in a folder of labelled images; None without a file."""
     paths = (root / OBJECTS / f"{stem}{ending}" for ending in (".tif", ".png"))
     return next((path for path in paths if path.is_file()), None)
+
+
+def is_own(path: Path) -> bool:
+    """Return whether a file holds a table or polygons of objects that unetseg wrote."""
+    with files.open_regular(path) as file:
+        return bool(_OWN.match(file.read(1000)))
+
+
+def companions(path: Path) -> tuple[Path, Path, Path]:
+    """Return the places of the table and the polygons beside a label image; the last on a map."""
+    on_map = path.with_name(f"{path.stem}-map.geojson")
+    return path.with_suffix(".csv"), path.with_suffix(".geojson"), on_map
 
 
 def write_objects(
@@ -65,13 +81,12 @@ def write_objects(
         MachineError: The disk is full or read-only, and the like.
     """
     place = georeference or Georeference()
-    shape = objects.numbers.shape
+    shape, (_, in_pixels, at) = objects.numbers.shape, companions(path)
     measuring, outlining = Measuring(shape, place.pixel_size), Outlining(shape)
     with ExitStack() as stack:
-        plain = stack.enter_context(GeoJson(path.with_suffix(".geojson")))
+        plain = stack.enter_context(GeoJson(in_pixels))
         on_map = None
         if (matrix := place.map_matrix) is not None:
-            at = path.with_name(f"{path.stem}-map.geojson")
             on_map = stack.enter_context(GeoJson(at, matrix, place.epsg))
         step = max(1, _AT_ONCE // shape[1])
         tops = range(0, shape[0], step)

@@ -16,7 +16,7 @@ import numpy as np
 from unetseg import files
 from unetseg.dataset import naming
 from unetseg.errors import InputError, MachineError, arg
-from unetseg.objects.files import OBJECTS
+from unetseg.objects.files import OBJECTS, companions, is_own
 from unetseg.pictures import bands, reading
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import LABEL, label_of, refuse_foreign
@@ -25,6 +25,7 @@ from unetseg.text import show
 
 OVERLAY_SIZE = 2000  # pixels along the longer side: as much as a screen shows
 PAGES = "pages"  # the folder of the masks of single pages
+OBJECT_TABLE = "objects.csv"
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,9 @@ def check_places(jobs: Iterable[Job], overwrite: bool) -> None:
                 raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
             if not overwrite:
                 refuse_foreign(place, "out")
+        if job.objects and not overwrite:
+            for place in (*companions(job.objects), job.wanted.out / OBJECT_TABLE):
+                refuse_foreign(place, "out", is_own)
 
 
 def join_pages(jobs: Iterable[Job], failed: Iterable[Job]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unetseg.classes import IGNORED
 from unetseg.objects.counting import ObjectCounter
-from unetseg.objects.files import write_objects
+from unetseg.objects.files import companions, write_objects
 from unetseg.objects.measurement import columns
 from unetseg.objects.separation import Objects, find_objects
 from unetseg.pictures import bands, drawing, writing
@@ -185,7 +185,7 @@ class Outputs:
         )
         header, name = columns(self._shape[2]), self.job.name
         cells = ([name if c == "image" else row.get(c) for c in header] for row in rows)
-        write_table(path.with_suffix(".csv"), header, cells)
+        write_table(companions(path)[0], header, cells)
 
     def _write_mask(self, parts: Iterable[NDArray[np.uint8]]) -> None:
         """Write the mask last: where it stands, all other files of its image are complete."""

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -258,17 +258,18 @@ def label_of(picture: Path) -> str:
         return ""
 
 
-def refuse_foreign(picture: Path, argument: str) -> None:
+def refuse_foreign(path: Path, argument: str, is_own: Callable[[Path], object] = label_of) -> None:
     """Raise `InputError` where a file stands that unetseg did not write.
 
     Args:
-        picture: The file that is to be written.
+        path: The file that is to be written.
         argument: The argument with which another place is chosen.
+        is_own: Tells whether unetseg wrote a file that exists.
     """
-    if picture.exists() and not label_of(picture):
+    if path.exists() and not is_own(path):
         text = "already exists and was not written by unetseg"
         remedy = f"choose another {arg(argument)}, or {arg('overwrite', True)}"
-        raise InputError(picture, text, remedy)
+        raise InputError(path, text, remedy)
 
 
 def _remove_if_empty(folder: Path) -> None:

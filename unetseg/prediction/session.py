@@ -23,10 +23,11 @@ from torch import Tensor
 from unetseg.arguments import Names, Reports, public, several
 from unetseg.dataset.conversion.views import find_views, read_view
 from unetseg.errors import Code, InputError, MachineError, UnetsegError, arg
-from unetseg.objects.files import OBJECTS
+from unetseg.objects.files import OBJECTS, is_own
 from unetseg.objects.separation import object_classes
 from unetseg.pictures.bands import Rows
 from unetseg.prediction.jobs import (
+    OBJECT_TABLE,
     OVERLAY_SIZE,
     Job,
     Wanted,
@@ -58,7 +59,6 @@ from unetseg.text import plural, show
 
 FORMATS = ("auto", "png", "tif")
 _WORDS = {"tiff": "tif", "geotiff": "tif"}  # other words for a format
-OBJECT_TABLE = "objects.csv"
 _OVERLAYS = 20  # up to so many images, overlays are drawn without being asked for
 _AHEAD = 25_000_000  # an image with more pixels is not decoded while another is computed
 _SMALL = 2**20  # an image with more pixels is not computed together with others
@@ -235,7 +235,7 @@ def predict(
         update_summary(table, [one.summary for _, one in done if one.summary], classes.names)
         join_pages(jobs, [job for job, one in done if one.error])
         if asked:
-            join_tables(out / OBJECTS, out / OBJECT_TABLE)
+            join_tables(filter(is_own, (out / OBJECTS).glob("*.csv")), out / OBJECT_TABLE)
     return _predictions(wanted, table, classes.names, done)
 
 

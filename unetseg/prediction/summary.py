@@ -183,15 +183,15 @@ def _merged(old: Sequence[Sequence[Cell]], new: Sequence[Sequence[Cell]]) -> lis
 # --- tables ----------------------------------------------------------------------------------
 
 
-def join_tables(folder: Path, path: Path) -> None:
-    """Write all tables of a folder as one, in the natural order of their names.
+def join_tables(tables: Iterable[Path], path: Path) -> None:
+    """Write several tables as one, in the natural order of their names.
 
     Where tables differ in their columns, a row has empty cells in the columns it lacks.
 
     Raises:
         MachineError: A table cannot be read, or the whole not be written.
     """
-    paths = sorted(folder.glob("*.csv"), key=lambda table: natural_key(table.stem))
+    paths = sorted(tables, key=lambda table: natural_key(table.stem))
     headers = [next(iter_cells(table), []) for table in paths]
     header = list(dict.fromkeys(name for one in headers for name in one))
 
