@@ -37,6 +37,18 @@ def test_masks_of_any_program_are_scored_by_hand_worked_numbers(empty):
     assert found.pixel_accuracy == pytest.approx(6 / 8)
 
 
+def test_two_masks_of_one_stem_are_an_error(empty):
+    write_set("truth", 3)
+    shutil.copytree("truth/masks", "made")
+    tifffile.imwrite("made/im1.tif", np.zeros((64, 56), np.uint8))
+    tifffile.imwrite("made/other.tif", np.zeros((3, 3), np.uint8))
+    shutil.copy("made/im0.png", "made/other.png")
+    with pytest.raises(InputError, match=r"im1.tif: im1.png has the same stem; keep one"):
+        unetseg.evaluate("truth", predictions="made")
+    Path("made/im1.tif").unlink()
+    assert unetseg.evaluate("truth", predictions="made").scores.mean_iou == 1
+
+
 def test_masks_of_several_pages_are_scored_by_the_page_named(empty):
     Path("truth/images").mkdir(parents=True)
     for folder in ("truth/masks", "made"):

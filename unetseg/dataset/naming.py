@@ -303,7 +303,8 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(reading.SUFFIXES)
 
 
-def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
+def by_stem(files: Sequence[Path]) -> dict[str, Path]:
+    """Return files by their stems; two of one stem are an `InputError`."""
     stems: dict[str, Path] = {}
     for file in files:
         stem = stem_of(file)
@@ -377,7 +378,7 @@ def _rule_of(
 
     Among rules that pair equally many, the first one is taken; the rule of equal stems is first.
     """
-    image_of, mask_of = _by_stem(image_paths), _by_stem(mask_paths)
+    image_of, mask_of = by_stem(image_paths), by_stem(mask_paths)
     if not image_of:
         raise InputError(folder, "masks, but no images", "put the images beside them")
     rules = _renamings(list(image_of), list(mask_of))

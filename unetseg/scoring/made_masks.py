@@ -30,13 +30,15 @@ class MadeMasks:
         selection: The part of each file that is used.
 
     Raises:
-        InputError: The mask of an image is missing.
+        InputError: The mask of an image is missing, or there are two.
     """
 
     def __init__(self, folder: Path, labelled: LabelledSet, selection: Selection) -> None:
         self.folder, self._selection = folder, selection
         self.pairs = pairing.find_pairs(labelled)
-        by_stem = {naming.stem_of(p): p for p in naming.list_images(folder)}
+        wanted = {stem for pair in self.pairs for stem in (pair.name, pair.file_stem)}
+        named = [p for p in naming.list_images(folder) if naming.stem_of(p) in wanted]
+        by_stem = naming.by_stem(named)
         self._paths = {
             pair.name: by_stem[stem]
             for pair in self.pairs
