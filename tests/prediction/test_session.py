@@ -418,6 +418,14 @@ def test_a_mask_of_a_killed_call_is_made_again_where_the_summary_is_of_the_one_b
     assert sorted(row[:3] for row in read_summary(first.summary)) == new
 
 
+def test_a_result_without_a_written_mask_has_no_shares_and_no_counts(home):
+    first, again = (unetseg.predict([IMAGES], objects="square") for _ in range(2))
+    assert sum(first.shares.values()) == pytest.approx(1)
+    assert (len(again.skipped), again.shares, again.counts, again.medians) == (3, {}, {}, {})
+    assert again.tables()[0].rows == []
+    assert "3 were there already" in again.tables()[0].note
+
+
 def test_the_summary_is_written_from_time_to_time(home, monkeypatch):
     monkeypatch.setattr(session, "_UNTOLD", -1.0)
     predict_one, seen = session._Session._predict, []

@@ -78,11 +78,13 @@ class Predictions(Result):
         skipped: Masks that an earlier call made by the same model, input and options.
         failed: Each input that could not be read, with its error.
         overlays: Overlays written.
-        shares: The share of each class in the written masks, 0 to 1, by name.
+        shares: The share of each class in the written masks, 0 to 1, by name; empty where none was
+            written.
         unlike: Each image that is unlike the training images, with the differences in words.
         summary: The table with one row per image and class.
         objects: The table with one row per object; None where no objects were asked for.
-        counts: The number of objects in the written masks, by the classes that were asked for.
+        counts: The number of objects in the written masks, by the classes that were asked for;
+            empty where none was written.
         medians: Their median area in pixels, by class; None where there are none.
         pixel_size: Height and width of a pixel and their unit, such as "µm"; None where the images
             do not say it, or differ in it.
@@ -245,12 +247,12 @@ def _predictions(
     """Return the results of all images for the caller of `predict`."""
     summaries = [one.summary for _, one in done if one.summary]
     pixels = sum((one.pixels for one in summaries), np.zeros(len(names), np.int64))
-    shares = (pixels / max(int(pixels.sum()), 1)).tolist()
+    shares = (pixels / max(int(pixels.sum()), 1)).tolist() if summaries else []
     areas = {
         names[kind]: np.concatenate(
             [np.zeros(0, np.int64), *(one.areas[kind] for one in summaries)]
         )
-        for kind in wanted.objects or {}
+        for kind in (wanted.objects if summaries else None) or {}
     }
     sizes = {one.pixel_size for one in summaries} if wanted.objects is not None else set()
     return Predictions(
@@ -259,7 +261,7 @@ def _predictions(
         tuple(job.mask for job, one in done if not one.summary and not one.error),
         tuple((job.image, one.error) for job, one in done if one.error),
         tuple(job.overlay for job, one in done if one.summary and job.overlay),
-        dict(zip(names, shares, strict=True)),
+        dict(zip(names, shares, strict=bool(summaries))),
         tuple((job.image, one.unlike) for job, one in done if one.unlike),
         table,
         objects=None if wanted.objects is None else wanted.out / OBJECT_TABLE,
