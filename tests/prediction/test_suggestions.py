@@ -198,6 +198,15 @@ def test_labelled_images_are_never_replaced(home, out):
     assert {p: p.read_bytes() for p in Path("data").rglob("*.png")} == before
 
 
+@pytest.mark.parametrize("name", ["classes.toml", "overlays", "masks"])
+def test_a_folder_that_holds_other_work_is_refused(home, name):
+    Path("suggested").mkdir()
+    shutil.copy("data/test/classes.toml", Path("suggested", name))
+    with pytest.raises(InputError, match=f"holds {name}, and no list of suggestions"):
+        unetseg.suggest_images("data/test", overwrite=True)
+    assert Path("suggested", name).read_text() == Path("data/test/classes.toml").read_text()
+
+
 def test_two_images_of_one_name_are_refused(home):
     write_image(Path("data/test/images/IM100"), np.zeros((40, 40, 1), np.float32))
     with pytest.raises(InputError, match="masks of one name"):

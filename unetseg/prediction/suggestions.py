@@ -422,12 +422,13 @@ def _check_places(target: Path, pool: Sequence[Path], overwrite: bool) -> None:
             text = f"and {show(stems[key])} would have masks of one name"
             raise InputError(path, text, "rename one of them")
         stems[key] = path
-    found = [p for p in ("images", "masks", LIST) if (target / p).exists()]
+    places = ("images", "masks", "overlays", "classes.toml", LIST)
+    found = [p for p in places if (target / p).exists()]
     if LIST in found and not overwrite:
         text = "holds suggestions, whose masks may be corrected by now"
         raise InputError(target, text, f"choose another {arg('out')}, or {arg('overwrite', True)}")
     if found and LIST not in found:
-        text = f"holds {found[0]} that are no suggestions"
+        text = f"holds {found[0]}, and no list of suggestions"
         raise InputError(target, text, f"choose another {arg('out')}")
 
 
