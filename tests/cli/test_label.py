@@ -87,9 +87,8 @@ def test_a_session_from_the_address_to_ctrl_c(folder):
         paint(server.client, draw(0)[1] > 0, "s1")
         # Events come by another thread, and the line of the data after that of the name.
         wait_until(lambda: "event: saved" in heard and "event: labels" in heard[:-1])
-        place = {"x": 0, "y": 0, "width": 56, "height": 64}
         data = heard[heard.index("event: labels") + 1].removeprefix("data: ")
-        assert json.loads(data) == {"number": 0, **place, "page": ""}
+        assert json.loads(data) == {"number": 0, "page": ""}
         paint(server.client, draw(0)[1] == 2, "s2")
         _, said = server.stop()
         listener.join(10)
