@@ -59,12 +59,15 @@ def network(name: str = "compact", channels: int = 3):
 def peak(code: str, *words: object) -> tuple[list[float], float]:
     """Return the numbers that Python code prints, and the memory in MB that it says.
 
-    The code runs in a process of its own, in which ``size()`` is the greatest resident size so far.
-    The last number that it prints is the memory.
+    The code runs in a process of its own, in which ``size()`` is the greatest resident size so far
+    (Linux). The `resource` module would count that of the process that starts it, too. The last
+    number that it prints is the memory.
     """
     head = (
-        "import resource, sys\n"
-        "def size(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "import re, sys\n"
+        "def size():\n"
+        "    status = open('/proc/self/status').read()\n"
+        "    return int(re.search(r'VmHWM:\\s*(\\d+)', status)[1]) / 1024\n"
     )
     command = [sys.executable, "-c", head + code, *map(str, words)]
     *numbers, memory = map(float, subprocess.check_output(command, text=True).split())
