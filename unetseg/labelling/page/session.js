@@ -348,7 +348,8 @@ export class Session extends EventTarget {
     const replaces = empty && labels.data.some(isOther);
     if (replaces && this.warned !== labels) {
       this.warned = labels;
-      return this.say("Other classes are painted here. Once more, and the first replaces them all.");
+      const [{ name }] = this.project.classes;
+      return this.say(`Other classes are painted here. Press again to make all of it ${name}.`);
     }
     this.#tell("leave");
     this.busy = true;
