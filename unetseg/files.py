@@ -45,6 +45,14 @@ _REASONS = {
 }
 
 
+def change_time(path: Path) -> int:
+    """Return the time of a file's last change in nanoseconds; 0 where it cannot be told."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it is not there, or another program replaces it at this moment
+        return 0
+
+
 def machine_error(path: Path, error: OSError) -> MachineError:
     """Return the `MachineError` that says in plain words why ``path`` could not be written."""
     problem = _REASONS.get(error.errno or 0, error.strerror or str(error))

@@ -369,18 +369,24 @@ def test_a_stroke_that_cannot_be_written_is_not_painted(tmp_path, monkeypatch):
         assert project.images[0].state == "untouched"
 
 
-def test_a_mask_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
-    folder = raw_images(tmp_path)
-    monkeypatch.setattr(projects, "_LONGEST", 0.1)
-    errors, fail = [], [True]
+def fill_disk(monkeypatch):
+    """Let no mask be written while the first item of the list that is returned is true."""
+    fail = [True]
 
     def failing(image, labels, table):
         if fail[0]:
             raise MachineError(image.pair.mask, "not written: the disk is full")
         write_labels(image, labels, table)
 
+    monkeypatch.setattr(projects, "_LONGEST", 0.1)
+    monkeypatch.setattr(projects, "write_labels", failing)
+    return fail
+
+
+def test_a_mask_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
+    folder, errors = raw_images(tmp_path), []
     with open_project(folder) as project:
-        monkeypatch.setattr(projects, "write_labels", failing)
+        fail = fill_disk(monkeypatch)
         project.on_failed = errors.append
         project.paint(0, stroke(1))
         wait_until(lambda: errors)
@@ -547,16 +553,9 @@ def test_a_class_that_is_left_out_frees_its_place(tmp_path):
 def test_a_stroke_whose_mask_could_not_be_written_outlives_a_class_that_is_left_out(
     tmp_path, monkeypatch
 ):
-    folder, fail = raw_images(tmp_path), [True]
-    monkeypatch.setattr(projects, "_LONGEST", 0.1)
-
-    def failing(image, labels, table):
-        if fail[0]:
-            raise MachineError(image.pair.mask, "not written: the disk is full")
-        write_labels(image, labels, table)
-
+    folder = raw_images(tmp_path)
     with open_project(folder) as project:
-        monkeypatch.setattr(projects, "write_labels", failing)
+        fail = fill_disk(monkeypatch)
         project.paint(0, stroke(1))
         less = ClassTable(project.table.classes[1:], project.table.ignore)
         with pytest.raises(MachineError):

@@ -114,7 +114,7 @@ class LabelledImage:
     @property
     def is_changed_elsewhere(self) -> bool:
         """Whether another program has written the mask since, and no stroke came before that."""
-        return not self.is_stale and _changed(self.pair.mask) not in (0, self.changed)
+        return not self.is_stale and files.change_time(self.pair.mask) not in (0, self.changed)
 
     @property
     def open_state(self) -> State:
@@ -175,7 +175,7 @@ class Project:
         with image.lock:
             labels, is_changed = image.labels, image.is_changed_elsewhere
             if labels is None or is_changed:
-                changed, before = _changed(image.pair.mask), labels
+                changed, before = files.change_time(image.pair.mask), labels
                 labels = image.labels = _read_labels(image, self.table)
                 image.changed = changed
                 image.labelled = int(np.count_nonzero(labels != IGNORED))
@@ -401,7 +401,7 @@ class Project:
             try:
                 write_labels(image, snapshot, self.table)
                 with image.lock:
-                    image.changed = _changed(image.pair.mask)
+                    image.changed = files.change_time(image.pair.mask)
                     if image.journal.size == size:  # no stroke came meanwhile
                         image.journal.remove()
                         image.is_stale = False
@@ -468,7 +468,7 @@ def open_project(
         known = _read_records(home / "images.json")
         for image in steps(images, "opening", "images", on_progress, name=lambda i: i.name):
             _open_image(image, table, known.get(image.name))
-            image.changed = _changed(image.pair.mask)
+            image.changed = files.change_time(image.pair.mask)
         project = Project(folder, images, table)
         project.start()
         try:
@@ -503,7 +503,7 @@ def _open_image(image: LabelledImage, table: ClassTable, known: Remembered | Non
         write_labels(image, np.full(image.shape, IGNORED, np.uint8), table)
         if not strokes:
             return
-    if not strokes and known and known.changed == _changed(image.pair.mask):
+    if not strokes and known and known.changed == files.change_time(image.pair.mask):
         image.state, image.labelled = known.state, known.labelled
         return
     labels = _read_labels(image, table)
@@ -533,14 +533,6 @@ def _read_labels(image: LabelledImage, table: ClassTable) -> NDArray[np.uint8]:
     if table.encoding == "values" and reading.read_text(path).items() >= _MADE_BY.items():
         raw = masks.RawMask(raw.values)  # its palette may hold earlier colours
     return masks.decode(raw, table, path)
-
-
-def _changed(path: Path) -> int:
-    """Return the time of a file's last change in nanoseconds; 0 where it cannot be told."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:  # it is not there, or another program replaces it at this moment
-        return 0
 
 
 def _read_records(path: Path) -> dict[str, Remembered]:

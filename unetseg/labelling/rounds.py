@@ -296,10 +296,10 @@ class Rounds:
         words = ["predict", *(str(self._images[number]) for number in numbers)]
         words += [f"--model={model}" for model in models]
         places = {number: out / self._mask_name(number) for number in numbers}
-        told = {number: _version(path) for number, path in places.items()}
+        told = {number: files.change_time(path) for number, path in places.items()}
 
         def tell_new() -> None:
-            found = {number: _version(path) for number, path in places.items()}
+            found = {number: files.change_time(path) for number, path in places.items()}
             new = [number for number in numbers if found[number] != told[number]]
             told.update(found)
             if new:
@@ -361,11 +361,6 @@ class Rounds:
     def _change(self, state: str, note: str) -> None:
         self._state, self._note = state, note
         self._on_change(self.state())
-
-
-def _version(mask: Path) -> tuple[int, int] | None:
-    """Return a value that changes when a mask is written; None where there is none."""
-    return (mask.stat().st_ino, mask.stat().st_mtime_ns) if mask.exists() else None
 
 
 def _remove(path: Path) -> None:
