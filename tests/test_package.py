@@ -97,6 +97,13 @@ def test_every_folder_has_its_place_and_fits_on_a_screen():
         assert len(list((ROOT / name.replace(".", "/")).glob("*.py"))) <= 16, name
 
 
+@pytest.mark.skipif(not (ROOT.parent / ".git").exists(), reason="this is no clone")
+def test_nothing_else_is_kept_at_the_top_level():
+    listing = subprocess.check_output(["git", "ls-files"], cwd=ROOT.parent, text=True)
+    seen = {line.partition("/")[0] for line in listing.splitlines() if not line.startswith(".")}
+    assert seen == {"LICENSE", "Makefile", "README.md", "pyproject.toml", "tests", "unetseg"}
+
+
 @pytest.mark.parametrize("name", sorted(PACKAGES))
 def test_a_folder_names_its_modules_and_the_map_names_the_folder(name):
     told = ast.get_docstring(TREES[name])
