@@ -5,6 +5,7 @@ import graphlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tokenize
@@ -97,9 +98,13 @@ def test_every_folder_has_its_place_and_fits_on_a_screen():
         assert len(list((ROOT / name.replace(".", "/")).glob("*.py"))) <= 16, name
 
 
-@pytest.mark.skipif(not (ROOT.parent / ".git").exists(), reason="this is no clone")
+@pytest.mark.skipif(
+    not (ROOT.parent / ".git").exists() or shutil.which("git") is None, reason="this is no clone"
+)
 def test_nothing_else_is_kept_at_the_top_level():
-    listing = subprocess.check_output(["git", "ls-files"], cwd=ROOT.parent, text=True)
+    # Git alone knows which files are kept, and asks who owns a clone unless it is told not to.
+    command = ["git", "-c", "safe.directory=*", "ls-files"]
+    listing = subprocess.check_output(command, cwd=ROOT.parent, text=True)
     seen = {line.partition("/")[0] for line in listing.splitlines() if not line.startswith(".")}
     assert seen == {"LICENSE", "Makefile", "README.md", "pyproject.toml", "tests", "unetseg"}
 
