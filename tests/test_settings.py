@@ -83,17 +83,17 @@ def test_settings_are_frozen(kind):
     ],
 )
 def test_stride_in_pixels(stride, size, pixels):
-    assert PredictSettings(stride=stride).strides_for(size, True) == (pixels,)
+    assert PredictSettings(stride=stride).stride_for(size, True) == pixels
 
 
 def test_half_a_window_is_the_stride_and_seamless_has_none():
-    assert PredictSettings().strides_for(96, True) == (None, 48)
-    assert PredictSettings().strides_for(96, False) == (48,)
-    assert PredictSettings(mode="blend").strides_for(96, True) == (48,)
-    assert PredictSettings(mode="seamless").strides_for(96, True) == (None,)
+    assert PredictSettings().stride_for(96, True) is None
+    assert PredictSettings().stride_for(96, False) == 48
+    assert PredictSettings(mode="blend").stride_for(96, True) == 48
+    assert PredictSettings(mode="seamless").stride_for(96, True) is None
     assert [len(PredictSettings(mode=mode).shifts) for mode in MODES] == [2, 1, 1]
     with pytest.raises(InputError, match="does not say how far it sees"):
-        PredictSettings(mode="seamless").strides_for(96, False)
+        PredictSettings(mode="seamless").stride_for(96, False)
     with pytest.raises(InputError, match="is for blended windows"):
         PredictSettings(mode="seamless", stride="48")
 

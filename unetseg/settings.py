@@ -297,10 +297,9 @@ class PredictSettings(_Selecting):
     """How a model covers an image, and how its mask is mended.
 
     Attributes:
-        mode: "seamless" equals a single pass over the whole image, with networks that say how far
-            they see. "blend" averages overlapping windows. "auto" averages two passes, the second
-            over the image moved by `shifts`. It is "blend" for networks that do not say how far
-            they see. It is "blend" for images of which a pass computes more pixels than windows.
+        mode: "seamless" passes over the whole image once, with networks that say how far they see.
+            "auto" averages two such passes, the second over the image moved by `shifts`. "blend"
+            averages overlapping windows, as "auto" does with all other networks.
         stride: Pixels between blended windows (48 or "48") or a share of the window; None is "50%".
             With it, "auto" is "blend".
         weights: "gaussian" trusts the middle of a blended window most, "uniform" all pixels alike.
@@ -352,12 +351,8 @@ class PredictSettings(_Selecting):
             )
         self._blended_stride(96)
 
-    def strides_for(self, size: int, can_be_seamless: bool) -> tuple[int | None, ...]:
-        """Return the ways to cover an image, of which `chosen_stride` takes one.
-
-        Returns:
-            The pixels between windows of ``size``, 1 to ``size``, for the way that blends them, and
-            None for the seamless way. In the mode "auto" both may do; the seamless way is first.
+    def stride_for(self, size: int, can_be_seamless: bool) -> int | None:
+        """Return the pixels between blended windows of ``size``, 1 to ``size``; None is seamless.
 
         Raises:
             InputError: The mode is "seamless", and the networks cannot cover an image so.
@@ -366,10 +361,9 @@ class PredictSettings(_Selecting):
             if not can_be_seamless:
                 text = "this network does not say how far it sees (halo, multiple)"
                 raise InputError(arg("mode"), text, "leave it out, or use blend")
-            return (None,)
-        blended = self._blended_stride(size)
-        both = self.mode == "auto" and self.stride is None and can_be_seamless
-        return (None, blended) if both else (blended,)
+            return None
+        is_seamless = self.mode == "auto" and self.stride is None and can_be_seamless
+        return None if is_seamless else self._blended_stride(size)
 
     @property
     def shifts(self) -> tuple[tuple[int, int], ...]:

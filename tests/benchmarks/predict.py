@@ -1,9 +1,9 @@
 """Covering images: against MONAI, against a plain loop, by mode, by size, and in memory.
 
-``python -m tests.benchmarks predict [PART...]`` runs some of the parts: ``monai``, ``modes``,
-``loop``, ``small``, ``start``, ``sizes``, ``wide`` and, which takes most of an hour, ``huge``. Both
-sides of a comparison run one after the other in one call; peaks of memory are of processes of their
-own.
+``python -m tests.benchmarks predict [PART...]`` runs some of the parts: ``monai``, ``seconds``,
+``modes``, ``loop``, ``small``, ``start``, ``sizes``, ``wide`` and, which takes 20 minutes,
+``huge``. Both sides of a comparison run one after the other in one call; peaks of memory are of
+processes of their own.
 """
 
 import itertools
@@ -30,6 +30,7 @@ from tests.benchmarks.common import (
 from tests.benchmarks.pretrained import SETS
 from unetseg import Model, PatchSettings, PredictSettings, train
 from unetseg.classes import IGNORED, ClassTable, SegmentationClass
+from unetseg.cli.app import keep_memory
 from unetseg.network.unet import build_network
 from unetseg.prediction.model_file import ModelCard, write_model
 from unetseg.prediction.segmenter import Segmenter
@@ -37,7 +38,7 @@ from unetseg.scoring.metrics import confusion, scores
 
 _SIZE = 96  # of a window
 _MODES = ("blend", "auto", "seamless")
-_SIDES = (448, 1000, 1400, 2048)  # of an image
+_SHAPES_BY_MODE = ((448, 448), (1000, 1000), (1080, 1920), (2048, 2048))
 # Enough for a minute of training. They are counted, so that a busy machine changes no score.
 _EPOCHS = {"camvid-100": 3, "lines-ellipses": 4, "membranes-20": 6, "drive-20": 5}
 _NORM = {"means": [[128.0] * 3], "stds": [[64.0] * 3]}
@@ -59,12 +60,14 @@ def network(name: str = "compact", channels: int = 3):
 def peak(code: str, *words: object) -> tuple[list[float], float]:
     """Return the numbers that Python code prints, and the memory in MB that it says.
 
-    The code runs in a process of its own, in which ``size()`` is the greatest resident size so far
-    (Linux). The `resource` module would count that of the process that starts it, too. The last
-    number that it prints is the memory.
+    The code runs in a process of its own, which keeps memory as the commands do. In it ``size()``
+    is the greatest resident size so far (Linux). The `resource` module would count that of the
+    process that starts it, too. The last number that it prints is the memory.
     """
     head = (
         "import re, sys\n"
+        "from unetseg.cli.app import keep_memory\n"
+        "keep_memory()\n"
         "def size():\n"
         "    status = open('/proc/self/status').read()\n"
         "    return int(re.search(r'VmHWM:\\s*(\\d+)', status)[1]) / 1024\n"
@@ -95,7 +98,7 @@ def cover(
     if kind == "monai":
         return lambda image: _monai(image, weights, device)
     stride = None if kind == "seamless" else _SIZE // 2
-    ways = {"strides": [stride], "weights": weights, "device": device}
+    ways = {"stride": stride, "weights": weights, "device": device}
     return Segmenter([network()], size=_SIZE, **ways, **_NORM).labels
 
 
@@ -142,38 +145,48 @@ def against_monai(side: int = 4096) -> None:
 
 
 def modes(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
-    """Compare three ways to cover: time by network and size, scores on four real sets.
+    """Compare three ways to cover by their scores on four real sets.
 
     All is computed by one thread, and its processor time counts, so that other work on the machine
     changes little.
     """
     count_processor_time()
-    mode_seconds()
     if DATA.exists():
         with tempfile.TemporaryDirectory() as folder:
             for name in ("fused", "compact"):
                 mode_scores(Path(folder) / name, name, seeds)
 
 
-def mode_seconds() -> None:
-    """Print the seconds of each mode by network and side of an image, windows of 224 pixels."""
+def seconds() -> None:
+    """Print the seconds of each mode by network and side of an image, windows of 224 pixels.
+
+    They are seconds of the clock on all cores. The modes take turns, and medians of three count.
+    Freed memory is kept, as by the commands.
+    """
+    keep_memory()
     rows = []
     for name in ("fused", "compact"):
         plain = [network(name)]
         ways = [PredictSettings(mode=kind) for kind in _MODES]
         segmenters = [
-            Segmenter(plain, size=224, strides=w.strides_for(224, True), shifts=w.shifts, **_NORM)
+            Segmenter(plain, size=224, stride=w.stride_for(224, True), shifts=w.shifts, **_NORM)
             for w in ways
         ]
-        for side in _SIDES:
-            image, seconds = picture(side), []
-            for segmenter in segmenters:
-                begin = time.process_time()
-                segmenter.labels(image)
-                seconds.append(time.process_time() - begin)
-            rows.append((f"{name}, {side} x {side}", *seconds))
+        for height, width in _SHAPES_BY_MODE:
+            image = picture(max(height, width))[:height, :width]
+            turns = [[_seconds_of(one, image) for one in segmenters] for _ in range(4)]
+            blend, auto, seamless = np.median(turns[1:], 0)  # the first one allocates, too
+            row = f"{name}, {height} x {width}", blend, auto, seamless
+            rows.append((*row, blend / auto, blend / seamless))
     columns = ["network and image", *(f"{kind} s" for kind in _MODES)]
-    print_table(f"Processor time by mode ({machine()})", columns, rows)
+    columns += ["blend / auto", "blend / seamless"]
+    print_table(f"Seconds by mode ({machine()})", columns, rows)
+
+
+def _seconds_of(cover: Segmenter, image: np.ndarray) -> float:
+    begin = time.perf_counter()
+    cover.labels(image)
+    return time.perf_counter() - begin
 
 
 def mode_scores(root: Path, name: str, seeds: tuple[int, ...]) -> None:
@@ -236,7 +249,7 @@ def against_a_loop() -> None:
                 total[:, row : row + 96, column : column + 96] += plain(batch).softmax(1)[0]
         total.argmax(0)
 
-    ours = Segmenter([network(channels=1)], size=96, strides=[48], **norm)
+    ours = Segmenter([network(channels=1)], size=96, stride=48, **norm)
     slow, fast = median_seconds(loop, 3), median_seconds(lambda: ours.labels(image), 9)
     print_table(
         f"400 x 200, stride 48 ({machine()})",
@@ -258,7 +271,7 @@ def small() -> None:
     rows = []
     for name, (shape, count) in itertools.product(("fused", "compact"), _SHAPES.items()):
         images = [picture(512)[k : k + shape[0], k : k + shape[1]] for k in range(count)]
-        norm, plain = {"size": _SIZE, "strides": [_SIZE // 2], **_NORM}, [network(name)]
+        norm, plain = {"size": _SIZE, "stride": _SIZE // 2, **_NORM}, [network(name)]
         ours, larger = (Segmenter(plain, batch_size=n, **norm) for n in (None, 2**20 // _SIZE**2))
         ways = [_cover_together(ours, images), _cover_alone(ours, images)]
         same = np.mean([(a == b).mean() for a, b in zip(*(way() for way in ways), strict=True)])
@@ -419,6 +432,7 @@ def huge() -> None:
 
 PARTS = {
     "monai": against_monai,
+    "seconds": seconds,
     "modes": modes,
     "loop": against_a_loop,
     "small": small,

@@ -259,6 +259,25 @@ def test_threads_wait_a_moment_before_they_sleep_unless_the_environment_says_how
     assert (os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT")) == after
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries do not have the setting")
+def test_freed_memory_is_kept_for_the_next_layer_unless_the_environment_says_how():
+    code = (
+        "import resource; from unetseg.cli import app\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "app.main(['--version'])\n"
+        "for _ in range(2): b'x' * 2**26\n"
+        "before = faults(); b'x' * 2**26; print(faults() - before)\n"
+    )
+    found = []
+    for setting in ({}, {"MALLOC_MMAP_MAX_": "65536"}):
+        given = {k: v for k, v in os.environ.items() if k != "MALLOC_MMAP_MAX_"} | setting
+        line = [sys.executable, "-c", code]
+        text = subprocess.run(line, env=given, check=True, capture_output=True, text=True).stdout
+        found.append(int(text.split()[-1]))
+    kept, returned = found
+    assert kept < returned / 4  # pages may have 4 KB or 2 MB
+
+
 def test_ctrl_c_before_the_error_boundary_stands_is_no_traceback(monkeypatch):
     def interrupt():
         raise KeyboardInterrupt

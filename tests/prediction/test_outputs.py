@@ -119,6 +119,7 @@ def test_a_large_image_is_covered_by_bands_with_the_same_result(home, monkeypatc
     monkeypatch.setattr(bands, "LARGE", 1000)
     monkeypatch.setattr(session, "_AHEAD", 1000)
     monkeypatch.setattr(segmenter, "_TILE", {"cpu": 64**2})
+    monkeypatch.setattr(segmenter, "_WHOLE", 0)
     done = unetseg.predict([source], settings=settings, out="bands")
     assert done.written == (Path("bands/big.tif"),)  # a TIFF, as it is large
     assert done.overlays == ()

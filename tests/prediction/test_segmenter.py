@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from unetseg.dataset.geometry import window_weights
+from unetseg.dataset.geometry import tiles, window_weights
 from unetseg.network.unet import build_classic, build_compact, build_fused, fill_to_multiple
 from unetseg.prediction import segmenter
 from unetseg.prediction.segmenter import Segmenter, resized
 
-# Columns of 1441 that tiles see: they keep 480, 480, 480 and 1, and have halos of 480.
-_SEEN_OF_1441 = (960, 1440, 961, 481)
+# Pixels that tiles see of sides of 1449 and 2048: they keep 832 and the rest, with margins of 96.
+_SEEN = {1449: (928, 713), 2048: (928, 1024, 480)}
 
 
 class Local(nn.Module):
@@ -30,10 +30,16 @@ class Local(nn.Module):
         return 2 * self.layer(x) + ramp * torch.tensor([0.5, -1.0, 0.2]).view(3, 1, 1)
 
 
+def set_tile(monkeypatch, pixels):
+    """Cut images on the processor into tiles of so many pixels."""
+    monkeypatch.setattr(segmenter, "_TILE", {"cpu": pixels})
+    monkeypatch.setattr(segmenter, "_WHOLE", 0)
+
+
 def segmenter_of(networks, **changes):
     count = len(networks)
     norm = {"means": [[100.0]] * count, "stds": [[40.0]] * count}
-    options = {"size": 16, "strides": (8,), "batch_size": 5, **norm}
+    options = {"size": 16, "stride": 8, "batch_size": 5, **norm}
     return Segmenter(networks, **{**options, **changes})
 
 
@@ -130,18 +136,18 @@ def test_blending_equals_a_slow_loop(shape, kind):
 @pytest.mark.parametrize(("build", "depth"), [(build_compact, 2), (build_classic, 2)])
 @pytest.mark.parametrize("flips", [(), ((-1,), (-2,), (-2, -1))])
 def test_seamless_tiles_equal_one_pass_over_the_whole(monkeypatch, shape, build, depth, flips):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    set_tile(monkeypatch, 128**2)
     network, image = unet(build, depth), picture(shape)
-    found = segmenter_of([network], strides=(None,), flips=flips).probabilities(image)
+    found = segmenter_of([network], stride=None, flips=flips).probabilities(image)
     np.testing.assert_allclose(found, whole([network], image, flips), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(300, 260), (257, 301), (16, 1400), (96, 64)])
 @pytest.mark.parametrize("flips", [(), ((-1,), (-2,), (-2, -1))])
 def test_seamless_passes_over_moved_images_are_averaged(monkeypatch, shape, flips):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    set_tile(monkeypatch, 128**2)
     network, image = unet(), picture(shape)
-    cover = segmenter_of([network], strides=(None,), shifts=[(0, 0), (5, 11)], flips=flips)
+    cover = segmenter_of([network], stride=None, shifts=[(0, 0), (5, 11)], flips=flips)
     moved = np.pad(image, [(5, 0), (11, 0), (0, 0)], mode="symmetric")
     passes = whole([network], image, flips), whole([network], moved, flips)[:, 5:, 11:]
     assert np.abs(passes[0] - passes[1]).max() > 1e-2  # pooled with other neighbours
@@ -149,15 +155,15 @@ def test_seamless_passes_over_moved_images_are_averaged(monkeypatch, shape, flip
 
 
 def test_windows_are_computed_once_whatever_passes_move_by():
-    image, options = picture((40, 56)), {"strides": (8,), "shifts": [(0, 0), (5, 11)]}
+    image, options = picture((40, 56)), {"stride": 8, "shifts": [(0, 0), (5, 11)]}
     found = segmenter_of([unet()], **options).probabilities(image)
     np.testing.assert_array_equal(found, segmenter_of([unet()]).probabilities(image))
 
 
 def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 288**2})
+    set_tile(monkeypatch, 288**2)
     network, image = unet(depth=4), picture((333, 350))
-    tiled = segmenter_of([network], strides=(None,))
+    tiled = segmenter_of([network], stride=None)
     halo, kept = segmenter.tiling([network], (333, 350), torch.device("cpu"))
     assert (halo, kept) == (96, (96, 96))  # nine tiles and more
     np.testing.assert_allclose(tiled.probabilities(image), whole([network], image), atol=1e-5)
@@ -167,44 +173,47 @@ def test_seamless_tiles_of_a_deep_network_equal_one_pass(monkeypatch):
     ("build", "shape", "tiles"),
     [
         (build_compact, (1024, 1024), [(1024, 1024)]),
-        (build_compact, (512, 2048), [(512, 2048)]),
-        (build_fused, (1440, 1440), [(1440, 1440)]),
+        (build_compact, (1, 2048), [(96, 2048)]),  # filled up to a window
+        (build_fused, (1448, 1448), [(1448, 1448)]),
         (build_fused, (1080, 1920), [(1080, 1920)]),
-        # A pixel more, and each side has tiles that keep 480, 480, 480 and 1, with their halos.
-        (build_fused, (1440, 1441), [(h, w) for h in (960, 1440, 960) for w in _SEEN_OF_1441]),
+        (build_fused, (1449, 1449), list(itertools.product(_SEEN[1449], _SEEN[1449]))),
+        (build_compact, (2048, 1449), list(itertools.product(_SEEN[2048], _SEEN[1449]))),
     ],
 )
-def test_an_image_no_larger_than_a_tile_is_one_tile(build, shape, tiles):
-    computed = segmenter.computed_pixels(
-        shape, [build(1, 2)], 96, (None,), [(0, 0)], torch.device("cpu")
-    )
+def test_an_image_of_up_to_two_megapixels_is_one_tile(build, shape, tiles):
+    cpu = torch.device("cpu")
+    computed = segmenter.computed_pixels(shape, [build(1, 2)], 96, None, [(0, 0)], cpu)
     assert computed == sum(height * width for height, width in tiles)
 
 
-@pytest.mark.parametrize(
-    ("build", "shape", "stride"),
-    [
-        (build_fused, (64, 64), None),  # less than a window, which is computed either way
-        (build_fused, (1440, 1440), None),  # 2 megapixels in one tile, 7.8 in windows
-        (build_fused, (1440, 1441), 48),  # 12.9 megapixels in tiles, 8.0 in windows
-        (build_fused, (6000, 6000), 48),
-        (build_compact, (6000, 6000), None),
-    ],
-)
-def test_of_two_ways_the_one_of_fewer_pixels_is_taken(build, shape, stride):
-    networks, cpu = [build(1, 2)], torch.device("cpu")
-    assert segmenter.chosen_stride(shape, networks, 96, (None, 48)) == stride
-    ways, once = ((None,), (48,), (None, 48)), [(0, 0)]
-    counts = [segmenter.computed_pixels(shape, networks, 96, way, once, cpu) for way in ways]
-    assert counts[2] == min(counts)
+def test_a_tile_sees_as_far_as_its_networks_up_to_a_margin(monkeypatch):
+    set_tile(monkeypatch, 1)
+
+    def margin(*networks):
+        return segmenter.tiling(networks, (5000, 5000), torch.device("cpu"))[0]
+
+    shallow, compact, classic, deep = (
+        build_compact(1, 2, depth=1),
+        *(build(1, 2) for build in (build_compact, build_classic, build_fused)),
+    )
+    assert margin(shallow) == shallow.halo < margin(compact) == compact.halo == 96
+    assert margin(compact, classic) == classic.halo == 112  # both are computed exactly
+    assert deep.halo == 480
+    assert margin(deep) == 96  # on its grid of 32
 
 
-def test_each_image_is_covered_in_its_own_way(monkeypatch):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 32**2})
-    network, small, large = unet(), picture((60, 40)), picture((400, 300))
-    both, blended = segmenter_of([network], strides=(None, 8)), segmenter_of([network])
-    np.testing.assert_allclose(both.probabilities(small), whole([network], small), atol=1e-5)
-    np.testing.assert_array_equal(both.probabilities(large), blended.probabilities(large))
+def test_tiles_of_a_network_that_sees_farther_have_the_pixels_of_the_margin(monkeypatch):
+    set_tile(monkeypatch, 80**2)
+    monkeypatch.setattr(segmenter, "_MARGIN", 16)
+    network, image = unet(depth=3), picture((130, 140))
+    found = segmenter_of([network], stride=None).probabilities(image)
+    margin, kept = segmenter.tiling([network], (130, 140), torch.device("cpu"))
+    assert (margin, kept) == (16, (48, 48))
+    for (rows, high), (columns, wide) in itertools.product(tiles(130, 48, 16), tiles(140, 48, 16)):
+        part = whole([network], image[rows, columns])[:, high, wide]
+        top, left = rows.start + high.start, columns.start + wide.start
+        place = found[:, top : top + part.shape[1], left : left + part.shape[2]]
+        np.testing.assert_allclose(place, part, atol=1e-5)
 
 
 def test_windows_for_which_there_is_no_memory_are_computed_in_parts():
@@ -233,41 +242,41 @@ def test_a_window_for_which_there_is_no_memory_is_an_error():
 @pytest.mark.parametrize("shifts", [[(0, 0)], [(0, 0), (5, 11)]])
 @pytest.mark.parametrize("shape", [(200, 170), (10, 300)])
 def test_the_pixels_computed_are_counted_beforehand(monkeypatch, shape, shifts, stride):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 96**2})
+    set_tile(monkeypatch, 96**2)
     seen, network = [], unet()
 
     def count(module, arguments):
         seen.append(arguments[0].shape[0] * arguments[0].shape[2] * arguments[0].shape[3])
 
-    cover = segmenter_of([network], strides=(stride,), shifts=shifts)
+    cover = segmenter_of([network], stride=stride, shifts=shifts)
     cover.networks[0].register_forward_pre_hook(count)
     cover.labels(picture(shape))
     device = torch.device("cpu")
-    found = segmenter.computed_pixels(shape, [network], 16, (stride,), shifts, device)
+    found = segmenter.computed_pixels(shape, [network], 16, stride, shifts, device)
     assert found == sum(seen)
 
 
 def test_an_ensemble_takes_the_widest_halo_and_the_coarsest_grid(monkeypatch):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 160**2})
+    set_tile(monkeypatch, 160**2)
     networks, image = [unet(depth=1), unet(depth=3, seed=1)], picture((201, 190))
-    found = segmenter_of(networks, strides=(None,)).probabilities(image)
+    found = segmenter_of(networks, stride=None).probabilities(image)
     np.testing.assert_allclose(found, whole(networks, image), atol=1e-5)
 
 
 def test_a_halo_too_narrow_would_show(monkeypatch):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    set_tile(monkeypatch, 128**2)
     network, image = unet(), picture((300, 260))
     network.halo = 4
-    found = segmenter_of([network], strides=(None,)).probabilities(image)
+    found = segmenter_of([network], stride=None).probabilities(image)
     assert np.abs(found - whole([network], image)).max() > 1e-3
 
 
 @pytest.mark.parametrize("stride", [None, 8])
 def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 96**2})
+    set_tile(monkeypatch, 96**2)
     network, image = unet(), picture((400, 50))
     lazy = Lazy(image)
-    cover = segmenter_of([network], strides=(stride,))
+    cover = segmenter_of([network], stride=stride)
     np.testing.assert_array_equal(cover.labels(lazy), cover.labels(image))
     assert max(stop - start for start, stop in lazy.asked) < 200
     assert [start for start, _ in lazy.asked] == sorted(start for start, _ in lazy.asked)
@@ -275,7 +284,7 @@ def test_an_image_is_asked_for_by_rows_and_never_as_a_whole(monkeypatch, stride)
 
 @pytest.mark.parametrize("shape", [(400, 300), (300, 16), (40, 30)])
 def test_of_a_seamless_tile_nothing_but_its_kept_part_stays_in_memory(monkeypatch, shape):
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 128**2})
+    set_tile(monkeypatch, 128**2)
     softmax, made, most = Segmenter._softmax, [], []
 
     def spy(self, *arguments):
@@ -285,7 +294,7 @@ def test_of_a_seamless_tile_nothing_but_its_kept_part_stays_in_memory(monkeypatc
         return torch.from_numpy(tile)  # which keeps the array as long as any view of it is held
 
     monkeypatch.setattr(Segmenter, "_softmax", spy)
-    for band in segmenter_of([unet()], strides=(None,)).bands(picture(shape)):
+    for band in segmenter_of([unet()], stride=None).bands(picture(shape)):
         most.append(sum(tile() is not None for tile in made))
         assert band.untyped_storage().nbytes() == 4 * band.numel()
     assert max(most) == 0
@@ -295,7 +304,7 @@ def test_of_a_seamless_tile_nothing_but_its_kept_part_stays_in_memory(monkeypatc
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_neither_stride_nor_batch_breaks_it(stride, batch_size):
     network, image = Local(), picture((29, 38))
-    found = segmenter_of([network], strides=(stride,), batch_size=batch_size).probabilities(image)
+    found = segmenter_of([network], stride=stride, batch_size=batch_size).probabilities(image)
     np.testing.assert_allclose(found, slow([network], image, 16, stride, "gaussian"), atol=2e-6)
 
 
@@ -435,7 +444,7 @@ def test_images_computed_together_are_as_each_alone(stride, flips, dtype):
     shapes = [(20, 33)] * 3 if stride is None else [(20, 33), (16, 16), (3, 40), (31, 17)]
     images = [picture(shape).astype(dtype) + dtype(k) for k, shape in enumerate(shapes)]
     networks = [unet(seed=0), unet(seed=1)]
-    options = {"strides": (stride,), "shifts": [(0, 0), (5, 11)], "flips": flips}
+    options = {"stride": stride, "shifts": [(0, 0), (5, 11)], "flips": flips}
     cover = segmenter_of(networks, batch_size=64, temperature=1.5, **options)
     for image, found in zip(images, cover.together(images), strict=True):
         assert found.shape == image.shape
@@ -452,20 +461,19 @@ def test_an_image_alone_is_computed_when_its_bands_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("strides", "shapes", "expected"),
+    ("stride", "shapes", "expected"),
     [
         # 1, 2, 1, 1 and 4 windows of 16 x 16, then 16; a batch has room for 5.
-        ((8,), [(16, 16), (24, 9), (3, 3), (16, 16), (24, 24), (40, 40)], [4, 1, 1]),
-        ((8,), [(40, 40), (16, 16), (16, 16)], [1, 2]),
-        ((8,), [(16, 16), None, None, (16, 16)], [1, 1, 1, 1]),
-        ((8,), [(24, 16)] * 5, [2, 2, 1]),
-        ((None,), [(16, 20), (16, 20), (20, 16), (20, 16), (16, 20)], [2, 2, 1]),
-        ((None,), [(16, 16)] * 12, [5, 5, 2]),
-        ((None, 8), [(16, 20), (16, 20), (20, 16)], [2, 1]),  # seamless is of fewer pixels
+        (8, [(16, 16), (24, 9), (3, 3), (16, 16), (24, 24), (40, 40)], [4, 1, 1]),
+        (8, [(40, 40), (16, 16), (16, 16)], [1, 2]),
+        (8, [(16, 16), None, None, (16, 16)], [1, 1, 1, 1]),
+        (8, [(24, 16)] * 5, [2, 2, 1]),
+        (None, [(16, 20), (16, 20), (20, 16), (20, 16), (16, 20)], [2, 2, 1]),
+        (None, [(16, 16)] * 12, [5, 5, 2]),
     ],
 )
-def test_images_come_in_batches_that_their_windows_fill(strides, shapes, expected):
-    cover = segmenter_of([unet()], strides=strides, batch_size=5)
+def test_images_come_in_batches_that_their_windows_fill(stride, shapes, expected):
+    cover = segmenter_of([unet()], stride=stride, batch_size=5)
     batches = list(cover.batches(range(len(shapes)), shapes.__getitem__))
     assert [len(batch) for batch in batches] == expected
     assert list(itertools.chain(*batches)) == list(range(len(shapes)))
@@ -482,5 +490,5 @@ def test_images_computed_together_are_bounded(monkeypatch):
     monkeypatch.setattr(segmenter, "_TOGETHER", 3)
     cover = segmenter_of([Local()], batch_size=64)
     assert [len(b) for b in cover.batches(range(7), lambda _: (16, 16))] == [3, 3, 1]
-    monkeypatch.setattr(segmenter, "_TILE", {"cpu": 2 * 16**2})
+    set_tile(monkeypatch, 2 * 16**2)
     assert [len(b) for b in cover.batches(range(5), lambda _: (16, 16))] == [2, 2, 1]

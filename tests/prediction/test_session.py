@@ -17,7 +17,6 @@ from tests.support import (
     read,
     with_card,
     write_image,
-    write_images,
     write_set,
     write_tiff,
 )
@@ -72,22 +71,6 @@ def test_predictions_are_better_than_guessing(home):
     for path in done.written:
         truth = read(Path("data/test/masks") / path.name)
         assert (read(path) == truth).mean() > 0.85
-
-
-def test_the_cost_of_seamless_tiles_is_said_once_where_windows_are_cheaper(home, monkeypatch):
-    images = write_images(Path("large"), 2, shape=(160, 160))
-    for mode, tile, count in (("seamless", 2**20, 0), ("seamless", 1, 1), ("auto", 1, 0)):
-        monkeypatch.setattr(segmenter, "_TILE", {"cpu": tile})
-        said, settings = [], unetseg.PredictSettings(mode=mode, device="cpu")
-        unetseg.predict([images], out=f"{mode}{tile}", settings=settings, on_progress=said.append)
-        notes = [str(one) for one in said if "by seamless tiles" in str(one)]
-        assert len(notes) == count
-        if count:
-            networks = unetseg.Model("default", settings).segmenter.networks
-            given = ((160, 160), networks, 32, [None], [(0, 0)], torch.device("cpu"))
-            times = segmenter.computed_pixels(*given) / 160**2
-            assert f"is computed {times:.1f} times by seamless tiles" in notes[0]
-            assert times > 9 * 9 * 32**2 / 160**2  # windows at 0, 16, ..., 128 along both sides
 
 
 def test_an_input_that_must_not_be_read_is_one_that_failed(home, monkeypatch):
@@ -342,7 +325,7 @@ def test_a_seamless_mask_is_that_of_one_pass_over_the_image(home):
     sure = top[-1] - top[-2] > 1e-4
     assert sure.mean() > 0.99
     np.testing.assert_array_equal(read(done.written[0])[sure], whole.argmax(0)[sure])
-    assert model.segmenter.strides == (None,)
+    assert model.segmenter.stride is None
 
 
 def test_by_default_two_passes_are_averaged_the_second_over_the_moved_image(home):

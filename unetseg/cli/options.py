@@ -267,10 +267,9 @@ OPTIONS: dict[type, dict[str, Any]] = {
         **_panel(
             "How an image is covered",
             mode={
-                "help": "seamless equals a single pass over the whole image. auto averages two, "
+                "help": "seamless passes over the whole image once. auto averages two passes, "
                 "the second over the image moved by a few pixels. blend averages overlapping "
-                "windows, as auto does where that is quicker. With fused, images over 1440 x 1440 "
-                "take seamless twice the time and more memory.",
+                "windows, which takes longest.",
                 "autocompletion": _words(*MODES),
             },
             stride={

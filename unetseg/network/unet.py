@@ -205,9 +205,11 @@ def fill_to_multiple(x: Tensor, multiple: int) -> Tensor:
         x: The images.
         multiple: The side of a cell.
     """
-    for axis in (2, 3):
-        if x.shape[axis] % multiple:
-            x = x.index_select(axis, filled_places(x.shape[axis], multiple).to(x.device))
+    rows, columns = (filled_places(side, multiple).to(x.device) for side in x.shape[2:])
+    if len(rows) > x.shape[2]:
+        x = x.index_select(2, rows)
+    if len(columns) > x.shape[3]:
+        x = x[..., columns]  # `index_select` takes several times as long along rows
     return x
 
 

@@ -270,7 +270,8 @@ def make_label(model: Model, job: Job, hash_of: Callable[[Path], str]) -> str:
     """
     settings, selection, wanted = model.settings, model.selection, job.wanted
     options: dict[str, Any] = {
-        "strides": model.segmenter.strides,  # null is seamless
+        "stride": model.segmenter.stride,  # null is seamless
+        "shifts": model.segmenter.shifts,
         "weights": settings.weights,
         "tta": settings.tta,
         "page": selection.page if job.page is None else job.page,

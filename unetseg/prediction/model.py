@@ -86,7 +86,7 @@ class Model(Result):
             size=self.card.patch_size,
             means=[card.mean for card in self.cards],
             stds=[card.std for card in self.cards],
-            strides=settings.strides_for(
+            stride=settings.stride_for(
                 self.card.patch_size, all(can_be_seamless(network) for network in networks)
             ),
             shifts=settings.shifts,

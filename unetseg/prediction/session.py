@@ -483,9 +483,6 @@ class _Session:
             self._say_once("ignored", Note(f"{text}, as in training; {remedy}"))
         if area and not turn.job.view and (text := area.describe_misfit(height, width, image)):
             self._say_once("size", Note(text, warning=True))
-        if text := self.model.segmenter.seamless_cost(picture.shape):
-            text = f"{text}; without {arg('mode')} it takes less time and memory"
-            self._say_once("cost", Note(text))
         if turn.outcome.unlike:
             text = f"{image} is unlike the images trained on: {turn.outcome.unlike}"
             self.on_progress(Note(text, warning=True))

@@ -171,7 +171,7 @@ def _segmenter(
         size=size,
         means=[mean],
         stds=[std],
-        strides=defaults.strides_for(size, can_be_seamless(network)),
+        stride=defaults.stride_for(size, can_be_seamless(network)),
         shifts=defaults.shifts,
         weights=defaults.weights,
         device=device,
@@ -209,10 +209,9 @@ def windows_of(
         device: The device that computes.
     """
     defaults = PredictSettings()
-    strides = defaults.strides_for(size, can_be_seamless(network))
+    stride = defaults.stride_for(size, can_be_seamless(network))
     computed = (
-        computed_pixels(shape, [network], size, strides, defaults.shifts, device)
-        for shape in shapes
+        computed_pixels(shape, [network], size, stride, defaults.shifts, device) for shape in shapes
     )
     return sum(computed) / size**2
 
