@@ -154,6 +154,20 @@ def test_seamless_passes_over_moved_images_are_averaged(monkeypatch, shape, flip
     np.testing.assert_allclose(cover.probabilities(image), np.mean(passes, 0), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(97, 65), (65, 130)])
+def test_tiles_of_a_network_that_sees_near_are_wider_than_a_shift(monkeypatch, shape):
+    set_tile(monkeypatch, 40**2)
+    torch.manual_seed(0)
+    network, image = nn.Conv2d(1, 3, 3, padding=1), picture(shape)
+    network.halo = network.multiple = 1
+    cover = segmenter_of([network], stride=None, shifts=[(0, 0), (5, 11)])
+    _, kept = segmenter.tiling([network], shape, torch.device("cpu"))
+    assert 1 in {side % part for side, part in zip(shape, kept, strict=True)}
+    moved = np.pad(image, [(5, 0), (11, 0), (0, 0)], mode="symmetric")
+    passes = whole([network], image), whole([network], moved)[:, 5:, 11:]
+    np.testing.assert_allclose(cover.probabilities(image), np.mean(passes, 0), atol=1e-5)
+
+
 def test_windows_are_computed_once_whatever_passes_move_by():
     image, options = picture((40, 56)), {"stride": 8, "shifts": [(0, 0), (5, 11)]}
     found = segmenter_of([unet()], **options).probabilities(image)
@@ -193,7 +207,7 @@ def test_a_tile_sees_as_far_as_its_networks_up_to_a_margin(monkeypatch):
         return segmenter.tiling(networks, (5000, 5000), torch.device("cpu"))[0]
 
     shallow, compact, classic, deep = (
-        build_compact(1, 2, depth=1),
+        build_compact(1, 2, depth=2),
         *(build(1, 2) for build in (build_compact, build_classic, build_fused)),
     )
     assert margin(shallow) == shallow.halo < margin(compact) == compact.halo == 96
@@ -265,6 +279,7 @@ def test_an_ensemble_takes_the_widest_halo_and_the_coarsest_grid(monkeypatch):
 
 def test_a_halo_too_narrow_would_show(monkeypatch):
     set_tile(monkeypatch, 128**2)
+    monkeypatch.setattr(segmenter, "_LEAST", 0)
     network, image = unet(), picture((300, 260))
     network.halo = 4
     found = segmenter_of([network], stride=None).probabilities(image)

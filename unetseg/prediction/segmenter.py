@@ -7,7 +7,7 @@ and yielded.
 Seamless: large tiles lie side by side. Each tile also sees the pixels around it on which its output
 depends (the ``halo`` of the network), up to a margin. Each starts on the grid of the pooling (the
 ``multiple``). So the kept parts equal those of one pass over the whole image. Where a network sees
-farther than the margin, they come close to them. A few such passes may be averaged. Each sees the
+farther than the margin, they come close to it. A few such passes may be averaged. Each sees the
 image moved by other rows and columns. So no result depends on where the grid lies.
 
 In both ways an image is read in rows and its probabilities are yielded in bands of rows. Neither
@@ -37,6 +37,7 @@ _WHOLE = 2**21  # pixels of an image that is one tile: its parts would see 1.3 t
 # The most pixels that a tile sees beyond each side of its kept part. It is the halo of `classic`.
 # Farther pixels changed labels of `fused`, which sees 480 pixels far, but not its score.
 _MARGIN = 112
+_LEAST = 16  # pixels of a margin: a tile holds the pixels by which a shift moves it
 _BAND = 2**23  # pixels in a band of tiles: with a dozen classes, 400 MB of probabilities
 # The number of pixels of the windows that are computed at once. A layer of more windows passes the
 # 32 MB that glibc keeps for the next one, and new memory costs a fifth of the time. A GPU takes
@@ -388,7 +389,8 @@ def tiling(
     """
     height, width = shape
     grid = math.lcm(*(n.multiple for n in networks))
-    margin = min(-(-max(n.halo for n in networks) // grid), max(1, _MARGIN // grid)) * grid
+    halo = max(_LEAST, *(n.halo for n in networks))
+    margin = min(-(-halo // grid), max(1, _MARGIN // grid)) * grid
     pixels = _TILE[device.type]
     rows = min(math.isqrt(pixels) - 2 * margin, _BAND // width)
     rows = max(rows // grid, -(-margin // grid), 1) * grid
