@@ -205,11 +205,11 @@ def fill_to_multiple(x: Tensor, multiple: int) -> Tensor:
         x: The images.
         multiple: The side of a cell.
     """
-    rows, columns = (filled_places(side, multiple).to(x.device) for side in x.shape[2:])
-    if len(rows) > x.shape[2]:
-        x = x.index_select(2, rows)
-    if len(columns) > x.shape[3]:
-        x = x[..., columns]  # `index_select` takes several times as long along rows
+    height, width = x.shape[2:]
+    if height % multiple:
+        x = x.index_select(2, filled_places(height, multiple).to(x.device))
+    if width % multiple:  # `index_select` takes several times as long along rows
+        x = x[..., filled_places(width, multiple).to(x.device)]
     return x
 
 

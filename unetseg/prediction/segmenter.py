@@ -138,7 +138,7 @@ class Segmenter:
         for item in items:
             last, shape = shape, shape_of(item)
             # Each image is a window of its own where images are covered seamlessly.
-            alike = shape is not None and last is not None and self._fit_together(shape, last)
+            alike = None not in (shape, last) and (shape == last or self.stride is not None)
             cost = 0 if shape is None else self._pixels(shape)
             if batch and not (alike and self._has_room(len(batch), pixels + cost)):
                 yield batch
@@ -150,10 +150,6 @@ class Segmenter:
                 batch, pixels = [], 0
         if batch:
             yield batch
-
-    def _fit_together(self, shape: tuple[int, int], other: tuple[int, int]) -> bool:
-        """Return whether images of two shapes can be computed at once."""
-        return shape == other or self.stride is not None
 
     def _pixels(self, shape: tuple[int, int]) -> int:
         """Return the pixels of one pass."""
