@@ -146,6 +146,22 @@ def test_a_stack_and_its_pages_share_no_place_with_another_image(home, other, op
     assert not Path("predictions").exists()
 
 
+def test_outlines_on_a_map_share_no_place_with_those_of_another_image(home):
+    tags = [
+        (33550, 12, 3, (0.5, 0.5, 0.0), True),
+        (33922, 12, 6, (0.0, 0.0, 0.0, 1000.0, 2000.0, 0.0), True),
+    ]
+    tifffile.imwrite("a.tif", read(IMAGES / "im100.png"), extratags=tags)
+    shutil.copy(IMAGES / "im101.png", "a-map.png")
+    with pytest.raises(InputError, match=r"would both be written to .*a-map;"):
+        unetseg.predict(["a.tif", "a-map.png"], objects="square")
+    assert not Path("predictions").exists()
+    for _ in range(2):  # the outlines of the first call are known as such
+        unetseg.predict("a.tif", objects="square")
+        assert Path("predictions/objects/a-map.geojson").exists()
+    assert not unetseg.predict(["a.tif", "a-map.png"]).failed
+
+
 def test_writing_over_an_input_is_refused(home):
     with pytest.raises(InputError, match="would overwrite an input"):
         unetseg.predict([IMAGES], out=IMAGES, overwrite=True)

@@ -109,8 +109,13 @@ class Job:
         return self._place(OBJECTS, ".tif") if self.wanted.objects is not None else None
 
     @property
+    def map_objects(self) -> Path | None:
+        """The outlines of the objects in the coordinates of the map."""
+        return companions(self.objects)[2] if self.objects and self.is_placed else None
+
+    @property
     def places(self) -> list[Path]:
-        """All files that are written."""
+        """The pictures that are written."""
         places = (self.mask, self.overlay, self.probabilities, self.confidence, self.objects)
         return [place for place in places if place]
 
@@ -213,21 +218,22 @@ def _jobs_of(image: Path, view: Path | None, wanted: Wanted, selection: Selectio
 
 def check_places(jobs: Iterable[Job], overwrite: bool) -> None:
     """Raise `InputError` where an output would replace another one, an input or a foreign file."""
-    places: dict[str, Path] = {}
+    owners: dict[str, Job] = {}
     inputs = {os.path.realpath(job.image) for job in jobs}
     for job in jobs:
-        for place in filter(None, (*job.places, job.stack)):
+        for place in filter(None, (*job.places, job.map_objects, job.stack)):
             # Some file systems do not tell A.png from a.png.
-            key = str(place.with_suffix("")).casefold()
-            is_shared = place == job.stack  # by the pages of one file
-            if key in places and not (is_shared and places[key] == job.image):
-                text = f"and {show(job.image)} would both be written to {show(place)}"
+            owner = owners.setdefault(str(place.with_suffix("")).casefold(), job)
+            is_shared = place == job.stack and owner.image == job.image  # by the pages of one file
+            if owner is not job and not is_shared:
+                text = (
+                    f"and {show(job.image)} would both be written to {show(place.with_suffix(''))}"
+                )
                 remedy = f"predict them apart, with another {arg('out')}"
-                raise InputError(places[key], text, remedy)
-            places[key] = job.image
+                raise InputError(owner.image, text, remedy)
             if os.path.realpath(place) in inputs:
                 raise InputError(place, "would overwrite an input", f"choose another {arg('out')}")
-            if not overwrite:
+            if not overwrite and place != job.map_objects:
                 refuse_foreign(place, "out")
         if job.objects and not overwrite:
             for place in (*companions(job.objects), job.wanted.out / OBJECT_TABLE):
