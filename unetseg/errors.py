@@ -199,3 +199,12 @@ class Followed(UnetsegError):  # noqa: N818 - the word says that it is an error
     def __init__(self, rank: int, exit_code: int) -> None:
         super().__init__(f"rank {rank}", "has failed, and said why")
         self.exit_code = exit_code
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory was lacking. On a CPU torch's error of that has no class of its own.
+
+    Torch is not imported for this: a command that never used it must not wait for the import.
+    """
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return is_torchs or isinstance(error, MemoryError)

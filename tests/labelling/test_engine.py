@@ -1,4 +1,5 @@
 import threading
+import time
 from contextlib import closing
 
 import numpy as np
@@ -156,6 +157,43 @@ def test_erased_strokes_take_the_answer_with_them(engine):
     engine.wait(0)
     engine.painted(0, np.full_like(mask, IGNORED))
     wait_until(lambda: engine.answer(0) is None)
+
+
+@pytest.mark.parametrize("at", ["draw_sample", "fit_head", "classify"])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate"), "memory: not enough to answer"),
+        (MemoryError(), "memory: not enough to answer"),
+        (RuntimeError("a fault"), "the answer: RuntimeError: a fault; the strokes are saved"),
+    ],
+)
+def test_an_answer_that_fails_is_told_once_and_the_next_stroke_tries_again(
+    engine, monkeypatch, at, error, said
+):
+    owner = Head if at == "classify" else engine_module
+    calls, told, works, work = [], [], [], getattr(owner, at)
+
+    def failing(*words):
+        calls.append(at)
+        if not works:
+            raise error
+        return work(*words)
+
+    monkeypatch.setattr(owner, at, failing)
+    engine.on_failed = told.append
+    engine.open(0)
+    wait_until(lambda: {0, 1} <= engine._features.keys())
+    engine.painted(0, scribble(draw(0)[1]))
+    wait_until(lambda: told and not engine._busy)
+    time.sleep(0.1)
+    assert len(calls) == 1
+    assert said in str(told[0])
+    works.append(True)
+    engine.painted(1, scribble(draw(1)[1]))
+    assert (engine.wait(0).labels == draw(0)[1]).mean() > 0.95
+    assert engine._samples.keys() == {0, 1}  # the strokes of before are learned, too
+    assert len(told) == 1
 
 
 def test_what_was_forgotten_comes_back_by_no_work_that_had_begun(engine, monkeypatch):

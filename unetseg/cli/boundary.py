@@ -11,7 +11,15 @@ import typer
 
 from unetseg import plugins
 from unetseg.cli import config_file
-from unetseg.errors import Followed, InputError, MachineError, UnetsegError, as_option, worded
+from unetseg.errors import (
+    Followed,
+    InputError,
+    MachineError,
+    UnetsegError,
+    as_option,
+    is_out_of_memory,
+    worded,
+)
 from unetseg.text import meaning, show
 
 # Typer's own click is private. This is the base of all errors of usage that it raises.
@@ -79,7 +87,7 @@ def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegErr
         return error
     if isinstance(error, CLICK_ERROR):
         return _usage_error(error)
-    if isinstance(error, MemoryError) or _is_torch_memory(error):
+    if is_out_of_memory(error):
         remedy = "use smaller images, patches or batches, or close other programs"
         return MachineError("memory", "not enough for this", remedy)
     if isinstance(error, OSError):
@@ -94,14 +102,6 @@ def _as_shown(error: BaseException, plugin: plugins.Plugin | None) -> UnetsegErr
         )
     problem = f"{type(error).__name__}: {error}"
     return UnetsegError("internal error", problem, "please report it with the output of --debug")
-
-
-def _is_torch_memory(error: BaseException) -> bool:
-    """Return whether torch ran out of memory. On a CPU its error has no class of its own.
-
-    Torch is not imported for this: a command that never used it must not wait for the import.
-    """
-    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def _usage_error(error: Any) -> InputError:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetseg.errors import InputError, MachineError
+from unetseg.errors import InputError, MachineError, UnetsegError, is_out_of_memory
 from unetseg.features.extraction import Extractor, Features
 from unetseg.features.head import Head, Sample, draw_sample, fit_head
 from unetseg.labelling.running_score import Predictor
@@ -63,6 +63,8 @@ class Engine:
     Attributes:
         on_busy: Called with True before a stroke is answered, and with False after it, by the same
             thread.
+        on_failed: Called with the error of an answer that could not be computed, by that thread.
+            The next stroke, or the next image that is opened, tries again.
 
     Raises:
         MachineError: The pretrained weights are missing or damaged.
@@ -76,6 +78,7 @@ class Engine:
     ) -> None:
         self.on_answer = on_answer
         self.on_busy: Callable[[bool], None] = lambda _: None
+        self.on_failed: Callable[[UnetsegError], None] = lambda _: None
         self._count, self._read, self._extractor = count, read, Extractor()
         # One lock guards all that follows. A thread that changes a state on which another thread
         # waits notifies that thread.
@@ -92,6 +95,7 @@ class Engine:
         self._answers: dict[int, tuple[Head, Answer]] = {}
         self._version = 0
         self._busy = False  # a stroke is being answered
+        self._requests, self._failed_at = 0, -1  # strokes and opened images; at the last failure
         self._threads = [
             threading.Thread(target=work, name=f"labelling-{name}", daemon=True)
             for name, work in (
@@ -106,6 +110,7 @@ class Engine:
         """Show an image from now on: its features and its answer come first."""
         with self._changed:
             self._shown = number
+            self._requests += 1
             if number in self._features:
                 self._features.move_to_end(number)
             self._changed.notify_all()
@@ -126,6 +131,7 @@ class Engine:
         """
         with self._changed:
             self._due[number] = labels
+            self._requests += 1
             self._changed.notify_all()
 
     def forget(self) -> None:
@@ -259,17 +265,27 @@ class Engine:
         """Answer strokes, and meanwhile the image that is next, until the engine is closed."""
         torch.optim.LBFGS([torch.zeros(1)])  # the first one imports for a second: not at a stroke
         while self._wait_for_work():
-            if self._busy:
-                self.on_busy(True)
-                try:
-                    self._answer_due()
-                finally:
-                    self.on_busy(False)
+            asked = self._requests
+            try:
+                if self._busy:
+                    self._answer_at_once()
+                else:
+                    self._answer_ahead()
+            except (MemoryError, RuntimeError) as error:  # torch raises both for lack of memory
                 with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
-            else:
-                self._answer_ahead()
+                    self._failed_at = asked
+                self.on_failed(_as_shown(error))
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+    def _answer_at_once(self) -> None:
+        """Let other work rest, and answer the strokes."""
+        self.on_busy(True)
+        try:
+            self._answer_due()
+        finally:
+            self.on_busy(False)
 
     def _answer_due(self) -> None:
         """Learn from new strokes, and answer the image that is shown."""
@@ -277,11 +293,17 @@ class Engine:
             due = {n: self._due.pop(n) for n in list(self._due) if n in self._features}
             features = {n: self._features[n] for n in due}
             samples, head = self._samples, self._head
-        for number, labels in due.items():
-            samples[number] = weighed(draw_sample(features[number], labels))
-        if due:
-            painted = [sample for sample in samples.values() if len(sample.labels)]
-            head = fit_head(painted, head) if painted else None
+        try:
+            for number, labels in due.items():
+                samples[number] = weighed(draw_sample(features[number], labels))
+            if due:
+                painted = [sample for sample in samples.values() if len(sample.labels)]
+                head = fit_head(painted, head) if painted else None
+        except (MemoryError, RuntimeError):
+            with self._changed:
+                if samples is self._samples:
+                    self._due = due | self._due
+            raise
         with self._changed:
             if samples is not self._samples:  # they were forgotten meanwhile
                 return
@@ -311,9 +333,10 @@ class Engine:
         """Wait until there is something to learn or to answer; return False at the end."""
         with self._changed:
             while not self._closed:
-                self._busy = self._is_urgent()
-                if self._busy or (self._ahead and self._is_stale(self._ahead[0])):
-                    return True
+                if self._failed_at != self._requests:
+                    self._busy = self._is_urgent()
+                    if self._busy or (self._ahead and self._is_stale(self._ahead[0])):
+                        return True
                 self._changed.wait()
         return False
 
@@ -339,6 +362,14 @@ class Engine:
             version = self._version
             self._answers[number] = (head, Answer(labels, version, "head"))
         self.on_answer(number, version)
+
+
+def _as_shown(error: Exception) -> UnetsegError:
+    """Return the error of an answer in words for the page."""
+    remedy = "the strokes are saved; the next one tries again"
+    if is_out_of_memory(error):
+        return MachineError("memory", "not enough to answer", f"close other programs; {remedy}")
+    return UnetsegError("the answer", f"{type(error).__name__}: {error}", remedy)
 
 
 def weighed(sample: Sample) -> Sample:

@@ -76,9 +76,10 @@ class Session:
             project.home, [image.name for image in project.images], project.table.names, model
         )
         self._engine = Engine(len(project.images), self._read, self._answered)
+        self._engine.on_failed = self._tell_error
         project.on_saved = self._saved
         project.on_changed_elsewhere = self._changed_elsewhere
-        project.on_failed = lambda error: publish("failed", {"error": str(error)})
+        project.on_failed = self._tell_error
         threading.Thread(target=self._learn_older, name="older labels", daemon=True).start()
 
     def train(self, run: str | None, budget: str) -> None:
@@ -310,7 +311,7 @@ class Session:
             try:
                 yield
             except MachineError as error:
-                self._publish("failed", {"error": str(error)})
+                self._tell_error(error)
 
     def _was_seen(self, image: LabelledImage) -> bool:
         """Return whether a model that the project began with was trained on an image.
@@ -412,6 +413,9 @@ class Session:
 
     def _tell_training(self, state: dict[str, Any]) -> None:
         self._publish("training", state)
+
+    def _tell_error(self, error: UnetsegError) -> None:
+        self._publish("failed", {"error": str(error)})
 
     def _tell_failure(self, state: dict[str, Any]) -> None:
         """Tell of a failure of the model where no training is shown."""
