@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unetseg.dataset.geometry import tiles, window_weights
+from unetseg.errors import InputError
 from unetseg.network.unet import build_classic, build_compact, build_fused, fill_to_multiple
 from unetseg.prediction import segmenter
 from unetseg.prediction.segmenter import Segmenter, resized
@@ -76,6 +77,21 @@ def unet(build=build_compact, depth=2, seed=0):
             module.running_var.uniform_(0.5, 2)
     network.head.weight.data.mul_(4)
     return network.eval()
+
+
+@pytest.mark.parametrize("stride", [8, None])
+@pytest.mark.parametrize("place", [(0, 0), (20, 30)])
+def test_an_image_from_which_no_numbers_come_is_refused_and_others_beside_it_are_not(stride, place):
+    seen = segmenter_of([unet()], stride=stride, stds=[[1e-3]])
+    good = np.full((24, 32, 1), 120, np.float32)
+    bad = good.copy()
+    bad[place] = 3e38  # beyond float32 within the network
+    with pytest.raises(InputError, match=r"^the network: computes no numbers from an image"):
+        seen.labels(bad)
+    one, other = seen.together([good, bad])
+    np.testing.assert_array_equal(seen.labels(one), seen.labels(good))
+    with pytest.raises(InputError, match="computes no numbers"):
+        seen.labels(other)
 
 
 def whole(networks, image, flips=()):

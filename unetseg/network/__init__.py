@@ -4,6 +4,7 @@ Read in this order:
 
 - ``unet`` builds the networks.
 - ``pretrained`` is the encoder whose features never change.
+- ``labels`` turns their output into classes.
 - ``losses`` compares their output with a mask.
 - ``optimizers`` has Muon, the schedules of the learning rate and averaged weights.
 - ``augmentation`` changes whole batches at random.

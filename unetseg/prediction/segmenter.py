@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetseg.dataset.geometry import pad_to, starts, tiles, window_weights
+from unetseg.errors import InputError
+from unetseg.network.labels import labels_of
 from unetseg.network.unet import fill_to_multiple, fold_normalisation
 from unetseg.pictures.bands import Rows
 from unetseg.prediction.calibration import scale_
@@ -233,6 +235,9 @@ class Segmenter:
                 `together` for it. An image smaller than a window is reflected up to that size, and
                 the result is cut back.
             shape: The height and width of the result, as in `labels`.
+
+        Raises:
+            InputError: The values are so large that the network computes no numbers from them.
         """
         return map(self._scaled, self._averages(image, shape))
 
@@ -252,14 +257,14 @@ class Segmenter:
         """Yield `bands` in the size of the image, before the temperature."""
         if isinstance(image, Computed):
             for band in torch.split(image.averages, max(1, _BAND // image.shape[1]), 1):
-                yield band.clone()  # whoever takes a band may scale it in place
+                yield _known(band.clone())  # whoever takes a band may scale it in place
             return
         height, width = image.shape[:2]
         if height < self.size or width < self.size:
             image = pad_to(image[0:height], self.size, self.size)
         bands = self._seamless(image) if self.stride is None else self._blended(image, self.stride)
         for band in bands:
-            yield band[:, :height, :width]
+            yield _known(band[:, :height, :width])
             height -= band.shape[1]
             if height <= 0:
                 return
@@ -429,18 +434,20 @@ def _even(count: int, most: int) -> int:
     return math.ceil(count / math.ceil(count / max(1, most)))
 
 
+def _known(band: Tensor) -> Tensor:
+    """Return a band (K, rows, W) of probabilities; refuse one that is not all numbers."""
+    if torch.isfinite(band[0]).all():  # of a pixel, softmax makes all classes numbers or none
+        return band
+    text = "computes no numbers from an image with values like these"
+    raise InputError("the network", text, "give values as in the training images")
+
+
 def _moved(x: Tensor, rows: int, columns: int) -> Tensor:
     """Return ``x`` (N, C, H, W) moved down and right, with its reflection above and on the left."""
     for axis, by in ((2, rows), (3, columns)):
         if by:
             x = torch.cat([x.narrow(axis, 0, by).flip(axis), x], axis)
     return x
-
-
-def labels_of(band: Tensor) -> Tensor:
-    """Return the most probable class (rows, W) uint8 of each pixel of a band (K, rows, W)."""
-    # `argmax` gives the same, and takes 25 times as long on a CPU: a sixth of a seamless pass.
-    return band.max(0).indices.to(torch.uint8).cpu()
 
 
 def resized(bands: Iterable[Tensor], height: int, shape: tuple[int, int]) -> Iterator[Tensor]:

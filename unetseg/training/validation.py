@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from unetseg.classes import IGNORED
 from unetseg.dataset.geometry import SPARSE
 from unetseg.dataset.store import Store, StoreInfo
+from unetseg.network.labels import labels_of
 from unetseg.network.unet import can_be_seamless
 from unetseg.pictures.bands import Rows
 from unetseg.pictures.transforms import rescale_image, scaled_size
 from unetseg.prediction.calibration import PixelSample
-from unetseg.prediction.segmenter import Computed, Segmenter, computed_pixels, labels_of
+from unetseg.prediction.segmenter import Computed, Segmenter, computed_pixels
 from unetseg.progress import OnProgress, Progress
 from unetseg.ranks import world
 from unetseg.scoring.metrics import Scores, confusion, scores
