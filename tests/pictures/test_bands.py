@@ -272,6 +272,28 @@ def test_what_is_not_finite_and_no_lack_of_data_is_refused_with_its_place(tmp_pa
             raster[20:40]
 
 
+@pytest.mark.parametrize(
+    ("value", "nodata", "remedy"),
+    [
+        (-3.4028235e38, None, "declare it: gdal_edit.py -a_nodata -3.4028234663852886e+38 FILE"),
+        (1e31, "nan", "declare it"),
+        (1e31, "1e31", None),
+        (1e29, None, None),
+    ],
+)
+def test_a_value_that_no_measurement_has_is_refused_unless_it_is_declared(
+    tmp_path, value, nodata, remedy
+):
+    with open_raster(put(tmp_path, float_tiff(value, nodata))) as raster:
+        raster.with_valid(slice(0, 30))
+        if remedy is None:
+            raster.with_valid(slice(20, 40))
+        else:
+            with pytest.raises(InputError, match="stands for no data in many programs") as caught:
+                raster.with_valid(slice(20, 40))
+            assert remedy in caught.value.remedy
+
+
 def test_a_nodata_too_large_for_the_pixels_that_are_handed_out_is_still_no_data(tmp_path):
     lowest = np.finfo(np.float64).min  # GDAL's default for doubles; as float32 minus infinity
     pixels = GREY.astype(np.float64)

@@ -81,6 +81,7 @@ def test_labels_have_the_size_of_the_image_at_any_scale(empty):
         (lambda x: np.stack([x] * 4)[None], "image: an array of the shape"),
         (lambda x: x[:0], "image: an array of the shape"),
         (lambda x: x * np.nan, "image: holds values that are not finite"),
+        (lambda x: x - np.float32(3.4e38), r"image: holds -3.4e\+38, which stands for no data"),
         (lambda x: None, "image: holds object"),
         (lambda x: Image.fromarray(x).convert("CMYK"), "image: colours of kind CMYK"),
         (lambda x: "no.png", "no.png: not found"),

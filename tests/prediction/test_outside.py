@@ -315,6 +315,11 @@ def test_values_of_no_data_take_no_part_in_what_is_learned(empty, nodata):
     scores = unetseg.evaluate("holed", include_trained=True).scores
     made = unetseg.evaluate("holed", predictions="made", settings=None).scores
     assert made.mean_iou == pytest.approx(scores.mean_iou, abs=0.05)
+    image[:12, 5:40] = -3.4028235e38  # ArcGIS's value for no data: the network gives no number then
+    tifffile.imwrite("undeclared.tif", image)
+    ((_, error),) = unetseg.predict("undeclared.tif", out="made").failed
+    assert "undeclared.tif: holds -3.40282e+38, which stands for no data" in str(error)
+    assert not Path("made/undeclared.png").exists()
 
 
 def test_a_strip_that_masks_give_a_class_is_found_and_can_be_cropped(empty):

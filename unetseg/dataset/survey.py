@@ -1,8 +1,6 @@
 """The facts of each labelled image: the content of its files, without any judgement."""
 
-import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,6 @@ _VIEW = 0.95  # of a mask's value and the lit part of its image is common: label
 _WIDE = 2.0  # of these pixels: the standard deviation of the blur that is the rough structure
 _PREVAIL = 8  # the commonest values of a mask, blended or not, hold over half of its pixels
 _SENTINELS = (-9999.0, -32768.0)  # values of pixels without data in rasters of GDAL and ArcGIS
-_ABSURD = 1e30  # no measured value is larger; ArcGIS has 3.4e38 where there is no data
 _MANY = 0.01  # share of the pixels: fewer may be measured values
 _MEASURED = 256  # masks are thinned out to this many pixels a side before they are measured
 
@@ -108,7 +105,6 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     info, mask_info = pair.read_info(selection), pair.mask_info(selection)
     image, missing = pair.read_known(selection)
     places = pair.places(selection)
-    sentinel = _sentinel(image, pair.image, places[0].nodata)
     hidden = list[int]()
     if pair.drawn is None:
         raw = _mask_beside(pair, image, selection)
@@ -145,7 +141,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         strips_of(image),
         measure_numbers(raw, found),
         0 if missing is None else int(missing.sum()),
-        sentinel,
+        _sentinel(image),
         places,
         _lean(grey, raw, found),
         tuple(hidden),
@@ -270,34 +266,11 @@ def measuring_step(shape: tuple[int, ...]) -> int:
     return -(-max(shape) // _MEASURED)
 
 
-def _sentinel(image: NDArray[Any], path: Path, nodata: float | None) -> float | None:
-    """Return the ``sentinel`` of `Survey`; None of whole numbers from 0.
-
-    Args:
-        image: ``(H, W, C)``, filled where it has no data.
-        path: The file.
-        nodata: The value that it declares as no data.
-
-    Raises:
-        InputError: A value is so large that nothing can be learnt beside it.
-    """
-    if image.dtype.kind != "f":
-        return None
-    low, high = float(image.min()), float(image.max())
-    if max(-low, high) > _ABSURD:
-        absurd = high if high > _ABSURD else low
-        text = f"holds {absurd:g}, which stands for no data in many programs"
-        raise InputError(path, text, declare_nodata(absurd, nodata))
+def _sentinel(image: NDArray[Any]) -> float | None:
+    """Return the ``sentinel`` of `Survey`; ``image`` (H, W, C) is filled where it has no data."""
+    low = float(image.min())
     is_common = low in _SENTINELS and (image == low).any(2).mean() >= _MANY
     return low if is_common else None
-
-
-def declare_nodata(value: float, declared: float | None) -> str:
-    """Return the advice about a value of pixels without data, where a file declares one or none."""
-    if declared is not None and math.isclose(declared, value, rel_tol=1e-6):  # as float32
-        text = "it is no data only where all channels hold it: fill the gaps of each channel"
-        return f"{text}, or choose {arg('channels')} without gaps"
-    return f"where it is no data, declare it: gdal_edit.py -a_nodata {value!r} FILE"
 
 
 def _thumbnail(grey: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from unetseg.pictures.opening import (
     check_page,
     decoding,
     open_file,
+    refuse_absurd,
 )
 from unetseg.settings import WHOLE, Selection
 
@@ -104,11 +105,14 @@ class Raster:
 
         Raises:
             IndexError, InputError, MachineError: ``raster[rows]`` raises them.
+            InputError: A pixel that holds data has a value that no measurement has.
         """
         pixels, opaque = self._decode(rows)
-        valid = valid_pixels(pixels, self.georeference.nodata)
+        nodata = self.georeference.nodata
+        valid = valid_pixels(pixels, nodata)
         if opaque is not None and not opaque.all():
             valid = opaque if valid is None else valid & opaque
+        refuse_absurd(self._path, pixels if valid is None else pixels[valid], nodata)
         return pixels, valid
 
     def valid(self, rows: slice) -> NDArray[np.bool_] | None:

@@ -5,6 +5,7 @@ declares. The first bytes show the format, never the name. This module does not 
 """
 
 import logging
+import math
 import os
 import struct
 import warnings
@@ -29,6 +30,8 @@ COPY_AGAIN = "it may be damaged: copy or save it again"
 # LZW packs at best 4096 bytes into 12 bits, and no other compression of these formats does better.
 # So a file that declares more bytes than this for each of its own is forged or truncated.
 _MAX_EXPANSION = 4096
+
+_ABSURD = 1e30  # no measured value is larger; ArcGIS has 3.4e38 where there is no data
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -359,3 +362,39 @@ def _to_declared_dtype(
         text = f"{bad.sum():,} values are not finite, first at (x {x}, y {top + y})"
         raise InputError(path, text, "replace NaN and infinity by numbers")
     return floats
+
+
+def refuse_absurd(
+    path: str | os.PathLike[str], pixels: NDArray[Any], nodata: float | None = None
+) -> None:
+    """Refuse values so large that nothing can be learned or predicted beside them.
+
+    Args:
+        path: The file, for the message.
+        pixels: Those that hold data, of any shape; NaN is passed over.
+        nodata: The value that the file declares as no data, if any.
+
+    Raises:
+        InputError: A value is larger than any measured one.
+    """
+    if (value := absurd_value(pixels)) is not None:
+        text = f"holds {value:g}, which stands for no data in many programs"
+        raise InputError(path, text, declare_nodata(value, nodata))
+
+
+def absurd_value(pixels: NDArray[Any]) -> float | None:
+    """Return a value that is larger than any measured one, or smaller; None where there is none."""
+    if pixels.dtype.kind != "f" or not pixels.size:
+        return None
+    low, high = (float(end.reduce(pixels, axis=None)) for end in (np.fmin, np.fmax))
+    if max(-low, high) <= _ABSURD:
+        return None
+    return high if high > _ABSURD else low
+
+
+def declare_nodata(value: float, declared: float | None) -> str:
+    """Return the advice about a value of pixels without data, where a file declares one or none."""
+    if declared is not None and math.isclose(declared, value, rel_tol=1e-6):  # as float32
+        text = "it is no data only where all channels hold it: fill the gaps of each channel"
+        return f"{text}, or choose {arg('channels')} without gaps"
+    return f"where it is no data, declare it: gdal_edit.py -a_nodata {value!r} FILE"

@@ -30,6 +30,7 @@ from unetseg.pictures.opening import (
     ImageInfo,
     Picture,
     RowReader,
+    absurd_value,
     apply_orientation,
     as_declared,
     bits_as_bytes,
@@ -133,6 +134,9 @@ def as_image(given: Any, channels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     if pixels.dtype not in (np.uint8, np.uint16):
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise InputError("image", "holds values that are not finite", "replace them")
+        if (value := absurd_value(pixels)) is not None:
+            text = f"holds {value:g}, which stands for no data in many programs"
+            raise InputError("image", text, "replace them")
         pixels = pixels.astype(np.float32) if dtype.kind == "f" else _as_whole(pixels, dtype)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from unetseg.dataset.findings.facts import Facts
 from unetseg.dataset.findings.finding import Finding, refusal_of
 from unetseg.dataset.naming import Pair
-from unetseg.dataset.survey import declare_nodata
 from unetseg.errors import Code, InputError, arg, as_option
 from unetseg.pictures.georeference import Georeference
+from unetseg.pictures.opening import declare_nodata
 from unetseg.pictures.surroundings import common_surround
 from unetseg.settings import WHOLE, Selection
 from unetseg.text import plural, show
