@@ -83,3 +83,18 @@ def test_sixteen_bits_and_many_channels_are_read(tmp_path):
     image = np.random.default_rng(0).integers(0, 65535, (20, 30, 5)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image, planarconfig="contig", photometric="minisblack")
     np.testing.assert_array_equal(Pictures([tmp_path / "a.tif"]).image(0), image)
+
+
+@pytest.mark.parametrize("nodata", [np.nan, -9999.0, -3.4028235e38])
+def test_pixels_that_a_file_declares_as_no_data_change_neither_window_nor_features(
+    tmp_path, nodata
+):
+    image = np.random.default_rng(0).random((40, 60)).astype(np.float32)
+    known = image[10:].mean()
+    image[:10] = nodata
+    tags = [(42113, "s", 0, str(nodata), True)]
+    tifffile.imwrite(tmp_path / "a.tif", image, extratags=tags)
+    pyramid = Pictures([tmp_path / "a.tif"])[0]
+    assert 0 <= pyramid.ranges[0]["min"] < pyramid.ranges[0]["max"] <= 1
+    np.testing.assert_allclose(pyramid[0][:10], known, rtol=1e-5)
+    np.testing.assert_array_equal(pyramid[0][10:, :, 0], image[10:])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.errors import InputError
-from unetseg.pictures import reading, writing
+from unetseg.pictures import bands, writing
 from unetseg.pictures.transforms import halve_image
 
 TILE = 512  # pixels a side
@@ -126,7 +126,8 @@ class Pictures:
                 if number in self._kept:
                     self._kept.move_to_end(number)
                     return self._kept[number]
-            pyramid = Pyramid(reading.read_image(self._paths[number], max_pixels=MAX_PIXELS))
+            pixels, _ = bands.read_filled(self._paths[number], max_pixels=MAX_PIXELS)
+            pyramid = Pyramid(pixels)
             with self._lock:
                 self._kept[number] = pyramid
                 total = sum(p.nbytes for p in self._kept.values())
@@ -135,7 +136,10 @@ class Pictures:
             return pyramid
 
     def image(self, number: int) -> NDArray[Any]:
-        """Return a picture ``(H, W, C)`` in the dtype of its file; raises as above."""
+        """Return a picture ``(H, W, C)`` in the dtype of its file; raises as above.
+
+        Pixels without data have the mean of the others, as in training.
+        """
         return self[number][0]
 
 

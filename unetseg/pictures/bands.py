@@ -205,7 +205,7 @@ def open_raster(
 
 
 def read_filled(
-    path: str | os.PathLike[str], selection: Selection = WHOLE
+    path: str | os.PathLike[str], selection: Selection = WHOLE, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read an image as `reading.read_image` does; pixels without data have the mean of the others.
 
@@ -219,7 +219,7 @@ def read_filled(
         InputError: `open_raster` or the raster refuses the file.
         MachineError: No permission to read, not enough memory.
     """
-    with open_raster(path, selection) as raster:
+    with open_raster(path, selection, max_pixels=max_pixels) as raster:
         image, valid = raster.with_valid(slice(0, raster.shape[0]))
     if valid is None:
         return image, None
