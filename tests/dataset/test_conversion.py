@@ -725,3 +725,15 @@ def test_label_images_of_some_images_alone_are_refused(tmp_path):
     (root / "objects/im1.png").unlink()
     with pytest.raises(InputError, match="objects: no label image of im1; add it, or leave out"):
         convert_folder(root, tmp_path / "no", instances=True)
+
+
+def test_floats_without_data_are_converted_as_they_are_trained_on(tmp_path):
+    root = write(tmp_path / "set", lambda root, k: save(root / f"masks/im{k}.png", truth(k)))
+    for k, path in enumerate(sorted((root / "images").iterdir())):
+        pixels = np.asarray(Image.open(path).convert("L"), np.float32)
+        pixels[:3] = np.nan
+        path.unlink()
+        tags = [(42113, "s", 0, "nan", True)]
+        tifffile.imwrite(path.with_suffix(".tif"), pixels + k, extratags=tags)
+    convert_folder(root, tmp_path / "out")
+    assert masks_of(tmp_path / "out").keys() == masks_of(root).keys()

@@ -19,6 +19,7 @@ from tests.dataset.test_label_traps import (
     TRAPS,
     grey_of,
     mask_of,
+    paletted,
     png,
     smooth,
     tif,
@@ -806,7 +807,7 @@ def test_convert_says_what_was_moved_and_what_to_type(tmp_path, monkeypatch, cap
     assert main(["convert", "set", "out", "--instances"]) == 0
     shown = capsys.readouterr()
     assert "Wrote 4 labelled images to out." in shown.out
-    assert "unetseg check out --html sheet.html" in shown.out
+    assert "unetseg check out\n" in shown.out
     assert main(["check", "out"]) == 0
 
 
@@ -1185,3 +1186,60 @@ def test_tiles_that_meet_at_a_corner_or_lie_on_other_maps_are_no_neighbours(tmp_
 
     found = inspect_folder(write(tmp_path / "set", tile))
     assert not [f for f in found.findings if "on the map" in f.problem]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("Messwerte.csv", "Name;Fläche µm²\n".encode("cp1252")),
+        ("runs.csv", b"id,rle\n1," + b"3 4 " * 50_000),
+        ("utf16.csv", "a,b\n1,2\n".encode("utf-16")),
+        ("_classes.csv", "Größe,Klasse\n".encode("cp1252")),
+        ("_classes.csv", b""),
+        ("images/plots.geojson", b'{"type": "FeatureCollection", "features": []}'),
+        ("table.csv/notes.txt", b"a folder"),
+    ],
+)
+def test_strangers_tables_beside_a_set_change_nothing(tmp_path, name, content):
+    root = write(tmp_path / "set")
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(content)
+    found = inspect_folder(root)
+    assert not found.errors
+    assert len(found.surveys) == COUNT
+
+
+@pytest.mark.parametrize("copied", [COUNT, 1])
+def test_copies_of_held_out_images_are_held_out_and_something_must_be_left(tmp_path, copied):
+    write(tmp_path / "set/train")
+    for part in ("images", "masks"):
+        (tmp_path / "set/val" / part).mkdir(parents=True)
+        for k in range(copied):
+            shutil.copy(tmp_path / f"set/train/{part}/im{k}.png", tmp_path / "set/val" / part)
+        png(tmp_path / f"set/val/{part}/other", grey_of(9) if part == "images" else mask_of(9))
+    found = inspect_folder(tmp_path / "set")
+    if copied == COUNT:
+        assert ["every image of train/ is also in" in f.problem for f in found.errors] == [True]
+        with pytest.raises(InputError, match=r"none is left to train on; .* val=0\.2"):
+            build_store(tmp_path / "set", tmp_path / "p.h5")
+    else:
+        said = "the set is divided: 2 of val and 1 copy of these are held out, 3 are trained on"
+        assert [f.problem for f in found.findings if "divided" in f.problem] == [said]
+        info = build_store(tmp_path / "set", tmp_path / "p.h5").info
+        assert sum(s.split == "train" for s in info.sources) == 3
+
+
+def test_a_coloured_strip_that_is_cropped_away_does_not_make_two_kinds_of_images(tmp_path):
+    def with_bar(path, k):
+        image = np.stack([grey_of(k)] * 3, 2)
+        image[-4:, :9] = 255, 200, 0
+        png(path, image)
+
+    root, settings = write(tmp_path / "set", image=with_bar), PatchSettings(crop="bottom=4")
+    assert not inspect_folder(root, settings).errors
+    assert build_store(root, tmp_path / "p.h5", settings).info.channels == 3
+
+
+def test_a_value_beyond_palettes_may_be_ignored_beside_masks_with_palettes(tmp_path):
+    root = write(tmp_path / "set", mask=lambda path, k: paletted(path, mask_of(k)))
+    assert not inspect_folder(root, ignore=[65535]).errors

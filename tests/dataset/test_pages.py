@@ -102,3 +102,34 @@ def test_convert_says_that_it_takes_single_pictures(empty):
     with pytest.raises(InputError, match="holds 4 pages"):
         unetseg.convert_folder("set", "out")
     assert not Path("out").exists()
+
+
+def test_classes_are_found_on_all_pages_of_a_stack(empty):
+    write_stacks("set")
+    Path("set/classes.toml").unlink()
+    for path in Path("set/masks").iterdir():
+        pages = tifffile.imread(path)
+        pages[-1] = 0  # the last slice shows nothing
+        tifffile.imwrite(path, pages, photometric="minisblack", metadata={"axes": "ZYX"})
+    found = unetseg.inspect_folder("set", PATCHES)
+    assert not found.errors
+    assert [one.value for one in found.table.classes] == [0, 1, 2]
+    unetseg.train("set", patches=PATCHES, **QUICK)
+    unetseg.predict(["set/images"], settings=PredictSettings(page="all"))
+    made = unetseg.evaluate("set", predictions="predictions", settings=PredictSettings(page="all"))
+    assert made.scores.classes == found.table.names
+
+
+def test_pages_of_several_sizes_are_predicted_and_not_joined(empty):
+    write_stacks("set")
+    unetseg.train("set", patches=PATCHES, **QUICK)
+    with tifffile.TiffWriter("scan.tif") as file:
+        for size in ((64, 56), (32, 28)):
+            file.write(draw(3, size)[0][..., 0], photometric="minisblack")
+    notes = []
+    settings = PredictSettings(page="all")
+    done = unetseg.predict("scan.tif", settings=settings, on_progress=notes.append)
+    assert len(done.written) == 2
+    assert any("pages of several sizes: its masks are not joined" in str(note) for note in notes)
+    assert not Path("predictions/scan.tif").exists()
+    assert len(unetseg.predict("scan.tif", settings=settings).skipped) == 2

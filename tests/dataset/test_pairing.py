@@ -93,6 +93,15 @@ LAYOUTS = {
         ("images/7.png", "masks/7.png"),
     ],
     "flat, an OME-TIFF": [("6.png", "6_mask.png"), ("7.ome.tif", "7_mask.png")],
+    "images and masks as OME-TIFF, another suffix": [
+        ("images/7.ome.tif", "masks/7_mask.ome.tif"),
+        ("images/8.ome.tif", "masks/8_mask.ome.tif"),
+    ],
+    "images and masks as OME-TIFF, two other suffixes": [
+        ("images/21_training.ome.tif", "masks/21_manual1.ome.tif"),
+        ("images/22_training.ome.tif", "masks/22_manual1.ome.tif"),
+    ],
+    "flat, images and masks as OME-TIFF": [("6.ome.tif", "6_mask.ome.tif")],
     "flat, in capitals": [("A.TIF", "A_MASK.TIF"), ("B.TIF", "B_MASK.TIF")],
     "flat, images with a suffix too": [
         ("a_1_img.png", "a_1_mask.png"),

@@ -9,7 +9,8 @@ import tifffile
 from PIL import Image
 
 import unetseg
-from tests.support import NAMES, masks_of, read, write_set
+from tests.support import NAMES, VALUES_TOML, masks_of, read, write_set
+from unetseg.cli.app import main
 from unetseg.errors import InputError
 
 
@@ -131,3 +132,16 @@ def test_true_masks_scored_against_themselves_are_said(home):
         is_said = any("holds the true masks themselves" in one for one in seen)
         assert is_said == (made == "data/test/masks")
         seen.clear()
+
+
+def test_a_few_pixels_without_a_class_count_as_wrong_wherever_masks_are_looked_at(empty):
+    write_set("truth", 5, toml="ignore = [9]\n" + VALUES_TOML)
+    shutil.copytree("truth/masks", "made")
+    for path in Path("made").iterdir():
+        mask = np.array(Image.open(path))
+        mask[30, 10:16] = 9
+        Image.fromarray(mask).save(path)
+    found = unetseg.evaluate("truth", predictions="made", boundary=2)
+    assert 0.9 < found.scores.mean_iou < 1
+    assert found.boundaries is not None
+    assert main(["suspects", "truth", "--predictions", "made"]) == 0

@@ -104,7 +104,7 @@ def convert(
     for path, count in zip(done.folders, done.images, strict=True):
         print_line(f"Wrote {plural(count, 'labelled image')} to {path}.")
     made = quote(folder if len(done.folders) > 1 else done.folders[0])
-    print_next(f"unetseg check {made} --html sheet.html", f"unetseg train {made} --budget 10m")
+    print_next(f"unetseg check {made}", f"unetseg train {made} --budget 10m")
 
 
 def _percent(count: int, total: int) -> str:

@@ -71,6 +71,11 @@ class Pair:
         return self.mask if self.drawn is None else self.image
 
     @property
+    def labelled_as(self) -> Path:
+        """`named`, with the page where the file holds several: it is unique in a set."""
+        return with_page(self.named, self.page)
+
+    @property
     def file_stem(self) -> str:
         """The name that all pages of one file share: they stay on one side of a split."""
         return self.name if self.page is None else stem_of(self.image)
@@ -315,6 +320,11 @@ def by_stem(files: Sequence[Path]) -> dict[str, Path]:
     return stems
 
 
+def with_page(path: Path, page: int | None) -> Path:
+    """Return a path that names a page of a file, for messages alone; None is the whole file."""
+    return path if page is None else path.with_name(f"{path.name}, page {page}")
+
+
 @dataclass(frozen=True)
 class _Renaming:
     """A rule that turns the stem of an image into that of its mask, by prefix and suffix."""
@@ -393,11 +403,12 @@ def _partners(
     found = {stem: mask for stem, mask in masks.items() if mask is not None and mask in mask_of}
     taken = set(found.values())
     for stem in image_of:
-        others = (rule.mask_of(stem.removesuffix(OME)), f"{masks[stem]}{OME}")
+        short = rule.mask_of(stem.removesuffix(OME))
+        others = [m for mask in (short, masks[stem]) if mask for m in (mask, f"{mask}{OME}")]
         free = [mask for mask in others if mask in mask_of and mask not in taken]
         if stem not in found and free:
-            found[stem] = str(free[0])
-            taken.add(found[stem])
+            found[stem] = free[0]
+            taken.add(free[0])
     return found
 
 

@@ -19,6 +19,7 @@ from unetseg.dataset.naming import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     MASK_SUFFIXES,
+    OME,
     Pair,
     list_folder,
     list_images,
@@ -389,5 +390,6 @@ def _divide_flat(
 
 
 def _mask_suffix(stem: str) -> str:
-    found = [s for s in MASK_SUFFIXES if stem.lower().endswith(s) and len(stem) > len(s)]
+    stem = stem.lower().removesuffix(OME)
+    found = [s for s in MASK_SUFFIXES if stem.endswith(s) and len(stem) > len(s)]
     return max(found, key=len, default="")

@@ -120,6 +120,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
     if not raw.values[inner].size:
         text = f"{selection.crop} leaves nothing of {size[0]} x {size[1]} pixels"
         raise InputError(pair.image, text, f"give a smaller {arg('crop')}")
+    channels = transforms.collapse_grey(image).shape[2]  # of the whole file, which is stored
     image, raw = image[inner], raw.inside(inner)
     found, grey = masks.find_keys(raw), _grey(image)
     small = transforms.rescale_image(grey, (_DETAIL, _DETAIL))[..., 0]
@@ -129,7 +130,7 @@ def survey_pair(pair: Pair, selection: Selection) -> Survey:
         info,
         mask_info,
         sha256,
-        transforms.collapse_grey(image).shape[2],
+        channels,
         _encoding(raw, mask_info),
         found,
         tuple(image.min((0, 1)).tolist()),

@@ -309,8 +309,8 @@ def painted_ignored(raw: RawMask, value: int = IGNORED) -> NDArray[np.bool_]:
         raw: The mask. Only a palette can tell that ``value`` stands for no class.
         value: The `ignored_value` of its classes.
     """
-    grey = colour_to_rgb(IGNORED_COLOUR)
-    if raw.palette is None or tuple(raw.palette[value].tolist()) != grey:
+    grey, palette = colour_to_rgb(IGNORED_COLOUR), raw.palette
+    if palette is None or value >= len(palette) or tuple(palette[value].tolist()) != grey:
         return np.zeros(raw.values.shape[:2], np.bool_)
     marked: NDArray[np.bool_] = raw.values == value
     return marked

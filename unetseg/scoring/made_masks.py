@@ -62,7 +62,9 @@ class MadeMasks:
 
         Where the true masks hold colours, made masks with a palette are read as colours, too.
         """
-        found = {str(p.mask): masks.find_keys(p.read_mask(self._selection)) for p in self.pairs}
+        found = {
+            str(p.labelled_as): masks.find_keys(p.read_mask(self._selection)) for p in self.pairs
+        }
         in_colours = discovery.discover(found, ignored).encoding == "colours"
         for pair in self.pairs:
             raw = self._read(pair)
@@ -70,7 +72,7 @@ class MadeMasks:
             if in_colours and raw.palette is not None:
                 raw = masks.RawMask(raw.palette[raw.values])
             keys = masks.find_keys(replace(raw, unlabelled=ignored_here))
-            found[str(self._paths[pair.name])] = keys
+            found[str(naming.with_page(self._paths[pair.name], pair.page))] = keys
         return discovery.discover(found, ignored)
 
     def _read(self, pair: Pair) -> masks.RawMask:
@@ -103,6 +105,7 @@ class MadeMasks:
                 remedy += "; if a model ignores them, as it did in training, name it: "
                 remedy += arg("model")
             raise InputError(path, f"{text}(x {x}, y {y})", remedy)
+        found[blank] = labels[blank] == 0  # wrong, as `metrics.confusion` counts it
         return Predicted(found, missed=missed)
 
 

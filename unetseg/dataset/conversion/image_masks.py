@@ -15,7 +15,7 @@ from unetseg.dataset.survey import refuse_mixup
 from unetseg.errors import Code, InputError
 from unetseg.objects.numbering import measure_numbers
 from unetseg.objects.separation import BACKGROUND, FOREGROUND
-from unetseg.pictures import masks, reading, snapping
+from unetseg.pictures import masks, snapping
 from unetseg.pictures.discovery import discover
 from unetseg.pictures.masks import RawMask
 
@@ -44,7 +44,7 @@ def read_pairs(
     pairs, problem = labelled.pairs, labelled.problem
     mask_of, read_kept = {p.name: p.mask for p in pairs}, MaskReader()
     if pairs:
-        refuse_mixup(pairs[0], reading.read_image(pairs[0].image), read_kept(pairs[0].mask))
+        refuse_mixup(pairs[0], pairs[0].read_image(), read_kept(pairs[0].mask))
     if labelled.classes is None:
         table = discover_classes(mask_of, ignored, read_kept)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetseg.classes import ClassTable, SegmentationClass, named_classes
 from unetseg.dataset.exports.export import Reading
+from unetseg.dataset.exports.values import head_of
 from unetseg.errors import InputError
 from unetseg.text import show
 
@@ -62,9 +63,9 @@ def _roboflow_classes(path: Path) -> ClassTable | None:
     """Return the classes of Roboflow's semantic masks: a table ``Pixel Value, Class``."""
     if not path.is_file():
         return None
-    rows = [r for r in csv.reader(path.read_text("utf-8-sig").splitlines()) if r]
-    if [c.strip().lower() for c in rows[0]] != ["pixel value", "class"]:
+    if [c.strip().lower() for c in head_of(path).split(",")] != ["pixel value", "class"]:
         return None  # the table of another kind of export
     with Reading(path, "Roboflow"):
+        rows = [r for r in csv.reader(path.read_text("utf-8-sig").splitlines()) if r]
         values, names = zip(*((int(value), name.strip()) for value, name in rows[1:]), strict=True)
     return ClassTable(named_classes(names, values=values))

@@ -1,5 +1,6 @@
 """A set as a tool exported it, and the labels from which its reader makes it."""
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -306,7 +307,9 @@ class Reading:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, LookupError | TypeError | ValueError | AttributeError | OSError):
-            text = show(error) if isinstance(error, ValueError | OSError) else repr(error)
+        expected = LookupError, TypeError, ValueError, AttributeError, OSError, csv.Error
+        if isinstance(error, expected):
+            is_told = isinstance(error, ValueError | OSError | csv.Error)
+            text = show(error) if is_told else repr(error)
             remedy = error.remedy if isinstance(error, NotReadError) else "export it again"
             raise InputError(self.file, f"{self.tool}: {text}", remedy) from None

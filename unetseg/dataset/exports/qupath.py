@@ -27,12 +27,14 @@ def read_qupath(folder: Path, line_width: float | None = None) -> Export | None:
     images = naming.list_images(home)
     image_of = {naming.stem_of(p).removesuffix(naming.OME): p for p in images}
     image_of |= {naming.stem_of(p): p for p in images}
+    has_masks = any(d.name.lower() in naming.MASK_FOLDERS for d in naming.list_folder(folder)[1])
+    if has_masks and not any(_image_of(file, image_of) for file in files):
+        return None  # such as outlines of plots beside images and masks
     for file in files:
         with Reading(file, labels.tool):
             data = json.loads(file.read_text("utf-8-sig"))
             found = data["features"] if isinstance(data, dict) else data
-            stem = naming.stem_of(file)
-            path = image_of.get(stem) or image_of.get(stem.rsplit(".", 1)[0])
+            path = _image_of(file, image_of)
             if path is None:
                 raise InputError(file, "no image has this name", "name it like its image")
             image = labels.image(path, file)
@@ -45,6 +47,12 @@ def read_qupath(folder: Path, line_width: float | None = None) -> Export | None:
         text = "QuPath objects without a class beside others with one"
         raise InputError(folder, text, "set the class of each in QuPath and export again")
     return labels.export()
+
+
+def _image_of(file: Path, image_of: Mapping[str, Path]) -> Path | None:
+    """Return the image that a file belongs to by its name, ``a.geojson`` or ``a.tif.geojson``."""
+    stem = naming.stem_of(file)
+    return image_of.get(stem) or image_of.get(stem.rsplit(".", 1)[0])
 
 
 def _add_geometry(image: LabelledImage, label: str, geometry: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from unetseg.dataset.exports.values import files_in, homes_of, json_files
+from unetseg.dataset.exports.values import HEAD, files_in, head_of, homes_of, json_files
 from unetseg.errors import InputError
 
 _AS_PNG = "save its masks as PNG, with the names of the images"
@@ -21,7 +21,6 @@ _UNREAD = (
     ("*.nd2", "Nikon ND2", "in Fiji: save as TIFF"),
     ("*.dcm", "DICOM", "export each picture as PNG or TIFF"),
     ("*.ilp", "an ilastik project", "in ilastik: export the labels as TIFF"),
-    ("*.webp", "WebP", "save them as PNG"),
     ("*.ndjson", "Labelbox", _AS_PNG),
     ("*.npy", "NumPy arrays", "save them as PNG or TIFF"),
     ("*.npz", "NumPy arrays", "save them as PNG or TIFF"),
@@ -51,7 +50,6 @@ _UNREAD_CSV: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )
 # A line of MakeSense's older tables, which do not name their columns.
 _BOX_OF_MAKESENSE = re.compile(r"[^,]+(,[\d.]+){4},[^,]+(,\d+){2}\s*")
-_HEAD = 1000  # bytes in which the first element of an XML file stands
 
 
 def refuse_by_name(folder: Path) -> None:
@@ -72,9 +70,8 @@ def refuse_by_name(folder: Path) -> None:
             if isinstance(first, dict) and first.keys() >= set(keys):
                 raise InputError(file, f"{kind}: not read", remedy)
     for file in (f for home in homes_of(folder) for f in files_in(home, ".csv")):
-        with open(file, encoding="utf-8-sig", errors="replace") as handle:
-            first = handle.readline(_HEAD)
-        columns = {column.strip(' "\n').lower() for column in first.split(",")}
+        first = head_of(file)
+        columns = {column.strip(' "').lower() for column in first.split(",")}
         if _BOX_OF_MAKESENSE.fullmatch(first):
             columns = {"bbox_x", "bbox_y"}
         for named, kind, remedy in _UNREAD_CSV:
@@ -85,4 +82,4 @@ def refuse_by_name(folder: Path) -> None:
 def _is_cvat(path: Path) -> bool:
     """Tell CVAT's list of all images from the file of one image in Pascal VOC."""
     with open(path, "rb") as file:
-        return path.name == "annotations.xml" or b"<annotations>" in file.read(_HEAD)
+        return path.name == "annotations.xml" or b"<annotations>" in file.read(HEAD)

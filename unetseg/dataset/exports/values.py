@@ -18,6 +18,7 @@ from unetseg.text import few, plural, show
 
 _Content = TypeVar("_Content")
 _PARALLEL = 1e-3  # times the largest coordinate: tools round corners
+HEAD = 1000  # bytes in which the columns of a table, or the first element of an XML file, stand
 _DEEPEST = 5  # folders inside each other that are searched for images
 
 
@@ -29,7 +30,13 @@ def homes_of(folder: Path) -> list[Path]:
 def files_in(folder: Path, suffix: str) -> list[Path]:
     """Return the visible files of a folder with this suffix, in capitals or not."""
     found = (f for f in folder.iterdir() if f.suffix.lower() == suffix and f.name[:1] != ".")
-    return sorted(found)
+    return sorted(f for f in found if f.is_file())
+
+
+def head_of(file: Path) -> str:
+    """Return the start of the first line of a text in any encoding, without its end."""
+    with open(file, encoding="utf-8-sig", errors="replace") as handle:
+        return handle.readline(HEAD).rstrip("\r\n")
 
 
 def visible_files(folder: Path, without: Sequence[str] = ()) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from unetseg.dataset.exports.values import (
     Pictures,
     box_corners,
     files_in,
+    head_of,
     homes_of,
     number_of,
     only_one,
@@ -28,10 +29,8 @@ def read_via(folder: Path, files: JsonFiles, line_width: float | None = None) ->
         file, listed = only_one(found, "VIA", folder)
         return _via_export(file, listed, folder, line_width)
     for file in (f for home in homes_of(folder) for f in files_in(home, ".csv")):
-        with open(file, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
-        if rows and "region_shape_attributes" in rows[0]:
-            return _via_export(file, _via_rows(file, rows), folder, line_width)
+        if "region_shape_attributes" in head_of(file):  # of any other table no more is read
+            return _via_export(file, _via_rows(file), folder, line_width)
     return None
 
 
@@ -43,11 +42,11 @@ def _entries_of(data: Any) -> list[Mapping[str, Any]]:
     return listed if is_via else []
 
 
-def _via_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def _via_rows(file: Path) -> list[dict[str, Any]]:
     """Return the rows of a CSV, a region each, as the entries of the JSON export."""
     entries: dict[str, dict[str, Any]] = {}
-    with Reading(file, "VIA"):
-        for row in rows:
+    with Reading(file, "VIA"), open(file, newline="", encoding="utf-8-sig") as handle:
+        for row in csv.DictReader(handle):
             name = row["filename"]
             size = int(row.get("file_size") or 0)
             new = {"filename": name, "size": size, "regions": list[dict[str, Any]]()}

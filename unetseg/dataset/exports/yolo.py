@@ -115,8 +115,13 @@ def _lists_of_names(home: Path) -> Iterator[tuple[Path, dict[int, str]]]:
     for file in [*files_in(home, ".yaml"), *files_in(home, ".yml")]:
         yield file, _names_in_yaml(file)
     if (file := home / "classes.txt").is_file():
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = _lines(file)
         yield file, {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+
+
+def _lines(file: Path) -> list[str]:
+    with Reading(file, "YOLO"):
+        return file.read_text("utf-8-sig").splitlines()
 
 
 def _names_in_yaml(file: Path) -> dict[int, str]:
@@ -125,7 +130,7 @@ def _names_in_yaml(file: Path) -> dict[int, str]:
     Raises:
         InputError: It is written in a way that is not read.
     """
-    lines = file.read_text("utf-8-sig").splitlines()
+    lines = _lines(file)
     if any(line.startswith("kpt_shape:") for line in lines):
         text = "YOLO's key points, which have no outlines"
         raise InputError(file, text, "export YOLO segmentation")

@@ -388,7 +388,7 @@ def _classes_of(
         return None
     if given is not None:
         return given.with_ignored(ignored) if ignored else given
-    return discover({str(s.pair.named): s.found for s in surveys}, ignored)
+    return discover({str(s.pair.labelled_as): s.found for s in surveys}, ignored)
 
 
 def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
@@ -400,6 +400,6 @@ def _left_out(surveys: Sequence[Survey], has_labels: Sequence[bool]) -> Finding:
 
 def _doubt(surveys: Sequence[Survey]) -> InputError | None:
     """Return why the values of masks may be no classes; None where nothing speaks against it."""
-    found = {str(s.pair.named): s.found for s in surveys}
-    numbers = {s.pair.named: s.numbers for s in surveys}
+    found = {str(s.pair.labelled_as): s.found for s in surveys}
+    numbers = {s.pair.labelled_as: s.numbers for s in surveys}
     return doubt_values(found, numbers)
