@@ -218,7 +218,7 @@ def compare_modes(run: Path, folder: Path) -> list[object]:
     score, spent, wrong = [], [], []
     for kind in _MODES:
         model, begin = Model(run, PredictSettings(mode=kind)), time.process_time()
-        found = [model.segmenter.labels(*model.scaled(one.image)) for one in images]
+        found = [model.segmenter.labels(*model.scaled(one.image)[:2]) for one in images]
         spent.append(time.process_time() - begin)
         count, matrices, at_edge, elsewhere = len(table.names), [], [], []
         for one, labels in zip(images, found, strict=True):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -598,3 +599,34 @@ def test_one_bad_image_is_told_once_and_of_several_it_is_said_how_many(home, cap
     assert "Wrote" not in said.out
     assert main(["predict", "bad.png", "worse.png"]) == 2
     assert "all 2 images failed" in capsys.readouterr().err
+
+
+def test_a_bad_mask_of_a_field_of_view_fails_its_image_alone(home):
+    Path("fov").mkdir()
+    names = [f"im{k}" for k in range(100, 105)]
+    shutil.copytree(IMAGES, "more")
+    for k in (103, 104):
+        write_image(Path(f"more/im{k}"), draw(k)[0])
+    for name in names:
+        view = np.full((64, 56), 255, np.uint8)
+        view[:5] = 0
+        if name == "im104":
+            view[20:30, 20:30] = 128
+        Image.fromarray(view).save(f"fov/{name}.png")
+    done = unetseg.predict("more", fov="fov")
+    ((path, error),) = done.failed
+    assert path.name == "im104.png"
+    assert isinstance(error, InputError)
+    assert len(read_summary(done.summary)) == 4 * 3
+    assert len(unetseg.predict("more", fov="fov").skipped) == 4
+
+
+@pytest.mark.parametrize("gone", ["objects/im101.csv", "objects/im101.geojson"])
+def test_a_table_or_outlines_that_were_removed_are_made_again(home, gone):
+    done = unetseg.predict(IMAGES, objects="square")
+    before = done.objects.read_bytes()
+    Path("predictions", gone).unlink()
+    again = unetseg.predict(IMAGES, objects="square")
+    assert [path.name for path in again.written] == ["im101.png"]
+    assert Path("predictions", gone).exists()
+    assert again.objects.read_bytes() == before

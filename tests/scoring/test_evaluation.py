@@ -148,3 +148,26 @@ def test_the_command_takes_intervals_over_groups(empty, capsys):
     assert data["groups"] == ["im0", "im1", "im", "im"]
     assert data["units"] == 3
     assert "(3 groups)" in capsys.readouterr().out
+
+
+def test_pixels_without_data_join_no_objects_when_masks_are_mended(home):
+    write_set("set", 3, first=200)
+    for path in sorted(Path("set/images").iterdir()):
+        pixels, mask = np.array(Image.open(path)), read(f"set/masks/{path.name}")
+        shown = np.full_like(pixels, 255)
+        stripe = int(np.flatnonzero((mask == 2).mean(1) > 0.5)[0])
+        shown[: max(0, stripe - 2)] = 0  # nearly all above the stripe
+        Image.fromarray(np.stack([pixels, shown], 2)).save(path)
+    settings = unetseg.PredictSettings(largest=("ground",))
+    unetseg.predict("set", settings=settings)
+    by_model = unetseg.evaluate("set", settings=settings).scores
+    by_masks = unetseg.evaluate("set", predictions="predictions", settings=None).scores
+    np.testing.assert_array_equal(by_model.confusion, by_masks.confusion)
+
+
+@pytest.mark.parametrize("given", [{"page": 0}, {"channels": (0,)}])
+def test_parts_of_files_cannot_be_chosen_of_what_a_store_holds(home, given):
+    shutil.rmtree("data/test")
+    settings = unetseg.PredictSettings(**given)
+    with pytest.raises(InputError, match=r"is for a folder of labelled images; name one"):
+        unetseg.evaluate(settings=settings)

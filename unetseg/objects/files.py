@@ -82,6 +82,7 @@ def write_objects(
     """
     place = georeference or Georeference()
     shape, (_, in_pixels, at) = objects.numbers.shape, companions(path)
+    path.unlink(missing_ok=True)  # else it could be taken to belong to new outlines after a kill
     measuring, outlining = Measuring(shape, place.pixel_size), Outlining(shape)
     with ExitStack() as stack:
         plain = stack.enter_context(GeoJson(in_pixels))

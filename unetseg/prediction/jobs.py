@@ -20,6 +20,7 @@ from unetseg.objects.files import OBJECTS, companions, is_own
 from unetseg.pictures import bands, reading
 from unetseg.prediction.model import Model
 from unetseg.prediction.run_folder import LABEL, label_of, refuse_foreign
+from unetseg.progress import Note, OnProgress, silent
 from unetseg.settings import Selection
 from unetseg.text import show
 
@@ -112,6 +113,12 @@ class Job:
     def map_objects(self) -> Path | None:
         """The outlines of the objects in the coordinates of the map."""
         return companions(self.objects)[2] if self.objects and self.is_placed else None
+
+    @property
+    def has_companions(self) -> bool:
+        """Whether the table and the outlines of the objects are there, if objects are wanted."""
+        wanted = companions(self.objects)[:2] if self.objects else ()
+        return all(place.exists() for place in wanted)
 
     @property
     def places(self) -> list[Path]:
@@ -240,10 +247,12 @@ def check_places(jobs: Iterable[Job], overwrite: bool) -> None:
                 refuse_foreign(place, "out", is_own)
 
 
-def join_pages(jobs: Iterable[Job], failed: Iterable[Job]) -> None:
+def join_pages(
+    jobs: Iterable[Job], failed: Iterable[Job], on_progress: OnProgress = silent
+) -> None:
     """Join the masks of the pages of each file into a stack with the axes of the file.
 
-    A file with a page that failed has no stack.
+    A file with a page that failed, or with pages of several sizes, has no stack.
     """
     stacks: dict[Path, list[Job]] = {}
     without = {job.stack for job in failed}
@@ -256,6 +265,10 @@ def join_pages(jobs: Iterable[Job], failed: Iterable[Job]) -> None:
             continue
         info = reading.read_info(pages[0].image)
         masks = [reading.read_mask(job.mask) for job in pages]
+        if len({mask.values.shape for mask in masks}) > 1:
+            text = f"{show(pages[0].image)} has pages of several sizes: its masks are not joined"
+            on_progress(Note(text))
+            continue
         sizes, axes = info.stack, "".join(a for a in info.axes if a not in "YXSC")
         if math.prod(sizes) != len(pages):  # pages of several series
             sizes, axes = (len(pages),), "Q"

@@ -196,9 +196,15 @@ class Model(Result):
         pixels = reading.as_image(image, self.card.channels, np.dtype(self.card.dtype))
         return as_trained(pixels, self.card, "image", convert_depth=convert_depth), None
 
-    def scaled(self, image: AnyImage) -> tuple[NDArray[Any], tuple[int, int]]:
-        """Return an image as the networks take it, and its own height and width; see `read`."""
-        return self._fitted(self._read(image)[0])
+    def scaled(
+        self, image: AnyImage
+    ) -> tuple[NDArray[Any], tuple[int, int], NDArray[np.bool_] | None]:
+        """Return an image as the networks take it, its height and width, and its known pixels.
+
+        The latter (H, W) are those that hold data; None where all do. See `read`.
+        """
+        pixels, valid = self._read(image)
+        return *self._fitted(pixels), valid
 
     def _fitted(self, pixels: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, int]]:
         height, width, _ = pixels.shape
@@ -246,7 +252,7 @@ class Model(Result):
 
         They are scaled by the model's temperature, in an ensemble by the mean temperature.
         """
-        return self.segmenter.probabilities(*self.scaled(image))
+        return self.segmenter.probabilities(*self.scaled(image)[:2])
 
     @public()
     def labels_and_confidence(

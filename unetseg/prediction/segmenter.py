@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetseg.dataset.geometry import pad_to, starts, tiles, window_weights
+from unetseg.devices import is_fast_in_bfloat16
 from unetseg.errors import InputError
 from unetseg.network.labels import labels_of
 from unetseg.network.unet import fill_to_multiple, fold_normalisation
@@ -110,6 +111,8 @@ class Segmenter:
         self.size, self.stride, self.shifts = size, stride, tuple(shifts)
         self.batch_size = batch_size or max(1, _BATCH[self.device.type] // size**2)
         self.temperature = temperature
+        # A GPU computes as it trains by default. A CPU gives the same labels as any other machine.
+        self._halves = self.device.type == "cuda" and is_fast_in_bfloat16(self.device)
         self.views: list[tuple[int, ...]] = [(), *flips]
         self._weights = torch.from_numpy(window_weights(size, weights)).to(self.device)
         # Networks with equal normalisation share one batch.
@@ -366,9 +369,7 @@ class Segmenter:
                 seen = _moved(normalised, rows, columns)
                 for network, axes in itertools.product(networks, self.views):
                     view = fill_to_multiple(seen, getattr(network, "multiple", 1)) if axes else seen
-                    with torch.autocast(  # as in training
-                        self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
-                    ):
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self._halves):
                         logits = network(view.flip(axes) if axes else view)
                     shares = logits.float().softmax(1)
                     if axes:

@@ -235,7 +235,7 @@ def predict(
     ]
     if ranks.is_writer:
         update_summary(table, [one.summary for _, one in done if one.summary], classes.names)
-        join_pages(jobs, [job for job, one in done if one.error])
+        join_pages(jobs, [job for job, one in done if one.error], on_progress)
         if asked:
             join_tables(filter(is_own, (out / OBJECTS).glob("*.csv")), out / OBJECT_TABLE)
     return _predictions(wanted, table, classes.names, done)
@@ -286,7 +286,8 @@ def _to_error(data: Any) -> UnetsegError | None:
 def _from_error(error: UnetsegError | None) -> tuple[str, list[str], Code | None] | None:
     if error is None:
         return None
-    return type(error).__name__, [error.what, error.problem, error.remedy], error.code
+    kind = MachineError if isinstance(error, MachineError) else InputError
+    return kind.__name__, [error.what, error.problem, error.remedy], error.code
 
 
 @dataclass
@@ -388,7 +389,8 @@ class _Session:
         turn = _Turn(number, job)
         try:
             label = make_label(self.model, job, self.hash_of)
-            if any(label_of(place) != label for place in job.places) or not self._is_told(job):
+            is_whole = all(label_of(place) == label for place in job.places) and job.has_companions
+            if not is_whole or not self._is_told(job):
                 with ExitStack() as closing:
                     picture = closing.enter_context(self.model.open(job.image, job.page))
                     if job.view:

@@ -355,8 +355,9 @@ def _align(one: Scores, other: Scores, sides: Sequence[_Side]) -> tuple[Scores, 
     differing = (first.sum(axis=2) != second.sum(axis=2)).any(axis=1)
     if differing.any():
         name = one.names[int(differing.argmax())]
-        text = f"the stores of A and B hold other masks of {show(name)}"
-        raise InputError("compare", text, "name a folder of labelled images")
+        text = f"A and B are scored on other pixels of {show(name)}"
+        remedy = "name a folder of labelled images; where a model ignores an area, pass "
+        raise InputError("compare", text, remedy + arg("whole"))
     one, other = (scores(m, one.names, classes, one.groups) for m in (first, second))
     return one, other
 

@@ -268,6 +268,9 @@ def _subject_by_model(
         }
         for name in (name for name, value in given.items() if value is not None):
             raise InputError(arg(name), "is for a folder of true masks", "name one")
+        for name in ("page", "channels"):  # these are parts of files, which a store does not hold
+            if getattr(model.settings, name) not in (None, ()):
+                raise InputError(arg(name), "is for a folder of labelled images", "name one")
         return held_out_by_model(model, choice, predicting, on_progress)
     labelled = read_folder(source, options, model.selection, model.card, on_progress)
     truth = truth_of(labelled, options, model.selection, model.card)
@@ -291,7 +294,8 @@ def evaluation_of(
         on_progress: Receives `Note`.
     """
     predicting = functools.partial(NumberedPredictions, keep=True, passed=passed)
-    return Evaluation(found, held_out_by_model(Model(model), Choice(), predicting, on_progress))
+    every = Choice(include_trained=True)  # as scored: a model to start from may know some of them
+    return Evaluation(found, held_out_by_model(Model(model), every, predicting, on_progress))
 
 
 def _score(subject: Subject, curves: bool, on_progress: OnProgress) -> Evaluation:

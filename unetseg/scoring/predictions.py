@@ -25,7 +25,8 @@ from unetseg.prediction.segmenter import Computed
 from unetseg.scoring.curves import count_probabilities
 
 Labels = NDArray[np.uint8]
-_Image = tuple[Rows | Computed, tuple[int, int]]  # as the segmenter takes it, and its own shape
+# An image as the segmenter takes it, its own shape, and which of its pixels hold data.
+_Image = tuple[Rows | Computed, tuple[int, int], NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class NumberedPredictions:
     ) -> None:
         self._model, self._image, self._curves, self._passed = model, image, curves, passed
         self._kept = _Kept() if keep else None
-        self._coming: Iterator[list[tuple[int, NDArray[Any], tuple[int, int]]]] = iter(())
+        self._coming: Iterator[list[tuple[Any, ...]]] = iter(())
         self._ready: dict[int, _Image] = {}
 
     def expect(self, numbers: Sequence[int]) -> None:
@@ -169,10 +170,10 @@ class NumberedPredictions:
     def _scaled(self, k: int) -> _Image:
         """Return the k-th image as the segmenter takes it, and the shape of its mask."""
         if self._passed and (known := self._passed.computed(k)):
-            return known, (known.shape[0], known.shape[1])
+            return known, (known.shape[0], known.shape[1]), None
         if k not in self._ready and (batch := next(self._coming, None)):
-            numbers, images, shapes = zip(*batch, strict=True)
-            found = zip(self._model.segmenter.together(images), shapes, strict=True)
+            numbers, images, *others = zip(*batch, strict=True)
+            found = zip(self._model.segmenter.together(images), *others, strict=True)
             self._ready = dict(zip(numbers, found, strict=True))
         return self._ready.pop(k) if k in self._ready else self._model.scaled(self._image(k))
 
@@ -191,27 +192,34 @@ class NumberedPredictions:
         if self._kept and k in self._kept:
             labels, confidence = self._kept.read(k)
             return Predicted(labels, confidence)
-        image, segmenter = self._scaled(k), self._model.segmenter
+        image, shape, valid = self._scaled(k)
+        segmenter = self._model.segmenter
         if self._curves:
-            found = self._counted(image, truth)
+            found = self._counted(image, shape, truth, valid)
         elif sure or self._kept:
-            labels, confidence = segmenter.labels_and_confidence(*image)
-            found = Predicted(self._model.finish(labels), confidence)
+            labels, confidence = segmenter.labels_and_confidence(image, shape)
+            found = Predicted(self._model.finish(labels, valid), confidence)
         else:
-            return Predicted(self._model.finish(segmenter.labels(*image)))
+            return Predicted(self._model.finish(segmenter.labels(image, shape), valid))
         if self._kept:
             self._kept.add(k, found.labels, np.asarray(found.confidence))
         return found
 
-    def _counted(self, image: _Image, truth: Labels) -> Predicted:
+    def _counted(
+        self,
+        image: Rows | Computed,
+        shape: tuple[int, int],
+        truth: Labels,
+        valid: NDArray[np.bool_] | None,
+    ) -> Predicted:
         """Predict an image, and count its probabilities band by band."""
         labels, confidence, row = list[Labels](), list[NDArray[np.float32]](), 0
         counts = np.zeros((), np.int64)
-        for band, shares in self._model.segmenter.labelled_bands(*image):
+        for band, shares in self._model.segmenter.labelled_bands(image, shape):
             plain = shares.numpy(force=True)  # (K, rows, W)
             counts = counts + count_probabilities(plain, truth[row : row + len(band)])
             row += len(band)
             labels.append(band)
             confidence.append(plain.max(0))
-        whole = self._model.finish(np.concatenate(labels))
+        whole = self._model.finish(np.concatenate(labels), valid)
         return Predicted(whole, np.concatenate(confidence), counts)

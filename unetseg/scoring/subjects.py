@@ -273,7 +273,8 @@ def held_out_by_model(
     kept = [
         k
         for k, source in enumerate(info.held_out)
-        if source.sha256 not in trained and choice.takes(Path(source.name).stem)
+        if (choice.include_trained or source.sha256 not in trained)
+        and choice.takes(Path(source.name).stem)
     ]
     if not kept:
         text = "holds out no image that the model has not seen"
