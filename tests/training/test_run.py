@@ -24,10 +24,12 @@ from tests.support import (
     assert_equal_runs,
     at_patches,
     at_step,
+    draw,
     rows_of,
     stopping,
     typed,
     weights,
+    write_image,
     write_set,
 )
 from unetseg.errors import DivergenceError, InputError, Interrupted, MachineError
@@ -826,3 +828,47 @@ def test_the_line_to_start_again_carries_the_options_given(home):
         )
     line = "unetseg train data/train --budget 90s --from 'my run' --size 64 --channels 0,2 "
     assert line + "--ignore 7 --ignore '#ffff00' --run default-2" in typed(refused.value)
+
+
+def test_images_that_the_first_weights_learned_from_are_not_held_out_where_others_are(empty):
+    write_set("set", 12)
+    cutting = {"patches": unetseg.PatchSettings(size=32, per_image=2, val=0.25)}
+    settings = {**QUICK, "epochs": 1, **cutting}
+    unetseg.train("set", **settings)
+    learned = read_card("runs/default/model.safetensors").trained_on
+    for k in range(20, 24):
+        image, mask = draw(k)
+        write_image(Path(f"set/images/im{k}"), image)
+        Image.fromarray(mask).save(f"set/masks/im{k}.png")
+    _, seen = notes(
+        lambda p: unetseg.train("set", run="on", start_from="default", **settings, on_progress=p)
+    )
+    assert not [r for r in seen if isinstance(r, Note) and "score will be too good" in r.text]
+    held = [s for s in unetseg.open_store("runs/on/patches.h5").info.sources if s.split == "val"]
+    assert len(held) == 4
+    assert not learned & {one.sha256 for one in held}
+    assert 'from = "default"' in Path("runs/on/config.toml").read_text()
+
+
+def test_a_report_shows_held_out_images_that_the_first_weights_learned_from(empty):
+    write_set("set", 4)
+    cutting = {"size": 32, "per_image": 2}
+    unetseg.train("set", patches=unetseg.PatchSettings(val=0, **cutting), **QUICK)
+    patches = unetseg.PatchSettings(val=0.25, **cutting)
+    found = unetseg.train("set", run="on", start_from="default", patches=patches, **QUICK)
+    unetseg.write_report("page.html", found)
+    assert "1 image" in Path("page.html").read_text()
+
+
+def test_a_folder_that_is_written_otherwise_is_the_same_folder_on_resume(empty):
+    write_set("set", 4)
+    cutting = {"patches": unetseg.PatchSettings(size=32, per_image=4)}
+    with pytest.raises(Interrupted):
+        unetseg.train("set/", **cutting, **QUICK, on_progress=stopping(at_step(2)))
+    unetseg.train("./set", resume=True)
+
+
+def test_batches_of_one_patch_that_shrinks_to_a_pixel_are_refused(home):
+    settings = {**QUICK, "batch_size": 1, "depth": 5, "network": "compact"}
+    with pytest.raises(InputError, match=r"batch_size=1: leaves batch normalisation one pixel"):
+        unetseg.train(run="small", **settings)

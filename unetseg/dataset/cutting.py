@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,6 +166,7 @@ def cut_folder(
     ignored: Sequence[int | str],
     on_progress: OnProgress,
     check: Callable[[LabelledFolder, list[Split]], None] = lambda *_: None,
+    learned: Collection[str] = (),
 ) -> StoreSummary:
     """Cut a folder of labelled images as `build_store` does; an earlier store is replaced.
 
@@ -178,12 +179,13 @@ def cut_folder(
         on_progress: Receives `Progress` and `Note`.
         check: Called with the folder and the side of each image, once all files are read. It may
             raise an error that ends the work.
+        learned: `transforms.pixel_hash` of the images that the weights to start from have learned.
     """
     on_progress(Note(f"cutting the labelled images of {show(Path(source))} into {show(out)}"))
     labelled = LabelledFolder(
         source, settings, classes=classes, ignored=ignored, on_progress=on_progress
     )
-    splits = _split(labelled)
+    splits = _split(labelled, learned)
     check(labelled, splits)
     summary = cut_images(labelled, out, splits, labelled.spread([splits])[0])
     for names, problem in (
@@ -196,7 +198,7 @@ def cut_folder(
     return summary
 
 
-def _split(labelled: LabelledFolder) -> list[Split]:
+def _split(labelled: LabelledFolder, learned: Collection[str]) -> list[Split]:
     """Return the side of each image: as the parts of the set say, else by chance."""
     settings, parts = labelled.settings, [survey.pair.part for survey in labelled.surveys]
     if has_parts(parts, settings):
@@ -208,6 +210,7 @@ def _split(labelled: LabelledFolder) -> list[Split]:
         settings.held_out_share,
         settings.seed,
         labelled.labelled_shares < SPARSE,
+        np.array([sha256 in learned for sha256 in labelled.hashes]),
     )
 
 

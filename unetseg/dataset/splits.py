@@ -77,6 +77,7 @@ def split_groups(
     share: float,
     seed: int,
     is_sparse: NDArray[np.bool_] | None = None,
+    is_learned: NDArray[np.bool_] | None = None,
 ) -> list[Split]:
     """Divide images into those to train on and those held out; groups stay whole.
 
@@ -86,7 +87,8 @@ def split_groups(
     class stands on both sides where it can. The number held out is close to ``share``.
 
     Strokes of a brush teach well and score badly, as they keep away from borders. So where enough
-    other images have whole masks, images with strokes alone are not held out.
+    other images have whole masks, images with strokes alone are not held out. Neither are images
+    that the weights have learned from already, where enough others are there.
 
     Args:
         groups: The group of each image; its name where there are none.
@@ -95,6 +97,7 @@ def split_groups(
         share: The share of the images to hold out, 0 to 1; 0 holds out none.
         seed: Equal arguments give equal divisions.
         is_sparse: ``(n,)``, whether image n has strokes alone; None where all have whole masks.
+        is_learned: ``(n,)``, whether a model to start from was trained on image n; None for no.
 
     Returns:
         "train" or "val" for each image.
@@ -113,14 +116,11 @@ def split_groups(
             text = f"{count} images in one group, nothing to hold out"
             remedy += f", make smaller groups by {arg('group')}"
         raise InputError(arg("val"), text, f"{remedy}, or pass {arg('val', 0)}")
-    stays = np.zeros(total, bool)
-    if is_sparse is not None:
-        np.logical_or.at(stays, units, is_sparse)
-        if (~stays).sum() < _ENOUGH:
-            stays[:] = False
+    stays = _kept_back(np.zeros(total, bool), units, is_sparse)
     candidates = int((~stays[units]).sum())
     floor = 3 if candidates >= 10 else 1
     target = max(floor, share * candidates)
+    stays = _kept_back(stays, units, is_learned)
     sizes = np.bincount(units)
     present = np.zeros((total, class_presence.shape[1]), bool)
     np.logical_or.at(present, units, class_presence)
@@ -143,6 +143,19 @@ def split_groups(
         if best_score <= (0, 0, 0, 0, 0.5):  # no division can be closer than half an image
             break
     return ["val" if best[u] else "train" for u in units]
+
+
+def _kept_back(
+    stays: NDArray[np.bool_], units: NDArray[np.int64], flags: NDArray[np.bool_] | None
+) -> NDArray[np.bool_]:
+    """Return which units are not held out once those of flagged images are not, either.
+
+    They are left as they are where too few others would be left to hold out.
+    """
+    more = stays.copy()
+    if flags is not None:
+        np.logical_or.at(more, units, flags)
+    return more if (~more).sum() >= _ENOUGH else stays
 
 
 def split_folds(

@@ -62,14 +62,18 @@ class Artefacts:
         self._saved_at = time.monotonic()
         self._saving_seconds = 0.0
 
-    def begin(self, draw: Callable[[], tuple[Tensor, Tensor]]) -> None:
+    def begin(
+        self, draw: Callable[[], tuple[Tensor, Tensor]], start_from: str | None = None
+    ) -> None:
         """Remove the files of an earlier run, and write the settings and the first batch.
 
         Args:
             draw: Returns that batch; see `write_samples`.
+            start_from: The model whose weights are the start, if any.
         """
         self.folder.clear(keep=self.opened.path)
         place = {"source": str(self.opened.path), "run": str(self.folder.path)}
+        place |= {"from": start_from} if start_from else {}
         write_config(self.folder.config, self.recipe, place)
         write_samples(self.folder.samples, *draw(), self.opened.info)
 

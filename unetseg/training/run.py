@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,15 @@ def train(
             def check_again(labelled: LabelledFolder, splits: Sequence[Split]) -> None:
                 check_spreading(labelled, [splits], given, started, after)
 
+            learned = (
+                model_file.read_card(resolve_model(start_from)[0]).trained_on if start_from else ()
+            )
             found = ranks.on_rank_zero(
                 lambda: str(
-                    _store_path(source, folder, patches, classes, ignored, on_progress, check_again)
+                    _store_path(
+                        *(source, folder, patches, classes, ignored, on_progress, check_again),
+                        learned,
+                    )
                 )
             )
             return begin_run(Path(found), folder, given, names_asked(start_from, classes), session)
@@ -120,8 +126,8 @@ def train(
                 **names_asked(start_from, classes),
             }
             is_folder = source is not None and Path(source).is_dir()
-            if is_folder and str(source) != info.folder:
-                asked["folder"] = source
+            if source is not None and is_folder and _is_other(source, info.folder):
+                asked["folder"] = os.fspath(source)
             before = dataclasses.asdict(saved.settings) | saved.given
             if source is not None and not is_folder and _is_other(source, saved.store):
                 asked["store"], before["store"] = source, saved.store
@@ -264,6 +270,7 @@ def _store_path(
     ignored: tuple[int | str, ...],
     on_progress: OnProgress,
     check: Callable[[LabelledFolder, list[Split]], None],
+    learned: Collection[str],
 ) -> Path:
     """Return the store to train on; a folder of labelled images is cut into one first.
 
@@ -275,7 +282,9 @@ def _store_path(
     path = Path("data/patches.h5" if source is None else source)
     if path.is_dir():
         given, settings = path if source is None else source, patches or PatchSettings()
-        summary = cut_folder(given, folder.store, settings, classes, ignored, on_progress, check)
+        summary = cut_folder(
+            given, folder.store, settings, classes, ignored, on_progress, check, learned
+        )
         on_progress(summary)
         return folder.store
     if patches or classes or ignored:

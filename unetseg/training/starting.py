@@ -156,6 +156,12 @@ def _prepare(
         rate = measure_rate(batches, recipe, network)
     except DivergenceError as error:
         raise course.explain(error, folder) from None
+    except ValueError as error:  # torch has no other class for it
+        if "more than 1 value per channel" not in str(error):
+            raise
+        text = "leaves batch normalisation one pixel at the lowest level"
+        remedy = f"give {arg('batch_size', 2)} or more, larger patches, or a smaller {arg('depth')}"
+        raise InputError(arg("batch_size", recipe.batch_size), text, remedy) from None
     rate = world().gather(rate)[0]  # the ranks go by the first one
     clock = _start_clock(opened, recipe, batches, session, course, network, windows, rate, saved)
     learner = Learner(
@@ -164,7 +170,7 @@ def _prepare(
     if saved is None:
         session.on_progress(Note(_augmentation_text(recipe, batches)))
         if world().is_writer:  # not sooner: errors of the call come first
-            artefacts.begin(lambda: batches.batch(0, 0))
+            artefacts.begin(lambda: batches.batch(0, 0), given.get("from"))
     session.on_progress(_plan(learner, clock))
     passed, caught, on_progress = session.after.passed, session.caught, session.on_progress
     return Trainer(learner, clock, artefacts, course, threads, passed, caught, on_progress)
@@ -214,13 +220,13 @@ def _start_clock(
 
     scoring = measure()
     spent = time.monotonic() - session.started + before
-    scoring, spent = ranks.gather((scoring, spent))[0]
+    scoring, spent, slowness = ranks.gather((scoring, spent, session.slowness))[0]
     total, passes = recipe.budget - spent, 1.0
     if (passed := session.after.passed) is not None:
         pixels = sum(one.height * one.width for one in info.held_out)
         passes += passed.share_missing(pixels, len(info.classes.classes))
         passes += ranks.size - 1  # rank 0 predicts the images of the others again
-    later = session.after.seconds + session.slowness * _SPARE_SECONDS
+    later = session.after.seconds + slowness * _SPARE_SECONDS
     clock_of = partial(BudgetClock, total, batches.size, rate, scoring, measure, passes, later)
     if saved:
         steps, share = saved.expected_steps, saved.share
