@@ -121,3 +121,22 @@ def test_work_can_be_ended_between_its_steps(extractor):
         extractor.extract(draw(0)[0], pause)
     extractor.extract(draw(0)[0])
     assert len(calls) == 5
+
+
+@pytest.mark.parametrize("first", [0, 700])
+def test_a_blank_first_image_leaves_the_features_of_later_ones_usable(first):
+    extractor = Extractor()
+    blank = np.full((64, 64, 1), first, np.uint16)
+    extractor.extract(blank)
+    rng = np.random.default_rng(0)
+    image = rng.integers(1000, 9000, (64, 64, 1)).astype(np.uint16)
+    found, alone = extractor.extract(image), Extractor().extract(image)
+    for level, other in zip(found.levels, alone.levels, strict=True):
+        torch.testing.assert_close(level, other)
+
+
+def test_an_image_far_brighter_than_the_first_has_finite_features():
+    extractor, rng = Extractor(), np.random.default_rng(0)
+    extractor.extract(rng.integers(100, 110, (64, 64, 1)).astype(np.uint16))
+    found = extractor.extract(rng.integers(9000, 60_000, (64, 64, 1)).astype(np.uint16))
+    assert all(level.isfinite().all() for level in found.levels)

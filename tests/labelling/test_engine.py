@@ -4,12 +4,13 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from tests.support import draw, scribble, wait_until
 from unetseg.classes import IGNORED
 from unetseg.errors import InputError
-from unetseg.features.head import Head
+from unetseg.features.head import Head, Sample, fit_head
 from unetseg.labelling import engine as engine_module
 from unetseg.labelling.engine import Engine
 
@@ -325,3 +326,33 @@ def test_closing_ends_both_threads():
     engine = Watched()
     engine.close()
     assert not any(thread.is_alive() for thread in engine._threads)
+
+
+def test_an_image_that_could_not_be_described_is_told_and_tried_again_when_it_is_opened():
+    told, fails = [], [True]
+
+    def read(number):
+        if number == 1 and fails:
+            raise MemoryError
+        return draw(number)[0]
+
+    with closing(Watched(read)) as engine:
+        engine.on_failed = told.append
+        engine.open(1)
+        wait_until(lambda: told)
+        assert "memory" in str(told[0])
+        fails.clear()
+        engine.open(1)
+        engine.painted(1, scribble(draw(1)[1]))
+        assert (engine.wait(1).labels == draw(1)[1]).mean() > 0.95
+
+
+def test_samples_shrink_to_what_a_head_takes_of_so_many_images_and_heads_stay_the_same():
+    labels = torch.arange(6000) % 3
+    long = Sample(torch.randn(6000, 4), labels, torch.bincount(labels, minlength=255), (4,))
+    assert engine_module.shortened(long, 2) is long
+    short = engine_module.shortened(long, 11)
+    assert len(short.labels) == 800
+    assert short.features.untyped_storage().nbytes() == 800 * 4 * 4
+    both = [fit_head([one] * 11) for one in (long, short)]
+    torch.testing.assert_close(both[0].weights, both[1].weights)

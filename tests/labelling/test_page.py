@@ -422,6 +422,43 @@ def test_the_right_button_erases_and_shift_draws_a_line_from_the_last_stroke(tab
     assert np.array_equal(mask_on_disk(tab.mask, due), due)
 
 
+def test_a_second_finger_beside_a_stroke_paints_nothing(tab):
+    tab.choose("brush", 9, 1)
+    tab.page.mouse.move(*tab.place(50, 50))
+    tab.page.mouse.down()
+    tab.page.mouse.move(*tab.place(60, 50))
+    touch = (
+        "([x, y]) => { for (const kind of ['down', 'move', 'up'])"
+        " unetseg.stage.root.dispatchEvent(new PointerEvent(`pointer${kind}`,"
+        " { pointerId: 99, button: 0, clientX: x, clientY: y, bubbles: true })) }"
+    )
+    tab.page.evaluate(touch, list(tab.place(60, 110)))
+    tab.page.mouse.move(*tab.place(70, 50))
+    tab.page.mouse.up()
+    line = stroke(SHAPE, [(50, 50), (60, 50), (70, 50)], 9)
+    assert np.array_equal(tab.labels(), np.where(line, 1, NOTHING))
+
+
+def test_a_sign_above_a_digit_is_that_sign(tab):
+    scale, state = tab.ask("unetseg.stage.view.scale"), tab.ask("unetseg.session.image.state")
+    press = (
+        "() => document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '=',"
+        " code: 'Digit0', shiftKey: true, bubbles: true, cancelable: true }))"
+    )
+    assert not tab.page.evaluate(press)  # the key was taken
+    assert tab.ask("unetseg.stage.view.scale") > scale
+    assert tab.ask("unetseg.session.image.state") == state
+
+
+def test_a_slider_keeps_the_arrow_keys(tab):
+    before = tab.ask("unetseg.session.size")
+    tab.page.locator("#size").focus()
+    for _ in range(3):
+        tab.page.keyboard.press("ArrowRight")
+    assert tab.ask("unetseg.session.size") > before
+    assert tab.ask("document.activeElement.id") == "size"
+
+
 def test_a_lasso_fills_what_it_went_around_and_corners_are_taken_back(tab):
     tab.choose("lasso", index=1)
     tab.paint((50, 50), (150, 50), (150, 120), (50, 120), (50, 51))

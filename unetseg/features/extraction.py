@@ -25,6 +25,8 @@ from unetseg.pictures.transforms import fit_channels, halve_image
 
 MAX_PIXELS = 2048 * 2048  # a larger picture is halved: features take a second and 160 MB at most
 _FILTERED = 4  # levels with filters; the last of them smooths over about 16 pixels
+_FARTHEST = 200.0  # deviations from the mean: float16 holds the square of no more than 255
+_FLAT = 1e-4  # of the mean: a picture with a smaller deviation is blank
 _REACH = 4  # pixels that a filter looks at on each side
 _ROWS = 64  # so many rows are filtered at once
 
@@ -87,9 +89,9 @@ def reduced_size(height: int, width: int) -> tuple[int, int]:
 class Extractor:
     """Computes features; its encoder takes 14 MB.
 
-    The mean and the deviation of the first image normalise all images, and its channels are
-    expected of all. So the images of a project are described alike, dark ones and those of 16 bits
-    too.
+    The mean and the deviation of the first image that is not blank normalise all images, and its
+    channels are expected of all. So the images of a project are described alike, dark ones and
+    those of 16 bits too.
     """
 
     def __init__(self) -> None:
@@ -116,7 +118,7 @@ class Extractor:
                 sees small things. That takes four times as long, and twice the memory.
 
         Raises:
-            InputError: The image has other channels than the first one, and neither is grey.
+            InputError: The image has other channels than that one, and neither is grey.
         """
         if self._range is not None:
             image = fit_channels(image, self._range[0].shape[1], "the image")
@@ -125,11 +127,9 @@ class Extractor:
             image, scale = halve_image(image), 2 * scale
             pause()
         picture = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-        if self._range is None:
-            deviation, mean = torch.std_mean(picture, (2, 3), correction=0, keepdim=True)
-            self._range = mean, deviation.clamp_min(1e-6)
-        mean, deviation = self._range
-        picture = fill_to_multiple((picture - mean) / deviation, self._encoder.multiple)
+        mean, deviation = self._range or self._measure(picture)
+        picture = ((picture - mean) / deviation).clamp_(-_FARTHEST, _FARTHEST)
+        picture = fill_to_multiple(picture, self._encoder.multiple)
         pause()
         parts = [[], *([level] for level in self._encode(picture, pause))]
         if finely:
@@ -147,6 +147,14 @@ class Extractor:
             tuple(len(part) for level in parts for part in level),
             image.shape[2],
         )
+
+    def _measure(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of a picture, and keep them unless it shows nothing."""
+        deviation, mean = torch.std_mean(picture, (2, 3), correction=0, keepdim=True)
+        found = mean, deviation.clamp_min(1e-6)
+        if (deviation > _FLAT * mean.abs()).any():
+            self._range = found
+        return found
 
     def _encode(self, picture: Tensor, pause: Callable[[], None]) -> list[Tensor]:
         """Return the encoder's features of a picture (1, C, H, W): (c, H / s, W / s) float16."""

@@ -23,7 +23,7 @@ from unetseg.features.extraction import Features
 from unetseg.network.labels import labels_of
 
 _OF_CLASS = 500  # pixels drawn of a class in an image; further ones of a stroke are alike
-_PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a second
+PIXELS = 8_000  # pixels that a head learns from: fitting takes a quarter of a second
 _PENALTY = 1e-3  # the factor of the squared weights in the loss
 _STEPS, _ENOUGH = 30, 1e-5  # a search ends earlier where the loss falls by less
 _ROUNDS = 30  # of the estimation of shares; further ones change little
@@ -116,7 +116,7 @@ class Head:
         return entropy / np.float32(np.log(len(self.classes)))
 
 
-def draw_sample(features: Features, labels: NDArray[np.uint8], most: int = _PIXELS) -> Sample:
+def draw_sample(features: Features, labels: NDArray[np.uint8], most: int = PIXELS) -> Sample:
     """Draw painted pixels of an image, at most 500 of each class.
 
     A pixel comes before another by a hash of its place. So a new stroke replaces few of the pixels
@@ -156,7 +156,7 @@ def fit_head(
     samples: Sequence[Sample],
     before: Head | None = None,
     *,
-    most: int = _PIXELS,
+    most: int = PIXELS,
     penalty: float = _PENALTY,
 ) -> Head | None:
     """Learn from painted pixels; return None where fewer than two classes are painted.
@@ -171,7 +171,7 @@ def fit_head(
         most: The pixels that the head learns from at most.
         penalty: The factor of the squared weights in the loss.
     """
-    thinned = [_thin(sample, most // len(samples)) for sample in samples]
+    thinned = [_thin(sample, max(1, most // len(samples))) for sample in samples]
     labels = torch.cat([labels for _, labels, _ in thinned])
     classes, targets = torch.unique(labels, return_inverse=True)
     if len(classes) < 2:

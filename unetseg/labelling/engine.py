@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unetseg.errors import InputError, MachineError, UnetsegError, is_out_of_memory
 from unetseg.features.extraction import Extractor, Features
-from unetseg.features.head import Head, Sample, draw_sample, fit_head
+from unetseg.features.head import PIXELS, Head, Sample, draw_sample, fit_head
 from unetseg.labelling.running_score import Predictor
 from unetseg.prediction.suggestions import describe_by_worst, rank_images
 
@@ -63,8 +63,9 @@ class Engine:
     Attributes:
         on_busy: Called with True before a stroke is answered, and with False after it, by the same
             thread.
-        on_failed: Called with the error of an answer that could not be computed, by that thread.
-            The next stroke, or the next image that is opened, tries again.
+        on_failed: Called with the error of an answer that could not be computed, or of the image
+            that is shown, by a thread of the engine. The next stroke, or the next image that is
+            opened, tries again.
 
     Raises:
         MachineError: The pretrained weights are missing or damaged.
@@ -111,6 +112,7 @@ class Engine:
         with self._changed:
             self._shown = number
             self._requests += 1
+            self._failed.discard(number)
             if number in self._features:
                 self._features.move_to_end(number)
             self._changed.notify_all()
@@ -208,10 +210,12 @@ class Engine:
                 features = self._extractor.extract(image, lambda: self._give_way(number))
             except _SupersededError:
                 continue
-            # The page says so where it is shown. Torch raises RuntimeError for lack of memory.
-            except (InputError, MachineError, MemoryError, RuntimeError):
+            except (InputError, MachineError, MemoryError, RuntimeError) as error:
                 with self._changed:
                     self._failed.add(number)
+                    is_shown = number == self._shown
+                if is_shown:
+                    self.on_failed(_as_shown(error))
                 continue
             scattered = _scatter(features, image.shape[:2])
             with self._changed:
@@ -296,6 +300,8 @@ class Engine:
         try:
             for number, labels in due.items():
                 samples[number] = weighed(draw_sample(features[number], labels))
+            for number in samples:
+                samples[number] = shortened(samples[number], len(samples))
             if due:
                 painted = [sample for sample in samples.values() if len(sample.labels)]
                 head = fit_head(painted, head) if painted else None
@@ -323,9 +329,9 @@ class Engine:
                     raise _SupersededError
 
         with self._changed:
-            number, head = self._ahead[0], self._head
-            features = self._features.get(number)
-        if head is not None and features is not None:
+            number, head = next(iter(self._ahead), None), self._head
+            features = None if number is None else self._features.get(number)
+        if number is not None and head is not None and features is not None:
             with suppress(_SupersededError):
                 self._publish(number, head, head.classify(features, check))
 
@@ -366,6 +372,8 @@ class Engine:
 
 def _as_shown(error: Exception) -> UnetsegError:
     """Return the error of an answer in words for the page."""
+    if isinstance(error, UnetsegError):
+        return error
     remedy = "the strokes are saved; the next one tries again"
     if is_out_of_memory(error):
         return MachineError("memory", "not enough to answer", f"close other programs; {remedy}")
@@ -379,6 +387,18 @@ def weighed(sample: Sample) -> Sample:
     strokes would not change the answer once a few images are accepted.
     """
     return replace(sample, totals=sample.totals * _WEIGHT // sample.totals.sum().clamp_min(1))
+
+
+def shortened(sample: Sample, images: int) -> Sample:
+    """Return the part of a sample that a head needs which learns from so many images.
+
+    A sample has up to 18 MB, and a folder may hold thousands of labelled images.
+    """
+    most = max(1, PIXELS // max(1, images - 1))  # an image may be left out
+    if len(sample.labels) <= 2 * most:
+        return sample
+    features, labels = sample.features[:most].clone(), sample.labels[:most].clone()
+    return replace(sample, features=features, labels=labels)
 
 
 def _scatter(features: Features, shape: tuple[int, ...]) -> Tensor:

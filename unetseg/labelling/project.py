@@ -30,7 +30,7 @@ from unetseg.classes import (
 from unetseg.dataset import pairing
 from unetseg.dataset.findings.finding import Commands
 from unetseg.dataset.naming import Pair
-from unetseg.errors import InputError, UnetsegError, either
+from unetseg.errors import InputError, MachineError, UnetsegError, either
 from unetseg.labelling import tiles
 from unetseg.labelling.journal import Journal, Stroke
 from unetseg.labelling.starting_model import StartingModel
@@ -387,6 +387,10 @@ class Project:
             except UnetsegError as error:
                 self.on_failed(error)
                 time.sleep(_LONGEST)
+            except MemoryError:
+                text = "not enough to write a mask, which is tried again"
+                self.on_failed(MachineError("memory", text, "close other programs"))
+                time.sleep(_LONGEST)
 
     def _save(self, number: int) -> None:
         """Write the mask of an image, then drop the strokes that it holds."""
@@ -397,15 +401,16 @@ class Project:
                     self._waiting.pop(number, None)
                 if not image.is_stale:
                     return
-                snapshot, size = self.labels(number).copy(), image.journal.size
             try:
+                with image.lock:
+                    snapshot, size = self.labels(number).copy(), image.journal.size
                 write_labels(image, snapshot, self.table)
                 with image.lock:
                     image.changed = files.change_time(image.pair.mask)
                     if image.journal.size == size:  # no stroke came meanwhile
                         image.journal.remove()
                         image.is_stale = False
-            except UnetsegError:
+            except (UnetsegError, MemoryError):
                 self._plan_save(number)
                 raise
             self._write_records()

@@ -142,6 +142,7 @@ class Session:
             self._keep_first(image)
             is_new = self.project.paint(number, stroke)
             if is_new:
+                self._engine.open(number)  # it may stand in an older window
                 self._engine.painted(number, self.project.labels(number))
         if is_new:
             self._tell_state(image)

@@ -179,7 +179,8 @@ export function name(event) {
   if (typesSign(event)) return event.key;
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1]; // on any layout
   const letter = /^[a-z]$/i.test(event.key);
-  const key = digit && !event.ctrlKey ? digit : letter ? event.key.toLowerCase() : event.key;
+  const sign = event.shiftKey && !/^\d$/.test(event.key); // such as "=", which is Shift 0 on many
+  const key = digit && !event.ctrlKey && !sign ? digit : letter ? event.key.toLowerCase() : event.key;
   const shift = event.shiftKey && (letter || event.key.startsWith("Arrow"));
   return [(event.ctrlKey || event.metaKey) && "Ctrl", shift && "Shift", key]
     .filter(Boolean)

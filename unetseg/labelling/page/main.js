@@ -68,7 +68,8 @@ document.addEventListener("click", ({ detail, target }) => {
   if (detail && !help.open && target.closest("button") === activeElement) found("stage").focus();
 });
 document.addEventListener("change", ({ target }) => {
-  if (target.matches("aside input:not([type=text]), aside select")) found("stage").focus();
+  const byKeys = target.matches(":focus-visible"); // the next arrow is for the slider, too
+  if (!byKeys && target.matches("aside input:not([type=text]), aside select")) found("stage").focus();
 });
 
 window.addEventListener("beforeunload", (event) => {

@@ -3,6 +3,7 @@
 import { UNLABELLED } from "./labels.js";
 import * as shapes from "./shapes.js";
 
+const ERASER = 5; // the button that browsers report for the other end of a pen
 const NEAR = 8; // pixels of the page: a click this near to the first corner closes a polygon
 const ONLY_UNLABELLED = Uint8Array.from({ length: 256 }, (_, label) => +(label !== UNLABELLED));
 
@@ -266,11 +267,12 @@ export class Pointer {
     this.space = false; // held: a drag moves the image
     this.active = null; // the tool that is pressed
     this.panning = null;
+    this.pointer = null; // the mouse, finger or pen that is down
     const { root } = stage;
     root.addEventListener("pointerdown", (e) => this.#down(e));
     root.addEventListener("pointermove", (e) => this.#move(e));
-    root.addEventListener("pointerup", () => this.#up());
-    root.addEventListener("pointercancel", () => this.#up());
+    root.addEventListener("pointerup", (e) => this.#up(e));
+    root.addEventListener("pointercancel", (e) => this.#up(e));
     root.addEventListener("pointerleave", () => this.#leave());
     root.addEventListener("contextmenu", (e) => e.preventDefault());
     root.addEventListener("dblclick", () => this.tool.close?.());
@@ -308,20 +310,26 @@ export class Pointer {
   }
 
   #down(event) {
-    if (!this.session.labels || event.target.closest(".notice")) return;
+    if (!this.session.labels || this.#isOther(event) || event.target.closest(".notice")) return;
+    this.pointer = event.pointerId;
     this.stage.root.focus({ preventScroll: true });
     this.stage.root.setPointerCapture(event.pointerId);
     this.point = this.stage.at(event);
     if (event.button === 1 || (event.button === 0 && this.space)) {
       event.preventDefault();
       this.panning = [event.clientX, event.clientY];
-    } else if (event.button === 0 || event.button === 2) {
-      this.#press({ erase: event.button === 2, shift: event.shiftKey });
+    } else if ([0, 2, ERASER].includes(event.button)) {
+      this.#press({ erase: event.button !== 0, shift: event.shiftKey });
     }
   }
 
+  /** Return whether a second finger or the palm came beside the pointer that is down. */
+  #isOther(event) {
+    return this.pointer !== null && this.pointer !== event.pointerId;
+  }
+
   #move(event) {
-    if (!this.session.labels) return;
+    if (!this.session.labels || this.#isOther(event)) return;
     this.point = this.stage.at(event);
     this.stage.rehint();
     if (this.panning) {
@@ -335,12 +343,15 @@ export class Pointer {
     }
   }
 
-  #up() {
-    this.panning = null;
-    this.#release();
+  #up(event) {
+    if (this.#isOther(event)) return;
+    this.pointer = this.panning = null;
+    if (event.type === "pointercancel") this.cancel();
+    else this.#release();
   }
 
   #leave() {
+    if (this.active) return; // the keyboard's pen is down
     this.point = null;
     if (this.stage.image) this.stage.rehint();
   }
