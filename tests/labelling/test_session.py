@@ -53,6 +53,31 @@ def test_strokes_are_answered_and_accepted_as_they_were_seen(session, told, fold
     wait_until(lambda: {"answer", "saved", "state", "score"} <= {name for name, _ in told})
 
 
+def test_an_answer_that_came_after_the_last_look_is_not_accepted(session, folder):
+    session.open(0)
+    truth = paint_truth(session, 0)
+    seen = wait_for_answer(session, 0).labels.copy()
+    turned = Stroke("", 0, 2, 1 - truth[2:8])
+    session.paint(0, turned)
+    engine = session._engine
+    wait_until(lambda: not engine._due and engine._is_at_rest())
+    assert (session._answer(0).labels != seen).any()
+    session.accept(0, is_empty=False)
+    labels, painted = session.project.labels(0), np.zeros(seen.shape, bool)
+    painted[2:8] = True
+    painted[::8] = painted[1::8] = True
+    np.testing.assert_array_equal(labels[~painted], seen[~painted])
+
+
+def test_an_image_that_shows_no_answer_keeps_its_open_pixels(session, folder):
+    session.open(0)
+    paint_truth(session, 0)
+    wait_for_answer(session, 0)
+    session.open(0)  # again, as after loading the page: it shows nothing yet
+    session.accept(0, is_empty=False)
+    assert (session.project.labels(0) == 255).any()
+
+
 def test_an_image_is_scored_by_what_was_predicted_before_its_first_stroke(session, folder):
     session.open(0)
     paint_truth(session, 0)

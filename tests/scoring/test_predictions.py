@@ -111,7 +111,7 @@ SHAPE = (3, 20, 10)  # classes, rows, columns: 2,400 bytes
 # A model without a network that has one rule: the first pixel is ignored.
 MODEL = SimpleNamespace(
     segmenter=Segmenter([], size=16, means=[], stds=[], temperature=2.0),
-    finish=lambda labels: np.where(np.arange(200).reshape(20, 10) == 0, 255, labels),
+    finish=lambda labels, valid=None: np.where(np.arange(200).reshape(20, 10) == 0, 255, labels),
 )
 
 

@@ -62,6 +62,7 @@ class Session:
         self._model = model
         # Of the images that were asked for, by network and model; the one used last comes last.
         self._masks: dict[tuple[int, Predictor], Answer] = {}
+        self._seen: dict[int, Answer] = {}  # of images that are open: the answers that pages show
         # For accepted images: the mask at that time, the number accepted, the prediction from the
         # others.
         self._others: dict[int, tuple[bytes, int, NDArray[np.uint8]]] = {}
@@ -121,6 +122,7 @@ class Session:
         """
         self._engine.open(number)
         self._opened = number
+        self._seen.pop(number, None)
         return self._look_ahead(number)
 
     def paint(self, number: int, stroke: Stroke, revision: int | None = None) -> bool:
@@ -149,7 +151,16 @@ class Session:
         return is_new
 
     def answer(self, number: int) -> Answer | None:
-        """Return the prediction of an image by the predictor that it shows, else by another."""
+        """Return the prediction that a page shows from now on; `accept` takes this one.
+
+        It is made by the predictor that the image shows, else by another.
+        """
+        answer = self._answer(number)
+        if answer:
+            self._seen[number] = answer
+        return answer
+
+    def _answer(self, number: int) -> Answer | None:
         with self._lock:
             every = self._score.predictors
             others = every[: every.index("head") + 1]
@@ -157,7 +168,9 @@ class Session:
             return next((answer for answer in found if answer), None)
 
     def accept(self, number: int, *, is_empty: bool) -> dict[str, Any] | None:
-        """Make the labels of an image final: with the answer, or as an image of nothing.
+        """Make the labels of an image final: with the answer that was seen, or as one of nothing.
+
+        A newer answer, which nobody has looked at, is not taken.
 
         Returns:
             The result of `score`.
@@ -168,7 +181,7 @@ class Session:
         image = self.project.images[number]
         with image.lock:
             self._keep_first(image)
-            answer = self.answer(number)
+            answer = self._seen.pop(number, None)
             if is_empty:
                 self.project.accept_empty(number)
             else:
@@ -217,6 +230,7 @@ class Session:
                 if self._model:
                     self._model.follow(was)
                 self._masks.clear()
+                self._seen.clear()
                 self._others.clear()
                 self._score.rename(table.names, new_names)
         self._learn_older()
@@ -408,7 +422,7 @@ class Session:
         with self._lock:
             self._masks = {key: one for key, one in self._masks.items() if key[0] not in numbers}
         for number in numbers:
-            answer = self.answer(number)
+            answer = self._answer(number)
             if answer and answer.by != "head":
                 self._publish("answer", {"number": number, "version": next(self._versions)})
 
