@@ -2,6 +2,7 @@
 
 import os
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 
 from tests.labelling.asking import open_folder
 from tests.support import draw, read, wait_until, write_images
+from unetseg.classes import SegmentationClass
+from unetseg.errors import MachineError
 from unetseg.labelling import session as sessions
 from unetseg.labelling.journal import Stroke
 
@@ -67,6 +70,39 @@ def test_an_answer_that_came_after_the_last_look_is_not_accepted(session, folder
     painted[2:8] = True
     painted[::8] = painted[1::8] = True
     np.testing.assert_array_equal(labels[~painted], seen[~painted])
+
+
+def test_an_answer_on_the_page_counts_when_a_class_was_added_or_a_write_failed(
+    session, monkeypatch
+):
+    session.open(0)
+    paint_truth(session, 0)
+    seen = wait_for_answer(session, 0).labels.copy()
+    table = session.project.table
+    new = SegmentationClass("new", 2, "#009e73")
+    session.change_classes(replace(table, classes=(*table.classes, new)), [0, 1, None])
+    accept = session.project.accept
+
+    def full(*_):
+        raise MachineError("disk", "is full")
+
+    monkeypatch.setattr(session.project, "accept", full)
+    with pytest.raises(MachineError):
+        session.accept(0, is_empty=False)
+    monkeypatch.setattr(session.project, "accept", accept)
+    session.accept(0, is_empty=False)
+    labels = session.project.labels(0)
+    np.testing.assert_array_equal(labels[2:8], seen[2:8])
+    assert (labels != 255).all()
+
+
+def test_no_more_answers_are_kept_than_windows_show(session, monkeypatch):
+    monkeypatch.setattr(sessions, "_WINDOWS", 2)
+    session.open(0)
+    paint_truth(session, 0)
+    for number in range(3):
+        wait_for_answer(session, number)
+    assert list(session._seen) == [1, 2]
 
 
 def test_an_image_that_shows_no_answer_keeps_its_open_pixels(session, folder):

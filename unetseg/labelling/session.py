@@ -31,6 +31,7 @@ Publish = Callable[[str, object], None]
 
 _LEAST_SUSPECTS = 4  # accepted images: fewer do not show the usual
 _LEARNED_AT_ONCE = 2**28  # bytes of older labels that the engine is given when work begins
+_WINDOWS = 8  # so many images may be open at once
 _MEMORY = 2**28  # bytes of predictions by network and model that are kept beside the last one
 
 
@@ -62,7 +63,7 @@ class Session:
         self._model = model
         # Of the images that were asked for, by network and model; the one used last comes last.
         self._masks: dict[tuple[int, Predictor], Answer] = {}
-        self._seen: dict[int, Answer] = {}  # of images that are open: the answers that pages show
+        self._seen: dict[int, Answer] = {}  # of the images opened last: the answers on the pages
         # For accepted images: the mask at that time, the number accepted, the prediction from the
         # others.
         self._others: dict[int, tuple[bytes, int, NDArray[np.uint8]]] = {}
@@ -157,7 +158,11 @@ class Session:
         """
         answer = self._answer(number)
         if answer:
-            self._seen[number] = answer
+            with self._lock:
+                self._seen.pop(number, None)
+                self._seen[number] = answer
+                while len(self._seen) > _WINDOWS:
+                    del self._seen[next(iter(self._seen))]
         return answer
 
     def _answer(self, number: int) -> Answer | None:
@@ -181,7 +186,7 @@ class Session:
         image = self.project.images[number]
         with image.lock:
             self._keep_first(image)
-            answer = self._seen.pop(number, None)
+            answer = self._seen.get(number)
             if is_empty:
                 self.project.accept_empty(number)
             else:
@@ -192,6 +197,7 @@ class Session:
             with self._changing_score():
                 shown = answer.by if answer else "head"
                 self._score.accepted(number, labels, shown, was_seen=was_seen)
+                self._seen.pop(number, None)
         self._tell_state(image)
         score = self.score()
         self._publish("score", score)
@@ -226,11 +232,11 @@ class Session:
             new_names = {old.names[w]: name for w, name in kept if old.names[w] != name}
             if self.project.renumbered == self.project.revision:
                 self._engine.forget()
+                self._seen.clear()
             with self._changing_score():
                 if self._model:
                     self._model.follow(was)
                 self._masks.clear()
-                self._seen.clear()
                 self._others.clear()
                 self._score.rename(table.names, new_names)
         self._learn_older()
