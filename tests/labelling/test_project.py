@@ -397,6 +397,27 @@ def test_a_mask_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
     assert not list((folder / ".unetseg" / "journal").iterdir())
 
 
+def test_a_mask_for_which_memory_lacks_is_tried_again_while_the_folder_is_open(
+    tmp_path, monkeypatch
+):
+    folder, errors, fails = raw_images(tmp_path), [], [True]
+
+    def write_or_fail(*words):
+        if fails:
+            raise MemoryError
+        write_labels(*words)
+
+    with open_project(folder) as project:
+        monkeypatch.setattr(projects, "_LONGEST", 0.1)
+        monkeypatch.setattr(projects, "write_labels", write_or_fail)
+        project.on_failed = errors.append
+        project.paint(0, stroke(1))
+        wait_until(lambda: errors)
+        assert str(errors[0]).startswith("memory: not enough to write a mask")
+        fails.clear()
+        wait_until(lambda: (read(folder / "masks" / "im0.png") == 1).sum() == 50)
+
+
 @pytest.mark.usefixtures("masks_on_demand")
 def test_strokes_that_come_while_a_mask_is_written_are_kept(tmp_path, monkeypatch):
     folder = raw_images(tmp_path)

@@ -96,6 +96,18 @@ def test_an_answer_on_the_page_counts_when_a_class_was_added_or_a_write_failed(
     assert (labels != 255).all()
 
 
+def test_strokes_in_a_window_that_was_opened_before_another_are_answered(session):
+    session.open(0)
+    paint_truth(session, 0)
+    before = wait_for_answer(session, 0).version
+    session.open(1)
+    truth = 1 - square(0)
+    for y in range(2, 64, 8):
+        session.paint(0, Stroke("", 0, y, truth[y : y + 4]))
+    wait_until(lambda: session._answer(0).version > before and not session._engine._busy)
+    assert session._engine._shown == 0
+
+
 def test_no_more_answers_are_kept_than_windows_show(session, monkeypatch):
     monkeypatch.setattr(sessions, "_WINDOWS", 2)
     session.open(0)
