@@ -387,10 +387,6 @@ class Project:
             except UnetsegError as error:
                 self.on_failed(error)
                 time.sleep(_LONGEST)
-            except MemoryError:
-                text = "not enough to write a mask, which is tried again"
-                self.on_failed(MachineError("memory", text, "close other programs"))
-                time.sleep(_LONGEST)
 
     def _save(self, number: int) -> None:
         """Write the mask of an image, then drop the strokes that it holds."""
@@ -410,9 +406,13 @@ class Project:
                     if image.journal.size == size:  # no stroke came meanwhile
                         image.journal.remove()
                         image.is_stale = False
-            except (UnetsegError, MemoryError):
+            except UnetsegError:
                 self._plan_save(number)
                 raise
+            except MemoryError:
+                self._plan_save(number)
+                text = "not enough to write a mask, which is tried again"
+                raise MachineError("memory", text, "close other programs") from None
             self._write_records()
         self.on_saved(number)
 

@@ -24,6 +24,7 @@ from unetseg.pictures.opening import (
     apply_orientation,
     as_declared,
     check_page,
+    declare_nodata,
     decoding,
     open_file,
     refuse_absurd,
@@ -112,7 +113,8 @@ class Raster:
         valid = valid_pixels(pixels, nodata)
         if opaque is not None and not opaque.all():
             valid = opaque if valid is None else valid & opaque
-        refuse_absurd(self._path, pixels if valid is None else pixels[valid], nodata)
+        known = pixels if valid is None else pixels[valid]
+        refuse_absurd(self._path, known, lambda value: declare_nodata(value, nodata))
         return pixels, valid
 
     def valid(self, rows: slice) -> NDArray[np.bool_] | None:

@@ -364,32 +364,24 @@ def _to_declared_dtype(
     return floats
 
 
-def refuse_absurd(
-    path: str | os.PathLike[str], pixels: NDArray[Any], nodata: float | None = None
-) -> None:
+def refuse_absurd(what: object, pixels: NDArray[Any], remedy_of: Callable[[float], str]) -> None:
     """Refuse values so large that nothing can be learned or predicted beside them.
 
     Args:
-        path: The file, for the message.
+        what: The file, or the argument, for the message.
         pixels: Those that hold data, of any shape; NaN is passed over.
-        nodata: The value that the file declares as no data, if any.
+        remedy_of: Returns the advice about such a value.
 
     Raises:
-        InputError: A value is larger than any measured one.
+        InputError: A value is larger than any measured one, or smaller.
     """
-    if (value := absurd_value(pixels)) is not None:
-        text = f"holds {value:g}, which stands for no data in many programs"
-        raise InputError(path, text, declare_nodata(value, nodata))
-
-
-def absurd_value(pixels: NDArray[Any]) -> float | None:
-    """Return a value that is larger than any measured one, or smaller; None where there is none."""
     if pixels.dtype.kind != "f" or not pixels.size:
-        return None
+        return
     low, high = (float(end.reduce(pixels, axis=None)) for end in (np.fmin, np.fmax))
-    if max(-low, high) <= _ABSURD:
-        return None
-    return high if high > _ABSURD else low
+    if max(-low, high) > _ABSURD:
+        value = high if high > _ABSURD else low
+        text = f"holds {value:g}, which stands for no data in many programs"
+        raise InputError(what, text, remedy_of(value))
 
 
 def declare_nodata(value: float, declared: float | None) -> str:

@@ -30,7 +30,6 @@ from unetseg.pictures.opening import (
     ImageInfo,
     Picture,
     RowReader,
-    absurd_value,
     apply_orientation,
     as_declared,
     bits_as_bytes,
@@ -38,6 +37,7 @@ from unetseg.pictures.opening import (
     check_size,
     opened,
     palette_channels,
+    refuse_absurd,
     select_channels,
 )
 from unetseg.settings import PROJECTIONS, WHOLE, Selection
@@ -134,9 +134,7 @@ def as_image(given: Any, channels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     if pixels.dtype not in (np.uint8, np.uint16):
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise InputError("image", "holds values that are not finite", "replace them")
-        if (value := absurd_value(pixels)) is not None:
-            text = f"holds {value:g}, which stands for no data in many programs"
-            raise InputError("image", text, "replace them")
+        refuse_absurd("image", pixels, lambda _: "replace them")
         pixels = pixels.astype(np.float32) if dtype.kind == "f" else _as_whole(pixels, dtype)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 

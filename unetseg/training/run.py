@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,9 @@ def train(
             def check_again(labelled: LabelledFolder, splits: Sequence[Split]) -> None:
                 check_spreading(labelled, [splits], given, started, after)
 
-            learned = (
-                model_file.read_card(resolve_model(start_from)[0]).trained_on if start_from else ()
-            )
+            chosen = patches, classes, ignored, start_from
             found = ranks.on_rank_zero(
-                lambda: str(
-                    _store_path(
-                        *(source, folder, patches, classes, ignored, on_progress, check_again),
-                        learned,
-                    )
-                )
+                lambda: str(_store_path(source, folder, *chosen, on_progress, check_again))
             )
             return begin_run(Path(found), folder, given, names_asked(start_from, classes), session)
 
@@ -268,9 +261,9 @@ def _store_path(
     patches: PatchSettings | None,
     classes: Path | None,
     ignored: tuple[int | str, ...],
+    start_from: str | None,
     on_progress: OnProgress,
     check: Callable[[LabelledFolder, list[Split]], None],
-    learned: Collection[str],
 ) -> Path:
     """Return the store to train on; a folder of labelled images is cut into one first.
 
@@ -282,6 +275,9 @@ def _store_path(
     path = Path("data/patches.h5" if source is None else source)
     if path.is_dir():
         given, settings = path if source is None else source, patches or PatchSettings()
+        learned = (
+            model_file.read_card(resolve_model(start_from)[0]).trained_on if start_from else ()
+        )
         summary = cut_folder(
             given, folder.store, settings, classes, ignored, on_progress, check, learned
         )
